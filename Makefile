@@ -1,0 +1,67 @@
+# Everything is set up in .venv the first time it is needed: PYTHON, pip and this repository suffice.
+
+PYTHON ?= python3
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+# One stamp for each interpreter: another PYTHON makes another environment.
+TOOLS := $(VENV)/.tools$(subst /,-,$(PYTHON))
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo run test check bench lock format clean
+
+help: ## Show this list
+	@echo 'make TARGET [PYTHON=python3.12] [ARGS="..."]'
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(READY) ## Run Telemetron with a small real multi-agent program, on loopback
+	@$(BIN)/telemetron demo $(ARGS)
+
+run: $(READY) ## Run the server alone
+	@$(BIN)/telemetron serve $(ARGS)
+
+test: $(READY) ## Run the tests with branch coverage (with ARGS: any part of them, no threshold)
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest $(ARGS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report $(if $(ARGS),--fail-under=0)
+
+check: $(READY) ## Check format, lint, types, import rules and the links in the docs
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest --quiet tests/docs/test_links.py tests/docs/test_readme.py
+
+bench: $(READY) ## Measure what bench/RESULTS.md tells
+	@$(BIN)/python -m bench $(ARGS)
+
+lock: $(TOOLS) ## Make requirements/*.txt anew (ARGS=--upgrade for newer releases)
+	$(BIN)/uv pip compile $(LOCK) --no-emit-package telemetron-agent pyproject.toml --output-file requirements/run.txt
+	$(BIN)/uv pip compile $(LOCK) requirements/dev.in --output-file requirements/dev.txt
+
+format: $(TOOLS) ## Format the code and mend what lint can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean: ## Remove the environment and everything generated
+	rm -rf $(VENV) build dist sdk/dist htmlcov .coverage .coverage.* .hypothesis .schemathesis
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+LOCK := --quiet --universal --python-version 3.11 --generate-hashes \
+	--custom-compile-command 'make lock' $(ARGS)
+
+$(TOOLS): requirements/dev.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed: make PYTHON=...")'
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/pip install --quiet --require-hashes -r requirements/dev.txt
+	@touch $@
+
+$(READY): $(TOOLS) pyproject.toml sdk/pyproject.toml
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e sdk -e .
+	@$(BIN)/pip check
+	@touch $@
