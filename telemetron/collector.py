@@ -1,0 +1,83 @@
+"""The contract between the core and a collector; all of it.
+
+A collector is a record (`Collector`) under the entry-point group `telemetron.collectors`. Its `run`
+is given its configuration and an `Output`, bound to its own source, and runs until cancelled.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, NamedTuple, Protocol
+
+from msgspec import Struct
+
+from telemetron.clock import Clock
+
+ENTRY_POINTS = "telemetron.collectors"
+
+ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
+
+
+class Put(NamedTuple):
+    """One part for `Output.replace`; the fields are those of `Output.put`."""
+
+    section: str
+    group: str
+    id: str
+    part: Struct
+
+
+class Output(Protocol):
+    """What a collector writes with. No call here waits for a reader; `replace` alone awaits."""
+
+    clock: Clock
+
+    def put(self, section: str, group: str, id: str, part: Struct, *, scope: str = "") -> None:
+        """Say what is known of one thing, `id`, which belongs to `group`; the same again is free.
+
+        `part` must be of the section's part type and is not shown where it does not fit the schema
+        (the source's problem `Refused` says why).
+        """
+
+    def remove(self, section: str, id: str) -> None:
+        """Forget one thing; unknown ids are fine."""
+
+    async def replace(self, puts: Iterable[Put], *, scope: str = "") -> None:
+        """Replace all parts of a scope at once, as after a list, and confirm the scope."""
+
+    def confirm(self, scope: str = "", *, reason: str | None = None, message: str = "") -> None:
+        """Say that all that is shown of a scope is true now.
+
+        With `reason` (of `telemetron.reason`) a problem stands beside it: one that is known for
+        certain, as a permission that is missing. Without, the scope's problem is over.
+        """
+
+    def trouble(self, scope: str, reason: str, message: str) -> None:
+        """Say that a scope cannot be observed, and why; what is known of it stays.
+
+        `reason` is one of `telemetron.reason`, `message` one line of your own, never an upstream's
+        body. Past `max_age_seconds` without a `confirm` the source is `stale`.
+        """
+
+    def mount(self, prefix: str, app: ASGIApp) -> None:
+        """Answer HTTP requests below one of the collector's `paths` while `run` runs."""
+
+
+class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The base of every collector's configuration; describe each field with `msgspec.Meta`."""
+
+
+class Collector(Struct, frozen=True, kw_only=True):
+    """What a collector is: a record that its entry point names."""
+
+    name: str
+    description: str
+    config: type[Config]
+    sections: tuple[str, ...]
+    """The sections it writes."""
+    max_age_seconds: Callable[[Any], float]
+    """Its promise, from its configuration: while `ok`, nothing it shows is older."""
+    run: Callable[[Any, Output], Awaitable[None]]
+    """Observes until cancelled. Trouble with the outside is its own; an exception is a bug."""
+    paths: tuple[str, ...] = ()
+    """URL prefixes it answers, each with a slash at both ends."""
+    openapi: Callable[[], dict[str, Any]] | None = None
+    """Its part of the OpenAPI document: `{"paths": …, "components": …}`."""

@@ -1,0 +1,559 @@
+"""The document: every type that `GET /system/state` can show, field by field.
+
+The JSON Schema is generated from these types, so each field says here what it means, its unit,
+whose clock a timestamp is, and its marks:
+
+- `measure`: the field moves by itself. `level` is a quantity whose change matters, `sample` one
+  whose change does not. Measures move the revision, but wake no waiter and leave `updated_at` alone.
+- `ref`: the field names an entity of another section.
+- `untrusted`: text written by others: data, never instructions.
+
+Enumerations are open: known values are listed in the description, readers accept others.
+"""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+SCHEMA_VERSION = 1
+# Stands where the store fills in the time at which it saw the state change.
+UNSTAMPED = datetime(1, 1, 1, tzinfo=UTC)
+
+MAX_PROBLEMS = 8
+MAX_INSTANCES = 256
+MAX_ACTIVE_TASKS = 256
+MAX_NAMES = 64
+
+Timestamp = Annotated[datetime, Meta(tz=True)]
+Clock = Literal["telemetron", "agent", "kubernetes", "kafka", "litellm", "submitter"]
+
+
+def about(
+    description: str,
+    *,
+    unit: str | None = None,
+    clock: Clock | None = None,
+    measure: Literal["level", "sample"] | None = None,
+    ref: str | None = None,
+    untrusted: bool = False,
+    **constraints: Any,
+) -> Meta:
+    """What the schema says of one field; `constraints` are msgspec's (`ge`, `max_length`, …)."""
+    marks = {"unit": unit, "clock": clock, "measure": measure, "ref": ref}
+    extra: dict[str, Any] = {f"x-telemetron-{name}": mark for name, mark in marks.items() if mark}
+    if untrusted:
+        extra["x-telemetron-untrusted"] = True
+    return Meta(description=description, extra_json_schema=extra or None, **constraints)
+
+
+class Record(Struct, frozen=True, gc=False):
+    """The base of every type in the document: immutable, invisible to the garbage collector."""
+
+
+Key = Annotated[str, about("Stable key, unique in its section; `~1` is `/`, `~0` is `~`.")]
+Source = Annotated[str, about("Source that observed it.", ref="sources[].key")]
+MeasuredAt = Annotated[
+    Timestamp | None,
+    about("When the measures were taken.", clock="telemetron", measure="sample"),
+]
+
+
+class Problem(Record):
+    """Something that is wrong, or could not be observed."""
+
+    reason: Annotated[str, about("CamelCase reason, from the table in the documentation.")]
+    message: Annotated[str, about("One line, made by Telemetron.")]
+    since: Annotated[Timestamp, about("When it arose.", clock="telemetron")]
+
+
+class SourceProblem(Record):
+    """A problem of one scope of a source."""
+
+    scope: Annotated[str, about("Part of the source that has the problem; empty: all of it.")]
+    reason: Annotated[str, about("CamelCase reason, from the table in the documentation.")]
+    message: Annotated[str, about("One line, made by Telemetron.")]
+    since: Annotated[Timestamp, about("When it arose.", clock="telemetron")]
+
+
+Problems = Annotated[
+    list[Problem], about("What is wrong with it or could not be observed.", max_length=MAX_PROBLEMS)
+]
+Truncated = Annotated[
+    dict[str, int] | None, about("Each list that was cut, with its full count; null: none.")
+]
+UpdatedAt = Annotated[
+    Timestamp,
+    about("When Telemetron saw its state (not a measure) change.", clock="telemetron"),
+]
+
+
+class SourceRow(Record):
+    """One configured source, or a built-in collector that is off: how far it can be believed."""
+
+    key: Annotated[str, about("Name of the source.")]
+    collector: Annotated[str, about("Collector that observes it.")]
+    status: Annotated[
+        str,
+        about(
+            "`starting`: no complete observation yet. `ok`: every scope was confirmed within"
+            " `max_age_seconds`. `stale`: that promise is broken, the last known stays."
+            " `failing`: the collector does not run. `off`: built in, not configured."
+        ),
+    ]
+    since: Annotated[Timestamp, about("Since when it has this status.", clock="telemetron")]
+    max_age_seconds: Annotated[
+        float | None,
+        about("While `ok`, nothing shown is older than this. null while off.", unit="seconds"),
+    ]
+    last_ok_at: Annotated[
+        Timestamp | None,
+        about(
+            "All it shows was true at this time. null while ok, and when it never was.",
+            clock="telemetron",
+        ),
+    ]
+    entities: Annotated[
+        int, about("Entities it contributes to.", unit="entities", measure="level", ge=0)
+    ]
+    problems: Annotated[
+        list[SourceProblem], about("Problems by scope; allowed while ok.", max_length=32)
+    ]
+    truncated: Truncated = None
+
+
+# agents
+
+
+class Wait(Record):
+    """What a task waits for."""
+
+    kind: Annotated[str, about("`llm`, `tool`, `queue`, `agent`, `human`, `auth` or `other`.")]
+    name: Annotated[str | None, about("What it waits for.", untrusted=True)] = None
+    since: Annotated[Timestamp | None, about("Since when.", clock="agent")] = None
+
+
+class Task(Record):
+    """A task that an agent runs or that waits inside it."""
+
+    id: Annotated[str, about("The task's id.", untrusted=True)]
+    parent_id: Annotated[str | None, about("Task that caused it.", untrusted=True)] = None
+    status: Annotated[str | None, about("`running` or `waiting`; null: unknown.")] = None
+    started_on: Annotated[Timestamp | None, about("When it started.", clock="agent")] = None
+    progressed_at: Annotated[
+        Timestamp | None,
+        about("Last reported progress; null: never.", clock="agent", measure="sample"),
+    ] = None
+    stalled: Annotated[
+        bool | None,
+        about(
+            "`progressed_at` has not moved for `stall_after_seconds` by Telemetron's own clock;"
+            " null: progress was never reported."
+        ),
+    ] = None
+    step: Annotated[str | None, about("What it does now.", untrusted=True)] = None
+    waits: Annotated[list[Wait], about("What it waits for, oldest first.")] = []
+    queue: Annotated[str | None, about("Queue it came from.", ref="queues[].name")] = None
+    partition: Annotated[int | None, about("Partition it came from.")] = None
+    offset: Annotated[int | None, about("Offset it came from.")] = None
+    model: Annotated[str | None, about("Model it uses.", ref="litellm[].model")] = None
+    instance: Annotated[str | None, about("Instance that runs it.", untrusted=True)] = None
+    last_known: Annotated[
+        bool, about("Its instance is silent: this is what was last known of it.")
+    ] = False
+
+
+class Failure(Record):
+    """The last task that failed."""
+
+    task_id: Annotated[str, about("The task's id.", untrusted=True)]
+    error: Annotated[str | None, about("Class of the error.", untrusted=True)] = None
+    at: Annotated[Timestamp | None, about("When it failed.", clock="agent")] = None
+
+
+class Activity(Record):
+    """What an agent does now."""
+
+    active_task_ids: Annotated[
+        list[Task],
+        about("Tasks that run or wait, oldest start first.", max_length=MAX_ACTIVE_TASKS),
+    ] = []
+    task_count: Annotated[int, about("All active tasks, listed or not.", unit="tasks", ge=0)] = 0
+    least_progressed_at: Annotated[
+        Timestamp | None,
+        about("Oldest `progressed_at` of the active tasks.", clock="agent", measure="sample"),
+    ] = None
+    last_failure: Annotated[Failure | None, about("Last task that failed; null: none known.")] = (
+        None
+    )
+    updated_at: UpdatedAt = UNSTAMPED
+
+
+class Outcomes(Record):
+    """How an instance's tasks ended, since its start."""
+
+    completed: Annotated[int, about("Completed.", unit="tasks", ge=0)] = 0
+    failed: Annotated[int, about("Failed.", unit="tasks", ge=0)] = 0
+    canceled: Annotated[int, about("Canceled.", unit="tasks", ge=0)] = 0
+
+
+class Instance(Record):
+    """One process of an agent, or one that is declared and never beat."""
+
+    id: Annotated[str, about("The instance's id.", untrusted=True)]
+    status: Annotated[
+        str,
+        about(
+            "`active`: a task runs or waits. `idle`. `silent`: no heartbeat within 3 × its"
+            " interval. `declared`: known only from configuration or Kubernetes."
+        ),
+    ]
+    pod_id: Annotated[str | None, about("Name of its pod.", ref="workload[].pods[].pod_id")] = None
+    workload: Annotated[str | None, about("Key of its workload.", ref="workload[].key")] = None
+    version: Annotated[str | None, about("Version it reports.", untrusted=True)] = None
+    started_at: Annotated[Timestamp | None, about("When it started.", clock="agent")] = None
+    interval_seconds: Annotated[
+        float | None, about("Interval of its heartbeats.", unit="seconds")
+    ] = None
+    silent_since: Annotated[
+        Timestamp | None,
+        about("Its last heartbeat, when it is silent; else null.", clock="telemetron"),
+    ] = None
+    clock_offset_seconds: Annotated[
+        float | None,
+        about(
+            "How far its clock is ahead of Telemetron's; null under 2 s, or unknown.",
+            unit="seconds",
+        ),
+    ] = None
+    max_parallel_invocations: Annotated[
+        int | None, about("Tasks it can run at once; null: it does not say.", unit="tasks")
+    ] = None
+    outcomes: Annotated[
+        Outcomes | None,
+        about("How its tasks ended since its start; null: not reported.", measure="level"),
+    ] = None
+    source: Source = ""
+
+
+class Agent(Record):
+    """One agent: all instances of one name in one namespace."""
+
+    key: Key
+    name: Annotated[str, about("The agent's name.", untrusted=True)]
+    namespace: Annotated[str | None, about("Its namespace; null: none known.", untrusted=True)]
+    description: Annotated[str | None, about("What it is for.", untrusted=True)]
+    status: Annotated[
+        str,
+        about("The best of its instances': `active`, `idle`, `silent`, `declared`."),
+    ]
+    max_parallel_invocations: Annotated[
+        int,
+        about(
+            "Tasks it can run at once: the sum over the instances whose tasks are listed, 1 for"
+            " each that does not say; without such an instance as declared, else 1.",
+            unit="tasks",
+        ),
+    ]
+    deployment_name: Annotated[
+        str | None, about("Its Deployment.", ref="workload[].deployment_name")
+    ]
+    models: Annotated[
+        list[str],
+        about("Models it uses, sorted.", ref="litellm[].model", max_length=MAX_NAMES),
+    ]
+    queues: Annotated[
+        list[str],
+        about("Queues it takes tasks from, sorted.", ref="queues[].name", max_length=MAX_NAMES),
+    ]
+    activity: Annotated[Activity, about("What it does now.")]
+    instances: Annotated[list[Instance], about("Its instances, by id.", max_length=MAX_INSTANCES)]
+    instance_count: Annotated[int, about("All its instances.", unit="instances", ge=0)]
+    sources: Annotated[list[str], about("Sources that know it.", ref="sources[].key")]
+    problems: Problems = []
+    truncated: Truncated = None
+    updated_at: UpdatedAt = UNSTAMPED
+
+
+# litellm
+
+
+class Cooldowns(Record):
+    """How often a proxy took a deployment out of its rotation."""
+
+    count: Annotated[int, about("Cooldowns seen since Telemetron started.", ge=0)] = 0
+    last_at: Annotated[Timestamp | None, about("When the last was seen.", clock="telemetron")] = (
+        None
+    )
+    status_code: Annotated[int | None, about("HTTP status that caused the last.")] = None
+
+
+class ModelError(Record):
+    """The last error of a deployment."""
+
+    error_class: Annotated[str | None, about("Class of the error.")] = None
+    status_code: Annotated[int | None, about("HTTP status.")] = None
+    at: Annotated[Timestamp | None, about("When it was seen.", clock="telemetron")] = None
+
+
+class ModelDeployment(Record, kw_only=True, rename={"error_class": "class"}):
+    """One deployment of a model behind a LiteLLM proxy."""
+
+    key: Key = ""
+    source: Source = ""
+    id: Annotated[str, about("The proxy's id of the deployment.")]
+    model: Annotated[str, about("Name that callers use.")]
+    upstream_model: Annotated[str | None, about("Name at its provider.")] = None
+    provider: Annotated[str | None, about("Its provider.")] = None
+    status: Annotated[
+        str,
+        about(
+            "From evidence only: `healthy` after a success within 5 minutes and none failed"
+            " since, `unhealthy`, `cooling_down`, `unknown` without traffic."
+        ),
+    ] = "unknown"
+    status_since: Annotated[
+        Timestamp | None, about("Since when it has this status.", clock="telemetron")
+    ] = None
+    cooldown_until: Annotated[
+        Timestamp | None, about("Latest possible end of its cooldown.", clock="telemetron")
+    ] = None
+    cooldowns: Annotated[Cooldowns, about("Its cooldowns.")] = Cooldowns()
+    last_error: Annotated[ModelError | None, about("Its last error; null: none seen.")] = None
+    tpm: Annotated[
+        float | None, about("Tokens in the last minute.", unit="tokens", measure="level")
+    ] = None
+    rpm: Annotated[
+        float | None, about("Requests in the last minute.", unit="requests", measure="level")
+    ] = None
+    failed_rpm: Annotated[
+        float | None,
+        about("Failed requests in the last minute.", unit="requests", measure="level"),
+    ] = None
+    refused_rpm: Annotated[
+        float | None,
+        about(
+            "Requests to its model group refused in the last minute.",
+            unit="requests",
+            measure="level",
+        ),
+    ] = None
+    latency_seconds: Annotated[
+        float | None, about("Mean latency.", unit="seconds", measure="sample")
+    ] = None
+    tpm_max: Annotated[int | None, about("Configured limit.", unit="tokens/min")] = None
+    rpm_max: Annotated[int | None, about("Configured limit.", unit="requests/min")] = None
+    credits: Annotated[
+        float | None, about("What is left of its budget.", unit="USD", measure="sample")
+    ] = None
+    spend: Annotated[float | None, about("What it cost.", unit="USD", measure="sample")] = None
+    payment_type: Annotated[str | None, about("`prepaid`, `postpaid` or `free`.")] = None
+    input_cost_per_token: Annotated[float | None, about("Price.", unit="USD/token")] = None
+    output_cost_per_token: Annotated[float | None, about("Price.", unit="USD/token")] = None
+    input_context: Annotated[int | None, about("Longest input.", unit="tokens")] = None
+    output_context: Annotated[int | None, about("Longest output.", unit="tokens")] = None
+    output_dim: Annotated[int | None, about("Size of an embedding.")] = None
+    input_types: Annotated[list[str], about("What it takes, sorted.")] = []
+    output_types: Annotated[list[str], about("What it gives, sorted.")] = []
+    measured_at: MeasuredAt = None
+    problems: Problems = []
+    truncated: Truncated = None
+    updated_at: UpdatedAt = UNSTAMPED
+
+
+# queues
+
+
+class Member(Record):
+    """One member of a consumer group."""
+
+    client_id: Annotated[str, about("Its client id.", untrusted=True)]
+    host: Annotated[str | None, about("Its address.", ref="workload[].pods[].ip")] = None
+    partitions: Annotated[int | None, about("Partitions it has.", unit="partitions")] = None
+
+
+class PartitionLag(Record):
+    """One partition that lags."""
+
+    partition: Annotated[int, about("The partition.", ge=0)]
+    lag: Annotated[int | None, about("Its lag.", unit="offsets")] = None
+    consumed_at: Annotated[
+        Timestamp | None, about("When its committed offset last advanced.", clock="telemetron")
+    ] = None
+
+
+class Priority(Record):
+    """How urgent a pending task is."""
+
+    level: Annotated[str | None, about("`low`, `normal`, `high` or `critical`.")] = None
+    blocked_task: Annotated[str | None, about("Task that waits for it.", untrusted=True)] = None
+
+
+class PendingTask(Record):
+    """A task that waits in a queue."""
+
+    id: Annotated[str, about("The task's id.", untrusted=True)]
+    submitted_at: Annotated[
+        Timestamp | None, about("When it was submitted.", clock="submitter")
+    ] = None
+    priority: Annotated[Priority | None, about("How urgent it is.")] = None
+    invoked_by: Annotated[str | None, about("Who submitted it.", untrusted=True)] = None
+    partition: Annotated[int | None, about("Its partition.")] = None
+    offset: Annotated[int | None, about("Its offset.")] = None
+    prompt: Annotated[str | None, about("Its prompt, where configured.", untrusted=True)] = None
+    args: Annotated[str | None, about("Its arguments, where configured.", untrusted=True)] = None
+    problem: Annotated[Problem | None, about("Why it could not be read.")] = None
+
+
+class Queue(Record, kw_only=True):
+    """What waits in one queue for one consumer group."""
+
+    key: Key = ""
+    source: Source = ""
+    name: Annotated[str, about("The queue's (topic's) name.")]
+    consumer_group: Annotated[str | None, about("The consumer group.")] = None
+    consumers: Annotated[int | None, about("Members of the group now.", unit="members")] = None
+    group_state: Annotated[str | None, about("State of the group, the broker's word.")] = None
+    members: Annotated[list[Member], about("Members of the group.", max_length=16)] = []
+    depth: Annotated[int | None, about("Tasks that wait.", unit="tasks", measure="level")] = None
+    depth_exact: Annotated[
+        bool | None, about("Whether `depth` is exact or an upper bound.", measure="level")
+    ] = None
+    lag: Annotated[
+        int | None, about("Log end less committed offset.", unit="offsets", measure="level")
+    ] = None
+    unacknowledged: Annotated[
+        int | None,
+        about("Delivered, not acknowledged; null for Kafka.", unit="tasks", measure="level"),
+    ] = None
+    oldest_submitted_at: Annotated[
+        Timestamp | None,
+        about("When the oldest waiting task was submitted.", clock="submitter", measure="sample"),
+    ] = None
+    produced_at: Annotated[
+        Timestamp | None,
+        about("When the end of the log last advanced.", clock="telemetron", measure="sample"),
+    ] = None
+    consumed_at: Annotated[
+        Timestamp | None,
+        about("When a committed offset last advanced.", clock="telemetron", measure="sample"),
+    ] = None
+    partitions: Annotated[int | None, about("Its partitions.", unit="partitions")] = None
+    lagging: Annotated[
+        list[PartitionLag],
+        about("Partitions that lag, worst first.", measure="level", max_length=8),
+    ] = []
+    tasks: Annotated[
+        list[PendingTask], about("The oldest waiting tasks, oldest first.", measure="sample")
+    ] = []
+    measured_at: MeasuredAt = None
+    problems: Problems = []
+    truncated: Truncated = None
+    updated_at: UpdatedAt = UNSTAMPED
+
+
+# workload
+
+
+class LastExit(Record):
+    """How a container ended last."""
+
+    reason: Annotated[str | None, about("Kubernetes' reason, as `OOMKilled`.")] = None
+    exit_code: Annotated[int | None, about("Its exit code.")] = None
+    at: Annotated[Timestamp | None, about("When it ended.", clock="kubernetes")] = None
+
+
+class Pod(Record):
+    """One pod of a workload."""
+
+    pod_id: Annotated[str, about("Its name.")]
+    status: Annotated[
+        str, about("Its phase: `Pending`, `Running`, `Succeeded`, `Failed`, `Unknown`.")
+    ]
+    ready: Annotated[bool | None, about("Whether it is ready.")] = None
+    reason: Annotated[str | None, about("Why it is not well, as `CrashLoopBackOff`.")] = None
+    container: Annotated[str | None, about("Container the reason is about.")] = None
+    message: Annotated[str | None, about("What Kubernetes says of it.", untrusted=True)] = None
+    image: Annotated[str | None, about("Image of its first container.")] = None
+    restarts: Annotated[int | None, about("Restarts of its containers.")] = None
+    last_exit: Annotated[LastExit | None, about("How a container ended last.")] = None
+    node: Annotated[str | None, about("Its node.")] = None
+    ip: Annotated[str | None, about("Its address.")] = None
+    created_at: Annotated[Timestamp | None, about("When it was created.", clock="kubernetes")] = (
+        None
+    )
+    started_at: Annotated[Timestamp | None, about("When it started.", clock="kubernetes")] = None
+    cpu: Annotated[float | None, about("CPU used.", unit="cores", measure="sample")] = None
+    memory: Annotated[float | None, about("Memory used.", unit="MiB", measure="sample")] = None
+    network_in: Annotated[
+        int | None, about("Received since its start.", unit="bytes", measure="sample")
+    ] = None
+    network_out: Annotated[
+        int | None, about("Sent since its start.", unit="bytes", measure="sample")
+    ] = None
+    measured_at: MeasuredAt = None
+
+
+class Live(Record):
+    """A workload's state as its controller sees it."""
+
+    active_pods: Annotated[int | None, about("Pods that run.", unit="pods")] = None
+    desired: Annotated[int | None, about("Pods that should be.", unit="pods")] = None
+    ready: Annotated[int | None, about("Pods that are ready.", unit="pods")] = None
+    available: Annotated[int | None, about("Pods that are available.", unit="pods")] = None
+    image: Annotated[str | None, about("Image of its template's first container.")] = None
+    rolled_out_at: Annotated[
+        Timestamp | None, about("When its last rollout progressed.", clock="kubernetes")
+    ] = None
+    rollout: Annotated[str | None, about("`complete`, `progressing`, `stuck` or `paused`.")] = None
+    reason: Annotated[str | None, about("Kubernetes' reason.")] = None
+    message: Annotated[str | None, about("What Kubernetes says of it.", untrusted=True)] = None
+    updated_at: UpdatedAt = UNSTAMPED
+
+
+class Workload(Record, kw_only=True):
+    """One Deployment, StatefulSet, DaemonSet, Job or lone pod."""
+
+    key: Key = ""
+    source: Source = ""
+    deployment_name: Annotated[str, about("Its name.")]
+    namespace: Annotated[str, about("Its namespace.")]
+    kind: Annotated[str, about("Its kind, as `Deployment`.")]
+    max_pods: Annotated[int | None, about("Most pods it may have.", unit="pods")] = None
+    pod_max_cpu: Annotated[
+        str | None, about("CPU limit of a pod: a Kubernetes quantity; null: none.")
+    ] = None
+    pod_max_ram: Annotated[
+        str | None, about("Memory limit of a pod: a Kubernetes quantity; null: none.")
+    ] = None
+    live: Annotated[Live | None, about("Its state; null: not observed.")] = None
+    pods: Annotated[list[Pod], about("Its pods, by name.")] = []
+    problems: Problems = []
+    truncated: Truncated = None
+    updated_at: UpdatedAt = UNSTAMPED
+
+
+class State(Record):
+    """The whole: the state of a multi-agent system at one revision.
+
+    A timestamp is RFC 3339 in UTC; ages are computed against the answer's `Date` header.
+    What could not be observed is null.
+    """
+
+    id: Annotated[str, about("This system's configured id.")]
+    schema_version: Annotated[int, about("Version of this schema; fields are only added.")]
+    epoch: Annotated[str, about("One life of the Telemetron process.")]
+    revision: Annotated[
+        int, about("Rises when, and only when, what is shown changes; starts at 1.", ge=1)
+    ]
+    started_at: Annotated[Timestamp, about("When the epoch began.", clock="telemetron")]
+    changed_at: Annotated[Timestamp, about("When this revision arose.", clock="telemetron")]
+    sources: Annotated[list[SourceRow], about("Every source, by name.")]
+    agents: Annotated[list[Agent] | UnsetType, about("Every agent, by key.")] = UNSET
+    litellm: Annotated[
+        list[ModelDeployment] | UnsetType, about("Every model deployment, by key.")
+    ] = UNSET
+    queues: Annotated[list[Queue] | UnsetType, about("Every queue and consumer group, by key.")] = (
+        UNSET
+    )
+    workload: Annotated[list[Workload] | UnsetType, about("Every workload, by key.")] = UNSET

@@ -1,0 +1,17 @@
+"""The reasons of problems: every `reason` in the document stands in this table, and only here."""
+
+REASONS = {
+    "Crashed": "The collector failed with an error of its own; it is started again.",
+    "DuplicateKey": "Two groups of parts claim one key; the entity of one of them is not shown.",
+    "ImportFailed": "The collector's code could not be imported.",
+    "InvalidConfig": "The source's configuration is not valid.",
+    "NotInstalled": "No installed package brings the collector.",
+    "Refused": "Parts that the collector put do not fit the document; they are not shown.",
+    "Unconfirmed": "Nothing confirmed this scope within the source's `max_age_seconds`.",
+    "Unreachable": "The observed system could not be reached.",
+    "Timeout": "The observed system did not answer in time.",
+    "Unauthorized": "The observed system did not accept the credentials.",
+    "Forbidden": "The observed system does not permit this observation.",
+    "BadAnswer": "The observed system answered something that cannot be understood.",
+    "RateLimited": "The observed system asks to be asked less often.",
+}

@@ -1,0 +1,152 @@
+"""A section's bytes as a rope: sorted fragments joined into chunks that revisions share.
+
+A rope is immutable. An edit makes a new one, which costs the chunks it touches, not the whole.
+"""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from functools import cached_property
+from itertools import groupby
+from operator import attrgetter
+from typing import Any
+
+from msgspec import Struct
+
+from telemetron.document import UNSTAMPED
+
+CHUNK_BYTES = 256 * 1024
+
+
+class Fragment(Struct, frozen=True, gc=False):
+    """One entity as it is shown."""
+
+    body: bytes
+    entity: Any
+    """The Struct it was encoded from; the parts share most of it."""
+    updated_at: bytes
+    """When its state changed, as it stands in the body."""
+    change: "Change"
+    """Its last change."""
+
+
+class Change(Struct, frozen=True, gc=False):
+    """When something that is shown changed last."""
+
+    revision: int = 0
+    state_revision: int = 0
+    """The last revision that changed more than measures."""
+    at: datetime = UNSTAMPED
+
+    def __or__(self, other: "Change") -> "Change":
+        """The last change of either."""
+        newer = max(self, other, key=attrgetter("revision"))
+        return Change(newer.revision, max(self.state_revision, other.state_revision), newer.at)
+
+
+class Chunk:
+    """Neighbouring fragments by key, and their bytes once somebody reads them."""
+
+    def __init__(self, keys: list[str], fragments: list[Fragment]) -> None:
+        self.keys = keys
+        self.fragments = fragments
+        self.size = sum([len(fragment.body) + 1 for fragment in fragments])
+
+    @cached_property
+    def body(self) -> bytes:
+        """`,{…},{…}`: a comma before each fragment."""
+        return b"".join([b",", b",".join([fragment.body for fragment in self.fragments])])
+
+    @cached_property
+    def head(self) -> bytes:
+        """The same without its first comma, for the first chunk of a section."""
+        return self.body[1:]
+
+    def edited(self, edits: Sequence[tuple[str, Fragment | None]]) -> "list[Chunk]":
+        """The chunks that take this one's place; edits are sorted by key, None removes."""
+        chunk = self._with_values(edits)
+        if chunk and chunk.size <= 2 * CHUNK_BYTES:
+            return [chunk]
+        fragments: dict[str, Fragment | None] = dict(zip(self.keys, self.fragments, strict=True))
+        fragments.update(edits)
+        return list(_chunks([(key, value) for key, value in sorted(fragments.items()) if value]))
+
+    def _with_values(self, edits: Sequence[tuple[str, Fragment | None]]) -> "Chunk | None":
+        """The common case, cheap: no key comes or goes."""
+        fragments = self.fragments.copy()
+        for key, value in edits:
+            at = bisect_left(self.keys, key)
+            if value is None or at == len(self.keys) or self.keys[at] != key:
+                return None
+            fragments[at] = value
+        return Chunk(self.keys, fragments)
+
+
+class Rope:
+    """All fragments of a section, sorted by key."""
+
+    def __init__(self, chunks: Sequence[Chunk] = ()) -> None:
+        self.chunks = chunks
+        self._firsts = [chunk.keys[0] for chunk in chunks]
+
+    def __len__(self) -> int:
+        return sum(len(chunk.keys) for chunk in self.chunks)
+
+    def __iter__(self) -> Iterator[Fragment]:
+        return (fragment for chunk in self.chunks for fragment in chunk.fragments)
+
+    def keys(self) -> Iterator[str]:
+        """Every key, sorted."""
+        return (key for chunk in self.chunks for key in chunk.keys)
+
+    def get(self, key: str) -> Fragment | None:
+        """The fragment under a key."""
+        if not self.chunks:
+            return None
+        chunk = self.chunks[self._at(key)]
+        at = bisect_left(chunk.keys, key)
+        return chunk.fragments[at] if at < len(chunk.keys) and chunk.keys[at] == key else None
+
+    def pieces(self) -> Iterator[bytes]:
+        """The bytes between the section's brackets."""
+        for chunk in self.chunks[:1]:
+            yield chunk.head
+        for chunk in self.chunks[1:]:
+            yield chunk.body
+
+    def edited(self, edits: Mapping[str, Fragment | None]) -> "Rope":
+        """A rope with these fragments put, and those of None removed."""
+        if not self.chunks:
+            return Rope(list(_chunks([(k, v) for k, v in sorted(edits.items()) if v])))
+        chunks = list(self.chunks)
+        touched = [(at, list(some)) for at, some in groupby(sorted(edits.items()), self._of)]
+        for at, some in reversed(touched):
+            chunks[at : at + 1] = chunks[at].edited(some)
+        return Rope(_merged(chunks))
+
+    def _of(self, edit: tuple[str, Fragment | None]) -> int:
+        return self._at(edit[0])
+
+    def _at(self, key: str) -> int:
+        return max(bisect_right(self._firsts, key) - 1, 0)
+
+
+def _chunks(fragments: Sequence[tuple[str, Fragment]]) -> Iterator[Chunk]:
+    start = size = 0
+    for at, (_, fragment) in enumerate(fragments, 1):
+        size += len(fragment.body)
+        if size >= CHUNK_BYTES or at == len(fragments):
+            keys, values = zip(*fragments[start:at], strict=True)
+            yield Chunk(list(keys), list(values))
+            start, size = at, 0
+
+
+def _merged(chunks: list[Chunk]) -> list[Chunk]:
+    """Neighbours that removals left small become one."""
+    merged: list[Chunk] = []
+    for chunk in chunks:
+        if merged and merged[-1].size + chunk.size <= CHUNK_BYTES // 2:
+            last = merged.pop()
+            chunk = Chunk(last.keys + chunk.keys, last.fragments + chunk.fragments)
+        merged.append(chunk)
+    return merged

@@ -1,0 +1,42 @@
+"""The sections of the document: how the parts of one group become entities."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+from msgspec import Struct
+
+from telemetron import key
+from telemetron.agents import AgentPart, merge_agents
+from telemetron.document import Agent, ModelDeployment, Queue, Workload
+from telemetron.part import Part
+
+
+class Section(NamedTuple):
+    """One section: the types of its entities and parts, and the way between, a pure function."""
+
+    entity: type[Struct]
+    part: Any
+    merge: Callable[[Sequence[Part]], Iterable[Any]]
+    sources: Callable[[Any], Sequence[str]] = lambda entity: (entity.source,)
+
+
+def each(*components: str) -> Callable[[Sequence[Part]], Iterable[Any]]:
+    """Every part is an entity; its key is the source and the fields that `components` names."""
+
+    def merge(parts: Sequence[Part]) -> Iterable[Any]:
+        for part in parts:
+            names = [getattr(part.value, name) for name in components]
+            yield msgspec.structs.replace(
+                part.value, key=key.join(part.source, *names), source=part.source
+            )
+
+    return merge
+
+
+SECTIONS: dict[str, Section] = {
+    "agents": Section(Agent, AgentPart, merge_agents, lambda agent: agent.sources),
+    "litellm": Section(ModelDeployment, ModelDeployment, each("id")),
+    "queues": Section(Queue, Queue, each("name", "consumer_group")),
+    "workload": Section(Workload, Workload, each("namespace", "kind", "deployment_name")),
+}

@@ -1,0 +1,92 @@
+"""A snapshot: all sections and sources at one revision, ready to be sent."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from functools import reduce
+from operator import or_
+from typing import NamedTuple
+
+import msgspec
+
+from telemetron.document import SCHEMA_VERSION
+from telemetron.rope import CHUNK_BYTES, Change, Rope
+
+encode = msgspec.json.Encoder().encode
+
+
+class Face(NamedTuple):
+    """One section as it is shown, and when it changed last."""
+
+    rope: Rope = Rope()
+    change: Change = Change()
+
+
+class Snapshot:
+    """Immutable; revisions share what did not change."""
+
+    def __init__(
+        self,
+        id: str,
+        epoch: str,
+        started_at: datetime,
+        change: Change,
+        faces: Mapping[str, Face],
+    ) -> None:
+        self.id = id
+        self.epoch = epoch
+        self.started_at = started_at
+        self.change = change
+        self.faces = faces
+
+    def change_of(self, sections: Sequence[str], key: str | None = None) -> Change | None:
+        """The last change of what is shown: the sources and these sections, or one entity of one.
+
+        None: there is no such entity.
+        """
+        sources = self.faces["sources"].change
+        if key is None:
+            return reduce(or_, (self.faces[name].change for name in sections), sources)
+        fragment = self.faces[sections[0]].rope.get(key)
+        return sources | fragment.change if fragment else None
+
+    def chunks(self, sections: Sequence[str], key: str | None = None) -> tuple[bytes, ...]:
+        """The document with these sections, or with one entity of one section.
+
+        Large chunks are those of the ropes, shared and not copied.
+        """
+        return tuple(_glued(self._pieces(sections, key)))
+
+    def _pieces(self, sections: Sequence[str], key: str | None) -> Iterator[bytes]:
+        change = self.change_of(sections, key)
+        assert change is not None, "no such entity"
+        yield encode(
+            {
+                "id": self.id,
+                "schema_version": SCHEMA_VERSION,
+                "epoch": self.epoch,
+                "revision": change.revision,
+                "started_at": self.started_at,
+                "changed_at": change.at,
+            }
+        )[:-1]
+        for name in dict.fromkeys(["sources", *sections]):
+            yield b',"%s":[' % name.encode()
+            rope = self.faces[name].rope
+            fragment = rope.get(key) if key is not None and name == sections[0] else None
+            yield from (fragment.body,) if fragment else rope.pieces()
+            yield b"]"
+        yield b"}"
+
+
+def _glued(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Small neighbours become one: a chunk costs a call to send."""
+    small: list[bytes] = []
+    for piece in pieces:
+        if len(piece) < CHUNK_BYTES // 2:
+            small.append(piece)
+            continue
+        if small:
+            yield b"".join(small)
+            small = []
+        yield piece
+    yield b"".join(small)

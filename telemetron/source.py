@@ -1,0 +1,168 @@
+"""One configured source: which of its scopes were confirmed when, and what its status is."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import NamedTuple
+
+from telemetron.check import text
+from telemetron.clock import Clock, Timer
+from telemetron.document import SourceProblem, SourceRow
+from telemetron.part import Part
+from telemetron.reason import REASONS
+
+MAX_PROBLEMS = 32
+MAX_KNOWN = 256
+MAX_MESSAGE = 500
+
+
+class Scope(NamedTuple):
+    """A part of the source that can fail by itself."""
+
+    deadline: float
+    """Monotonic time until which the promise holds."""
+    confirmed_at: datetime | None
+
+
+class Source:
+    """The state machine behind one row of `sources`; `changed` is called when the row may differ.
+
+    `off` until `start`; a timer, not the next poll, makes it `stale`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        collector: str,
+        clock: Clock,
+        changed: Callable[["Source"], None] = lambda source: None,
+    ) -> None:
+        self.name = name
+        self.collector = collector
+        self.clock = clock
+        self.parts: dict[tuple[str, str], Part] = {}
+        self.entities = 0
+        self.restarts = 0
+        self.status = "off"
+        self.since = clock.now()
+        self.last_ok_at: datetime | None = None
+        self.max_age_seconds: float | None = None
+        self.problems: dict[tuple[str, str], SourceProblem] = {}
+        self._changed = changed
+        self._scopes: dict[str, Scope] = {}
+        self._patience = 0.0
+        self._running = False
+        self._complete = False
+        self._timer: Timer | None = None
+
+    def start(self, max_age_seconds: float) -> None:
+        """The collector runs; it has `max_age_seconds` to confirm something."""
+        self.max_age_seconds = max_age_seconds
+        self._running = True
+        self._patience = self.clock.monotonic() + max_age_seconds
+        self._judge()
+
+    def fail(self, reason: str, message: str) -> None:
+        """The collector does not run."""
+        self._running = False
+        self._report("failure", "", reason, message)
+        self._judge()
+
+    def stop(self) -> None:
+        """No timer is left behind."""
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+
+    def confirm(self, scope: str = "", *, reason: str | None = None, message: str = "") -> None:
+        """All that is shown of the scope is true now; see `Output.confirm`."""
+        assert self.max_age_seconds is not None, "confirmed before start"
+        deadline = self.clock.monotonic() + self.max_age_seconds
+        self._scopes[scope] = Scope(deadline, self.clock.now())
+        if reason is not None:
+            self._report("trouble", scope, reason, message)
+        elif self.problems:
+            self._forget("trouble", scope)
+            self._forget("failure", "")
+        if self.status != "ok" or self._timer is None:
+            self._judge()
+
+    def trouble(self, scope: str, reason: str, message: str) -> None:
+        """The scope cannot be observed; see `Output.trouble`."""
+        assert self.max_age_seconds is not None, "in trouble before start"
+        if scope not in self._scopes:
+            self._scopes[scope] = Scope(self.clock.monotonic() + self.max_age_seconds, None)
+        self._report("trouble", scope, reason, message)
+        self._judge()
+
+    def refuse(self, scope: str, what: str, reason: str, message: str) -> None:
+        """One part, `what`, is not shown."""
+        self._report(f"refused {what}", scope, reason, message)
+
+    def accept(self, scope: str, what: str) -> None:
+        """The part is shown again, or gone."""
+        if self.problems:
+            self._forget(f"refused {what}", scope)
+
+    def row(self) -> SourceRow:
+        """What the document says of it."""
+        order = sorted(self.problems.values(), key=lambda one: (one.scope, one.reason, one.message))
+        return SourceRow(
+            key=self.name,
+            collector=self.collector,
+            status=self.status,
+            since=self.since,
+            max_age_seconds=self.max_age_seconds,
+            last_ok_at=self.last_ok_at,
+            entities=self.entities,
+            problems=order[:MAX_PROBLEMS],
+            truncated={"problems": len(order)} if len(order) > MAX_PROBLEMS else None,
+        )
+
+    def _report(self, kind: str, scope: str, reason: str, message: str) -> None:
+        if reason not in REASONS:
+            raise ValueError(f"{reason!r} is no reason; telemetron.reason has {sorted(REASONS)}")
+        old = self.problems.get((kind, scope))
+        since = old.since if old and old.reason == reason else self.clock.now()
+        new = SourceProblem(text(scope, MAX_MESSAGE), reason, text(message, MAX_MESSAGE), since)
+        if new != old and (old or len(self.problems) < MAX_KNOWN):
+            self.problems[kind, scope] = new
+            self._changed(self)
+
+    def _forget(self, kind: str, scope: str) -> None:
+        if self.problems.pop((kind, scope), None):
+            self._changed(self)
+
+    def _judge(self) -> None:
+        now = self.clock.monotonic()
+        late = [name for name, scope in self._scopes.items() if scope.deadline <= now]
+        for name in late:
+            if ("trouble", name) not in self.problems:
+                self._report("trouble", name, "Unconfirmed", REASONS["Unconfirmed"])
+        status = self._status(now)
+        if status != self.status:
+            self.status, self.since = status, self.clock.now()
+            self._changed(self)
+        self.last_ok_at = None if status in ("ok", "off") else self._known_good()
+        self._arm(now)
+
+    def _status(self, now: float) -> str:
+        if not self._running:
+            return "failing" if ("failure", "") in self.problems else "off"
+        if min((scope.deadline for scope in self._scopes.values()), default=self._patience) <= now:
+            return "stale"
+        if self._scopes and all(scope.confirmed_at for scope in self._scopes.values()):
+            self._complete = True
+        return "ok" if self._complete else "starting"
+
+    def _known_good(self) -> datetime | None:
+        """The time at which all scopes had been confirmed."""
+        times = [scope.confirmed_at for scope in self._scopes.values()]
+        return min((at for at in times if at), default=None) if all(times) else None
+
+    def _arm(self, now: float) -> None:
+        """Judge again when the next promise breaks; a confirmation in between costs no timer."""
+        self.stop()
+        deadlines = [scope.deadline for scope in self._scopes.values()] or [self._patience]
+        ahead = [deadline for deadline in deadlines if deadline > now]
+        if ahead and self._running:
+            self._timer = self.clock.call_later(min(ahead) - now, self._judge)

@@ -1,0 +1,97 @@
+"""For tests of collectors: a clock that is moved by hand, and an output that is a list."""
+
+import asyncio
+import heapq
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from typing import Any
+
+from msgspec import Struct
+
+from telemetron.clock import Clock
+from telemetron.collector import ASGIApp, Put
+
+
+class FakeTimer:
+    """A timer of `FakeClock`."""
+
+    def __init__(self, callback: Callable[[], object]) -> None:
+        self.callback: Callable[[], object] | None = callback
+
+    def cancel(self) -> None:
+        self.callback = None
+
+
+class FakeClock(Clock):
+    """Time stands still until `advance` is called."""
+
+    def __init__(self, now: datetime = datetime(2030, 1, 1, tzinfo=UTC)) -> None:
+        self._start = now
+        self._elapsed = 0.0
+        self._order = count()
+        self._timers: list[tuple[float, int, FakeTimer]] = []
+
+    def now(self) -> datetime:
+        return self._start + timedelta(milliseconds=round(self._elapsed * 1000))
+
+    def monotonic(self) -> float:
+        return self._elapsed
+
+    def call_later(self, delay: float, callback: Callable[..., object], *args: Any) -> FakeTimer:
+        timer = FakeTimer(lambda: callback(*args))
+        heapq.heappush(self._timers, (self._elapsed + delay, next(self._order), timer))
+        return timer
+
+    async def sleep(self, delay: float) -> None:
+        woken = asyncio.get_running_loop().create_future()
+        self.call_later(delay, lambda: woken.done() or woken.set_result(None))
+        await woken
+
+    def advance(self, seconds: float) -> None:
+        """Move time on; the timers that are due are called in their order."""
+        until = self._elapsed + seconds
+        while self._timers and self._timers[0][0] <= until:
+            due, _, timer = heapq.heappop(self._timers)
+            self._elapsed = max(self._elapsed, due)
+            if timer.callback:
+                timer.callback()
+        self._elapsed = until
+
+
+class RecordingOutput:
+    """An `Output` that keeps what it is told: `calls` is a list of (method, arguments…)."""
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        self.clock = clock or FakeClock()
+        self.calls: list[tuple[Any, ...]] = []
+        self.parts: dict[tuple[str, str], Struct] = {}
+        self.mounted: dict[str, ASGIApp] = {}
+        self._scopes: dict[tuple[str, str], str] = {}
+
+    def put(self, section: str, group: str, id: str, part: Struct, *, scope: str = "") -> None:
+        self.calls.append(("put", section, group, id, part, scope))
+        self.parts[section, id] = part
+        self._scopes[section, id] = scope
+
+    def remove(self, section: str, id: str) -> None:
+        self.calls.append(("remove", section, id))
+        self.parts.pop((section, id), None)
+
+    async def replace(self, puts: Iterable[Put], *, scope: str = "") -> None:
+        puts = list(puts)
+        self.calls.append(("replace", puts, scope))
+        for at in [at for at in self.parts if self._scopes[at] == scope]:
+            del self.parts[at]
+        for put in puts:
+            self.parts[put.section, put.id] = put.part
+            self._scopes[put.section, put.id] = scope
+
+    def confirm(self, scope: str = "", *, reason: str | None = None, message: str = "") -> None:
+        self.calls.append(("confirm", scope, reason, message))
+
+    def trouble(self, scope: str, reason: str, message: str) -> None:
+        self.calls.append(("trouble", scope, reason, message))
+
+    def mount(self, prefix: str, app: ASGIApp) -> None:
+        self.mounted[prefix] = app
