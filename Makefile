@@ -33,7 +33,7 @@ check: $(READY) ## Check format, lint, types, import rules and the links in the 
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/pytest --quiet tests/docs/test_links.py tests/docs/test_readme.py
 
 bench: $(READY) ## Measure what bench/RESULTS.md tells
