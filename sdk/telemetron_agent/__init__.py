@@ -1,0 +1,16 @@
+"""An agent says what it does; Telemetron shows it in `GET /system/state`.
+
+    agent = Agent("researcher", models=["claude-sonnet"])
+    with agent.task("t-1") as task:
+        with task.wait("llm", "claude-sonnet"):
+            ...
+        task.progress("ranked")
+
+Nothing here raises into its caller or makes it wait for the network.
+"""
+
+from .agent import Agent
+from .task import Task, Wait
+
+__all__ = ["Agent", "Task", "Wait"]
+__version__ = "0.1.0"

@@ -1,0 +1,75 @@
+"""What one life of an agent does: its active tasks, its outcomes, its last failure."""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable
+
+from .text import SENTENCE, rfc3339, text
+
+TYPE_CHECKING = False  # typing.TYPE_CHECKING without the import
+if TYPE_CHECKING:
+    from .task import Task
+
+OUTCOMES = ("completed", "failed", "canceled")
+
+
+class Activity:
+    """The tasks of one process's life; every method may be called from any thread.
+
+    Tasks are held weakly: one that its caller dropped without an end is `canceled`, so
+    that forgetting to end tasks costs no memory. The lock is reentrant because signal
+    handlers and the garbage collector (closing a generator) end tasks at any moment.
+    """
+
+    def __init__(self, changed: Callable[[], None]) -> None:
+        self.lock = threading.RLock()
+        self.changed = changed
+        self._outcomes = dict.fromkeys(OUTCOMES, 0)
+        self._last_failure: dict[str, object] | None = None
+        self._tasks: dict[weakref.ref[Task], None] = {}
+        self._dropped: deque[weakref.ref[Task]] = deque()
+
+    def start(self, task: Task) -> None:
+        """Make `task` an active one."""
+        with self.lock:
+            self._end_dropped()
+            self._tasks[weakref.ref(task, self._dropped.append)] = None
+        self.changed()
+
+    def end(self, task: Task, status: str, error: str | None) -> None:
+        """Count one outcome; only a task's first end counts."""
+        with self.lock:
+            if self._tasks.pop(weakref.ref(task), self) is self:
+                return
+            self._outcomes[status] += 1
+            if status == "failed":
+                self._last_failure = {
+                    "task_id": task.id,
+                    "error": text(error, SENTENCE) or "unknown",
+                    "at": rfc3339(time.time()),
+                }
+        self.changed()
+
+    def snapshot(self) -> tuple[list[weakref.ref[Task]], dict[str, int], dict[str, object] | None]:
+        """(the active tasks, oldest first; how many ended how; the last failure), as of now."""
+        with self.lock:
+            self._end_dropped()
+            return list(self._tasks), dict(self._outcomes), self._last_failure
+
+    def detach(self) -> None:
+        """After a fork, in the child: these are the parent's tasks, of no effect here."""
+        self.lock = threading.RLock()  # another thread of the parent may have held the old one
+        self.changed = nothing
+
+    def _end_dropped(self) -> None:
+        while self._dropped:
+            self._tasks.pop(self._dropped.popleft(), None)
+            self._outcomes["canceled"] += 1
+
+
+def nothing() -> None:
+    """Nobody is to be told of a change."""

@@ -1,0 +1,62 @@
+"""One heartbeat as bytes: the full state of one instance, within the server's bounds."""
+
+from __future__ import annotations
+
+import json
+import time
+import weakref
+from collections.abc import Iterable
+
+from .task import Task, Wait
+from .text import rfc3339
+
+MAX_BYTES = 256 * 1024
+"""A body must stay under this."""
+MAX_TASKS = 1_000
+
+
+def encode(head: dict[str, object], tasks: Iterable[weakref.ref[Task]]) -> bytes:
+    """The JSON body of a beat: `head` and as many `tasks`, oldest first, as the bounds allow.
+
+    An id that is active twice is told once. `head` is not empty.
+    """
+    start = _json(head)[:-1] + b',"tasks":['
+    told: dict[str, bytes] = {}
+    size = len(start) + len(b"]}")
+    for ref in tasks:
+        task = ref()
+        if task is None or task.id in told:
+            continue
+        piece = _json(_task(task))
+        size += len(piece) + 1
+        if len(told) == MAX_TASKS or size >= MAX_BYTES:
+            break
+        told[task.id] = piece
+        if len(told) % 20 == 0:
+            time.sleep(0)  # lets the threads that work go first
+    return start + b",".join(told.values()) + b"]}"
+
+
+def _task(task: Task) -> dict[str, object]:
+    waits = task.waits
+    return {
+        "id": task.id,
+        "parent_id": task.parent_id,
+        "status": "waiting" if waits else "running",
+        "started_on": rfc3339(task.started_on),
+        "progressed_at": rfc3339(task.progressed_at),
+        "step": task.step,
+        "waits": [_wait(wait) for wait in waits],
+        "queue": task.queue,
+        "partition": task.partition,
+        "offset": task.offset,
+        "model": task.model,
+    }
+
+
+def _wait(wait: Wait) -> dict[str, object]:
+    return {"kind": wait.kind, "name": wait.name, "since": rfc3339(wait.since)}
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()

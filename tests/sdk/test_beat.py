@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import json
+import weakref
+from typing import Any
+
+import pytest
+
+from telemetron_agent import Task
+from telemetron_agent.activity import Activity, nothing
+from telemetron_agent.beat import MAX_BYTES, MAX_TASKS, encode
+
+
+@pytest.fixture
+def activity() -> Activity:
+    return Activity(nothing)
+
+
+def sent(activity: Activity, **head: object) -> dict[str, Any]:
+    body = encode({"instance": "i", **head}, activity.snapshot()[0])
+    assert len(body) < MAX_BYTES
+    beat: dict[str, Any] = json.loads(body)
+    return beat
+
+
+def test_no_task(activity: Activity) -> None:
+    assert sent(activity, instance="Köln") == {"instance": "Köln", "tasks": []}
+
+
+def test_a_task_in_full(activity: Activity) -> None:
+    task = Task(activity, "t", parent_id="p", model="m", queue="q", partition=1, offset=2)
+    (running,) = sent(activity)["tasks"]
+    started = running.pop("started_on")
+    assert started.endswith("Z")
+    assert running == {
+        "id": "t",
+        "parent_id": "p",
+        "status": "running",
+        "progressed_at": None,
+        "step": None,
+        "waits": [],
+        "queue": "q",
+        "partition": 1,
+        "offset": 2,
+        "model": "m",
+    }
+    task.progress("ranked")
+    wait = task.wait("llm", "m")
+    (waiting,) = sent(activity)["tasks"]
+    assert waiting["status"] == "waiting"
+    assert waiting["step"] == "ranked"
+    assert waiting["progressed_at"] >= started
+    assert waiting["waits"] == [{"kind": "llm", "name": "m", "since": waiting["waits"][0]["since"]}]
+    wait.end()
+    assert sent(activity)["tasks"][0]["status"] == "running"
+
+
+def test_the_oldest_tasks_go_first(activity: Activity) -> None:
+    tasks = [Task(activity, number) for number in range(MAX_TASKS + 200)]
+    assert [each["id"] for each in sent(activity)["tasks"]] == [t.id for t in tasks[:MAX_TASKS]]
+
+
+def test_the_newest_tasks_are_left_out_of_a_large_body(activity: Activity) -> None:
+    tasks = [Task(activity, f"{number:03}" + "ü" * 253, queue="x" * 256) for number in range(500)]
+    told = [each["id"] for each in sent(activity, description="x" * 500)["tasks"]]
+    assert told == [task.id for task in tasks[: len(told)]]
+    assert 100 < len(told) < 500
+
+
+def test_an_id_that_is_active_twice_is_told_once(activity: Activity) -> None:
+    first, second = Task(activity, "t"), Task(activity, "t")
+    first.progress("first")
+    second.progress("second")
+    assert [each["step"] for each in sent(activity)["tasks"]] == ["first"]
+    first.end()
+    assert [each["step"] for each in sent(activity)["tasks"]] == ["second"]
+
+
+def test_a_task_that_was_dropped_meanwhile(activity: Activity) -> None:
+    ref = weakref.ref(Task(activity, "gone"))
+    assert json.loads(encode({"instance": "i"}, [ref])) == {"instance": "i", "tasks": []}

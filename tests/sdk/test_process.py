@@ -1,0 +1,201 @@
+"""Real processes: how they end, and how they fork."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+WORK = """
+from telemetron_agent import Agent
+agent = Agent("x", interval=60)
+with agent.task("t") as task:
+    task.progress("on")
+    print("working", flush=True)
+    input()
+"""
+
+
+@pytest.fixture
+def dead_url() -> Iterator[str]:
+    """Of a port where nobody listens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{free.getsockname()[1]}"
+
+
+def finish(process) -> tuple[float, int, str]:
+    """Let WORK go on to its end: (seconds that took, exit code, what it said on stderr)."""
+    assert process.stdout.readline() == "working\n"
+    before = time.monotonic()
+    _, errors = process.communicate("\n", timeout=30)
+    return time.monotonic() - before, process.returncode, errors
+
+
+def test_goodbye_at_exit(stand_in, python: Callable) -> None:
+    process = python(WORK, stand_in.url)
+    stand_in.wait_for_beat(lambda beat: beat["task_count"] == 1)
+    _, code, errors = finish(process)
+    assert (code, errors) == (0, "")
+    assert stand_in.requests[-1].method == "DELETE"
+    assert len(stand_in.goodbyes) == 1
+
+
+def test_goodbye_after_an_exception(stand_in, python) -> None:
+    process = python(WORK + "raise SystemExit(3)", stand_in.url)
+    stand_in.wait_for_count(1)
+    assert finish(process)[1:] == (3, "")
+    assert len(stand_in.goodbyes) == 1
+
+
+def test_an_interrupted_process_says_goodbye(stand_in, python) -> None:
+    process = python(WORK, stand_in.url)
+    stand_in.wait_for_count(1)
+    assert process.stdout.readline() == "working\n"
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert errors.endswith("KeyboardInterrupt\n")
+    assert "telemetron" not in errors.lower()
+    assert len(stand_in.goodbyes) == 1
+
+
+@pytest.mark.parametrize("mode", ["hang", "slow", "drip", "500", "413", "close", "garbage"])
+def test_a_bad_server_delays_the_exit_by_a_second_at_most(stand_in, python, mode: str) -> None:
+    stand_in.mode = mode
+    process = python(WORK, stand_in.url)
+    stand_in.wait_for_count(1)
+    seconds, code, errors = finish(process)
+    assert code == 0
+    assert "Traceback" not in errors
+    assert len(errors.splitlines()) <= 1
+    assert seconds < 2.5, seconds  # one for the goodbye, the rest for Python's own end
+
+
+def test_a_dead_server_delays_nothing(dead_url: str, python) -> None:
+    seconds, code, errors = finish(python(WORK, dead_url))
+    assert code == 0
+    assert len(errors.splitlines()) <= 1
+    assert seconds < 2.5
+
+
+def test_all_goodbyes_of_a_process_share_a_second(stand_in, python) -> None:
+    stand_in.mode = "hang"
+    process = python(WORK + "others = [Agent(f'a{n}') for n in range(10)]", stand_in.url)
+    assert finish(process)[0] < 2.5
+
+
+def test_an_exit_during_the_first_beat(stand_in, python) -> None:
+    source = "from telemetron_agent import Agent; Agent('x')"
+    _, errors = python(source, stand_in.url).communicate(timeout=30)
+    assert errors == ""
+
+
+def test_nothing_is_loaded_without_a_url(python) -> None:
+    source = """
+import sys, threading
+from telemetron_agent import Agent
+with Agent("x").task() as task: task.progress("on")
+print(threading.active_count(), "http.client" in sys.modules, "ssl" in sys.modules)
+"""
+    assert python(source).communicate(timeout=30) == ("1 False False\n", "")
+
+
+FORK = """
+import os, sys
+from telemetron_agent import Agent
+agent = Agent("x", instance=os.environ.get("INSTANCE"), interval=60)
+with agent.task("of the parent") as task:
+    input()
+    child = os.fork()
+    if not child:
+        task.progress("in the child")  # the parent's: seen by nobody
+        CHILD
+        sys.exit()
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    task.progress(f"child {child} ended with {code}")
+    input()
+"""
+
+
+def fork(stand_in, python, child: str, **environment: str):
+    process = python(FORK.replace("CHILD", child), stand_in.url, **environment)
+    stand_in.wait_for_beat(lambda beat: beat["task_count"] == 1)
+    process.stdin.write("\n")
+    process.stdin.flush()
+    told = stand_in.wait_for_beat(
+        lambda beat: beat["tasks"] and "ended with" in (beat["tasks"][0]["step"] or "")
+    )
+    _, errors = process.communicate("\n", timeout=30)
+    assert (process.returncode, errors) == (0, "")
+    return process.pid, told["tasks"][0]["step"].split()
+
+
+@pytest.mark.parametrize("instance", ["", "mine"])
+def test_a_forked_process_starts_afresh(stand_in, python, instance: str) -> None:
+    child = 'with agent.task("of the child"): os.read(0, 1)'
+    process = python(FORK.replace("CHILD", child), stand_in.url, INSTANCE=instance)
+    parents = stand_in.wait_for_beat(lambda beat: beat["task_count"] == 1)
+    process.stdin.write("\n")
+    process.stdin.flush()
+    childs = stand_in.wait_for_beat(
+        lambda beat: [each["id"] for each in beat["tasks"]] == ["of the child"]
+    )
+    process.stdin.write("\n\n")
+    _, errors = process.communicate(timeout=30)
+    assert (process.returncode, errors) == (0, "")
+
+    assert childs["boot_id"] != parents["boot_id"]
+    assert childs["sequence"] == 1
+    host = instance or socket.gethostname()
+    assert parents["instance"] == (instance or f"{host}-{process.pid}")
+    assert childs["instance"].startswith(f"{host}-")
+    assert childs["instance"] not in (parents["instance"], f"{host}-{process.pid}")
+    assert {path.rpartition("/")[2] for path in stand_in.goodbyes} == {
+        parents["instance"],
+        childs["instance"],
+    }
+    assert not [b for b in stand_in.beats if b["instance"] == childs["instance"]
+                and "of the parent" in str(b["tasks"])]  # fmt: skip
+
+
+def test_a_forked_process_without_tasks_is_silent(stand_in, python) -> None:
+    _, step = fork(stand_in, python, "pass")
+    assert step[-1] == "0"
+    assert len({beat["boot_id"] for beat in stand_in.beats}) == 1
+    assert len(stand_in.goodbyes) == 1
+
+
+def test_a_fork_while_the_thread_works(stand_in, python) -> None:
+    """Locks that the thread holds at that moment must not stop the child."""
+    source = """
+import os, sys
+from telemetron_agent import Agent
+agent = Agent("x")
+for number in range(50):
+    tasks = [agent.task() for _ in range(20)]
+    child = os.fork()
+    if not child:
+        for task in tasks: task.end()
+        with agent.task(): pass
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+print("done")
+"""
+    output, errors = python(source, stand_in.url).communicate(timeout=60)
+    assert (output, errors) == ("done\n", "")
+
+
+def test_a_fork_without_a_url(python) -> None:
+    source = """
+import os
+from telemetron_agent import Agent
+with Agent("x").task() as task:
+    child = os.fork()
+    task.progress("both")
+    if not child: os._exit(0)
+    os.waitpid(child, 0)
+"""
+    assert python(source).communicate(timeout=30) == ("", "")
