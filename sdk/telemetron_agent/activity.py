@@ -8,7 +8,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 
-from .text import SENTENCE, rfc3339, text
+from .text import rfc3339
 
 TYPE_CHECKING = False  # typing.TYPE_CHECKING without the import
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Activity:
             if status == "failed":
                 self._last_failure = {
                     "task_id": task.id,
-                    "error": text(error, SENTENCE) or "unknown",
+                    "error": error or "unknown",
                     "at": rfc3339(time.time()),
                 }
         self.changed()

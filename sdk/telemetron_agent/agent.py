@@ -12,7 +12,8 @@ from . import identity
 from .activity import Activity, nothing
 from .log import warn
 from .task import Task
-from .text import NAME, SENTENCE, integer, rfc3339, text, texts
+from .text import integer, label, labels, rfc3339, segment, text
+
 
 TYPE_CHECKING = False  # typing.TYPE_CHECKING without the import
 if TYPE_CHECKING:
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from .endpoint import Endpoint
     from .reporter import Reporter
 
+MAX_PARALLEL = 1_000_000
+MAX_TOKEN = 65_536
+"""Characters."""
 EXIT_TIMEOUT = 1.0
 """Seconds that all goodbyes of a process may take together."""
 
@@ -55,25 +59,25 @@ class Agent:
         interval: float = 5.0,
         token: str | None = None,
     ) -> None:
-        self.name = text(name, NAME) or "unnamed"
-        self.pod_id = text(pod_id, NAME) or text(identity.pod_name(), NAME)
-        self.namespace = text(namespace, NAME) or text(identity.namespace(), NAME)
+        self.name = segment(name) or "unnamed"
+        self.pod_id = label(pod_id) or label(identity.pod_name())
+        self.namespace = label(namespace) or label(identity.namespace())
         self._interval = _interval(interval)
-        self._fixed_token = text(token, 65_536)
+        self._fixed_token = text(token, MAX_TOKEN)
         self._facts = {
             "namespace": self.namespace,
             "pod_id": self.pod_id,
-            "version": text(version, NAME),
-            "description": text(description, SENTENCE),
-            "deployment_name": text(deployment_name, NAME),
-            "models": texts(models),
-            "queues": texts(queues),
-            "max_parallel_invocations": integer(max_parallel),
+            "version": label(version),
+            "description": text(description),
+            "deployment_name": label(deployment_name),
+            "models": labels(models),
+            "queues": labels(queues),
+            "max_parallel_invocations": integer(max_parallel, 1, MAX_PARALLEL),
             "interval_seconds": self._interval,
         }
         self._endpoint = _endpoint(self.name, url or os.environ.get("TELEMETRON_URL"))
-        self._host = text(instance, NAME) or self.pod_id or identity.host()
-        self._begin(text(instance, NAME) or self._process())
+        self._host = segment(instance) or segment(self.pod_id) or identity.host()
+        self._begin(segment(instance) or self._process())
         _open.add(self)
         if self._reporter:
             self._reporter.start()

@@ -6,7 +6,8 @@ import time
 import uuid
 
 from .activity import OUTCOMES, Activity
-from .text import NAME, SENTENCE, integer, text
+from .text import integer, label, text
+
 
 TYPE_CHECKING = False  # typing.TYPE_CHECKING without the import
 if TYPE_CHECKING:
@@ -52,10 +53,10 @@ class Task:
         offset: object = None,
     ) -> None:
         self._activity = activity
-        self.id = text(id, NAME) or str(uuid.uuid4())
-        self.parent_id = text(parent_id, NAME)
-        self.model = text(model, NAME)
-        self.queue = text(queue, NAME)
+        self.id = label(id) or str(uuid.uuid4())
+        self.parent_id = label(parent_id)
+        self.model = label(model)
+        self.queue = label(queue)
         self.partition = integer(partition)
         self.offset = integer(offset)
         self.started_on = time.time()
@@ -67,7 +68,7 @@ class Task:
     def progress(self, step: object = None) -> None:
         """Say that the task moves on, and in which step; None keeps the step told last."""
         if step is not None:
-            self.step = text(step, SENTENCE)
+            self.step = text(step)
         self.progressed_at = time.time()
         self._activity.changed()
 
@@ -76,13 +77,13 @@ class Task:
 
         kind: llm, tool, queue, agent, human, auth; anything else is `other`.
         """
-        return Wait(self, kind if kind in KINDS else "other", text(name, NAME))
+        return Wait(self, kind if kind in KINDS else "other", label(name))
 
     def end(self, status: str = "completed", error: object = None) -> None:
         """End the task: completed, failed or canceled. Of an exception the class name is told."""
         if isinstance(error, BaseException):
             error = type(error).__name__
-        self._activity.end(self, status if status in OUTCOMES else "failed", text(error, SENTENCE))
+        self._activity.end(self, status if status in OUTCOMES else "failed", text(error))
 
     def add(self, wait: Wait) -> None:
         """Let an open wait be seen; `Task.wait` does it."""

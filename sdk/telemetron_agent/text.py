@@ -11,15 +11,14 @@ NAME = 256
 """Longest id or name, in characters."""
 SENTENCE = 500
 """Longest step, error or description, in characters."""
-LIST = 100
+LIST = 64
 """Most models or queues of one agent."""
 
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-_INT64 = 2**63
 
 
-def text(value: object, limit: int) -> str | None:
-    """`value` as a string of at most `limit` characters; None stays None.
+def text(value: object, limit: int = SENTENCE) -> str | None:
+    """`value` as a string of at most `limit` characters; None where nothing is left.
 
     Control characters and lone surrogates, which JSON readers refuse, are left out.
     """
@@ -29,27 +28,37 @@ def text(value: object, limit: int) -> str | None:
         plain = str(value)[:limit]
     except Exception:  # a caller's broken __str__
         return "?"
-    return plain if plain.isprintable() else _UNSAFE.sub("", plain)
+    return (plain if plain.isprintable() else _UNSAFE.sub("", plain)) or None
 
 
-def texts(values: object) -> list[str]:
+def label(value: object) -> str | None:
+    """An id or a name."""
+    return text(value, NAME)
+
+
+def segment(value: object) -> str | None:
+    """A name that stands in a URL's path, where the server takes printable characters alone."""
+    return "".join(filter(str.isprintable, label(value) or "")) or None
+
+
+def labels(values: object) -> list[str]:
     """A list of names from any iterable; a single string is a list of one."""
     if isinstance(values, str) or not isinstance(values, Iterable):
         values = [values]
     try:
-        names = [text(value, NAME) for value in islice(values, LIST)]
+        made = [label(value) for value in islice(values, LIST)]
     except Exception:  # a caller's broken iterator
         return []
-    return [name for name in names if name]
+    return [each for each in made if each]
 
 
-def integer(value: object) -> int | None:
-    """`value` as a 64-bit integer, or None where it is none."""
+def integer(value: object, lowest: int = 0, highest: int = 2**63 - 1) -> int | None:
+    """`value` as an integer; None where it is none or beyond the bounds."""
     try:
         number = int(value)  # type: ignore[call-overload]
     except Exception:  # no number, or a caller's broken __int__
         return None
-    return number if -_INT64 <= number < _INT64 else None
+    return number if lowest <= number <= highest else None
 
 
 def rfc3339(seconds: float | None) -> str | None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telemetron_agent.text import LIST, NAME, integer, rfc3339, text, texts
+from telemetron_agent.text import LIST, NAME, integer, labels, rfc3339, segment, text
 
 
 class Broken:
@@ -23,8 +23,10 @@ class Broken:
 @given(st.text(alphabet=st.characters(codec=None, exclude_categories=())), st.integers(1, 20))
 def test_any_text_is_bounded_and_can_be_sent(value: str, limit: int) -> None:
     plain = text(value, limit)
-    assert plain is not None
-    assert len(plain) <= limit
+    if plain is None:
+        assert not any(c.isprintable() for c in value[:limit])
+        return
+    assert 1 <= len(plain) <= limit
     plain.encode()
     assert not any(ord(c) < 32 for c in plain)
 
@@ -33,7 +35,8 @@ def test_any_text_is_bounded_and_can_be_sent(value: str, limit: int) -> None:
     ("value", "expected"),
     [
         (None, None),
-        ("", ""),
+        ("", None),
+        ("\n", None),
         ("Köln 🚆", "Köln 🚆"),
         ("a\x00b\nc\x9f", "abc"),
         ("\ud800x", "x"),
@@ -59,16 +62,16 @@ def test_text(value: object, expected: str | None) -> None:
         (Broken(), []),
     ],
 )
-def test_texts(value: object, expected: list[str]) -> None:
-    assert texts(value) == expected
+def test_names(value: object, expected: list[str]) -> None:
+    assert labels(value) == expected
 
 
-def test_texts_are_bounded() -> None:
+def test_names_are_bounded() -> None:
     def endless():
         while True:
             yield "x"
 
-    assert len(texts(endless())) == LIST
+    assert len(labels(endless())) == LIST
 
 
 @pytest.mark.parametrize(
@@ -81,12 +84,19 @@ def test_texts_are_bounded() -> None:
         (float("nan"), None),
         (float("inf"), None),
         (2**63, None),
-        (-(2**63), -(2**63)),
+        (2**63 - 1, 2**63 - 1),
+        (-1, None),
         (Broken(), None),
     ],
 )
 def test_integer(value: object, expected: int | None) -> None:
     assert integer(value) == expected
+
+
+def test_a_segment_is_printable() -> None:
+    assert segment("a\u200db\u00a0 c\n") == "ab c"
+    assert segment("\u200d") is None
+    assert segment(None) is None
 
 
 def test_times() -> None:
