@@ -1,0 +1,261 @@
+"""The command line. What takes long to import is imported by the command that needs it.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 78 the configuration is not valid.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+import telemetron
+
+if TYPE_CHECKING:
+    import httpx
+
+    from telemetron.config import Settings, SourceSpec
+    from telemetron.convert import Problem
+
+FAILED = 1
+BAD_CONFIG = 78  # EX_CONFIG of sysexits.h
+
+TIMEOUT_SECONDS = 10
+
+config_option = click.option(
+    "--config", metavar="FILE", help="Configuration file (YAML); without it: the defaults."
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(telemetron.__version__, message="telemetron %(version)s")
+def main() -> None:
+    """Telemetron always knows the state of a multi-agent AI system."""
+
+
+@main.command()
+@config_option
+@click.option("--host", help="Address to listen on; wins over SERVER_HOST and the file.")
+@click.option("--port", type=int, help="Port to listen on; wins over SERVER_PORT and the file.")
+@click.option("--root-path", metavar="PATH", help="Path below which a proxy shows the server.")
+def serve(config: str | None, **options: Any) -> None:
+    """Run the server until SIGINT or SIGTERM."""
+    given = {key: value for key, value in options.items() if value is not None}
+    settings = _load(config, given)
+    from telemetron import logs
+
+    logs.configure(settings.log.level)
+    from telemetron.web.app import create_app
+    from telemetron.web.server import serve as run
+
+    run(create_app(settings), settings.server)
+
+
+@main.command()
+@config_option
+def validate(config: str | None) -> None:
+    """Check the whole configuration, each source's keys too."""
+    from telemetron.config import ConfigError, parse
+
+    settings, sources, problems = parse(config, os.environ)
+    problems += [problem for spec in sources.values() for problem in _source_problems(spec)]
+    if problems or settings is None:
+        _fail(map(str, ConfigError(problems).problems), BAD_CONFIG)
+    on = [
+        name if name == spec.collector else f"{name} ({spec.collector})"
+        for name, spec in sorted(settings.sources.items())
+    ]
+    click.echo(f"{config or 'environment'}: ok")
+    click.echo(f"on: {', '.join(on) or 'nothing'}")
+    click.echo(f"off: {', '.join(settings.off) or 'nothing'}")
+
+
+@main.command()
+@click.option(
+    "--url",
+    envvar="TELEMETRON_URL",
+    default="http://127.0.0.1:8080",
+    help="The server; also TELEMETRON_URL.  [default: http://127.0.0.1:8080]",
+)
+@click.option(
+    "--token-file",
+    envvar="TELEMETRON_TOKEN_FILE",
+    metavar="FILE",
+    help="File that holds the read token; also TELEMETRON_TOKEN_FILE, or TELEMETRON_TOKEN with"
+    " the token itself.",
+)
+@click.option("--section", "sections", multiple=True, metavar="NAME", help="Only this; repeatable.")
+def state(url: str, token_file: str | None, sections: tuple[str, ...]) -> None:
+    """Show the state: tables on a terminal, else the JSON."""
+    response = _fetch(url, _token(token_file), sections)
+    if sys.stdout.isatty():
+        _show(response)
+    else:
+        click.echo(response.content, nl=False)
+
+
+@main.command()
+def schema() -> None:
+    """Print the JSON Schema of the state."""
+    from telemetron.schema import schema as make
+
+    click.echo(json.dumps(make(), indent=2))
+
+
+@main.command()
+def collectors() -> None:
+    """List the installed collectors and their keys."""
+    found = list(_installed())
+    if not sys.stdout.isatty():
+        click.echo(json.dumps(found, indent=2))
+        return
+    for one in found:
+        click.echo("\n".join(_lines(one)) + "\n")
+
+
+def _load(config: str | None, options: dict[str, Any]) -> "Settings":
+    from telemetron.config import ConfigError, load
+
+    try:
+        return load(config, os.environ, options)
+    except ConfigError as error:
+        _fail(map(str, error.problems), BAD_CONFIG)
+
+
+def _source_problems(spec: "SourceSpec") -> Iterator["Problem"]:
+    from telemetron.config import ConfigError, configure
+    from telemetron.convert import unknown
+    from telemetron.supervisor import NotInstalledError, load
+
+    path = ("sources", spec.name, "collector")
+    try:
+        collector = load(spec.collector)
+        collector.max_age_seconds(configure(spec, collector))
+    except ConfigError as error:
+        yield from error.problems
+    except NotInstalledError:
+        known = [entry_point.name for entry_point in _entry_points()]
+        yield from spec.problems
+        yield spec.origin.problem(path, unknown("collector", spec.collector, known))
+    except Exception as error:  # the collector's own code
+        message = f"{spec.collector} cannot be used: {type(error).__name__}: {error}"
+        yield spec.origin.problem(path, message)
+
+
+def _token(file: str | None) -> str | None:
+    if file is None:
+        return os.environ.get("TELEMETRON_TOKEN")
+    try:
+        with open(file) as opened:
+            return opened.read().strip()
+    except (OSError, ValueError) as error:
+        _fail([f"{file}: the token cannot be read: {type(error).__name__}"])
+
+
+def _fetch(url: str, token: str | None, sections: Iterable[str]) -> "httpx.Response":
+    import httpx
+
+    from telemetron.config import is_loopback
+
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    params = {"sections": ",".join(sections)} if sections else None
+    try:
+        target = httpx.URL(url.rstrip("/") + "/system/state")
+    except httpx.InvalidURL as error:
+        _fail([f"--url: {error}"])
+    server = f"{target.scheme}://{target.netloc.decode()}"  # without a password in the URL
+    try:
+        # No proxy of the environment stands between this machine and itself.
+        with httpx.Client(
+            timeout=TIMEOUT_SECONDS, trust_env=not is_loopback(target.host)
+        ) as client:
+            response = client.get(target, params=params, headers=headers)
+    except httpx.HTTPError as error:
+        _fail([f"{server}: cannot be reached: {error or type(error).__name__}"])
+    if response.status_code != 200:
+        _fail([f"{server}: {_refusal(response)}"])
+    return response
+
+
+def _refusal(response: "httpx.Response") -> str:
+    """Why there is no state, from a problem document (RFC 9457) where it is one."""
+    from telemetron.logs import printable
+
+    if response.status_code == 401:
+        return "needs the read token: --token-file FILE, or TELEMETRON_TOKEN"
+    try:
+        detail = str(response.json()["detail"])[:1_000]
+    except (ValueError, LookupError, TypeError):
+        detail = response.reason_phrase
+    return printable(f"{response.status_code} {detail}")
+
+
+def _show(response: "httpx.Response") -> None:
+    from email.utils import parsedate_to_datetime
+
+    import msgspec
+    from rich.console import Console
+
+    from telemetron import table
+    from telemetron.document import State
+
+    try:
+        known = msgspec.json.decode(response.content, type=State)
+    except msgspec.MsgspecError as error:
+        _fail([f"{response.url}: not the state of a Telemetron that this version knows: {error}"])
+    date = response.headers.get("Date")
+    now = parsedate_to_datetime(date) if date else datetime.now(UTC)
+    table.show(known, now, Console(highlight=False))
+
+
+def _entry_points() -> Iterable[Any]:
+    from importlib.metadata import entry_points
+
+    from telemetron.collector import ENTRY_POINTS
+
+    return sorted(entry_points(group=ENTRY_POINTS), key=lambda entry_point: entry_point.name)
+
+
+def _installed() -> Iterator[dict[str, Any]]:
+    """Each installed collector, for JSON; `problem` says why one cannot be imported."""
+    from telemetron.convert import keys
+
+    for entry_point in _entry_points():
+        distribution = entry_point.dist
+        found: dict[str, Any] = {
+            "name": entry_point.name,
+            "distribution": f"{distribution.name} {distribution.version}" if distribution else None,
+            "problem": None,
+        }
+        try:
+            collector = entry_point.load()
+            found |= {
+                "description": collector.description,
+                "sections": collector.sections,
+                "paths": collector.paths,
+                "config": [key._asdict() for key in keys(collector.config)],
+            }
+        except Exception as error:  # the collector's own code
+            found["problem"] = f"{type(error).__name__}: {error}"
+        yield found
+
+
+def _lines(found: dict[str, Any]) -> Iterator[str]:
+    yield f"{found['name']}  ({found['distribution']})"
+    if found["problem"]:
+        yield f"  cannot be imported: {found['problem']}"
+        return
+    yield f"  {found['description']}"
+    yield f"  writes {', '.join(found['sections'])}"
+    for key in found["config"]:
+        default = "required" if key["required"] else f"default {json.dumps(key['default'])}"
+        yield f"  {key['name']}: {key['type']}, {default}. {key['description']}"
+
+
+def _fail(lines: Iterable[str], code: int = FAILED) -> NoReturn:
+    for line in lines:
+        click.echo(line, err=True)
+    sys.exit(code)

@@ -1,0 +1,343 @@
+"""The configuration: a file, over the defaults; the environment; what the command line says.
+
+Whatever is wrong inside one source is that source's: `load` notes it there, `configure` raises it,
+and the other sources go on.
+"""
+
+import re
+import ssl
+from collections.abc import Mapping
+from ipaddress import ip_address
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct
+
+from telemetron.collector import Collector, Config
+from telemetron.convert import INVALID, ConfigError, Converter, Origin, Path, Place, Problem
+from telemetron.document import MAX_NAMES
+from telemetron.secret import Secret
+
+__all__ = [
+    "BUILT_IN",
+    "ConfigError",
+    "Secret",
+    "Settings",
+    "SourceSpec",
+    "configure",
+    "load",
+    "parse",
+]
+
+BUILT_IN = {
+    "heartbeats": ("agents",),
+    "kafka": ("queues",),
+    "kubernetes": ("workload", "agents"),
+    "litellm": ("litellm",),
+}
+"""The collectors that are shown as `off` where they are not configured, and what each feeds."""
+
+ENVIRONMENT = {
+    "SERVER_HOST": ("server", "host"),
+    "SERVER_PORT": ("server", "port"),
+    "LOG_LEVEL": ("log", "level"),
+}
+"""Variables that win over the file; one that is set but empty is as one that is not set."""
+
+SOURCE_ENVIRONMENT = {
+    "TELEMETRON_KUBERNETES": ("kubernetes", "config"),
+    "TELEMETRON_KAFKA_BOOTSTRAP_SERVERS": ("kafka", "bootstrap_servers"),
+    "TELEMETRON_LITELLM_URL": ("litellm", "url"),
+    "TELEMETRON_LITELLM_KEY_FILE": ("litellm", "key_file"),
+}
+"""Variables that switch a source on that the file does not name, and the keys they set."""
+
+SOURCE_NAME = re.compile(r"[a-z0-9-]+")
+
+Name = Annotated[str, Meta(min_length=1, max_length=256)]
+
+
+class Table(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One mapping of the file."""
+
+
+class Auth(Table, frozen=True):
+    """The tokens; each may be null on loopback alone."""
+
+    read: Annotated[Secret | None, Meta(description="Token of those who read.")] = None
+    write: Annotated[Secret | None, Meta(description="Token of agents, which write beats.")] = None
+
+
+class Tls(Table, frozen=True):
+    """HTTPS."""
+
+    certfile: Annotated[str, Meta(description="File of the certificate chain, PEM.", min_length=1)]
+    keyfile: Annotated[
+        str | None, Meta(description="File of the private key, PEM; null: in `certfile`.")
+    ] = None
+    keyfile_password: Annotated[Secret | None, Meta(description="Password of the private key.")] = (
+        None
+    )
+
+
+class Server(Table, frozen=True):
+    """How the server is reached."""
+
+    host: Annotated[
+        str, Meta(description="Address to listen on; only loopback needs no tokens.", min_length=1)
+    ] = "127.0.0.1"
+    port: Annotated[
+        int, Meta(description="Port to listen on; 0: any that is free.", ge=0, le=65535)
+    ] = 8080
+    root_path: Annotated[
+        str,
+        Meta(
+            description="Path below which a proxy shows the server, as `/telemetron`; empty: none.",
+            pattern=r"^(/[A-Za-z0-9._~-]+)*$",
+        ),
+    ] = ""
+    auth: Annotated[
+        Auth | Literal["none"],
+        Meta(description='Tokens, or "none": everybody who reaches the server may read and write.'),
+    ] = Auth()
+    tls: Annotated[Tls | None, Meta(description="HTTPS; null: HTTP.")] = None
+
+
+class Log(Table, frozen=True):
+    """What is logged."""
+
+    level: Annotated[
+        Literal["trace", "debug", "info", "warning", "error"],
+        Meta(description="The least severe records that are logged."),
+    ] = "info"
+
+
+class DeclaredAgent(Table, frozen=True):
+    """An agent that is shown as `declared` until it beats."""
+
+    name: Annotated[Name, Meta(description="Its name.")]
+    namespace: Annotated[Name | None, Meta(description="Its namespace.")] = None
+    description: Annotated[str | None, Meta(description="What it is for.")] = None
+    deployment_name: Annotated[Name | None, Meta(description="Its Deployment.")] = None
+    max_parallel_invocations: Annotated[
+        Annotated[int, Meta(ge=1)] | None, Meta(description="Tasks it can run at once.")
+    ] = None
+    models: Annotated[list[Name], Meta(description="Models it uses.", max_length=MAX_NAMES)] = []
+    queues: Annotated[
+        list[Name], Meta(description="Queues it takes tasks from.", max_length=MAX_NAMES)
+    ] = []
+
+
+class SourceSpec(Struct, frozen=True):
+    """One source as it was written; `configure` makes its collector's configuration of it."""
+
+    name: str
+    collector: str
+    options: dict[str, Any]
+    origin: Origin
+    problems: tuple[Problem, ...] = ()
+
+    def __repr__(self) -> str:  # options hold secrets
+        return f"SourceSpec(name={self.name!r}, collector={self.collector!r})"
+
+
+class Settings(Table, frozen=True):
+    """The whole configuration."""
+
+    id: Annotated[Name, Meta(description="This system's id, shown in the document.")] = "telemetron"
+    server: Annotated[Server, Meta(description="How the server is reached.")] = Server()
+    log: Annotated[Log, Meta(description="What is logged.")] = Log()
+    agents: Annotated[
+        list[DeclaredAgent], Meta(description="Agents that are known before they beat.")
+    ] = []
+    sources: Annotated[
+        dict[str, SourceSpec], Meta(description="Sources that are on, by name.")
+    ] = {}
+
+    @property
+    def off(self) -> list[str]:
+        """The built-in collectors that no source uses."""
+        used = {spec.collector for spec in self.sources.values()} | set(self.sources)
+        return [name for name in BUILT_IN if name not in used]
+
+
+def load(
+    file: str | None, environ: Mapping[str, str], options: Mapping[str, Any] | None = None
+) -> Settings:
+    """The settings; `options` (keys of `server`) are those of the command line, and win.
+
+    Reads the files that are named, so not for an event loop. Raises ConfigError.
+    """
+    settings, _, problems = parse(file, environ, options)
+    if settings is None or problems:
+        raise ConfigError(problems)
+    return settings
+
+
+def parse(
+    file: str | None, environ: Mapping[str, str], options: Mapping[str, Any] | None = None
+) -> tuple[Settings | None, dict[str, SourceSpec], list[Problem]]:
+    """As `load`: the settings if they are valid, the sources, and what is wrong beside them.
+
+    Raises ConfigError where the file cannot be read at all.
+    """
+    values, origin, problems = _read(file, environ)
+    _layer(values, origin, environ, options or {})
+    specs = _sources(values.get("sources"), origin, problems, environ)
+    converter = Converter(origin, problems)
+    settings = converter.convert(Settings, {**values, "sources": specs}, ())
+    if settings is not INVALID:
+        _check(settings, converter)
+    # Those inside a source stand in its spec.
+    inside = {("sources", name) for name in specs}
+    rest = [problem for problem in problems if problem.path[:2] not in inside]
+    return None if settings is INVALID else settings, specs, rest
+
+
+def configure(source: SourceSpec, collector: Collector) -> Config:
+    """The source's configuration as its collector takes it.
+
+    Reads the files that hold secrets, so not for an event loop. Raises ConfigError.
+    """
+    converter = Converter(source.origin, list(source.problems))
+    config = converter.convert(collector.config, source.options, ("sources", source.name))
+    if converter.problems:
+        raise ConfigError(converter.problems)
+    return config  # type: ignore[no-any-return]
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches that address; names other than `localhost` do not count."""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _read(
+    file: str | None, environ: Mapping[str, str]
+) -> tuple[dict[str, Any], Origin, list[Problem]]:
+    if file is None:
+        return {}, Origin("environment"), []
+    from telemetron import yamlfile  # PyYAML takes its time
+
+    reader = yamlfile.read(file, environ)
+    # A key that is left empty has its default.
+    values = {key: value for key, value in reader.values.items() if value is not None}
+    return values, reader.origin, reader.problems
+
+
+def _layer(
+    values: dict[str, Any],
+    origin: Origin,
+    environ: Mapping[str, str],
+    options: Mapping[str, Any],
+) -> None:
+    """Put the variables over the file, and the options over both."""
+    for variable, path in ENVIRONMENT.items():
+        if value := environ.get(variable):
+            value = value.lower() if path == ("log", "level") else value
+            _put(values, path, value, origin, Place("environment", None, variable))
+            origin.textual.add(path)
+    for key, value in options.items():
+        place = Place("command line", None, "--" + key.replace("_", "-"))
+        _put(values, ("server", key), value, origin, place)
+
+
+def _put(
+    values: dict[str, Any], path: tuple[str, str], value: Any, origin: Origin, place: Place
+) -> None:
+    table, key = path
+    if isinstance(values.setdefault(table, {}), dict):
+        values[table][key] = value
+        origin.places[path] = place
+        origin.textual.discard(path)
+
+
+def _sources(
+    written: Any, origin: Origin, problems: list[Problem], environ: Mapping[str, str]
+) -> dict[str, SourceSpec]:
+    if not isinstance(written, dict):
+        if written is not None and written is not INVALID:
+            problems.append(origin.problem(("sources",), "expected a mapping of sources by name"))
+        written = {}
+    specs = {}
+    for name, options in {**_of_environment(written, origin, environ), **written}.items():
+        if not SOURCE_NAME.fullmatch(name):
+            problems.append(
+                origin.problem(("sources", name), "expected a name of a-z, 0-9 and - alone")
+            )
+        elif name not in BUILT_IN or (options is not False and options != "off"):
+            specs[name] = _spec(name, options, origin, problems)
+    if "heartbeats" not in {*written, *(spec.collector for spec in specs.values())}:
+        specs["heartbeats"] = SourceSpec("heartbeats", "heartbeats", {}, origin)
+    return specs
+
+
+def _of_environment(
+    written: Mapping[str, Any], origin: Origin, environ: Mapping[str, str]
+) -> dict[str, dict[str, Any]]:
+    """The sources that the environment switches on and the file does not name."""
+    sources: dict[str, dict[str, Any]] = {}
+    for variable, (name, key) in SOURCE_ENVIRONMENT.items():
+        value = environ.get(variable)
+        if not value or name in written:
+            continue
+        origin.places["sources", name] = Place("environment")
+        origin.places["sources", name, key] = Place("environment", None, variable)
+        servers = [server.strip() for server in value.split(",") if server.strip()]
+        sources.setdefault(name, {})[key] = servers if key == "bootstrap_servers" else value
+    return sources
+
+
+def _spec(name: str, options: Any, origin: Origin, problems: list[Problem]) -> SourceSpec:
+    path: Path = ("sources", name)
+    options = {} if options is None else options  # `name:` alone has all defaults
+    if not isinstance(options, dict):
+        if options is not INVALID:
+            off = ", or off" if name in BUILT_IN else ""
+            problems.append(origin.problem(path, f"expected a mapping of its keys{off}"))
+        options = {}
+    collector = options.get("collector", name)
+    if not isinstance(collector, str):
+        problems.append(origin.problem((*path, "collector"), "expected the name of a collector"))
+        collector = name
+    own = {key: value for key, value in options.items() if key != "collector"}
+    mine = tuple(problem for problem in problems if problem.path[:2] == path)
+    return SourceSpec(name, collector, own, origin, mine)
+
+
+def _check(settings: Settings, converter: Converter) -> None:
+    """What no single value tells."""
+    _check_bind(settings.server, converter)
+    if settings.server.tls:
+        _check_tls(settings.server.tls, converter)
+    seen = set()
+    for index, agent in enumerate(settings.agents):
+        if (agent.namespace, agent.name) in seen:
+            converter.report(("agents", index), f'"{agent.name}" is declared twice')
+        seen.add((agent.namespace, agent.name))
+
+
+def _check_bind(server: Server, converter: Converter) -> None:
+    auth = server.auth
+    if is_loopback(server.host) or auth == "none":
+        return
+    missing = [name for name in ("read", "write") if getattr(auth, name) is None]
+    if missing:
+        converter.report(
+            ("server", "host"),
+            f"{server.host} can be reached from outside: write both tokens under server.auth"
+            f" (read_file: FILE, write_file: FILE), or auth: none to let everybody read and write;"
+            f" missing: {' and '.join(missing)}",
+        )
+
+
+def _check_tls(tls: Tls, converter: Converter) -> None:
+    # Without a password OpenSSL would ask the terminal for one.
+    password = tls.keyfile_password.value if tls.keyfile_password else ""
+    try:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(tls.certfile, tls.keyfile, password)
+    except OSError as error:  # ssl.SSLError is one
+        reason = error.strerror or error
+        converter.report(("server", "tls"), f"the certificate or its key cannot be used: {reason}")

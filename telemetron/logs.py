@@ -1,0 +1,174 @@
+"""Logging: one line a record, readable on a terminal, JSON elsewhere; repetitions are counted.
+
+Records of the libraries come the same way, one level quieter than Telemetron's own.
+"""
+
+import json
+import logging
+import math
+import re
+import sys
+import time
+import traceback
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from datetime import UTC
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from loguru import Message, Record
+
+REPEAT_SECONDS = 60
+MAX_REPEATS = 1_000
+MAX_MESSAGE = 4_096
+MAX_TRACEBACK = 20_000
+
+# What a library must say to be heard, by Telemetron's own level.
+_LIBRARIES = {
+    "trace": logging.DEBUG,
+    "debug": logging.INFO,
+    "info": logging.WARNING,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+}
+_LEVELS = {"ERROR": 40, "WARNING": 30, "INFO": 20, "DEBUG": 10}
+_COLOURS = {"WARNING": ("\x1b[33m", "\x1b[0m"), "ERROR": ("\x1b[31m", "\x1b[0m")}
+_NUMBER = re.compile(r"(?<![\w-])\d+(\.\d+)?")
+
+
+class Repeats:
+    """Lets each key through once in a window, and counts the others; remembers a bounded number."""
+
+    def __init__(
+        self,
+        window: float = REPEAT_SECONDS,
+        limit: int = MAX_REPEATS,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._window = window
+        self._limit = limit
+        self._monotonic = monotonic
+        self._seen: OrderedDict[Hashable, tuple[float, int]] = OrderedDict()
+
+    def admit(self, key: Hashable) -> int | None:
+        """None: it was let through within the window. Else how many were held back since then."""
+        now = self._monotonic()
+        first, held = self._seen.get(key, (-self._window, 0))
+        if key in self._seen and now - first < self._window:
+            self._seen[key] = (first, held + 1)
+            return None
+        self._seen[key] = (now, 0)
+        self._seen.move_to_end(key)
+        if len(self._seen) > self._limit:
+            self._seen.popitem(last=False)
+        return held
+
+
+def configure(level: str, stream: TextIO | None = None) -> None:
+    """Log what is at least `level` (`trace`, `debug`, `info`, `warning`, `error`) to `stream`.
+
+    Without a stream, to standard error. Takes over loguru, `logging` and `warnings` of the whole
+    process.
+    """
+    from loguru import logger
+
+    out = stream or sys.stderr
+    render = _terminal if out.isatty() else _json
+    repeats = Repeats()
+
+    def write(message: "Message") -> None:
+        text = _text(message.record, repeats)
+        if text is not None:
+            out.write(render(message.record, text) + "\n")
+            out.flush()
+
+    logger.remove()
+    logger.add(write, level=level.upper(), format="", backtrace=False, diagnose=False)
+    logging.basicConfig(handlers=[_Intercept()], level=_LIBRARIES[level], force=True)
+    logging.captureWarnings(True)
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
+        library = logging.getLogger(name)
+        library.handlers.clear()
+        library.propagate = True
+    logging.getLogger("uvicorn.access").disabled = True
+
+
+def printable(text: str) -> str:
+    """The text with its control, format and other invisible characters escaped (`\\x1b`)."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+class _Intercept(logging.Handler):
+    """Hands the records of `logging` to loguru."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from loguru import logger
+
+        try:
+            message = record.getMessage()
+        except Exception:  # the arguments do not fit the message; it is all there is to say
+            message = str(record.msg)
+        level = next(
+            (name for name, number in _LEVELS.items() if record.levelno >= number), "TRACE"
+        )
+        error = record.exc_info if record.exc_info and record.exc_info[1] else None
+
+        def name(made: "Record") -> None:
+            made["name"] = record.name
+
+        logger.patch(name).opt(exception=error).log(level, "{}", message.strip())
+
+
+def _text(record: "Record", repeats: Repeats) -> str | None:
+    """What to write of a record; None: it is a repetition."""
+    message = printable(record["message"])
+    if len(message) > MAX_MESSAGE:
+        message = message[: MAX_MESSAGE - 1] + "…"
+    if record["level"].no < logging.WARNING:
+        return message
+    error = record["exception"]
+    template = _NUMBER.sub("#", f"{message} {record['extra']}")
+    held = repeats.admit((record["name"], record["level"].name, template, error and error.type))
+    if held is None:
+        return None
+    return f"{message} ({held} more in {REPEAT_SECONDS} s)" if held else message
+
+
+def _terminal(record: "Record", text: str) -> str:
+    level = record["level"].name
+    colour, plain = _COLOURS.get(level, ("", ""))
+    extra = "".join(f" {printable(f'{key}={value}')}" for key, value in record["extra"].items())
+    line = f"{record['time']:%H:%M:%S} {colour}{level:<7}{plain} {record['name']}: {text}{extra}"
+    trace = _traceback(record).splitlines()
+    return "\n".join([line, *map(printable, trace)])
+
+
+def _json(record: "Record", text: str) -> str:
+    error = record["exception"]
+    extra = {key: _plain(value) for key, value in record["extra"].items()}
+    line = extra | {
+        "time": record["time"].astimezone(UTC).isoformat(timespec="milliseconds")[:-6] + "Z",
+        "level": record["level"].name.lower(),
+        "logger": record["name"],
+        "message": text,
+    }
+    if error and error.type:
+        line["exception"] = {
+            "type": error.type.__name__,
+            "message": str(error.value)[:MAX_MESSAGE],
+            "traceback": _traceback(record),
+        }
+    return json.dumps(line)
+
+
+def _traceback(record: "Record") -> str:
+    """The end of the traceback, which tells most; without local variables."""
+    error = record["exception"]
+    return "".join(traceback.format_exception(*error))[-MAX_TRACEBACK:] if error else ""
+
+
+def _plain(value: object) -> object:
+    finite = isinstance(value, float) and math.isfinite(value)
+    return value if finite or isinstance(value, str | int | None) else str(value)

@@ -1,0 +1,134 @@
+"""Reads a YAML file into plain values, knowing the line of each, with `${VAR}` put in."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+from yaml import MappingNode, Node, SequenceNode
+
+from telemetron.convert import INVALID, ConfigError, Origin, Path, Place, Problem
+
+MAX_BYTES = 1 << 20
+MAX_NODES = 100_000
+
+NOT_TEXT = "expected text as key: quote it"
+
+# `$${` stands for `${`; the last alternative is a `${` that is not closed.
+_VARIABLE = re.compile(r"\$\$\{|\$\{([^}]*)\}|\$\{")
+
+
+def read(file: str, environ: Mapping[str, str]) -> "Reader":
+    """Read the file at once; raises ConfigError where it is not one YAML mapping.
+
+    What is wrong deeper inside stands in the reader's `problems`.
+    """
+    reader = Reader(file, environ)
+    try:
+        loader = yaml.SafeLoader(_content(file))
+        reader.read(loader)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else None
+        raise _failure(file, line, f"not valid YAML: {error.problem}") from None
+    except (yaml.YAMLError, UnicodeError):
+        raise _failure(file, None, "not valid YAML: not UTF-8 text") from None
+    except RecursionError:
+        raise _failure(file, None, "nested too deeply") from None
+    return reader
+
+
+class Reader:
+    """What one file says."""
+
+    def __init__(self, file: str, environ: Mapping[str, str]) -> None:
+        self.values: dict[str, Any] = {}
+        self.origin = Origin(file)
+        self.problems: list[Problem] = []
+        self._file = file
+        self._environ = environ
+        self._nodes = 0
+
+    def read(self, loader: yaml.SafeLoader) -> None:
+        node = loader.get_single_node()
+        if node is None:  # empty, or comments alone
+            return
+        if not isinstance(node, MappingNode):
+            line = node.start_mark.line + 1
+            raise _failure(self._file, line, "expected a mapping (key: value) at the top")
+        self.values = self._mapping(loader, node, ())
+
+    def _report(self, path: Path, message: str) -> Any:
+        self.problems.append(self.origin.problem(path, message))
+        return INVALID
+
+    def _value(self, loader: yaml.SafeLoader, node: Node, path: Path) -> Any:
+        self._nodes += 1
+        if self._nodes > MAX_NODES:  # aliases of aliases
+            raise _failure(self._file, node.start_mark.line + 1, f"more than {MAX_NODES} values")
+        if isinstance(node, MappingNode):
+            return self._mapping(loader, node, path)
+        if isinstance(node, SequenceNode):
+            return self._sequence(loader, node, path)
+        return self._scalar(loader, node, path)
+
+    def _mapping(self, loader: yaml.SafeLoader, node: MappingNode, path: Path) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for key, value in node.value:
+            line = key.start_mark.line + 1
+            if key.tag != "tag:yaml.org,2002:str":
+                self.problems.append(Problem(path, Place(self._file, line), NOT_TEXT))
+                continue
+            inner = (*path, key.value)
+            if key.value in values:
+                values[key.value] = self._report(inner, f"given again in line {line}")
+                continue
+            self.origin.places[inner] = Place(self._file, line)
+            values[key.value] = self._value(loader, value, inner)
+        return values
+
+    def _sequence(self, loader: yaml.SafeLoader, node: SequenceNode, path: Path) -> list[Any]:
+        values = []
+        for index, item in enumerate(node.value):
+            inner = (*path, index)
+            self.origin.places[inner] = Place(self._file, item.start_mark.line + 1)
+            values.append(self._value(loader, item, inner))
+        return values
+
+    def _scalar(self, loader: yaml.SafeLoader, node: Node, path: Path) -> Any:
+        try:
+            value = loader.construct_object(node)
+        except (yaml.YAMLError, ValueError):
+            return self._report(path, "not a value that YAML can read as what it looks like")
+        return self._expanded(value, path) if isinstance(value, str) else value
+
+    def _expanded(self, text: str, path: Path) -> Any:
+        """The text with each variable's value, which is not looked through again."""
+        wrong = [self._wrong(match) for match in _VARIABLE.finditer(text)]
+        for message in filter(None, wrong):
+            return self._report(path, message)
+        whole = _VARIABLE.fullmatch(text)
+        if whole and whole[1]:
+            self.origin.textual.add(path)
+        return _VARIABLE.sub(lambda match: self._environ[match[1]] if match[1] else "${", text)
+
+    def _wrong(self, match: re.Match[str]) -> str:
+        if match[0] == "${" or match[1] == "":
+            return "expected ${VARIABLE}; a ${ that is meant so is written $${"
+        if match[1] and match[1] not in self._environ:
+            return f"the variable {match[1]} is not set"
+        return ""
+
+
+def _content(file: str) -> bytes:
+    try:
+        with open(file, "rb") as opened:
+            content = opened.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise _failure(file, None, f"cannot be read: {error.strerror}") from None
+    if len(content) > MAX_BYTES:
+        raise _failure(file, None, f"larger than {MAX_BYTES} bytes")
+    return content
+
+
+def _failure(file: str, line: int | None, message: str) -> ConfigError:
+    return ConfigError([Problem((), Place(file, line), message)])
