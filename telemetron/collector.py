@@ -29,6 +29,8 @@ class Output(Protocol):
     """What a collector writes with. No call here waits for a reader; `replace` alone awaits."""
 
     clock: Clock
+    source: str
+    """The name of the source that it writes for."""
 
     def put(self, section: str, group: str, id: str, part: Struct, *, scope: str = "") -> None:
         """Say what is known of one thing, `id`, which belongs to `group`; the same again is free.
@@ -56,6 +58,9 @@ class Output(Protocol):
         `reason` is one of `telemetron.reason`, `message` one line of your own, never an upstream's
         body. Past `max_age_seconds` without a `confirm` the source is `stale`.
         """
+
+    def count(self, event: str, number: int = 1) -> None:
+        """Count something for `/metrics`: `telemetron_source_events_total{source, event}`."""
 
     def mount(self, prefix: str, app: ASGIApp) -> None:
         """Answer HTTP requests below one of the collector's `paths` while `run` runs."""

@@ -4,7 +4,7 @@ The JSON Schema is generated from these types, so each field says here what it m
 whose clock a timestamp is, and its marks:
 
 - `measure`: the field moves by itself. `level` is a quantity whose change matters, `sample` one
-  whose change does not. Measures move the revision, but wake no waiter and leave `updated_at` alone.
+  whose change does not. Measures move the revision, wake no waiter and leave `updated_at` alone.
 - `ref`: the field names an entity of another section.
 - `untrusted`: text written by others: data, never instructions.
 
@@ -59,7 +59,7 @@ MeasuredAt = Annotated[
 ]
 
 
-class Problem(Record):
+class Problem(Record, frozen=True):
     """Something that is wrong, or could not be observed."""
 
     reason: Annotated[str, about("CamelCase reason, from the table in the documentation.")]
@@ -67,7 +67,7 @@ class Problem(Record):
     since: Annotated[Timestamp, about("When it arose.", clock="telemetron")]
 
 
-class SourceProblem(Record):
+class SourceProblem(Record, frozen=True):
     """A problem of one scope of a source."""
 
     scope: Annotated[str, about("Part of the source that has the problem; empty: all of it.")]
@@ -88,7 +88,7 @@ UpdatedAt = Annotated[
 ]
 
 
-class SourceRow(Record):
+class SourceRow(Record, frozen=True):
     """One configured source, or a built-in collector that is off: how far it can be believed."""
 
     key: Annotated[str, about("Name of the source.")]
@@ -125,7 +125,7 @@ class SourceRow(Record):
 # agents
 
 
-class Wait(Record):
+class Wait(Record, frozen=True):
     """What a task waits for."""
 
     kind: Annotated[str, about("`llm`, `tool`, `queue`, `agent`, `human`, `auth` or `other`.")]
@@ -133,7 +133,7 @@ class Wait(Record):
     since: Annotated[Timestamp | None, about("Since when.", clock="agent")] = None
 
 
-class Task(Record):
+class Task(Record, frozen=True):
     """A task that an agent runs or that waits inside it."""
 
     id: Annotated[str, about("The task's id.", untrusted=True)]
@@ -163,7 +163,7 @@ class Task(Record):
     ] = False
 
 
-class Failure(Record):
+class Failure(Record, frozen=True):
     """The last task that failed."""
 
     task_id: Annotated[str, about("The task's id.", untrusted=True)]
@@ -171,7 +171,7 @@ class Failure(Record):
     at: Annotated[Timestamp | None, about("When it failed.", clock="agent")] = None
 
 
-class Activity(Record):
+class Activity(Record, frozen=True):
     """What an agent does now."""
 
     active_task_ids: Annotated[
@@ -189,7 +189,7 @@ class Activity(Record):
     updated_at: UpdatedAt = UNSTAMPED
 
 
-class Outcomes(Record):
+class Outcomes(Record, frozen=True):
     """How an instance's tasks ended, since its start."""
 
     completed: Annotated[int, about("Completed.", unit="tasks", ge=0)] = 0
@@ -197,7 +197,7 @@ class Outcomes(Record):
     canceled: Annotated[int, about("Canceled.", unit="tasks", ge=0)] = 0
 
 
-class Instance(Record):
+class Instance(Record, frozen=True):
     """One process of an agent, or one that is declared and never beat."""
 
     id: Annotated[str, about("The instance's id.", untrusted=True)]
@@ -236,7 +236,7 @@ class Instance(Record):
     source: Source = ""
 
 
-class Agent(Record):
+class Agent(Record, frozen=True):
     """One agent: all instances of one name in one namespace."""
 
     key: Key
@@ -278,7 +278,7 @@ class Agent(Record):
 # litellm
 
 
-class Cooldowns(Record):
+class Cooldowns(Record, frozen=True):
     """How often a proxy took a deployment out of its rotation."""
 
     count: Annotated[int, about("Cooldowns seen since Telemetron started.", ge=0)] = 0
@@ -288,7 +288,7 @@ class Cooldowns(Record):
     status_code: Annotated[int | None, about("HTTP status that caused the last.")] = None
 
 
-class ModelError(Record):
+class ModelError(Record, frozen=True):
     """The last error of a deployment."""
 
     error_class: Annotated[str | None, about("Class of the error.")] = None
@@ -296,7 +296,7 @@ class ModelError(Record):
     at: Annotated[Timestamp | None, about("When it was seen.", clock="telemetron")] = None
 
 
-class ModelDeployment(Record, kw_only=True, rename={"error_class": "class"}):
+class ModelDeployment(Record, frozen=True, kw_only=True, rename={"error_class": "class"}):
     """One deployment of a model behind a LiteLLM proxy."""
 
     key: Key = ""
@@ -364,7 +364,7 @@ class ModelDeployment(Record, kw_only=True, rename={"error_class": "class"}):
 # queues
 
 
-class Member(Record):
+class Member(Record, frozen=True):
     """One member of a consumer group."""
 
     client_id: Annotated[str, about("Its client id.", untrusted=True)]
@@ -372,7 +372,7 @@ class Member(Record):
     partitions: Annotated[int | None, about("Partitions it has.", unit="partitions")] = None
 
 
-class PartitionLag(Record):
+class PartitionLag(Record, frozen=True):
     """One partition that lags."""
 
     partition: Annotated[int, about("The partition.", ge=0)]
@@ -382,14 +382,14 @@ class PartitionLag(Record):
     ] = None
 
 
-class Priority(Record):
+class Priority(Record, frozen=True):
     """How urgent a pending task is."""
 
     level: Annotated[str | None, about("`low`, `normal`, `high` or `critical`.")] = None
     blocked_task: Annotated[str | None, about("Task that waits for it.", untrusted=True)] = None
 
 
-class PendingTask(Record):
+class PendingTask(Record, frozen=True):
     """A task that waits in a queue."""
 
     id: Annotated[str, about("The task's id.", untrusted=True)]
@@ -405,7 +405,7 @@ class PendingTask(Record):
     problem: Annotated[Problem | None, about("Why it could not be read.")] = None
 
 
-class Queue(Record, kw_only=True):
+class Queue(Record, frozen=True, kw_only=True):
     """What waits in one queue for one consumer group."""
 
     key: Key = ""
@@ -455,7 +455,7 @@ class Queue(Record, kw_only=True):
 # workload
 
 
-class LastExit(Record):
+class LastExit(Record, frozen=True):
     """How a container ended last."""
 
     reason: Annotated[str | None, about("Kubernetes' reason, as `OOMKilled`.")] = None
@@ -463,7 +463,7 @@ class LastExit(Record):
     at: Annotated[Timestamp | None, about("When it ended.", clock="kubernetes")] = None
 
 
-class Pod(Record):
+class Pod(Record, frozen=True):
     """One pod of a workload."""
 
     pod_id: Annotated[str, about("Its name.")]
@@ -494,7 +494,7 @@ class Pod(Record):
     measured_at: MeasuredAt = None
 
 
-class Live(Record):
+class Live(Record, frozen=True):
     """A workload's state as its controller sees it."""
 
     active_pods: Annotated[int | None, about("Pods that run.", unit="pods")] = None
@@ -511,7 +511,7 @@ class Live(Record):
     updated_at: UpdatedAt = UNSTAMPED
 
 
-class Workload(Record, kw_only=True):
+class Workload(Record, frozen=True, kw_only=True):
     """One Deployment, StatefulSet, DaemonSet, Job or lone pod."""
 
     key: Key = ""
@@ -533,7 +533,7 @@ class Workload(Record, kw_only=True):
     updated_at: UpdatedAt = UNSTAMPED
 
 
-class State(Record):
+class State(Record, frozen=True):
     """The whole: the state of a multi-agent system at one revision.
 
     A timestamp is RFC 3339 in UTC; ages are computed against the answer's `Date` header.

@@ -4,7 +4,7 @@ A rope is immutable. An edit makes a new one, which costs the chunks it touches,
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
 from itertools import groupby
@@ -95,7 +95,7 @@ class Rope:
     def __iter__(self) -> Iterator[Fragment]:
         return (fragment for chunk in self.chunks for fragment in chunk.fragments)
 
-    def keys(self) -> Iterator[str]:
+    def every_key(self) -> Iterator[str]:
         """Every key, sorted."""
         return (key for chunk in self.chunks for key in chunk.keys)
 
@@ -106,6 +106,14 @@ class Rope:
         chunk = self.chunks[self._at(key)]
         at = bisect_left(chunk.keys, key)
         return chunk.fragments[at] if at < len(chunk.keys) and chunk.keys[at] == key else None
+
+    def around(self, key: str, most: int) -> list[str]:
+        """Up to `most` keys that stand near this one."""
+        if not self.chunks:
+            return []
+        keys = self.chunks[self._at(key)].keys
+        at = bisect_left(keys, key)
+        return keys[max(0, at - most // 2) : at + most // 2]
 
     def pieces(self) -> Iterator[bytes]:
         """The bytes between the section's brackets."""
@@ -129,6 +137,19 @@ class Rope:
 
     def _at(self, key: str) -> int:
         return max(bisect_right(self._firsts, key) - 1, 0)
+
+
+def glued(pieces: Iterable[bytes]) -> tuple[bytes, ...]:
+    """Large pieces as they are, small neighbours as one: each piece costs a call to send."""
+    whole: list[bytes] = []
+    small: list[bytes] = []
+    for piece in pieces:
+        if len(piece) < CHUNK_BYTES // 2:
+            small.append(piece)
+        else:
+            whole += (b"".join(small), piece) if small else (piece,)
+            small = []
+    return (*whole, b"".join(small)) if small else tuple(whole)
 
 
 def _chunks(fragments: Sequence[tuple[str, Fragment]]) -> Iterator[Chunk]:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import msgspec
 
 from telemetron.document import SCHEMA_VERSION
-from telemetron.rope import CHUNK_BYTES, Change, Rope
+from telemetron.rope import Change, Rope, glued
 
 encode = msgspec.json.Encoder().encode
 
@@ -52,13 +52,14 @@ class Snapshot:
     def chunks(self, sections: Sequence[str], key: str | None = None) -> tuple[bytes, ...]:
         """The document with these sections, or with one entity of one section.
 
-        Large chunks are those of the ropes, shared and not copied.
+        Large chunks are those of the ropes, shared and not copied. KeyError: no such entity.
         """
-        return tuple(_glued(self._pieces(sections, key)))
+        return glued(self._pieces(sections, key))
 
     def _pieces(self, sections: Sequence[str], key: str | None) -> Iterator[bytes]:
         change = self.change_of(sections, key)
-        assert change is not None, "no such entity"
+        if change is None:
+            raise KeyError(key)
         yield encode(
             {
                 "id": self.id,
@@ -76,17 +77,3 @@ class Snapshot:
             yield from (fragment.body,) if fragment else rope.pieces()
             yield b"]"
         yield b"}"
-
-
-def _glued(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """Small neighbours become one: a chunk costs a call to send."""
-    small: list[bytes] = []
-    for piece in pieces:
-        if len(piece) < CHUNK_BYTES // 2:
-            small.append(piece)
-            continue
-        if small:
-            yield b"".join(small)
-            small = []
-        yield piece
-    yield b"".join(small)

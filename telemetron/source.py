@@ -1,7 +1,9 @@
 """One configured source: which of its scopes were confirmed when, and what its status is."""
 
+from collections import Counter
 from collections.abc import Callable
 from datetime import datetime
+from math import inf
 from typing import NamedTuple
 
 from telemetron.check import text
@@ -42,6 +44,7 @@ class Source:
         self.parts: dict[tuple[str, str], Part] = {}
         self.entities = 0
         self.restarts = 0
+        self.events: Counter[str] = Counter()
         self.status = "off"
         self.since = clock.now()
         self.last_ok_at: datetime | None = None
@@ -53,6 +56,12 @@ class Source:
         self._running = False
         self._complete = False
         self._timer: Timer | None = None
+
+    def load(self, patience_seconds: float) -> None:
+        """The collector is being imported; it has `patience_seconds` until it is `stale`."""
+        self._running = True
+        self._patience = self.clock.monotonic() + patience_seconds
+        self._judge()
 
     def start(self, max_age_seconds: float) -> None:
         """The collector runs; it has `max_age_seconds` to confirm something."""
@@ -75,9 +84,7 @@ class Source:
 
     def confirm(self, scope: str = "", *, reason: str | None = None, message: str = "") -> None:
         """All that is shown of the scope is true now; see `Output.confirm`."""
-        assert self.max_age_seconds is not None, "confirmed before start"
-        deadline = self.clock.monotonic() + self.max_age_seconds
-        self._scopes[scope] = Scope(deadline, self.clock.now())
+        self._scopes[scope] = Scope(self._promise(), self.clock.now())
         if reason is not None:
             self._report("trouble", scope, reason, message)
         elif self.problems:
@@ -88,9 +95,8 @@ class Source:
 
     def trouble(self, scope: str, reason: str, message: str) -> None:
         """The scope cannot be observed; see `Output.trouble`."""
-        assert self.max_age_seconds is not None, "in trouble before start"
         if scope not in self._scopes:
-            self._scopes[scope] = Scope(self.clock.monotonic() + self.max_age_seconds, None)
+            self._scopes[scope] = Scope(self._promise(), None)
         self._report("trouble", scope, reason, message)
         self._judge()
 
@@ -111,12 +117,17 @@ class Source:
             collector=self.collector,
             status=self.status,
             since=self.since,
-            max_age_seconds=self.max_age_seconds,
+            max_age_seconds=self.max_age_seconds if self.max_age_seconds != inf else None,
             last_ok_at=self.last_ok_at,
             entities=self.entities,
             problems=order[:MAX_PROBLEMS],
             truncated={"problems": len(order)} if len(order) > MAX_PROBLEMS else None,
         )
+
+    def _promise(self) -> float:
+        if self.max_age_seconds is None:
+            raise RuntimeError(f"source {self.name} was not started")
+        return self.clock.monotonic() + self.max_age_seconds
 
     def _report(self, kind: str, scope: str, reason: str, message: str) -> None:
         if reason not in REASONS:
@@ -163,6 +174,6 @@ class Source:
         """Judge again when the next promise breaks; a confirmation in between costs no timer."""
         self.stop()
         deadlines = [scope.deadline for scope in self._scopes.values()] or [self._patience]
-        ahead = [deadline for deadline in deadlines if deadline > now]
+        ahead = [deadline for deadline in deadlines if now < deadline < inf]
         if ahead and self._running:
             self._timer = self.clock.call_later(min(ahead) - now, self._judge)

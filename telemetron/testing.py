@@ -62,8 +62,9 @@ class FakeClock(Clock):
 class RecordingOutput:
     """An `Output` that keeps what it is told: `calls` is a list of (method, arguments…)."""
 
-    def __init__(self, clock: Clock | None = None) -> None:
+    def __init__(self, clock: Clock | None = None, source: str = "test") -> None:
         self.clock = clock or FakeClock()
+        self.source = source
         self.calls: list[tuple[Any, ...]] = []
         self.parts: dict[tuple[str, str], Struct] = {}
         self.mounted: dict[str, ASGIApp] = {}
@@ -92,6 +93,9 @@ class RecordingOutput:
 
     def trouble(self, scope: str, reason: str, message: str) -> None:
         self.calls.append(("trouble", scope, reason, message))
+
+    def count(self, event: str, number: int = 1) -> None:
+        self.calls.append(("count", event, number))
 
     def mount(self, prefix: str, app: ASGIApp) -> None:
         self.mounted[prefix] = app

@@ -1,0 +1,116 @@
+"""The HTTP side of heartbeats: two paths below `/agents/`."""
+
+from typing import Any
+from urllib.parse import parse_qsl, unquote
+
+import msgspec
+
+from collectors.heartbeats.beat import MAX_BODY, Beat, parse_beat
+from collectors.heartbeats.register import Register
+from telemetron.collector import Output
+from telemetron.http import (
+    EMPTY,
+    NO_CONTENT,
+    HttpProblem,
+    Receive,
+    Scope,
+    Send,
+    read_json,
+    require_method,
+    route_path,
+)
+
+PREFIX = "/agents/"
+MAX_NAME = 256
+
+
+class HeartbeatApp:
+    """`POST /agents/{name}/heartbeat` and `DELETE /agents/{name}/instances/{id}`."""
+
+    def __init__(self, register: Register, output: Output) -> None:
+        self._register = register
+        self._output = output
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        match route_path(scope)[len(PREFIX) :].split("/"):
+            case [name, "heartbeat"] if name:
+                require_method(scope, "POST")
+                await self._beat(_name(name, "agent's name"), scope, receive)
+            case [name, "instances", id] if name and id:
+                require_method(scope, "DELETE")
+                namespace = _namespace(scope["query_string"])
+                self._register.goodbye(_name(name, "agent's name"), _name(id, "id"), namespace)
+            case _:
+                raise HttpProblem(404, "below /agents/ are {name}/heartbeat, {name}/instances/{id}")
+        await send(NO_CONTENT)
+        await send(EMPTY)
+
+    async def _beat(self, name: str, scope: Scope, receive: Receive) -> None:
+        if scope["query_string"]:
+            raise HttpProblem(400, "a heartbeat takes no query parameters")
+        beat, unknown = parse_beat(await read_json(scope, receive, MAX_BODY))
+        if unknown:
+            self._output.count("unknown_fields", unknown)
+        self._register.beat(name, beat)
+
+
+def _name(segment: str, what: str) -> str:
+    name = unquote(segment)
+    if len(name) > MAX_NAME or not name.isprintable():
+        raise HttpProblem(422, f"the {what} must be 1 to {MAX_NAME} printable characters")
+    return name
+
+
+def _namespace(query: bytes) -> str | None:
+    """The `namespace` parameter; 400 for any other."""
+    parameters = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
+    for name, _ in parameters:
+        if name != "namespace":
+            raise HttpProblem(400, f"unknown query parameter {name!r}; known: namespace")
+    return parameters[-1][1] if parameters else None
+
+
+def openapi() -> dict[str, Any]:
+    """The two paths, for the OpenAPI document."""
+    (schema,), components = msgspec.json.schema_components(
+        [Beat], ref_template="#/components/schemas/{name}"
+    )
+    name = _parameter("name", "path", "The agent's name, percent-encoded.")
+    beat = {
+        "operationId": "beat",
+        "summary": "One instance's full state",
+        "parameters": [name],
+        "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
+        "responses": {"204": {"description": "Taken, or not newer than what is known."}}
+        | _problems(400, 413, 415, 422, 429),
+    }
+    goodbye = {
+        "operationId": "goodbye",
+        "summary": "The instance is gone: forget it at once",
+        "parameters": [
+            name,
+            _parameter("id", "path", "The instance's id, percent-encoded."),
+            _parameter("namespace", "query", "Its namespace, where the id is ambiguous."),
+        ],
+        "responses": {"204": {"description": "Forgotten."}} | _problems(400, 404, 409, 422),
+    }
+    paths = {
+        "/agents/{name}/heartbeat": {"post": beat},
+        "/agents/{name}/instances/{id}": {"delete": goodbye},
+    }
+    return {"paths": paths, "components": components}
+
+
+def _parameter(name: str, place: str, description: str) -> dict[str, Any]:
+    schema = {"type": "string", "minLength": 1, "maxLength": MAX_NAME}
+    return {
+        "name": name,
+        "in": place,
+        "required": place == "path",
+        "description": description,
+        "schema": schema if place == "path" else {"type": "string"},
+    }
+
+
+def _problems(*statuses: int) -> dict[str, Any]:
+    return {str(status): {"$ref": f"#/components/responses/{status}"} for status in statuses}

@@ -1,0 +1,151 @@
+"""The heartbeat: one instance's full state, as an agent posts it."""
+
+from typing import Annotated, Any, get_args
+
+import msgspec
+from msgspec import Meta, Struct, ValidationError
+
+from telemetron.document import Timestamp, about
+from telemetron.http import HttpProblem
+
+MAX_BODY = 256 * 1024
+MAX_TASKS = 1000
+MAX_WAITS = 16
+
+Id = Annotated[str, Meta(min_length=1, max_length=256)]
+Text = Annotated[str, Meta(max_length=1000)]
+Names = Annotated[list[Id], Meta(max_length=64)]
+Capacity = Annotated[int, Meta(ge=1, le=1_000_000)]
+Index = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+
+
+class Item(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+    """The base of what a heartbeat is made of; unknown fields are taken out and counted."""
+
+
+class BeatWait(Item, frozen=True):
+    """What a task waits for."""
+
+    kind: Annotated[Id, about("`llm`, `tool`, `queue`, `agent`, `human`, `auth` or `other`.")]
+    name: Annotated[Id | None, about("What it waits for.")] = None
+    since: Annotated[Timestamp | None, about("Since when.", clock="agent")] = None
+
+
+class BeatTask(Item, frozen=True):
+    """A task that the instance runs."""
+
+    id: Annotated[Id, about("The task's id.")]
+    parent_id: Annotated[Id | None, about("Task that caused it.")] = None
+    status: Annotated[
+        Id | None,
+        about(
+            "`running` or `waiting`; A2A's states are understood too. One that is over"
+            " (`completed`, `failed`, `canceled`, `rejected`) leaves the list."
+        ),
+    ] = "running"
+    started_on: Annotated[Timestamp | None, about("When it started.", clock="agent")] = None
+    progressed_at: Annotated[
+        Timestamp | None, about("Last progress; null: never reported.", clock="agent")
+    ] = None
+    step: Annotated[Text | None, about("What it does now.")] = None
+    waits: Annotated[list[BeatWait], about("What it waits for.", max_length=MAX_WAITS)] = []
+    queue: Annotated[Id | None, about("Queue it came from.")] = None
+    partition: Annotated[Index | None, about("Partition it came from.")] = None
+    offset: Annotated[Index | None, about("Offset it came from.")] = None
+    model: Annotated[Id | None, about("Model it uses.")] = None
+
+
+class BeatFailure(Item, frozen=True):
+    """The last task that failed."""
+
+    task_id: Annotated[Id, about("The task's id.")]
+    error: Annotated[Text | None, about("Class of the error.")] = None
+    at: Annotated[Timestamp | None, about("When it failed.", clock="agent")] = None
+
+
+class BeatOutcomes(Item, frozen=True):
+    """How the instance's tasks ended, since its start."""
+
+    completed: Annotated[Index, about("Completed.")] = 0
+    failed: Annotated[Index, about("Failed.")] = 0
+    canceled: Annotated[Index, about("Canceled.")] = 0
+
+
+class Beat(Item, frozen=True):
+    """One instance's full state: what it does not name any more is over."""
+
+    instance: Annotated[Id, about("The instance's id, unique for its agent and namespace.")]
+    boot_id: Annotated[Id | None, about("Chosen anew at each start of the instance.")] = None
+    sequence: Annotated[
+        Index | None,
+        about("Rises with each beat of a boot; a beat that is not newer changes nothing."),
+    ] = None
+    interval_seconds: Annotated[
+        float, about("Seconds between beats; silent after 3 of them.", ge=1, le=300)
+    ] = 5.0
+    sent_at: Annotated[Timestamp | None, about("When it was sent.", clock="agent")] = None
+    namespace: Annotated[Id | None, about("The agent's namespace.")] = None
+    pod_id: Annotated[Id | None, about("Name of its pod.")] = None
+    version: Annotated[Id | None, about("Its version.")] = None
+    started_at: Annotated[Timestamp | None, about("When it started.", clock="agent")] = None
+    description: Annotated[Text | None, about("What the agent is for.")] = None
+    max_parallel_invocations: Annotated[
+        Capacity | None, about("Tasks the instance can run at once.")
+    ] = None
+    deployment_name: Annotated[Id | None, about("Its Deployment.")] = None
+    models: Annotated[Names, about("Models it uses.")] = []
+    queues: Annotated[Names, about("Queues it takes tasks from.")] = []
+    tasks: Annotated[list[BeatTask], about("Its active tasks.", max_length=MAX_TASKS)] = []
+    task_count: Annotated[Index | None, about("All its active tasks, listed or not.")] = None
+    outcomes: Annotated[BeatOutcomes | None, about("How its tasks ended.")] = None
+    last_failure: Annotated[BeatFailure | None, about("Its last task that failed.")] = None
+
+
+_decoder = msgspec.json.Decoder(Beat)
+
+
+def parse_beat(body: bytes) -> tuple[Beat, int]:
+    """The beat, and how many unknown fields it had.
+
+    Raises HttpProblem: 400 where it is not JSON, 422 with the JSON path where it does not fit.
+    """
+    try:
+        return _decoder.decode(body), 0
+    except ValidationError as error:
+        if "unknown field" not in str(error):
+            raise _invalid(error) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise HttpProblem(400, f"the body is not JSON: {error}") from None
+    try:
+        value, unknown = known(msgspec.json.decode(body), Beat)
+        return msgspec.convert(value, Beat), unknown
+    except ValidationError as error:
+        raise _invalid(error) from None
+
+
+def known(value: Any, hint: Any) -> tuple[Any, int]:
+    """The value without the fields that its type does not have, and how many those were."""
+    inner = _struct(hint)
+    if inner is None:
+        return value, 0
+    if isinstance(value, list):
+        pairs = [known(item, inner) for item in value]
+        return [item for item, _ in pairs], sum(count for _, count in pairs)
+    if not isinstance(value, dict):
+        return value, 0
+    fields = {field.encode_name: field.type for field in msgspec.structs.fields(inner)}
+    pairs_by_name = {name: known(value[name], fields[name]) for name in fields if name in value}
+    unknown = len(value) - len(pairs_by_name) + sum(count for _, count in pairs_by_name.values())
+    return {name: item for name, (item, _) in pairs_by_name.items()}, unknown
+
+
+def _struct(hint: Any) -> type[Struct] | None:
+    if isinstance(hint, type) and issubclass(hint, Struct):
+        return hint
+    return next(filter(None, map(_struct, get_args(hint))), None)
+
+
+def _invalid(error: ValidationError) -> HttpProblem:
+    message, _, path = str(error).partition(" - at `")
+    path = path.removesuffix("`") or "$"
+    return HttpProblem(422, f"{path}: {message}", path=path)

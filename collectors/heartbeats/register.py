@@ -1,0 +1,327 @@
+"""The register: every instance that beat, its lives, its silence, and the progress of its tasks.
+
+All durations are measured by Telemetron's monotonic clock; an agent's own clock is only shown.
+"""
+
+from collections import OrderedDict, deque
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from math import inf
+from operator import attrgetter
+
+from msgspec.structs import asdict
+
+from collectors.heartbeats.beat import Beat, BeatTask
+from telemetron import key
+from telemetron.agents import AgentPart
+from telemetron.clock import Timer
+from telemetron.collector import Output, Put
+from telemetron.document import Failure, Instance, Outcomes, Task, Wait
+from telemetron.http import HttpProblem
+
+MAX_AGENTS = 10_000
+MAX_INSTANCES = 30_000
+MAX_INSTANCES_PER_AGENT = 1_000
+MAX_LIVES = 8
+MAX_GOODBYES = 10_000
+SILENT_AFTER_BEATS = 3
+FORGET_LAST_SECONDS = 24 * 3600.0
+# An offset is shown from 2 s on; it must move by 1 s to be shown anew.
+MIN_OFFSET_SECONDS = 2.0
+OFFSET_STEP_SECONDS = 1.0
+
+# A2A's task states that have another name here, with what such a task waits for.
+STATES = {
+    "submitted": ("waiting", None),
+    "working": ("running", None),
+    "input-required": ("waiting", "human"),
+    "auth-required": ("waiting", "auth"),
+    "running": ("running", None),
+    "waiting": ("waiting", None),
+}
+FAILED = ("failed", "rejected")
+TERMINAL = ("completed", "canceled", *FAILED)
+
+_content = attrgetter(
+    *(n for n in Beat.__struct_fields__ if n not in ("boot_id", "sequence", "sent_at"))
+)
+
+Where = tuple[str, str | None, str]
+"""An instance: its agent's name, its namespace, its id."""
+
+
+class Life:
+    """One instance: its present life, and the boots of earlier ones."""
+
+    def __init__(self, where: Where, beat: Beat, now: float, since: datetime) -> None:
+        self.where = where
+        self.beat = beat
+        self.heard = now
+        self.since = since
+        self.boots: deque[str | None] = deque(maxlen=MAX_LIVES)
+        self.progress: dict[str, tuple[datetime, float]] = {}
+        self.failure: Failure | None = None
+        self.offset: float | None = None
+        self.silent = False
+        self.due = 0.0
+        self.timer: Timer | None = None
+
+    def is_newer(self, beat: Beat) -> bool:
+        """Whether the beat is of a new life, or later in this one."""
+        if beat.boot_id != self.beat.boot_id:
+            return beat.boot_id not in self.boots
+        if beat.sequence is None or self.beat.sequence is None:
+            return True
+        # Without a boot id a restart cannot be seen, but it was silent for a while.
+        restarted = self.silent and beat.boot_id is None
+        return beat.sequence > self.beat.sequence or restarted
+
+    def begin(self, since: datetime) -> None:
+        """A new life: nothing of the earlier one holds."""
+        self.boots.append(self.beat.boot_id)
+        self.since = since
+        self.progress = {}
+        self.failure = None
+
+    def silence(self) -> float:
+        """The monotonic time at which it is silent, if no beat comes."""
+        return self.heard + SILENT_AFTER_BEATS * self.beat.interval_seconds
+
+    def take(self, beat: Beat, now: float) -> None:
+        """What the beat says, and since when its tasks' progress has not moved."""
+        self.beat = beat
+        self.silent = False
+        self.failure = _failure(beat) or self.failure
+        moved = {task.id: task.progressed_at for task in beat.tasks if task.progressed_at}
+        self.progress = {
+            id: old if (old := self.progress.get(id)) and old[0] == at else (at, now)
+            for id, at in moved.items()
+        }
+
+
+class Register:
+    """All instances that beat and are not forgotten."""
+
+    def __init__(self, output: Output, *, stall_after: float, forget_after: float) -> None:
+        self._output = output
+        self._clock = output.clock
+        self._stall_after = stall_after
+        self._forget_after = forget_after
+        self._agents: dict[str, dict[Where, Life]] = {}
+        self._count = 0
+        self._goodbyes: OrderedDict[tuple[Where, str], None] = OrderedDict()
+
+    def beat(self, name: str, beat: Beat) -> None:
+        """Take a beat; one that is not newer changes nothing. HttpProblem 429 where it is full."""
+        where = name, beat.namespace, beat.instance
+        now = self._clock.monotonic()
+        life = self._agents.get(name, {}).get(where)
+        if life is None:
+            if beat.boot_id and (where, beat.boot_id) in self._goodbyes:
+                return self._output.count("beats_dropped")
+            life = self._born(where, beat, now)
+        elif not life.is_newer(beat):
+            return self._output.count("beats_dropped")
+        elif beat.boot_id != life.beat.boot_id:
+            life.begin(self._clock.now())
+        elif not life.silent and self._is_same(life, beat):
+            life.beat, life.heard = beat, now
+            return None
+        life.heard = now
+        life.offset = self._offset(life, beat)
+        life.take(beat, now)
+        return self._show(life, now)
+
+    def goodbye(self, name: str, id: str, namespace: str | None = None) -> None:
+        """Forget an instance at once. HttpProblem 404 where it is not known, 409 if ambiguous."""
+        lives = [
+            life
+            for where, life in self._agents.get(name, {}).items()
+            if where[2] == id and namespace in (None, where[1])
+        ]
+        if not lives:
+            raise HttpProblem(404, f"agent {name!r} has no instance {id!r}")
+        if len(lives) > 1:
+            spaces = sorted(str(life.where[1] or "-") for life in lives)
+            detail = f"{id!r} is in several namespaces; add ?namespace= with one of them"
+            raise HttpProblem(409, detail, namespaces=spaces)
+        if boot_id := lives[0].beat.boot_id:
+            self._goodbyes[lives[0].where, boot_id] = None
+            if len(self._goodbyes) > MAX_GOODBYES:
+                self._goodbyes.popitem(last=False)
+        self._forget(lives[0])
+
+    def puts(self) -> list[Put]:
+        """All that is known, as after a list."""
+        now = self._clock.monotonic()
+        lives = [life for agent in self._agents.values() for life in agent.values()]
+        return [
+            Put("agents", life.where[0], _part_id(life.where), self._part(life, now))
+            for life in lives
+        ]
+
+    def close(self) -> None:
+        """No timer is left behind."""
+        for agent in self._agents.values():
+            for life in agent.values():
+                if life.timer:
+                    life.timer.cancel()
+
+    def _born(self, where: Where, beat: Beat, now: float) -> Life:
+        agent = self._agents.get(where[0], {})
+        if not agent and len(self._agents) >= MAX_AGENTS:
+            raise _full("agents", MAX_AGENTS)
+        if len(agent) >= MAX_INSTANCES_PER_AGENT:
+            raise _full("instances of one agent", MAX_INSTANCES_PER_AGENT)
+        if self._count >= MAX_INSTANCES:
+            raise _full("instances", MAX_INSTANCES)
+        self._count += 1
+        life = Life(where, beat, now, self._clock.now())
+        self._agents.setdefault(where[0], {})[where] = life
+        return life
+
+    def _forget(self, life: Life) -> None:
+        if life.timer:
+            life.timer.cancel()
+        agent = self._agents[life.where[0]]
+        del agent[life.where]
+        if not agent:
+            del self._agents[life.where[0]]
+        self._count -= 1
+        self._output.remove("agents", _part_id(life.where))
+
+    def _is_same(self, life: Life, beat: Beat) -> bool:
+        return _content(beat) == _content(life.beat) and self._offset(life, beat) == life.offset
+
+    def _offset(self, life: Life, beat: Beat) -> float | None:
+        """How far the agent's clock is ahead, in steps, so that jitter moves nothing."""
+        if beat.sent_at is None:
+            return None
+        offset = (beat.sent_at - self._clock.now()).total_seconds()
+        if life.offset is not None and abs(offset - life.offset) < OFFSET_STEP_SECONDS:
+            return life.offset
+        return round(offset, 1) if abs(offset) >= MIN_OFFSET_SECONDS else None
+
+    # what time does
+
+    def _show(self, life: Life, now: float) -> None:
+        self._output.put("agents", life.where[0], _part_id(life.where), self._part(life, now))
+        self._arm(life, now)
+
+    def _arm(self, life: Life, now: float) -> None:
+        """One timer covers silence, stalls and forgetting; beats never cancel it."""
+        due = min(self._deadlines(life, now))
+        if life.timer and life.due <= due:
+            return
+        if life.timer:
+            life.timer.cancel()
+        life.due = due
+        life.timer = self._clock.call_later(due - now, self._wake, life)
+
+    def _deadlines(self, life: Life, now: float) -> Iterator[float]:
+        if life.silent:
+            yield now + self._forget_after
+            yield life.heard + max(FORGET_LAST_SECONDS, self._forget_after)
+            return
+        yield life.silence()
+        for _, since in life.progress.values():
+            if since + self._stall_after > now:
+                yield since + self._stall_after
+
+    def _wake(self, life: Life) -> None:
+        life.timer = None
+        now = self._clock.monotonic()
+        if life.silent and self._is_over(life, now):
+            self._forget(life)
+            return
+        life.silent = life.silent or life.silence() <= now
+        self._show(life, now)
+
+    def _is_over(self, life: Life, now: float) -> bool:
+        """Forgotten after `forget_after`; the last instance of an agent after a day."""
+        name, namespace, _ = life.where
+        last = sum(where[1] == namespace for where in self._agents[name]) == 1
+        patience = max(FORGET_LAST_SECONDS, self._forget_after) if last else self._forget_after
+        return now >= life.heard + patience
+
+    # what the document says of it
+
+    def _part(self, life: Life, now: float) -> AgentPart:
+        beat = life.beat
+        tasks = [self._task(life, task, now) for task in beat.tasks if task.status not in TERMINAL]
+        silent_for = self._clock.monotonic() - life.heard
+        heard_at = self._clock.now() - timedelta(seconds=round(silent_for, 3))
+        return AgentPart(
+            origin="heartbeat",
+            namespace=beat.namespace,
+            description=beat.description,
+            deployment_name=beat.deployment_name,
+            models=beat.models,
+            queues=beat.queues,
+            since=life.since,
+            tasks=tasks,
+            task_count=max(len(tasks), beat.task_count or 0),
+            last_failure=life.failure,
+            instance=Instance(
+                id=beat.instance,
+                status="silent" if life.silent else "active" if tasks else "idle",
+                pod_id=beat.pod_id,
+                version=beat.version,
+                started_at=beat.started_at,
+                interval_seconds=beat.interval_seconds,
+                silent_since=heard_at if life.silent else None,
+                clock_offset_seconds=life.offset,
+                max_parallel_invocations=beat.max_parallel_invocations,
+                outcomes=Outcomes(**asdict(beat.outcomes)) if beat.outcomes else None,
+                source=self._output.source,
+            ),
+        )
+
+    def _task(self, life: Life, task: BeatTask, now: float) -> Task:
+        status, wait = STATES.get(task.status or "", (None, None))
+        return Task(
+            id=task.id,
+            parent_id=task.parent_id,
+            status=status,
+            started_on=task.started_on,
+            progressed_at=task.progressed_at,
+            stalled=self._stalled(life, task, now),
+            step=task.step,
+            waits=_waits(task, wait),
+            queue=task.queue,
+            partition=task.partition,
+            offset=task.offset,
+            model=task.model,
+            instance=life.where[2],
+            last_known=life.silent,
+        )
+
+    def _stalled(self, life: Life, task: BeatTask, now: float) -> bool | None:
+        """Null where progress was never reported; of a silent instance as last known."""
+        since = life.progress.get(task.id)
+        until = life.heard if life.silent else now
+        return None if since is None else until - since[1] >= self._stall_after
+
+
+def _waits(task: BeatTask, implied: str | None) -> list[Wait]:
+    """Oldest first, those of unknown age last; with the wait that an A2A state implies."""
+    waits = [Wait(wait.kind, wait.name, wait.since) for wait in task.waits]
+    if implied and all(wait.kind != implied for wait in waits):
+        waits.append(Wait(implied))
+    return sorted(waits, key=lambda wait: wait.since.timestamp() if wait.since else inf)
+
+
+def _failure(beat: Beat) -> Failure | None:
+    """What the beat says failed last; else a task it lists as failed."""
+    if beat.last_failure:
+        return Failure(**asdict(beat.last_failure))
+    return next((Failure(task.id) for task in beat.tasks if task.status in FAILED), None)
+
+
+def _part_id(where: Where) -> str:
+    return key.join(*where)
+
+
+def _full(what: str, most: int) -> HttpProblem:
+    detail = f"{most:,} {what} are known already; say goodbye for those that are gone"
+    return HttpProblem(429, detail, {"retry-after": "60"}, limit=most)

@@ -1,0 +1,26 @@
+"""How long to wait before the next try: ever longer, with jitter, short again after progress."""
+
+import random
+
+FIRST_SECONDS = 0.25
+CAP_SECONDS = 15.0
+JITTER = 0.5
+
+
+class Backoff:
+    """Delays that double from `first` to `cap` seconds, each ± 50 %."""
+
+    def __init__(self, first: float = FIRST_SECONDS, cap: float = CAP_SECONDS) -> None:
+        self._first = first
+        self._cap = cap
+        self._delay = first
+
+    def next(self, at_least: float | None = None) -> float:
+        """Seconds to wait now; `at_least` is an upstream's Retry-After, which is obeyed."""
+        delay = self._delay * random.uniform(1 - JITTER, 1 + JITTER)
+        self._delay = min(self._delay * 2, self._cap)
+        return max(delay, at_least or 0.0)
+
+    def reset(self) -> None:
+        """There was progress."""
+        self._delay = self._first

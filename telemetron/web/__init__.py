@@ -1,0 +1,1 @@
+"""The HTTP side: a front for what is hot, a router for the rest."""

@@ -1,0 +1,162 @@
+"""The application: everything that one process holds, and the front that HTTP comes in by."""
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from math import inf
+from time import perf_counter
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+
+from telemetron import key
+from telemetron.agents import AgentPart
+from telemetron.clock import Clock
+from telemetron.config import DeclaredAgent, Settings
+from telemetron.http import HttpProblem, Receive, Scope, Send, route_path
+from telemetron.store import Store
+from telemetron.supervisor import Supervisor
+from telemetron.web import health, pages
+from telemetron.web.connection import Readers
+from telemetron.web.guard import Guard
+from telemetron.web.metrics import Metrics
+from telemetron.web.server import Options
+from telemetron.web.state import PATH, StateApp
+from telemetron.web.waiters import Waiters
+
+# Sources that load at once are there before the first request; nobody waits for the others.
+LOAD_SECONDS = 0.25
+CONFIGURATION = "configuration"
+OPEN_PATHS = ("/livez", "/readyz", "/healthz")
+
+
+class App:
+    """One Telemetron, an ASGI application; its lifespan starts and stops the sources."""
+
+    def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
+        self.settings = settings
+        self.store = Store(settings.id, clock)
+        self.supervisor = Supervisor(self.store)
+        self.guard = Guard(settings.server)
+        self.waiters = Waiters(self.store.clock)
+        self.readers = Readers()
+        self.metrics = Metrics(self)
+        self.stopping = False
+        self._state = StateApp(self.store, self.waiters)
+        routes = [*pages.routes(self), *health.routes(self), *self.metrics.routes()]
+        handlers = {HttpProblem: _problem, HTTPException: _problem, Exception: _problem}
+        self._router = Starlette(
+            routes=routes, lifespan=self._lifespan, exception_handlers=handlers
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self._router(scope, receive, send)
+        try:
+            return await self._dispatch(scope, receive, send)
+        except HttpProblem as problem:
+            return await problem(scope, receive, send)
+        except ClientDisconnect:
+            return None
+
+    async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = route_path(scope)
+        if path == PATH or path.startswith(PATH + "/"):
+            self.guard.check(scope, "read")
+            return await self._read(scope, receive, send, path)
+        for prefix in self.supervisor.mounts.collectors:
+            if path.startswith(prefix):
+                self.guard.check(scope, "write")
+                return await self._push(prefix, scope, receive, send)
+        if path in OPEN_PATHS:
+            self.guard.check_host(scope)
+        else:
+            self.guard.check(scope, "read")
+        return await self._router(scope, receive, send)
+
+    async def _read(self, scope: Scope, receive: Receive, send: Send, path: str) -> None:
+        started = perf_counter()
+        await self._state(scope, receive, send, path)
+        if not scope["query_string"]:  # a long poll takes as long as it was asked to
+            self.metrics.reads.observe(perf_counter() - started)
+
+    async def _push(self, prefix: str, scope: Scope, receive: Receive, send: Send) -> None:
+        app = self.supervisor.mounts.apps.get(prefix)
+        if app is None:
+            raise HttpProblem(503, "its source does not run now; try again", {"retry-after": "1"})
+        started = perf_counter()
+        await app(scope, receive, send)
+        self.metrics.pushes.observe(perf_counter() - started)
+
+    def stop(self) -> None:
+        """The server is about to stop: end what waits, be ready no more."""
+        self.stopping = True
+        self.waiters.stop()
+
+    @asynccontextmanager
+    async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
+        for name in self.settings.off:
+            self.store.add(name, name)
+        self._declare(self.settings.agents)
+        self.supervisor.start(self.settings.sources.values())
+        await self.supervisor.loaded(LOAD_SECONDS)
+        self.store.flush()
+        gc.collect()
+        gc.freeze()  # what is here now stays: no collection needs to look at it again
+        watch = asyncio.create_task(self.metrics.watch_loop())
+        yield
+        self.stop()
+        watch.cancel()
+        await self.supervisor.stop()
+
+    def _declare(self, agents: Sequence[DeclaredAgent]) -> None:
+        """Agents of the configuration are a source like any other, one that is always right."""
+        if not agents:
+            return
+        source = self.store.add(CONFIGURATION, CONFIGURATION)
+        source.start(inf)
+        source.confirm()
+        for agent in agents:
+            part = AgentPart(
+                origin="configuration",
+                namespace=agent.namespace,
+                description=agent.description,
+                deployment_name=agent.deployment_name,
+                max_parallel_invocations=agent.max_parallel_invocations,
+                models=agent.models,
+                queues=agent.queues,
+            )
+            id = key.join(agent.namespace, agent.name)
+            self.store.put(source, "agents", agent.name, id, part)
+
+
+def _problem(_: Request, error: Exception) -> Any:
+    """What Starlette raises, and what is raised below it, as RFC 9457."""
+    if isinstance(error, HttpProblem):
+        return error
+    if not isinstance(error, HTTPException):
+        return HttpProblem(500, "Telemetron failed to answer; its log says why")
+    headers = {name.lower(): value for name, value in (error.headers or {}).items()}
+    if error.status_code == 405:
+        return HttpProblem(405, f"this path takes {headers.get('allow')}", headers)
+    return HttpProblem(error.status_code, "no such path; GET / lists what there is", headers)
+
+
+def server_options(app: App) -> Options:
+    """What `telemetron.web.server` is told, by the application's settings."""
+    server = app.settings.server
+    tls = server.tls
+    password = tls.keyfile_password if tls else None
+    return Options(
+        host=server.host,
+        port=server.port,
+        root_path=server.root_path,
+        readers=app.readers,
+        on_stop=app.stop,
+        ssl_certfile=tls.certfile if tls else None,
+        ssl_keyfile=tls.keyfile if tls else None,
+        ssl_keyfile_password=password.value if password else None,
+    )

@@ -1,0 +1,51 @@
+"""Who may ask: tokens, and on loopback the `Host` header (against DNS rebinding)."""
+
+from telemetron.config import Auth, Server, is_loopback
+from telemetron.http import HttpProblem, Scope
+
+_LOCAL = {b"localhost", b"127.0.0.1", b"[::1]"}
+
+
+class Guard:
+    """Denies by default; `check` raises HttpProblem 401, 403 or 421."""
+
+    def __init__(self, server: Server) -> None:
+        auth = server.auth if isinstance(server.auth, Auth) else Auth()
+        self._tokens = {"read": auth.read, "write": auth.write}
+        self._open = auth.read is None and auth.write is None
+        self._hosts = {*_LOCAL, server.host.encode()} if is_loopback(server.host) else None
+
+    def check(self, scope: Scope, role: str) -> None:
+        """`role` is `read` or `write`; the token of one role is not good for the other."""
+        if self._open and self._hosts is None:
+            return
+        self.check_host(scope)
+        if not self._open:
+            self._check_token(dict(scope["headers"]).get(b"authorization", b""), role)
+
+    def check_host(self, scope: Scope) -> None:
+        """On loopback only names of this machine are taken."""
+        if self._hosts is None:
+            return
+        host = dict(scope["headers"]).get(b"host", b"").lower()
+        if host in self._hosts:
+            return
+        name, _, port = host.rpartition(b":")
+        if not (name in self._hosts and port.isdigit()):
+            raise HttpProblem(421, "on loopback, ask for localhost or 127.0.0.1 (Host header)")
+
+    def _check_token(self, authorization: bytes, role: str) -> None:
+        scheme, _, presented = authorization.partition(b" ")
+        if scheme.lower() != b"bearer" or not presented:
+            raise _denied(401, f"send `Authorization: Bearer TOKEN` with the {role} token")
+        expected, other = self._tokens[role], self._tokens["write" if role == "read" else "read"]
+        if expected is not None and expected.matches(presented.strip()):
+            return
+        if other is not None and other.matches(presented.strip()):
+            raise _denied(403, f"this token is not the {role} token")
+        raise _denied(401, f"the token is not known; send the {role} token")
+
+
+def _denied(status: int, detail: str) -> HttpProblem:
+    headers = {"www-authenticate": 'Bearer realm="telemetron"'} if status == 401 else {}
+    return HttpProblem(status, detail, headers)

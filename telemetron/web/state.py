@@ -1,0 +1,174 @@
+"""`GET /system/state`: the snapshot, whole or in part, at once or when it has changed."""
+
+import asyncio
+from difflib import get_close_matches
+from itertools import islice
+from typing import NamedTuple
+from urllib.parse import unquote
+
+from telemetron.http import EMPTY, HttpProblem, Receive, Scope, Send, require_method
+from telemetron.rope import Change, Rope
+from telemetron.store import Store
+from telemetron.web.answer import Answer, Answers, accepts_gzip, matches, not_modified
+from telemetron.web.query import duration, flag, parameters
+from telemetron.web.waiters import View, Waiters
+
+PATH = "/system/state"
+WAITING = ("since", "wait", "measures")
+MAX_WAITERS = 10_000
+NEAR_KEYS = 100
+
+
+class Wait(NamedTuple):
+    """What a long poll asks for: a change after this revision, and for how long."""
+
+    revision: int | None
+    """None: an unknown place."""
+    seconds: float
+    measures: bool
+
+
+class StateApp:
+    """Answers for the snapshot; what is asked without parameters is ready before it is asked."""
+
+    def __init__(self, store: Store, waiters: Waiters) -> None:
+        self._store = store
+        self._waiters = waiters
+        self._answers = Answers()
+        self._whole = View(tuple(name for name in store.snapshot.faces if name != "sources"))
+        store.watchers.append(waiters.published)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send, path: str) -> None:
+        """`path` is below `root_path`, and begins with `/system/state`."""
+        if scope["method"] not in ("GET", "HEAD"):
+            require_method(scope, "GET", "HEAD")
+        if path == PATH and not scope["query_string"]:
+            return await self._send(self._whole, scope, receive, send)
+        view, wait = self._parse(path, scope["query_string"])
+        if wait is not None and not await self._is_newer(view, wait, receive):
+            await send(not_modified(self._answers.plain(self._store.snapshot, view).etag))
+            return await send(EMPTY)
+        return await self._send(view, scope, receive, send)
+
+    async def _send(self, view: View, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = dict(scope["headers"])
+        snapshot = self._store.snapshot
+        answer = self._answers.plain(snapshot, view)
+        if (asked := headers.get(b"if-none-match")) and matches(asked, answer.etag):
+            await send(not_modified(answer.etag))
+            return await send(EMPTY)
+        if (accepted := headers.get(b"accept-encoding")) and accepts_gzip(accepted):
+            answer = await self._answers.gzip(snapshot, view)
+        return await self._hand_out(answer, scope, send)
+
+    async def _hand_out(self, answer: Answer, scope: Scope, send: Send) -> None:
+        """Send it; of a large answer a slow reader holds references, for which it answers."""
+        await send(answer.start)
+        if answer.only is not None:
+            return await send(answer.only)
+        if scope["method"] == "HEAD":
+            return await send(EMPTY)
+        with scope["state"]["connection"].hold(answer.chunks):
+            for chunk in answer.chunks:
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            return await send(EMPTY)
+
+    # what is asked
+
+    def _parse(self, path: str, query: bytes) -> tuple[View, Wait | None]:
+        section, _, key = path[len(PATH) + 1 :].partition("/")
+        asked = parameters(query, WAITING if section else ("sections", *WAITING))
+        view = self._view(section, unquote(key)) if section else self._sections(asked)
+        return view, self._wait(asked)
+
+    def _view(self, section: str, key: str) -> View:
+        """One section, or one entity of it; 404 names what there is."""
+        faces = self._store.snapshot.faces
+        if section not in faces:
+            raise HttpProblem(404, f"no section {section!r}; there are {', '.join(faces)}")
+        if not key:
+            return View((section,))
+        view = View((section,), key)
+        self._require(view)
+        return view
+
+    def _sections(self, asked: dict[str, str]) -> View:
+        if "sections" not in asked:
+            return self._whole
+        faces = self._store.snapshot.faces
+        names = asked["sections"].split(",")
+        for name in names:
+            if name not in faces:
+                raise HttpProblem(400, f"no section {name!r}; there are {', '.join(faces)}")
+        return View(tuple(name for name in faces if name in names))
+
+    def _require(self, view: View) -> Change:
+        """When it changed last; 404 with the nearest keys where there is no such entity."""
+        snapshot = self._store.snapshot
+        change = snapshot.change_of(*view)
+        if change is not None:
+            return change
+        section, key = view.sections[0], str(view.key)
+        near = nearest(key, snapshot.faces[section].rope)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise HttpProblem(404, f"no {key!r} in {section}{hint}", nearest=near)
+
+    def _wait(self, asked: dict[str, str]) -> Wait | None:
+        if "since" not in asked:
+            if lonely := [name for name in WAITING if name in asked]:
+                raise HttpProblem(
+                    400, f"{lonely[0]} needs since=PLACE, from an ETag: EPOCH.REVISION"
+                )
+            return None
+        epoch, _, revision = asked["since"].rpartition(".")
+        known = epoch == self._store.snapshot.epoch and revision.isascii() and revision.isdigit()
+        return Wait(
+            int(revision[:20]) if known else None,
+            duration("wait", asked["wait"]) if "wait" in asked else 0.0,
+            flag("measures", asked["measures"]) if "measures" in asked else False,
+        )
+
+    # long polls
+
+    async def _is_newer(self, view: View, wait: Wait, receive: Receive) -> bool:
+        """Whether there is something to show: at once for an unknown or future place."""
+        if wait.revision is None or wait.revision > self._store.snapshot.change.revision:
+            return True
+        if not wait.seconds or self._waiters.stopping:
+            return self._has_changed(view, wait, wait.revision)
+        if len(self._waiters) >= MAX_WAITERS:
+            raise HttpProblem(503, "too many long polls wait; ask again", {"retry-after": "5"})
+        changed = asyncio.ensure_future(self._changed(view, wait, wait.revision))
+        gone = asyncio.ensure_future(_disconnected(receive))
+        try:
+            await asyncio.wait({changed, gone}, return_when=asyncio.FIRST_COMPLETED)
+            return changed.done() and changed.result()
+        finally:
+            changed.cancel()
+            gone.cancel()
+
+    async def _changed(self, view: View, wait: Wait, revision: int) -> bool:
+        loop = asyncio.get_running_loop()
+        until = loop.time() + wait.seconds
+        while not self._has_changed(view, wait, revision):
+            if not await self._waiters.wait(view, wait.measures, until - loop.time()):
+                return self._has_changed(view, wait, revision)
+        await self._waiters.pause(min(self._waiters.too_soon(revision), until - loop.time()))
+        self._require(view)
+        return True
+
+    def _has_changed(self, view: View, wait: Wait, revision: int) -> bool:
+        change = self._require(view)
+        return (change.revision if wait.measures else change.state_revision) > revision
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def nearest(key: str, rope: Rope) -> list[str]:
+    """Up to three keys that may have been meant; bounded work, however many there are."""
+    name = key.rpartition("/")[2]
+    same = list(islice((one for one in rope.every_key() if one.endswith("/" + name)), 3))
+    return same or get_close_matches(key, rope.around(key, NEAR_KEYS), n=3)
