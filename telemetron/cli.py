@@ -17,7 +17,7 @@ import telemetron
 if TYPE_CHECKING:
     import httpx
 
-    from telemetron.config import Settings, SourceSpec
+    from telemetron.config import Settings, SourceSpec, Tls
     from telemetron.convert import Problem
 
 FAILED = 1
@@ -48,10 +48,26 @@ def serve(config: str | None, **options: Any) -> None:
     from telemetron import logs
 
     logs.configure(settings.log.level)
-    from telemetron.web.app import create_app
+    from telemetron.web.app import App
+    from telemetron.web.server import StartError
     from telemetron.web.server import serve as run
 
-    run(create_app(settings), settings.server)
+    app, server = App(settings), settings.server
+    tls = _tls(server.tls) if server.tls else {}
+    try:
+        sys.exit(
+            run(
+                app,
+                host=server.host,
+                port=server.port,
+                root_path=server.root_path,
+                readers=app.readers,
+                on_stop=app.stop,
+                **tls,
+            )
+        )
+    except StartError as error:
+        _fail([str(error)])
 
 
 @main.command()
@@ -123,6 +139,15 @@ def _load(config: str | None, options: dict[str, Any]) -> "Settings":
         return load(config, os.environ, options)
     except ConfigError as error:
         _fail(map(str, error.problems), BAD_CONFIG)
+
+
+def _tls(tls: "Tls") -> dict[str, Any]:
+    password = tls.keyfile_password
+    return {
+        "ssl_certfile": tls.certfile,
+        "ssl_keyfile": tls.keyfile,
+        "ssl_keyfile_password": password.value if password else None,
+    }
 
 
 def _source_problems(spec: "SourceSpec") -> Iterator["Problem"]:

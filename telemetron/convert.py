@@ -6,6 +6,7 @@ wants all of them.
 
 import difflib
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
@@ -25,6 +26,8 @@ INVALID: Any = object()
 
 # msgspec names JSON's types; the file is YAML.
 _WORDS = {"`": "", " | ": " or ", "object": "mapping", "array": "list", "Expected": "expected"}
+# Text that YAML takes for something else: 12, no, off.
+_LOOKS_ELSE = re.compile(r"expected (str|secret)( or null)?, got (bool|int|float)")
 
 
 class Place(NamedTuple):
@@ -269,10 +272,10 @@ def _expectation(kind: Any, error: str) -> str:
         text = f"expected {_type_name(kind)}"
     if " matching regex " in text:
         text = f"expected: {_description(kind)}"
-    if "`str" in text and text.endswith("got `bool`"):
-        text += " (YAML reads yes, no, on and off as bool: quote it)"
     for word, ours in _WORDS.items():
         text = text.replace(word, ours)
+    if _LOOKS_ELSE.fullmatch(text):
+        text += " (quote it)"
     return f"{inside.rstrip('`').lstrip('.')}: {text}" if inside else text
 
 

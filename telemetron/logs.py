@@ -23,6 +23,7 @@ MAX_REPEATS = 1_000
 MAX_MESSAGE = 4_096
 MAX_TRACEBACK = 20_000
 
+_OWN = {"trace": 5, "debug": 10, "info": 20, "warning": 30, "error": 40}
 # What a library must say to be heard, by Telemetron's own level.
 _LIBRARIES = {
     "trace": logging.DEBUG,
@@ -64,7 +65,9 @@ class Repeats:
         return held
 
 
-def configure(level: str, stream: TextIO | None = None) -> None:
+def configure(
+    level: str, stream: TextIO | None = None, monotonic: Callable[[], float] = time.monotonic
+) -> None:
     """Log what is at least `level` (`trace`, `debug`, `info`, `warning`, `error`) to `stream`.
 
     Without a stream, to standard error. Takes over loguru, `logging` and `warnings` of the whole
@@ -74,7 +77,7 @@ def configure(level: str, stream: TextIO | None = None) -> None:
 
     out = stream or sys.stderr
     render = _terminal if out.isatty() else _json
-    repeats = Repeats()
+    repeats = Repeats(monotonic=monotonic)
 
     def write(message: "Message") -> None:
         text = _text(message.record, repeats)
@@ -86,10 +89,11 @@ def configure(level: str, stream: TextIO | None = None) -> None:
     logger.add(write, level=level.upper(), format="", backtrace=False, diagnose=False)
     logging.basicConfig(handlers=[_Intercept()], level=_LIBRARIES[level], force=True)
     logging.captureWarnings(True)
+    for name in ("telemetron", "collectors"):
+        logging.getLogger(name).setLevel(_OWN[level])
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
-        library = logging.getLogger(name)
-        library.handlers.clear()
-        library.propagate = True
+        logging.getLogger(name).handlers.clear()
+        logging.getLogger(name).propagate = True
     logging.getLogger("uvicorn.access").disabled = True
 
 

@@ -219,7 +219,9 @@ def _table(console: Console, title: str, columns: Row, rows: Iterable[Row]) -> N
     if not rows:
         console.print(Text.assemble((title, "bold"), "  none"))
         return
-    table = Table(*columns, box=None, pad_edge=False, header_style="dim")
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in columns:
+        table.add_column(column, overflow="fold")  # a narrow terminal hides nothing
     for row in rows[:MAX_ROWS]:
         table.add_row(*map(_cell, columns, row))
     console.print(Text(title, style="bold"))

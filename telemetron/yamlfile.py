@@ -31,7 +31,7 @@ def read(file: str, environ: Mapping[str, str]) -> "Reader":
         line = error.problem_mark.line + 1 if error.problem_mark else None
         raise _failure(file, line, f"not valid YAML: {error.problem}") from None
     except (yaml.YAMLError, UnicodeError):
-        raise _failure(file, None, "not valid YAML: not UTF-8 text") from None
+        raise _failure(file, None, "not valid YAML: not text in UTF-8") from None
     except RecursionError:
         raise _failure(file, None, "nested too deeply") from None
     return reader
@@ -50,7 +50,7 @@ class Reader:
 
     def read(self, loader: yaml.SafeLoader) -> None:
         node = loader.get_single_node()
-        if node is None:  # empty, or comments alone
+        if node is None or node.tag == "tag:yaml.org,2002:null":  # empty, or comments alone
             return
         if not isinstance(node, MappingNode):
             line = node.start_mark.line + 1
