@@ -14,7 +14,6 @@ from .log import warn
 from .task import Task
 from .text import integer, label, labels, rfc3339, segment, text
 
-
 TYPE_CHECKING = False  # typing.TYPE_CHECKING without the import
 if TYPE_CHECKING:
     import weakref
@@ -130,7 +129,7 @@ class Agent:
         self._begin(self._process())
 
     def _process(self) -> str:
-        return f"{self._host}-{os.getpid()}"
+        return f"{self._host[:240]}-{os.getpid()}"
 
     def _begin(self, instance: str) -> None:
         self.instance = instance

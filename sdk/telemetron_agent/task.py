@@ -8,7 +8,6 @@ import uuid
 from .activity import OUTCOMES, Activity
 from .text import integer, label, text
 
-
 TYPE_CHECKING = False  # typing.TYPE_CHECKING without the import
 if TYPE_CHECKING:
     from types import TracebackType

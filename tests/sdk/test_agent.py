@@ -59,6 +59,12 @@ def test_what_is_not_known_is_null(stand_in) -> None:
     assert stand_in.goodbyes == [f"/agents/x/instances/{agent.instance}"]
 
 
+def test_a_long_pod_name(monkeypatch) -> None:
+    monkeypatch.setenv("POD_NAME", "p" * 253)
+    with Agent("x") as agent:
+        assert agent.instance == "p" * 240 + f"-{os.getpid()}"
+
+
 def test_a_task_is_seen_while_it_runs(stand_in) -> None:
     with Agent("x", url=stand_in.url, interval=60) as agent:
         with agent.task("t-1", queue="q") as task:

@@ -1,0 +1,7 @@
+"""`python -m telemetron.demo`, which is `telemetron demo`."""
+
+import sys
+
+from telemetron.demo import main
+
+sys.exit(main())

@@ -1,0 +1,215 @@
+"""Starts the server and the agents, says what to try, and stops them all."""
+
+import argparse
+import http.client
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+AGENTS = ("planner", "researcher-1", "researcher-2", "writer")
+PORT = 8080
+READY_TIMEOUT = 20.0
+"""Seconds the server may take to be ready."""
+STOP_TIMEOUT = 1.2
+"""Seconds that the agents, and then the server, may take to stop before they are killed."""
+
+CONFIG = """\
+id: demo
+server: {{host: 127.0.0.1, port: {port}}}
+log: {{level: warning}}
+sources: {{heartbeats: {{stall_after_seconds: 10}}}}
+"""
+
+WELCOME = """\
+Telemetron watches four agent processes: {agents}.
+
+  {url}/
+  {url}/system/state
+  {url}/swagger/
+
+Worth trying in another terminal:
+
+  curl -s {url}/system/state | jq '.agents[] | {{name, status, activity}}'
+  telemetron state --url {url}
+  touch {run}/hang-researcher-2   # or crash-writer: any agent can hang or crash
+
+Ctrl-C stops it.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line of the demo; returns the exit code."""
+    parser = argparse.ArgumentParser("telemetron demo", description="Watch a multi-agent program.")
+    parser.add_argument("--port", type=int, help=f"default: {PORT} where free, else any")
+    parser.add_argument("--hang", action="append", choices=AGENTS, help="who hangs in a task")
+    parser.add_argument("--crash", action="append", choices=AGENTS, help="who dies in a task")
+    parser.add_argument("--seconds", type=float, help="default: until Ctrl-C")
+    options = parser.parse_args(argv)
+    return run(options.port, options.hang or (), options.crash or (), options.seconds)
+
+
+def run(
+    port: int | None = None,
+    hang: Sequence[str] = (),
+    crash: Sequence[str] = (),
+    seconds: float | None = None,
+) -> int:
+    """Run the demo until SIGINT, SIGTERM or the end of `seconds`; returns the exit code.
+
+    Must be called from the main thread.
+    """
+    stop = threading.Event()
+    with _signals(stop), _folder() as folder:
+        for fault, names in (("hang", hang), ("crash", crash)):
+            for name in names:
+                (folder / f"{fault}-{name}").touch()
+        return Program(folder, port or _free_port()).run(stop, seconds)
+
+
+class Program:
+    """The server and the agents of one run."""
+
+    def __init__(self, folder: Path, port: int) -> None:
+        self._folder = folder
+        self._port = port
+        self._url = f"http://127.0.0.1:{port}"
+        self._agents: dict[str, subprocess.Popen[bytes]] = {}
+
+    def run(self, stop: threading.Event, seconds: float | None) -> int:
+        """Start all, watch until `stop` or the end of `seconds`, stop all."""
+        server = self._start_server()
+        try:
+            if not self._is_ready(server, stop):
+                return 0 if stop.is_set() else _complain(f"Telemetron did not start on {self._url}")
+            for name in AGENTS:
+                self._agents[name] = self._start("telemetron.demo.agent", name, str(self._folder))
+            agents = ", ".join(AGENTS)
+            print(WELCOME.format(agents=agents, url=self._url, run=self._folder), flush=True)
+            return self._watch(server, stop, seconds)
+        finally:
+            _stop(list(self._agents.values()))
+            _stop([server])
+
+    def _start_server(self) -> subprocess.Popen[bytes]:
+        config = self._folder / "telemetron.yaml"
+        config.write_text(CONFIG.format(port=self._port))
+        return self._start("telemetron", "serve", "--config", str(config))
+
+    def _start(self, module: str, *arguments: str) -> subprocess.Popen[bytes]:
+        # In a session of its own: Ctrl-C reaches this process alone, which stops the others.
+        return subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            env=_environment() | {"TELEMETRON_URL": self._url},
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def _is_ready(self, server: subprocess.Popen[bytes], stop: threading.Event) -> bool:
+        until = time.monotonic() + READY_TIMEOUT
+        while time.monotonic() < until and server.poll() is None and not stop.is_set():
+            if _get_status(self._port, "/readyz") == 200:
+                return True
+            stop.wait(0.05)
+        return False
+
+    def _watch(
+        self, server: subprocess.Popen[bytes], stop: threading.Event, seconds: float | None
+    ) -> int:
+        """Until it is over: say who died."""
+        until = time.monotonic() + (threading.TIMEOUT_MAX if seconds is None else seconds)
+        running = dict(self._agents)
+        while not stop.is_set() and time.monotonic() < until:
+            if server.poll() is not None:
+                return _complain(f"Telemetron ended with exit code {server.returncode}")
+            for name, process in list(running.items()):
+                if process.poll() is not None:
+                    del running[name]
+                    print(f"{name} died ({_cause(process)}); the others go on", flush=True)
+            stop.wait(min(0.2, max(0.0, until - time.monotonic())))
+        return 0
+
+
+@contextmanager
+def _signals(stop: threading.Event) -> Iterator[None]:
+    """SIGINT and SIGTERM set `stop`."""
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda *_: stop.set()) for number in signals]
+    try:
+        yield
+    finally:
+        for number, handler in zip(signals, before, strict=True):
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    folder = tempfile.mkdtemp(prefix="telemetron-demo-")
+    try:
+        yield Path(folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _environment() -> dict[str, str]:
+    """Without what configures another Telemetron or another agent."""
+    foreign = ("TELEMETRON_", "SERVER_", "POD_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+    kept.pop("LOG_LEVEL", None)
+    return kept
+
+
+def _free_port() -> int:
+    """The usual port, or any where that is taken."""
+    for port in (PORT, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            free: int = probe.getsockname()[1]
+            return free
+    raise OSError("no free port on 127.0.0.1")
+
+
+def _get_status(port: int, path: str) -> int | None:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=1.0)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status
+    except (OSError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()
+
+
+def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    """End them, by force those that take too long, and reap them."""
+    for process in processes:
+        process.terminate()
+    until = time.monotonic() + STOP_TIMEOUT
+    for process in processes:
+        try:
+            process.wait(max(0.0, until - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _cause(process: subprocess.Popen[bytes]) -> str:
+    code = process.returncode
+    return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+
+
+def _complain(message: str) -> int:
+    print(message, file=sys.stderr)
+    return 1

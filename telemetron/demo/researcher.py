@@ -1,0 +1,39 @@
+"""The researchers: each takes one section after the other and finds out what it says."""
+
+from dataclasses import asdict
+
+from telemetron.demo.queue import Item
+from telemetron.demo.text import key_words, statistics, summarise
+from telemetron.demo.worker import Worker
+
+QUEUES = ["sections"]
+
+
+def work(worker: Worker) -> None:
+    """Research for ever."""
+    sections = worker.queue("sections")
+    while True:
+        research(worker, worker.take(sections))
+
+
+def research(worker: Worker, item: Item) -> None:
+    """One task: a section becomes a finding for the writer."""
+    body = item["body"]
+    with worker.agent.task(item["id"], parent_id=item["parent_id"], queue="sections") as task:
+        worker.step(task, "counting words")
+        counts = statistics(body)
+        worker.step(task, f"looking for key words among {counts.distinct}")
+        found = key_words(body)
+        with worker.tool(task, "summarise"):
+            summary = summarise(body)
+        worker.step(task, "handing over what was found")
+        finding = {
+            "id": item["id"].replace("research", "write"),
+            "parent_id": item["parent_id"],
+            "title": item["title"],
+            "number": item["number"],
+            "statistics": asdict(counts),
+            "key_words": found,
+            "summary": summary,
+        }
+        worker.give(task, worker.queue("findings"), finding)

@@ -1,0 +1,73 @@
+"""What the four agents have in common: their queues, their pace, and the faults one can ask for."""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from telemetron.demo.queue import FolderQueue, Item
+from telemetron_agent import Agent, Task
+
+POLL = 0.2
+"""Seconds between two looks at a folder."""
+
+
+class Worker:
+    """One agent process, `researcher-1` of agent `researcher`, in the run's folder.
+
+    `touch RUN/hang-NAME` makes it hang in its next task until the file is gone; `touch
+    RUN/crash-NAME` makes it die there. `pace` is how many seconds a step takes, so that one can
+    watch it: the work itself takes less than a blink.
+    """
+
+    def __init__(self, name: str, run: Path, queues: list[str], pace: float = 1.5) -> None:
+        self.name = name
+        self.run = run
+        self.agent = Agent(
+            name.partition("-")[0], instance=name, interval=1.0, queues=queues, max_parallel=1
+        )
+        self._pace = pace
+        self._parent = os.getppid()
+
+    def queue(self, name: str) -> FolderQueue:
+        """The queue of that name, which is a folder."""
+        return FolderQueue(self.run / "queues" / name)
+
+    def take(self, queue: FolderQueue) -> Item:
+        """The next item; being idle until there is one."""
+        while (item := queue.claim(self.name)) is None:
+            self.sleep(POLL)
+        return item
+
+    def give(self, task: Task, queue: FolderQueue, item: Item) -> None:
+        """Hand an item over; a full queue is what the task then waits for."""
+        if not queue.put(item):
+            with task.wait("queue", queue.name):
+                while not queue.put(item):
+                    self.sleep(POLL)
+
+    def step(self, task: Task, step: str) -> None:
+        """Go on to the next step of a task."""
+        task.progress(step)
+        self.sleep(self._pace)
+
+    @contextmanager
+    def tool(self, task: Task, name: str) -> Iterator[None]:
+        """Use a tool: the task waits for it, and this is where a fault strikes."""
+        task.progress(f"using the tool {name}")
+        with task.wait("tool", name):
+            self.sleep(self._pace)
+            if (self.run / f"crash-{self.name}").exists():
+                os.kill(os.getpid(), signal.SIGKILL)
+            while (self.run / f"hang-{self.name}").exists():
+                self.sleep(POLL)
+            yield
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep; ends the process when the one that started it is gone."""
+        if os.getppid() != self._parent:
+            sys.exit()
+        time.sleep(seconds)
