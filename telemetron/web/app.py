@@ -3,11 +3,12 @@
 import asyncio
 import gc
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from math import inf
 from time import perf_counter
 from typing import Any
 
+from loguru import logger
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -30,6 +31,7 @@ from telemetron.web.waiters import Waiters
 # Sources that load at once are there before the first request; nobody waits for the others.
 LOAD_SECONDS = 0.25
 CONFIGURATION = "configuration"
+FAILED = HttpProblem(500, "Telemetron failed to answer; its log says why")
 OPEN_PATHS = ("/livez", "/readyz", "/healthz")
 
 
@@ -61,6 +63,10 @@ class App:
             return await problem(scope, receive, send)
         except ClientDisconnect:
             return None
+        except Exception:
+            logger.exception("answering {} {} failed", scope["method"], scope["path"])
+            with suppress(RuntimeError):  # the answer has begun: uvicorn cuts it
+                await FAILED(scope, receive, send)
 
     async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = route_path(scope)
@@ -138,7 +144,7 @@ def _problem(_: Request, error: Exception) -> Any:
     if isinstance(error, HttpProblem):
         return error
     if not isinstance(error, HTTPException):
-        return HttpProblem(500, "Telemetron failed to answer; its log says why")
+        return FAILED
     headers = {name.lower(): value for name, value in (error.headers or {}).items()}
     if error.status_code == 405:
         return HttpProblem(405, f"this path takes {headers.get('allow')}", headers)

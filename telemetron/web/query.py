@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl
 from telemetron.http import HttpProblem
 
 MAX_WAIT_SECONDS = 60.0
-_DURATION = re.compile(r"(\d{1,6}(?:\.\d{1,6})?)(ms|s|m)?")
+_DURATION = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,6})?)(ms|s|m)?")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, None: 1.0}
 
 

@@ -1,0 +1,64 @@
+"""Fixtures for all tests: a real server on a free port, and a watch for calls that block its loop."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import httpx
+import pytest
+from blockbuster import blockbuster_ctx
+
+if TYPE_CHECKING:
+    from telemetron.web.app import App
+
+
+class Live(NamedTuple):
+    """A running Telemetron: its application, a client, its base URL."""
+
+    app: "App"
+    client: httpx.AsyncClient
+    url: str
+
+
+Serving = Callable[..., AbstractAsyncContextManager[Live]]
+
+
+@pytest.fixture(autouse=True)
+def _no_blocking_calls() -> Iterator[None]:
+    """A call that blocks the event loop, made by our code, is an error."""
+    with blockbuster_ctx(scanned_modules=["telemetron", "collectors"]):
+        yield
+
+
+@pytest.fixture
+def serving(tmp_path: Path) -> Serving:
+    """`async with serving("id: prod") as live`: the server with this configuration."""
+
+    # Tests of the agent SDK run where Telemetron is not installed.
+    from telemetron.config import load
+    from telemetron.web.app import App, server_options
+    from telemetron.web.server import running
+
+    @asynccontextmanager
+    async def serve(config: str = "", **headers: str) -> AsyncIterator[Live]:
+        file = tmp_path / "telemetron.yaml"
+        file.write_text(config)
+        app = App(await asyncio.to_thread(load, str(file), {"SERVER_PORT": "0"}))
+        # A test that asks for nothing encoded sees the bytes as they are.
+        headers = {"accept-encoding": "identity", **headers}
+        async with (
+            running(app, **server_options(app)) as url,
+            httpx.AsyncClient(base_url=url, headers=headers, trust_env=False) as client,
+        ):
+            yield Live(app, client, url)
+
+    return serve
+
+
+@pytest.fixture
+async def live(serving: Serving) -> AsyncIterator[Live]:
+    """The server as it runs without configuration."""
+    async with serving() as server:
+        yield server

@@ -1,0 +1,77 @@
+import pytest
+
+from telemetron.config import Auth, Secret, Server
+from telemetron.http import HttpProblem
+from telemetron.web.guard import Guard
+
+TOKENS = Auth(read=Secret("r" * 20), write=Secret("w" * 20))
+
+
+def scope(**headers):
+    raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+    return {"type": "http", "method": "GET", "headers": raw}
+
+
+def status(guard, role, **headers):
+    try:
+        guard.check(scope(**headers), role)
+    except HttpProblem as problem:
+        return problem.status
+    return 200
+
+
+@pytest.mark.parametrize(
+    ("authorization", "role", "expected"),
+    [
+        ("Bearer " + "r" * 20, "read", 200),
+        ("bearer " + "r" * 20, "read", 200),
+        ("Bearer " + "w" * 20, "write", 200),
+        ("Bearer " + "w" * 20, "read", 403),
+        ("Bearer " + "r" * 20, "write", 403),
+        ("Bearer wrong", "read", 401),
+        ("Bearer ", "read", 401),
+        ("Basic " + "r" * 20, "read", 401),
+        ("r" * 20, "read", 401),
+        ("", "read", 401),
+    ],
+)
+def test_tokens(authorization, role, expected):
+    guard = Guard(Server(host="0.0.0.0", auth=TOKENS))
+    assert status(guard, role, authorization=authorization) == expected
+
+
+def test_a_401_says_which_scheme():
+    guard = Guard(Server(host="0.0.0.0", auth=TOKENS))
+    with pytest.raises(HttpProblem) as raised:
+        guard.check(scope(), "read")
+    assert raised.value.headers["www-authenticate"].startswith("Bearer")
+    assert "r" * 20 not in raised.value.detail
+
+
+def test_with_one_token_alone_the_other_role_is_denied():
+    guard = Guard(Server(auth=Auth(read=Secret("r" * 20))))
+    assert status(guard, "read", host="localhost", authorization="Bearer " + "r" * 20) == 200
+    assert status(guard, "write", host="localhost", authorization="Bearer " + "r" * 20) == 403
+    assert status(guard, "write", host="localhost") == 401
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("localhost", 200),
+        ("LOCALHOST:8080", 200),
+        ("127.0.0.1:1", 200),
+        ("[::1]:8080", 200),
+        ("evil.example", 421),
+        ("localhost.evil.example:80", 421),
+        ("localhost:80.evil.example", 421),
+        ("127.0.0.1.evil.example", 421),
+        ("", 421),
+    ],
+)
+def test_on_loopback_the_host_must_be_this_machine(host, expected):
+    assert status(Guard(Server()), "read", host=host) == expected
+
+
+def test_elsewhere_any_host_will_do():
+    assert status(Guard(Server(host="0.0.0.0", auth="none")), "read", host="any.example") == 200
