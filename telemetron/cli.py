@@ -15,15 +15,12 @@ import click
 import telemetron
 
 if TYPE_CHECKING:
-    import httpx
-
-    from telemetron.config import Settings, SourceSpec, Tls
+    from telemetron.client import Answer
+    from telemetron.config import Settings, SourceSpec
     from telemetron.convert import Problem
 
 FAILED = 1
 BAD_CONFIG = 78  # EX_CONFIG of sysexits.h
-
-TIMEOUT_SECONDS = 10
 
 config_option = click.option(
     "--config", metavar="FILE", help="Configuration file (YAML); without it: the defaults."
@@ -40,7 +37,7 @@ def main() -> None:
 @config_option
 @click.option("--host", help="Address to listen on; wins over SERVER_HOST and the file.")
 @click.option("--port", type=int, help="Port to listen on; wins over SERVER_PORT and the file.")
-@click.option("--root-path", metavar="PATH", help="Path below which a proxy shows the server.")
+@click.option("--root-path", metavar="PATH", help="Path that a proxy strips.")
 def serve(config: str | None, **options: Any) -> None:
     """Run the server until SIGINT or SIGTERM."""
     given = {key: value for key, value in options.items() if value is not None}
@@ -48,24 +45,13 @@ def serve(config: str | None, **options: Any) -> None:
     from telemetron import logs
 
     logs.configure(settings.log.level)
-    from telemetron.web.app import App
+    from telemetron.web.app import App, server_options
     from telemetron.web.server import StartError
     from telemetron.web.server import serve as run
 
-    app, server = App(settings), settings.server
-    tls = _tls(server.tls) if server.tls else {}
+    app = App(settings)
     try:
-        sys.exit(
-            run(
-                app,
-                host=server.host,
-                port=server.port,
-                root_path=server.root_path,
-                readers=app.readers,
-                on_stop=app.stop,
-                **tls,
-            )
-        )
+        sys.exit(run(app, **server_options(app)))
     except StartError as error:
         _fail([str(error)])
 
@@ -106,11 +92,16 @@ def validate(config: str | None) -> None:
 @click.option("--section", "sections", multiple=True, metavar="NAME", help="Only this; repeatable.")
 def state(url: str, token_file: str | None, sections: tuple[str, ...]) -> None:
     """Show the state: tables on a terminal, else the JSON."""
-    response = _fetch(url, _token(token_file), sections)
+    from telemetron.client import FetchError, fetch
+
+    try:
+        answer = fetch(url, _token(token_file), sections)
+    except FetchError as error:
+        _fail([str(error)])
     if sys.stdout.isatty():
-        _show(response)
+        _show(answer)
     else:
-        click.echo(response.content, nl=False)
+        click.echo(answer.body, nl=False)
 
 
 @main.command()
@@ -132,6 +123,15 @@ def collectors() -> None:
         click.echo("\n".join(_lines(one)) + "\n")
 
 
+@main.command(add_help_option=False, context_settings={"ignore_unknown_options": True})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def demo(arguments: tuple[str, ...]) -> None:
+    """Run a server with a small multi-agent program, on loopback."""
+    from telemetron.demo import main as run
+
+    sys.exit(run(arguments))
+
+
 def _load(config: str | None, options: dict[str, Any]) -> "Settings":
     from telemetron.config import ConfigError, load
 
@@ -139,15 +139,6 @@ def _load(config: str | None, options: dict[str, Any]) -> "Settings":
         return load(config, os.environ, options)
     except ConfigError as error:
         _fail(map(str, error.problems), BAD_CONFIG)
-
-
-def _tls(tls: "Tls") -> dict[str, Any]:
-    password = tls.keyfile_password
-    return {
-        "ssl_certfile": tls.certfile,
-        "ssl_keyfile": tls.keyfile,
-        "ssl_keyfile_password": password.value if password else None,
-    }
 
 
 def _source_problems(spec: "SourceSpec") -> Iterator["Problem"]:
@@ -180,45 +171,7 @@ def _token(file: str | None) -> str | None:
         _fail([f"{file}: the token cannot be read: {type(error).__name__}"])
 
 
-def _fetch(url: str, token: str | None, sections: Iterable[str]) -> "httpx.Response":
-    import httpx
-
-    from telemetron.config import is_loopback
-
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
-    params = {"sections": ",".join(sections)} if sections else None
-    try:
-        target = httpx.URL(url.rstrip("/") + "/system/state")
-    except httpx.InvalidURL as error:
-        _fail([f"--url: {error}"])
-    server = f"{target.scheme}://{target.netloc.decode()}"  # without a password in the URL
-    try:
-        # No proxy of the environment stands between this machine and itself.
-        with httpx.Client(
-            timeout=TIMEOUT_SECONDS, trust_env=not is_loopback(target.host)
-        ) as client:
-            response = client.get(target, params=params, headers=headers)
-    except httpx.HTTPError as error:
-        _fail([f"{server}: cannot be reached: {error or type(error).__name__}"])
-    if response.status_code != 200:
-        _fail([f"{server}: {_refusal(response)}"])
-    return response
-
-
-def _refusal(response: "httpx.Response") -> str:
-    """Why there is no state, from a problem document (RFC 9457) where it is one."""
-    from telemetron.logs import printable
-
-    if response.status_code == 401:
-        return "needs the read token: --token-file FILE, or TELEMETRON_TOKEN"
-    try:
-        detail = str(response.json()["detail"])[:1_000]
-    except (ValueError, LookupError, TypeError):
-        detail = response.reason_phrase
-    return printable(f"{response.status_code} {detail}")
-
-
-def _show(response: "httpx.Response") -> None:
+def _show(answer: "Answer") -> None:
     from email.utils import parsedate_to_datetime
 
     import msgspec
@@ -228,11 +181,10 @@ def _show(response: "httpx.Response") -> None:
     from telemetron.document import State
 
     try:
-        known = msgspec.json.decode(response.content, type=State)
+        known = msgspec.json.decode(answer.body, type=State)
     except msgspec.MsgspecError as error:
-        _fail([f"{response.url}: not the state of a Telemetron that this version knows: {error}"])
-    date = response.headers.get("Date")
-    now = parsedate_to_datetime(date) if date else datetime.now(UTC)
+        _fail([f"not the state of a Telemetron that this version knows: {error}"])
+    now = parsedate_to_datetime(answer.date) if answer.date else datetime.now(UTC)
     table.show(known, now, Console(highlight=False))
 
 

@@ -91,7 +91,7 @@ class Server(Table, frozen=True):
     root_path: Annotated[
         str,
         Meta(
-            description="Path below which a proxy shows the server, as `/telemetron`; empty: none.",
+            description="Path that a proxy strips before it passes a request on, as `/telemetron`.",
             pattern=r"^(/[A-Za-z0-9._~-]+)*$",
         ),
     ] = ""

@@ -1,0 +1,446 @@
+"""The command line, as processes: what they print, where, and their exit codes."""
+
+import json
+import os
+import pty
+import re
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+import telemetron
+from telemetron.schema import schema
+
+FOREIGN = ("TELEMETRON_", "SERVER_", "LOG_LEVEL", "HTTP_PROXY", "http_proxy")
+COMMANDS = ["collectors", "demo", "schema", "serve", "state", "validate"]
+SECONDS = 30
+
+COLLECTOR = """
+from typing import Annotated
+from msgspec import Meta
+from telemetron.collector import Collector, Config
+
+class C(Config, frozen=True):
+    topics: Annotated[list[str], Meta(description="What is read.")]
+    seconds: Annotated[float, Meta(gt=0, description="How often.")] = 5.0
+
+async def run(config, output): ...
+
+good = Collector(name="good", description="Observes queues.", config=C, sections=("queues",),
+                 max_age_seconds=lambda config: 10 / (config.seconds - 1), run=run)
+"""
+
+
+def environment(**more: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
+    return kept | {"COLUMNS": "200", "TERM": "xterm"} | more
+
+
+def telemetron_(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run it with its output in a pipe."""
+    return subprocess.run(
+        [sys.executable, "-m", "telemetron", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        env=environment(**env),
+    )
+
+
+def on_terminal(*arguments: str, **env: str) -> str:
+    """Run it with its output on a terminal; gives what it shows."""
+    ours, theirs = pty.openpty()
+    shown = []
+    command = [sys.executable, "-m", "telemetron", *arguments]
+    with subprocess.Popen(command, stdout=theirs, env=environment(**env)) as process:
+        os.close(theirs)
+        try:
+            while data := os.read(ours, 65536):
+                shown.append(data)
+        except OSError:  # EIO: the other end is closed
+            pass
+        finally:
+            os.close(ours)
+        assert process.wait(SECONDS) == 0
+    return b"".join(shown).decode()
+
+
+@contextmanager
+def serving(*arguments: str, **env: str) -> Iterator[str]:
+    """A server on a free port; gives its URL, and stops it."""
+    command = [sys.executable, "-m", "telemetron", "serve", "--port", "0", *arguments]
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, env=environment(**env)
+    ) as process:
+        try:
+            yield json.loads(process.stderr.readline())["message"].removeprefix("listening on ")
+            process.send_signal(signal.SIGTERM)
+            _, rest = process.communicate(timeout=SECONDS)
+            assert rest == ""
+            assert process.returncode == 0
+        finally:
+            process.kill()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with serving() as url:
+        yield url
+
+
+@pytest.fixture
+def installed(tmp_path: Path) -> str:
+    """A folder with a distribution that brings collectors; the value of PYTHONPATH."""
+    info = tmp_path / "site" / "fake-1.2.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: fake\nVersion: 1.2\n")
+    (info / "entry_points.txt").write_text(
+        "[telemetron.collectors]\ngood = fake:good\nbroken = not_there:x\n"
+    )
+    (info.parent / "fake.py").write_text(COLLECTOR)
+    return str(info.parent)
+
+
+@contextmanager
+def answering(status: int, body: bytes, **headers: str) -> Iterator[str]:
+    """A server that is no Telemetron."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as httpd:
+        thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{httpd.server_port}"
+        finally:
+            httpd.shutdown()
+            thread.join()
+
+
+def refused(done: subprocess.CompletedProcess[str], code: int) -> str:
+    """The one line that a command that failed says."""
+    assert (done.stdout, done.returncode) == ("", code), done.stderr
+    (line,) = done.stderr.splitlines()
+    return line
+
+
+def test_version_and_help() -> None:
+    done = telemetron_("--version")
+    assert (done.stdout, done.returncode) == (f"telemetron {telemetron.__version__}\n", 0)
+    done = telemetron_("-h")
+    assert [
+        line.split()[0] for line in done.stdout.split("Commands:\n")[1].splitlines()
+    ] == COMMANDS
+
+
+@pytest.mark.parametrize("arguments", [["serf"], ["serve", "--port", "x"], ["demo", "--hang", "x"]])
+def test_wrong_usage(arguments: list[str]) -> None:
+    done = telemetron_(*arguments)
+    assert (done.stdout, done.returncode) == ("", 2)
+    assert "Traceback" not in done.stderr
+
+
+# validate
+
+
+def test_validate_says_what_is_on_and_off(tmp_path: Path, installed: str) -> None:
+    done = telemetron_("validate")
+    assert done.stdout == "environment: ok\non: heartbeats\noff: kafka, kubernetes, litellm\n"
+    assert (done.stderr, done.returncode) == ("", 0)
+    file = tmp_path / "t.yaml"
+    file.write_text("sources: {heartbeats: off, orders: {collector: good, topics: [a]}}")
+    done = telemetron_("validate", "--config", str(file), PYTHONPATH=installed)
+    assert done.stdout == (
+        f"{file}: ok\non: orders (good)\noff: heartbeats, kafka, kubernetes, litellm\n"
+    )
+    assert done.returncode == 0
+
+
+def test_validate_says_all_that_is_wrong(tmp_path: Path, installed: str) -> None:
+    file = tmp_path / "t.yaml"
+    file.write_text("""server: {prot: 1}
+sources:
+  good: {topics: ["${A}"], secs: 1}
+  other: {collector: god, topics: ["${A}"]}
+  broken:
+  crashing: {collector: good, topics: [], seconds: 1.0}
+""")
+    done = telemetron_("validate", "--config", str(file), PYTHONPATH=installed)
+    assert (done.stdout, done.returncode) == ("", 78)
+    assert [line.removeprefix(f"{file}:") for line in done.stderr.splitlines()] == [
+        '1: server.prot: unknown key; did you mean "port"?'
+        " (known: auth, host, port, root_path, tls)",
+        "3: sources.good.topics[0]: the variable A is not set",
+        '3: sources.good.secs: unknown key; did you mean "seconds"? (known: seconds, topics)',
+        "4: sources.other.topics[0]: the variable A is not set",
+        '4: sources.other.collector: unknown collector; did you mean "good"?'
+        " (known: broken, good, heartbeats)",
+        "5: sources.broken.collector: broken cannot be used:"
+        " ModuleNotFoundError: No module named 'not_there'",
+        "6: sources.crashing.collector: good cannot be used:"
+        " ZeroDivisionError: float division by zero",
+    ]
+
+
+# collectors and schema
+
+
+def test_collectors_that_are_installed(installed: str) -> None:
+    done = telemetron_("collectors", PYTHONPATH=installed)
+    found = {one["name"]: one for one in json.loads(done.stdout)}
+    assert list(found) == ["broken", "good", "heartbeats"]
+    assert found["broken"] == {
+        "name": "broken",
+        "distribution": "fake 1.2",
+        "problem": "ModuleNotFoundError: No module named 'not_there'",
+    }
+    assert found["good"] == {
+        "name": "good",
+        "distribution": "fake 1.2",
+        "problem": None,
+        "description": "Observes queues.",
+        "sections": ["queues"],
+        "paths": [],
+        "config": [
+            {
+                "name": "topics",
+                "type": "list of str",
+                "required": True,
+                "default": None,
+                "description": "What is read.",
+            },
+            {
+                "name": "seconds",
+                "type": "float",
+                "required": False,
+                "default": 5.0,
+                "description": "How often.",
+            },
+        ],
+    }
+    assert found["heartbeats"]["paths"] == ["/agents/"]
+
+
+def test_collectors_on_a_terminal(installed: str) -> None:
+    lines = on_terminal("collectors", PYTHONPATH=installed).splitlines()
+    assert lines[:8] == [
+        "broken  (fake 1.2)",
+        "  cannot be imported: ModuleNotFoundError: No module named 'not_there'",
+        "",
+        "good  (fake 1.2)",
+        "  Observes queues.",
+        "  writes queues",
+        "  topics: list of str, required. What is read.",
+        "  seconds: float, default 5.0. How often.",
+    ]
+
+
+def test_schema_is_the_one_that_is_served() -> None:
+    assert json.loads(telemetron_("schema").stdout) == schema()
+
+
+# state
+
+
+def test_state_in_a_pipe_is_the_json_as_it_came(server: str) -> None:
+    served = httpx.get(f"{server}/system/state").text
+    done = telemetron_("state", "--url", server + "/")
+    assert (done.stderr, done.returncode) == ("", 0)
+    assert done.stdout == served
+    assert (
+        telemetron_("state", TELEMETRON_URL=server, HTTP_PROXY="http://127.0.0.1:1").stdout
+        == served
+    )
+
+
+def test_state_shows_the_sections_that_are_asked_for(server: str) -> None:
+    done = telemetron_("state", "--url", server, "--section", "agents", "--section", "queues")
+    assert {"agents", "queues"} <= {*json.loads(done.stdout)}
+    assert not {"workload", "litellm"} & {*json.loads(done.stdout)}
+    done = telemetron_("state", "--url", server, "--section", "agent")
+    assert refused(done, 1).startswith(f"{server}: 400 ")
+    assert "agents" in done.stderr
+
+
+def test_state_on_a_terminal_is_readable(server: str) -> None:
+    beat = {"instance": "i1", "tasks": [{"id": "t1", "status": "running", "step": "\x1b[31mreads"}]}
+    httpx.post(f"{server}/agents/seen/heartbeat", json=beat).raise_for_status()
+    shown = on_terminal("state", "--url", server)
+    assert "telemetron  revision " in shown
+    assert "SOURCES" in shown
+    assert "heartbeats" in shown
+    (agent,) = [line for line in shown.splitlines() if line.startswith("seen")]
+    assert "active" in agent
+    (task,) = [line for line in shown.splitlines() if line.startswith("t1")]
+    assert "reads" in task
+    assert "\x1b[31mreads" not in shown
+
+
+def test_state_ends_quietly_when_nobody_reads_on(server: str) -> None:
+    command = f'"{sys.executable}" -m telemetron state --url {server} | true'
+    done = subprocess.run(
+        command, shell=True, capture_output=True, text=True, timeout=SECONDS, env=environment()
+    )
+    assert done.stderr == ""
+
+
+def test_state_of_a_server_that_is_not_there() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        line = refused(telemetron_("state", "--url", url), 1)
+    assert line.startswith(f"{url}: cannot be reached: ")
+    assert line.endswith("Connection refused")
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://[", "127.0.0.1:8080", "file:///etc/passwd", "http://", "http://a:hunter2@127.0.0.1"],
+)
+def test_state_of_what_is_no_url(url: str) -> None:
+    line = refused(telemetron_("state", "--url", url), 1)
+    assert line.startswith("--url: ")
+    assert "hunter2" not in line
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "said"),
+    [
+        (503, b'{"detail": "stops \\u001b[31mnow"}', r"503 stops \x1b[31mnow"),
+        (404, b"<html>", "404 Not Found"),
+        (500, b'["detail"]', "500 Internal Server Error"),
+        (302, b"", "302 Found"),
+    ],
+)
+def test_state_of_a_server_that_refuses(status: int, body: bytes, said: str) -> None:
+    with answering(status, body) as url:
+        assert refused(telemetron_("state", "--url", url), 1) == f"{url}: {said}"
+
+
+def test_state_of_something_else_on_a_terminal() -> None:
+    with answering(200, b'{"agents": []}') as url:
+        ours, theirs = pty.openpty()
+        done = subprocess.run(
+            [sys.executable, "-m", "telemetron", "state", "--url", url],
+            stdout=theirs,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=SECONDS,
+            env=environment(),
+        )
+        os.close(theirs)
+        os.close(ours)
+    assert done.returncode == 1
+    assert "not the state of a Telemetron" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_state_with_a_token(tmp_path: Path) -> None:
+    config, token = tmp_path / "t.yaml", tmp_path / "token"
+    config.write_text(f"server: {{auth: {{read_file: {token}, write: w}}}}")
+    token.write_text("hunter2\n")
+    with serving("--config", str(config)) as url:
+        line = refused(telemetron_("state", "--url", url), 1)
+        assert "--token-file" in line
+        for options in (
+            {"TELEMETRON_TOKEN": "hunter2"},
+            {"TELEMETRON_TOKEN_FILE": str(token)},
+            {"TELEMETRON_TOKEN": "wrong", "TELEMETRON_TOKEN_FILE": str(token)},
+        ):
+            done = telemetron_("state", "--url", url, **options)
+            assert json.loads(done.stdout)["id"] == "telemetron", done.stderr
+        done = telemetron_("state", "--url", url, "--token-file", str(token))
+        assert json.loads(done.stdout)["id"] == "telemetron"
+    line = refused(telemetron_("state", "--token-file", str(tmp_path / "none")), 1)
+    assert line.endswith("none: the token cannot be read: FileNotFoundError")
+    line = refused(telemetron_("state", TELEMETRON_TOKEN="hunter\n2"), 1)
+    assert line == "the token is not one line of ASCII text"
+
+
+# serve
+
+
+def test_serve_refuses_a_configuration_that_is_not_valid(tmp_path: Path) -> None:
+    line = refused(telemetron_("serve", "--host", "0.0.0.0"), 78)
+    assert line.startswith("command line: --host: 0.0.0.0 can be reached from outside")
+    line = refused(telemetron_("serve", SERVER_PORT="x"), 78)
+    assert line == "environment: SERVER_PORT: expected int, got str"
+    file = tmp_path / "none.yaml"
+    line = refused(telemetron_("serve", "--config", str(file)), 78)
+    assert line == f"{file}: cannot be read: No such file or directory"
+
+
+def test_serve_starts_with_a_source_that_is_wrong(tmp_path: Path) -> None:
+    config = tmp_path / "t.yaml"
+    config.write_text("sources: {heartbeats: {stall: 1}, x: {}}")
+    with serving("--config", str(config)) as url:
+        state = httpx.get(f"{url}/system/state").json()
+        while any(row["status"] == "starting" for row in state["sources"]):
+            place = f"{state['epoch']}.{state['revision']}"
+            state = httpx.get(f"{url}/system/state?since={place}&wait=20s", timeout=SECONDS).json()
+    problems = {row["key"]: [p["reason"] for p in row["problems"]] for row in state["sources"]}
+    assert problems["heartbeats"] == ["InvalidConfig"]
+    assert problems["x"] == ["NotInstalled"]
+
+
+def test_serve_on_a_port_that_is_taken() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        line = refused(telemetron_("serve", "--port", port), 1)
+    assert line == f"cannot listen on 127.0.0.1 port {port}: Address already in use"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_serve_says_little_on_a_terminal(number: signal.Signals) -> None:
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "telemetron", "serve", "--port", "0"]
+    with subprocess.Popen(command, stderr=theirs, env=environment()) as process:
+        os.close(theirs)
+        with os.fdopen(ours, encoding="utf-8") as terminal:
+            line = terminal.readline()
+            process.send_signal(number)
+            assert process.wait(SECONDS) == 0
+            with pytest.raises(OSError, match="Input/output error"):  # nothing more was said
+                terminal.readline()
+    assert re.fullmatch(r"\d\d:\d\d:\d\d INFO    telemetron: listening on http://127\.\d.*\n", line)
+
+
+def test_serve_over_tls_below_a_path(tmp_path: Path) -> None:
+    command = "openssl req -x509 -newkey rsa:2048 -keyout key.pem -out cert.pem -days 1"
+    command += " -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1 -passout pass:hunter2"
+    subprocess.run(command.split(), cwd=tmp_path, check=True, capture_output=True)
+    certificate = str(tmp_path / "cert.pem")
+    config = tmp_path / "t.yaml"
+    config.write_text(f"""server:
+  root_path: /t
+  tls: {{certfile: {certificate}, keyfile: {tmp_path}/key.pem, keyfile_password: hunter2}}""")
+    with serving("--config", str(config)) as url:
+        assert url.startswith("https://")
+        done = telemetron_("state", "--url", url, SSL_CERT_FILE=certificate)
+        assert json.loads(done.stdout)["id"] == "telemetron", done.stderr
+        welcome = httpx.get(url, verify=ssl.create_default_context(cafile=certificate))
+        assert f"{url}/t/system/state" in welcome.text
+        assert "CERTIFICATE_VERIFY_FAILED" in refused(telemetron_("state", "--url", url), 1)
