@@ -49,10 +49,12 @@ Ctrl-C stops it.
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line of the demo; returns the exit code."""
     parser = argparse.ArgumentParser("telemetron demo", description="Watch a multi-agent program.")
-    parser.add_argument("--port", type=int, help=f"default: {PORT} where free, else any")
+    parser.add_argument(
+        "--port", type=int, metavar="N", help=f"default: {PORT} where free, else any"
+    )
     parser.add_argument("--hang", action="append", choices=AGENTS, help="who hangs in a task")
     parser.add_argument("--crash", action="append", choices=AGENTS, help="who dies in a task")
-    parser.add_argument("--seconds", type=float, help="default: until Ctrl-C")
+    parser.add_argument("--seconds", type=float, metavar="N", help="default: until Ctrl-C")
     options = parser.parse_args(argv)
     return run(options.port, options.hang or (), options.crash or (), options.seconds)
 
@@ -67,12 +69,16 @@ def run(
 
     Must be called from the main thread.
     """
+    try:
+        port = _free_port(port)
+    except (OSError, OverflowError) as error:
+        return _complain(f"port {port} of 127.0.0.1: {error}")
     stop = threading.Event()
     with _signals(stop), _folder() as folder:
         for fault, names in (("hang", hang), ("crash", crash)):
             for name in names:
                 (folder / f"{fault}-{name}").touch()
-        return Program(folder, port or _free_port()).run(stop, seconds)
+        return Program(folder, port).run(stop, seconds)
 
 
 class Program:
@@ -167,18 +173,22 @@ def _environment() -> dict[str, str]:
     return kept
 
 
-def _free_port() -> int:
-    """The usual port, or any where that is taken."""
-    for port in (PORT, 0):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            free: int = probe.getsockname()[1]
-            return free
-    raise OSError("no free port on 127.0.0.1")
+def _free_port(wanted: int | None) -> int:
+    """The wanted port; else the usual one, or any where that is taken. OSError: none is free."""
+    if wanted is not None:
+        return _probe(wanted)
+    try:
+        return _probe(PORT)
+    except OSError:
+        return _probe(0)
+
+
+def _probe(port: int) -> int:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(("127.0.0.1", port))
+        free: int = probe.getsockname()[1]
+        return free
 
 
 def _get_status(port: int, path: str) -> int | None:

@@ -23,7 +23,7 @@ class Worker:
     watch it: the work itself takes less than a blink.
     """
 
-    def __init__(self, name: str, run: Path, queues: list[str], pace: float = 1.5) -> None:
+    def __init__(self, name: str, run: Path, queues: list[str], pace: float = 1.0) -> None:
         self.name = name
         self.run = run
         self.agent = Agent(

@@ -1,11 +1,13 @@
 """The agents' work, without a server and without the pace."""
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from telemetron.demo import planner, researcher, writer
+from telemetron.demo.queue import FolderQueue
 from telemetron.demo.worker import Worker
 
 
@@ -49,6 +51,21 @@ def test_a_text_becomes_a_report(worker: Callable[..., Worker], tmp_path: Path) 
     assert [line[:2] for line in report.splitlines() if line[:1].isdigit()] == ["1.", "2.", "3."]
     quoted = report.partition("1. ")[2].partition(". ")[0]
     assert quoted in text
+
+
+def test_a_full_queue_is_waited_for(worker: Callable[..., Worker], tmp_path: Path) -> None:
+    giver = worker("planner")
+    queue = FolderQueue(tmp_path / "small", limit=1)
+    with giver.agent.task() as task, ThreadPoolExecutor() as pool:
+        giver.give(task, queue, {"id": 1})
+        given = pool.submit(giver.give, task, queue, {"id": 2})
+        while not task.waits:
+            assert not given.done()
+        assert [(wait.kind, wait.name) for wait in task.waits] == [("queue", "small")]
+        assert giver.take(queue) == {"id": 1}
+        given.result(timeout=10)
+        assert task.waits == ()
+    assert giver.take(queue) == {"id": 2}
 
 
 def finding(title: str, number: int, sentence: str = "So it is.") -> dict[str, object]:

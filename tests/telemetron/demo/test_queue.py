@@ -60,12 +60,12 @@ while (item := queue.claim(sys.argv[2])) is not None:
 
 
 def test_each_item_is_claimed_once(tmp_path: Path) -> None:
-    queue = FolderQueue(tmp_path / "many", limit=300)
-    for number in range(300):
+    queue = FolderQueue(tmp_path / "many", limit=100)
+    for number in range(100):
         queue.put({"id": number})
     command = [sys.executable, "-c", CLAIM_ALL, str(tmp_path / "many")]
     workers = [
         subprocess.Popen([*command, f"worker-{n}"], stdout=subprocess.PIPE) for n in range(3)
     ]
     claimed = b"".join(worker.communicate(timeout=30)[0] for worker in workers)
-    assert sorted(map(int, claimed.split())) == list(range(300))
+    assert sorted(map(int, claimed.split())) == list(range(100))

@@ -1,0 +1,221 @@
+"""The whole demo: a real server, four real agent processes."""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Start = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts `telemetron demo` with options; what it says is read with communicate()."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*options: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "telemetron.demo", *options],
+            env={**os.environ, "SERVER_PORT": "1", "TELEMETRON_URL": "http://127.0.0.1:9"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.terminate()
+        process.communicate(timeout=10)
+
+
+@pytest.fixture
+def port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        free: int = probe.getsockname()[1]
+        return free
+
+
+def get_state(port: int) -> dict[str, Any] | None:
+    """The state, or None while there is no server."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/system/state", timeout=5) as answer:
+            state: dict[str, Any] = json.load(answer)
+            return state
+    except OSError:
+        return None
+
+
+def wait_for_state(port: int, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    until = time.monotonic() + 45
+    while time.monotonic() < until:
+        state = get_state(port)
+        if state and wanted(state):
+            return state
+        time.sleep(0.1)
+    raise AssertionError(json.dumps(state, indent=1))
+
+
+def tasks(state: dict[str, Any], instance: str) -> list[dict[str, Any]]:
+    listed = [task for agent in state["agents"] for task in agent["activity"]["active_task_ids"]]
+    return [task for task in listed if task["instance"] == instance]
+
+
+def instances(state: dict[str, Any]) -> dict[str, str]:
+    return {each["id"]: each["status"] for agent in state["agents"] for each in agent["instances"]}
+
+
+def finish(process: subprocess.Popen[str], number: int) -> tuple[str, str]:
+    """Stop it with a signal: what it said on stdout and on stderr."""
+    before = time.monotonic()
+    process.send_signal(number)
+    said = process.communicate(timeout=20)
+    assert time.monotonic() - before < 3
+    assert process.returncode == 0, said
+    return said
+
+
+def run_folder(output: str) -> Path:
+    found = re.search(r"touch (\S+)/hang-researcher-2", output)
+    assert found, output
+    return Path(found[1])
+
+
+def read_welcome(process: subprocess.Popen[str]) -> str:
+    lines = iter(process.stdout.readline, "Ctrl-C stops it.\n")  # type: ignore[union-attr]
+    return "".join(lines)
+
+
+def child(process: subprocess.Popen[str], word: str) -> int:
+    """The id of the child process that has the word in its command line."""
+    for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
+        if word in Path(f"/proc/{pid}/cmdline").read_text().split("\0"):
+            return int(pid)
+    raise AssertionError(word)
+
+
+def test_busy_hung_and_crashed_agents_are_told_apart(start: Start, port: int) -> None:
+    process = start("--port", str(port), "--hang", "researcher-2", "--crash", "writer")
+
+    def told_apart(state: dict[str, Any]) -> bool:
+        return (
+            any(task["stalled"] is False for task in tasks(state, "researcher-1"))
+            and any(task["stalled"] for task in tasks(state, "researcher-2"))
+            and instances(state).get("writer") == "silent"
+        )
+
+    state = wait_for_state(port, told_apart)
+
+    (hung,) = tasks(state, "researcher-2")
+    assert [(wait["kind"], wait["name"]) for wait in hung["waits"]] == [("tool", "summarise")]
+    assert (hung["status"], hung["last_known"]) == ("waiting", False)
+    assert hung["parent_id"].startswith("plan-")
+    (crashed,) = tasks(state, "writer")
+    assert crashed["last_known"] is True
+    status = {agent["name"]: agent["status"] for agent in state["agents"]}
+    assert (status["researcher"], status["writer"]) == ("active", "silent")
+    assert instances(state)["researcher-2"] == "active"
+
+    output, errors = finish(process, signal.SIGINT)
+    assert errors == ""
+    assert output.count("writer died (SIGKILL)") == 1
+    assert output.count(" died ") == 1
+    assert get_state(port) is None
+    assert not run_folder(output).exists()
+
+
+def test_a_hung_agent_goes_on_when_it_is_let(start: Start, port: int) -> None:
+    process = start("--port", str(port), "--hang", "planner")
+    folder = run_folder(read_welcome(process))
+    hung = wait_for_state(port, lambda state: any(t["waits"] for t in tasks(state, "planner")))
+    assert set(instances(hung)) == {"planner", "researcher-1", "researcher-2", "writer"}
+    (folder / "hang-planner").unlink()
+    wait_for_state(port, lambda state: bool(tasks(state, "researcher-1")))
+    output, errors = finish(process, signal.SIGTERM)
+    assert errors == ""
+    assert " died " not in output
+
+
+def test_it_says_what_to_try(start: Start, port: int) -> None:
+    output, errors = start("--port", str(port), "--seconds", "1").communicate(timeout=40)
+    assert errors == ""
+    url = f"http://127.0.0.1:{port}"
+    urls = [line.strip() for line in output.splitlines() if line.startswith("  http")]
+    assert urls == [f"{url}/", f"{url}/system/state", f"{url}/swagger/"]
+    commands = [line.split()[0] for line in output.splitlines() if re.match("  [a-z]+ ", line)]
+    assert commands == ["curl", "telemetron", "touch"]
+    assert not run_folder(output).exists()
+
+
+def test_another_port_where_the_usual_one_is_taken(start: Start) -> None:
+    with socket.socket() as usual:
+        with contextlib.suppress(OSError):  # somebody else has it
+            usual.bind(("127.0.0.1", 8080))
+            usual.listen()
+        process = start("--seconds", "0.1")
+        output, errors = process.communicate(timeout=40)
+    assert (process.returncode, errors) == (0, "")
+    assert re.search(r"http://127.0.0.1:(\d+)/", output)[1] != "8080"  # type: ignore[index]
+
+
+def test_a_server_that_dies(start: Start, port: int) -> None:
+    process = start("--port", str(port))
+    folder = run_folder(read_welcome(process))
+    os.kill(child(process, "serve"), signal.SIGKILL)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 1
+    assert "Telemetron ended" in errors
+    assert "Traceback" not in errors
+    assert not folder.exists()
+
+
+def test_agents_end_when_the_demo_is_killed(start: Start, port: int) -> None:
+    process = start("--port", str(port))
+    folder = run_folder(read_welcome(process))
+    wait_for_state(port, lambda state: len(instances(state)) == 4)
+    server = child(process, "serve")
+    try:
+        process.kill()
+        wait_for_state(port, lambda state: instances(state) == {})
+    finally:
+        os.kill(server, signal.SIGKILL)
+        shutil.rmtree(folder)
+
+
+def test_a_port_that_is_taken(start: Start) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        process = start("--port", str(taken.getsockname()[1]))
+        output, errors = process.communicate(timeout=40)
+    assert (process.returncode, output) == (1, "")
+    assert "Address already in use" in errors
+    assert len(errors.splitlines()) == 1
+
+
+def test_a_port_that_is_none(start: Start) -> None:
+    process = start("--port", "70000")
+    _, errors = process.communicate(timeout=40)
+    assert process.returncode == 1
+    assert len(errors.splitlines()) == 1
+
+
+def test_an_agent_that_is_not_there(start: Start) -> None:
+    process = start("--hang", "nobody")
+    _, errors = process.communicate(timeout=40)
+    assert process.returncode == 2
+    assert "researcher-1" in errors
