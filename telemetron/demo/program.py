@@ -39,7 +39,7 @@ Telemetron watches four agent processes: {agents}.
 Worth trying in another terminal:
 
   curl -s {url}/system/state | jq '.agents[] | {{name, status, activity}}'
-  telemetron state --url {url}
+  {telemetron} state --url {url}
   touch {run}/hang-researcher-2   # or crash-writer: any agent can hang or crash
 
 Ctrl-C stops it.
@@ -98,12 +98,21 @@ class Program:
                 return 0 if stop.is_set() else _complain(f"Telemetron did not start on {self._url}")
             for name in AGENTS:
                 self._agents[name] = self._start("telemetron.demo.agent", name, str(self._folder))
-            agents = ", ".join(AGENTS)
-            print(WELCOME.format(agents=agents, url=self._url, run=self._folder), flush=True)
+            self._welcome()
             return self._watch(server, stop, seconds)
         finally:
             _stop(list(self._agents.values()))
             _stop([server])
+
+    def _welcome(self) -> None:
+        installed = shutil.which("telemetron")
+        text = WELCOME.format(
+            agents=", ".join(AGENTS),
+            url=self._url,
+            telemetron="telemetron" if installed else f"{sys.executable} -m telemetron",
+            run=self._folder,
+        )
+        print(text, flush=True)
 
     def _start_server(self) -> subprocess.Popen[bytes]:
         config = self._folder / "telemetron.yaml"

@@ -156,8 +156,10 @@ def test_it_says_what_to_try(start: Start, port: int) -> None:
     url = f"http://127.0.0.1:{port}"
     urls = [line.strip() for line in output.splitlines() if line.startswith("  http")]
     assert urls == [f"{url}/", f"{url}/system/state", f"{url}/swagger/"]
-    commands = [line.split()[0] for line in output.splitlines() if re.match("  [a-z]+ ", line)]
-    assert commands == ["curl", "telemetron", "touch"]
+    commands = [line.strip() for line in output.partition("terminal:")[2].splitlines()][2:5]
+    assert commands[0].startswith(f"curl -s {url}/system/state | jq ")
+    assert commands[1].endswith(f"telemetron state --url {url}")
+    assert commands[2].startswith("touch ")
     assert not run_folder(output).exists()
 
 
