@@ -1,0 +1,93 @@
+"""What a reader finds without knowing anything: the welcome page, the schema, the API's docs."""
+
+import asyncio
+from collections.abc import Iterable
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from loguru import logger
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from telemetron.collector import Collector
+from telemetron.http import HttpProblem
+from telemetron.schema import schema
+from telemetron.web import openapi, swagger
+from telemetron.web.accept import preferred
+from telemetron.web.page import NOTHING, etag_of, policy, unless_known
+from telemetron.web.query import parameters
+from telemetron.web.welcome import WRITERS, asks_tokens, base, welcome
+
+if TYPE_CHECKING:
+    from telemetron.web.app import App
+
+WELCOME_HEADERS = {
+    "cache-control": "no-store",
+    "vary": "Accept",
+    **policy(f"{NOTHING}; style-src 'unsafe-inline'"),
+}
+
+
+def routes(app: "App") -> list[Route]:
+    """The routes of all pages."""
+    documents: dict[tuple[str, ...], bytes] = {}
+
+    async def root(request: Request) -> Response:
+        parameters(request.scope["query_string"], ())
+        media = preferred(request.headers.get("accept", ""), list(WRITERS))
+        if media is None:
+            raise HttpProblem(406, f"this page is {', '.join(WRITERS)}")
+        body = WRITERS[media](welcome(app, base(request)))
+        return Response(body, headers=WELCOME_HEADERS, media_type=media)
+
+    async def state_schema(request: Request) -> Response:
+        return _constant(request, _schema(), "application/schema+json")
+
+    async def openapi_json(request: Request) -> Response:
+        root_path = request.scope.get("root_path", "")
+        collectors = {one.name: one for one in app.supervisor.mounts.collectors.values()}
+        known = (root_path, *collectors)
+        if known not in documents:
+            # In a thread: how long a collector takes for its part is its own.
+            documents[known] = await asyncio.to_thread(
+                _openapi, collectors.values(), asks_tokens(app), root_path
+            )
+        return _constant(request, documents[known], "application/json")
+
+    return [
+        Route("/", root),
+        Route("/system/schema", state_schema),
+        Route("/openapi.json", openapi_json),
+        *swagger.routes(),
+    ]
+
+
+def _constant(request: Request, body: bytes, media: str) -> Response:
+    parameters(request.scope["query_string"], ())
+    return unless_known(request, Response(body, media_type=media), etag_of(body))
+
+
+@cache
+def _schema() -> bytes:
+    return msgspec.json.encode(schema())
+
+
+def _openapi(collectors: Iterable[Collector], tokens: bool, root_path: str) -> bytes:
+    """The document; a collector whose part cannot be made is left out of it."""
+
+    def encoded(parts: list[dict[str, Any]]) -> bytes:
+        return msgspec.json.encode(openapi.document(parts, tokens=tokens, root_path=root_path))
+
+    parts: list[dict[str, Any]] = []
+    for collector in collectors:
+        if collector.openapi is None:
+            continue
+        try:
+            part = collector.openapi()
+            encoded([part])
+            parts.append(part)
+        except Exception as error:  # the collector's own code
+            logger.opt(exception=error).error("OpenAPI: {} is left out", collector.name)
+    return encoded(parts)
