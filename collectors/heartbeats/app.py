@@ -57,7 +57,7 @@ class HeartbeatApp:
 def _name(segment: str, what: str) -> str:
     name = unquote(segment)
     if len(name) > MAX_NAME or not name.isprintable():
-        raise HttpProblem(422, f"the {what} must be 1 to {MAX_NAME} printable characters")
+        raise HttpProblem(404, f"the {what} must be 1 to {MAX_NAME} printable characters")
     return name
 
 
@@ -75,6 +75,8 @@ def openapi() -> dict[str, Any]:
     (schema,), components = msgspec.json.schema_components(
         [Beat], ref_template="#/components/schemas/{name}"
     )
+    for component in components.values():
+        del component["additionalProperties"]  # they are taken out and counted, not refused
     name = _parameter("name", "path", "The agent's name, percent-encoded.")
     beat = {
         "operationId": "beat",
@@ -82,7 +84,7 @@ def openapi() -> dict[str, Any]:
         "parameters": [name],
         "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
         "responses": {"204": {"description": "Taken, or not newer than what is known."}}
-        | _problems(400, 413, 415, 422, 429),
+        | _problems(400, 404, 413, 415, 422, 429),
     }
     goodbye = {
         "operationId": "goodbye",
@@ -92,7 +94,7 @@ def openapi() -> dict[str, Any]:
             _parameter("id", "path", "The instance's id, percent-encoded."),
             _parameter("namespace", "query", "Its namespace, where the id is ambiguous."),
         ],
-        "responses": {"204": {"description": "Forgotten."}} | _problems(400, 404, 409, 422),
+        "responses": {"204": {"description": "Forgotten."}} | _problems(400, 404, 409),
     }
     paths = {
         "/agents/{name}/heartbeat": {"post": beat},

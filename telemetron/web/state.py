@@ -114,19 +114,14 @@ class StateApp:
         raise HttpProblem(404, f"no {key!r} in {section}{hint}", nearest=near)
 
     def _wait(self, asked: dict[str, str]) -> Wait | None:
+        """What to wait for; None: without a place there is nothing to wait for."""
+        seconds = duration("wait", asked["wait"]) if "wait" in asked else 0.0
+        measures = flag("measures", asked["measures"]) if "measures" in asked else False
         if "since" not in asked:
-            if lonely := [name for name in WAITING if name in asked]:
-                raise HttpProblem(
-                    400, f"{lonely[0]} needs since=PLACE, from an ETag: EPOCH.REVISION"
-                )
             return None
         epoch, _, revision = asked["since"].rpartition(".")
         known = epoch == self._store.snapshot.epoch and revision.isascii() and revision.isdigit()
-        return Wait(
-            int(revision[:20]) if known else None,
-            duration("wait", asked["wait"]) if "wait" in asked else 0.0,
-            flag("measures", asked["measures"]) if "measures" in asked else False,
-        )
+        return Wait(int(revision[:20]) if known else None, seconds, measures)
 
     # long polls
 

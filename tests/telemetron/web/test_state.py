@@ -189,7 +189,7 @@ async def test_an_unknown_key_names_the_nearest(live, key, near):
         ("/system/state?since=x&wait=61s", 400, "at most 60s"),
         ("/system/state?since=x&wait=soon", 400, "duration"),
         ("/system/state?since=x&measures=yes", 400, "true or false"),
-        ("/system/state?wait=1s", 400, "needs since"),
+        ("/system/state?wait=soon", 400, "duration"),
         ("/system/state?since=x&since=y", 400, "twice"),
     ],
 )
@@ -201,6 +201,13 @@ async def test_what_cannot_be_asked_is_refused_with_what_can(live, path, status,
 
 
 # long polls
+
+
+async def test_without_a_place_there_is_nothing_to_wait_for(live):
+    started = time.monotonic()
+    answer = await live.client.get("/system/state?wait=30s&measures=true")
+    assert answer.status_code == 200
+    assert time.monotonic() - started < 5
 
 
 @pytest.mark.parametrize("since", ["", "nonsense", "0.1", "{epoch}.999999", "{epoch}.-1"])
