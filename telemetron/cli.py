@@ -123,13 +123,20 @@ def collectors() -> None:
         click.echo("\n".join(_lines(one)) + "\n")
 
 
-@main.command(add_help_option=False, context_settings={"ignore_unknown_options": True})
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def demo(arguments: tuple[str, ...]) -> None:
+@main.command()
+@click.option("--port", type=int, help="Port of the server.  [default: 8080 where free, else any]")
+@click.option("--hang", multiple=True, metavar="AGENT", help="Who hangs in a task; repeatable.")
+@click.option("--crash", multiple=True, metavar="AGENT", help="Who dies in a task; repeatable.")
+@click.option("--seconds", type=float, help="How long it runs.  [default: until Ctrl-C]")
+def demo(port: int | None, seconds: float | None, **faults: tuple[str, ...]) -> None:
     """Run a server with a small multi-agent program, on loopback."""
-    from telemetron.demo import main as run
+    from telemetron.demo import AGENTS, run
 
-    sys.exit(run(arguments))
+    for fault, names in faults.items():
+        if unknown := set(names).difference(AGENTS):
+            message = f"{', '.join(sorted(unknown))}: no such agent; there are {', '.join(AGENTS)}"
+            raise click.BadParameter(message, param_hint=f"--{fault}")
+    sys.exit(run(port, faults["hang"], faults["crash"], seconds))
 
 
 def _load(config: str | None, options: dict[str, Any]) -> "Settings":

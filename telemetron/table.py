@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from telemetron.config import BUILT_IN
 from telemetron.document import (
     Agent,
     ModelDeployment,
@@ -58,17 +59,29 @@ def show(state: State, now: datetime, console: Console) -> None:
     console.print(view.title(state))
     _table(console, "SOURCES", SOURCES, map(view.source, state.sources))
     if state.agents is not UNSET:
-        _table(console, "AGENTS", AGENTS, map(view.agent, state.agents))
+        none = nothing("agents", state.sources)
+        _table(console, "AGENTS", AGENTS, map(view.agent, state.agents), none)
         tasks = ((agent, task) for agent in state.agents for task in agent.activity.active_task_ids)
-        _table(console, "TASKS", TASKS, (view.task(agent, task) for agent, task in tasks))
+        _table(console, "TASKS", TASKS, (view.task(agent, task) for agent, task in tasks), none)
     if state.queues is not UNSET:
-        _table(console, "QUEUES", QUEUES, map(view.queue, state.queues))
+        none = nothing("queues", state.sources)
+        _table(console, "QUEUES", QUEUES, map(view.queue, state.queues), none)
     if state.workload is not UNSET:
-        _table(console, "WORKLOAD", WORKLOAD, map(view.workload, state.workload))
+        none = nothing("workload", state.sources)
+        _table(console, "WORKLOAD", WORKLOAD, map(view.workload, state.workload), none)
     if state.litellm is not UNSET:
-        _table(console, "LITELLM", LITELLM, map(view.model, state.litellm))
+        none = nothing("litellm", state.sources)
+        _table(console, "LITELLM", LITELLM, map(view.model, state.litellm), none)
     if problems := list(view.problems(state)):
         _table(console, "PROBLEMS", PROBLEMS, problems)
+
+
+def nothing(section: str, sources: Sequence[SourceRow]) -> str:
+    """What an empty section says: `none`, and which source that feeds it cannot be relied on."""
+    feeding = [row for row in sources if section in BUILT_IN.get(row.collector, ())]
+    on = [row for row in feeding if row.status != "off"]
+    doubts = [f"{row.key} is {row.status}" for row in on or feeding if row.status != "ok"]
+    return f"none ({', '.join(doubts)})" if doubts else "none"
 
 
 SOURCES = ("source", "collector", "status", "since", "entities", "last ok")
@@ -119,7 +132,7 @@ class View:
         if not silent:
             return str(agent.instance_count)
         since = self.age(min(filter(None, silent), default=None))
-        return f"{agent.instance_count}, {len(silent)} silent {since}"
+        return f"{agent.instance_count} ({len(silent)} silent {since})"
 
     def task(self, agent: Agent, task: Task) -> Row:
         stalled = " stalled" if task.stalled else ""
@@ -213,11 +226,13 @@ def qualified(agent: Agent) -> str:
     return agent.name if agent.namespace is None else f"{agent.namespace}/{agent.name}"
 
 
-def _table(console: Console, title: str, columns: Row, rows: Iterable[Row]) -> None:
+def _table(
+    console: Console, title: str, columns: Row, rows: Iterable[Row], none: str = "none"
+) -> None:
     rows = list(rows)
     console.print()
     if not rows:
-        console.print(Text.assemble((title, "bold"), "  none"))
+        console.print(Text.assemble((title, "bold"), f"  {printable(none)}"))
         return
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column in columns:
@@ -236,4 +251,5 @@ def _cell(column: str, value: str) -> Text:
         text = text[: MAX_CELL - 1] + "…"
     if column not in ("status", "rollout"):
         return Text(text)
-    return Text(text, style="red" if " stalled" in text else STYLES.get(text, ""))
+    ill = " stalled" in text or " (last known)" in text
+    return Text(text, style="red" if ill else STYLES.get(text, ""))

@@ -26,6 +26,9 @@ FOREIGN = ("TELEMETRON_", "SERVER_", "LOG_LEVEL", "HTTP_PROXY", "http_proxy")
 COMMANDS = ["collectors", "demo", "schema", "serve", "state", "validate"]
 SECONDS = 30
 
+TLS = Path(__file__).parent / "tls"
+"""A certificate for tests on loopback, and its key; the password is `hunter2`."""
+
 COLLECTOR = """
 from typing import Annotated
 from msgspec import Meta
@@ -159,6 +162,12 @@ def test_wrong_usage(arguments: list[str]) -> None:
     done = telemetron_(*arguments)
     assert (done.stdout, done.returncode) == ("", 2)
     assert "Traceback" not in done.stderr
+
+
+def test_demo_runs_as_long_as_it_is_told() -> None:
+    done = telemetron_("demo", "--seconds", "0.1", "--hang", "planner")
+    assert "Telemetron watches four agent processes" in done.stdout
+    assert done.returncode == 0
 
 
 # validate
@@ -429,14 +438,11 @@ def test_serve_says_little_on_a_terminal(number: signal.Signals) -> None:
 
 
 def test_serve_over_tls_below_a_path(tmp_path: Path) -> None:
-    command = "openssl req -x509 -newkey rsa:2048 -keyout key.pem -out cert.pem -days 1"
-    command += " -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1 -passout pass:hunter2"
-    subprocess.run(command.split(), cwd=tmp_path, check=True, capture_output=True)
-    certificate = str(tmp_path / "cert.pem")
+    certificate = str(TLS / "cert.pem")
     config = tmp_path / "t.yaml"
     config.write_text(f"""server:
   root_path: /t
-  tls: {{certfile: {certificate}, keyfile: {tmp_path}/key.pem, keyfile_password: hunter2}}""")
+  tls: {{certfile: {certificate}, keyfile: {TLS}/key.pem, keyfile_password: hunter2}}""")
     with serving("--config", str(config)) as url:
         assert url.startswith("https://")
         done = telemetron_("state", "--url", url, SSL_CERT_FILE=certificate)

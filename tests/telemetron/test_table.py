@@ -106,6 +106,22 @@ def test_sections_that_were_not_asked_for_are_not_shown() -> None:
     assert titles[1:] == ["SOURCES", "QUEUES"]
 
 
+@pytest.mark.parametrize(
+    ("sources", "none"),
+    [
+        ([("heartbeats", "ok"), ("kubernetes", "off")], "none"),
+        ([("heartbeats", "starting"), ("kubernetes", "off")], "none (heartbeats is starting)"),
+        ([("heartbeats", "off"), ("kafka", "ok")], "none (heartbeats is off)"),
+    ],
+)
+def test_an_empty_section_says_who_cannot_be_relied_on(
+    sources: list[tuple[str, str]], none: str
+) -> None:
+    state = a_state(agents=[])
+    state.sources.extend(a_source(key, status) for key, status in sources)
+    assert row(shown(state), "AGENTS") == ["AGENTS", none]
+
+
 def test_sources_and_their_problems() -> None:
     state = a_state()
     problem = SourceProblem("broker 1", "Unreachable", "no answer", ago(minutes=2))
@@ -165,7 +181,7 @@ def test_agents_that_work_hang_and_are_gone_are_told_apart() -> None:
         )
     )
     assert row(lines, "prod/busy") == ["prod/busy", "active", "2/4", "10m", "1", "KeyError, 2m"]
-    assert row(lines, "gone") == ["gone", "silent", "1/1", "?", "1, 1 silent 4m", "–"]
+    assert row(lines, "gone") == ["gone", "silent", "1/1", "?", "1 (1 silent 4m)", "–"]
     assert row(lines, "idle") == ["idle", "idle", "0/1", "–", "1", "–"]
     assert row(lines, "t1") == ["t1", "prod/busy", "running", "?", "2s", "–", "reads"]
     assert row(lines, "t2") == [
