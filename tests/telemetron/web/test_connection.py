@@ -1,0 +1,411 @@
+"""Slow, stalled and endless clients against a real server; the clients use plain sockets."""
+
+import asyncio
+import errno
+import fcntl
+import logging
+import re
+import select
+import socket
+import ssl
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
+from itertools import count
+from typing import Any
+
+import pytest
+import uvloop
+
+from telemetron.web.connection import Readers
+from telemetron.web.server import running
+
+MIB = 1024 * 1024
+CHUNK = MIB // 4
+DEADLINE = 20.0
+"""Seconds after which a test gives up on what should have come long ago."""
+
+
+class Document:
+    """An ASGI application: a document of several chunks that a test changes at will."""
+
+    def __init__(self, chunks: int) -> None:
+        self.revisions = count(1)
+        self.chunks: tuple[bytes, ...] = (b"",) * chunks
+        self.change(*range(chunks))
+
+    def change(self, *places: int) -> None:
+        """Replace these chunks, as a revision does."""
+        chunks = list(self.chunks)
+        for place in places:
+            chunks[place] = (b"%07d " % next(self.revisions)) * (CHUNK // 8)
+        self.chunks = tuple(chunks)
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(self.chunks)
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await lifespan(receive, send)
+        elif scope["method"] == "POST":
+            await self._echo(receive, send)
+        elif scope["path"] == "/wait":
+            await asyncio.sleep(float(scope["query_string"]))
+            await answer(send, b"waited")
+        elif scope["path"] == "/state":
+            await self._state(scope, send)
+        else:
+            await answer(send, scope["path"].encode())
+
+    async def _state(self, scope: Any, send: Any) -> None:
+        chunks = self.chunks
+        with scope["state"]["connection"].hold(chunks):
+            await start(send, sum(map(len, chunks)))
+            for chunk in chunks:
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            await send({"type": "http.response.body"})
+
+    async def _echo(self, receive: Any, send: Any) -> None:
+        body, more = b"", True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return
+            body += message["body"]
+            more = message["more_body"] and body != b"enough"
+        await answer(send, body)
+
+
+async def lifespan(receive: Any, send: Any) -> None:
+    await receive()
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    await send({"type": "lifespan.shutdown.complete"})
+
+
+async def start(send: Any, length: int) -> None:
+    headers = [(b"content-length", b"%d" % length)]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+
+
+async def answer(send: Any, body: bytes) -> None:
+    await start(send, len(body))
+    await send({"type": "http.response.body", "body": body})
+
+
+@contextmanager
+def served(app: Any, readers: Readers, **options: Any) -> Iterator[int]:
+    """Serve in a thread of its own, on uvloop as in production; yields the port."""
+    ready: Future[tuple[str, Callable[[], object]]] = Future()
+
+    async def main() -> None:
+        stopped, loop = asyncio.Event(), asyncio.get_running_loop()
+        async with running(app, readers=readers, **options) as url:
+            ready.set_result((url, partial(loop.call_soon_threadsafe, stopped.set)))
+            await stopped.wait()
+
+    with ThreadPoolExecutor(1) as thread:
+        done = thread.submit(uvloop.run, main())
+        url, stop = ready.result(DEADLINE)
+        try:
+            yield int(url.rpartition(":")[2])
+        finally:
+            stop()
+            done.result(DEADLINE)
+
+
+def connect(port: int, request: bytes = b"", receive_buffer: int = 0) -> socket.socket:
+    sock = socket.socket()
+    if receive_buffer:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    sock.settimeout(DEADLINE)
+    sock.connect(("127.0.0.1", port))
+    sock.sendall(request)
+    return sock
+
+
+def get(path: str, *headers: str) -> bytes:
+    return "\r\n".join([f"GET {path} HTTP/1.1", "Host: test", *headers, "", ""]).encode()
+
+
+def stalled(port: int) -> socket.socket:
+    """A reader that asks for the document, and takes of it what its tiny buffer does by itself."""
+    sock = connect(port, get("/state"), receive_buffer=4096)
+    sock.recv(1, socket.MSG_PEEK)
+    return sock
+
+
+def read_answer(sock: socket.socket) -> bytes:
+    """The body of one answer."""
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        head += sock.recv(1) or refuse(EOFError("closed"))
+    length = int(re.search(rb"content-length: (\d+)", head)[1])  # type: ignore[index]
+    body = bytearray()
+    while len(body) < length:
+        body += sock.recv(length - len(body)) or refuse(EOFError("closed"))
+    return bytes(body)
+
+
+def refuse(error: Exception) -> bytes:
+    raise error
+
+
+def read_to_end(sock: socket.socket) -> bytes:
+    """All that comes until the server closes, properly or not."""
+    data = b""
+    with suppress(ConnectionResetError):
+        while some := sock.recv(CHUNK):
+            data += some
+    return data
+
+
+def is_reset(sock: socket.socket, timeout: float = 0) -> bool:
+    """Whether the server has reset the connection; what it had sent may still be unread."""
+    poll = select.poll()
+    poll.register(sock, 0)
+    return bool(poll.poll(timeout * 1000))
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [each.getMessage() for each in caplog.records if each.levelno == logging.WARNING]
+
+
+def eventually(true: Callable[[], object]) -> None:
+    until = time.monotonic() + DEADLINE
+    while not true():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def clients() -> Iterator[ExitStack]:
+    """Closes the sockets that a test enters into it."""
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("tls")
+    files = {"ssl_certfile": str(folder / "cert.pem"), "ssl_keyfile": str(folder / "key.pem")}
+    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost"
+    arguments = ["-out", files["ssl_certfile"], "-keyout", files["ssl_keyfile"]]
+    subprocess.run([*command.split(), *arguments], check=True, capture_output=True)
+    return files
+
+
+def test_a_reader_that_takes_nothing_is_cut(
+    clients: ExitStack, caplog: pytest.LogCaptureFixture
+) -> None:
+    document, readers = Document(chunks=8), Readers(stall_seconds=0.5)
+    with served(document, readers) as port:
+        began = time.monotonic()
+        reader = clients.enter_context(stalled(port))
+        eventually(lambda: readers.cut["stalled"] and not readers.holding)
+        assert time.monotonic() - began >= 0.5
+        assert len(read_to_end(reader)) < len(document.body)
+        assert read_answer(clients.enter_context(connect(port, get("/state")))) == document.body
+    assert warnings(caplog) == ["connections cut: 1 (a reader took nothing for too long)"]
+
+
+def test_a_reader_that_always_takes_a_little_is_not_cut(clients: ExitStack) -> None:
+    document, readers = Document(chunks=4), Readers(stall_seconds=1)
+    with served(document, readers) as port:
+        reader = clients.enter_context(stalled(port))
+        taken = b""
+        began = time.monotonic()
+        while time.monotonic() - began < 2.5:  # much longer than it may stall
+            taken += reader.recv(4096)
+            time.sleep(0.02)
+        assert len(taken) < len(document.body)  # it was slow
+        while not taken.endswith(document.body):
+            taken += reader.recv(CHUNK) or refuse(EOFError("closed"))
+        assert not any(readers.cut.values())
+
+
+def test_what_readers_hold_back_is_bounded_and_the_oldest_answers_go_first(
+    clients: ExitStack,
+) -> None:
+    document, readers = Document(chunks=8), Readers(limit=16 * MIB)
+    with served(document, readers) as port:
+        slow = []
+        for _ in range(12):  # 2 MB each, of a revision of its own
+            document.change(*range(8))
+            slow.append(clients.enter_context(stalled(port)))
+        eventually(lambda: readers.cut["memory"] and readers.held_back <= readers.limit)
+        eventually(lambda: sum(map(is_reset, slow)) == readers.cut["memory"])
+        gone = [is_reset(sock) for sock in slow]
+        assert gone == sorted(gone, reverse=True)
+        assert {*gone} == {True, False}
+        held = {chunk for chunks in readers.holding.values() for chunk in chunks}
+        old = sum(map(len, held - {*document.chunks}))
+        assert 8 * MIB < old < readers.limit
+        assert read_answer(slow[-1]) == document.body
+
+
+def test_chunks_that_readers_share_count_once(clients: ExitStack) -> None:
+    document, readers = Document(chunks=16), Readers(limit=12 * MIB)
+    with served(document, readers) as port:
+        slow = []
+        for place in range(12):  # 4 MB each, and all but one chunk the same
+            slow.append(clients.enter_context(stalled(port)))
+            document.change(place)
+        eventually(lambda: readers.held_back >= 11 * CHUNK)
+        assert sum(len(chunks) for chunks in readers.holding.values()) * CHUNK == 48 * MIB
+        assert not any(readers.cut.values())
+        for sock in slow:
+            read_answer(sock)
+
+
+def test_unread_small_answers_count_as_well(clients: ExitStack) -> None:
+    readers = Readers(limit=MIB)
+    with served(Document(chunks=1), readers) as port:
+        slow = [
+            clients.enter_context(connect(port, get("/" + 30_000 * "x"), receive_buffer=4096))
+            for _ in range(40)
+        ]
+        eventually(lambda: readers.cut["memory"] and readers.held_back <= readers.limit)
+        eventually(lambda: sum(map(is_reset, slow)) == readers.cut["memory"])
+        assert readers.cut["memory"] < len(slow)
+
+
+def test_the_bound_holds_where_the_kernel_does_not_tell_its_buffers(
+    clients: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ioctl(*_: object) -> bytes:
+        raise OSError(errno.ENOTTY, "not on this system")
+
+    monkeypatch.setattr(fcntl, "ioctl", ioctl)
+    document, readers = Document(chunks=8), Readers(limit=MIB)
+    with served(document, readers) as port:
+        slow = [clients.enter_context(stalled(port)) for _ in range(8)]
+        eventually(lambda: readers.cut["memory"])
+        assert is_reset(slow[0], DEADLINE)
+        assert read_answer(clients.enter_context(connect(port, get("/state")))) == document.body
+
+
+def test_a_reader_that_leaves_lets_go_of_its_chunks() -> None:
+    readers = Readers()
+    with served(Document(chunks=8), readers) as port:
+        with stalled(port):
+            eventually(lambda: readers.holding)
+        eventually(lambda: not readers.holding)
+        eventually(lambda: not readers.connections)
+        assert not any(readers.cut.values())
+
+
+def test_over_tls_readers_are_cut_too(clients: ExitStack, certificate: dict[str, str]) -> None:
+    document, readers = Document(chunks=16), Readers(limit=8 * MIB, stall_seconds=0.5)
+    context = ssl.create_default_context(cafile=certificate["ssl_certfile"])
+    with served(document, readers, **certificate) as port:
+        slow = []
+        for _ in range(4):
+            document.change(*range(16))
+            sock = connect(port, receive_buffer=4096)
+            slow.append(
+                clients.enter_context(context.wrap_socket(sock, server_hostname="localhost"))
+            )
+            slow[-1].sendall(get("/state"))
+        eventually(lambda: readers.cut["memory"])
+        assert is_reset(slow[0], DEADLINE)
+        eventually(lambda: readers.cut["stalled"] and not readers.connections)
+        with context.wrap_socket(connect(port), server_hostname="localhost") as sock:
+            sock.sendall(get("/state"))
+            assert read_answer(sock) == document.body
+
+
+def test_requests_that_do_not_end_are_cut(clients: ExitStack) -> None:
+    header, body = (
+        b"GET /state HTTP/1.1\r\nHost",
+        b"POST / HTTP/1.1\r\nContent-Length: 9999\r\n\r\n",
+    )
+    readers = Readers(request_seconds=0.5)
+    with served(Document(chunks=1), readers) as port:
+        silent = [clients.enter_context(connect(port, each)) for each in (b"", header, body)]
+        # Its answer does not wait for the rest of the body; the connection still does.
+        answered = clients.enter_context(connect(port, body + b"enough"))
+        assert read_answer(answered) == b"enough"
+        trickling = [clients.enter_context(connect(port, each)) for each in (header, body)]
+        left = {*trickling, answered}
+        while left:
+            left = {client for client in left if not is_reset(client)}
+            for client in left:
+                with suppress(ConnectionError):
+                    client.sendall(b"x")
+            time.sleep(0.02)
+        assert [read_to_end(client) for client in silent + trickling] == [b""] * 5
+        eventually(lambda: not readers.connections)
+        assert readers.cut["unfinished"] == 6
+
+
+def test_requests_that_end_in_time_are_not_cut(clients: ExitStack) -> None:
+    readers = Readers(request_seconds=1.5)
+    with served(Document(chunks=1), readers) as port:
+        idle = clients.enter_context(connect(port, get("/first")))
+        assert read_answer(idle) == b"/first"
+        waiting = clients.enter_context(connect(port, get("/wait?3")))
+        busy = clients.enter_context(connect(port))
+        for _ in range(5):  # each look finds a request unfinished, never the same
+            busy.sendall(b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 4\r\n\r\nso")
+            time.sleep(0.6)
+            busy.sendall(b"me")
+            assert read_answer(busy) == b"some"
+        assert read_answer(waiting) == b"waited"
+        idle.sendall(get("/again"))
+        assert read_answer(idle) == b"/again"
+        assert not any(readers.cut.values())
+
+
+def test_a_header_without_end_is_refused(clients: ExitStack) -> None:
+    with served(Document(chunks=1), Readers()) as port:
+        client = clients.enter_context(connect(port, b"GET / HTTP/1.1\r\nX: "))
+        with suppress(ConnectionError):
+            while not is_reset(client):
+                client.sendall(b"x" * 1000)
+        assert read_to_end(client).startswith(b"HTTP/1.1 431 ")
+
+
+def test_long_headers_in_pieces_one_after_the_other_are_served(clients: ExitStack) -> None:
+    with served(Document(chunks=1), Readers()) as port:
+        client = clients.enter_context(connect(port, get("/first")))
+        request = get("/long", "X: " + 60_000 * "x")
+        for _ in range(4):
+            client.sendall(request[:50_000])
+            read_answer(client)  # the server has the first piece alone
+            client.sendall(request[50_000:])
+        assert read_answer(client) == b"/long"
+
+
+def test_any_number_of_requests_may_come_in_any_pieces(clients: ExitStack) -> None:
+    requests, piece = 40 * get("/some", "X: " + 5_000 * "x"), 7_000
+    with served(Document(chunks=1), Readers()) as port:
+        client = clients.enter_context(connect(port))
+        answered = 0
+        for at in range(0, len(requests), piece):  # almost each ends within a header
+            client.sendall(requests[at : at + piece])
+            while answered < min(at + piece, len(requests)) // (len(requests) // 40):
+                assert read_answer(client) == b"/some"
+                answered += 1
+        assert answered == 40
+
+
+def test_pipelined_requests_are_answered_in_order(clients: ExitStack) -> None:
+    document = Document(chunks=3)
+    with served(document, Readers()) as port:
+        paths = ["/state", "/wait?0.1", "/a", "/state", "/b"]
+        client = clients.enter_context(connect(port, b"".join(map(get, paths))))
+        answers = [read_answer(client) for _ in paths]
+        assert answers == [document.body, b"waited", b"/a", document.body, b"/b"]
+
+
+def test_too_many_pipelined_requests_are_cut(clients: ExitStack) -> None:
+    readers = Readers()
+    with served(Document(chunks=1), readers) as port:
+        client = clients.enter_context(connect(port, get("/wait?9") + 200 * get("/a")))
+        assert is_reset(client, DEADLINE)
+        assert readers.cut["pipelined"] == 1

@@ -1,0 +1,254 @@
+"""How the server starts and stops: within the running loop, and as a process of its own."""
+
+import json
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from telemetron.web.server import StartError, running, serve
+
+DEADLINE = 20.0
+"""Seconds after which a test gives up on what should have come long ago."""
+STOP_SECONDS = 2.0
+
+
+async def app(scope: Any, receive: Any, send: Any) -> None:
+    """Answers every request with its path and root path."""
+    if scope["type"] == "lifespan":
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+        return
+    body = json.dumps([scope["path"], scope["root_path"]]).encode()
+    headers = [(b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def test_it_serves_within_the_running_loop() -> None:
+    stopped = []
+    options: Any = {"on_stop": lambda: stopped.append(True)}
+    async with running(app, **options) as url, httpx.AsyncClient(base_url=url) as client:
+        response = await client.get("/some")
+        assert response.json() == ["/some", ""]
+        assert "date" in response.headers
+        assert "server" not in response.headers
+        assert not stopped
+    assert stopped == [True]
+    async with httpx.AsyncClient() as client:
+        with pytest.raises(httpx.ConnectError):
+            await client.get(url)
+
+
+async def test_the_root_path_reaches_the_application() -> None:
+    async with running(app, root_path="/below") as url, httpx.AsyncClient() as client:
+        assert (await client.get(url + "/some")).json() == ["/below/some", "/below"]
+
+
+async def test_ipv6() -> None:
+    async with running(app, host="::1") as url, httpx.AsyncClient() as client:
+        assert url.startswith("http://[::1]:")
+        assert (await client.get(url)).status_code == 200
+
+
+async def test_a_wrong_certificate_is_told() -> None:
+    with pytest.raises(StartError, match="cannot use the TLS certificate and key"):
+        async with running(app, ssl_certfile=__file__, ssl_keyfile=__file__):
+            pass
+
+
+async def test_a_port_in_use_is_told() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        message = f"^cannot listen on 127.0.0.1 port {port}: Address already in use$"
+        with pytest.raises(StartError, match=message):
+            async with running(app, port=port):
+                pass
+
+
+def test_a_process_that_finds_its_port_in_use_is_told() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as other,
+        pytest.raises(StartError, match="Address already in use"),
+    ):
+        serve(app, port=other.getsockname()[1])
+
+
+async def test_an_application_that_fails_to_start_is_told() -> None:
+    async def broken(scope: Any, receive: Any, send: Any) -> None:
+        raise ValueError("broken")
+
+    with pytest.raises(StartError, match="the application failed to start"):
+        async with running(broken):
+            pass
+
+
+# A program whose answers wait, and that starts what the test wants to hang.
+PROGRAM = """
+import asyncio, contextlib, logging, resource, sys, threading, time
+from telemetron.web.server import serve
+
+logging.basicConfig(level=logging.INFO)
+ended = asyncio.Event()
+kept = []
+
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        await receive()
+        kept.append(START())
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        print("stopping", flush=True)
+        await STOP()
+        await send({"type": "lifespan.shutdown.complete"})
+    elif scope["path"] == "/limit":
+        await answer(send, b"%d of %d" % resource.getrlimit(resource.RLIMIT_NOFILE))
+    elif scope["path"] == "/large":
+        await answer(send, bytes(10_000_000))
+    elif scope["path"] == "/poll":
+        await ended.wait()
+        await answer(send, b"ended")
+    else:
+        await asyncio.sleep(60)
+
+async def answer(send, body):
+    headers = [(b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+async def deaf():
+    while True:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+
+async def block():
+    time.sleep(60)
+
+sys.exit(serve(app, on_stop=ended.set))
+"""
+
+
+class Program:
+    """The program in a process of its own."""
+
+    def __init__(self, start: str = "None", stop: str = "asyncio.sleep(0)") -> None:
+        source = f"START = lambda: {start}\nSTOP = lambda: {stop}\n{PROGRAM}"
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", source],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stderr
+        self.log = ""
+        while "listening on" not in self.log:
+            self.log += self.process.stderr.readline() or pytest.fail(self.log)
+        self.port = int(self.log.rpartition(":")[2])
+
+    def get(self, path: str) -> socket.socket:
+        """Ask, and read nothing."""
+        sock = socket.create_connection(("127.0.0.1", self.port), DEADLINE)
+        sock.sendall(f"GET {path} HTTP/1.1\r\nHost: test\r\n\r\n".encode())
+        return sock
+
+    def stop(self, *signals: signal.Signals) -> float:
+        """Send the signals; how long the process then took to end, in seconds."""
+        began = time.monotonic()
+        for number in signals:
+            self.process.send_signal(number)
+            time.sleep(0.2 if number is not signals[-1] else 0)  # else the two become one
+        out, log = self.process.communicate(timeout=DEADLINE)
+        self.log += out + log
+        return time.monotonic() - began
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., Program]]:
+    """Starts programs."""
+    programs: list[Program] = []
+
+    def start(*args: Any, **kwargs: Any) -> Program:
+        programs.append(Program(*args, **kwargs))
+        return programs[-1]
+
+    yield start
+    for program in programs:
+        program.process.kill()
+        program.process.communicate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_it_at_once(start: Callable[..., Program], number: signal.Signals) -> None:
+    program = start()
+    with program.get("/limit") as idle:
+        assert idle.recv(1000)
+        assert program.stop(number) < STOP_SECONDS / 2
+    assert program.process.returncode == 0
+    assert "stopping" in program.log
+    assert "Traceback" not in program.log
+
+
+def test_an_answer_that_waits_is_ended_properly(start: Callable[..., Program]) -> None:
+    program = start()
+    with program.get("/poll") as poll, program.get("/limit") as later:
+        assert later.recv(1000)  # and so the poll waits
+        assert program.stop(signal.SIGTERM) < STOP_SECONDS / 2
+        data = b""
+        while some := poll.recv(1000):
+            data += some
+        assert data.endswith(b"ended")
+    assert program.process.returncode == 0
+
+
+def test_it_stops_whatever_its_clients_and_tasks_do(start: Callable[..., Program]) -> None:
+    program = start("asyncio.create_task(deaf(), name='deaf')")
+    with program.get("/large") as stalled, program.get("/endless"), program.get("/poll"):
+        stalled.recv(1000)
+        assert program.stop(signal.SIGTERM) < STOP_SECONDS
+    assert program.process.returncode == 0
+    assert "tasks that ignore being cancelled: deaf" in program.log
+    assert "Traceback" not in program.log
+
+
+@pytest.mark.parametrize(
+    "hang",
+    [
+        {"start": "asyncio.get_running_loop().run_in_executor(None, time.sleep, 60)"},
+        {"stop": "block()"},
+        {"stop": "asyncio.sleep(60)"},
+    ],
+    ids=["thread", "loop", "application"],
+)
+def test_it_stops_whatever_hangs(start: Callable[..., Program], hang: dict[str, str]) -> None:
+    program = start(**hang)
+    assert program.stop(signal.SIGTERM) < STOP_SECONDS
+    assert program.process.returncode == 0
+    assert "Traceback" not in program.log
+
+
+def test_a_second_signal_waits_for_no_answer(start: Callable[..., Program]) -> None:
+    program = start()
+    with program.get("/endless"), program.get("/limit") as later:
+        assert later.recv(1000)
+        assert program.stop(signal.SIGINT, signal.SIGINT) < 0.7  # what answers may take
+    assert program.process.returncode == 0
+    assert "stopping" in program.log
+    assert "Traceback" not in program.log
+
+
+def test_it_may_open_as_many_files_as_the_system_allows(start: Callable[..., Program]) -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with start().get("/limit") as sock, sock.makefile("rb") as answer:
+        while answer.readline().strip():
+            pass
+        wanted = b"%d of %d" % (hard, hard)
+        assert answer.read(len(wanted)) == wanted
