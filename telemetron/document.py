@@ -281,7 +281,9 @@ class Agent(Record, frozen=True):
 class Cooldowns(Record, frozen=True):
     """How often a proxy took a deployment out of its rotation."""
 
-    count: Annotated[int, about("Cooldowns seen since Telemetron started.", ge=0)] = 0
+    count: Annotated[
+        int, about("Cooldowns seen since Telemetron started.", unit="cooldowns", ge=0)
+    ] = 0
     last_at: Annotated[Timestamp | None, about("When the last was seen.", clock="telemetron")] = (
         None
     )
@@ -352,7 +354,7 @@ class ModelDeployment(Record, frozen=True, kw_only=True, rename={"error_class": 
     output_cost_per_token: Annotated[float | None, about("Price.", unit="USD/token")] = None
     input_context: Annotated[int | None, about("Longest input.", unit="tokens")] = None
     output_context: Annotated[int | None, about("Longest output.", unit="tokens")] = None
-    output_dim: Annotated[int | None, about("Size of an embedding.")] = None
+    output_dim: Annotated[int | None, about("Size of an embedding.", unit="dimensions")] = None
     input_types: Annotated[list[str], about("What it takes, sorted.")] = []
     output_types: Annotated[list[str], about("What it gives, sorted.")] = []
     measured_at: MeasuredAt = None
@@ -475,7 +477,7 @@ class Pod(Record, frozen=True):
     container: Annotated[str | None, about("Container the reason is about.")] = None
     message: Annotated[str | None, about("What Kubernetes says of it.", untrusted=True)] = None
     image: Annotated[str | None, about("Image of its first container.")] = None
-    restarts: Annotated[int | None, about("Restarts of its containers.")] = None
+    restarts: Annotated[int | None, about("Restarts of its containers.", unit="restarts")] = None
     last_exit: Annotated[LastExit | None, about("How a container ended last.")] = None
     node: Annotated[str | None, about("Its node.")] = None
     ip: Annotated[str | None, about("Its address.")] = None
