@@ -72,7 +72,11 @@ class App:
         path = route_path(scope)
         if path == PATH or path.startswith(PATH + "/"):
             self.guard.check(scope, "read")
-            return await self._read(scope, receive, send, path)
+            started = perf_counter()
+            await self._state(scope, receive, send, path)
+            if not scope["query_string"]:  # a long poll takes as long as it was asked to
+                self.metrics.reads.observe(perf_counter() - started)
+            return None
         for prefix in self.supervisor.mounts.collectors:
             if path.startswith(prefix):
                 self.guard.check(scope, "write")
@@ -82,12 +86,6 @@ class App:
         else:
             self.guard.check(scope, "read")
         return await self._router(scope, receive, send)
-
-    async def _read(self, scope: Scope, receive: Receive, send: Send, path: str) -> None:
-        started = perf_counter()
-        await self._state(scope, receive, send, path)
-        if not scope["query_string"]:  # a long poll takes as long as it was asked to
-            self.metrics.reads.observe(perf_counter() - started)
 
     async def _push(self, prefix: str, scope: Scope, receive: Receive, send: Send) -> None:
         app = self.supervisor.mounts.apps.get(prefix)

@@ -14,6 +14,7 @@ class Guard:
         self._tokens = {"read": auth.read, "write": auth.write}
         self._open = auth.read is None and auth.write is None
         self._hosts = {*_LOCAL, server.host.encode()} if is_loopback(server.host) else None
+        self._accepted: bytes | None = None
 
     def check(self, scope: Scope, role: str) -> None:
         """`role` is `read` or `write`; the token of one role is not good for the other."""
@@ -21,18 +22,19 @@ class Guard:
             return
         self.check_host(scope)
         if not self._open:
-            self._check_token(dict(scope["headers"]).get(b"authorization", b""), role)
+            self._check_token(_header(scope, b"authorization"), role)
 
     def check_host(self, scope: Scope) -> None:
         """On loopback only names of this machine are taken."""
         if self._hosts is None:
             return
-        host = dict(scope["headers"]).get(b"host", b"").lower()
-        if host in self._hosts:
+        host = _header(scope, b"host")
+        if host == self._accepted:  # most requests name the same
             return
-        name, _, port = host.rpartition(b":")
-        if not (name in self._hosts and port.isdigit()):
+        name, _, port = host.lower().rpartition(b":")
+        if not (host.lower() in self._hosts or (name in self._hosts and port.isdigit())):
             raise HttpProblem(421, "on loopback, ask for localhost or 127.0.0.1 (Host header)")
+        self._accepted = host
 
     def _check_token(self, authorization: bytes, role: str) -> None:
         scheme, _, presented = authorization.partition(b" ")
@@ -44,6 +46,13 @@ class Guard:
         if other is not None and other.matches(presented.strip()):
             raise _denied(403, f"this token is not the {role} token")
         raise _denied(401, f"the token is not known; send the {role} token")
+
+
+def _header(scope: Scope, name: bytes) -> bytes:
+    for one, value in scope["headers"]:
+        if one == name:
+            return bytes(value)
+    return b""
 
 
 def _denied(status: int, detail: str) -> HttpProblem:

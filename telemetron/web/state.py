@@ -9,7 +9,7 @@ from urllib.parse import unquote
 from telemetron.http import EMPTY, HttpProblem, Receive, Scope, Send, require_method
 from telemetron.rope import Change, Rope
 from telemetron.store import Store
-from telemetron.web.answer import Answer, Answers, accepts_gzip, matches, not_modified
+from telemetron.web.answer import Answers, accepts_gzip, matches, not_modified
 from telemetron.web.query import duration, flag, parameters
 from telemetron.web.waiters import View, Waiters
 
@@ -43,14 +43,15 @@ class StateApp:
         if scope["method"] not in ("GET", "HEAD"):
             require_method(scope, "GET", "HEAD")
         if path == PATH and not scope["query_string"]:
-            return await self._send(self._whole, scope, receive, send)
+            return await self._send(self._whole, scope, send)
         view, wait = self._parse(path, scope["query_string"])
         if wait is not None and not await self._is_newer(view, wait, receive):
             await send(not_modified(self._answers.plain(self._store.snapshot, view).etag))
             return await send(EMPTY)
-        return await self._send(view, scope, receive, send)
+        return await self._send(view, scope, send)
 
-    async def _send(self, view: View, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _send(self, view: View, scope: Scope, send: Send) -> None:
+        """Of a large answer a slow reader holds references, for which its connection answers."""
         headers = dict(scope["headers"])
         snapshot = self._store.snapshot
         answer = self._answers.plain(snapshot, view)
@@ -59,10 +60,6 @@ class StateApp:
             return await send(EMPTY)
         if (accepted := headers.get(b"accept-encoding")) and accepts_gzip(accepted):
             answer = await self._answers.gzip(snapshot, view)
-        return await self._hand_out(answer, scope, send)
-
-    async def _hand_out(self, answer: Answer, scope: Scope, send: Send) -> None:
-        """Send it; of a large answer a slow reader holds references, for which it answers."""
         await send(answer.start)
         if answer.only is not None:
             return await send(answer.only)
