@@ -34,7 +34,7 @@ def normal(value: Any) -> Any:
     if isinstance(value, str):
         return text(value)
     if isinstance(value, datetime):
-        return value.astimezone(UTC)
+        return utc(value)
     if isinstance(value, list):
         return [normal(item) for item in value]
     if isinstance(value, dict):
@@ -43,6 +43,14 @@ def normal(value: Any) -> Any:
         fields = {name: normal(getattr(value, name)) for name in value.__struct_fields__}
         return type(value)(**fields)
     return value
+
+
+def utc(value: datetime) -> datetime:
+    """The time in UTC; within a day of the calendar's ends, which no clock shows, as it stands."""
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        return value.replace(tzinfo=UTC)
 
 
 def text(value: str, limit: int = MAX_TEXT) -> str:

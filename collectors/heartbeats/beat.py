@@ -17,6 +17,7 @@ Text = Annotated[str, Meta(max_length=1000)]
 Names = Annotated[list[Id], Meta(max_length=64)]
 Capacity = Annotated[int, Meta(ge=1, le=1_000_000)]
 Index = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Count = Annotated[int, Meta(ge=0, le=2**53)]  # the sum over all instances is still an integer
 
 
 class Item(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
@@ -96,12 +97,14 @@ class Beat(Item, frozen=True):
     models: Annotated[Names, about("Models it uses.")] = []
     queues: Annotated[Names, about("Queues it takes tasks from.")] = []
     tasks: Annotated[list[BeatTask], about("Its active tasks.", max_length=MAX_TASKS)] = []
-    task_count: Annotated[Index | None, about("All its active tasks, listed or not.")] = None
+    task_count: Annotated[Count | None, about("All its active tasks, listed or not.")] = None
     outcomes: Annotated[BeatOutcomes | None, about("How its tasks ended.")] = None
     last_failure: Annotated[BeatFailure | None, about("Its last task that failed.")] = None
 
 
 _decoder = msgspec.json.Decoder(Beat)
+# A number beyond all bounds is infinite, so that it is refused by its path.
+_plain_decoder = msgspec.json.Decoder(float_hook=float)
 
 
 def parse_beat(body: bytes) -> tuple[Beat, int]:
@@ -110,21 +113,31 @@ def parse_beat(body: bytes) -> tuple[Beat, int]:
     Raises HttpProblem: 400 where it is not JSON, 422 with the JSON path where it does not fit.
     """
     try:
-        return _decoder.decode(body), 0
+        return _parse(body)
     except ValidationError as error:
-        if "unknown field" not in str(error):
-            raise _invalid(error) from None
+        message, _, path = str(error).partition(" - at `")
+        path = path.removesuffix("`") or "$"
+        raise HttpProblem(422, f"{path}: {message}", path=path) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise HttpProblem(400, f"the body is not JSON: {error}") from None
+
+
+def _parse(body: bytes) -> tuple[Beat, int]:
     try:
-        value, unknown = known(msgspec.json.decode(body), Beat)
-        return msgspec.convert(value, Beat), unknown
-    except ValidationError as error:
-        raise _invalid(error) from None
+        return _decoder.decode(body), 0
+    except ValidationError:
+        pass  # an unknown field is no error, nor is an integer as `2.0`
+    value, unknown = known(_plain_decoder.decode(body), Beat)
+    return msgspec.convert(value, Beat), unknown
 
 
 def known(value: Any, hint: Any) -> tuple[Any, int]:
-    """The value without the fields that its type does not have, and how many those were."""
+    """The value without the fields that its type does not have, and how many those were.
+
+    Whole numbers become integers, which they are to JSON Schema whatever way they are written.
+    """
+    if isinstance(value, float) and value.is_integer():
+        return int(value), 0
     inner = _struct(hint)
     if inner is None:
         return value, 0
@@ -143,9 +156,3 @@ def _struct(hint: Any) -> type[Struct] | None:
     if isinstance(hint, type) and issubclass(hint, Struct):
         return hint
     return next(filter(None, map(_struct, get_args(hint))), None)
-
-
-def _invalid(error: ValidationError) -> HttpProblem:
-    message, _, path = str(error).partition(" - at `")
-    path = path.removesuffix("`") or "$"
-    return HttpProblem(422, f"{path}: {message}", path=path)

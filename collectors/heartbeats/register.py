@@ -24,6 +24,8 @@ MAX_INSTANCES = 30_000
 MAX_INSTANCES_PER_AGENT = 1_000
 MAX_LIVES = 8
 MAX_GOODBYES = 10_000
+# So long a beat may be late after its boot's goodbye; one that still comes then is alive.
+GOODBYE_SECONDS = 60.0
 SILENT_AFTER_BEATS = 3
 FORGET_LAST_SECONDS = 24 * 3600.0
 # An offset is shown from 2 s on; it must move by 1 s to be shown anew.
@@ -56,32 +58,44 @@ class Life:
     def __init__(self, where: Where, beat: Beat, now: float, since: datetime) -> None:
         self.where = where
         self.beat = beat
+        self.sequence: int | None = None
+        """The highest of this life."""
         self.heard = now
         self.since = since
         self.boots: deque[str | None] = deque(maxlen=MAX_LIVES)
         self.progress: dict[str, tuple[datetime, float]] = {}
         self.failure: Failure | None = None
         self.offset: float | None = None
-        self.silent = False
+        self.silent_since: datetime | None = None
         self.due = 0.0
         self.timer: Timer | None = None
 
-    def is_newer(self, beat: Beat) -> bool:
-        """Whether the beat is of a new life, or later in this one."""
+    def is_later(self, beat: Beat) -> bool:
+        """Whether the beat, of the same boot, is newer than all before it."""
+        if beat.sequence is None or self.sequence is None:
+            return True
+        return beat.sequence > self.sequence
+
+    def is_reborn(self, beat: Beat) -> bool:
+        """Whether the beat is of a new life; without a boot id a silence must come between."""
         if beat.boot_id != self.beat.boot_id:
             return beat.boot_id not in self.boots
-        if beat.sequence is None or self.beat.sequence is None:
-            return True
-        # Without a boot id a restart cannot be seen, but it was silent for a while.
-        restarted = self.silent and beat.boot_id is None
-        return beat.sequence > self.beat.sequence or restarted
+        return beat.boot_id is None and bool(self.silent_since) and not self.is_later(beat)
 
-    def begin(self, since: datetime) -> None:
+    def begin(self, beat: Beat, since: datetime) -> None:
         """A new life: nothing of the earlier one holds."""
-        self.boots.append(self.beat.boot_id)
+        if beat.boot_id != self.beat.boot_id:
+            self.boots.append(self.beat.boot_id)
+        self.sequence = None
         self.since = since
         self.progress = {}
         self.failure = None
+
+    def hear(self, beat: Beat, now: float) -> None:
+        """The beat is the newest."""
+        self.beat = beat
+        self.heard = now
+        self.sequence = self.sequence if beat.sequence is None else beat.sequence
 
     def silence(self) -> float:
         """The monotonic time at which it is silent, if no beat comes."""
@@ -89,8 +103,7 @@ class Life:
 
     def take(self, beat: Beat, now: float) -> None:
         """What the beat says, and since when its tasks' progress has not moved."""
-        self.beat = beat
-        self.silent = False
+        self.silent_since = None
         self.failure = _failure(beat) or self.failure
         moved = {task.id: task.progressed_at for task in beat.tasks if task.progressed_at}
         self.progress = {
@@ -109,7 +122,8 @@ class Register:
         self._forget_after = forget_after
         self._agents: dict[str, dict[Where, Life]] = {}
         self._count = 0
-        self._goodbyes: OrderedDict[tuple[Where, str], None] = OrderedDict()
+        self._goodbyes: OrderedDict[tuple[Where, str | None], float] = OrderedDict()
+        """Boots that are over, and until when a beat of them is taken for a late one."""
 
     def beat(self, name: str, beat: Beat) -> None:
         """Take a beat; one that is not newer changes nothing. HttpProblem 429 where it is full."""
@@ -117,27 +131,29 @@ class Register:
         now = self._clock.monotonic()
         life = self._agents.get(name, {}).get(where)
         if life is None:
-            if beat.boot_id and (where, beat.boot_id) in self._goodbyes:
+            if self._goodbyes.get((where, beat.boot_id), 0.0) > now:
                 return self._output.count("beats_dropped")
             life = self._born(where, beat, now)
-        elif not life.is_newer(beat):
+        elif life.is_reborn(beat):
+            life.begin(beat, self._clock.now())
+        elif beat.boot_id != life.beat.boot_id or not life.is_later(beat):
             return self._output.count("beats_dropped")
-        elif beat.boot_id != life.beat.boot_id:
-            life.begin(self._clock.now())
-        elif not life.silent and self._is_same(life, beat):
-            life.beat, life.heard = beat, now
-            return None
-        life.heard = now
+        elif not life.silent_since and self._is_same(life, beat):
+            return life.hear(beat, now)
+        life.hear(beat, now)
         life.offset = self._offset(life, beat)
         life.take(beat, now)
         return self._show(life, now)
 
     def goodbye(self, name: str, id: str, namespace: str | None = None) -> None:
-        """Forget an instance at once. HttpProblem 404 where it is not known, 409 if ambiguous."""
+        """Forget an instance at once. HttpProblem 404 where it is not known, 409 if ambiguous.
+
+        The namespace `-` is none at all, as in a key.
+        """
         lives = [
             life
             for where, life in self._agents.get(name, {}).items()
-            if where[2] == id and namespace in (None, where[1])
+            if where[2] == id and namespace in (None, where[1] or "-")
         ]
         if not lives:
             raise HttpProblem(404, f"agent {name!r} has no instance {id!r}")
@@ -145,10 +161,7 @@ class Register:
             spaces = sorted(str(life.where[1] or "-") for life in lives)
             detail = f"{id!r} is in several namespaces; add ?namespace= with one of them"
             raise HttpProblem(409, detail, namespaces=spaces)
-        if boot_id := lives[0].beat.boot_id:
-            self._goodbyes[lives[0].where, boot_id] = None
-            if len(self._goodbyes) > MAX_GOODBYES:
-                self._goodbyes.popitem(last=False)
+        self._bury(lives[0])
         self._forget(lives[0])
 
     def puts(self) -> list[Put]:
@@ -179,6 +192,14 @@ class Register:
         life = Life(where, beat, now, self._clock.now())
         self._agents.setdefault(where[0], {})[where] = life
         return life
+
+    def _bury(self, life: Life) -> None:
+        """Late beats of all its boots are to be dropped."""
+        until = self._clock.monotonic() + GOODBYE_SECONDS
+        for boot in filter(None, (life.beat.boot_id, *life.boots)):
+            self._goodbyes[life.where, boot] = until
+        while len(self._goodbyes) > MAX_GOODBYES:
+            self._goodbyes.popitem(last=False)
 
     def _forget(self, life: Life) -> None:
         if life.timer:
@@ -219,8 +240,9 @@ class Register:
         life.timer = self._clock.call_later(due - now, self._wake, life)
 
     def _deadlines(self, life: Life, now: float) -> Iterator[float]:
-        if life.silent:
-            yield now + self._forget_after
+        if life.silent_since:
+            forget = life.heard + self._forget_after
+            yield forget if forget > now else now + self._forget_after
             yield life.heard + max(FORGET_LAST_SECONDS, self._forget_after)
             return
         yield life.silence()
@@ -231,10 +253,11 @@ class Register:
     def _wake(self, life: Life) -> None:
         life.timer = None
         now = self._clock.monotonic()
-        if life.silent and self._is_over(life, now):
+        if life.silent_since and self._is_over(life, now):
             self._forget(life)
             return
-        life.silent = life.silent or life.silence() <= now
+        if not life.silent_since and life.silence() <= now:
+            life.silent_since = self._clock.now() - timedelta(seconds=round(now - life.heard, 3))
         self._show(life, now)
 
     def _is_over(self, life: Life, now: float) -> bool:
@@ -249,8 +272,7 @@ class Register:
     def _part(self, life: Life, now: float) -> AgentPart:
         beat = life.beat
         tasks = [self._task(life, task, now) for task in beat.tasks if task.status not in TERMINAL]
-        silent_for = self._clock.monotonic() - life.heard
-        heard_at = self._clock.now() - timedelta(seconds=round(silent_for, 3))
+        task_count = max(len(tasks), beat.task_count or 0)
         return AgentPart(
             origin="heartbeat",
             namespace=beat.namespace,
@@ -260,16 +282,16 @@ class Register:
             queues=beat.queues,
             since=life.since,
             tasks=tasks,
-            task_count=max(len(tasks), beat.task_count or 0),
+            task_count=task_count,
             last_failure=life.failure,
             instance=Instance(
                 id=beat.instance,
-                status="silent" if life.silent else "active" if tasks else "idle",
+                status="silent" if life.silent_since else "active" if task_count else "idle",
                 pod_id=beat.pod_id,
                 version=beat.version,
                 started_at=beat.started_at,
                 interval_seconds=beat.interval_seconds,
-                silent_since=heard_at if life.silent else None,
+                silent_since=life.silent_since,
                 clock_offset_seconds=life.offset,
                 max_parallel_invocations=beat.max_parallel_invocations,
                 outcomes=Outcomes(**asdict(beat.outcomes)) if beat.outcomes else None,
@@ -293,14 +315,14 @@ class Register:
             offset=task.offset,
             model=task.model,
             instance=life.where[2],
-            last_known=life.silent,
+            last_known=life.silent_since is not None,
         )
 
     def _stalled(self, life: Life, task: BeatTask, now: float) -> bool | None:
         """Null where progress was never reported; of a silent instance as last known."""
         since = life.progress.get(task.id)
-        until = life.heard if life.silent else now
-        return None if since is None else until - since[1] >= self._stall_after
+        until = life.heard if life.silent_since else now
+        return None if since is None else since[1] + self._stall_after <= until
 
 
 def _waits(task: BeatTask, implied: str | None) -> list[Wait]:

@@ -1,0 +1,768 @@
+"""The register by itself: a clock that is moved by hand, an output that is a list."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from collectors.heartbeats import register as limits
+from collectors.heartbeats.beat import Beat
+from collectors.heartbeats.register import Register
+from telemetron.agents import AgentPart
+from telemetron.http import HttpProblem
+from telemetron.testing import FakeClock, FakeTimer, RecordingOutput
+
+HOUR = 3600.0
+START = datetime(2030, 1, 1, tzinfo=UTC)
+
+
+class Clock(FakeClock):
+    """Counts timers: all that were ever set, and those that can still ring."""
+
+    def __init__(self) -> None:
+        super().__init__(START)
+        self.set = 0
+        self._pending: list[FakeTimer] = []
+
+    def call_later(self, delay: float, callback: Any, *args: Any) -> FakeTimer:
+        def ring() -> None:
+            timer.cancel()
+            callback(*args)
+
+        timer = super().call_later(delay, ring)
+        self.set += 1
+        self._pending.append(timer)
+        return timer
+
+    def waiting(self) -> int:
+        self._pending = [timer for timer in self._pending if timer.callback]
+        return len(self._pending)
+
+
+class Bench:
+    """A register, and the shortest way to talk to it."""
+
+    def __init__(self, stall_after: float = 300.0, forget_after: float = HOUR) -> None:
+        self.clock = Clock()
+        self.output = RecordingOutput(self.clock)
+        self.register = Register(self.output, stall_after=stall_after, forget_after=forget_after)
+
+    def beat(self, name: str = "planner", instance: str = "i", **fields: Any) -> None:
+        self.register.beat(name, msgspec.convert({"instance": instance, **fields}, Beat))
+
+    def after(self, seconds: float, **fields: Any) -> None:
+        self.clock.advance(seconds)
+        self.beat(**fields)
+
+    @property
+    def parts(self) -> list[AgentPart]:
+        return [msgspec.convert(part, AgentPart) for part in self.output.parts.values()]
+
+    @property
+    def part(self) -> AgentPart:
+        (part,) = self.parts
+        return part
+
+    @property
+    def status(self) -> str:
+        assert self.part.instance
+        return self.part.instance.status
+
+    def counted(self, event: str) -> int:
+        return sum(call[2] for call in self.output.calls if call[:2] == ("count", event))
+
+    @property
+    def puts(self) -> int:
+        return sum(call[0] == "put" for call in self.output.calls)
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+def at(seconds: float) -> datetime:
+    return START + timedelta(seconds=seconds)
+
+
+def tasks(*ids: str, **fields: Any) -> list[dict[str, Any]]:
+    return [{"id": id, **fields} for id in ids]
+
+
+def shown(bench: Bench) -> list[str]:
+    return [task.id for task in bench.part.tasks]
+
+
+# lives: boots and sequences
+
+
+@pytest.mark.parametrize("sequence", [0, 4, 5])
+def test_a_beat_that_is_not_newer_changes_nothing(bench: Bench, sequence: int) -> None:
+    bench.beat(boot_id="a", sequence=5, tasks=tasks("new"))
+    bench.after(10, boot_id="a", sequence=sequence, tasks=tasks("late"), interval_seconds=300)
+    assert shown(bench) == ["new"]
+    assert bench.counted("beats_dropped") == 1
+    bench.clock.advance(5)
+    assert bench.status == "silent"  # 15 s after the beat that counted
+
+
+def test_a_new_boot_is_a_new_life_whatever_its_sequence(bench: Bench) -> None:
+    bench.beat(boot_id="a", sequence=5, tasks=tasks("old"), last_failure={"task_id": "f"})
+    bench.after(1, boot_id="b", sequence=1, tasks=tasks("new"))
+    assert shown(bench) == ["new"]
+    assert bench.part.last_failure is None
+    assert bench.part.since == at(1)
+
+
+def test_late_beats_of_all_earlier_lives_are_dropped(bench: Bench) -> None:
+    boots = ["a", "b", "c", "d"]
+    for boot in boots:
+        bench.beat(boot_id=boot, sequence=1)
+    for boot in boots[:-1]:
+        bench.beat(boot_id=boot, sequence=99, tasks=tasks("late"))
+        bench.beat(boot_id=boot, tasks=tasks("late"))
+    assert shown(bench) == []
+    assert bench.counted("beats_dropped") == 6
+
+
+def test_what_is_remembered_of_earlier_lives_is_bounded(bench: Bench) -> None:
+    for number in range(100):
+        bench.beat(boot_id=str(number))
+    (put,) = bench.register.puts()
+    assert put.id == "planner/-/i"
+    bench.beat(boot_id="98", tasks=tasks("late"))
+    assert shown(bench) == []
+
+
+def test_without_a_sequence_a_beat_is_always_newer(bench: Bench) -> None:
+    for boot in ({}, {"boot_id": "a"}):
+        bench.beat(**boot, tasks=tasks("one"))
+        bench.beat(**boot, tasks=tasks("two"))
+        assert shown(bench) == ["two"]
+
+
+def test_a_beat_without_sequence_does_not_make_older_ones_newer(bench: Bench) -> None:
+    bench.beat(boot_id="a", sequence=5)
+    bench.beat(boot_id="a", tasks=tasks("new"))
+    bench.beat(boot_id="a", sequence=4, tasks=tasks("late"))
+    assert shown(bench) == ["new"]
+
+
+def test_without_a_boot_id_a_lower_sequence_after_a_silence_is_a_new_life(bench: Bench) -> None:
+    bench.beat(sequence=9, last_failure={"task_id": "f"})
+    bench.after(14, sequence=1, tasks=tasks("late"))
+    assert shown(bench) == []
+    bench.after(1, sequence=1, tasks=tasks("new"))
+    assert shown(bench) == ["new"]
+    assert bench.part.last_failure is None
+    bench.beat(sequence=2, tasks=tasks("newer"))
+    assert shown(bench) == ["newer"]
+
+
+def test_instances_are_apart_by_agent_namespace_and_id(bench: Bench) -> None:
+    bench.beat("a", "i", boot_id="x", sequence=9)
+    bench.beat("b", "i", boot_id="x", sequence=1)
+    bench.beat("a", "i", boot_id="x", sequence=1, namespace="n")
+    bench.beat("a", "j", boot_id="x", sequence=1)
+    bench.beat("a/-", "i", boot_id="x", sequence=1)
+    assert len(bench.parts) == 5
+
+
+# the same content
+
+
+def test_the_same_content_is_put_once(bench: Bench) -> None:
+    for sequence in range(1000):
+        bench.after(1, boot_id="a", sequence=sequence, tasks=tasks("t", progressed_at=at(0)))
+    assert bench.puts - bench.clock.set <= 1  # else only a timer puts, to look again
+    assert bench.status == "active"
+
+
+def test_one_timer_an_instance_which_beats_never_cancel(bench: Bench) -> None:
+    for second in range(1000):
+        progress = tasks("t", progressed_at=at(second), step=str(second))
+        bench.after(1, boot_id="a", sequence=second, tasks=progress)
+        assert bench.clock.waiting() == 1
+    assert bench.clock.set <= 1000 / 10
+    bench.beat(instance="j")
+    assert bench.clock.waiting() == 2
+    bench.register.close()
+    assert bench.clock.waiting() == 0
+
+
+def test_a_shorter_interval_is_heeded_at_once(bench: Bench) -> None:
+    bench.beat(interval_seconds=300)
+    bench.after(1, interval_seconds=1)
+    bench.clock.advance(3)
+    assert bench.status == "silent"
+    assert bench.clock.waiting() == 1
+
+
+# silence
+
+
+@pytest.mark.parametrize("interval", [1.0, 5.0, 7.3, 300.0])
+def test_silent_at_three_intervals_by_a_timer(interval: float) -> None:
+    bench = Bench()
+    bench.beat(interval_seconds=interval, boot_id="a", sequence=1)
+    bench.after(interval, interval_seconds=interval, boot_id="a", sequence=2)
+    bench.clock.advance(3 * interval - 0.001)
+    assert bench.status == "idle"
+    bench.clock.advance(0.001 + 1e-9)
+    assert bench.status == "silent"
+    assert bench.part.instance is not None
+    assert bench.part.instance.silent_since == at(round(interval, 3))
+
+
+def test_tasks_of_a_silent_instance_are_the_last_known(bench: Bench) -> None:
+    bench.beat(boot_id="a", sequence=1, tasks=tasks("t"))
+    assert not bench.part.tasks[0].last_known
+    bench.clock.advance(15)
+    assert bench.part.tasks[0].last_known
+    bench.after(5, boot_id="b", sequence=1)
+    assert shown(bench) == []
+    assert bench.status == "idle"
+
+
+def test_a_late_beat_does_not_end_a_silence(bench: Bench) -> None:
+    bench.beat(boot_id="a", sequence=5)
+    bench.after(15, boot_id="a", sequence=5)
+    assert bench.status == "silent"
+
+
+def test_an_instance_that_beats_again_is_live_again(bench: Bench) -> None:
+    bench.beat(boot_id="a", sequence=1, tasks=tasks("t"))
+    bench.after(100, boot_id="a", sequence=2, tasks=tasks("t"))
+    assert bench.status == "active"
+    assert bench.part.instance is not None
+    assert bench.part.instance.silent_since is None
+    assert not bench.part.tasks[0].last_known
+    bench.clock.advance(15)
+    assert bench.status == "silent"
+
+
+def test_silent_since_stands_still_though_the_wall_clock_is_set(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.after(0.0006)
+    bench.clock.advance(15)
+    before = bench.part
+    monkeypatch.setattr(bench.clock, "now", lambda: at(99_999))
+    bench.clock.advance(5 * HOUR)
+    (put,) = bench.register.puts()
+    assert bench.part == put.part == before
+
+
+# forgetting
+
+
+def test_a_silent_instance_is_forgotten_an_hour_after_its_last_beat(bench: Bench) -> None:
+    bench.beat(instance="gone")
+    bench.beat(instance="there")
+    for _ in range(719):
+        bench.after(5, instance="there")
+    assert len(bench.parts) == 2
+    bench.clock.advance(5)
+    assert [part.instance and part.instance.id for part in bench.parts] == ["there"]
+
+
+def test_the_last_instance_of_an_agent_is_kept_for_a_day(bench: Bench) -> None:
+    bench.beat(tasks=tasks("t"))
+    bench.clock.advance(24 * HOUR - 1)
+    assert shown(bench) == ["t"]
+    bench.clock.advance(1)
+    assert bench.parts == []
+    assert bench.clock.waiting() == 0
+
+
+def test_of_instances_that_end_together_one_is_kept_for_a_day(bench: Bench) -> None:
+    for instance in "abc":
+        bench.beat(instance=instance)
+    bench.beat("other")
+    bench.beat(instance="elsewhere", namespace="n")
+    bench.clock.advance(2 * HOUR)
+    kept = sorted(bench.output.parts)
+    assert len(kept) == 3
+    assert [id for _, id in kept][1:] == ["planner/-/c", "planner/n/elsewhere"]
+    bench.clock.advance(24 * HOUR)
+    assert bench.parts == []
+
+
+def test_one_that_is_the_last_no_more_is_forgotten(bench: Bench) -> None:
+    bench.beat(instance="old")
+    bench.clock.advance(2 * HOUR)
+    for _ in range(1000):
+        bench.after(5, instance="new")
+    assert [part.instance and part.instance.id for part in bench.parts] == ["new"]
+
+
+def test_patience_longer_than_a_day_holds_for_the_last_instance_too() -> None:
+    bench = Bench(forget_after=48 * HOUR)
+    bench.beat()
+    bench.clock.advance(48 * HOUR - 1)
+    assert bench.status == "silent"
+    bench.clock.advance(1)
+    assert bench.parts == []
+
+
+def test_patience_shorter_than_the_silence() -> None:
+    bench = Bench(forget_after=0.5)
+    bench.beat(instance="gone", interval_seconds=300)
+    for _ in range(90):
+        bench.after(10, instance="there")
+    assert {p.instance.status for p in bench.parts if p.instance} == {"silent", "idle"}
+    bench.clock.advance(1)
+    assert [part.instance and part.instance.id for part in bench.parts] == ["there"]
+
+
+def test_the_forgotten_may_come_back(bench: Bench) -> None:
+    bench.beat(boot_id="a", sequence=5)
+    bench.clock.advance(25 * HOUR)
+    bench.beat(boot_id="a", sequence=6, tasks=tasks("t"))
+    assert shown(bench) == ["t"]
+
+
+# goodbye
+
+
+def test_goodbye_forgets_at_once(bench: Bench) -> None:
+    bench.beat()
+    bench.register.goodbye("planner", "i")
+    assert bench.parts == []
+    assert bench.clock.waiting() == 0
+    assert bench.register.puts() == []
+
+
+@pytest.mark.parametrize("late", ["a", "b"])
+def test_late_beats_after_a_goodbye_are_dropped(bench: Bench, late: str) -> None:
+    bench.beat(boot_id="a", sequence=1)
+    bench.beat(boot_id="b", sequence=1)
+    bench.register.goodbye("planner", "i")
+    bench.after(10, boot_id=late, sequence=2)
+    assert bench.parts == []
+    assert bench.counted("beats_dropped") == 1
+    bench.beat(boot_id="c", sequence=1)
+    assert bench.status == "idle"
+
+
+def test_one_that_goes_on_beating_after_its_goodbye_is_alive(bench: Bench) -> None:
+    """As when the goodbye was its predecessor's, under the same id."""
+    bench.beat(boot_id="new")
+    bench.register.goodbye("planner", "i")
+    bench.after(59, boot_id="new")
+    assert bench.parts == []
+    bench.after(1, boot_id="new")
+    assert bench.status == "idle"
+
+
+def test_goodbyes_are_remembered_within_bounds(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "MAX_GOODBYES", 3)
+    for number in range(4):
+        bench.beat(instance=str(number), boot_id="a")
+        bench.register.goodbye("planner", str(number))
+    for number in range(4):
+        bench.beat(instance=str(number), boot_id="a")
+    assert [id for _, id in bench.output.parts] == ["planner/-/0"]
+
+
+def test_goodbye_of_what_is_not_known(bench: Bench) -> None:
+    bench.beat(namespace="n")
+    for name, id, namespace in [("x", "i", None), ("planner", "x", None), ("planner", "i", "m")]:
+        with pytest.raises(HttpProblem) as caught:
+            bench.register.goodbye(name, id, namespace)
+        assert caught.value.status == 404
+    assert bench.status == "idle"
+
+
+def test_an_ambiguous_goodbye_names_the_namespaces_and_takes_each(bench: Bench) -> None:
+    for namespace in (None, "n", "m"):
+        bench.beat(namespace=namespace)
+    with pytest.raises(HttpProblem) as caught:
+        bench.register.goodbye("planner", "i")
+    assert caught.value.status == 409
+    assert caught.value.more == {"namespaces": ["-", "m", "n"]}
+    assert len(bench.parts) == 3
+    for namespace in caught.value.more["namespaces"]:
+        bench.register.goodbye("planner", "i", namespace)
+    assert bench.parts == []
+
+
+# progress
+
+
+def stalled(bench: Bench) -> list[bool | None]:
+    return [task.stalled for task in bench.part.tasks]
+
+
+def test_a_task_stalls_when_its_progress_stands_still(bench: Bench) -> None:
+    bench.beat(tasks=tasks("t", progressed_at=at(0)))
+    for _ in range(59):
+        bench.after(5, tasks=tasks("t", progressed_at=at(0)))
+    bench.clock.advance(4.999)
+    assert stalled(bench) == [False]
+    bench.clock.advance(0.002)
+    assert stalled(bench) == [True]
+    bench.beat(tasks=tasks("t", progressed_at=at(1)))
+    assert stalled(bench) == [False]
+
+
+def test_the_timer_of_a_stall_is_not_early_by_a_rounding() -> None:
+    for tenth in range(50):
+        bench = Bench(stall_after=0.1)
+        bench.after(tenth / 10, tasks=tasks("t", progressed_at=at(0)))
+        bench.clock.advance(0.2)
+        assert stalled(bench) == [True]
+
+
+def test_progress_that_was_never_reported_is_unknown(bench: Bench) -> None:
+    bench.beat(tasks=tasks("t"))
+    bench.clock.advance(14)
+    for _ in range(100):
+        bench.after(5, tasks=tasks("t"))
+    assert stalled(bench) == [None]
+
+
+@pytest.mark.parametrize("lie", [-1e9, 1e9])
+def test_the_agents_clock_may_lie_about_progress(lie: float) -> None:
+    bench = Bench()
+    bench.beat(tasks=tasks("t", progressed_at=at(lie)), sent_at=at(lie))
+    assert stalled(bench) == [False]
+    for second in range(0, 300, 5):
+        told = tasks("t", progressed_at=at(lie))
+        bench.after(5, tasks=told, sent_at=at(lie + second * 1000))
+    assert stalled(bench) == [True]
+    bench.beat(tasks=tasks("t", progressed_at=at(lie - 50)))  # set back, and yet it moved
+    assert stalled(bench) == [False]
+
+
+def test_each_task_stalls_by_itself(bench: Bench) -> None:
+    old, new = tasks("old", progressed_at=at(0)), tasks("new", progressed_at=at(0))
+    bench.beat(tasks=old)
+    for second in range(5, 301, 5):
+        bench.after(5, tasks=old + new if second >= 100 else old)
+    assert stalled(bench) == [True, False]
+    for _ in range(20):
+        bench.after(5, tasks=old + new)
+    assert stalled(bench) == [True, True]
+
+
+def test_a_silent_task_keeps_what_was_last_known_of_its_progress(bench: Bench) -> None:
+    bench.beat(tasks=tasks("t", progressed_at=at(0)))
+    bench.clock.advance(1000)
+    assert stalled(bench) == [False]
+    bench.beat(tasks=tasks("t", progressed_at=at(0)))
+    assert stalled(bench) == [True]
+
+
+def test_a_new_life_begins_to_count_anew(bench: Bench) -> None:
+    bench.beat(boot_id="a", tasks=tasks("t", progressed_at=at(0)))
+    bench.clock.advance(301)
+    bench.beat(boot_id="b", tasks=tasks("t", progressed_at=at(0)))
+    assert stalled(bench) == [False]
+
+
+# what is said of tasks
+
+
+@pytest.mark.parametrize(
+    ("told", "status", "waits"),
+    [
+        ("submitted", "waiting", []),
+        ("working", "running", []),
+        ("input-required", "waiting", ["human"]),
+        ("auth-required", "waiting", ["auth"]),
+        ("unknown", None, []),
+        ("something new", None, []),
+        (None, None, []),
+        ("running", "running", []),
+        ("waiting", "waiting", []),
+    ],
+)
+def test_states_of_a2a(bench: Bench, told: str, status: str, waits: list[str]) -> None:
+    bench.beat(tasks=tasks("t", status=told))
+    (task,) = bench.part.tasks
+    assert (task.status, [wait.kind for wait in task.waits]) == (status, waits)
+    assert bench.status == "active"
+
+
+def test_a_wait_that_is_told_is_not_implied_again(bench: Bench) -> None:
+    told = [{"kind": "human", "name": "Ann"}]
+    bench.beat(tasks=tasks("t", status="input-required", waits=told))
+    assert [(wait.kind, wait.name) for wait in bench.part.tasks[0].waits] == [("human", "Ann")]
+
+
+@pytest.mark.parametrize("status", ["completed", "canceled", "failed", "rejected"])
+def test_tasks_that_are_over_leave(bench: Bench, status: str) -> None:
+    bench.beat(tasks=tasks("t", status=status))
+    assert (bench.part.tasks, bench.part.task_count, bench.status) == ([], 0, "idle")
+
+
+def test_a_task_that_failed_is_the_last_failure(bench: Bench) -> None:
+    for status in ("failed", "rejected"):
+        bench.beat(tasks=tasks(status, status=status))
+        assert bench.part.last_failure is not None
+        assert bench.part.last_failure.task_id == status
+    told = {"task_id": "told", "error": "Timeout", "at": at(1)}
+    bench.beat(last_failure=told, tasks=tasks("t", status="failed"))
+    bench.beat()  # nothing new: the last failure stays
+    assert bench.part.last_failure is not None
+    assert msgspec.to_builtins(bench.part.last_failure) == told | {"at": "2030-01-01T00:00:01Z"}
+
+
+def test_waits_stand_oldest_first_those_of_unknown_age_last(bench: Bench) -> None:
+    waits = [
+        {"kind": "tool", "name": "unknown"},
+        {"kind": "llm", "name": "young", "since": at(9)},
+        {"kind": "llm", "name": "old", "since": "2030-01-01T02:00:01+02:00"},
+    ]
+    bench.beat(tasks=tasks("t", waits=waits))
+    assert [wait.name for wait in bench.part.tasks[0].waits] == ["old", "young", "unknown"]
+
+
+def test_tasks_that_are_not_listed_count(bench: Bench) -> None:
+    bench.beat(task_count=7)
+    assert (bench.part.task_count, bench.status) == (7, "active")
+    bench.beat(tasks=tasks("a", "b"), task_count=1)
+    assert bench.part.task_count == 2
+
+
+def test_all_that_a_beat_says_is_shown(bench: Bench) -> None:
+    task = {
+        "id": "t",
+        "parent_id": "p",
+        "started_on": at(-9),
+        "progressed_at": at(-1),
+        "step": "step",
+        "waits": [{"kind": "llm", "name": "m", "since": at(-2)}],
+        "queue": "q",
+        "partition": 3,
+        "offset": 2**62,
+        "model": "m",
+    }
+    bench.beat(
+        namespace="n",
+        pod_id="pod",
+        version="1.2",
+        started_at=at(-99),
+        interval_seconds=2.5,
+        description="plans",
+        max_parallel_invocations=4,
+        deployment_name="d",
+        models=["m"],
+        queues=["q"],
+        outcomes={"completed": 3, "failed": 2, "canceled": 1},
+        tasks=[task],
+    )
+    part = msgspec.to_builtins(bench.part, builtin_types=(datetime,))
+    instance = part.pop("instance")
+    assert part.pop("tasks") == [
+        {**task, "status": "running", "stalled": False, "instance": "i", "last_known": False}
+    ]
+    assert part == {
+        "origin": "heartbeat",
+        "namespace": "n",
+        "description": "plans",
+        "deployment_name": "d",
+        "max_parallel_invocations": None,
+        "models": ["m"],
+        "queues": ["q"],
+        "since": START,
+        "task_count": 1,
+        "last_failure": None,
+    }
+    assert instance == {
+        "id": "i",
+        "status": "active",
+        "pod_id": "pod",
+        "workload": None,
+        "version": "1.2",
+        "started_at": at(-99),
+        "interval_seconds": 2.5,
+        "silent_since": None,
+        "clock_offset_seconds": None,
+        "max_parallel_invocations": 4,
+        "outcomes": {"completed": 3, "failed": 2, "canceled": 1},
+        "source": "test",
+    }
+
+
+# the agent's clock
+
+
+def offset_of(bench: Bench, ahead: float | None) -> float | None:
+    now = bench.clock.now()
+    bench.beat(sent_at=None if ahead is None else now + timedelta(seconds=ahead))
+    assert bench.part.instance
+    return bench.part.instance.clock_offset_seconds
+
+
+@pytest.mark.parametrize(
+    ("ahead", "seen"),
+    [(None, None), (0, None), (1.99, None), (-1.99, None), (2, 2.0), (-2, -2.0), (61.27, 61.3)],
+)
+def test_an_offset_is_shown_from_two_seconds_on(
+    bench: Bench, ahead: float | None, seen: float | None
+) -> None:
+    assert offset_of(bench, ahead) == seen
+
+
+def test_jitter_of_the_offset_moves_nothing(bench: Bench) -> None:
+    offset_of(bench, 2.5)
+    puts = bench.puts
+    for ahead in (2.0, 3.4, 1.6, 2.5):
+        assert offset_of(bench, ahead) == 2.5
+    assert bench.puts == puts
+    assert offset_of(bench, 3.6) == 3.6
+    assert offset_of(bench, 0.1) is None
+    assert offset_of(bench, 5) == 5.0
+    assert offset_of(bench, None) is None
+
+
+# bounds
+
+
+def full(bench: Bench, name: str, instance: str) -> HttpProblem:
+    before = dict(bench.output.parts)
+    with pytest.raises(HttpProblem) as caught:
+        bench.beat(name, instance)
+    assert caught.value.status == 429
+    assert caught.value.headers == {"retry-after": "60"}
+    assert bench.output.parts == before
+    return caught.value
+
+
+def test_agents_are_bounded(bench: Bench) -> None:
+    for number in range(limits.MAX_AGENTS):
+        bench.beat(str(number))
+    assert "10,000 agents" in full(bench, "one more", "i").detail
+    bench.beat("0", tasks=tasks("t"))  # those that are known go on
+    bench.beat("0", "j")
+    bench.register.goodbye("1", "i")
+    bench.beat("one more")
+
+
+def test_instances_of_an_agent_are_bounded(bench: Bench) -> None:
+    for number in range(limits.MAX_INSTANCES_PER_AGENT):
+        bench.beat(instance=str(number))
+    assert "1,000 instances of one agent" in full(bench, "planner", "one more").detail
+    bench.beat("other")
+
+
+def test_all_instances_are_bounded(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "MAX_INSTANCES", 9)
+    for number in range(9):
+        bench.beat(str(number % 3), str(number))
+    assert "instances" in full(bench, "3", "i").detail
+    bench.register.goodbye("0", "0")
+    bench.beat("3")
+    full(bench, "3", "j")
+
+
+# against a naive model
+
+INTERVALS = st.sampled_from([1, 5, 60])
+SEQUENCES = st.none() | st.integers(0, 9)
+PROGRESS = st.none() | st.integers(0, 3)
+
+
+class Naive:
+    """One instance, by the rules as they are told to those who write agents; no timers."""
+
+    def __init__(self) -> None:
+        self.boots: list[str] = []
+        self.sequence = -1
+        self.heard = self.interval = 0
+        self.progress: int | None = None
+        self.moved = 0
+
+    def take(
+        self, now: int, boot: str, sequence: int | None, interval: int, progress: int | None
+    ) -> None:
+        present = self.boots[-1:] == [boot]
+        if not present and boot in self.boots:
+            return
+        if present and sequence is not None and sequence <= self.sequence:
+            return
+        if not present:
+            self.boots.append(boot)
+            self.sequence = -1
+        if not present or progress != self.progress:
+            self.moved = now
+        self.sequence = self.sequence if sequence is None else sequence
+        self.heard, self.interval, self.progress = now, interval, progress
+
+    def seen(self, now: int) -> tuple[str, bool, bool | None]:
+        silent = now >= self.heard + 3 * self.interval
+        until = self.heard if silent else now
+        stalled = None if self.progress is None else until - self.moved >= 20
+        return "silent" if silent else "active", silent, stalled
+
+
+class RegisterMachine(RuleBasedStateMachine):
+    """Beats of two instances in any order, and time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bench = Bench(stall_after=20, forget_after=1000 * HOUR)
+        self.model: dict[str, Naive] = {}
+        self.buried: dict[tuple[str, str], int] = {}
+        self.now = 0
+
+    @rule(
+        instance=st.sampled_from("ij"),
+        boot=st.sampled_from("abc"),
+        sequence=SEQUENCES,
+        interval=INTERVALS,
+        progress=PROGRESS,
+    )
+    def beat(
+        self, instance: str, boot: str, sequence: int, interval: int, progress: int | None
+    ) -> None:
+        moved = None if progress is None else at(progress)
+        self.bench.beat(
+            instance=instance,
+            boot_id=boot,
+            sequence=sequence,
+            interval_seconds=interval,
+            tasks=tasks("t", progressed_at=moved),
+        )
+        if instance in self.model or self.now >= self.buried.get((instance, boot), 0):
+            naive = self.model.setdefault(instance, Naive())
+            naive.take(self.now, boot, sequence, interval, progress)
+
+    @rule(seconds=st.integers(1, 70))
+    def wait(self, seconds: int) -> None:
+        self.now += seconds
+        self.bench.clock.advance(seconds)
+
+    @precondition(lambda self: self.model)
+    @rule(data=st.data())
+    def goodbye(self, data: st.DataObject) -> None:
+        instance = data.draw(st.sampled_from(sorted(self.model)))
+        self.bench.register.goodbye("planner", instance)
+        for boot in self.model.pop(instance).boots:
+            self.buried[instance, boot] = self.now + 60
+
+    @invariant()
+    def it_is_as_the_model_says(self) -> None:
+        seen = {
+            part.instance.id: (part.instance.status, task.last_known, task.stalled)
+            for part in self.bench.parts
+            for task in part.tasks
+            if part.instance
+        }
+        assert seen == {id: naive.seen(self.now) for id, naive in self.model.items()}
+
+    @invariant()
+    def every_instance_has_one_timer(self) -> None:
+        assert self.bench.clock.waiting() == len(self.model)
+
+
+TestRegister = RegisterMachine.TestCase
+TestRegister.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
