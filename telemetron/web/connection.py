@@ -62,7 +62,8 @@ class Connection(HttpToolsProtocol):
     def hold(self, chunks: Sequence[bytes]) -> Iterator[None]:
         """Account for an answer of several chunks, the same tuple for all who read the same bytes.
 
-        To be entered while they are sent one by one; a smaller answer is seen without it.
+        To be entered before the answer starts: even that may have to wait for the reader. An
+        answer of one chunk is accounted for without it.
         """
         self.readers.holding[self] = chunks
         try:
