@@ -8,6 +8,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from telemetron import key
+from telemetron.check import text
 from telemetron.document import (
     MAX_ACTIVE_TASKS,
     MAX_INSTANCES,
@@ -21,6 +22,7 @@ from telemetron.document import (
 )
 from telemetron.part import Part
 
+MAX_NAME = 256
 # The best first: an agent's status is the best of its instances'.
 STATUSES = ("active", "idle", "silent", "declared")
 # Who is believed first about a scalar.
@@ -81,7 +83,8 @@ def _declares(part: AgentPart) -> bool:
     return part.instance is not None and part.instance.status == "declared"
 
 
-def _agent(name: str, namespace: str | None, members: Sequence[Known]) -> Agent:
+def _agent(group: str, namespace: str | None, members: Sequence[Known]) -> Agent:
+    name = text(group, MAX_NAME)
     parts = [member.part for member in sorted(members, key=_belief)]
     instances = sorted(_instances(parts), key=lambda one: (one.id, one.source))
     tasks = sorted((task for part in parts for task in part.tasks), key=_age)

@@ -60,13 +60,12 @@ class StateApp:
             return await send(EMPTY)
         if (accepted := headers.get(b"accept-encoding")) and accepts_gzip(accepted):
             answer = await self._answers.gzip(snapshot, view)
-        await send(answer.start)
         if answer.only is not None:
+            await send(answer.start)
             return await send(answer.only)
-        if scope["method"] == "HEAD":
-            return await send(EMPTY)
         with scope["state"]["connection"].hold(answer.chunks):
-            for chunk in answer.chunks:
+            await send(answer.start)
+            for chunk in answer.chunks if scope["method"] == "GET" else ():
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
             return await send(EMPTY)
 
