@@ -1,12 +1,13 @@
 """What the HTTP side of the core and of a collector share: problems, bodies, paths."""
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
 
 Scope = Any
-Receive = Any
-Send = Any
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
 
 NO_CONTENT = {"type": "http.response.start", "status": 204, "headers": []}
 EMPTY = {"type": "http.response.body", "body": b""}
@@ -43,7 +44,8 @@ class HttpProblem(Exception):
 
     def body(self) -> bytes:
         """`{"type", "title", "status", "detail", …}`."""
-        members = {"type": "about:blank", "title": TITLES[self.status], "status": self.status}
+        title = TITLES.get(self.status, "Error")
+        members = {"type": "about:blank", "title": title, "status": self.status}
         return msgspec.json.encode(members | {"detail": self.detail} | self.more)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -65,8 +67,8 @@ async def answer(
 
 def route_path(scope: Scope) -> str:
     """The path below `root_path`, percent-encoded as it came, so that `%2F` stays in a segment."""
-    path = scope["raw_path"].decode("latin-1")
-    root = scope.get("root_path", "")
+    path: str = scope["raw_path"].decode("latin-1")
+    root: str = scope.get("root_path", "")
     return path[len(root) :] if root and path.startswith(root + "/") else path
 
 
@@ -90,16 +92,16 @@ async def read_json(scope: Scope, receive: Receive, limit: int) -> bytes:
         raise HttpProblem(415, "send JSON, with `Content-Type: application/json`")
     if length is not None and length > limit:
         raise _too_large(limit)
-    message = await receive()
-    body = message.get("body", b"")
-    while message.get("more_body"):
+    body, more = b"", True
+    while more:
         message = await receive()
+        if message["type"] == "http.disconnect":
+            raise HttpProblem(400, "the body ended early")
         body += message.get("body", b"")
         if len(body) > limit:
             raise _too_large(limit)
-    if message["type"] == "http.disconnect":
-        raise HttpProblem(400, "the body ended early")
-    return bytes(body)
+        more = message.get("more_body", False)
+    return body
 
 
 def _too_large(limit: int) -> HttpProblem:

@@ -13,6 +13,11 @@ from telemetron.clock import Clock
 from telemetron.collector import ASGIApp, Put
 
 
+def _wake(future: "asyncio.Future[None]") -> None:
+    if not future.done():
+        future.set_result(None)
+
+
 class FakeTimer:
     """A timer of `FakeClock`."""
 
@@ -45,7 +50,7 @@ class FakeClock(Clock):
 
     async def sleep(self, delay: float) -> None:
         woken = asyncio.get_running_loop().create_future()
-        self.call_later(delay, lambda: woken.done() or woken.set_result(None))
+        self.call_later(delay, _wake, woken)
         await woken
 
     def advance(self, seconds: float) -> None:

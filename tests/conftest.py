@@ -1,4 +1,4 @@
-"""Fixtures for all tests: a real server on a free port, and a watch for calls that block its loop."""
+"""Fixtures for all tests: a real server on a free port, and a watch for blocking calls."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator

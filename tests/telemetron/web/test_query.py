@@ -1,3 +1,5 @@
+from contextlib import suppress
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,10 +23,8 @@ def test_what_is_not_known_or_comes_twice_is_refused(query):
 
 @given(st.binary(max_size=50))
 def test_no_query_is_anything_but_refused(query):
-    try:
-        parameters(query, ("since",))
-    except HttpProblem as problem:
-        assert problem.status == 400
+    with suppress(HttpProblem):
+        assert set(parameters(query, ("since",))) <= {"since"}
 
 
 @pytest.mark.parametrize(

@@ -20,11 +20,6 @@ def place(answer):
     return answer.headers["etag"].removeprefix('W/"').removesuffix('"')
 
 
-async def settled(live):
-    """The state, once the sources' start is behind."""
-    return await live.client.get("/system/state")
-
-
 async def test_an_empty_system_is_complete_and_says_what_is_off(live):
     state = (await live.client.get("/system/state")).json()
     assert list(state) == [
@@ -52,7 +47,6 @@ async def test_an_empty_system_is_complete_and_says_what_is_off(live):
 
 
 async def test_a_beat_is_in_the_very_next_read(live):
-    await settled(live)
     for number in range(20):
         await beat(live, tasks=[{"id": f"t-{number}"}])
         (agent,) = (await live.client.get("/system/state")).json()["agents"]
@@ -241,14 +235,20 @@ async def test_a_wait_ends_with_304_when_the_time_is_up(live):
     assert len(live.app.waiters) == 0
 
 
+async def until(true):
+    """Let the loop go round until it is true."""
+    async with asyncio.timeout(10):
+        while not true():  # noqa: ASYNC110  the waiters have no event for those who watch them
+            await asyncio.sleep(0)
+
+
 async def waiting(live, path, since, wait="20s", **params):
     """A long poll that has begun to wait."""
     before = len(live.app.waiters)
     poll = asyncio.create_task(
         live.client.get(path, params={"since": since, "wait": wait, **params}, timeout=30)
     )
-    while len(live.app.waiters) == before and not poll.done():
-        await asyncio.sleep(0)
+    await until(lambda: len(live.app.waiters) > before or poll.done())
     return poll
 
 
@@ -309,9 +309,7 @@ async def test_a_reader_that_leaves_waits_no_more(live):
     poll = await waiting(live, "/system/state", place(await live.client.get("/system/state")))
     assert len(live.app.waiters) == 1
     poll.cancel()
-    async with asyncio.timeout(5):
-        while len(live.app.waiters):
-            await asyncio.sleep(0.001)
+    await until(lambda: not len(live.app.waiters))
 
 
 async def test_a_stop_ends_long_polls_properly(serving):

@@ -30,7 +30,9 @@ def publication(revision=2, **changed):
     ],
 )
 def test_who_is_touched(view, measures, touched):
-    assert view.is_touched(publication(agents={"a": True}, queues={"q": False}), measures) == touched
+    assert (
+        view.is_touched(publication(agents={"a": True}, queues={"q": False}), measures) == touched
+    )
 
 
 def test_a_source_touches_every_view():
