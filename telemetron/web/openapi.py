@@ -5,7 +5,7 @@ from typing import Any
 
 from telemetron import __version__
 from telemetron.http import TITLES
-from telemetron.schema import DIALECT, definitions
+from telemetron.schema import definitions
 from telemetron.section import SECTIONS
 
 Json = dict[str, Any]
@@ -39,7 +39,6 @@ def document(parts: Iterable[Json], *, tokens: bool, root_path: str = "") -> Jso
     components: Json = {"responses": _problems(), "headers": _HEADERS, "schemas": schemas}
     made: Json = {
         "openapi": "3.1.0",
-        "jsonSchemaDialect": DIALECT,
         "info": {
             "title": "Telemetron",
             "version": __version__,
@@ -125,7 +124,7 @@ def _paths() -> Json:
         "/healthz": _probe("healthz", "Both of these", _STOPPING),
         "/metrics": _operation(
             "metrics",
-            "health of the server",
+            "metrics",
             "Prometheus metrics of Telemetron itself",
             {"200": _content({"text/plain": _TEXT, "application/openmetrics-text": _TEXT})},
         ),
@@ -188,11 +187,20 @@ def _bearer(description: str) -> Json:
 
 def _problems() -> Json:
     """The answer of each status, which collectors refer to too."""
-    content = {PROBLEM_JSON: {"schema": _ref("schemas", "HttpProblem")}}
     return {
         str(status): {
             "description": title,
-            "content": content,
+            "content": {
+                PROBLEM_JSON: {
+                    "schema": _ref("schemas", "HttpProblem"),
+                    "example": {
+                        "type": "about:blank",
+                        "title": title,
+                        "status": status,
+                        "detail": "What to do.",
+                    },
+                }
+            },
             "headers": {name: _ref("headers", name) for name in _PROBLEM_HEADERS.get(status, ())},
         }
         for status, title in TITLES.items()

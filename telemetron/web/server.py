@@ -154,7 +154,9 @@ def listen(host: str, port: int, stall_seconds: float) -> socket.socket:
 
     Connections inherit its options: the send buffer, and that the kernel cuts who takes nothing.
     """
-    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # Only to a socket that says it is TCP does asyncio give TCP_NODELAY; uvloop to each.
+    sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
     with suppress(AttributeError):  # Linux only

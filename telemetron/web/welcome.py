@@ -94,7 +94,7 @@ td, th {{ padding-right: 1.5rem; text-align: left; vertical-align: top }}
 pre {{ background: #8882; overflow-x: auto; padding: .75rem }}
 </style>
 <h1>Telemetron</h1>
-<p>The state of <b>{html.escape(page["id"])}</b>, at version {html.escape(page["version"])}.</p>
+<p>The state of <b>{html.escape(page["id"])}</b>. Version {html.escape(page["version"])}.</p>
 <h2>Sections</h2>
 <table>
 <tr><th>Section</th><th>Entities</th></tr>

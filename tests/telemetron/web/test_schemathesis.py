@@ -1,0 +1,62 @@
+"""The OpenAPI document against the server, by all checks that schemathesis makes by default."""
+
+import asyncio
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+READ, WRITE = "read-token-0123456789", "write-token-0123456789"
+CONFIG = f"server: {{auth: {{read: {READ}, write: {WRITE}}}}}"
+# With tokens, so that the checks of who may do what have something to check.
+AUTH = f"""
+[auth.openapi.read]
+bearer = "{READ}"
+[auth.openapi.write]
+bearer = "{WRITE}"
+"""
+OPTIONS = ("--seed=1", "--max-examples=10", "--request-timeout=10", "--no-color")
+
+
+@pytest.mark.timeout(120)
+async def test_the_server_is_what_its_openapi_document_says(serving, tmp_path):
+    async with serving(CONFIG) as live:
+        # An entity that can be found, and one whose key has a slash.
+        for name in ("planner", "a%2Fb"):
+            beat = await live.client.post(
+                f"/agents/{name}/heartbeat",
+                json={"instance": "one", "tasks": [{"id": "t"}]},
+                headers={"authorization": f"Bearer {WRITE}"},
+            )
+            assert beat.status_code == 204
+        document = await live.client.get(
+            "/openapi.json", headers={"authorization": f"Bearer {READ}"}
+        )
+        (tmp_path / "openapi.json").write_bytes(document.content)
+        (tmp_path / "schemathesis.toml").write_text(AUTH)
+        code, said = await run(tmp_path, live.url)
+    assert code == 0, said
+    operations = sum(len(item) for item in document.json()["paths"].values())
+    assert f"Tested: {operations}" in said
+    for phase in ("Coverage", "Fuzzing", "Stateful"):
+        assert re.search(f"✅ +{phase} ", said), said
+
+
+async def run(folder: Path, url: str) -> tuple[int | None, str]:
+    process = await asyncio.create_subprocess_exec(
+        *(shutil.which("schemathesis", path=Path(sys.executable).parent), "run", *OPTIONS),
+        *("--url", url, "openapi.json"),
+        cwd=folder,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        async with asyncio.timeout(110):
+            out, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    return process.returncode, out.decode()
