@@ -43,7 +43,10 @@ class Output(Protocol):
         """Forget one thing; unknown ids are fine."""
 
     async def replace(self, puts: Iterable[Put], *, scope: str = "") -> None:
-        """Replace all parts of a scope at once, as after a list, and confirm the scope."""
+        """Replace all parts of a scope at once, as after a list, and confirm the scope.
+
+        What is put or removed while it is awaited is newer, and stays as it is.
+        """
 
     def confirm(self, scope: str = "", *, reason: str | None = None, message: str = "") -> None:
         """Say that all that is shown of a scope is true now.

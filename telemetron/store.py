@@ -101,22 +101,24 @@ class Store:
 
     async def replace(self, source: Source, puts: Iterable[Put], scope: str = "") -> None:
         """All parts of a scope at once; see `Output.replace`. Sliced, but shown in one step."""
-        gone = {at for at, part in source.parts.items() if part.scope == scope}
-        new: list[Part] = []
+        known = dict(source.parts)
+        gone = {at for at, part in known.items() if part.scope == scope}
+        new: dict[tuple[str, str], Part | None] = {}
         until = time.perf_counter() + SLICE_SECONDS
         for put in puts:
             gone.discard((put.section, put.id))
-            if part := self._checked(source, put, scope):
-                new.append(part)
+            new[put.section, put.id] = self._checked(source, put, scope)
             if time.perf_counter() > until:
                 await asyncio.sleep(0)
                 until = time.perf_counter() + SLICE_SECONDS
         while self._flush is not None:  # a running flush would show half of it
             await self._flushed.wait()
-        for part in new:
-            self._place(source, part)
-        for section, id in gone:
-            self.remove(source, section, id)
+        for at, part in new.items():
+            if part and source.parts.get(at) is known.get(at):
+                self._place(source, part)
+        for at in gone:
+            if source.parts.get(at) is known[at]:
+                self.remove(source, *at)
         source.confirm(scope)
 
     def _checked(self, source: Source, put: Put, scope: str) -> Part | None:
