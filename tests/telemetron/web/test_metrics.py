@@ -1,6 +1,8 @@
 import asyncio
+import re
 import time
 from math import inf
+from pathlib import Path
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
@@ -53,6 +55,24 @@ async def test_it_is_written_as_the_scraper_likes(live, accept, content_type, pa
     assert families["telemetron_http_read_duration_seconds"].type == "histogram"
     assert families["process_cpu_seconds"].type == "counter"
     assert len(answer.text.splitlines()) < 200
+
+
+async def test_the_docs_tell_every_metric_and_its_labels(live):
+    source = live.app.store.sources["heartbeats"]
+    source.events["beats_dropped"] += 1
+    source.confirm()
+    families = list(prometheus((await live.client.get("/metrics")).text))
+    shown = {
+        name: (family.type, {label for sample in family.samples for label in sample.labels})
+        for family in families
+        if (name := family.name + "_total" * (family.type == "counter"))
+    }
+    page = (Path(__file__).parents[3] / "docs/metrics.md").read_text()
+    rows = re.findall(r"^\| `(telemetron_\w+)` \| (\w+) \|([^|]*)\|", page, re.MULTILINE)
+    told = {name: (kind, set(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows}
+    assert told == {name: one for name, one in shown.items() if name.startswith("telemetron_")}
+    assert set(re.findall(r"`(process_\w+)`", page)) >= shown.keys() - told.keys()
+    assert all(f"`{reason}`" in page for reason in live.app.readers.cut)
 
 
 async def test_it_takes_no_parameters(live):

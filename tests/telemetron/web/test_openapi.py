@@ -1,5 +1,6 @@
 import json
 import re
+from pathlib import Path
 
 import jsonschema_rs
 import pytest
@@ -137,6 +138,21 @@ def test_a_duration_is_what_the_server_takes(text):
     except HttpProblem:
         taken = False
     assert bool(re.search(DURATION, text)) == taken
+
+
+def test_the_docs_tell_all_of_it(made):
+    page = (Path(__file__).parents[3] / "docs/http.md").read_text()
+    asked = list(values(made["paths"], "parameters"))
+    names = {parameter["name"] for parameters in asked for parameter in parameters}
+    fields = made["components"]["schemas"]["Beat"]["properties"].keys()
+    members = made["components"]["schemas"]["HttpProblem"]["properties"].keys()
+    headers = made["components"]["headers"].keys() | {"Date"}
+    told = set(re.findall(r"`\??([^`?=:]*)[^`]*`", page))
+    assert told >= PATHS.keys() | fields | headers
+    assert told >= names - {"name", "id", "section", "key"}
+    assert told >= members - {"type", "title", "status"}
+    for status in TITLES:
+        assert f"\n| {status} | " in page, status
 
 
 async def test_it_is_served_with_what_collectors_bring(live):
