@@ -43,7 +43,7 @@ def routes(app: "App") -> list[Route]:
         return Response(body, headers=WELCOME_HEADERS, media_type=media)
 
     async def state_schema(request: Request) -> Response:
-        return _constant(request, _schema(), "application/schema+json")
+        return _constant(request, await asyncio.to_thread(_schema), "application/schema+json")
 
     async def openapi_json(request: Request) -> Response:
         root_path = request.scope.get("root_path", "")
