@@ -1,8 +1,9 @@
 """The `agents` section: the parts of one agent's name become one agent per namespace."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from operator import attrgetter
+from typing import Any, Literal
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -48,111 +49,128 @@ class AgentPart(Struct, frozen=True, gc=False, kw_only=True):
     last_failure: Failure | None = None
 
 
-class Known(NamedTuple):
-    """A part and its source."""
-
-    source: str
-    part: AgentPart
-
-
 def merge_agents(parts: Sequence[Part]) -> Iterator[Agent]:
     """One agent per namespace; the order of the parts does not matter."""
-    ordered = sorted(parts, key=lambda part: (part.source, part.id))
-    known = [Known(part.source, part.value) for part in ordered]
-    spaces: dict[str | None, list[Known]] = defaultdict(list)
-    for one, namespace in zip(known, _namespaces([one.part for one in known]), strict=True):
-        spaces[namespace].append(one)
+    ordered = sorted(parts, key=attrgetter("source", "id"))
+    spaces: dict[str | None, list[Part]] = {}
+    for part, namespace in zip(ordered, _namespaces(ordered), strict=True):
+        spaces.setdefault(namespace, []).append(part)
     for namespace, members in spaces.items():
-        yield _agent(parts[0].group, namespace, members)
+        yield _agent(parts[0].group, namespace, sorted(members, key=_belief))
 
 
-def _namespaces(parts: Sequence[AgentPart]) -> Iterator[str | None]:
+def _namespaces(parts: Sequence[Part]) -> list[str | None]:
     """Each part's namespace: its own, else its declared pod's, else the only one, else none."""
-    named = {part.namespace for part in parts if part.namespace is not None}
-    only = named.pop() if len(named) == 1 else None
+    own: list[str | None] = [part.value.namespace for part in parts]
+    named = set(own) - {None}
+    if len(named) < 2:
+        return [next(iter(named), None)] * len(own)
+    if None not in own:
+        return own
     pods: dict[str, set[str]] = defaultdict(set)
-    for part in parts:
-        if part.namespace is not None and _declares(part) and part.instance.pod_id:
-            pods[part.instance.pod_id].add(part.namespace)
-    for part in parts:
-        homes = pods.get(part.instance.pod_id or "", set()) if part.instance else set()
-        yield part.namespace or (next(iter(homes)) if len(homes) == 1 else only)
+    for namespace, one in zip(own, [part.value.instance for part in parts], strict=True):
+        if namespace is not None and one and one.status == "declared" and one.pod_id:
+            pods[one.pod_id].add(namespace)
+    return [part.value.namespace or _home(part.value, pods) for part in parts]
 
 
-def _declares(part: AgentPart) -> bool:
-    return part.instance is not None and part.instance.status == "declared"
+def _home(part: AgentPart, pods: Mapping[str, set[str]]) -> str | None:
+    homes = pods.get(part.instance.pod_id or "", ()) if part.instance else ()
+    return next(iter(homes)) if len(homes) == 1 else None
 
 
-def _agent(group: str, namespace: str | None, members: Sequence[Known]) -> Agent:
+def _agent(group: str, namespace: str | None, members: Sequence[Part]) -> Agent:
+    """One agent of its parts, the most believed first."""
     name = text(group, MAX_NAME)
-    parts = [member.part for member in sorted(members, key=_belief)]
-    instances = sorted(_instances(parts), key=lambda one: (one.id, one.source))
-    tasks = sorted((task for part in parts for task in part.tasks), key=_age)
+    parts: list[AgentPart] = [member.value for member in members]
+    instances = sorted(_instances(members), key=attrgetter("id", "source"))
+    tasks = sorted([task for part in parts for task in part.tasks], key=_age)
+    task_count = sum([max(part.task_count, len(part.tasks)) for part in parts])
     models = sorted({model for part in parts for model in part.models})
     queues = sorted({queue for part in parts for queue in part.queues})
-    task_count = sum(max(part.task_count, len(part.tasks)) for part in parts)
-    cut = {
-        "models": (len(models), MAX_NAMES),
-        "queues": (len(queues), MAX_NAMES),
-        "activity.active_task_ids": (task_count, min(len(tasks), MAX_ACTIVE_TASKS)),
-        "instances": (len(instances), MAX_INSTANCES),
-    }
     return Agent(
         key=key.join(namespace, name),
         name=name,
         namespace=namespace,
-        description=_first(part.description for part in parts),
-        status=min((one.status for one in instances), key=_rank, default="declared"),
+        description=_first(parts, "description"),
+        status=min([one.status for one in instances], key=_rank, default="declared"),
         max_parallel_invocations=_max_parallel(parts),
-        deployment_name=_first(part.deployment_name for part in parts),
+        deployment_name=_first(parts, "deployment_name"),
         models=models[:MAX_NAMES],
         queues=queues[:MAX_NAMES],
         activity=Activity(
             active_task_ids=tasks[:MAX_ACTIVE_TASKS],
             task_count=task_count,
-            least_progressed_at=min(filter(None, (t.progressed_at for t in tasks)), default=None),
+            least_progressed_at=min(
+                [t.progressed_at for t in tasks if t.progressed_at], default=None
+            ),
             last_failure=_last_failure(parts),
         ),
         instances=instances[:MAX_INSTANCES],
         instance_count=len(instances),
         sources=sorted({member.source for member in members}),
-        truncated={name: full for name, (full, shown) in cut.items() if full > shown} or None,
+        truncated=_truncated(models, queues, tasks, task_count, instances),
     )
+
+
+def _truncated(
+    models: Sequence[str],
+    queues: Sequence[str],
+    tasks: Sequence[Task],
+    task_count: int,
+    instances: Sequence[Instance],
+) -> dict[str, int] | None:
+    cut: dict[str, int] = {}
+    if len(models) > MAX_NAMES:
+        cut["models"] = len(models)
+    if len(queues) > MAX_NAMES:
+        cut["queues"] = len(queues)
+    if task_count > min(len(tasks), MAX_ACTIVE_TASKS):
+        cut["activity.active_task_ids"] = task_count
+    if len(instances) > MAX_INSTANCES:
+        cut["instances"] = len(instances)
+    return cut or None
 
 
 def _rank(status: str) -> int:
     return STATUSES.index(status) if status in STATUSES else len(STATUSES)
 
 
-def _belief(member: Known) -> tuple[int, float]:
+def _belief(member: Part) -> tuple[int, float]:
     """The newest live heartbeat first, then Kubernetes, then configuration, then the silent."""
-    part = member.part
+    part: AgentPart = member.value
     if part.instance is not None and part.instance.status == "silent":
         return len(ORIGINS), 0
     return ORIGINS.index(part.origin), -part.since.timestamp() if part.since else 0
 
 
-def _instances(parts: Sequence[AgentPart]) -> Iterator[Instance]:
+def _instances(members: Sequence[Part]) -> list[Instance]:
     """Those that beat, with the workload of their pod; then the declared ones that never did."""
-    declared = {part.instance.pod_id: part.instance for part in parts if _declares(part)}
-    beating = [part.instance for part in parts if part.instance and not _declares(part)]
-    for instance in beating:
-        home = declared.get(instance.pod_id) if instance.pod_id else None
-        yield replace(instance, workload=home.workload) if home else instance
-    seen = {instance.pod_id for instance in beating if instance.pod_id}
-    for part in parts:
-        if part.instance and _declares(part) and part.instance.pod_id not in seen:
-            yield part.instance
+    declared: list[Instance] = []
+    beating: list[Instance] = []
+    for member in members:
+        if one := member.value.instance:
+            one = one if one.source == member.source else replace(one, source=member.source)
+            (declared if one.status == "declared" else beating).append(one)
+    homes = {one.pod_id: one.workload for one in reversed(declared) if one.pod_id and one.workload}
+    pods = {one.pod_id for one in beating if one.pod_id}
+    return [
+        *[
+            replace(one, workload=homes[one.pod_id]) if one.pod_id in homes else one
+            for one in beating
+        ],
+        *[one for one in declared if one.pod_id not in pods],
+    ]
 
 
 def _max_parallel(parts: Sequence[AgentPart]) -> int:
-    beating = [part for part in parts if part.instance and not _declares(part)]
     listing = [
-        part.instance.max_parallel_invocations or 1
-        for part in beating
-        if part.instance.status != "silent" or part.tasks
+        one.max_parallel_invocations or 1
+        for part in parts
+        if (one := part.instance) and one.status != "declared"
+        if one.status != "silent" or part.tasks
     ]
-    declared = _first(p.max_parallel_invocations for p in parts if p.origin != "heartbeat")
+    declared = _first([p for p in parts if p.origin != "heartbeat"], "max_parallel_invocations")
     return sum(listing) or declared or 1
 
 
@@ -170,5 +188,9 @@ def _failed_at(failure: Failure) -> tuple[float, str]:
     return failure.at.timestamp() if failure.at else 0, failure.task_id
 
 
-def _first(values: Iterable[Any]) -> Any:
-    return next((value for value in values if value is not None), None)
+def _first(parts: Sequence[AgentPart], field: str) -> Any:
+    for part in parts:
+        value = getattr(part, field)
+        if value is not None:
+            return value
+    return None

@@ -8,9 +8,13 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from telemetron.document import UNSTAMPED
+
 MAX_TEXT = 4096
-# How a time ends that is not in UTC; begins with a literal, which is what makes it fast.
+# Both begin with a literal, which is what makes them fast: how a time ends that is not in UTC,
 _FOREIGN = re.compile(rb':\d\d"')
+# and a time that is the store's alone.
+_STAMPED = re.compile(rb'"updated_at":"(?!0001-01-01T00:00:00Z")')
 # Control, format (bidirectional overrides among them) and surrogate characters.
 _STRIPPED = {"Cc", "Cf", "Cs"}
 _encode = msgspec.json.Encoder().encode
@@ -34,12 +38,16 @@ def _is_normal(encoded: bytes) -> bool:
         and b"\\" not in encoded  # JSON escapes all control characters but one
         and b"\x7f" not in encoded
         and not _FOREIGN.search(encoded)
+        and not _STAMPED.search(encoded)
         and (len(encoded) <= MAX_TEXT or max(map(len, encoded.split(b'"'))) <= MAX_TEXT)
     )
 
 
 def normal(value: Any) -> Any:
-    """Text without control characters and of bounded length, times in UTC, all the way down."""
+    """Text without control characters and of bounded length, times in UTC, all the way down.
+
+    `updated_at` is the store's alone.
+    """
     if isinstance(value, str):
         return text(value)
     if isinstance(value, datetime):
@@ -50,6 +58,8 @@ def normal(value: Any) -> Any:
         return {text(key): normal(item) for key, item in value.items()}
     if isinstance(value, Struct):
         fields = {name: normal(getattr(value, name)) for name in value.__struct_fields__}
+        if "updated_at" in fields:
+            fields["updated_at"] = UNSTAMPED
         return type(value)(**fields)
     return value
 

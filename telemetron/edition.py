@@ -1,12 +1,13 @@
 """An edition: what the next revision will change, staged until it is published in one step."""
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Generator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 import msgspec
 
+from telemetron.measure import Same
 from telemetron.rope import Change, Fragment
 from telemetron.snapshot import Face
 
@@ -17,55 +18,68 @@ _UNSTAMPED = _STAMP % b"0001-01-01T00:00:00Z"
 
 
 class Edition:
-    """The fragments that a revision puts and removes, by section and key."""
+    """What a revision puts and removes, against the faces that are published."""
 
-    def __init__(self, revision: int, at: datetime) -> None:
-        self.revision = revision
-        self.at = at
-        self.stamp = encode(at)[1:-1]
-        self.edits: dict[str, dict[str, Fragment | None]] = defaultdict(dict)
-        self.changed: dict[str, dict[str, bool]] = defaultdict(dict)
+    def __init__(self, faces: Mapping[str, Face], revision: int, at: datetime) -> None:
         self.entities: Counter[str] = Counter()
+        """How many entities more, or fewer, each source contributes to."""
         self.new_bytes = 0
+        self._faces = faces
+        self._edits: dict[str, dict[str, Fragment | None]] = {name: {} for name in faces}
+        self._moved = Change(revision, revision, at)
+        self._stamp = encode(at)[1:-1]
 
-    def show(
-        self,
-        section: str,
-        entity: Any,
-        old: Fragment | None,
-        state: Callable[[Any], Any],
-        sources: Callable[[Any], Sequence[str]],
-    ) -> Fragment:
-        """The entity's fragment: `old` itself where its bytes would be the same."""
-        body = encode(entity)
-        if old and body.replace(_UNSTAMPED, _STAMP % old.updated_at) == old.body:
-            return old
-        moved = old is None or state(entity) != state(old.entity)
-        stamp = self.stamp if moved or not old else old.updated_at
-        since = self.revision if moved or not old else old.change.state_revision
-        change = Change(self.revision, since, self.at)
+    def show(self, section: str, entity: Any, body: bytes, same: Same) -> None:
+        """Show an entity, encoded as `body`; where its bytes are published already, nothing."""
+        old = self._faces[section].rope.get(entity.key)
+        stamp, change = self._stamp, self._moved
+        if old:
+            kept = body.replace(_UNSTAMPED, _STAMP % old.updated_at)
+            if kept == old.body:
+                self._edits[section].pop(entity.key, None)
+                return
+            if same(entity, old.entity):
+                stamp, change = old.updated_at, self._measured(old.change)
         new = Fragment(body.replace(_UNSTAMPED, _STAMP % stamp), entity, stamp, change)
-        self._put(section, entity.key, new, moved)
-        self.entities.update(sources(entity))
-        self.entities.subtract(sources(old.entity) if old else ())
-        return new
+        self._edits[section][entity.key] = new
+        self.new_bytes += len(new.body)
 
-    def drop(self, section: str, old: Fragment, sources: Callable[[Any], Sequence[str]]) -> None:
-        """The entity is gone, unless another group shows it in this edition."""
-        self._put(section, old.entity.key, None, True)
-        self.entities.subtract(sources(old.entity))
+    def drop(self, section: str, key: str) -> None:
+        """Show the entity no more."""
+        if self._faces[section].rope.get(key):
+            self._edits[section][key] = None
+        else:
+            self._edits[section].pop(key, None)
 
-    def applied(self, section: str, face: Face) -> Face:
-        """The section with the edits; the same face where there are none."""
-        rope = face.rope
-        edits = {k: new for k, new in self.edits[section].items() if new or rope.get(k)}
-        if not edits:
-            return face
-        moved = any(self.changed[section][key] for key in edits)
-        since = self.revision if moved else face.change.state_revision
-        return Face(rope.edited(edits), Change(self.revision, since, self.at))
+    def count(self, new: Sequence[str] | None, old: Sequence[str] | None) -> None:
+        """An entity has these sources now, and had those; None: it is not shown."""
+        if new != old:
+            self.entities.update(new or ())
+            self.entities.subtract(old or ())
 
-    def _put(self, section: str, key: str, fragment: Fragment | None, moved: bool) -> None:
-        self.edits[section][key] = fragment
-        self.changed[section][key] = moved
-        self.new_bytes += len(fragment.body) if fragment else 0
+    def changed(self) -> dict[str, dict[str, bool]]:
+        """Section → key → whether more than measures changes."""
+        revision = self._moved.revision
+        return {
+            section: {
+                key: new is None or new.change.state_revision == revision
+                for key, new in edits.items()
+            }
+            for section, edits in self._edits.items()
+            if edits
+        }
+
+    def applied(
+        self, changed: Mapping[str, Mapping[str, bool]]
+    ) -> Generator[None, None, dict[str, Face]]:
+        """All faces with what is changed; yields after each chunk."""
+        faces = dict(self._faces)
+        for section, keys in changed.items():
+            rope, change = faces[section]
+            rope = yield from rope.edited(self._edits[section])
+            moved = any(keys.values())
+            faces[section] = Face(rope, self._moved if moved else self._measured(change))
+        return faces
+
+    def _measured(self, old: Change) -> Change:
+        return Change(self._moved.revision, old.state_revision, self._moved.at)

@@ -1,26 +1,33 @@
 """Groups: parts that are merged together, the entities they become, and who may show a key."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
 import msgspec
 
-from telemetron.edition import Edition
-from telemetron.measure import state_of
+from telemetron.edition import Edition, encode
+from telemetron.measure import same_state
 from telemetron.part import Part
-from telemetron.rope import Fragment
 from telemetron.section import Section
+
+NOBODY: Set[str] = frozenset()
 
 
 class Group:
     """The parts of one group, and what is shown of them."""
 
+    __slots__ = ("blamed", "claims", "hidden", "id", "parts", "section")
+
     def __init__(self, section: str, id: str) -> None:
         self.section = section
         self.id = id
         self.parts: dict[tuple[str, str], Part] = {}
-        self.shown: dict[str, Fragment | None] = {}
-        """By key; None: claimed, but another group shows it."""
+        self.claims: dict[str, Sequence[str] | None] = {}
+        """By key, the sources of the entity; None: another group shows the key."""
+        self.hidden: tuple[str, ...] = ()
+        """Keys of entities that are not shown, because another has that key."""
+        self.blamed: Set[str] = NOBODY
+        """Sources that were told of a problem with the group."""
 
 
 class Kind:
@@ -29,7 +36,7 @@ class Kind:
     def __init__(self, section: Section) -> None:
         self.merge = section.merge
         self.sources = section.sources
-        self.state = state_of(section.entity)
+        self.same = same_state(section.entity)
         self.decoder = msgspec.json.Decoder(section.part)
 
 
@@ -57,46 +64,54 @@ class Groups:
         del group.parts[part.source, part.id]
         return group
 
-    def merged(self, group: Group) -> dict[str, Any]:
-        """The group's entities by key; raises what the section's merge raises."""
-        entities = self.kinds[group.section].merge(list(group.parts.values()))
-        return {entity.key: entity for entity in entities} if group.parts else {}
+    def merged(self, group: Group) -> dict[str, tuple[Any, bytes]]:
+        """The group's entities and their bytes by key; raises what merging or encoding raises."""
+        entities: dict[str, tuple[Any, bytes]] = {}
+        group.hidden = ()
+        if group.parts:
+            for entity in self.kinds[group.section].merge(list(group.parts.values())):
+                if entity.key in entities:
+                    group.hidden += (entity.key,)
+                else:
+                    entities[entity.key] = entity, encode(entity)
+        return entities
 
-    def show(self, group: Group, entities: Mapping[str, Any], edition: Edition) -> Iterator[Group]:
+    def show(
+        self, group: Group, entities: Mapping[str, tuple[Any, bytes]], edition: Edition
+    ) -> Iterator[Group]:
         """Stage what changed; yields the groups for which this decides a claim: merge them too."""
-        for key in group.shown.keys() - entities.keys():
+        for key in [key for key in group.claims if key not in entities]:
             yield from self._withdraw(group, key, edition)
         kind = self.kinds[group.section]
-        for key, entity in entities.items():
-            yield from self._claim(group, key)
-            mine = self._claims[group.section, key][0] == group.id
-            old = group.shown.get(key)
-            group.shown[key] = (
-                edition.show(group.section, entity, old, kind.state, kind.sources) if mine else None
-            )
-        if not group.parts:
-            self._groups.pop((group.section, group.id), None)
-
-    def rivals(self, group: Group) -> list[str]:
-        """The keys that the group claims and another group shows."""
-        return [key for key, fragment in group.shown.items() if fragment is None]
+        for key, (entity, body) in entities.items():
+            if key not in group.claims:
+                yield from self._claim(group, key)
+            sources = None
+            if self._claims[group.section, key][0] == group.id:
+                sources = kind.sources(entity)
+                edition.show(group.section, entity, body, kind.same)
+            else:
+                group.hidden += (key,)
+            edition.count(sources, group.claims[key])
+            group.claims[key] = sources
+        if not group.parts and self._groups.get((group.section, group.id)) is group:
+            del self._groups[group.section, group.id]
 
     def _claim(self, group: Group, key: str) -> Iterator[Group]:
         """Stand in line for a key; whoever showed it until now has to look again."""
-        claims = self._claims.get((group.section, key), ())
-        if group.id in claims:
-            return
-        self._claims[group.section, key] = tuple(sorted((*claims, group.id)))
-        if claims and group.id < claims[0]:
-            yield self._groups[group.section, claims[0]]
+        rivals = self._claims.get((group.section, key), ())
+        self._claims[group.section, key] = tuple(sorted((*rivals, group.id)))
+        group.claims[key] = None
+        if rivals and group.id < rivals[0]:
+            yield self._groups[group.section, rivals[0]]
 
     def _withdraw(self, group: Group, key: str, edition: Edition) -> Iterator[Group]:
         """Leave the line; the next one in it shows the key."""
-        old = group.shown.pop(key)
-        at = group.section, key
-        claims = tuple(id for id in self._claims.pop(at) if id != group.id)
-        if claims:
-            self._claims[at] = claims
-        if old is not None:
-            edition.drop(group.section, old, self.kinds[group.section].sources)
-            yield from (self._groups[group.section, id] for id in claims[:1])
+        line = self._claims.pop((group.section, key))
+        rest = tuple(id for id in line if id != group.id)
+        if rest:
+            self._claims[group.section, key] = rest
+        edition.count(None, group.claims.pop(key))
+        if line[0] == group.id:
+            edition.drop(group.section, key)
+            yield from (self._groups[group.section, id] for id in rest[:1])

@@ -6,13 +6,13 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from msgspec import Meta, Struct
 
-StateOf = Callable[[Any], Any]
+Same = Callable[[Any, Any], bool]
 
 
-def state_of(struct: type[Struct]) -> StateOf:
-    """A function that gives all of an entity but its measures and `updated_at`, to be compared."""
+def same_state(struct: type[Struct]) -> Same:
+    """A function that compares all of two entities but their measures and `updated_at`."""
     plain: list[str] = []
-    nested: list[StateOf] = []
+    nested: list[Same] = []
     for name, hint in get_type_hints(struct, include_extras=True).items():
         if name == "updated_at" or _is_measure(hint):
             continue
@@ -20,21 +20,21 @@ def state_of(struct: type[Struct]) -> StateOf:
         if inner is None:
             plain.append(name)
         else:
-            nested.append(_within(name, state_of(inner)))
+            nested.append(_within(name, same_state(inner)))
     rest = attrgetter(*plain) if plain else lambda _: ()
-    if not nested:
-        return rest
-    return lambda entity: (rest(entity), [part(entity) for part in nested])
+    return lambda a, b: rest(a) == rest(b) and all(same(a, b) for same in nested)
 
 
-def _within(name: str, state: StateOf) -> StateOf:
-    def part(entity: Any) -> Any:
-        value = getattr(entity, name)
-        if isinstance(value, list):
-            return [state(item) for item in value]
-        return None if value is None else state(value)
+def _within(name: str, same: Same) -> Same:
+    get = attrgetter(name)
 
-    return part
+    def within(a: Any, b: Any) -> bool:
+        old, new = get(a), get(b)
+        if isinstance(old, list) and isinstance(new, list):
+            return len(old) == len(new) and all(map(same, old, new))
+        return old is new or (old is not None and new is not None and same(old, new))
+
+    return within
 
 
 def _is_measure(hint: Any) -> bool:

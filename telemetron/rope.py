@@ -4,10 +4,9 @@ A rope is immutable. An edit makes a new one, which costs the chunks it touches,
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
-from itertools import groupby
 from operator import attrgetter
 from typing import Any
 
@@ -50,7 +49,7 @@ class Chunk:
     def __init__(self, keys: list[str], fragments: list[Fragment]) -> None:
         self.keys = keys
         self.fragments = fragments
-        self.size = sum([len(fragment.body) + 1 for fragment in fragments])
+        self.size = sum([len(fragment.body) for fragment in fragments]) + len(fragments)
 
     @cached_property
     def body(self) -> bytes:
@@ -62,24 +61,27 @@ class Chunk:
         """The same without its first comma, for the first chunk of a section."""
         return self.body[1:]
 
-    def edited(self, edits: Sequence[tuple[str, Fragment | None]]) -> "list[Chunk]":
+    def edited(self, edits: Mapping[str, Fragment | None]) -> "Iterator[Chunk]":
         """The chunks that take this one's place; edits are sorted by key, None removes."""
         chunk = self._with_values(edits)
         if chunk and chunk.size <= 2 * CHUNK_BYTES:
-            return [chunk]
+            return iter([chunk])
         fragments: dict[str, Fragment | None] = dict(zip(self.keys, self.fragments, strict=True))
         fragments.update(edits)
-        return list(_chunks([(key, value) for key, value in sorted(fragments.items()) if value]))
+        return _chunks([(key, one) for key in sorted(fragments) if (one := fragments[key])])
 
-    def _with_values(self, edits: Sequence[tuple[str, Fragment | None]]) -> "Chunk | None":
+    def _with_values(self, edits: Mapping[str, Fragment | None]) -> "Chunk | None":
         """The common case, cheap: no key comes or goes."""
         fragments = self.fragments.copy()
-        for key, value in edits:
+        for key, value in edits.items():
             at = bisect_left(self.keys, key)
             if value is None or at == len(self.keys) or self.keys[at] != key:
                 return None
             fragments[at] = value
         return Chunk(self.keys, fragments)
+
+
+EMPTY = Chunk([], [])
 
 
 class Rope:
@@ -122,18 +124,23 @@ class Rope:
         for chunk in self.chunks[1:]:
             yield chunk.body
 
-    def edited(self, edits: Mapping[str, Fragment | None]) -> "Rope":
-        """A rope with these fragments put, and those of None removed."""
-        if not self.chunks:
-            return Rope(list(_chunks([(k, v) for k, v in sorted(edits.items()) if v])))
-        chunks = list(self.chunks)
-        touched = [(at, list(some)) for at, some in groupby(sorted(edits.items()), self._of)]
-        for at, some in reversed(touched):
-            chunks[at : at + 1] = chunks[at].edited(some)
+    def edited(self, edits: Mapping[str, Fragment | None]) -> Generator[None, None, "Rope"]:
+        """A rope with these fragments put, and those of None removed; yields after each chunk."""
+        if not edits:
+            return self
+        keys = sorted(edits)
+        chunks: list[Chunk] = []
+        start = 0
+        for chunk, following in zip(self.chunks or [EMPTY], [*self._firsts[1:], None], strict=True):
+            end = len(keys) if following is None else bisect_left(keys, following, start)
+            if start == end:
+                chunks.append(chunk)
+                continue
+            for new in chunk.edited({key: edits[key] for key in keys[start:end]}):
+                chunks.append(new)
+                yield
+            start = end
         return Rope(_merged(chunks))
-
-    def _of(self, edit: tuple[str, Fragment | None]) -> int:
-        return self._at(edit[0])
 
     def _at(self, key: str) -> int:
         return max(bisect_right(self._firsts, key) - 1, 0)

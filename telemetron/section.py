@@ -1,6 +1,7 @@
 """The sections of the document: how the parts of one group become entities."""
 
 from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import msgspec
@@ -13,7 +14,10 @@ from telemetron.part import Part
 
 
 class Section(NamedTuple):
-    """One section: the types of its entities and parts, and the way between, a pure function."""
+    """One section: the types of its entities and parts, and the way between, a pure function.
+
+    The order of the parts must not matter. Of entities with one key the first is shown.
+    """
 
     entity: type[Struct]
     part: Any
@@ -25,7 +29,7 @@ def each(*components: str) -> Callable[[Sequence[Part]], Iterable[Any]]:
     """Every part is an entity; its key is the source and the fields that `components` names."""
 
     def merge(parts: Sequence[Part]) -> Iterable[Any]:
-        for part in parts:
+        for part in sorted(parts, key=attrgetter("source", "id")):
             names = [getattr(part.value, name) for name in components]
             yield msgspec.structs.replace(
                 part.value, key=key.join(part.source, *names), source=part.source

@@ -1,7 +1,7 @@
 """One configured source: which of its scopes were confirmed when, and what its status is."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Container, Mapping
 from datetime import datetime
 from math import inf
 from typing import NamedTuple
@@ -14,6 +14,7 @@ from telemetron.reason import REASONS
 
 MAX_PROBLEMS = 32
 MAX_KNOWN = 256
+BOUNDED_BY_SCOPES = ("failure", "trouble")
 MAX_MESSAGE = 500
 
 
@@ -50,6 +51,7 @@ class Source:
         self.last_ok_at: datetime | None = None
         self.max_age_seconds: float | None = None
         self.problems: dict[tuple[str, str], SourceProblem] = {}
+        """By kind (`failure`, `trouble` of a scope, hidden `part` or `group`) and name."""
         self._changed = changed
         self._scopes: dict[str, Scope] = {}
         self._patience = 0.0
@@ -68,12 +70,13 @@ class Source:
         self.max_age_seconds = max_age_seconds
         self._running = True
         self._patience = self.clock.monotonic() + max_age_seconds
+        self._changed(self)
         self._judge()
 
     def fail(self, reason: str, message: str) -> None:
         """The collector does not run."""
         self._running = False
-        self._report("failure", "", reason, message)
+        self._report("failure", "", "", reason, message)
         self._judge()
 
     def stop(self) -> None:
@@ -86,9 +89,10 @@ class Source:
         """All that is shown of the scope is true now; see `Output.confirm`."""
         self._scopes[scope] = Scope(self._promise(), self.clock.now())
         if reason is not None:
-            self._report("trouble", scope, reason, message)
+            self._report("trouble", scope, scope, reason, message)
         elif self.problems:
             self._forget("trouble", scope)
+        if self._running:
             self._forget("failure", "")
         if self.status != "ok" or self._timer is None:
             self._judge()
@@ -97,17 +101,29 @@ class Source:
         """The scope cannot be observed; see `Output.trouble`."""
         if scope not in self._scopes:
             self._scopes[scope] = Scope(self._promise(), None)
-        self._report("trouble", scope, reason, message)
+        self._report("trouble", scope, scope, reason, message)
         self._judge()
 
-    def refuse(self, scope: str, what: str, reason: str, message: str) -> None:
-        """One part, `what`, is not shown."""
-        self._report(f"refused {what}", scope, reason, message)
+    def refuse(self, kind: str, what: str, scope: str, reason: str, message: str) -> None:
+        """One part or group (`kind`) is not shown."""
+        self._report(kind, what, scope, reason, message)
 
-    def accept(self, scope: str, what: str) -> None:
-        """The part is shown again, or gone."""
+    def accept(self, kind: str, what: str) -> None:
+        """The part or group is shown again, or gone."""
         if self.problems:
-            self._forget(f"refused {what}", scope)
+            self._forget(kind, what)
+
+    def settle(self, scope: str, listed: Container[str], refused: Mapping[str, str]) -> None:
+        """A scope was replaced: of its parts these are refused, with the reason, and no others."""
+        shown = text(scope, MAX_MESSAGE)
+        parts = [
+            (what, problem) for (kind, what), problem in self.problems.items() if kind == "part"
+        ]
+        for what, problem in parts:
+            if what not in refused and (what in listed or problem.scope == shown):
+                self._forget("part", what)
+        for what, message in refused.items():
+            self.refuse("part", what, scope, "Refused", message)
 
     def row(self) -> SourceRow:
         """What the document says of it."""
@@ -129,32 +145,40 @@ class Source:
             raise RuntimeError(f"source {self.name} was not started")
         return self.clock.monotonic() + self.max_age_seconds
 
-    def _report(self, kind: str, scope: str, reason: str, message: str) -> None:
+    def _report(self, kind: str, what: str, scope: str, reason: str, message: str) -> None:
         if reason not in REASONS:
             raise ValueError(f"{reason!r} is no reason; telemetron.reason has {sorted(REASONS)}")
-        old = self.problems.get((kind, scope))
+        old = self.problems.get((kind, what))
         since = old.since if old and old.reason == reason else self.clock.now()
         new = SourceProblem(text(scope, MAX_MESSAGE), reason, text(message, MAX_MESSAGE), since)
-        if new != old and (old or len(self.problems) < MAX_KNOWN):
-            self.problems[kind, scope] = new
+        room = kind in BOUNDED_BY_SCOPES or len(self.problems) < MAX_KNOWN
+        if new != old and (old or room):
+            self.problems[kind, what] = new
             self._changed(self)
 
-    def _forget(self, kind: str, scope: str) -> None:
-        if self.problems.pop((kind, scope), None):
+    def _forget(self, kind: str, what: str) -> None:
+        if self.problems.pop((kind, what), None):
             self._changed(self)
 
     def _judge(self) -> None:
         now = self.clock.monotonic()
+        status = self._status(now)
+        if status == "stale":
+            self._say_unconfirmed(now)
+        last_ok_at = None if status in ("ok", "off") else self._known_good()
+        if (status, last_ok_at) != (self.status, self.last_ok_at):
+            self.since = self.clock.now() if status != self.status else self.since
+            self.status, self.last_ok_at = status, last_ok_at
+            self._changed(self)
+        self._arm(now)
+
+    def _say_unconfirmed(self, now: float) -> None:
         late = [name for name, scope in self._scopes.items() if scope.deadline <= now]
         for name in late:
             if ("trouble", name) not in self.problems:
-                self._report("trouble", name, "Unconfirmed", REASONS["Unconfirmed"])
-        status = self._status(now)
-        if status != self.status:
-            self.status, self.since = status, self.clock.now()
-            self._changed(self)
-        self.last_ok_at = None if status in ("ok", "off") else self._known_good()
-        self._arm(now)
+                self._report("trouble", name, name, "Unconfirmed", REASONS["Unconfirmed"])
+        if not late and ("failure", "") not in self.problems:
+            self._report("failure", "", "", "Unconfirmed", REASONS["Unconfirmed"])
 
     def _status(self, now: float) -> str:
         if not self._running:
@@ -168,7 +192,8 @@ class Source:
     def _known_good(self) -> datetime | None:
         """The time at which all scopes had been confirmed."""
         times = [scope.confirmed_at for scope in self._scopes.values()]
-        return min((at for at in times if at), default=None) if all(times) else None
+        known = [at for at in times if at]
+        return min(known) if known and len(known) == len(times) else None
 
     def _arm(self, now: float) -> None:
         """Judge again when the next promise breaks; a confirmation in between costs no timer."""

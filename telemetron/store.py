@@ -21,11 +21,11 @@ from telemetron.check import checked
 from telemetron.clock import Clock, Timer
 from telemetron.collector import Put
 from telemetron.document import SourceRow
-from telemetron.edition import Edition
-from telemetron.group import Group, Groups
-from telemetron.measure import state_of
+from telemetron.edition import Edition, encode
+from telemetron.group import NOBODY, Group, Groups
+from telemetron.measure import same_state
 from telemetron.part import Part
-from telemetron.rope import Change, Fragment
+from telemetron.rope import Change
 from telemetron.section import SECTIONS, Section
 from telemetron.snapshot import Face, Snapshot
 from telemetron.source import Source
@@ -58,12 +58,13 @@ class Store:
         self.sources: dict[str, Source] = {}
         self.watchers: list[Callable[[Publication], None]] = []
         self._groups = Groups(sections)
-        self._rows: dict[str, Fragment] = {}
-        self._row_state = state_of(SourceRow)
+        self._same_row = same_state(SourceRow)
         self._dirty: dict[Group, None] = {}
         self._dirty_sources: dict[Source, None] = {}
         self._timer: Timer | None = None
         self._flush: Iterator[None] | None = None
+        self._holds = 0
+        """Replacements that are half placed: no flush begins."""
         self._flushed: asyncio.Event = asyncio.Event()
         self._earliest = 0.0
         started_at = self.clock.now()
@@ -88,58 +89,88 @@ class Store:
         self, source: Source, section: str, group: str, id: str, value: Struct, scope: str = ""
     ) -> None:
         """One part of a source; see `Output.put`."""
-        part = self._checked(source, Put(section, group, id, value), scope)
+        what = f"{section} {id}"
+        try:
+            part = self._checked(source, Put(section, group, id, value), scope)
+        except Exception as error:
+            source.refuse("part", what, scope, "Refused", f"{what}: {error}")
+            return
+        source.accept("part", what)
         if part is not None:
             self._place(source, part)
 
     def remove(self, source: Source, section: str, id: str) -> None:
         """Forget one part; see `Output.remove`."""
+        source.accept("part", f"{section} {id}")
         part = source.parts.pop((section, id), None)
         if part is not None:
             self._mark(self._groups.take(part))
-            source.accept(part.scope, f"{section} {id}")
 
     async def replace(self, source: Source, puts: Iterable[Put], scope: str = "") -> None:
         """All parts of a scope at once; see `Output.replace`. Sliced, but shown in one step."""
-        known = dict(source.parts)
-        gone = {at for at, part in known.items() if part.scope == scope}
-        new: dict[tuple[str, str], Part | None] = {}
-        until = time.perf_counter() + SLICE_SECONDS
-        for put in puts:
-            gone.discard((put.section, put.id))
-            new[put.section, put.id] = self._checked(source, put, scope)
-            if time.perf_counter() > until:
-                await asyncio.sleep(0)
-                until = time.perf_counter() + SLICE_SECONDS
+        change = Replacement(dict(source.parts))
+        for _ in sliced(self._check_all(source, puts, scope, change)):
+            await asyncio.sleep(0)
         while self._flush is not None:  # a running flush would show half of it
             await self._flushed.wait()
-        for at, part in new.items():
-            if part and source.parts.get(at) is known.get(at):
+        self._holds += 1
+        steps = self._place_all(source, scope, change)
+        try:
+            for _ in sliced(steps):
+                await asyncio.sleep(0)
+        finally:  # whoever is cancelled here leaves all of it, not half
+            for _ in steps:
+                pass
+            self._holds -= 1
+            self._schedule()
+
+    def _check_all(
+        self, source: Source, puts: Iterable[Put], scope: str, change: "Replacement"
+    ) -> Iterator[None]:
+        for put in puts:
+            what = f"{put.section} {put.id}"
+            change.listed.add(what)
+            try:
+                if part := self._checked(source, put, scope):
+                    change.new[what] = part
+                else:
+                    change.new.pop(what, None)
+            except Exception as error:
+                change.refused[what] = f"{what}: {error}"
+            yield
+
+    def _place_all(self, source: Source, scope: str, change: "Replacement") -> Iterator[None]:
+        """What was put or removed since `replace` was called is newer, and stays."""
+        for part in change.new.values():
+            at = part.section, part.id
+            if source.parts.get(at) is change.known.pop(at, None):
                 self._place(source, part)
-        for at in gone:
-            if source.parts.get(at) is known[at]:
+            yield
+        while change.known:
+            at, part = change.known.popitem()
+            listed = f"{part.section} {part.id}" in change.listed
+            if part.scope == scope and not listed and source.parts.get(at) is part:
                 self.remove(source, *at)
+            yield
+        source.settle(scope, change.listed, change.refused)
         source.confirm(scope)
 
     def _checked(self, source: Source, put: Put, scope: str) -> Part | None:
-        """The part as it will be kept; None when it changes nothing or is refused."""
+        """The part as it will be kept, None where it changes nothing; raises what is wrong."""
+        if not isinstance(put.group, str) or not isinstance(put.id, str):
+            raise TypeError("its group and its id must be str")
         old = source.parts.get((put.section, put.id))
         if old and old.value == put.part and old.group == put.group and old.scope == scope:
             return None
-        what = f"{put.section} {put.id}"
-        try:
-            value = checked(put.part, self._groups.kinds[put.section].decoder)
-        except Exception as error:
-            source.refuse(scope, what, "Refused", f"{what}: {error}")
-            return None
-        source.accept(scope, what)
+        value = checked(put.part, self._groups.kinds[put.section].decoder)
         return Part(source.name, put.section, put.group, put.id, scope, value)
 
     def _place(self, source: Source, part: Part) -> None:
-        old = source.parts.get((part.section, part.id))
+        at = part.section, part.id
+        old = source.parts.get(at)
         if old and old.group != part.group:
             self._mark(self._groups.take(old))
-        source.parts[part.section, part.id] = part
+        source.parts[at] = part
         self._mark(self._groups.place(part))
 
     # when a flush runs
@@ -149,7 +180,9 @@ class Store:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        for _ in self._flush or self._pass():
+        for _ in self._flush or ():
+            pass
+        for _ in self._steps():
             pass
         self._end(0.0)
 
@@ -162,13 +195,15 @@ class Store:
         self._schedule()
 
     def _schedule(self) -> None:
-        if self._timer is None and self._flush is None:
+        if self._timer is None and self._flush is None and not self._holds:
             delay = max(0.0, self._earliest - self.clock.monotonic())
             self._timer = self.clock.call_later(delay, self._begin)
 
     def _begin(self) -> None:
         self._timer = None
-        self._flush = self._pass()
+        if self._holds:
+            return
+        self._flush = sliced(self._steps())
         self._flushed.clear()
         self._step(0.0)
 
@@ -177,12 +212,15 @@ class Store:
         if self._flush is None:
             return
         start = time.perf_counter()
-        more = next(self._flush, True) is None
-        cost += time.perf_counter() - start
-        if more:
-            self.clock.call_later(0, self._step, cost)
-        else:
-            self._end(cost)
+        more = False
+        try:
+            more = next(self._flush, True) is None
+        finally:  # a bug of ours costs one flush, not all to come
+            cost += time.perf_counter() - start
+            if more:
+                self.clock.call_later(0, self._step, cost)
+            else:
+                self._end(cost)
 
     def _end(self, cost: float) -> None:
         self._flush = None
@@ -193,41 +231,51 @@ class Store:
 
     # what a flush does
 
-    def _pass(self) -> Iterator[None]:
-        """Merge what is dirty and publish it, if bytes differ; yields after each slice."""
-        edition = Edition(self.snapshot.change.revision + 1, self.clock.now())
+    def _steps(self) -> Iterator[None]:
+        """Merge what is dirty and publish it, if bytes differ; yields after each step."""
+        revision = self.snapshot.change.revision + 1
+        edition = Edition(self.snapshot.faces, revision, self.clock.now())
         dirty, self._dirty = self._dirty, {}
-        until = time.perf_counter() + SLICE_SECONDS
         while dirty:
-            dirty |= dict.fromkeys(self._merge(dirty.popitem()[0], edition))
-            if time.perf_counter() > until:
-                yield
-                until = time.perf_counter() + SLICE_SECONDS
+            for rival in self._merge(dirty.popitem()[0], edition):
+                dirty[rival] = None
+            yield
         self._show_sources(edition)
-        self._publish(edition)
+        changed = edition.changed()
+        yield
+        if changed:
+            faces = yield from edition.applied(changed)
+            garbage = [chunk for name in changed for chunk in self.snapshot.faces[name].rope.chunks]
+            self._publish(faces, changed, edition.new_bytes)
+            del edition
+            while garbage:  # freeing takes its time too
+                garbage.pop()
+                yield
 
     def _merge(self, group: Group, edition: Edition) -> list[Group]:
         """Merge one group anew; gives those that have to be merged because of it."""
         try:
             entities = self._groups.merged(group)
-            rivals = list(self._groups.show(group, entities, edition))
         except Exception as error:
-            self._judge(group, "Refused", f"cannot be merged: {type(error).__name__}")
             logger.opt(exception=error).error("a group of {} cannot be merged", group.section)
+            self._blame(group, "Refused", f"cannot be merged: {type(error).__name__}")
             return []
-        lost = self._groups.rivals(group)
-        self._judge(group, "DuplicateKey" if lost else None, f"claims {', '.join(lost[:3])} too")
+        rivals = list(self._groups.show(group, entities, edition))
+        if group.hidden:
+            self._blame(group, "DuplicateKey", f"claims {', '.join(group.hidden[:3])} too")
+        elif group.blamed:
+            self._blame(group)
         return rivals
 
-    def _judge(self, group: Group, reason: str | None, message: str) -> None:
-        """Say of the sources of a group what hinders it, or that nothing does."""
+    def _blame(self, group: Group, reason: str | None = None, message: str = "") -> None:
+        """Tell the sources of a group what hinders it, or that nothing does any more."""
         what = f"{group.section} group {group.id}"
-        for name in {part.source for part in group.parts.values()}:
-            source = self.sources[name]
-            if reason is None:
-                source.accept("", what)
-            else:
-                source.refuse("", what, reason, f"{what} {message}")
+        guilty = {part.source for part in group.parts.values()} if reason else NOBODY
+        for name in group.blamed - guilty:
+            self.sources[name].accept("group", what)
+        for name in guilty:
+            self.sources[name].refuse("group", what, "", reason or "", f"{what} {message}")
+        group.blamed = guilty
 
     def _show_sources(self, edition: Edition) -> None:
         for name, delta in edition.entities.items():
@@ -236,21 +284,44 @@ class Store:
                 self._dirty_sources[self.sources[name]] = None
         sources, self._dirty_sources = self._dirty_sources, {}
         for source in sources:
-            old = self._rows.get(source.name)
-            new = edition.show("sources", source.row(), old, self._row_state, lambda row: ())
-            self._rows[source.name] = new
+            row = source.row()
+            edition.show("sources", row, encode(row), self._same_row)
 
-    def _publish(self, edition: Edition) -> None:
-        """One step: a reader sees all of the edition or nothing."""
+    def _publish(
+        self,
+        faces: Mapping[str, Face],
+        changed: Mapping[str, Mapping[str, bool]],
+        new_bytes: int,
+    ) -> None:
+        """One step: a reader sees all of an edition or nothing."""
         old = self.snapshot
-        faces = {name: edition.applied(name, face) for name, face in old.faces.items()}
         change = reduce(or_, (face.change for face in faces.values()))
-        if change.revision == old.change.revision:
-            return
         self.snapshot = Snapshot(old.id, old.epoch, old.started_at, change, faces)
-        publication = Publication(self.snapshot, edition.changed, edition.new_bytes)
+        publication = Publication(self.snapshot, changed, new_bytes)
         for watcher in self.watchers:
-            watcher(publication)
+            try:
+                watcher(publication)
+            except Exception as error:
+                logger.opt(exception=error).error("a watcher of the store failed")
+
+
+class Replacement(Struct):
+    """What a replacement of a scope will change."""
+
+    known: dict[tuple[str, str], Part]
+    """The parts of the source when it began."""
+    listed: set[str] = set()
+    new: dict[str, Part] = {}
+    refused: dict[str, str] = {}
+
+
+def sliced(steps: Iterable[object]) -> Iterator[None]:
+    """Take all steps; yields whenever a slice of time is over, for others to have their turn."""
+    until = time.perf_counter() + SLICE_SECONDS
+    for _ in steps:
+        if time.perf_counter() > until:
+            yield
+            until = time.perf_counter() + SLICE_SECONDS
 
 
 def epoch(at: datetime) -> str:
