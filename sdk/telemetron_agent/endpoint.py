@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import encodings.idna  # noqa: F401  else the thread imports it to resolve a name, as a fork may see
 import http.client
 import io
 import json

@@ -8,7 +8,7 @@ import pytest
 
 from telemetron_agent import Agent
 
-if sys.version_info < (3, 11):  # noqa: UP036 -- the SDK's tests run on 3.9 too
+if sys.version_info < (3, 11):  # the SDK's tests run on 3.9 too
     pytest.skip("Telemetron needs Python 3.11", allow_module_level=True)
 
 
