@@ -2,8 +2,10 @@
 
 import asyncio
 import importlib.metadata
-from collections.abc import Iterable
-from typing import NamedTuple
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import NamedTuple, TypeVar
 
 from loguru import logger
 from msgspec import Struct
@@ -16,9 +18,13 @@ from telemetron.source import Source
 from telemetron.store import Store
 
 LOAD_SECONDS = 30.0
-STOP_SECONDS = 1.0
+# Less than the server gives the application to stop, so that it can still be said who did not.
+STOP_SECONDS = 0.5
 # A run that lasted this long was well; the next crash is a first one again.
 WELL_SECONDS = 60.0
+
+
+T = TypeVar("T")
 
 
 class NotInstalledError(Exception):
@@ -48,6 +54,7 @@ class BoundOutput:
         self._store.remove(self._source, section, id)
 
     async def replace(self, puts: Iterable[Put], *, scope: str = "") -> None:
+        self._guard()
         puts = list(puts)
         for section in {put.section for put in puts}:
             self._guard(section)
@@ -110,6 +117,13 @@ class Loaded(NamedTuple):
     promise: float
 
 
+class Failed(NamedTuple):
+    """Why a source cannot run."""
+
+    reason: str
+    message: str
+
+
 class Supervisor:
     """Every configured source's task; whatever one does, the others and the endpoint go on."""
 
@@ -135,7 +149,7 @@ class Supervisor:
             await asyncio.wait(self._loads, timeout=timeout)
 
     async def stop(self) -> list[str]:
-        """End all; gives the names of those that did not end within a second."""
+        """End all; gives the names of those that did not end in time."""
         for task in self._tasks.values():
             task.cancel()
         if self._tasks:
@@ -149,23 +163,12 @@ class Supervisor:
 
     async def _load(self, spec: SourceSpec, source: Source) -> Loaded | None:
         """The collector and its configuration; None where that failed, as the source says."""
-        try:
-            collector = await asyncio.to_thread(load, spec.collector)
-            config = await asyncio.to_thread(configure, spec, collector)
-            promise = collector.max_age_seconds(config)
-        except NotInstalledError:
-            source.fail("NotInstalled", f"no installed package brings a collector {spec.collector}")
-        except ConfigError as error:
-            source.fail("InvalidConfig", str(error))
-        except BaseException as error:
-            if _cancelled(error):
-                raise
-            logger.opt(exception=error).error("source {}: cannot be loaded", spec.name)
-            source.fail("ImportFailed", f"{type(error).__name__} while {spec.collector} was loaded")
-        else:
-            self.mounts.collectors |= dict.fromkeys(collector.paths, collector)
-            return Loaded(collector, config, promise)
-        return None
+        prepared = await _in_thread(lambda: prepare(spec))
+        if isinstance(prepared, Failed):
+            source.fail(*prepared)
+            return None
+        self.mounts.collectors |= dict.fromkeys(prepared.collector.paths, prepared.collector)
+        return prepared
 
     async def _supervise(self, load: "asyncio.Task[Loaded | None]", source: Source) -> None:
         """One source, from its import to the end of the process."""
@@ -177,6 +180,8 @@ class Supervisor:
             started = self.store.clock.monotonic()
             source.start(loaded.promise)
             message = await self._run(source, loaded)
+            if _is_stopping():
+                return
             source.restarts += 1
             if self.store.clock.monotonic() - started > WELL_SECONDS:
                 backoff.reset()
@@ -189,14 +194,31 @@ class Supervisor:
         try:
             await loaded.collector.run(loaded.config, output)
         except BaseException as error:
-            if _cancelled(error):
+            if isinstance(error, asyncio.CancelledError) and _is_stopping():
                 raise
             logger.opt(exception=error).error("source {}: its collector crashed", source.name)
             return f"{type(error).__name__} in the collector"
         finally:
             output.close()
-        logger.error("source {}: its collector returned", source.name)
+        if not _is_stopping():
+            logger.error("source {}: its collector returned", source.name)
         return "the collector returned"
+
+
+def prepare(spec: SourceSpec) -> Loaded | Failed:
+    """Import and configure the source's collector; for a thread, as it takes its time."""
+    try:
+        collector = load(spec.collector)
+        config = configure(spec, collector)
+        return Loaded(collector, config, _promise(collector, config))
+    except NotInstalledError:
+        return Failed("NotInstalled", f"no installed package brings a collector {spec.collector}")
+    except ConfigError as error:
+        return Failed("InvalidConfig", str(error))
+    except BaseException as error:
+        logger.opt(exception=error).error("source {}: cannot be loaded", spec.name)
+        message = f"{type(error).__name__} while {spec.collector} was loaded"
+        return Failed("ImportFailed", message)
 
 
 def load(name: str) -> Collector:
@@ -205,11 +227,43 @@ def load(name: str) -> Collector:
         collector = entry_point.load()
         if not isinstance(collector, Collector):
             raise TypeError(f"{entry_point.value} is no Collector")
+        for path in collector.paths:
+            if not (path.startswith("/") and path.endswith("/") and path != "/"):
+                raise ValueError(f"{path!r} has no slash at both ends, or nothing between them")
         return collector
     raise NotInstalledError(name)
 
 
-def _cancelled(error: BaseException) -> bool:
-    """Whether the task itself is being stopped, not something inside the collector."""
+def _promise(collector: Collector, config: Config) -> float:
+    seconds = float(collector.max_age_seconds(config))
+    if not seconds > 0:
+        raise ValueError(f"max_age_seconds is {seconds}")
+    return seconds
+
+
+def _is_stopping() -> bool:
+    """Whether the task itself is cancelled, not something inside the collector."""
     task = asyncio.current_task()
-    return isinstance(error, asyncio.CancelledError) and bool(task and task.cancelling())
+    return bool(task and task.cancelling())
+
+
+async def _in_thread(function: Callable[[], T]) -> T:
+    """Run it in a daemon thread of its own; it raises nothing.
+
+    An import that hangs takes no thread from the others, and does not hold up the process's end.
+    """
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def work() -> None:
+        result = function()
+        with suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(_settle, future, result)
+
+    threading.Thread(target=work, name="load", daemon=True).start()
+    return await future
+
+
+def _settle(future: "asyncio.Future[T]", result: T) -> None:
+    if not future.done():
+        future.set_result(result)

@@ -2,7 +2,7 @@
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager, suppress
 from math import inf
 from time import perf_counter
@@ -18,15 +18,11 @@ from telemetron.agents import AgentPart
 from telemetron.clock import Clock
 from telemetron.config import DeclaredAgent, Settings
 from telemetron.http import HttpProblem, Receive, Scope, Send, route_path
-from telemetron.store import Store
-from telemetron.supervisor import Supervisor
 from telemetron.web import health, pages
-from telemetron.web.connection import Readers
-from telemetron.web.guard import Guard
 from telemetron.web.metrics import Metrics
 from telemetron.web.server import Options
+from telemetron.web.service import Service
 from telemetron.web.state import PATH, StateApp
-from telemetron.web.waiters import Waiters
 
 # Sources that load at once are there before the first request; nobody waits for the others.
 LOAD_SECONDS = 0.25
@@ -35,18 +31,12 @@ FAILED = HttpProblem(500, "Telemetron failed to answer; its log says why")
 OPEN_PATHS = ("/livez", "/readyz", "/healthz")
 
 
-class App:
-    """One Telemetron, an ASGI application; its lifespan starts and stops the sources."""
+class App(Service):
+    """One Telemetron as an ASGI application; its lifespan starts and stops the sources."""
 
     def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
-        self.settings = settings
-        self.store = Store(settings.id, clock)
-        self.supervisor = Supervisor(self.store)
-        self.guard = Guard(settings.server)
-        self.waiters = Waiters(self.store.clock)
-        self.readers = Readers()
+        super().__init__(settings, clock)
         self.metrics = Metrics(self)
-        self.stopping = False
         self._state = StateApp(self.store, self.waiters)
         routes = [*pages.routes(self), *health.routes(self), *self.metrics.routes()]
         handlers = {HttpProblem: _problem, HTTPException: _problem, Exception: _problem}
@@ -58,7 +48,7 @@ class App:
         if scope["type"] != "http":
             return await self._router(scope, receive, send)
         try:
-            return await self._dispatch(scope, receive, send)
+            return await self._dispatch(scope, receive, send)  # each coroutine less is a read more
         except HttpProblem as problem:
             return await problem(scope, receive, send)
         except ClientDisconnect:
@@ -68,24 +58,26 @@ class App:
             with suppress(RuntimeError):  # the answer has begun: uvicorn cuts it
                 await FAILED(scope, receive, send)
 
-    async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         path = route_path(scope)
         if path == PATH or path.startswith(PATH + "/"):
             self.guard.check(scope, "read")
-            started = perf_counter()
-            await self._state(scope, receive, send, path)
-            if not scope["query_string"]:  # a long poll takes as long as it was asked to
-                self.metrics.reads.observe(perf_counter() - started)
-            return None
+            return self._read(scope, receive, send, path)
         for prefix in self.supervisor.mounts.collectors:
             if path.startswith(prefix):
                 self.guard.check(scope, "write")
-                return await self._push(prefix, scope, receive, send)
+                return self._push(prefix, scope, receive, send)
         if path in OPEN_PATHS:
             self.guard.check_host(scope)
         else:
             self.guard.check(scope, "read")
-        return await self._router(scope, receive, send)
+        return self._router(scope, receive, send)
+
+    async def _read(self, scope: Scope, receive: Receive, send: Send, path: str) -> None:
+        started = perf_counter()
+        await self._state(scope, receive, send, path)
+        if not scope["query_string"]:  # a long poll takes as long as it was asked to
+            self.metrics.reads.observe(perf_counter() - started)
 
     async def _push(self, prefix: str, scope: Scope, receive: Receive, send: Send) -> None:
         app = self.supervisor.mounts.apps.get(prefix)
@@ -97,7 +89,6 @@ class App:
 
     def stop(self) -> None:
         """The server is about to stop: end what waits, be ready no more."""
-        self.stopping = True
         self.waiters.stop()
 
     @asynccontextmanager

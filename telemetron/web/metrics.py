@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 from time import monotonic
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -16,9 +16,7 @@ from telemetron import __version__
 from telemetron.source import Source
 from telemetron.web.accept import preferred
 from telemetron.web.query import parameters
-
-if TYPE_CHECKING:
-    from telemetron.web.app import App
+from telemetron.web.service import Service
 
 STATUSES = ("starting", "ok", "stale", "failing", "off")
 REQUEST_BOUNDS = (1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 10.0)
@@ -65,8 +63,8 @@ class Family(NamedTuple):
 class Metrics:
     """What the server counts itself, and what a scrape shows of it and of the store."""
 
-    def __init__(self, app: "App") -> None:
-        self._app = app
+    def __init__(self, service: Service) -> None:
+        self._service = service
         self.reads = Histogram(REQUEST_BOUNDS)
         self.pushes = Histogram(REQUEST_BOUNDS)
         self.loop_lag = Histogram(LAG_BOUNDS)
@@ -101,11 +99,11 @@ class Metrics:
     def _families(self) -> Iterator[Family]:
         """Everything at one moment of the event loop."""
         yield from self._state()
-        yield from _sources(self._app.store.sources.values())
+        yield from _sources(self._service.store.sources.values())
         yield from self._server()
 
     def _state(self) -> Iterator[Family]:
-        snapshot = self._app.store.snapshot
+        snapshot = self._service.store.snapshot
         build = [((__version__, platform.python_version()), 1)]
         yield Family("gauge", "telemetron_build_info", "What runs.", ("version", "python"), build)
         start = snapshot.started_at.timestamp()
@@ -142,9 +140,9 @@ class Metrics:
             f"How late the event loop woke a timer; measured every {LAG_SECONDS} s.",
             self.loop_lag,
         )
-        waiting = len(self._app.waiters)
+        waiting = len(self._service.waiters)
         yield _one("gauge", "telemetron_waiters", "Long polls that wait now.", waiting)
-        cut = [((reason,), number) for reason, number in self._app.readers.cut.items()]
+        cut = [((reason,), number) for reason, number in self._service.readers.cut.items()]
         yield Family(
             "counter", "telemetron_readers_cut_total", "Connections cut.", ("reason",), cut
         )

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Iterable
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 from loguru import logger
@@ -18,10 +18,8 @@ from telemetron.web import openapi, swagger
 from telemetron.web.accept import preferred
 from telemetron.web.page import NOTHING, etag_of, policy, unless_known
 from telemetron.web.query import parameters
+from telemetron.web.service import Service
 from telemetron.web.welcome import WRITERS, asks_tokens, base, welcome
-
-if TYPE_CHECKING:
-    from telemetron.web.app import App
 
 WELCOME_HEADERS = {
     "cache-control": "no-store",
@@ -30,7 +28,7 @@ WELCOME_HEADERS = {
 }
 
 
-def routes(app: "App") -> list[Route]:
+def routes(service: Service) -> list[Route]:
     """The routes of all pages."""
     documents: dict[tuple[str, ...], bytes] = {}
 
@@ -39,7 +37,7 @@ def routes(app: "App") -> list[Route]:
         media = preferred(request.headers.get("accept", ""), list(WRITERS))
         if media is None:
             raise HttpProblem(406, f"this page is {', '.join(WRITERS)}")
-        body = WRITERS[media](welcome(app, base(request)))
+        body = WRITERS[media](welcome(service, base(request)))
         return Response(body, headers=WELCOME_HEADERS, media_type=media)
 
     async def state_schema(request: Request) -> Response:
@@ -47,12 +45,12 @@ def routes(app: "App") -> list[Route]:
 
     async def openapi_json(request: Request) -> Response:
         root_path = request.scope.get("root_path", "")
-        collectors = {one.name: one for one in app.supervisor.mounts.collectors.values()}
+        collectors = {one.name: one for one in service.supervisor.mounts.collectors.values()}
         known = (root_path, *collectors)
         if known not in documents:
             # In a thread: how long a collector takes for its part is its own.
             documents[known] = await asyncio.to_thread(
-                _openapi, collectors.values(), asks_tokens(app), root_path
+                _openapi, collectors.values(), asks_tokens(service), root_path
             )
         return _constant(request, documents[known], "application/json")
 

@@ -1,6 +1,7 @@
 """`GET /system/state`: the snapshot, whole or in part, at once or when it has changed."""
 
 import asyncio
+from collections.abc import Awaitable
 from difflib import get_close_matches
 from itertools import islice
 from typing import NamedTuple
@@ -38,12 +39,15 @@ class StateApp:
         self._whole = View(tuple(name for name in store.snapshot.faces if name != "sources"))
         store.watchers.append(waiters.published)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send, path: str) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send, path: str) -> Awaitable[None]:
         """`path` is below `root_path`, and begins with `/system/state`."""
         if scope["method"] not in ("GET", "HEAD"):
             require_method(scope, "GET", "HEAD")
         if path == PATH and not scope["query_string"]:
-            return await self._send(self._whole, scope, send)
+            return self._send(self._whole, scope, send)
+        return self._select(scope, receive, send, path)
+
+    async def _select(self, scope: Scope, receive: Receive, send: Send, path: str) -> None:
         view, wait = self._parse(path, scope["query_string"])
         if wait is not None and not await self._is_newer(view, wait, receive):
             await send(not_modified(self._answers.plain(self._store.snapshot, view).etag))

@@ -3,16 +3,14 @@
 import html
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 from starlette.requests import Request
 
 from telemetron import __version__
 from telemetron.config import Auth
-
-if TYPE_CHECKING:
-    from telemetron.web.app import App
+from telemetron.web.service import Service
 
 PATHS = {
     "/system/state": "the state of the system, one JSON document",
@@ -37,18 +35,18 @@ def base(request: Request) -> str:
     return f"{request.url.scheme}://{host}{request.scope.get('root_path', '')}"
 
 
-def asks_tokens(app: "App") -> bool:
+def asks_tokens(service: Service) -> bool:
     """Whether the configuration has any."""
-    auth = app.settings.server.auth
+    auth = service.settings.server.auth
     return isinstance(auth, Auth) and (auth.read is not None or auth.write is not None)
 
 
-def welcome(app: "App", base: str) -> dict[str, Any]:
+def welcome(service: Service, base: str) -> dict[str, Any]:
     """The page's content: `place`, `sections`, `paths` and an `example` for a shell."""
-    snapshot = app.store.snapshot
-    mounted = app.supervisor.mounts.collectors
+    snapshot = service.store.snapshot
+    mounted = service.supervisor.mounts.collectors
     pushes = {prefix: collector.description for prefix, collector in mounted.items()}
-    token = "-H 'Authorization: Bearer TOKEN' " if asks_tokens(app) else ""
+    token = "-H 'Authorization: Bearer TOKEN' " if asks_tokens(service) else ""
     return {
         "name": "telemetron",
         "version": __version__,
