@@ -5,6 +5,8 @@ import random
 FIRST_SECONDS = 0.25
 CAP_SECONDS = 15.0
 JITTER = 0.5
+# An upstream that asks for more is asked again all the same.
+MAX_RETRY_AFTER_SECONDS = 300.0
 
 
 class Backoff:
@@ -19,7 +21,7 @@ class Backoff:
         """Seconds to wait now; `at_least` is an upstream's Retry-After, which is obeyed."""
         delay = self._delay * random.uniform(1 - JITTER, 1 + JITTER)
         self._delay = min(self._delay * 2, self._cap)
-        return max(delay, at_least or 0.0)
+        return max(delay, min(at_least or 0.0, MAX_RETRY_AFTER_SECONDS))
 
     def reset(self) -> None:
         """There was progress."""

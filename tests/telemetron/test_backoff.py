@@ -1,0 +1,39 @@
+import pytest
+
+from telemetron.backoff import CAP_SECONDS, FIRST_SECONDS, Backoff
+
+
+def test_delays_double_up_to_the_cap_each_with_jitter() -> None:
+    seen = []
+    for _ in range(50):
+        backoff = Backoff()
+        for number in range(10):
+            delay = backoff.next()
+            expected = min(FIRST_SECONDS * 2**number, CAP_SECONDS)
+            assert 0.5 * expected <= delay <= 1.5 * expected
+            seen.append(delay / expected)
+    assert min(seen) < 0.6
+    assert max(seen) > 1.4
+
+
+def test_after_progress_they_are_short_again() -> None:
+    backoff = Backoff(first=1, cap=100)
+    for _ in range(9):
+        backoff.next()
+    backoff.reset()
+    assert backoff.next() <= 1.5
+
+
+@pytest.mark.parametrize("asked", [30.0, 299.0])
+def test_a_retry_after_is_obeyed(asked: float) -> None:
+    assert Backoff().next(asked) == asked
+
+
+@pytest.mark.parametrize("asked", [None, 0, -5.0, float("nan"), 0.01])
+def test_a_shorter_one_does_not_hurry(asked: float | None) -> None:
+    assert 0.5 <= Backoff(first=1).next(asked) <= 1.5
+
+
+@pytest.mark.parametrize("asked", [1e9, float("inf")])
+def test_one_beyond_all_bounds_is_not_waited_for(asked: float) -> None:
+    assert Backoff().next(asked) == 300
