@@ -1,0 +1,1 @@
+"""Benchmarks: what Telemetron costs, each figure beside one that says what is attainable."""

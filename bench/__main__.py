@@ -1,0 +1,49 @@
+"""`python -m bench [NAME …] [--quick]`: runs the benchmarks and prints their tables as Markdown."""
+
+import argparse
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Iterator
+
+from bench import beats, busy, changing, loop, memory, process, reads, start
+from bench.report import Row, machine, note, table
+
+BENCHES: dict[str, tuple[str, Callable[[bool], Iterable[Row]]]] = {
+    "reads": ("Reads", reads.run),
+    "changing": ("Reads while the state changes", changing.run),
+    "beats": ("Heartbeats", beats.run),
+    "busy": ("Heartbeats and reads", busy.run),
+    "loop": ("Event loop", loop.run),
+    "memory": ("Memory", memory.run),
+    "start": ("Start", start.run),
+    "hour": ("Memory over an hour", memory.hour),
+}
+DEFAULT = [name for name in BENCHES if name != "hour"]
+NEEDED = {"wrk": "wrk", "nginx": "nginx-light"}
+
+
+def main() -> int:
+    """Run what the command line names."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("names", nargs="*", choices=[[], *BENCHES], metavar="NAME", default=[])
+    parser.add_argument("--quick", action="store_true", help="a look, not a measurement")
+    args = parser.parse_args()
+    if missing := [package for program, package in NEEDED.items() if not shutil.which(program)]:
+        print(f"install first: apt-get install {' '.join(missing)}", file=sys.stderr)
+        return 1
+    process.pin(process.LOAD_CORE)
+    for line in _lines(args.names or DEFAULT, args.quick):
+        print(line, flush=True)
+    return 0
+
+
+def _lines(names: Iterable[str], quick: bool) -> Iterator[str]:
+    yield from machine()
+    yield ""
+    for name in names:
+        title, run = BENCHES[name]
+        note(f"{name} …")
+        yield from table(title, run(quick))
+
+
+sys.exit(main())

@@ -1,0 +1,88 @@
+"""`POST /agents/{name}/heartbeat`, against a bare ASGI application; and how soon a beat is seen."""
+
+import tempfile
+from collections.abc import Iterator
+from statistics import median
+from pathlib import Path
+
+import uvloop
+
+from bench import content, process, wrk
+from bench.fleet import Fleet, Pace
+from bench.process import Server
+from bench.report import Row, at_least, at_most, note, p99
+from bench.wrk import Load, middle, ratio
+
+AGENTS = 1_000
+PACE = Pace(AGENTS, 1, 3_000)
+NOTHING_NEW, EVERY_NEW = 0.5, 0.25
+VISIBLE_MS = 50
+DROPPED = 'telemetron_source_events_total{event="beats_dropped",source="heartbeats"}'
+
+
+def run(quick: bool) -> Iterator[Row]:
+    """Rounds that alternate between the servers; then beats at a fixed pace."""
+    rounds, seconds = (1, 1) if quick else (5, 3)
+    yield from against_bare(rounds, seconds)
+    with process.telemetron() as server:
+        yield from at_pace(server, 2 if quick else 15)
+
+
+def against_bare(rounds: int, seconds: int) -> Iterator[Row]:
+    """As fast as each answers; one server is always told the same, another always something new."""
+    note(f"beats: {rounds} rounds of {seconds} s each")
+    with (
+        tempfile.NamedTemporaryFile("wb") as file,
+        process.bare("beat") as bare,
+        process.telemetron() as same,
+        process.telemetron() as new,
+    ):
+        file.writelines(_line(agent) for agent in range(AGENTS))
+        file.flush()
+        servers = {"bare": (bare, "new"), "same": (same, "same"), "new": (new, "new")}
+        loads: dict[str, list[Load]] = {name: [] for name in servers}
+        for server, say in servers.values():
+            _beat(server, say, file.name, 1)
+        for _ in range(rounds):
+            for name, (server, say) in servers.items():
+                loads[name].append(_beat(server, say, file.name, seconds))
+        if dropped := same.metric(DROPPED) + new.metric(DROPPED):
+            raise RuntimeError(f"{dropped} beats were dropped")
+    for name, what, target in (
+        ("same", "nothing new", NOTHING_NEW),
+        ("new", "every beat a change", EVERY_NEW),
+    ):
+        mine, its = loads[name], loads["bare"]
+        figure = (
+            f"{middle(mine):,.0f} of {middle(its):,.0f} /s;"
+            f" CPU {middle(mine, 'cost') * 1e6:,.0f} of {middle(its, 'cost') * 1e6:,.0f} µs"
+        )
+        yield at_least(f"heartbeat, {what}, against bare", ratio(mine, its), target, figure)
+
+
+def _beat(server: Server, say: str, file: str, seconds: int) -> Load:
+    return wrk.run(server, seconds, "/", script="beat.lua", arguments=[file, say])
+
+
+def at_pace(server: Server, seconds: float) -> Iterator[Row]:
+    """From the answer to the first read that shows it."""
+    fleet = Fleet(PACE)
+    uvloop.run(fleet.beat_all(server))
+    note(f"beats at a pace: {seconds} s")
+    times = uvloop.run(fleet.run(server, seconds))
+    visible = [second * 1000 for second in times.visible]
+    figure = (
+        f"p50 {median(visible):.1f}, p99 {p99(visible):.1f} ms of {len(visible):,};"
+        f" {times.per_second:,.0f} beats/s, p99 of their answers {p99(times.beats) * 1000:.1f} ms"
+    )
+    what = f"heartbeat at {PACE.beats_per_second:,} /s: answered → visible, longest"
+    yield at_most(what, max(visible), VISIBLE_MS, "ms", figure)
+
+
+def _line(agent: int) -> bytes:
+    """For beat.lua: path and body, in pieces around the sequence and the step."""
+    body = content.beat(agent, 0, 987654321, 123456)
+    head, rest = body.split(b"987654321")
+    middle, tail = rest.split(b"(123456)")
+    path = f"/agents/{content.name(agent)}/heartbeat".encode()
+    return b"\t".join((path, head, middle + b"(", b")" + tail)) + b"\n"

@@ -1,0 +1,202 @@
+"""The servers that are measured, each a process of its own, on the first core; load is on the last.
+
+All are given back as context managers: leaving one ends its process.
+"""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+ROOT = Path(__file__).parent.parent
+CORES = sorted(os.sched_getaffinity(0))
+SERVER_CORE, LOAD_CORE = CORES[0], CORES[-1]
+START_SECONDS = 15.0
+STOP_SECONDS = 10.0
+TIMEOUT = 30.0
+
+ENTRY_POINT = "[telemetron.collectors]\nsynthetic = bench.synthetic:collector\n"
+METADATA = "Metadata-Version: 2.1\nName: synthetic\nVersion: 0\n"
+
+UVICORN = (
+    "--loop=uvloop --http=httptools --ws=none --interface=asgi3 --lifespan=off --no-access-log"
+    " --no-server-header --no-proxy-headers --timeout-keep-alive=75 --log-level=warning"
+)
+
+NGINX = """\
+daemon off; master_process off; worker_processes 1; pid {folder}/pid; error_log stderr error;
+events {{ worker_connections 1024; }}
+http {{
+  access_log off; sendfile on; tcp_nopush on; etag off; keepalive_requests 1000000000;
+  client_body_temp_path {folder}; proxy_temp_path {folder}; fastcgi_temp_path {folder};
+  uwsgi_temp_path {folder}; scgi_temp_path {folder}; default_type application/json;
+  server {{ listen 127.0.0.1:{port}; root {folder}; {headers} }}
+}}
+"""
+
+
+class Reply(NamedTuple):
+    """An answer, whole."""
+
+    headers: list[tuple[str, str]]
+    body: bytes
+
+
+class LoopTimes(NamedTuple):
+    """What the synthetic collector saw of the event loop, in seconds; see there."""
+
+    wall: list[float]
+    cpu: list[float]
+    gc: list[float]
+
+
+class Server:
+    """A process that listens."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", port: int) -> None:
+        self.process = process
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}"
+
+    def get(self, path: str, method: str = "GET") -> Reply:
+        """One request; raises what urllib raises for a status above 399."""
+        request = urllib.request.Request(self.url + path, method=method)
+        with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
+            return Reply(response.getheaders(), response.read())
+
+    def state(self) -> Any:
+        """The document."""
+        return json.loads(self.get("/system/state").body)
+
+    def load(self, **load: float) -> None:
+        """Tell the synthetic collector what to do."""
+        query = "&".join(f"{name}={value}" for name, value in load.items())
+        self.get(f"/bench/load?{query}", "POST")
+
+    def loop_times(self) -> LoopTimes:
+        """What the synthetic collector saw since this was last asked."""
+        return LoopTimes(**json.loads(self.get("/bench/loop").body))
+
+    def metric(self, sample: str) -> float:
+        """The value of one sample of `/metrics`; 0 where there is none."""
+        lines = self.get("/metrics").body.decode().splitlines()
+        return next((float(line.split()[-1]) for line in lines if line.startswith(sample)), 0.0)
+
+    def worked(self) -> float:
+        """Seconds of processor time so far."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def memory(self, field: str = "VmRSS") -> float:
+        """MB (10^6 bytes) of memory now; `VmHWM`: the most there ever was."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 / 1e6 for line in status if line.startswith(field))
+
+
+@contextmanager
+def telemetron(
+    sources: Mapping[str, Any] | None = None, *, wait: bool = True
+) -> Iterator[Server]:
+    """The real one; `sources` as in its configuration file, heartbeats are always on.
+
+    Without `wait` it may not listen yet.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        info = Path(folder, "synthetic-0.dist-info")
+        info.mkdir()
+        (info / "entry_points.txt").write_text(ENTRY_POINT)
+        (info / "METADATA").write_text(METADATA)
+        config = Path(folder, "telemetron.yaml")
+        config.write_text(json.dumps({"sources": {"heartbeats": {}, **(sources or {})}}))
+        port = _free_port()
+        env = {"PYTHONPATH": f"{folder}:{ROOT}", "LOG_LEVEL": "warning", "SERVER_PORT": f"{port}"}
+        command = [sys.executable, "-m", "telemetron", "serve", f"--config={config}"]
+        with _serving(command, env, port, wait=wait) as server:
+            yield server
+
+
+@contextmanager
+def synthetic(agents: int, pods: int) -> Iterator[Server]:
+    """The real one with so many agents and pods, all shown."""
+    with telemetron({"synthetic": {"agents": agents, "pods": pods}}) as server:
+        end = time.monotonic() + START_SECONDS
+        while len(server.state()["agents"]) < agents or not server.state()["sources"]:
+            if time.monotonic() > end:
+                raise TimeoutError("the synthetic agents do not show")
+            time.sleep(0.1)
+        yield server
+
+
+@contextmanager
+def bare(app: str, body: Path | None = None, headers: Sequence[Any] = ()) -> Iterator[Server]:
+    """`bench.bare:APP` on the uvicorn options that Telemetron has."""
+    env = {"PYTHONPATH": str(ROOT), "BENCH_HEADERS": json.dumps(headers)}
+    if body:
+        env["BENCH_BODY"] = str(body)
+    port = _free_port()
+    command = [sys.executable, "-m", "uvicorn", f"bench.bare:{app}", f"--port={port}"]
+    with _serving([*command, *UVICORN.split()], env, port) as server:
+        yield server
+
+
+@contextmanager
+def nginx(folder: Path, headers: Sequence[Any]) -> Iterator[Server]:
+    """Static files of the folder."""
+    added = " ".join(f"add_header {name} '{value}';" for name, value in headers)
+    port = _free_port()
+    config = folder / "nginx.conf"
+    config.write_text(NGINX.format(folder=folder, port=port, headers=added))
+    with _serving(["nginx", "-p", str(folder), "-c", str(config)], {}, port) as server:
+        yield server
+
+
+def pin(core: int) -> None:
+    """Keep this process on one core."""
+    os.sched_setaffinity(0, {core})
+
+
+@contextmanager
+def _serving(
+    command: Sequence[str], env: Mapping[str, str], port: int, *, wait: bool = True
+) -> Iterator[Server]:
+    # Byte code is kept, as it is where a package is installed.
+    kept = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    process = subprocess.Popen(
+        command, env=kept | dict(env), preexec_fn=lambda: pin(SERVER_CORE)
+    )
+    try:
+        if wait:
+            _wait(process, port)
+        yield Server(process, port)
+    finally:
+        process.terminate()
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def _wait(process: "subprocess.Popen[bytes]", port: int) -> None:
+    """Until it listens."""
+    end = time.monotonic() + START_SECONDS
+    while process.poll() is None and time.monotonic() < end:
+        with socket.socket() as sock:
+            if sock.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.005)
+    raise RuntimeError(f"it did not start: {process.args!r}")

@@ -1,0 +1,143 @@
+"""A collector for benchmarks alone: it makes up entities, changes them, and watches the loop.
+
+It is told what to do over HTTP: `POST /bench/load?changes=N&relists=N&watch=1` (N per second), and
+tells with `GET /bench/loop` how the event loop fared since the last time it was asked.
+"""
+
+import asyncio
+import gc
+from itertools import count, cycle
+from time import perf_counter, thread_time
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from bench import content
+from telemetron.collector import Collector, Config, Output, Put
+from telemetron.http import EMPTY, NO_CONTENT, Receive, Scope, Send, answer, route_path
+
+PATH = "/bench/"
+TICK_SECONDS = 0.001
+BURST_SECONDS = 0.01
+SLICE = 20  # workloads made anew before others get their turn
+
+
+class SyntheticConfig(Config, frozen=True):
+    """How much there is."""
+
+    agents: int = 0
+    pods: int = 0
+
+
+class LoopTimes:
+    """How long the event loop was away, by a timer every millisecond.
+
+    `wall` is how late the timer was; `cpu` what the loop's thread worked between two of them: at
+    least what the longest callback took, and untouched by what else the machine does. Seconds.
+    """
+
+    def __init__(self) -> None:
+        self.reset()
+        self._gc_started = 0.0
+        gc.callbacks.append(self._collected)
+
+    def reset(self) -> None:
+        """Forget what was seen."""
+        self.wall: list[float] = []
+        self.cpu: list[float] = []
+        self.gc = [0.0, 0.0, 0.0]
+
+    async def tick(self) -> None:
+        """Measure once."""
+        due, worked = perf_counter() + TICK_SECONDS, thread_time()
+        await asyncio.sleep(TICK_SECONDS)
+        self.wall.append(max(0.0, perf_counter() - due))
+        self.cpu.append(thread_time() - worked)
+
+    def _collected(self, phase: str, info: dict[str, int]) -> None:
+        if phase == "start":
+            self._gc_started = perf_counter()
+        else:
+            took = perf_counter() - self._gc_started
+            self.gc[info["generation"]] = max(self.gc[info["generation"]], took)
+
+
+class Synthetic:
+    """One run: the present parts, and the load."""
+
+    def __init__(self, config: SyntheticConfig, output: Output) -> None:
+        self.output = output
+        self.times = LoopTimes()
+        self.load: dict[str, float] = {"changes": 0, "relists": 0, "watch": 0}
+        self.puts = [*content.agents(config.agents), *content.workloads(config.pods)]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The two paths below `/bench/`."""
+        if route_path(scope) == PATH + "loop":
+            times = {"wall": self.times.wall, "cpu": self.times.cpu, "gc": self.times.gc}
+            self.times.reset()
+            return await answer(scope, send, 200, msgspec.json.encode(times), {})
+        query = scope["query_string"].decode()
+        self.load |= {name: float(value) for name, value in parse_qsl(query)}
+        await send(NO_CONTENT)
+        return await send(EMPTY)
+
+    async def run(self) -> None:
+        """Show all, then do as told."""
+        await self.output.replace(self.puts)
+        await asyncio.gather(self._change(), self._relist(), self._watch())
+
+    async def _change(self) -> None:
+        """Change one after the other, evenly over the time."""
+        each, turn, owed = cycle(range(len(self.puts))), count(1), 0.0
+        while True:
+            await self._asked("changes")
+            then = perf_counter()
+            await asyncio.sleep(BURST_SECONDS)
+            owed += (perf_counter() - then) * self.load["changes"]
+            while owed >= 1:
+                at, owed = next(each), owed - 1
+                put = content.changed(self.puts[at], next(turn))
+                self.puts[at] = put
+                self.output.put(put.section, put.group, put.id, put.part)
+                self.output.count("changes")
+
+    async def _relist(self) -> None:
+        """Replace all; the measures of every pod have moved."""
+        for turn in count(1):
+            await self._asked("relists")
+            await asyncio.sleep(1 / self.load["relists"])
+            for n, put in enumerate(self.puts):
+                if put.section == "workload":
+                    self.puts[n] = content.measured(put, turn)
+                if n % SLICE == 0:
+                    await asyncio.sleep(0)
+            await self.output.replace(self.puts)
+            self.output.count("relists")
+
+    async def _watch(self) -> None:
+        while True:
+            await self._asked("watch")
+            await self.times.tick()
+
+    async def _asked(self, what: str) -> None:
+        while not self.load[what]:
+            await asyncio.sleep(0.1)
+
+
+async def run(config: SyntheticConfig, output: Output) -> None:
+    """Until cancelled."""
+    synthetic = Synthetic(config, output)
+    output.mount(PATH, synthetic)
+    await synthetic.run()
+
+
+collector = Collector(
+    name="synthetic",
+    description="Makes up entities, for benchmarks.",
+    config=SyntheticConfig,
+    sections=("agents", "workload"),
+    max_age_seconds=lambda config: 3600.0,
+    run=run,
+    paths=(PATH,),
+)

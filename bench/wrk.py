@@ -1,0 +1,63 @@
+"""Load from wrk: one thread and sixteen connections on the core that the server does not use."""
+
+import json
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+from bench.process import LOAD_CORE, TIMEOUT, Server, pin
+
+READERS = 16
+_HERE = Path(__file__).parent
+
+
+class Load(NamedTuple):
+    """What a run found; times in seconds."""
+
+    rps: float
+    p99: float
+    longest: float
+    cost: float
+    """What a request took of the server's processor, whatever else ran on it."""
+
+
+def run(
+    server: Server,
+    seconds: float,
+    path: str = "/system/state",
+    headers: Sequence[str] = (),
+    script: str = "report.lua",
+    arguments: Sequence[str] = (),
+) -> Load:
+    """Load the server for so long; RuntimeError where one request failed."""
+    options = [f"-t1 -c{READERS} -d{seconds}s --timeout 30s".split(), *(["-H", h] for h in headers)]
+    command = ["wrk", *sum(options, []), "-s", str(_HERE / script), server.url + path]
+    if arguments:
+        command += ["--", *arguments]
+    worked = server.worked()
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        check=True,
+        timeout=seconds + 2 * TIMEOUT,
+        preexec_fn=lambda: pin(LOAD_CORE),
+    )
+    found = json.loads(done.stdout.splitlines()[-1])
+    if found["errors"]:
+        raise RuntimeError(f"{found['errors']} requests failed: {' '.join(command)}")
+    cost = (server.worked() - worked) / found["requests"]
+    rps = found["requests"] / found["duration"] * 1e6
+    return Load(rps, found["p99"] / 1e6, found["max"] / 1e6, cost)
+
+
+def middle(loads: Sequence[Load], field: str = "rps") -> float:
+    """The median of the rounds."""
+    return median(getattr(load, field) for load in loads)
+
+
+def ratio(loads: Sequence[Load], others: Sequence[Load], field: str = "rps") -> float:
+    """The median of the ratios, round by round: noise that lasts touches both of a pair."""
+    pairs = zip(loads, others, strict=True)
+    return median(getattr(one, field) / getattr(other, field) for one, other in pairs)
