@@ -8,7 +8,10 @@ from telemetron.collector import Output
 
 
 class TroubleError(Exception):
-    """The outside cannot be observed; `reason` is one of `telemetron.reason`."""
+    """The outside cannot be observed; `reason` is one of `telemetron.reason`.
+
+    `scope`: empty, that of the poll.
+    """
 
     def __init__(
         self, reason: str, message: str, *, scope: str = "", retry_after: float | None = None
@@ -26,11 +29,12 @@ async def poll(
     *,
     interval_seconds: float,
     timeout_seconds: float = 10.0,
+    scope: str = "",
 ) -> None:
     """Call `once` for ever, every `interval_seconds`; it confirms what it observed.
 
-    A `TroubleError`, an OSError or a time-out is reported and tried again, ever more slowly; any
-    other exception is a bug and goes on.
+    A `TroubleError`, an OSError or a time-out is reported as trouble with `scope` and tried again,
+    ever more slowly; any other exception is a bug and goes on.
     """
     backoff = Backoff()
     while True:
@@ -39,7 +43,7 @@ async def poll(
             backoff.reset()
             await output.clock.sleep(interval_seconds)
         else:
-            output.trouble(trouble.scope, trouble.reason, trouble.message)
+            output.trouble(trouble.scope or scope, trouble.reason, trouble.message)
             await output.clock.sleep(backoff.next(trouble.retry_after))
 
 

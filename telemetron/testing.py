@@ -71,22 +71,32 @@ class RecordingOutput:
         self.clock = clock or FakeClock()
         self.source = source
         self.calls: list[tuple[Any, ...]] = []
-        self.parts: dict[tuple[str, str], Struct] = {}
+        self.parts: dict[tuple[str, str], Any] = {}
         self.mounted: dict[str, ASGIApp] = {}
         self._scopes: dict[tuple[str, str], str] = {}
+        self._news = asyncio.Event()
+
+    async def called(self, method: str, times: int = 1) -> tuple[Any, ...]:
+        """Wait until the method was called so many times; gives that call."""
+        while True:
+            calls = [call for call in self.calls if call[0] == method]
+            if len(calls) >= times:
+                return calls[times - 1]
+            self._news.clear()
+            await self._news.wait()
 
     def put(self, section: str, group: str, id: str, part: Struct, *, scope: str = "") -> None:
-        self.calls.append(("put", section, group, id, part, scope))
+        self._record("put", section, group, id, part, scope)
         self.parts[section, id] = part
         self._scopes[section, id] = scope
 
     def remove(self, section: str, id: str) -> None:
-        self.calls.append(("remove", section, id))
+        self._record("remove", section, id)
         self.parts.pop((section, id), None)
 
     async def replace(self, puts: Iterable[Put], *, scope: str = "") -> None:
         puts = list(puts)
-        self.calls.append(("replace", puts, scope))
+        self._record("replace", puts, scope)
         for at in [at for at in self.parts if self._scopes[at] == scope]:
             del self.parts[at]
         for put in puts:
@@ -94,13 +104,17 @@ class RecordingOutput:
             self._scopes[put.section, put.id] = scope
 
     def confirm(self, scope: str = "", *, reason: str | None = None, message: str = "") -> None:
-        self.calls.append(("confirm", scope, reason, message))
+        self._record("confirm", scope, reason, message)
 
     def trouble(self, scope: str, reason: str, message: str) -> None:
-        self.calls.append(("trouble", scope, reason, message))
+        self._record("trouble", scope, reason, message)
 
     def count(self, event: str, number: int = 1) -> None:
-        self.calls.append(("count", event, number))
+        self._record("count", event, number)
 
     def mount(self, prefix: str, app: ASGIApp) -> None:
         self.mounted[prefix] = app
+
+    def _record(self, *call: Any) -> None:
+        self.calls.append(call)
+        self._news.set()

@@ -100,6 +100,15 @@ async def test_errors_of_the_network_are_trouble() -> None:
         ]
 
 
+async def test_all_of_them_are_the_scopes() -> None:
+    """Else a scope would stay in trouble that nobody ever confirms."""
+    trouble = [TroubleError("BadAnswer", "a"), TroubleError("BadAnswer", "b", scope="its own")]
+    outside = Outside("hang", OSError(), *trouble)
+    async with outside.polled(timeout_seconds=0.05, scope="mine"):
+        scopes = [call[1] for call in outside.output.calls]
+        assert scopes == ["mine", "mine", "mine", "its own"]
+
+
 async def test_what_hangs_is_cut_off() -> None:
     outside = Outside("hang", OK)
     async with outside.polled(timeout_seconds=0.05):

@@ -1,0 +1,95 @@
+"""The page on the heartbeat: its examples run, its tables are those of the code."""
+
+import asyncio
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import fields
+
+from collectors.heartbeats import register
+from collectors.heartbeats.beat import MAX_TASKS, MAX_WAITS, Beat, BeatTask, BeatWait
+
+PAGE = (Path(__file__).parents[2] / "docs" / "heartbeat.md").read_text("utf-8")
+EXAMPLES = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
+
+needs_curl = pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
+
+
+def rows(title: str) -> dict[str, str]:
+    """The first column of a table that begins with the title, and the second."""
+    table = PAGE.partition(f"| {title} |")[2].partition("\n\n")[0]
+    return dict(re.findall(r"^\| `(\w+)` \| ([^|]*) \|", table, re.MULTILINE))
+
+
+@pytest.mark.parametrize(
+    ("title", "type"), [("Field", Beat), ("Of a task", BeatTask), ("Of a wait", BeatWait)]
+)
+def test_the_tables_have_each_field(title: str, type: Any) -> None:
+    told = rows(title)
+    assert list(told) == [field.name for field in fields(type)]
+    required = [field.name for field in fields(type) if field.required]
+    assert [name for name, value in told.items() if "required" in value] == (
+        [*required, "last_failure"] if type is Beat else required
+    )
+
+
+def test_the_bounds() -> None:
+    assert rows("Field")["tasks"] == f"at most {MAX_TASKS:,}"
+    assert rows("Of a task")["waits"] == f"at most {MAX_WAITS}"
+    for bound in (
+        f"{register.MAX_AGENTS:,} agents",
+        f"{register.MAX_INSTANCES:,} instances",
+        f"{register.MAX_INSTANCES_PER_AGENT:,} of this agent",
+    ):
+        assert bound in PAGE
+
+
+def test_the_states() -> None:
+    table = PAGE.partition("| `status` | shown as |")[2].partition("\n\n")[0]
+    for state in {*register.STATES, *register.TERMINAL} - {"running", "waiting"}:
+        assert f"`{state}`" in table
+
+
+async def shell(source: str, url: str) -> asyncio.subprocess.Process:
+    environment = {**os.environ, "TELEMETRON_URL": url, "no_proxy": "*"}
+    return await asyncio.create_subprocess_exec("sh", "-ec", source, env=environment)
+
+
+async def seen(live: Any, name: str) -> dict[str, Any]:
+    """The agent, once it is there."""
+    changed = asyncio.Event()
+    live.app.store.watchers.append(lambda _: changed.set())
+    async with asyncio.timeout(20):
+        while True:
+            changed.clear()
+            for agent in (await live.client.get("/system/state")).json()["agents"]:
+                if agent["name"] == name:
+                    return dict(agent)
+            await changed.wait()
+
+
+@needs_curl
+async def test_the_first_example(live: Any) -> None:
+    process = await shell(EXAMPLES[0], live.url)
+    assert await process.wait() == 0
+    agent = await seen(live, "planner")
+    assert agent["key"] == "prod/planner"
+    (task,) = agent["activity"]["active_task_ids"]
+    assert (task["id"], task["step"], task["waits"][0]["kind"]) == ("t-17", "ranking", "llm")
+    assert live.app.store.sources["heartbeats"].events == {}
+
+
+@needs_curl
+async def test_the_agent_in_shell(live: Any) -> None:
+    process = await shell(EXAMPLES[1], live.url)
+    agent = await seen(live, "janitor")
+    assert agent["status"] == "active"
+    process.terminate()
+    await process.wait()
+    live.app.store.flush()
+    assert (await live.client.get("/system/state")).json()["agents"] == []
+    assert live.app.store.sources["heartbeats"].events == {}
