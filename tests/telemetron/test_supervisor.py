@@ -18,8 +18,10 @@ import pytest
 from loguru import logger
 
 from telemetron import supervisor as limits
+from telemetron.collector import Put
 from telemetron.config import SourceSpec
 from telemetron.convert import Origin
+from telemetron.document import Queue
 from telemetron.store import Store
 from telemetron.supervisor import Supervisor
 from telemetron.testing import FakeClock
@@ -433,6 +435,24 @@ async def test_a_crash_is_over_once_the_next_run_confirms(
     await bench.settle()
     assert (bench.bad.status, bench.bad.row().problems, bench.bad.restarts) == ("ok", [], 1)
     assert await bench.supervisor.stop() == []
+
+
+async def test_a_replacement_that_outlives_its_run_confirms_nothing(
+    bench: Bench, install: Install, outside: ModuleType
+) -> None:
+    async def work(output: Any, number: int) -> None:
+        parts = [Put("queues", str(n), str(n), Queue(name=str(n))) for n in range(2000)]
+        outside.replacing = asyncio.create_task(output.replace(parts))  # type: ignore[attr-defined]
+        await asyncio.sleep(0)
+        raise ValueError
+
+    outside.work = work  # type: ignore[attr-defined]
+    install("bad", RUNS)
+    await bench.start("bad")
+    await outside.replacing
+    assert bench.bad.status == "failing"
+    assert [problem.reason for problem in bench.bad.row().problems] == ["Crashed"]
+    await bench.supervisor.stop()
 
 
 async def test_a_source_that_was_complete_is_so_after_its_restart(
