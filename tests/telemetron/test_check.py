@@ -1,0 +1,156 @@
+"""What may enter the store."""
+
+import math
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from telemetron.agents import AgentPart
+from telemetron.check import MAX_TEXT, checked, normal, text
+from telemetron.document import (
+    UNSTAMPED,
+    Instance,
+    Live,
+    Member,
+    ModelDeployment,
+    Outcomes,
+    Pod,
+    Queue,
+    Task,
+    Workload,
+)
+
+NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
+
+
+def door(value: Any, type: Any = None) -> Any:
+    return checked(value, msgspec.json.Decoder(type or value.__class__))
+
+
+MODEL = ModelDeployment(id="a", model="m")
+
+
+def test_what_fits_comes_through_as_it_is() -> None:
+    part = AgentPart(
+        origin="heartbeat",
+        instance=Instance(id="i", status="active", outcomes=Outcomes(1, 2, 3)),
+        tasks=[Task(id="t", status="running", progressed_at=NOON)],
+    )
+    assert door(part) == part
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_what_is_no_number_is_unknown(number: float) -> None:
+    assert door(replace(MODEL, tpm=number)).tpm is None
+
+
+MISFITS = {
+    "a number for a text": replace(MODEL, id=5),
+    "a text for a number": replace(MODEL, rpm_max="many"),
+    "a fraction for a whole": Queue(name="q", depth=1.5),
+    "a time without a zone": replace(MODEL, status_since=datetime(2030, 1, 1)),  # noqa: DTZ001
+    "an object": replace(MODEL, input_types=[object()]),
+    "a lone surrogate": replace(MODEL, model="\ud800"),
+    "a list beyond its bound": Queue(name="q", members=[Member(client_id="c")] * 17),
+    "a negative partition": Queue(name="q", lagging=[{"partition": -1}]),
+    "an unknown origin": AgentPart(origin="rumour"),
+}
+
+
+@pytest.mark.parametrize("value", MISFITS.values(), ids=MISFITS.keys())
+def test_what_does_not_fit_is_refused(value: Any) -> None:
+    with pytest.raises((TypeError, ValueError, OverflowError)):
+        door(value)
+
+
+def test_what_is_without_end_is_refused() -> None:
+    endless: list[Any] = []
+    endless.append(endless)
+    with pytest.raises(RecursionError):
+        door(replace(MODEL, input_types=endless))
+
+
+@pytest.mark.parametrize("value", [None, 5, "text", [], {"id": "a"}])
+def test_what_is_no_part_is_refused(value: Any) -> None:
+    with pytest.raises(msgspec.ValidationError):
+        door(value, ModelDeployment)
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("plain", "plain"),
+        ('"quoted" \\ back', '"quoted" \\ back'),
+        ("two\nlines\tand", "two lines and"),
+        ("bell\x07del\x7fc1\x85.", "belldelc1 ."),
+        ("\u202eright to left", "right to left"),
+        ("zero\u200bwidth\ufeff", "zerowidth"),
+        ("ärger 漢字 🎉", "ärger 漢字 🎉"),
+        ("a\u3000b", "a b"),
+        ("x" * MAX_TEXT, "x" * MAX_TEXT),
+        ("x" * (MAX_TEXT + 1), "x" * (MAX_TEXT - 1) + "…"),
+    ],
+)
+def test_text_is_one_line_without_control_characters(given: str, shown: str) -> None:
+    assert text(given) == shown
+    assert door(replace(MODEL, model=given)).model == shown
+    nested = door(Queue(name="q", members=[Member(client_id=given)], truncated={given: 1}))
+    assert nested.members[0].client_id == shown
+    assert nested.truncated == {shown: 1}
+
+
+def test_a_lone_surrogate_is_stripped_from_text_that_needs_no_encoding() -> None:
+    assert text("a\ud800b") == "ab"
+
+
+@pytest.mark.parametrize("hours", [-11, -5, 0, 9])
+@pytest.mark.parametrize("minutes", [0, 23])
+def test_times_are_in_utc(hours: int, minutes: int) -> None:
+    zone = timezone(timedelta(hours=hours, minutes=minutes))
+    shown = door(replace(MODEL, status_since=NOON.astimezone(zone))).status_since
+    assert shown == NOON
+    assert shown.tzinfo is UTC
+
+
+@pytest.mark.parametrize(
+    "at",
+    [
+        datetime(1, 1, 1, 1, tzinfo=timezone(timedelta(hours=9))),
+        datetime(9999, 12, 31, 23, tzinfo=timezone(timedelta(hours=-9))),
+    ],
+)
+def test_times_at_the_ends_of_the_calendar_are_no_error(at: datetime) -> None:
+    assert door(replace(MODEL, status_since=at)).status_since.tzinfo is UTC
+
+
+def test_updated_at_is_the_stores_alone() -> None:
+    part = Workload(
+        deployment_name="d",
+        namespace="n",
+        kind="Deployment",
+        live=Live(ready=1, updated_at=NOON),
+        pods=[Pod(pod_id="p", status="Running", measured_at=NOON)],
+        updated_at=NOON,
+    )
+    shown = door(part)
+    assert shown == replace(part, live=Live(ready=1), updated_at=UNSTAMPED)
+
+
+@settings(deadline=None)
+@given(st.text())
+def test_normal_text_stays(value: str) -> None:
+    shown = text(value)
+    assert text(shown) == shown
+    assert len(shown) <= MAX_TEXT
+    assert normal({"a": [shown, 5, None]}) == {"a": [shown, 5, None]}
+
+
+@settings(deadline=None)
+@given(st.text(alphabet=st.characters(codec="utf-8")))
+def test_the_quick_look_misses_nothing(value: str) -> None:
+    assert door(replace(MODEL, model=value, id=value + ':12"')).model == text(value)

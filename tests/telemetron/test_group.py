@@ -1,0 +1,174 @@
+"""Groups, and which of them shows a key."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import pytest
+
+from telemetron.document import Queue
+from telemetron.edition import Edition
+from telemetron.group import Group, Groups
+from telemetron.part import Part
+from telemetron.section import Section, each
+from telemetron.snapshot import Face
+
+NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
+
+
+class Shelf:
+    """Groups of queues, merged one by one into what is published next."""
+
+    def __init__(self) -> None:
+        self.groups = Groups({"queues": Section(Queue, Queue, each("name"))})
+        self.faces = {"queues": Face()}
+        self.revision = 2
+        self.edition = Edition(self.faces, self.revision, NOON)
+
+    def part(self, group: str, id: str, name: str, depth: int = 0) -> Part:
+        return Part("k", "queues", group, id, "", Queue(name=name, depth=depth))
+
+    def put(self, group: str, id: str, name: str, depth: int = 0) -> Group:
+        return self.groups.place(self.part(group, id, name, depth))
+
+    def take(self, group: str, id: str) -> Group:
+        return self.groups.take(self.part(group, id, ""))
+
+    def merge(self, group: Group) -> list[str]:
+        """Merges it, and tells which others have to be."""
+        rivals = self.groups.show(group, self.groups.merged(group), self.edition)
+        return [rival.id for rival in rivals]
+
+    def publish(self) -> dict[str, int]:
+        """What is shown: the depth of each queue by name."""
+        steps = self.edition.applied(self.edition.changed())
+        try:
+            while True:
+                next(steps)
+        except StopIteration as end:
+            self.faces = end.value
+        self.revision += 1
+        self.edition = Edition(self.faces, self.revision, NOON)
+        return {one.entity.name: one.entity.depth for one in self.faces["queues"].rope}
+
+
+@pytest.fixture
+def shelf() -> Shelf:
+    return Shelf()
+
+
+def counts(shelf: Shelf) -> int:
+    return shelf.edition.entities["k"]
+
+
+def test_a_group_shows_its_entities(shelf: Shelf) -> None:
+    shelf.put("g", "1", "one", 1)
+    group = shelf.put("g", "2", "two", 2)
+    assert shelf.merge(group) == []
+    assert counts(shelf) == 2
+    assert shelf.publish() == {"one": 1, "two": 2}
+
+
+def test_an_entity_that_its_group_gives_up_goes(shelf: Shelf) -> None:
+    shelf.merge(shelf.put("g", "1", "one"))
+    shelf.merge(shelf.put("g", "2", "two"))
+    shelf.publish()
+    assert shelf.merge(shelf.take("g", "1")) == []
+    assert counts(shelf) == -1
+    assert shelf.publish() == {"two": 0}
+
+
+def test_of_two_parts_with_one_key_the_first_is_shown(shelf: Shelf) -> None:
+    shelf.put("g", "2", "one", 2)
+    group = shelf.put("g", "1", "one", 1)
+    shelf.merge(group)
+    assert group.hidden == ("k/one",)
+    assert shelf.publish() == {"one": 1}
+    shelf.merge(shelf.take("g", "1"))
+    assert group.hidden == ()
+    assert shelf.publish() == {"one": 2}
+
+
+def test_of_two_groups_the_smaller_shows_the_key(shelf: Shelf) -> None:
+    large, small = shelf.put("b", "1", "one", 1), shelf.put("a", "2", "one", 2)
+    assert shelf.merge(large) == []
+    assert shelf.merge(small) == ["b"]
+    assert shelf.merge(large) == []
+    assert (large.hidden, small.hidden) == (("k/one",), ())
+    assert counts(shelf) == 1
+    assert shelf.publish() == {"one": 2}
+
+
+def test_a_larger_group_that_comes_later_waits(shelf: Shelf) -> None:
+    shelf.merge(shelf.put("a", "1", "one", 1))
+    later = shelf.put("b", "2", "one", 2)
+    assert shelf.merge(later) == []
+    assert later.hidden == ("k/one",)
+    assert shelf.publish() == {"one": 1}
+    assert shelf.merge(shelf.take("b", "2")) == []
+    assert shelf.publish() == {"one": 1}
+
+
+def test_the_next_in_line_takes_over(shelf: Shelf) -> None:
+    groups = {id: shelf.put(id, id, "one", ord(id)) for id in "abc"}
+    for group in groups.values():
+        shelf.merge(group)
+    shelf.publish()
+    assert shelf.merge(shelf.take("a", "a")) == ["b"]
+    assert shelf.merge(groups["b"]) == []
+    assert (groups["b"].hidden, groups["c"].hidden) == ((), ("k/one",))
+    assert counts(shelf) == 0
+    assert shelf.publish() == {"one": ord("b")}
+
+
+@pytest.mark.parametrize("first", ["new", "old"])
+@pytest.mark.parametrize(("new", "old"), [("a", "b"), ("b", "a")])
+def test_a_key_that_changes_hands_in_one_edition_is_shown(
+    shelf: Shelf, new: str, old: str, first: str
+) -> None:
+    """A thing is deleted and made again under another id, and both events come in one flush."""
+    shelf.merge(shelf.put(old, "1", "one", 1))
+    shelf.publish()
+    gone, come = shelf.take(old, "1"), shelf.put(new, "2", "one", 2)
+    dirty = {group.id: group for group in ((come, gone) if first == "new" else (gone, come))}
+    while dirty:
+        group = dirty.pop(next(iter(dirty)))
+        dirty.update({id: {new: come, old: gone}[id] for id in shelf.merge(group)})
+    assert counts(shelf) == 0
+    assert shelf.publish() == {"one": 2}
+
+
+def test_a_group_without_parts_is_forgotten(shelf: Shelf) -> None:
+    group = shelf.put("g", "1", "one")
+    assert shelf.put("g", "1", "one") is group
+    shelf.merge(shelf.take("g", "1"))
+    assert shelf.put("g", "1", "one") is not group
+
+
+def test_a_group_that_was_forgotten_does_not_take_its_successor_along(shelf: Shelf) -> None:
+    """Emptied while a flush runs, it is merged by this flush and by the next one."""
+    old = shelf.put("g", "1", "one")
+    shelf.merge(shelf.take("g", "1"))
+    new = shelf.put("g", "1", "one", 5)
+    shelf.merge(new)
+    shelf.merge(old)
+    assert shelf.take("g", "1") is new
+
+
+def test_a_merge_that_fails_claims_nothing() -> None:
+    def merge(parts: object) -> Iterator[Queue]:
+        yield Queue(key="k/one", name="one")
+        yield Queue(key="k/two", name="two", depth=object())  # cannot be encoded
+
+    groups = Groups({"queues": Section(Queue, Queue, merge)})
+    group = groups.place(Part("k", "queues", "g", "1", "", Queue(name="one")))
+    with pytest.raises(TypeError):
+        groups.merged(group)
+    assert group.claims == {}
+
+
+def test_no_parts_need_no_merge() -> None:
+    def merge(parts: object) -> Iterator[Queue]:
+        raise AssertionError("nothing to merge")
+
+    groups = Groups({"queues": Section(Queue, Queue, merge)})
+    assert groups.merged(Group("queues", "g")) == {}

@@ -1,0 +1,31 @@
+"""Keys."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from telemetron import key
+
+
+@pytest.mark.parametrize(
+    ("components", "joined"),
+    [
+        (("a", "b"), "a/b"),
+        (("a/b", None), "a~1b/-"),
+        (("-",), "~2"),
+        (("~", "~2"), "~0/~02"),
+        ((None, ""), "-/"),
+        (("ü", "a b"), "ü/a b"),
+    ],
+)
+def test_components_are_escaped(components: tuple[str | None, ...], joined: str) -> None:
+    assert key.join(*components) == joined
+
+
+components = st.none() | st.text(alphabet="-~/012a", max_size=4)
+
+
+@settings(deadline=None)
+@given(st.lists(components, min_size=1, max_size=4), st.lists(components, min_size=1, max_size=4))
+def test_no_two_things_have_one_key(one: list[str | None], other: list[str | None]) -> None:
+    assert (key.join(*one) == key.join(*other)) == (one == other)
