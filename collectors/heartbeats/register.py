@@ -57,6 +57,7 @@ class Life:
 
     def __init__(self, where: Where, beat: Beat, now: float, since: datetime) -> None:
         self.where = where
+        self.part_id = key.join(*where)
         self.beat = beat
         self.sequence: int | None = None
         """The highest of this life."""
@@ -168,10 +169,7 @@ class Register:
         """All that is known, as after a list."""
         now = self._clock.monotonic()
         lives = [life for agent in self._agents.values() for life in agent.values()]
-        return [
-            Put("agents", life.where[0], _part_id(life.where), self._part(life, now))
-            for life in lives
-        ]
+        return [Put("agents", life.where[0], life.part_id, self._part(life, now)) for life in lives]
 
     def close(self) -> None:
         """No timer is left behind."""
@@ -209,7 +207,7 @@ class Register:
         if not agent:
             del self._agents[life.where[0]]
         self._count -= 1
-        self._output.remove("agents", _part_id(life.where))
+        self._output.remove("agents", life.part_id)
 
     def _is_same(self, life: Life, beat: Beat) -> bool:
         return _content(beat) == _content(life.beat) and self._offset(life, beat) == life.offset
@@ -226,7 +224,7 @@ class Register:
     # what time does
 
     def _show(self, life: Life, now: float) -> None:
-        self._output.put("agents", life.where[0], _part_id(life.where), self._part(life, now))
+        self._output.put("agents", life.where[0], life.part_id, self._part(life, now))
         self._arm(life, now)
 
     def _arm(self, life: Life, now: float) -> None:
@@ -338,10 +336,6 @@ def _failure(beat: Beat) -> Failure | None:
     if beat.last_failure:
         return Failure(**asdict(beat.last_failure))
     return next((Failure(task.id) for task in beat.tasks if task.status in FAILED), None)
-
-
-def _part_id(where: Where) -> str:
-    return key.join(*where)
 
 
 def _full(what: str, most: int) -> HttpProblem:
