@@ -5,7 +5,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
 
-from bench import beats, busy, changing, loop, memory, process, reads, start
+from bench import beats, busy, changing, loop, memory, process, reads, stalled, start
 from bench.report import Row, machine, note, table
 
 BENCHES: dict[str, tuple[str, Callable[[bool], Iterable[Row]]]] = {
@@ -15,6 +15,7 @@ BENCHES: dict[str, tuple[str, Callable[[bool], Iterable[Row]]]] = {
     "busy": ("Heartbeats and reads", busy.run),
     "loop": ("Event loop", loop.run),
     "memory": ("Memory", memory.run),
+    "stalled": ("Stalled readers", stalled.run),
     "start": ("Start", start.run),
     "hour": ("Memory over an hour", memory.hour),
 }

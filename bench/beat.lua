@@ -3,7 +3,8 @@
 dofile(debug.getinfo(1, "S").source:match("@(.*)beat.lua") .. "report.lua")
 
 local paths, pieces = {}, {}
-local sent, turn = 0, 0
+local sent = 0
+local second, now = 0, ""
 local new = false
 -- Rises from one run to the next.
 local first = os.time() * 1000000
@@ -24,7 +25,11 @@ request = function()
   sent = sent + 1
   local at = sent % #paths + 1
   local p = pieces[at]
+  if os.time() ~= second then
+    second = os.time()
+    now = os.date("!%Y-%m-%dT%H:%M:%SZ", second)
+  end
   local step = new and string.format("%.0f", first + sent) or "0"
-  local body = p[1] .. string.format("%.0f", first + sent) .. p[2] .. step .. p[3]
+  local body = p[1] .. string.format("%.0f", first + sent) .. p[2] .. now .. p[3] .. step .. p[4]
   return wrk.format("POST", paths[at], headers, body)
 end

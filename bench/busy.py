@@ -49,9 +49,7 @@ async def _both(server: Server, fleet: Fleet, seconds: int) -> tuple[Load, Times
     return load, await beats
 
 
-def _rows(
-    size: float, quiet: list[Load], busy: list[Load], beating: list[Times]
-) -> Iterator[Row]:
+def _rows(size: float, quiet: list[Load], busy: list[Load], beating: list[Times]) -> Iterator[Row]:
     what = f"{wrk.READERS} readers of {size:,.0f} kB while 3,000 instances beat every second"
     beats = [second * 1000 for times in beating for second in times.beats]
     visible = [second * 1000 for times in beating for second in times.visible]

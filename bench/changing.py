@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from bench import process, wrk
-from bench.report import Row, at_least, note
 from bench.reads import SIZES, Size
+from bench.report import Row, at_least, note
 from bench.wrk import Load, middle, ratio
 
 CHANGES = 1_000

@@ -1,8 +1,9 @@
-"""What the benchmarks put into a document: made up, always the same, of the size of real content."""
+"""What the benchmarks put into a document: made up, always the same, of a realistic size."""
 
 import random
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -78,6 +79,7 @@ def beat(number: int, instance: int, sequence: int, turn: int) -> bytes:
             "instance": f"{name(number)}-{instance}",
             "boot_id": f"boot-{number}-{instance}",
             "sequence": sequence,
+            "sent_at": datetime.now(UTC),
             "interval_seconds": 5,
             "namespace": namespace(number),
             "pod_id": f"{name(number)}-7d9c5b-{instance}",
@@ -97,6 +99,7 @@ def _at(seconds: int) -> datetime:
     return START + timedelta(seconds=seconds)
 
 
+@cache
 def _task(number: int, instance: str) -> Task:
     chance = random.Random(f"{number}/{instance}")
     return Task(

@@ -34,7 +34,7 @@ class Times(NamedTuple):
 
 
 class Fleet:
-    """All beats in turn: each agent's first instance, then each one's second; each says its turn."""
+    """All beats in turn: the first instance of each agent, then the second; each says its turn."""
 
     def __init__(self, pace: Pace) -> None:
         self.pace = pace
@@ -86,7 +86,8 @@ class Fleet:
             answered = perf_counter()
             path = f"/system/state/agents/{content.namespace(agent)}/{content.name(agent)}"
             async with asyncio.timeout(VISIBLE_SECONDS):
-                while mark not in await connection.get(path):
+                # An event would tell when it could be seen; only a reader tells when it is.
+                while mark not in await connection.get(path):  # noqa: ASYNC110
                     await asyncio.sleep(LOOK_SECONDS)
             times.append(perf_counter() - answered)
 

@@ -47,7 +47,8 @@ def run(quick: bool) -> Iterator[Row]:
 def _row(what: str, times: process.LoopTimes, answers: list[float]) -> Row:
     wall, answered = _ms(times.wall), _ms(answers)
     figure = (
-        f"p99 {p99(_ms(times.cpu)):.1f} ms; late by p99 {p99(wall):.1f}, at most {max(wall):.1f} ms;"
+        f"p99 {p99(_ms(times.cpu)):.1f} ms;"
+        f" late by p99 {p99(wall):.1f}, at most {max(wall):.1f} ms;"
         f" gc at most {max(_ms(times.gc)):.1f} ms; /livez p50 {median(answered):.1f},"
         f" p99 {p99(answered):.1f}, at most {max(answered):.1f} ms"
     )

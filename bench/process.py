@@ -102,9 +102,7 @@ class Server:
 
 
 @contextmanager
-def telemetron(
-    sources: Mapping[str, Any] | None = None, *, wait: bool = True
-) -> Iterator[Server]:
+def telemetron(sources: Mapping[str, Any] | None = None, *, wait: bool = True) -> Iterator[Server]:
     """The real one; `sources` as in its configuration file, heartbeats are always on.
 
     Without `wait` it may not listen yet.
@@ -169,9 +167,7 @@ def _serving(
 ) -> Iterator[Server]:
     # Byte code is kept, as it is where a package is installed.
     kept = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
-    process = subprocess.Popen(
-        command, env=kept | dict(env), preexec_fn=lambda: pin(SERVER_CORE)
-    )
+    process = subprocess.Popen(command, env=kept | dict(env), preexec_fn=lambda: pin(SERVER_CORE))
     try:
         if wait:
             _wait(process, port)

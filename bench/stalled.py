@@ -1,208 +1,145 @@
-"""What readers cost that ask for the state and then take nothing, while it changes.
+"""What readers hold back that ask for the state and then take nothing, while it changes.
 
-`python -m bench.stalled` starts a server of its own: a document of 10 MB of which two chunks change
-100 times a second. `--url` and `--pid` name another, which somebody else has to change. The stalled
-readers' receive buffers are tiny, so that what the kernel holds is the server's. A healthy reader
-reads all the while. Loopback only; Linux only.
+Their receive buffers are tiny, so that what the kernel holds is the server's. A healthy reader
+reads all the while. Linux only.
 """
 
-import argparse
-import asyncio
 import http.client
 import resource
 import select
 import socket
-import statistics
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
+from statistics import median
+from typing import NamedTuple
 
-CHUNK = 256 * 1024
-CHUNKS = 40
-CHANGES_PER_SECOND = 100
-ARRIVAL_SECONDS = 5  # so that the readers hold many revisions
-PATH = "/system/state"
+from bench import process
+from bench.process import Server
+from bench.reads import SIZES
+from bench.report import Row, at_most, note
+
+READERS = 500
+CHANGES = 100
+LIMIT_MIB = 128
+ARRIVAL_SECONDS = 5.0  # so that the readers hold many revisions
+QUIET_SECONDS = 2.0
+LOOK_SECONDS = 0.2
 MIB = 1024 * 1024
 
 
-class Document:
-    """A bare application with a document that changes; its first chunk begins with the revision."""
+class Held(NamedTuple):
+    """Bytes, and how many of the stalled readers are still connected."""
 
-    def __init__(self) -> None:
-        self.revision = 0
-        self.chunks = tuple(self._chunk() for _ in range(CHUNKS))
+    process: float
+    kernel: float
+    readers: int
 
-    def _chunk(self) -> bytes:
-        return b"%020d" % self.revision + bytes(CHUNK - 20)
-
-    async def change(self) -> None:
-        while True:
-            self.revision += 1
-            chunks = list(self.chunks)
-            chunks[0] = self._chunk()
-            chunks[1 + self.revision % (CHUNKS - 1)] = self._chunk()
-            self.chunks = tuple(chunks)
-            await asyncio.sleep(1 / CHANGES_PER_SECOND)
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "lifespan":
-            await receive()
-            changing = asyncio.create_task(self.change())
-            await send({"type": "lifespan.startup.complete"})
-            await receive()
-            changing.cancel()
-            await send({"type": "lifespan.shutdown.complete"})
-            return
-        chunks = self.chunks
-        headers = [(b"content-length", b"%d" % sum(map(len, chunks)))]
-        with scope["state"]["connection"].hold(chunks):
-            await send({"type": "http.response.start", "status": 200, "headers": headers})
-            for chunk in chunks:
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
-            await send({"type": "http.response.body"})
+    def above(self, before: "Held") -> float:
+        """MiB more than before."""
+        return (self.process - before.process + self.kernel - before.kernel) / MIB
 
 
-@contextmanager
-def own_server() -> Iterator[tuple[str, int]]:
-    """The document in a process of its own: its URL and pid."""
-    command = [sys.executable, "-m", "bench.stalled", "--serve"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr
-        url = next(line for line in process.stderr if "listening on" in line).split()[-1]
-        try:
-            yield url, process.pid
-        finally:
-            process.terminate()
+def run(quick: bool) -> Iterator[Row]:
+    """10 MB that change, and readers that stall one after the other."""
+    size = SIZES[-1]
+    note(f"stalled readers: {READERS}")
+    _raise_file_limit()
+    with process.synthetic(size.agents, size.pods) as server:
+        server.load(changes=CHANGES)
+        healthy = Healthy(server)
+        healthy.start()
+        time.sleep(QUIET_SECONDS)
+        quiet, healthy.seconds = healthy.seconds, []
+        looks = _stalled(server, 8 if quick else 25)
+        healthy.stop()
+    yield from _rows(looks, quiet, healthy)
 
 
-def serve() -> int:
-    import logging
+def _rows(looks: list[Held], quiet: list[float], healthy: "Healthy") -> Iterator[Row]:
+    before = looks[0]
+    most = max(looks, key=lambda look: look.above(before))
+    figure = (
+        f"process {before.process / MIB:.0f} → {most.process / MIB:.0f} MiB, buffers of all of the"
+        f" machine's sockets {before.kernel / MIB:.0f} → {most.kernel / MIB:.0f} MiB;"
+        f" {looks[-1].readers} of the readers left at the end"
+    )
+    what = f"{READERS} stalled readers of 10 MB at {CHANGES} changes a second: most held back"
+    yield at_most(what, most.above(before), LIMIT_MIB, "MiB", figure)
+    told = f"{_told(healthy.seconds)}; before them {_told(quiet)}; {healthy.failures} failed"
+    yield Row("a healthy reader of the same, ten times a second, meanwhile", told)
 
-    from telemetron.web.server import serve
 
-    logging.basicConfig(level=logging.INFO)
-    return serve(Document())
+def _told(seconds: list[float]) -> str:
+    return f"median {median(seconds) * 1000:.0f}, at most {max(seconds) * 1000:.0f} ms"
 
 
 class Healthy(threading.Thread):
     """Reads one answer after the other, and keeps how long each took."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, server: Server) -> None:
         super().__init__(daemon=True)
-        self.connection = http.client.HTTPConnection(host, port, timeout=60)
+        self.connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
         self.seconds: list[float] = []
         self.failures = 0
         self.stopped = threading.Event()
 
     def run(self) -> None:
+        """Until stopped."""
         while not self.stopped.wait(0.1):
             began = time.monotonic()
             try:
-                self.connection.request("GET", PATH)
+                self.connection.request("GET", "/system/state")
                 self.connection.getresponse().read()
                 self.seconds.append(time.monotonic() - began)
             except (OSError, http.client.HTTPException):
                 self.failures += 1
                 self.connection.close()
 
+    def stop(self) -> None:
+        """End it."""
+        self.stopped.set()
+        self.join()
 
-def stall(host: str, port: int) -> socket.socket:
+
+def _stalled(server: Server, seconds: float) -> list[Held]:
+    """What is held, at first by none."""
+    readers: list[socket.socket] = []
+    looks = [_look(server, readers)]
+    began = time.monotonic()
+    while (now := time.monotonic() - began) < seconds:
+        while len(readers) < READERS * min(now / ARRIVAL_SECONDS, 1):
+            readers.append(_stall(server))
+        looks.append(_look(server, readers))
+        time.sleep(LOOK_SECONDS)
+    for reader in readers:
+        reader.close()
+    return looks
+
+
+def _stall(server: Server) -> socket.socket:
     sock = socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    sock.connect((host, port))
-    sock.sendall(f"GET {PATH} HTTP/1.1\r\nHost: bench\r\n\r\n".encode())
+    sock.connect(("127.0.0.1", server.port))
+    sock.sendall(b"GET /system/state HTTP/1.1\r\nhost: localhost\r\n\r\n")
     return sock
 
 
-def alive(readers: list[socket.socket]) -> int:
+def _look(server: Server, readers: list[socket.socket]) -> Held:
     poll = select.poll()
     for reader in readers:
         poll.register(reader, 0)  # errors alone
-    return len(readers) - len(poll.poll(0))
+    return Held(server.memory() * 1e6, _kernel_bytes(), len(readers) - len(poll.poll(0)))
 
 
-def process_bytes(pid: int) -> int:
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.partition("VmRSS:")[2].split()[0]) * 1024
-
-
-def kernel_bytes() -> int:
+def _kernel_bytes() -> int:
     """The buffers of all TCP sockets of the machine."""
-    line = next(
-        each for each in Path("/proc/net/sockstat").read_text().splitlines() if each[:4] == "TCP:"
-    )
-    return int(line.split()[-1]) * resource.getpagesize()
+    lines = Path("/proc/net/sockstat").read_text().splitlines()
+    tcp = next(line for line in lines if line.startswith("TCP:"))
+    return int(tcp.split()[-1]) * resource.getpagesize()
 
 
-def measure(url: str, pid: int, number: int, seconds: int) -> None:
-    address = urlsplit(url)
-    host, port = address.hostname or "", address.port or 80
-    healthy = Healthy(host, port)
-    healthy.start()
-    time.sleep(2)
-    quiet, healthy.seconds = healthy.seconds, []
-    process, kernel = process_bytes(pid), kernel_bytes()
-    print(f"before: process {process / MIB:.0f} MiB, kernel {kernel / MIB:.0f} MiB")
-    print("   s  readers  process MiB  kernel MiB  more than before, MiB")
-    readers: list[socket.socket] = []
-    began, printed = time.monotonic(), -1.0
-    while (now := time.monotonic() - began) < seconds:
-        if len(readers) < number * min(now / ARRIVAL_SECONDS, 1):
-            readers.append(stall(host, port))
-            continue
-        time.sleep(0.005)
-        if now < printed + 1:
-            continue
-        printed = now
-        more = process_bytes(pid) - process, kernel_bytes() - kernel
-        print(
-            f"{now:4.0f} {alive(readers):8} {(more[0] + process) / MIB:12.0f}"
-            f" {(more[1] + kernel) / MIB:11.0f} {sum(more) / MIB:10.0f}"
-        )
-    print(f"healthy reader, quiet: {told(quiet)}")
-    print(f"healthy reader, among the stalled: {told(healthy.seconds)}")
-    print(f"its failed reads: {healthy.failures}")
-    healthy.stopped.set()
-    healthy.join()
-    for reader in readers:
-        reader.close()
-    time.sleep(1)
-    print(
-        f"after: process {process_bytes(pid) / MIB:.0f} MiB, kernel {kernel_bytes() / MIB:.0f} MiB"
-    )
-
-
-def told(seconds: list[float]) -> str:
-    if not seconds:
-        return "no answer"
-    median, most = statistics.median(seconds) * 1000, max(seconds) * 1000
-    return f"{len(seconds)} answers, median {median:.0f} ms, most {most:.0f} ms"
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--url", help="the server to ask, instead of one of its own")
-    parser.add_argument("--pid", type=int, help="that server's process")
-    parser.add_argument("--readers", type=int, default=500)
-    parser.add_argument("--seconds", type=int, default=20)
-    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    if asked.serve:
-        sys.exit(serve())
+def _raise_file_limit() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    if asked.url:
-        measure(asked.url, asked.pid, asked.readers, asked.seconds)
-        return
-    with own_server() as (url, pid):
-        measure(url, pid, asked.readers, asked.seconds)
-
-
-if __name__ == "__main__":
-    main()

@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from bench import content
-from telemetron.collector import Collector, Config, Output, Put
+from telemetron.collector import Collector, Config, Output
 from telemetron.http import EMPTY, NO_CONTENT, Receive, Scope, Send, answer, route_path
 
 PATH = "/bench/"
@@ -69,6 +69,7 @@ class Synthetic:
         self.output = output
         self.times = LoopTimes()
         self.load: dict[str, float] = {"changes": 0, "relists": 0, "watch": 0}
+        self.asked = {name: asyncio.Event() for name in self.load}
         self.puts = [*content.agents(config.agents), *content.workloads(config.pods)]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -78,7 +79,9 @@ class Synthetic:
             self.times.reset()
             return await answer(scope, send, 200, msgspec.json.encode(times), {})
         query = scope["query_string"].decode()
-        self.load |= {name: float(value) for name, value in parse_qsl(query)}
+        for name, value in parse_qsl(query):
+            self.load[name] = float(value)
+            self.asked[name].set() if self.load[name] else self.asked[name].clear()
         await send(NO_CONTENT)
         return await send(EMPTY)
 
@@ -91,7 +94,7 @@ class Synthetic:
         """Change one after the other, evenly over the time."""
         each, turn, owed = cycle(range(len(self.puts))), count(1), 0.0
         while True:
-            await self._asked("changes")
+            await self.asked["changes"].wait()
             then = perf_counter()
             await asyncio.sleep(BURST_SECONDS)
             owed += (perf_counter() - then) * self.load["changes"]
@@ -105,7 +108,7 @@ class Synthetic:
     async def _relist(self) -> None:
         """Replace all; the measures of every pod have moved."""
         for turn in count(1):
-            await self._asked("relists")
+            await self.asked["relists"].wait()
             await asyncio.sleep(1 / self.load["relists"])
             for n, put in enumerate(self.puts):
                 if put.section == "workload":
@@ -117,12 +120,8 @@ class Synthetic:
 
     async def _watch(self) -> None:
         while True:
-            await self._asked("watch")
+            await self.asked["watch"].wait()
             await self.times.tick()
-
-    async def _asked(self, what: str) -> None:
-        while not self.load[what]:
-            await asyncio.sleep(0.1)
 
 
 async def run(config: SyntheticConfig, output: Output) -> None:

@@ -32,10 +32,9 @@ def run(
     arguments: Sequence[str] = (),
 ) -> Load:
     """Load the server for so long; RuntimeError where one request failed."""
-    options = [f"-t1 -c{READERS} -d{seconds}s --timeout 30s".split(), *(["-H", h] for h in headers)]
-    command = ["wrk", *sum(options, []), "-s", str(_HERE / script), server.url + path]
-    if arguments:
-        command += ["--", *arguments]
+    command = ["wrk", "-t1", f"-c{READERS}", f"-d{seconds}s", "--timeout=30s"]
+    command += [f"--header={header}" for header in headers]
+    command += [f"--script={_HERE / script}", server.url + path, "--", *arguments]
     worked = server.worked()
     done = subprocess.run(
         command,
@@ -54,10 +53,10 @@ def run(
 
 def middle(loads: Sequence[Load], field: str = "rps") -> float:
     """The median of the rounds."""
-    return median(getattr(load, field) for load in loads)
+    return float(median(getattr(load, field) for load in loads))
 
 
 def ratio(loads: Sequence[Load], others: Sequence[Load], field: str = "rps") -> float:
     """The median of the ratios, round by round: noise that lasts touches both of a pair."""
     pairs = zip(loads, others, strict=True)
-    return median(getattr(one, field) / getattr(other, field) for one, other in pairs)
+    return float(median(getattr(one, field) / getattr(other, field) for one, other in pairs))
