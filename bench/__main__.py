@@ -26,9 +26,11 @@ NEEDED = {"wrk": "wrk", "nginx": "nginx-light"}
 def main() -> int:
     """Run what the command line names."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("names", nargs="*", choices=[[], *BENCHES], metavar="NAME", default=[])
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHES))
     parser.add_argument("--quick", action="store_true", help="a look, not a measurement")
     args = parser.parse_args()
+    if unknown := [name for name in args.names if name not in BENCHES]:
+        parser.error(f"no benchmark {unknown[0]}; there are {', '.join(BENCHES)}")
     if missing := [package for program, package in NEEDED.items() if not shutil.which(program)]:
         print(f"install first: apt-get install {' '.join(missing)}", file=sys.stderr)
         return 1

@@ -19,7 +19,7 @@ from telemetron.http import EMPTY, NO_CONTENT, Receive, Scope, Send, answer, rou
 PATH = "/bench/"
 TICK_SECONDS = 0.001
 BURST_SECONDS = 0.01
-SLICE = 20  # workloads made anew before others get their turn
+SLICE = 5  # workloads made anew before others get their turn
 
 
 class SyntheticConfig(Config, frozen=True):
