@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -65,3 +66,23 @@ async def live(serving: Serving) -> AsyncIterator[Live]:
     """The server as it runs without configuration."""
     async with serving() as server:
         yield server
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder that modules are imported from, and distributions found in."""
+    site = tmp_path / "site"
+    site.mkdir()
+    with monkeypatch.context() as patch:
+        patch.syspath_prepend(site)
+        _let_coverage_see_the_path()
+        yield site
+    _let_coverage_see_the_path()
+
+
+def _let_coverage_see_the_path() -> None:
+    """Once sys.path has changed, it takes back the imports that go on while the next file starts.
+
+    So let that be a file of no importance, before any thread imports.
+    """
+    exec(compile("", f"{uuid4()}.py", "exec"))

@@ -25,11 +25,10 @@ def blocks(language: str) -> list[str]:
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Path:
-    """A folder with the example, as a package manager would install it."""
-    site = tmp_path / "site"
+def installed(site: Path) -> Iterator[Path]:
+    """The folder with the example, as a package manager would install it."""
     info = site / "telemetron_folder-1.0.0.dist-info"
-    info.mkdir(parents=True)
+    info.mkdir()
     module, test = blocks("python")
     (site / "folder.py").write_text(module)
     (site / "test_folder.py").write_text(test)
@@ -39,14 +38,8 @@ def site(tmp_path: Path) -> Path:
     (points,) = project["project"]["entry-points"].values()
     lines = [f"{name} = {value}" for name, value in points.items()]
     (info / "entry_points.txt").write_text("\n".join(["[telemetron.collectors]", *lines]))
-    return site
-
-
-@pytest.fixture
-def installed(site: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.syspath_prepend(site)
     importlib.invalidate_caches()
-    yield
+    yield site
     sys.modules.pop("folder", None)
 
 
@@ -86,11 +79,11 @@ async def sources(live: Any) -> list[dict[str, Any]]:
     return found
 
 
-def test_the_test_of_the_example_passes(site: Path) -> None:
+def test_the_test_of_the_example_passes(installed: Path) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_folder.py"]
     environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # it needs none
     done = subprocess.run(
-        command, cwd=site, env=environment, capture_output=True, text=True, timeout=50
+        command, cwd=installed, env=environment, capture_output=True, text=True, timeout=50
     )
     assert done.returncode == 0, done.stdout
     assert "1 passed" in done.stdout

@@ -73,13 +73,8 @@ def outside(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 @pytest.fixture
-def install(
-    tmp_path: Path, outside: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Install]:
+def install(site: Path, outside: ModuleType) -> Iterator[Install]:
     """Installs a collector as a package manager does: a module and its metadata."""
-    site = tmp_path / "site"
-    site.mkdir()
-    monkeypatch.syspath_prepend(site)
     names = []
 
     def install(name: str, source: str = "collector = make()", object: str = "collector") -> None:
@@ -576,10 +571,9 @@ HANGING_IMPORT = f"{SAY}; import threading; threading.Event().wait()"
 
 @pytest.mark.parametrize("source", [HANGS, HANGING_IMPORT], ids=["run", "import"])
 def test_a_process_with_a_source_that_hangs_stops_within_two_seconds(
-    install: Install, tmp_path: Path, source: str
+    install: Install, site: Path, tmp_path: Path, source: str
 ) -> None:
     install("bad", source)
-    site = tmp_path / "site"
     (site / "outside.py").touch()
     config = tmp_path / "config.yaml"
     config.write_text("sources: {bad: {}}")
