@@ -18,7 +18,7 @@ bearer = "{READ}"
 [auth.openapi.write]
 bearer = "{WRITE}"
 """
-OPTIONS = ("--seed=1", "--max-examples=10", "--request-timeout=10", "--no-color")
+OPTIONS = ("--seed=1", "--max-examples=5", "--request-timeout=10", "--no-color")
 
 
 @pytest.mark.timeout(120)
