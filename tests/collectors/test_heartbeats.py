@@ -289,7 +289,7 @@ async def test_the_next_run_keeps_what_beats_and_forgets_the_rest(run: Run) -> N
 
 async def test_beats_and_goodbyes_during_the_first_confirmation_hold(run: Run) -> None:
     """It is sliced: this many are not looked at in one go."""
-    count = 3000
+    count = 1000
     for number in range(count):
         await run.beat(f"a{number}", description="what is \u202e cleaned is put anew")
     run.clock.advance(10)

@@ -298,7 +298,7 @@ class Heart:
         return state.agents or []
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.lists(BODIES | st.binary(max_size=50), max_size=5))
 def test_whatever_comes_the_document_stays_true(bodies: list[bytes]) -> None:
     heart = Heart()
@@ -345,7 +345,7 @@ def outcome(body: dict[str, Any]) -> Any:
         return found.status
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(nearly(FULL).filter(lambda body: isinstance(body, dict)))
 def test_unknown_fields_change_nothing_else(body: dict[str, Any]) -> None:
     body = {"instance": "i"} | body
