@@ -51,6 +51,9 @@ SOURCE_ENVIRONMENT = {
 }
 """Variables that switch a source on that the file does not name, and the keys they set."""
 
+DECLARED = "configuration"
+"""The source of the agents that the configuration declares."""
+
 SOURCE_NAME = re.compile(r"[a-z0-9-]+")
 
 Name = Annotated[str, Meta(min_length=1, max_length=256)]
@@ -265,6 +268,10 @@ def _sources(
         if not SOURCE_NAME.fullmatch(name):
             problems.append(
                 origin.problem(("sources", name), "expected a name of a-z, 0-9 and - alone")
+            )
+        elif name == DECLARED:
+            problems.append(
+                origin.problem(("sources", name), "this name is that of the agents declared here")
             )
         elif name not in BUILT_IN or (options is not False and options != "off"):
             specs[name] = _spec(name, options, origin, problems)

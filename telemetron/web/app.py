@@ -16,7 +16,7 @@ from starlette.requests import ClientDisconnect, Request
 from telemetron import key
 from telemetron.agents import AgentPart
 from telemetron.clock import Clock
-from telemetron.config import DeclaredAgent, Settings
+from telemetron.config import DECLARED, DeclaredAgent, Settings
 from telemetron.http import HttpProblem, Receive, Scope, Send, route_path
 from telemetron.web import health, pages
 from telemetron.web.metrics import Metrics
@@ -26,7 +26,6 @@ from telemetron.web.state import PATH, StateApp
 
 # Sources that load at once are there before the first request; nobody waits for the others.
 LOAD_SECONDS = 0.25
-CONFIGURATION = "configuration"
 FAILED = HttpProblem(500, "Telemetron failed to answer; its log says why")
 OPEN_PATHS = ("/livez", "/readyz", "/healthz")
 
@@ -111,7 +110,7 @@ class App(Service):
         """Agents of the configuration are a source like any other, one that is always right."""
         if not agents:
             return
-        source = self.store.add(CONFIGURATION, CONFIGURATION)
+        source = self.store.add(DECLARED, DECLARED)
         source.start(inf)
         source.confirm()
         for agent in agents:

@@ -204,13 +204,24 @@ def serve(app: Any, **options: Unpack[Options]) -> int:
     for number in _SIGNALS:
         loop.add_signal_handler(number, stop)
     try:
-        loop.run_until_complete(server.serve())
+        _run(loop, loop.create_task(server.serve()))
         # The process is about to end: a further signal would only leave a traceback.
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         _cancel_all(loop)
     finally:
         loop.close()
     return 0
+
+
+def _run(loop: asyncio.AbstractEventLoop, main: "asyncio.Task[None]") -> None:
+    """Run to the end of `main`: a task that some collector started may end itself, not all."""
+    while not main.done():
+        try:
+            loop.run_until_complete(main)
+        except (SystemExit, KeyboardInterrupt) as error:
+            if main.done():
+                raise
+            logger.error("a task ended with %s; the server goes on", type(error).__name__)
 
 
 def _raise_file_limit() -> None:

@@ -581,3 +581,10 @@ def test_a_certificate_is_tried_before_the_server_starts(
     assert wrong("server: {tls: {keyfile: key.pem}}") == [
         't.yaml:1: server.tls: "certfile" is missing: File of the certificate chain, PEM.'
     ]
+
+
+def test_the_name_of_the_declared_agents_is_taken(tmp_path: Path) -> None:
+    file = tmp_path / "telemetron.yaml"
+    file.write_text("sources:\n  configuration: {collector: heartbeats}\n")
+    with pytest.raises(ConfigError, match="configuration: this name is that of the agents"):
+        load(str(file), {})
