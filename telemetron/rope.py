@@ -56,6 +56,11 @@ class Chunk:
         """`,{…},{…}`: a comma before each fragment."""
         return b"".join([b",", b",".join([fragment.body for fragment in self.fragments])])
 
+    @property
+    def is_joined(self) -> bool:
+        """Whether somebody has read the body, so that it is there."""
+        return "body" in vars(self)
+
     @cached_property
     def head(self) -> bytes:
         """The same without its first comma, for the first chunk of a section."""
@@ -116,6 +121,10 @@ class Rope:
         keys = self.chunks[self._at(key)].keys
         at = bisect_left(keys, key)
         return keys[max(0, at - most // 2) : at + most // 2]
+
+    def join(self) -> Iterator[bytes]:
+        """The chunks' bytes that nobody has read yet, made step by step."""
+        return (chunk.body for chunk in self.chunks if not chunk.is_joined)
 
     def pieces(self) -> Iterator[bytes]:
         """The bytes between the section's brackets."""

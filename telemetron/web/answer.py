@@ -36,27 +36,23 @@ class Answer:
 class Answers:
     """The answers of the present snapshot; those of an older one are dropped with it."""
 
-    def __init__(self) -> None:
-        self._snapshot: Snapshot | None = None
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
         self._plain: dict[View, Answer] = {}
         self._gzip: dict[View, asyncio.Future[Answer]] = {}
 
-    def plain(self, snapshot: Snapshot, view: View) -> Answer:
+    def plain(self, view: View) -> Answer:
         """The view as it is; it must exist."""
-        if snapshot is not self._snapshot:
-            self._snapshot, self._plain, self._gzip = snapshot, {}, {}
         found = self._plain.get(view)
         if found is None:
-            change = snapshot.change_of(*view)
-            place = f"{snapshot.epoch}.{change.revision if change else 0}"
-            found = Answer(snapshot.chunks(*view), f'W/"{place}"'.encode(), None)
+            found = Answer(self.snapshot.chunks(*view), etag(self.snapshot, view), None)
             if view.key is None:  # as many as there are sets of sections
                 self._plain[view] = found
         return found
 
-    async def gzip(self, snapshot: Snapshot, view: View) -> Answer:
+    async def gzip(self, view: View) -> Answer:
         """The view compressed, off the event loop, once a revision whoever asks."""
-        plain = self.plain(snapshot, view)
+        plain = self.plain(view)
         if sum(map(len, plain.chunks)) < MIN_GZIP_BYTES:
             return plain
         future = self._gzip.get(view)
@@ -65,6 +61,12 @@ class Answers:
             if view.key is None:
                 self._gzip[view] = future
         return await asyncio.shield(future)
+
+
+def etag(snapshot: Snapshot, view: View) -> bytes:
+    """The place of what is shown, as an ETag; the view must exist."""
+    change = snapshot.change_of(*view)
+    return b'W/"%s.%d"' % (snapshot.epoch.encode(), change.revision if change else 0)
 
 
 async def _compressed(plain: Answer) -> Answer:

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 from telemetron.http import EMPTY, HttpProblem, Receive, Scope, Send, require_method
 from telemetron.rope import Change, Rope
 from telemetron.store import Store
-from telemetron.web.answer import Answers, accepts_gzip, matches, not_modified
+from telemetron.web.answer import Answers, accepts_gzip, etag, matches, not_modified
 from telemetron.web.query import duration, flag, parameters
 from telemetron.web.waiters import View, Waiters
 
@@ -35,7 +35,7 @@ class StateApp:
     def __init__(self, store: Store, waiters: Waiters) -> None:
         self._store = store
         self._waiters = waiters
-        self._answers = Answers()
+        self._answers = Answers(store.snapshot)
         self._whole = View(tuple(name for name in store.snapshot.faces if name != "sources"))
         store.watchers.append(waiters.published)
 
@@ -49,21 +49,26 @@ class StateApp:
 
     async def _select(self, scope: Scope, receive: Receive, send: Send, path: str) -> None:
         view, wait = self._parse(path, scope["query_string"])
-        if wait is not None and not await self._is_newer(view, wait, receive):
-            await send(not_modified(self._answers.plain(self._store.snapshot, view).etag))
-            return await send(EMPTY)
-        return await self._send(view, scope, send)
+        if wait is None:
+            return await self._send(view, scope, send)
+        newer = await self._is_newer(view, wait, receive)
+        self._require(view)  # it may have gone while it was waited for
+        if newer:
+            return await self._send(view, scope, send)
+        await send(not_modified(etag(self._store.snapshot, view)))
+        return await send(EMPTY)
 
     async def _send(self, view: View, scope: Scope, send: Send) -> None:
         """Of a large answer a slow reader holds references, for which its connection answers."""
+        if self._answers.snapshot is not self._store.snapshot:
+            await self._renew(view)
         headers = dict(scope["headers"])
-        snapshot = self._store.snapshot
-        answer = self._answers.plain(snapshot, view)
+        answer = self._answers.plain(view)
         if (asked := headers.get(b"if-none-match")) and matches(asked, answer.etag):
             await send(not_modified(answer.etag))
             return await send(EMPTY)
         if (accepted := headers.get(b"accept-encoding")) and accepts_gzip(accepted):
-            answer = await self._answers.gzip(snapshot, view)
+            answer = await self._answers.gzip(view)
         if answer.only is not None:
             await send(answer.start)
             return await send(answer.only)
@@ -72,6 +77,15 @@ class StateApp:
             for chunk in answer.chunks if scope["method"] == "GET" else ():
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
             return await send(EMPTY)
+
+    async def _renew(self, view: View) -> None:
+        """Answer for the present snapshot; where that is large, others get their turn meanwhile."""
+        if view.key is None:
+            for face in self._store.snapshot.faces.values():
+                for _ in face.rope.join():
+                    await asyncio.sleep(0)
+        if self._answers.snapshot is not self._store.snapshot:
+            self._answers = Answers(self._store.snapshot)
 
     # what is asked
 
