@@ -1,6 +1,5 @@
 """`POST /agents/{name}/heartbeat`, against a bare ASGI application; and how soon a beat is seen."""
 
-import re
 import tempfile
 from collections.abc import Iterator
 from statistics import median
@@ -80,10 +79,6 @@ def at_pace(server: Server, seconds: float) -> Iterator[Row]:
 
 
 def _line(agent: int) -> bytes:
-    """For beat.lua: path and body, in pieces around the sequence, the time and the step."""
-    path = f"/agents/{content.name(agent)}/heartbeat"
-    body = content.beat(agent, 0, 987654321, 123456).decode()
-    pattern = r'(.*"sequence":)987654321(.*"sent_at":")[^"]*(".*\()123456(\).*)'
-    pieces = re.fullmatch(pattern, body)
-    assert pieces
-    return "\t".join((path, *pieces.groups())).encode() + b"\n"
+    """What beat.lua reads."""
+    path = f"/agents/{content.name(agent)}/heartbeat".encode()
+    return b"\t".join((path, *content.beat_pieces(agent, 0))) + b"\n"

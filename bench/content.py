@@ -1,9 +1,11 @@
 """What the benchmarks put into a document: made up, always the same, of a realistic size."""
 
 import random
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -65,21 +67,25 @@ def measured(put: Put, turn: int) -> Put:
     return put._replace(part=replace(part, pods=pods))
 
 
-def beat(number: int, instance: int, sequence: int, turn: int) -> bytes:
-    """The heartbeat of one of an agent's instances, as the SDK sends it; `turn` is its progress."""
-    task = {
-        **msgspec.to_builtins(_task(number, f"{instance}")),
-        "step": f"{_STEPS[number % 4]} ({turn})",
-        "progressed_at": _at(turn),
-    }
+def beat(number: int, instance: int, sequence: int, step: str) -> bytes:
+    """The heartbeat of one of an agent's instances, as the SDK sends it."""
+    sent_at = datetime.now(UTC).isoformat()
+    values = f"{sequence}".encode(), sent_at.encode(), step.encode(), b""
+    return b"".join(chain.from_iterable(zip(beat_pieces(number, instance), values, strict=True)))
+
+
+@cache
+def beat_pieces(number: int, instance: int) -> list[bytes]:
+    """A heartbeat in four pieces: around its sequence, the time at which it was sent, the step."""
+    task = msgspec.to_builtins(_task(number, f"{instance}")) | {"step": "STEP"}
     for field in ("stalled", "instance", "last_known"):
         del task[field]
-    return msgspec.json.encode(
+    whole = msgspec.json.encode(
         {
             "instance": f"{name(number)}-{instance}",
             "boot_id": f"boot-{number}-{instance}",
-            "sequence": sequence,
-            "sent_at": datetime.now(UTC),
+            "sequence": 987654321,
+            "sent_at": "SENT",
             "interval_seconds": 5,
             "namespace": namespace(number),
             "pod_id": f"{name(number)}-7d9c5b-{instance}",
@@ -93,13 +99,13 @@ def beat(number: int, instance: int, sequence: int, turn: int) -> bytes:
             "outcomes": {"completed": 17, "failed": 1, "canceled": 0},
         }
     )
+    return re.split(b"987654321|SENT|STEP", whole)
 
 
 def _at(seconds: int) -> datetime:
     return START + timedelta(seconds=seconds)
 
 
-@cache
 def _task(number: int, instance: str) -> Task:
     chance = random.Random(f"{number}/{instance}")
     return Task(

@@ -94,6 +94,7 @@ class Fleet:
     async def _beat(self, connection: Connection) -> tuple[int, bytes]:
         """The agent that beats next, and what in its beat is new."""
         agent, instance, turn = next(self.turns)
-        body = content.beat(agent, instance, turn, turn)
+        step = f"step {turn}."
+        body = content.beat(agent, instance, turn, step)
         await connection.post(f"/agents/{content.name(agent)}/heartbeat", body)
-        return agent, b"(%d)" % turn
+        return agent, step.encode()
