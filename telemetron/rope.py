@@ -15,6 +15,8 @@ from msgspec import Struct
 from telemetron.document import UNSTAMPED
 
 CHUNK_BYTES = 256 * 1024
+# An answer up to this size is sent as one piece, which costs a reader least.
+ONE_PIECE_BYTES = 1024 * 1024
 
 
 class Fragment(Struct, frozen=True, gc=False):
@@ -156,7 +158,7 @@ class Rope:
 
 
 def glued(pieces: Iterable[bytes]) -> tuple[bytes, ...]:
-    """Large pieces as they are, small neighbours as one: each piece costs a call to send."""
+    """Large pieces as they are, small neighbours as one; what is small as a whole is one piece."""
     whole: list[bytes] = []
     small: list[bytes] = []
     for piece in pieces:
@@ -165,7 +167,9 @@ def glued(pieces: Iterable[bytes]) -> tuple[bytes, ...]:
         else:
             whole += (b"".join(small), piece) if small else (piece,)
             small = []
-    return (*whole, b"".join(small)) if small else tuple(whole)
+    if small:
+        whole.append(b"".join(small))
+    return (b"".join(whole),) if sum(map(len, whole)) <= ONE_PIECE_BYTES else tuple(whole)
 
 
 def _chunks(fragments: Sequence[tuple[str, Fragment]]) -> Iterator[Chunk]:

@@ -16,6 +16,7 @@ CHUNK_BYTES = 60
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rope, "CHUNK_BYTES", CHUNK_BYTES)
+    monkeypatch.setattr(rope, "ONE_PIECE_BYTES", CHUNK_BYTES)
 
 
 def fragment(body: bytes) -> Fragment:
