@@ -169,7 +169,9 @@ def glued(pieces: Iterable[bytes]) -> tuple[bytes, ...]:
             small = []
     if small:
         whole.append(b"".join(small))
-    return (b"".join(whole),) if sum(map(len, whole)) <= ONE_PIECE_BYTES else tuple(whole)
+    if len(whole) > 1 and sum(map(len, whole)) <= ONE_PIECE_BYTES:
+        return (b"".join(whole),)
+    return tuple(whole)
 
 
 def _chunks(fragments: Sequence[tuple[str, Fragment]]) -> Iterator[Chunk]:

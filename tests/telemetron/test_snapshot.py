@@ -110,7 +110,7 @@ def test_state_and_measures_are_told_apart(system: System) -> None:
 
 def test_large_chunks_are_shared_between_revisions(system: System) -> None:
     text = "x" * 4000
-    for at in range(3 * CHUNK_BYTES // 4000):
+    for at in range(8 * CHUNK_BYTES // 4000):
         name = f"{at:04}"
         queue = Queue(name=name, group_state=text)
         system.store.put(system.source, "queues", name, name, queue)
