@@ -65,8 +65,6 @@ def _namespaces(parts: Sequence[Part]) -> list[str | None]:
     named = set(own) - {None}
     if len(named) < 2:
         return [next(iter(named), None)] * len(own)
-    if None not in own:
-        return own
     pods: dict[str, set[str]] = defaultdict(set)
     for namespace, one in zip(own, [part.value.instance for part in parts], strict=True):
         if namespace is not None and one and one.status == "declared" and one.pod_id:

@@ -94,7 +94,7 @@ class Source:
             self._forget("trouble", scope)
         if self._running:
             self._forget("failure", "")
-        if self.status != "ok" or self._timer is None:
+        if self.status != "ok":
             self._judge()
 
     def trouble(self, scope: str, reason: str, message: str) -> None:

@@ -195,7 +195,7 @@ class Store:
         self._schedule()
 
     def _schedule(self) -> None:
-        if self._timer is None and self._flush is None and not self._holds:
+        if self._timer is None and self._flush is None:
             delay = max(0.0, self._earliest - self.clock.monotonic())
             self._timer = self.clock.call_later(delay, self._begin)
 

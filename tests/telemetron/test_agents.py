@@ -161,6 +161,12 @@ def test_what_is_declared_without_workload_hides_none() -> None:
     assert [i.workload for i in agent.instances] == ["k/n1/Deployment/w"]
 
 
+def test_of_two_workloads_of_one_pod_the_most_believed_counts() -> None:
+    guess = replace(declared("pod-1", "guess", namespace="n"), origin="configuration")
+    agent = one(guess, declared("pod-1", "known", namespace="n"), beat("i", pod_id="pod-1"))
+    assert [i.workload for i in agent.instances] == ["known"]
+
+
 def test_an_instance_says_which_source_saw_it() -> None:
     agent = one(part("x", replace(beat(), instance=Instance("i", "idle", source="liar")), "mine"))
     assert agent.instances[0].source == "mine"

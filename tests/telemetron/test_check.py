@@ -88,6 +88,7 @@ def test_what_is_no_part_is_refused(value: Any) -> None:
         ('"quoted" \\ back', '"quoted" \\ back'),
         ("two\nlines\tand", "two lines and"),
         ("bell\x07del\x7fc1\x85.", "belldelc1 ."),
+        ("only\x7fdel", "onlydel"),
         ("\u202eright to left", "right to left"),
         ("zero\u200bwidth\ufeff", "zerowidth"),
         ("ärger 漢字 🎉", "ärger 漢字 🎉"),

@@ -140,7 +140,7 @@ def test_all_that_was_true_last(ok: Watched) -> None:
     ok.clock.advance(10)
     assert ok.row.last_ok_at == START
     ok.source.confirm("a", reason="Forbidden", message="no metrics")
-    assert (ok.row.status, ok.row.last_ok_at) == ("stale", at(5))
+    assert (ok.row.status, ok.row.since, ok.row.last_ok_at) == ("stale", at(10), at(5))
 
 
 def test_confirmations_in_between_cost_no_timer(ok: Watched) -> None:
@@ -237,6 +237,7 @@ def test_while_failing_no_timer_speaks(ok: Watched) -> None:
 
 def test_a_stopped_source_is_silent(ok: Watched) -> None:
     ok.source.stop()
+    ok.source.confirm()
     ok.clock.advance(100)
     assert ok.row.status == "ok"
 

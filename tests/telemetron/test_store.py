@@ -409,6 +409,23 @@ async def test_what_is_put_while_a_flush_runs_is_shown_by_the_next(slices: None)
     source.stop()
 
 
+async def test_a_flush_by_hand_ends_the_one_that_runs(slices: None) -> None:
+    store = Store("test")
+    source = started(store)
+    put(store, source, "a")
+    put(store, source, "b")
+    await asyncio.sleep(0)
+    put(store, source, "c")
+    assert names(store) == []
+    store.flush()
+    assert names(store) == ["a", "b", "c"]
+    before = store.snapshot
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert store.snapshot is before
+    source.stop()
+
+
 # replacements
 
 

@@ -89,6 +89,18 @@ async def test_an_output_that_remembers() -> None:
     ]
 
 
+async def test_an_output_whose_calls_can_be_awaited() -> None:
+    output = RecordingOutput()
+    output.confirm("a")
+    second = asyncio.create_task(output.called("confirm", 2))
+    await asyncio.sleep(0)
+    output.trouble("b", "Timeout", "late")
+    assert not second.done()
+    output.confirm("c")
+    assert await asyncio.wait_for(second, 5) == ("confirm", "c", None, "")
+    assert await output.called("confirm") == ("confirm", "a", None, "")
+
+
 def test_an_output_that_mounts() -> None:
     async def app(scope: object, receive: object, send: object) -> None: ...
 
