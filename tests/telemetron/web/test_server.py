@@ -130,9 +130,6 @@ async def deaf():
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.sleep(60)
 
-async def leave():
-    sys.exit(3)
-
 async def block():
     time.sleep(60)
 
@@ -220,15 +217,6 @@ def test_it_stops_whatever_its_clients_and_tasks_do(start: Callable[..., Program
     assert program.process.returncode == 0
     assert "tasks that ignore being cancelled: deaf" in program.log
     assert "Traceback" not in program.log
-
-
-def test_a_task_that_wants_to_end_the_process_ends_alone(start: Callable[..., Program]) -> None:
-    program = start("asyncio.create_task(leave())")
-    with program.get("/limit") as sock:
-        assert sock.recv(1000)
-    assert program.stop(signal.SIGTERM) < STOP_SECONDS
-    assert program.process.returncode == 0
-    assert "a task ended with SystemExit" in program.log
 
 
 @pytest.mark.parametrize(
