@@ -16,10 +16,11 @@ from starlette.requests import ClientDisconnect, Request
 from telemetron import key
 from telemetron.agents import AgentPart
 from telemetron.clock import Clock
+from telemetron.collector import ASGIApp
 from telemetron.config import DECLARED, DeclaredAgent, Settings
 from telemetron.http import HttpProblem, Receive, Scope, Send, route_path
 from telemetron.web import health, pages
-from telemetron.web.metrics import Metrics
+from telemetron.web.metrics import Histogram, Metrics
 from telemetron.web.server import Options
 from telemetron.web.service import Service
 from telemetron.web.state import PATH, StateApp
@@ -28,6 +29,10 @@ from telemetron.web.state import PATH, StateApp
 LOAD_SECONDS = 0.25
 FAILED = HttpProblem(500, "Telemetron failed to answer; its log says why")
 OPEN_PATHS = ("/livez", "/readyz", "/healthz")
+
+Answering = tuple[Awaitable[None], Histogram | None]
+"""What answers a request, and where to count how long that took. Not a coroutine around another:
+on the way to a read, each of those costs."""
 
 
 class App(Service):
@@ -46,45 +51,43 @@ class App(Service):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self._router(scope, receive, send)
+        started = perf_counter()
         try:
-            return await self._dispatch(scope, receive, send)  # each coroutine less is a read more
+            answered, histogram = self._dispatch(scope, receive, send)
+            await answered
+            if histogram:
+                histogram.observe(perf_counter() - started)
         except HttpProblem as problem:
-            return await problem(scope, receive, send)
+            await problem(scope, receive, send)
         except ClientDisconnect:
-            return None
+            pass
         except Exception:
             logger.exception("answering {} {} failed", scope["method"], scope["path"])
             with suppress(RuntimeError):  # the answer has begun: uvicorn cuts it
                 await FAILED(scope, receive, send)
 
-    def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+    def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> Answering:
         path = route_path(scope)
         if path == PATH or path.startswith(PATH + "/"):
             self.guard.check(scope, "read")
-            return self._read(scope, receive, send, path)
+            # A long poll takes as long as it was asked to.
+            histogram = None if scope["query_string"] else self.metrics.reads
+            return self._state(scope, receive, send, path), histogram
         for prefix in self.supervisor.mounts.collectors:
             if path.startswith(prefix):
                 self.guard.check(scope, "write")
-                return self._push(prefix, scope, receive, send)
+                return self._pushed_to(prefix)(scope, receive, send), self.metrics.pushes
         if path in OPEN_PATHS:
             self.guard.check_host(scope)
         else:
             self.guard.check(scope, "read")
-        return self._router(scope, receive, send)
+        return self._router(scope, receive, send), None
 
-    async def _read(self, scope: Scope, receive: Receive, send: Send, path: str) -> None:
-        started = perf_counter()
-        await self._state(scope, receive, send, path)
-        if not scope["query_string"]:  # a long poll takes as long as it was asked to
-            self.metrics.reads.observe(perf_counter() - started)
-
-    async def _push(self, prefix: str, scope: Scope, receive: Receive, send: Send) -> None:
+    def _pushed_to(self, prefix: str) -> ASGIApp:
         app = self.supervisor.mounts.apps.get(prefix)
         if app is None:
             raise HttpProblem(503, "its source does not run now; try again", {"retry-after": "1"})
-        started = perf_counter()
-        await app(scope, receive, send)
-        self.metrics.pushes.observe(perf_counter() - started)
+        return app
 
     def stop(self) -> None:
         """The server is about to stop: end what waits, be ready no more."""
