@@ -48,6 +48,13 @@ class Output(Protocol):
         What is put or removed while it is awaited is newer, and stays as it is.
         """
 
+    def expect(self, scopes: Iterable[str]) -> None:
+        """Say which scopes there are: each is to be confirmed, and until all are the source starts.
+
+        For a source of several, before it names one. A scope that is not among them is no longer
+        one, and its problem is over; its parts are yours to remove.
+        """
+
     def confirm(self, scope: str = "", *, reason: str | None = None, message: str = "") -> None:
         """Say that all that is shown of a scope is true now.
 

@@ -1,7 +1,7 @@
 """One configured source: which of its scopes were confirmed when, and what its status is."""
 
 from collections import Counter
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from datetime import datetime
 from math import inf
 from typing import NamedTuple
@@ -84,6 +84,14 @@ class Source:
         if self._timer:
             self._timer.cancel()
             self._timer = None
+
+    def expect(self, scopes: Iterable[str]) -> None:
+        """The source consists of these scopes from now on; see `Output.expect`."""
+        known, promise = self._scopes, self._promise()
+        self._scopes = {name: known.get(name, Scope(promise, None)) for name in scopes}
+        for name in known.keys() - self._scopes.keys():
+            self._forget("trouble", name)
+        self._judge()
 
     def confirm(self, scope: str = "", *, reason: str | None = None, message: str = "") -> None:
         """All that is shown of the scope is true now; see `Output.confirm`."""

@@ -60,6 +60,10 @@ class BoundOutput:
             self._guard(section)
         await self._store.replace(self._source, puts, scope)
 
+    def expect(self, scopes: Iterable[str]) -> None:
+        self._guard()
+        self._source.expect(scopes)
+
     def confirm(self, scope: str = "", *, reason: str | None = None, message: str = "") -> None:
         self._guard()
         self._source.confirm(scope, reason=reason, message=message)

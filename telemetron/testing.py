@@ -103,6 +103,9 @@ class RecordingOutput:
             self.parts[put.section, put.id] = put.part
             self._scopes[put.section, put.id] = scope
 
+    def expect(self, scopes: Iterable[str]) -> None:
+        self._record("expect", list(scopes))
+
     def confirm(self, scope: str = "", *, reason: str | None = None, message: str = "") -> None:
         self._record("confirm", scope, reason, message)
 

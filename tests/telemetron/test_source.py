@@ -76,6 +76,41 @@ def test_starting_until_something_is_confirmed(watched: Watched) -> None:
     assert watched.row.last_ok_at is None
 
 
+def test_starting_until_every_expected_scope_is_confirmed(watched: Watched) -> None:
+    watched.source.expect(["pods", "jobs"])
+    watched.source.confirm("pods")
+    assert watched.row.status == "starting"
+    watched.source.confirm("jobs")
+    assert watched.row.status == "ok"
+
+
+def test_an_expected_scope_that_nobody_names_breaks_the_promise(watched: Watched) -> None:
+    watched.source.expect(["pods", "jobs"])
+    watched.clock.advance(PROMISE / 2)
+    watched.source.confirm("pods")
+    watched.clock.advance(PROMISE / 2)
+    assert (watched.row.status, watched.problems()) == ("stale", [("jobs", "Unconfirmed")])
+
+
+def test_a_scope_that_is_no_longer_expected_is_forgotten(watched: Watched) -> None:
+    watched.source.confirm("pods")
+    watched.source.trouble("jobs", "Timeout", "late")
+    watched.clock.advance(PROMISE)
+    watched.source.confirm("pods")
+    assert watched.row.status == "stale"
+    watched.source.expect(["pods"])
+    assert (watched.row.status, watched.problems()) == ("ok", [])
+
+
+def test_a_scope_that_stays_expected_keeps_its_promise(watched: Watched) -> None:
+    watched.source.confirm("pods")
+    watched.clock.advance(PROMISE / 2)
+    watched.source.expect(["pods", "jobs"])
+    assert watched.row.status == "ok"
+    watched.clock.advance(PROMISE / 2)
+    assert (watched.row.status, watched.problems()) == ("stale", [("pods", "Unconfirmed")])
+
+
 def test_a_promise_is_told_of_though_the_status_stays(off: Watched) -> None:
     off.source.load(30)
     assert (off.row.status, off.row.max_age_seconds) == ("starting", None)
