@@ -11,11 +11,11 @@ READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo run test check bench lock format clean
+.PHONY: help demo run test test-real check bench lock format clean
 
 help: ## Show this list
 	@echo 'make TARGET [PYTHON=python3.12] [ARGS="..."]'
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(READY) ## Run Telemetron with a small real multi-agent program, on loopback
 	@$(BIN)/telemetron demo $(ARGS)
@@ -25,9 +25,13 @@ run: $(READY) ## Run the server alone
 
 test: $(READY) ## Run the tests with branch coverage (with ARGS: any part of them, no threshold)
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest --numprocesses 2 --dist worksteal $(ARGS)
+	$(BIN)/coverage run -m pytest --ignore tests/real --numprocesses 2 --dist worksteal $(ARGS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report $(if $(ARGS),--fail-under=0)
+
+test-real: $(READY) ## Run the tests against real servers, which are built and fetched the first time
+	$(BIN)/python -m tests.real.build
+	$(BIN)/pytest --durations 10 tests/real $(ARGS)
 
 check: $(READY) ## Check format, lint, types, import rules and the links in the docs
 	$(BIN)/ruff format --check .

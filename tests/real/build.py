@@ -1,0 +1,17 @@
+"""`python -m tests.real.build`: builds and fetches what the real tests run, where it is not yet.
+
+Before the tests, so that none of them has to wait for a compiler.
+"""
+
+from tests.real import toxiproxy
+
+
+def main() -> None:
+    """Each says what it makes; what is there costs nothing."""
+    for name, build in (("toxiproxy", toxiproxy.build),):
+        print(f"{name} …", flush=True)
+        build()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""Toxiproxy: a real TCP proxy that adds latency, cuts, resets, freezes. Built once, with Go, into
+the cache.
+"""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.real.process import CACHE, free_port, running, wait_until
+
+VERSION = "v2.5.0"
+PACKAGE = f"github.com/Shopify/toxiproxy/v2/cmd/server@{VERSION}"
+BINARY = CACHE / "bin" / f"toxiproxy-{VERSION}"
+BUILD_SECONDS = 600
+
+
+def build() -> Path:
+    """The server's binary; made where it is not there yet."""
+    if BINARY.exists():
+        return BINARY
+    BINARY.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=CACHE) as folder:
+        go = {"GOBIN": folder, "GOMODCACHE": f"{folder}/mod", "GOCACHE": f"{folder}/build"}
+        flags = {"GOTOOLCHAIN": "local", "GOFLAGS": "-modcacherw", "CGO_ENABLED": "0"}
+        subprocess.run(
+            ["go", "install", PACKAGE],
+            env={**os.environ, **go, **flags},
+            check=True,
+            timeout=BUILD_SECONDS,
+        )
+        shutil.move(f"{folder}/server", BINARY)
+    return BINARY
+
+
+class Proxy:
+    """One listening port in front of one upstream; `toxic` makes it ill, `heal` well again."""
+
+    def __init__(self, api: str, name: str, port: int) -> None:
+        self.port = port
+        self._at = f"{api}/proxies/{name}"
+
+    def toxic(self, type: str, *, stream: str = "downstream", **attributes: Any) -> None:
+        """`latency` (latency, jitter: ms), `timeout` (timeout: ms; 0 swallows all for ever),
+        `bandwidth` (rate: KB/s), `limit_data` (bytes), `reset_peer` (timeout: ms), `slicer`."""
+        body = {"type": type, "name": f"{type}-{stream}", "stream": stream}
+        _ask(f"{self._at}/toxics", {**body, "attributes": attributes})
+
+    def heal(self) -> None:
+        """No toxics, and enabled."""
+        for toxic in _ask(f"{self._at}/toxics"):
+            _ask(f"{self._at}/toxics/{toxic['name']}", method="DELETE")
+        _ask(self._at, {"enabled": True})
+
+    def down(self) -> None:
+        """Connections are closed, new ones refused."""
+        _ask(self._at, {"enabled": False})
+
+
+class Toxiproxy:
+    """The server; `proxy` opens ports."""
+
+    def __init__(self, port: int) -> None:
+        self._api = f"http://127.0.0.1:{port}"
+        self._made = 0
+
+    def proxy(self, upstream: str, port: int | None = None) -> Proxy:
+        """`upstream` is HOST:PORT; `port` is a free one where none is given."""
+        self._made += 1
+        port = port or free_port()
+        name = f"proxy-{self._made}"
+        listen = f"127.0.0.1:{port}"
+        body = {"name": name, "listen": listen, "upstream": upstream, "enabled": True}
+        _ask(f"{self._api}/proxies", body)
+        return Proxy(self._api, name, port)
+
+
+@contextmanager
+def toxiproxy() -> Iterator[Toxiproxy]:
+    """A server of its own, ended with the context."""
+    port = free_port()
+    with running([str(build()), "-host", "127.0.0.1", "-port", str(port)]):
+        wait_until(lambda: _listens(port), seconds=10, what="toxiproxy")
+        yield Toxiproxy(port)
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _ask(url: str, body: Any = None, method: str | None = None) -> Any:
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data=data, method=method)
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        raw = answer.read()
+    return json.loads(raw) if raw else None
