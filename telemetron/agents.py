@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from operator import attrgetter
 from typing import Any, Literal
 
@@ -28,6 +29,9 @@ MAX_NAME = 256
 STATUSES = ("active", "idle", "silent", "declared")
 # Who is believed first about a scalar.
 ORIGINS = ("heartbeat", "kubernetes", "configuration")
+# Compared with, where a time is not known.
+_EARLIEST = datetime.min.replace(tzinfo=UTC)
+_LATEST = datetime.max.replace(tzinfo=UTC)
 
 
 class AgentPart(Struct, frozen=True, gc=False, kw_only=True):
@@ -134,12 +138,12 @@ def _rank(status: str) -> int:
     return STATUSES.index(status) if status in STATUSES else len(STATUSES)
 
 
-def _belief(member: Part) -> tuple[int, float]:
+def _belief(member: Part) -> tuple[int, timedelta]:
     """The newest live heartbeat first, then Kubernetes, then configuration, then the silent."""
     part: AgentPart = member.value
     if part.instance is not None and part.instance.status == "silent":
-        return len(ORIGINS), 0
-    return ORIGINS.index(part.origin), -part.since.timestamp() if part.since else 0
+        return len(ORIGINS), timedelta.max
+    return ORIGINS.index(part.origin), _LATEST - part.since if part.since else timedelta.max
 
 
 def _instances(members: Sequence[Part]) -> list[Instance]:
@@ -168,13 +172,14 @@ def _max_parallel(parts: Sequence[AgentPart]) -> int:
         if (one := part.instance) and one.status != "declared"
         if one.status != "silent" or part.tasks
     ]
-    declared = _first([p for p in parts if p.origin != "heartbeat"], "max_parallel_invocations")
-    return sum(listing) or declared or 1
+    if listing:
+        return sum(listing)
+    declared = [part for part in parts if part.origin != "heartbeat"]
+    return _first(declared, "max_parallel_invocations") or 1
 
 
-def _age(task: Task) -> tuple[float, str, str]:
-    started = task.started_on.timestamp() if task.started_on else float("inf")
-    return started, task.id, task.instance or ""
+def _age(task: Task) -> tuple[datetime, str, str]:
+    return task.started_on or _LATEST, task.id, task.instance or ""
 
 
 def _last_failure(parts: Sequence[AgentPart]) -> Failure | None:
@@ -182,8 +187,8 @@ def _last_failure(parts: Sequence[AgentPart]) -> Failure | None:
     return max(failures, key=_failed_at, default=None)
 
 
-def _failed_at(failure: Failure) -> tuple[float, str]:
-    return failure.at.timestamp() if failure.at else 0, failure.task_id
+def _failed_at(failure: Failure) -> tuple[datetime, str]:
+    return failure.at or _EARLIEST, failure.task_id
 
 
 def _first(parts: Sequence[AgentPart], field: str) -> Any:

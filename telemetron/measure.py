@@ -30,9 +30,11 @@ def _within(name: str, same: Same) -> Same:
 
     def within(a: Any, b: Any) -> bool:
         old, new = get(a), get(b)
+        if old == new:
+            return True
         if isinstance(old, list) and isinstance(new, list):
             return len(old) == len(new) and all(map(same, old, new))
-        return old is new or (old is not None and new is not None and same(old, new))
+        return old is not None and new is not None and same(old, new)
 
     return within
 

@@ -89,13 +89,14 @@ class Store:
         self, source: Source, section: str, group: str, id: str, value: Struct, scope: str = ""
     ) -> None:
         """One part of a source; see `Output.put`."""
-        what = f"{section} {id}"
         try:
             part = self._checked(source, Put(section, group, id, value), scope)
         except Exception as error:
+            what = f"{section} {id}"
             source.refuse("part", what, scope, "Refused", f"{what}: {error}")
             return
-        source.accept("part", what)
+        if source.problems:
+            source.accept("part", f"{section} {id}")
         if part is not None:
             self._place(source, part)
 

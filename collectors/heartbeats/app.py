@@ -1,6 +1,7 @@
 """The HTTP side of heartbeats: two paths below `/agents/`."""
 
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, unquote
 
 import msgspec
@@ -24,6 +25,25 @@ PREFIX = "/agents/"
 MAX_NAME = 256
 
 
+class Route(NamedTuple):
+    """What a path names; without an instance it is a heartbeat's."""
+
+    agent: str
+    instance: str | None = None
+
+
+@lru_cache(maxsize=32_768)  # agents come back with every beat
+def route(path: str) -> Route:
+    """Of a path below `/agents/`, percent-encoded; HttpProblem 404 for one that names nothing."""
+    match path[len(PREFIX) :].split("/"):
+        case [name, "heartbeat"] if name:
+            return Route(_name(name, "agent's name"))
+        case [name, "instances", id] if name and id:
+            return Route(_name(name, "agent's name"), _name(id, "id"))
+        case _:
+            raise HttpProblem(404, "below /agents/ are {name}/heartbeat, {name}/instances/{id}")
+
+
 class HeartbeatApp:
     """`POST /agents/{name}/heartbeat` and `DELETE /agents/{name}/instances/{id}`."""
 
@@ -32,16 +52,13 @@ class HeartbeatApp:
         self._output = output
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        match route_path(scope)[len(PREFIX) :].split("/"):
-            case [name, "heartbeat"] if name:
-                require_method(scope, "POST")
-                await self._beat(_name(name, "agent's name"), scope, receive)
-            case [name, "instances", id] if name and id:
-                require_method(scope, "DELETE")
-                namespace = _namespace(scope["query_string"])
-                self._register.goodbye(_name(name, "agent's name"), _name(id, "id"), namespace)
-            case _:
-                raise HttpProblem(404, "below /agents/ are {name}/heartbeat, {name}/instances/{id}")
+        agent, instance = route(route_path(scope))
+        if instance is None:
+            require_method(scope, "POST")
+            await self._beat(agent, scope, receive)
+        else:
+            require_method(scope, "DELETE")
+            self._register.goodbye(agent, instance, _namespace(scope["query_string"]))
         await send(NO_CONTENT)
         await send(EMPTY)
 
