@@ -13,5 +13,7 @@ REASONS = {
     "Unauthorized": "The observed system did not accept the credentials.",
     "Forbidden": "The observed system does not permit this observation.",
     "BadAnswer": "The observed system answered something that cannot be understood.",
+    "MetricsUnavailable": "The observed system offers no usage figures; they are null.",
+    "LimitReached": "There is more than the source's limits let it show.",
     "RateLimited": "The observed system asks to be asked less often.",
 }
