@@ -91,6 +91,10 @@ class Server(Table, frozen=True):
     port: Annotated[
         int, Meta(description="Port to listen on; 0: any that is free.", ge=0, le=65535)
     ] = 8080
+    probe_port: Annotated[
+        Annotated[int, Meta(ge=0, le=65535)] | None,
+        Meta(description="Port for bare probes and nothing else, on every address; null: none."),
+    ] = None
     root_path: Annotated[
         str,
         Meta(

@@ -1,12 +1,13 @@
-"""The HTTP side of heartbeats: two paths below `/agents/`."""
+"""The HTTP side of heartbeats: three paths below `/agents/`."""
 
 from functools import lru_cache
-from typing import Any, NamedTuple
-from urllib.parse import parse_qsl, unquote
+from typing import Any, Literal, NamedTuple
+from urllib.parse import unquote
 
 import msgspec
 
 from collectors.heartbeats.beat import MAX_BODY, Beat, parse_beat
+from collectors.heartbeats.liveness import why_dead
 from collectors.heartbeats.register import Register
 from telemetron.collector import Output
 from telemetron.http import (
@@ -16,51 +17,62 @@ from telemetron.http import (
     Receive,
     Scope,
     Send,
+    answer,
     read_json,
     require_method,
     route_path,
 )
+from telemetron.query import duration, parameters
 
 PREFIX = "/agents/"
 MAX_NAME = 256
+MAX_LIVEZ_SECONDS = 6e7  # no duration says more
+ALIVE = {"content-type": "text/plain; charset=utf-8", "cache-control": "no-store"}
 
 
 class Route(NamedTuple):
-    """What a path names; without an instance it is a heartbeat's."""
+    """What a path names."""
 
+    kind: Literal["heartbeat", "instances", "livez"]
     agent: str
-    instance: str | None = None
+    instance: str = ""
 
 
 @lru_cache(maxsize=32_768)  # agents come back with every beat
 def route(path: str) -> Route:
     """Of a path below `/agents/`, percent-encoded; HttpProblem 404 for one that names nothing."""
     match path[len(PREFIX) :].split("/"):
-        case [name, "heartbeat"] if name:
-            return Route(_name(name, "agent's name"))
+        case [name, ("heartbeat" | "livez") as kind] if name:
+            return Route(kind, _name(name, "agent's name"))
         case [name, "instances", id] if name and id:
-            return Route(_name(name, "agent's name"), _name(id, "id"))
+            return Route("instances", _name(name, "agent's name"), _name(id, "id"))
         case _:
-            raise HttpProblem(404, "below /agents/ are {name}/heartbeat, {name}/instances/{id}")
+            detail = "below /agents/ are {name}/heartbeat, {name}/instances/{id}, {name}/livez"
+            raise HttpProblem(404, detail)
 
 
 class HeartbeatApp:
-    """`POST /agents/{name}/heartbeat` and `DELETE /agents/{name}/instances/{id}`."""
+    """`POST /agents/{name}/heartbeat`, `DELETE /agents/{name}/instances/{id}`,
+    `GET /agents/{name}/livez`."""
 
     def __init__(self, register: Register, output: Output) -> None:
         self._register = register
         self._output = output
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        agent, instance = route(route_path(scope))
-        if instance is None:
+        kind, agent, instance = route(route_path(scope))
+        if kind == "livez":
+            require_method(scope, "GET", "HEAD")
+            return await self._livez(agent, scope, send)
+        if kind == "heartbeat":
             require_method(scope, "POST")
             await self._beat(agent, scope, receive)
         else:
             require_method(scope, "DELETE")
-            self._register.goodbye(agent, instance, _namespace(scope["query_string"]))
+            asked = parameters(scope["query_string"], ("namespace",))
+            self._register.goodbye(agent, instance, asked.get("namespace"))
         await send(NO_CONTENT)
-        await send(EMPTY)
+        return await send(EMPTY)
 
     async def _beat(self, name: str, scope: Scope, receive: Receive) -> None:
         if scope["query_string"]:
@@ -70,21 +82,21 @@ class HeartbeatApp:
             self._output.count("unknown_fields", unknown)
         self._register.beat(name, beat)
 
+    async def _livez(self, name: str, scope: Scope, send: Send) -> None:
+        """200, or 503 on evidence that the agent hangs or is gone."""
+        asked = parameters(scope["query_string"], ("max_silence", "max_stall"))
+        limits = {key: duration(key, value, MAX_LIVEZ_SECONDS) for key, value in asked.items()}
+        why = why_dead(self._register.lives(name), self._output.clock.monotonic(), **limits)
+        if why:
+            raise HttpProblem(503, why)
+        await answer(scope, send, 200, b"ok\n", ALIVE)
+
 
 def _name(segment: str, what: str) -> str:
     name = unquote(segment)
     if len(name) > MAX_NAME or not name.isprintable():
         raise HttpProblem(404, f"the {what} must be 1 to {MAX_NAME} printable characters")
     return name
-
-
-def _namespace(query: bytes) -> str | None:
-    """The `namespace` parameter; 400 for any other."""
-    parameters = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
-    for name, _ in parameters:
-        if name != "namespace":
-            raise HttpProblem(400, f"unknown query parameter {name!r}; known: namespace")
-    return parameters[-1][1] if parameters else None
 
 
 def openapi() -> dict[str, Any]:

@@ -100,7 +100,11 @@ class Life:
 
     def silence(self) -> float:
         """The monotonic time at which it is silent, if no beat comes."""
-        return self.heard + SILENT_AFTER_BEATS * self.beat.interval_seconds
+        return self.heard + self.patience()
+
+    def patience(self) -> float:
+        """How long it may be silent, seconds."""
+        return SILENT_AFTER_BEATS * self.beat.interval_seconds
 
     def take(self, beat: Beat, now: float) -> None:
         """What the beat says, and since when its tasks' progress has not moved."""
@@ -164,6 +168,10 @@ class Register:
             raise HttpProblem(409, detail, namespaces=spaces)
         self._bury(lives[0])
         self._forget(lives[0])
+
+    def lives(self, name: str) -> list[Life]:
+        """The instances of the agents of that name."""
+        return list(self._agents.get(name, {}).values())
 
     def puts(self) -> list[Put]:
         """All that is known, as after a list."""

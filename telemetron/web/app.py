@@ -28,7 +28,6 @@ from telemetron.web.state import PATH, StateApp
 # Sources that load at once are there before the first request; nobody waits for the others.
 LOAD_SECONDS = 0.25
 FAILED = HttpProblem(500, "Telemetron failed to answer; its log says why")
-OPEN_PATHS = ("/livez", "/readyz", "/healthz")
 
 Answering = tuple[Awaitable[None], Histogram | None]
 """What answers a request, and where to count how long that took. Not a coroutine around another:
@@ -41,6 +40,7 @@ class App(Service):
     def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
         super().__init__(settings, clock)
         self.metrics = Metrics(self)
+        self.probes = health.Probes(self)
         self._state = StateApp(self.store, self.waiters)
         routes = [*pages.routes(self), *health.routes(self), *self.metrics.routes()]
         handlers = {HttpProblem: _problem, HTTPException: _problem, Exception: _problem}
@@ -73,11 +73,14 @@ class App(Service):
             # A long poll takes as long as it was asked to.
             histogram = None if scope["query_string"] else self.metrics.reads
             return self._state(scope, receive, send, path), histogram
+        if probe := health.agent_probe(self, scope, path):
+            self.guard.check(scope, "read")
+            return probe(scope, receive, send), None
         for prefix in self.supervisor.mounts.collectors:
             if path.startswith(prefix):
                 self.guard.check(scope, "write")
                 return self._pushed_to(prefix)(scope, receive, send), self.metrics.pushes
-        if path in OPEN_PATHS:
+        if path in health.PATHS:
             self.guard.check_host(scope)
         else:
             self.guard.check(scope, "read")
@@ -150,6 +153,8 @@ def server_options(app: App) -> Options:
     return Options(
         host=server.host,
         port=server.port,
+        probe_port=server.probe_port,
+        probes=app.probes,
         root_path=server.root_path,
         readers=app.readers,
         on_stop=app.stop,

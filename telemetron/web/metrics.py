@@ -13,9 +13,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from telemetron import __version__
+from telemetron.query import parameters
 from telemetron.source import Source
 from telemetron.web.accept import preferred
-from telemetron.web.query import parameters
 from telemetron.web.service import Service
 
 STATUSES = ("starting", "ok", "stale", "failing", "off")

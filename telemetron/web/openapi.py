@@ -122,6 +122,7 @@ def _paths() -> Json:
         "/livez": _probe("livez", "Whether the process answers", {}),
         "/readyz": _probe("readyz", "Whether it takes requests", _STOPPING),
         "/healthz": _probe("healthz", "Both of these", _STOPPING),
+        "/agents/{name}/livez": _agent_probe(),
         "/metrics": _operation(
             "metrics",
             "metrics",
@@ -161,6 +162,22 @@ def _page(id: str, summary: str, schemas: Json, responses: Json | None = None) -
 def _probe(id: str, summary: str, responses: Json) -> Json:
     item = _operation(id, "health", summary, {"200": _content({"text/plain": _TEXT})} | responses)
     item["get"]["parameters"] = [_VERBOSE]
+    return item
+
+
+def _agent_probe() -> Json:
+    statuses = {status: _ref("responses", status) for status in ("404", "503")}
+    item = _operation(
+        "agentLivez",
+        "push",
+        "Whether an agent beats, and gets on",
+        {"200": _content({"text/plain": _TEXT})} | statuses,
+    )
+    item["get"] |= {
+        "description": "503 on evidence alone: the agent was known, and is silent or stalled. 200"
+        " where nothing is known of it.",
+        "parameters": [_AGENT, _MAX_SILENCE, _MAX_STALL],
+    }
     return item
 
 
@@ -238,6 +255,24 @@ _VERBOSE = _query(
     {"type": "boolean"},
     "List each source; needs the read token. `?verbose` is enough.",
     allowEmptyValue=True,
+)
+_AGENT = {
+    "name": "name",
+    "in": "path",
+    "required": True,
+    "description": "The agent's name, percent-encoded.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 256},
+}
+_SECONDS = {"type": "string", "pattern": r"^[0-9]{1,6}(\.[0-9]{1,6})?(ms|s|m)?$"}
+_MAX_SILENCE = _query(
+    "max_silence",
+    _SECONDS,
+    "How long all its instances may be silent, as `60s`; three of their intervals at least.",
+)
+_MAX_STALL = _query(
+    "max_stall",
+    _SECONDS,
+    "How long none of its tasks may get on, as `30m`; without it that is not judged.",
 )
 _SECTION = {
     "name": "section",

@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from copy import copy
 from functools import partial
 from typing import Any, TypedDict, Unpack
 
@@ -40,6 +41,10 @@ class Options(TypedDict, total=False):
     host: str
     port: int
     """0: a free one."""
+    probe_port: int | None
+    """Where `probes` answers: on every address, without TLS. None: nowhere."""
+    probes: Any
+    """Another application, which no lifespan is told to."""
     readers: Readers
     """The bounds of slow readers; it counts those that were cut."""
     root_path: str
@@ -59,6 +64,8 @@ class Server(uvicorn.Server):
         *,
         host: str = "127.0.0.1",
         port: int = 0,
+        probe_port: int | None = None,
+        probes: Any = None,
         readers: Readers | None = None,
         on_stop: Callable[[], None] = lambda: None,
         **options: Any,
@@ -85,23 +92,53 @@ class Server(uvicorn.Server):
             raise StartError(f"cannot use the TLS certificate and key: {error}") from error
         super().__init__(config)
         self.on_stop = on_stop
+        self.probe_port = probe_port
+        self.probe_config = copy(config)
+        self.probe_config.loaded_app = probes
         self.ready = asyncio.Event()
         self.url = ""
+        self.probe_url = ""
         self.readers.connections = self.server_state.connections
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen; StartError if that cannot be, or if the application fails to start."""
         sock = listen(self.config.host, self.config.port, self.readers.stall_seconds)
         try:
+            probe_sock = self._listen_for_probes()
+        except StartError:
+            sock.close()
+            raise
+        try:
             await super().startup([sock])
         except SystemExit:  # uvicorn's way to say it; the log has the traceback
-            sock.close()
+            for each in filter(None, (sock, probe_sock)):
+                each.close()
             raise StartError("the application failed to start") from None
-        host, port = sock.getsockname()[:2]
-        scheme = "https" if self.config.is_ssl else "http"
-        self.url = f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+        self.url = _url("https" if self.config.is_ssl else "http", sock)
         logger.info("listening on %s", self.url)
+        if probe_sock:
+            await self._serve_probes(probe_sock)
         self.ready.set()
+
+    def _listen_for_probes(self) -> socket.socket | None:
+        if self.probe_port is None:
+            return None
+        host = "::" if socket.has_dualstack_ipv6() else "0.0.0.0"  # noqa: S104  (a kubelet's way)
+        return listen(host, self.probe_port, self.readers.stall_seconds)
+
+    async def _serve_probes(self, sock: socket.socket) -> None:
+        """Connections like the others, but to an application of their own."""
+        protocol = partial(
+            Connection,
+            self.readers,
+            config=self.probe_config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
+        )
+        loop = asyncio.get_running_loop()
+        self.servers.append(await loop.create_server(protocol, sock=sock))
+        self.probe_url = _url("http", sock)
+        logger.info("probes on %s", self.probe_url)
 
     async def on_tick(self, counter: int) -> bool:
         """Ten times a second."""
@@ -145,6 +182,11 @@ class Server(uvicorn.Server):
             await asyncio.sleep(0.01)
 
 
+def _url(scheme: str, sock: socket.socket) -> str:
+    host, port = sock.getsockname()[:2]
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
 def _not_cancelled(record: logging.LogRecord) -> bool:
     return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
 
@@ -158,6 +200,8 @@ def listen(host: str, port: int, stall_seconds: float) -> socket.socket:
     # Only to a socket that says it is TCP does asyncio give TCP_NODELAY; uvloop to each.
     sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if host == "::":  # IPv4 too, whatever the system's default is
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
     with suppress(AttributeError):  # Linux only
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(stall_seconds * 1000))

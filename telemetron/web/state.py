@@ -8,10 +8,10 @@ from typing import NamedTuple
 from urllib.parse import unquote
 
 from telemetron.http import EMPTY, HttpProblem, Receive, Scope, Send, require_method
+from telemetron.query import duration, flag, parameters
 from telemetron.rope import Change, Rope
 from telemetron.store import Store
 from telemetron.web.answer import Answers, accepts_gzip, etag, matches, not_modified
-from telemetron.web.query import duration, flag, parameters
 from telemetron.web.waiters import View, Waiters
 
 PATH = "/system/state"

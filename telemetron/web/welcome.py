@@ -22,6 +22,7 @@ PATHS = {
     "/livez": "whether the process answers; ?verbose lists each source",
     "/readyz": "whether it takes requests",
     "/healthz": "both of these",
+    "/agents/{name}/livez": "whether an agent beats, and gets on; fails on evidence alone",
     "/metrics": "Prometheus metrics of Telemetron itself",
 }
 _HOST = re.compile(r"[A-Za-z0-9._-]+(:[0-9]+)?|\[[0-9A-Fa-f:.]+\](:[0-9]+)?")

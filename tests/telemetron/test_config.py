@@ -179,7 +179,7 @@ servr: {}
 """) == [
         "t.yaml:1: id: expected str, got int (quote it)",
         't.yaml:3: server.prot: unknown key; did you mean "port"?'
-        " (known: auth, host, port, root_path, tls)",
+        " (known: auth, host, port, probe_port, root_path, tls)",
         "t.yaml:4: server.port: expected int, got str",
         't.yaml:5: log.level: expected "trace" or "debug" or "info" or "warning" or "error"',
         "t.yaml:8: agents[0].max_parallel_invocations: expected int >= 1",

@@ -1,4 +1,12 @@
+import asyncio
+from contextlib import asynccontextmanager
+
+import httpx
 import pytest
+
+from telemetron.config import parse
+from telemetron.web.app import App, server_options
+from telemetron.web.server import Server
 
 PROBES = ("/livez", "/readyz", "/healthz")
 
@@ -62,3 +70,123 @@ async def test_a_server_that_stops_is_alive_but_not_ready(live):
         assert (await live.client.get(path)).status_code == status
         assert (await live.client.get(path + "?verbose")).status_code == status
     assert "stopping" in (await live.client.get("/readyz")).json()["detail"]
+
+
+# the probe of an agent
+
+AGENT = "/agents/planner/livez"
+
+
+async def test_nothing_is_held_against_an_agent_that_nobody_knows(live):
+    for path in (AGENT, AGENT + "?max_silence=1s&max_stall=1s", "/agents/a%2Fb/livez"):
+        answer = await live.client.get(path)
+        assert (answer.status_code, answer.text) == (200, "ok\n")
+        assert answer.headers["cache-control"] == "no-store"
+        assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+    head = await live.client.head(AGENT)
+    assert (head.status_code, head.content) == (200, b"")
+
+
+async def test_nothing_is_held_against_an_agent_where_nobody_takes_beats(serving):
+    async with serving("sources: {heartbeats: off}") as live:
+        assert (await live.client.get(AGENT)).text == "ok\n"
+        assert (await live.client.post(AGENT)).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("POST", AGENT, 405),
+        ("DELETE", AGENT, 405),
+        ("GET", "/agents/livez", 404),
+        ("GET", "/agents//livez", 404),
+        ("GET", "/agents/planner/x/livez", 404),
+        ("GET", "/agents/planner/instances/livez", 405),
+        ("GET", "/agents/%00/livez", 404),
+        ("GET", AGENT + "?max=1s", 400),
+        ("GET", AGENT + "?max_silence=long", 400),
+        ("GET", AGENT + "?max_stall=-1s", 400),
+        ("GET", AGENT + "?max_stall=1s&max_stall=2s", 400),
+    ],
+)
+async def test_what_the_probe_of_an_agent_is_not(live, method, path, status):
+    assert (await live.client.request(method, path)).status_code == status
+
+
+async def test_the_probe_of_an_agent_needs_the_read_token(serving):
+    read, write = "read-token-0123456789", "write-token-0123456789"
+    async with serving(f"server: {{auth: {{read: {read}, write: {write}}}}}") as live:
+        for token, status in [(None, 401), (write, 403), (read, 200)]:
+            headers = {"authorization": f"Bearer {token}"} if token else {}
+            assert (await live.client.get(AGENT, headers=headers)).status_code == status
+        # A goodbye is no probe, whatever the instance is called.
+        goodbye = "/agents/planner/instances/livez"
+        answer = await live.client.delete(goodbye, headers={"authorization": f"Bearer {read}"})
+        assert answer.status_code == 403
+
+
+# the probe port
+
+
+@asynccontextmanager
+async def probing(file, config=""):
+    """The application, a client of its probe port, a client of its own port."""
+    file.write_text(f"server: {{port: 0, probe_port: 0{config}}}")
+    settings, _, problems = await asyncio.to_thread(parse, str(file), {})
+    assert not problems
+    app = App(settings)
+    server = Server(app, **server_options(app))
+    serving = asyncio.ensure_future(server.serve())
+    await server.ready.wait()
+    port = server.probe_url.rpartition(":")[2]
+    try:
+        async with (
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as probes,
+            httpx.AsyncClient(base_url=server.url, trust_env=False) as client,
+        ):
+            yield app, probes, client
+    finally:
+        server.stop()
+        await serving
+
+
+TOKENS = ", auth: {read: read-token-0123456789, write: write-token-0123456789}"
+
+
+@pytest.mark.parametrize("config", ["", TOKENS], ids=["open", "tokens"])
+async def test_the_probe_port_answers_bare_probes_and_nothing_else(tmp_path, config):
+    async with probing(tmp_path / "t.yaml", config) as (_, probes, client):
+        for path in (*PROBES, AGENT, AGENT + "?max_silence=1m"):
+            answer = await probes.get(path, headers={"host": "10.0.0.7:9090"})
+            assert (answer.status_code, answer.text) == (200, "ok\n"), path
+        listed = (
+            await client.get(
+                "/openapi.json", headers={"authorization": "Bearer read-token-0123456789"}
+            )
+        ).json()["paths"]
+        others = [path.format(name="planner", id="i", section="agents", key="x") for path in listed]
+        others = [path for path in others if not path.endswith("z")]
+        assert len(others) > 8
+        for path in [*others, "/agents/planner/instances/livez", "/agents/", "/nope"]:
+            for method in ("GET", "POST", "DELETE"):
+                answer = await probes.request(method, path, json={"instance": "i"})
+                assert answer.status_code == 404, (method, path)
+                assert answer.headers["content-type"] == "application/problem+json"
+        for path in (*PROBES, AGENT):
+            assert (await probes.post(path)).status_code == 404
+        for path in PROBES:
+            assert (await probes.get(path + "?verbose")).status_code == 400
+
+
+async def test_the_probe_port_tells_that_the_server_stops(tmp_path):
+    async with probing(tmp_path / "t.yaml") as (app, probes, _):
+        app.stop()
+        assert (await probes.get("/livez")).status_code == 200
+        assert (await probes.get("/readyz")).status_code == 503
+
+
+async def test_the_probe_port_says_what_is_wrong_with_a_question(tmp_path):
+    async with probing(tmp_path / "t.yaml") as (_, probes, _):
+        answer = await probes.get(AGENT + "?max_silence=long")
+        assert answer.status_code == 400
+        assert "max_silence takes a duration" in answer.json()["detail"]

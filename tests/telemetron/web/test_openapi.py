@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from collectors.heartbeats import collector
 from telemetron.http import TITLES, HttpProblem
+from telemetron.query import duration
 from telemetron.web.openapi import DURATION, document
-from telemetron.web.query import duration
 
 PATHS = {
     "/system/state": {"get"},
@@ -26,6 +26,7 @@ PATHS = {
     "/metrics": {"get"},
     "/agents/{name}/heartbeat": {"post"},
     "/agents/{name}/instances/{id}": {"delete"},
+    "/agents/{name}/livez": {"get"},
 }
 
 
@@ -100,6 +101,7 @@ def test_who_needs_which_token(made):
     assert security["state"] == [{"read": []}]
     assert security["metrics"] == security["swagger"] == security["state"]
     assert security["beat"] == security["goodbye"] == [{"write": []}]
+    assert security["agentLivez"] == security["state"]
     assert security["livez"] == security["readyz"] == [{}, {"read": []}]
     schemes = made["components"]["securitySchemes"]
     assert {name: scheme["scheme"] for name, scheme in schemes.items()} == {

@@ -1,5 +1,6 @@
 """How the server starts and stops: within the running loop, and as a process of its own."""
 
+import asyncio
 import json
 import resource
 import signal
@@ -7,13 +8,15 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from telemetron.web.server import StartError, running, serve
+from telemetron.web.server import Server, StartError, running, serve
 
 DEADLINE = 20.0
 """Seconds after which a test gives up on what should have come long ago."""
@@ -81,6 +84,74 @@ def test_a_process_that_finds_its_port_in_use_is_told() -> None:
         pytest.raises(StartError, match="Address already in use"),
     ):
         serve(app, port=other.getsockname()[1])
+
+
+@asynccontextmanager
+async def probed(**options: Any) -> AsyncIterator[Server]:
+    """A server with a probe port."""
+    server = Server(app, port=0, probe_port=0, probes=other, **options)
+    serving = asyncio.ensure_future(server.serve())
+    await server.ready.wait()
+    try:
+        yield server
+    finally:
+        server.stop()
+        await serving
+
+
+async def other(scope: Any, receive: Any, send: Any) -> None:
+    """Another application than `app`."""
+    headers = [(b"content-length", b"5")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": b"other"})
+
+
+async def test_the_probe_port_has_an_application_of_its_own_on_every_address() -> None:
+    async with probed() as server, httpx.AsyncClient() as client:
+        assert server.url.startswith("http://127.0.0.1:")
+        port = server.probe_url.rpartition(":")[2]
+        for host in ("127.0.0.1", "127.0.0.2", "[::1]"):
+            assert (await client.get(f"http://{host}:{port}/")).text == "other"
+        assert (await client.get(server.url)).json() == ["/", ""]
+    async with httpx.AsyncClient() as client:
+        with pytest.raises(httpx.ConnectError):
+            await client.get(f"http://127.0.0.1:{port}/")
+
+
+async def test_the_probe_port_has_no_tls() -> None:
+    folder = Path(__file__).parents[1] / "tls"
+    files = {"ssl_certfile": str(folder / "cert.pem"), "ssl_keyfile": str(folder / "key.pem")}
+    tls = {**files, "ssl_keyfile_password": "hunter2"}
+    async with probed(**tls) as server, httpx.AsyncClient() as client:
+        assert server.url.startswith("https://")
+        port = server.probe_url.rpartition(":")[2]
+        assert (await client.get(f"http://127.0.0.1:{port}/")).text == "other"
+
+
+async def test_the_probe_port_is_ipv4_where_there_is_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(socket, "has_dualstack_ipv6", lambda: False)
+    async with probed() as server:
+        assert server.probe_url.startswith("http://0.0.0.0:")
+
+
+async def test_a_probe_port_in_use_is_told() -> None:
+    with socket.create_server(("::", 0), family=socket.AF_INET6) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(StartError, match=f"cannot listen on :: port {port}"):
+            async with running(app, probe_port=port, probes=other):
+                pass
+
+
+async def test_an_application_that_fails_to_start_leaves_no_port_open() -> None:
+    async def broken(scope: Any, receive: Any, send: Any) -> None:
+        raise ValueError("broken")
+
+    server = Server(broken, probe_port=0, probes=other)
+    with pytest.raises(StartError, match="the application failed to start"):
+        await server.serve()
+    assert (server.url, server.probe_url) == ("", "")
 
 
 async def test_an_application_that_fails_to_start_is_told() -> None:

@@ -24,12 +24,12 @@ def parameters(query: bytes, known: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def duration(name: str, value: str) -> float:
-    """Seconds, from `30s`, `500ms`, `1m` or `30`; at most 60."""
+def duration(name: str, value: str, most: float = MAX_WAIT_SECONDS) -> float:
+    """Seconds, from `30s`, `500ms`, `1m` or `30`; at most `most`."""
     match = _DURATION.fullmatch(value)
     seconds = float(match[1]) * _UNITS[match[2]] if match else None
-    if seconds is None or seconds > MAX_WAIT_SECONDS:
-        raise HttpProblem(400, f"{name} takes a duration of at most 60s, as 30s or 500ms")
+    if seconds is None or seconds > most:
+        raise HttpProblem(400, f"{name} takes a duration of at most {most:.0f}s, as 30s or 500ms")
     return seconds
 
 

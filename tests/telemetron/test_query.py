@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from telemetron.http import HttpProblem
-from telemetron.web.query import duration, flag, parameters
+from telemetron.query import duration, flag, parameters
 
 
 def test_parameters_by_name():
@@ -38,6 +38,12 @@ def test_durations(text, seconds):
 def test_what_is_no_duration(text):
     with pytest.raises(HttpProblem):
         duration("wait", text)
+
+
+def test_a_duration_may_be_longer_where_that_is_said():
+    assert duration("max_stall", "30m", 3600) == 1800
+    with pytest.raises(HttpProblem, match="at most 3600s"):
+        duration("max_stall", "61m", 3600)
 
 
 def test_flags():
