@@ -10,7 +10,7 @@ Nothing here raises into its caller or makes it wait for the network.
 """
 
 from .agent import Agent
-from .task import Task, Wait
+from .task import Task, Wait, current
 
-__all__ = ["Agent", "Task", "Wait"]
+__all__ = ["Agent", "Task", "Wait", "current"]
 __version__ = "0.1.0"

@@ -7,6 +7,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable
+from itertools import islice
 
 from .text import rfc3339
 
@@ -28,6 +29,7 @@ class Activity:
     def __init__(self, changed: Callable[[], None]) -> None:
         self.lock = threading.RLock()
         self.changed = changed
+        self.used = False
         self._outcomes = dict.fromkeys(OUTCOMES, 0)
         self._last_failure: dict[str, object] | None = None
         self._tasks: dict[weakref.ref[Task], None] = {}
@@ -35,9 +37,12 @@ class Activity:
 
     def start(self, task: Task) -> None:
         """Make `task` an active one."""
+        ref = weakref.ref(task, self._dropped.append)
         with self.lock:
+            self._tasks[ref] = None
+            self.used = True
+        if self._dropped:
             self._end_dropped()
-            self._tasks[weakref.ref(task, self._dropped.append)] = None
         self.changed()
 
     def end(self, task: Task, status: str, error: str | None) -> None:
@@ -54,11 +59,17 @@ class Activity:
                 }
         self.changed()
 
-    def snapshot(self) -> tuple[list[weakref.ref[Task]], dict[str, int], dict[str, object] | None]:
-        """(the active tasks, oldest first; how many ended how; the last failure), as of now."""
+    def snapshot(self, most: int) -> tuple[list[weakref.ref[Task]], dict[str, object]]:
+        """The oldest active tasks, `most` at most; and what a beat tells of all of them."""
+        self._end_dropped()
         with self.lock:
-            self._end_dropped()
-            return list(self._tasks), dict(self._outcomes), self._last_failure
+            tasks = list(islice(self._tasks, most))
+            told = {
+                "task_count": len(self._tasks),
+                "outcomes": dict(self._outcomes),
+                "last_failure": self._last_failure,
+            }
+        return tasks, told
 
     def detach(self) -> None:
         """After a fork, in the child: these are the parent's tasks, of no effect here."""
@@ -66,9 +77,15 @@ class Activity:
         self.changed = nothing
 
     def _end_dropped(self) -> None:
+        """One at a time: nobody waits for the lock while thousands are cleared away."""
         while self._dropped:
-            self._tasks.pop(self._dropped.popleft(), None)
-            self._outcomes["canceled"] += 1
+            try:
+                ref = self._dropped.popleft()
+            except IndexError:  # another thread was faster
+                return
+            with self.lock:
+                if self._tasks.pop(ref, self) is not self:
+                    self._outcomes["canceled"] += 1
 
 
 def nothing() -> None:

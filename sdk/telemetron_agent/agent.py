@@ -6,20 +6,25 @@ import atexit
 import os
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar, overload
 
 from . import identity
+from . import record as records
 from .activity import Activity, nothing
 from .log import warn
-from .task import Task
+from .task import NULL, Task
 from .text import integer, label, labels, rfc3339, segment, text
 
 TYPE_CHECKING = False  # typing.TYPE_CHECKING without the import
 if TYPE_CHECKING:
+    import threading
     import weakref
 
     from .endpoint import Endpoint
     from .reporter import Reporter
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 MAX_PARALLEL = 1_000_000
 MAX_TOKEN = 65_536
@@ -33,12 +38,14 @@ class Agent:
 
     url: Telemetron's base URL; default TELEMETRON_URL. Without one there is no thread and
     no network, and every call still works.
-    namespace, pod_id: default POD_NAMESPACE (else the mounted namespace file) and POD_NAME.
+    namespace, pod_id: default POD_NAMESPACE (else the mounted namespace file) and POD_NAME
+    (else the host name, where that is a pod's).
+    version: default POD_VERSION, else `__version__` of the program.
     instance: default pod or host name and process id.
     interval: seconds between beats, 1 to 300.
     token: default TELEMETRON_TOKEN, else the content of TELEMETRON_TOKEN_FILE.
 
-    No method raises. None waits for the network, but `close()`: one second at most.
+    No method raises. None waits for the network, but `close()` and `flush()`: one second.
     """
 
     def __init__(
@@ -66,7 +73,7 @@ class Agent:
         self._facts = {
             "namespace": self.namespace,
             "pod_id": self.pod_id,
-            "version": label(version),
+            "version": label(version) or label(identity.version()),
             "description": text(description),
             "deployment_name": label(deployment_name),
             "models": labels(models),
@@ -81,6 +88,10 @@ class Agent:
         if self._reporter:
             self._reporter.start()
 
+    @overload
+    def task(self, id: Function, /) -> Function: ...  # type: ignore[overload-overlap]
+
+    @overload
     def task(
         self,
         id: object = None,
@@ -90,23 +101,45 @@ class Agent:
         queue: object = None,
         partition: object = None,
         offset: object = None,
-    ) -> Task:
+    ) -> Task: ...
+
+    def task(self, id: Any = None, **facts: Any) -> Any:
         """Start a task: `with agent.task("t-1") as task:`, or call its `end()`.
 
-        id: default a UUID. queue, partition, offset: where the task was taken from.
+        id: default a UUID. A record of a Kafka topic gives id, queue, partition and offset
+        (docs/tasks.md has the rule). Of a function, as the decorator `@agent.task`, each call
+        becomes a task.
+        parent_id: default the task that is current here.
+        model, queue, partition, offset: what it uses, and where it was taken from.
         """
-        task = Task(
-            self._activity,
-            id,
-            parent_id=parent_id,
-            model=model,
-            queue=queue,
-            partition=partition,
-            offset=offset,
-        )
-        if self._reporter:
-            self._reporter.start()  # after a fork it runs from the first task on
+        try:
+            if id is None or isinstance(id, (str, int)):
+                return self._start(id, **facts)
+            record = records.read(id)
+            if record is not None:
+                return self._start(**{**record._asdict(), **facts})
+            if callable(id) or isinstance(id, (staticmethod, classmethod)):
+                from .function import wrap
+
+                return wrap(self._start, id)
+            return self._start(id, **facts)
+        except Exception as error:  # a hostile argument, or the host's own limits
+            warn("agent %r left a task out: %s", self.name, type(error).__name__)
+            return NULL
+
+    def _start(self, id: object = None, **facts: Any) -> Task:
+        reporter = self._reporter
+        task = Task(self._activity, id, **facts)
+        if reporter and not reporter.started:
+            reporter.start()  # after a fork it runs from the first task on
         return task
+
+    def flush(self, timeout: float = 1.0) -> bool:
+        """Tell now what is not told yet, as before a serverless function is frozen.
+
+        timeout: seconds to wait for the server's answer at most. True once it took a beat.
+        """
+        return self._reporter.flush(timeout) if self._reporter else False
 
     def close(self, timeout: float = EXIT_TIMEOUT) -> None:
         """Say goodbye and report no more; the end of the process does it too.
@@ -128,17 +161,23 @@ class Agent:
         self._activity.detach()
         self._begin(self._process())
 
+    def _rest(self) -> None:
+        """A process that only forks does not work itself: goodbye until its first task."""
+        if self._reporter and self._reporter.started and not self._activity.used:
+            self._reporter.close(0)
+            self._begin(self.instance, after=self._reporter.done)
+
     def _process(self) -> str:
         return f"{self._host[:240]}-{os.getpid()}"
 
-    def _begin(self, instance: str) -> None:
+    def _begin(self, instance: str, after: threading.Event | None = None) -> None:
         self.instance = instance
         self.boot_id = uuid.uuid4().hex
         self._started_at = rfc3339(time.time())
-        self._reporter = self._new_reporter()
+        self._reporter = self._new_reporter(after)
         self._activity = Activity(self._reporter.change if self._reporter else nothing)
 
-    def _new_reporter(self) -> Reporter | None:
+    def _new_reporter(self, after: threading.Event | None) -> Reporter | None:
         if self._endpoint is None:
             return None
         from .reporter import Reporter
@@ -151,21 +190,20 @@ class Agent:
             interval=self._interval,
             token=self._token,
             state=self._state,
+            after=after,
         )
 
     def _token(self) -> str | None:
         return self._fixed_token or identity.environment_token()
 
-    def _state(self) -> tuple[dict[str, object], list[weakref.ref[Task]]]:
-        tasks, outcomes, failure = self._activity.snapshot()
+    def _state(self, most: int) -> tuple[dict[str, object], list[weakref.ref[Task]]]:
+        tasks, told = self._activity.snapshot(most)
         head: dict[str, object] = {
             "instance": self.instance,
             "boot_id": self.boot_id,
             "started_at": self._started_at,
             **self._facts,
-            "task_count": len(tasks),
-            "outcomes": outcomes,
-            "last_failure": failure,
+            **told,
         }
         return head, tasks
 
@@ -208,5 +246,12 @@ def _after_fork_in_child() -> None:
         agent._restart()
 
 
+def _after_fork_in_parent() -> None:
+    for agent in list(_open):
+        agent._rest()
+
+
 atexit.register(_at_exit)
-getattr(os, "register_at_fork", dict)(after_in_child=_after_fork_in_child)  # not on Windows
+getattr(os, "register_at_fork", dict)(  # not on Windows
+    after_in_child=_after_fork_in_child, after_in_parent=_after_fork_in_parent
+)

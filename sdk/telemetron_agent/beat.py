@@ -15,8 +15,10 @@ MAX_BYTES = 256 * 1024
 MAX_TASKS = 1_000
 
 
-def encode(head: dict[str, object], tasks: Iterable[weakref.ref[Task]]) -> bytes:
-    """The JSON body of a beat: `head` and as many `tasks`, oldest first, as the bounds allow.
+def encode(
+    head: dict[str, object], tasks: Iterable[weakref.ref[Task]], limit: int = MAX_BYTES
+) -> bytes:
+    """The JSON body of a beat: `head` and as many `tasks`, oldest first, as fit in under `limit`.
 
     An id that is active twice is told once. `head` is not empty.
     """
@@ -29,7 +31,7 @@ def encode(head: dict[str, object], tasks: Iterable[weakref.ref[Task]]) -> bytes
             continue
         piece = _json(_task(task))
         size += len(piece) + 1
-        if len(told) == MAX_TASKS or size >= MAX_BYTES:
+        if size >= limit:
             break
         told[task.id] = piece
         if len(told) % 20 == 0:

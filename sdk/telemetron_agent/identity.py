@@ -1,17 +1,46 @@
-"""Who this process is: pod, namespace, instance, token; found where Kubernetes puts them."""
+"""Who this process is: pod, namespace, version, host, token; found where Kubernetes puts them."""
 
 from __future__ import annotations
 
 import os
 import socket
+import sys
 
 NAMESPACE_FILE = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 """Mounted into every pod that has a service account."""
 
 
-def pod_name() -> str | None:
-    """The pod's name as the downward API gives it in POD_NAME, or None."""
-    return os.environ.get("POD_NAME") or None
+HOSTS_FILE = "/etc/hosts"
+HOSTS_OF_A_POD = "# Kubernetes-managed hosts file.\n"
+"""How the kubelet begins it, but for pods on the host's network, whose host is the node."""
+LONGEST_HOST = 63
+"""Characters; a longer pod name is cut to make the host's."""
+
+
+def pod_name(file: str = HOSTS_FILE) -> str | None:
+    """POD_NAME (downward API), else the host's name where the hosts `file` is a pod's."""
+    return os.environ.get("POD_NAME") or (_pod_host() if _is_of_a_pod(file) else None)
+
+
+def _is_of_a_pod(file: str) -> bool:
+    try:
+        with open(file, encoding="utf-8") as lines:
+            return lines.readline(100) == HOSTS_OF_A_POD
+    except (OSError, ValueError):
+        return False
+
+
+def _pod_host() -> str | None:
+    name = host()
+    return name if len(name) < LONGEST_HOST else None
+
+
+def version() -> str | None:
+    """POD_VERSION (downward API, of a label), else `__version__` of the program, else None."""
+    main = sys.modules.get("__main__")
+    package = sys.modules.get((getattr(main, "__package__", None) or "").partition(".")[0])
+    found = getattr(main, "__version__", None) or getattr(package, "__version__", None)
+    return os.environ.get("POD_VERSION") or (found if isinstance(found, str) else None)
 
 
 def namespace(file: str = NAMESPACE_FILE) -> str | None:

@@ -8,10 +8,11 @@ import random
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable
 from urllib.parse import quote
 
-from .beat import encode
+from .beat import MAX_BYTES, MAX_TASKS, encode
 from .endpoint import Answer, Endpoint
 from .log import warn
 from .task import Task
@@ -21,14 +22,21 @@ DEBOUNCE = 0.25
 """Seconds between the first change and the beat that tells it, with all that came since."""
 REQUEST_TIMEOUT = 5.0
 GOODBYE_TIMEOUT = 1.0
+FIRST_BACKOFF = 0.25
 MAX_BACKOFF = 15.0
+REFUSED = (400, 404, 413, 415, 422)
+"""What the server answers where the beat itself is at fault."""
+MAX_SAID = 16
+"""Different refusals that are said in a reporter's life."""
+LEAST_BYTES = 8 * 1024
+"""A beat may be that large, whatever the server says."""
 
 
 class Reporter:
     """Beats for one instance of an agent until closed, then says goodbye.
 
-    state() gives a beat's head and its tasks, oldest first; token() the bearer token; both are
-    asked anew for each beat.
+    state(most) gives a beat's head and its `most` oldest tasks; token() the bearer token; both
+    are asked anew for each beat. The first one waits for `after`, the goodbye of another life.
     """
 
     def __init__(
@@ -40,7 +48,8 @@ class Reporter:
         namespace: str | None,
         interval: float,
         token: Callable[[], str | None],
-        state: Callable[[], tuple[dict[str, object], list[weakref.ref[Task]]]],
+        state: Callable[[int], tuple[dict[str, object], list[weakref.ref[Task]]]],
+        after: threading.Event | None = None,
     ) -> None:
         self._endpoint = endpoint
         self._name = name
@@ -51,25 +60,32 @@ class Reporter:
         self._interval = interval
         self._token = token
         self._state = state
+        self._after = after
         self._sequence = 0
+        self._limit = MAX_BYTES
         self._trouble = Trouble(f"agent {name!r}", endpoint.place)
         self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
         # Not an Event: this put() may be interrupted by another, from a signal handler or
         # the garbage collector, without a deadlock.
         self._signals: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._changed = False
+        self._flushes: deque[Flush] = deque()
         self._closing = False
-        self._done = threading.Event()
+        self.started = False
+        self.done = threading.Event()
+        """Set once the goodbye is said, or cannot be."""
 
     def start(self) -> None:
         """Start the thread, unless it was started before."""
-        if self._thread is not None or self._closing:
-            return
         with self._lock:
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="telemetron", daemon=True)
-                self._start(self._thread)
+            if self.started or self._closing:
+                return
+            self.started = True
+        try:
+            threading.Thread(target=self._run, name="telemetron", daemon=True).start()
+        except RuntimeError as error:  # no more threads, or the interpreter is shutting down
+            self.done.set()
+            warn("agent %r does not report: %s", self._name, error)
 
     def change(self) -> None:
         """Tasks changed: beat soon."""
@@ -77,25 +93,37 @@ class Reporter:
             self._changed = True
             self._signals.put(None)
 
+    def flush(self, timeout: float) -> bool:
+        """Beat now, even in trouble; whether that was taken within `timeout` seconds."""
+        if self._closing or self.done.is_set():
+            return False
+        self.start()
+        flush = Flush()
+        self._flushes.append(flush)
+        self._signals.put(None)
+        return flush.over.wait(_seconds(timeout)) and flush.taken
+
     def close(self, timeout: float) -> None:
         """Let the thread say goodbye and end; waits for that `timeout` seconds at most."""
         self._closing = True
         self._signals.put(None)
-        if self._thread is not None:
-            self._done.wait(timeout)
-
-    def _start(self, thread: threading.Thread) -> None:
-        try:
-            thread.start()
-        except RuntimeError as error:  # no more threads, or the interpreter is shutting down
-            self._done.set()
-            warn("agent %r does not report: %s", self._name, error)
+        last = self.done if self.started else self._after
+        if last:
+            last.wait(_seconds(timeout))
 
     def _run(self) -> None:
+        if self._after:
+            self._after.wait(REQUEST_TIMEOUT + GOODBYE_TIMEOUT)
         while not self._closing:
-            self._pause(self._beat())
+            flushes = [self._flushes.popleft() for _ in range(len(self._flushes))]
+            pause = self._beat()
+            for flush in flushes:
+                flush.end(taken=not self._trouble.failures)
+            self._pause(pause)
+        for flush in self._flushes:
+            flush.end(taken=False)
         self._goodbye()
-        self._done.set()
+        self.done.set()
 
     def _beat(self) -> float:
         """Send one beat; returns the seconds until the next."""
@@ -103,22 +131,24 @@ class Reporter:
         self._sequence += 1
         pause = self._interval * random.uniform(0.9, 1.1)
         try:
-            head, tasks = self._state()
+            head, tasks = self._state(MAX_TASKS)
             head.update(sequence=self._sequence, sent_at=rfc3339(time.time()))
-            body = encode(head, tasks)
+            body = encode(head, tasks, self._limit)
             answer = self._endpoint.send("POST", self._beats, body, self._token(), REQUEST_TIMEOUT)
         except Exception as error:
-            return max(pause, self._trouble.begin(describe(error), self._interval))
+            return self._trouble.begin(describe(error))
         if answer.status < 300:
             self._trouble.end()
             return pause
-        backoff = self._trouble.begin(refusal(answer), self._interval)
-        return max(pause, backoff, answer.retry_after)
+        if answer.status == 413:
+            self._limit = max(len(body) // 2, LEAST_BYTES)
+        backoff = self._trouble.begin(refusal(answer), answer.status in REFUSED)
+        return max(backoff, answer.retry_after)
 
     def _pause(self, seconds: float) -> None:
         """Sleep; a change shortens it to the debounce, except while the server is in trouble."""
         until = time.monotonic() + seconds
-        while not self._closing:
+        while not self._closing and not self._flushes:
             remaining = until - time.monotonic()
             if remaining <= 0:
                 return
@@ -136,6 +166,19 @@ class Reporter:
             return
 
 
+class Flush:
+    """One who waits for a beat."""
+
+    def __init__(self) -> None:
+        self.over = threading.Event()
+        self.taken = False
+
+    def end(self, *, taken: bool) -> None:
+        """The beat was answered, or was not."""
+        self.taken = taken
+        self.over.set()
+
+
 class Trouble:
     """Failures in a row: said once when they start and once when they end; the pause grows."""
 
@@ -143,14 +186,21 @@ class Trouble:
         self._who = who
         self._place = place
         self._since = 0.0
+        self._said: set[str] = set()
         self.failures = 0
 
-    def begin(self, why: str, interval: float) -> float:
-        """One more failure; returns the seconds to back off."""
+    def begin(self, why: str, refused: bool = False) -> float:
+        """One more failure; returns the seconds to back off.
+
+        refused: whether the beat itself is at fault. That is said too while other trouble lasts.
+        """
+        if not self.failures or (refused and why not in self._said):
+            warn("%s cannot report to %s: %s (it goes on trying)", self._who, self._place, why)
+            if refused and len(self._said) < MAX_SAID:
+                self._said.add(why)
         if not self.failures:
             self._since = time.monotonic()
-            warn("%s cannot report to %s: %s (it goes on trying)", self._who, self._place, why)
-        pause = min(interval * 2.0 ** min(self.failures, 10), MAX_BACKOFF)
+        pause = min(FIRST_BACKOFF * 2.0 ** min(self.failures, 10), MAX_BACKOFF)
         self.failures += 1
         return pause * random.uniform(0.5, 1.5)
 
@@ -173,3 +223,11 @@ def describe(error: Exception) -> str:
     if isinstance(error, OSError) and not isinstance(error, http.client.BadStatusLine):
         return f"{kind}: {text(error, 200)}"
     return kind
+
+
+def _seconds(timeout: object) -> float:
+    """What a caller gave as time to wait, as what can be waited."""
+    try:
+        return max(0.0, min(float(timeout), 300.0))  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        return 0.0

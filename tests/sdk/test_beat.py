@@ -17,7 +17,7 @@ def activity() -> Activity:
 
 
 def sent(activity: Activity, **head: object) -> dict[str, Any]:
-    body = encode({"instance": "i", **head}, activity.snapshot()[0])
+    body = encode({"instance": "i", **head}, activity.snapshot(MAX_TASKS)[0])
     assert len(body) < MAX_BYTES
     beat: dict[str, Any] = json.loads(body)
     return beat

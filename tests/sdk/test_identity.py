@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import socket
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -8,7 +11,7 @@ from telemetron_agent import identity
 
 
 def test_outside_kubernetes(tmp_path: Path) -> None:
-    assert identity.pod_name() is None
+    assert identity.pod_name(str(tmp_path / "none")) is None
     assert identity.namespace(str(tmp_path / "none")) is None
     assert identity.host()
     assert identity.environment_token() is None
@@ -21,6 +24,43 @@ def test_downward_api(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert identity.namespace(str(tmp_path / "namespace")) == "mounted"
     monkeypatch.setenv("POD_NAMESPACE", "agents")
     assert identity.namespace(str(tmp_path / "namespace")) == "agents"
+
+
+def test_a_pod_by_its_hosts_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hosts = tmp_path / "hosts"
+    managed = "# Kubernetes-managed hosts file.\n127.0.0.1 localhost\n"
+    hosts.write_text(managed)
+    assert identity.pod_name(str(hosts)) == socket.gethostname()
+    monkeypatch.setattr(socket, "gethostname", lambda: "p" * 63)  # cut, perhaps
+    assert identity.pod_name(str(hosts)) is None
+    monkeypatch.setenv("POD_NAME", "p" * 70)
+    assert identity.pod_name(str(hosts)) == "p" * 70
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"127.0.0.1 localhost\n", b"# Kubernetes-managed hosts file (host network).\n", b"\xff", b""],
+)
+def test_other_hosts_files(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "hosts").write_bytes(content)
+    assert identity.pod_name(str(tmp_path / "hosts")) is None
+    assert identity.pod_name(str(tmp_path / "none")) is None
+
+
+def test_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    main, package = ModuleType("__main__"), ModuleType("program")
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    monkeypatch.setitem(sys.modules, "program", package)
+    assert identity.version() is None
+    main.__package__ = "program.commands"
+    package.__version__ = "1.1"  # type: ignore[attr-defined]
+    assert identity.version() == "1.1"
+    main.__version__ = "1.2"  # type: ignore[attr-defined]
+    assert identity.version() == "1.2"
+    main.__version__ = (1, 2)  # type: ignore[attr-defined]
+    assert identity.version() is None
+    monkeypatch.setenv("POD_VERSION", "1.3")
+    assert identity.version() == "1.3"
 
 
 def test_a_token_file_may_be_rotated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -157,8 +157,9 @@ def test_a_forked_process_starts_afresh(stand_in, python, instance: str) -> None
         parents["instance"],
         childs["instance"],
     }
-    assert not [b for b in stand_in.beats if b["instance"] == childs["instance"]
-                and "of the parent" in str(b["tasks"])]  # fmt: skip
+    told = [b["tasks"] for b in stand_in.beats if b["instance"] == childs["instance"]]
+    assert {task["id"] for tasks in told for task in tasks} == {"of the child"}
+    assert childs["tasks"][0]["parent_id"] == "of the parent"  # forked within it
 
 
 def test_a_forked_process_without_tasks_is_silent(stand_in, python) -> None:
@@ -199,3 +200,42 @@ with Agent("x").task() as task:
     os.waitpid(child, 0)
 """
     assert python(source).communicate(timeout=30) == ("", "")
+
+
+PRELOAD = """
+import os, sys
+from telemetron_agent import Agent
+agent = Agent("x", instance="master", interval=1)
+agent.flush(5)
+children = []
+for number in range(2):
+    child = os.fork()
+    if not child:
+        with agent.task(f"t-{number}"): sys.stdin.readline()
+        sys.exit()
+    children.append(child)
+print("forked", flush=True)
+sys.stdin.readline()
+with agent.task("after all"): agent.flush(5)
+for child in children: os.waitpid(child, 0)
+"""
+
+
+def test_a_parent_that_never_worked_says_goodbye(stand_in, python) -> None:
+    process = python(PRELOAD, stand_in.url)
+    assert process.stdout.readline() == "forked\n"
+    first = stand_in.wait_for(lambda each: each.method == "DELETE")
+    assert first.path == "/agents/x/instances/master"
+    for number in range(2):
+        beat = stand_in.wait_for_beat(
+            lambda beat, id=f"t-{number}": [each["id"] for each in beat["tasks"]] == [id]
+        )
+        assert beat["instance"].startswith("master-")
+    _, errors = process.communicate("\n\n\n", timeout=30)
+    assert (process.returncode, errors) == (0, "")
+    masters = [beat for beat in stand_in.beats if beat["instance"] == "master"]
+    lives = list(dict.fromkeys(beat["boot_id"] for beat in masters))
+    assert len(lives) == 2  # it rested while it only forked, and came back with a task of its own
+    working = [beat for beat in masters if beat["boot_id"] == lives[1]]
+    assert [task["id"] for task in working[0]["tasks"]] == ["after all"]
+    assert len(stand_in.goodbyes) == 4

@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from telemetron_agent import Task
+from telemetron_agent.activity import Activity, nothing
 from telemetron_agent.endpoint import Endpoint
-from telemetron_agent.reporter import DEBOUNCE, MAX_BACKOFF, Reporter, Trouble, describe
+from telemetron_agent.reporter import (
+    DEBOUNCE,
+    FIRST_BACKOFF,
+    MAX_BACKOFF,
+    Reporter,
+    Trouble,
+    describe,
+)
 
 
 @pytest.fixture
-def report() -> Iterator[Callable[..., Reporter]]:
-    """Starts reporters of an agent without tasks."""
+def report(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Reporter]]:
+    """Starts reporters of an agent without tasks, which try again soon."""
+    monkeypatch.setattr("telemetron_agent.reporter.FIRST_BACKOFF", 0.02)
     started: list[Reporter] = []
 
     def report(url: str, interval: float = 60.0, token=lambda: None, state=None) -> Reporter:
@@ -25,7 +37,7 @@ def report() -> Iterator[Callable[..., Reporter]]:
             namespace="n s",
             interval=interval,
             token=token,
-            state=state or (lambda: ({"instance": "host/1"}, [])),
+            state=state or (lambda most: ({"instance": "host/1"}, [])),
         )
         started.append(reporter)
         reporter.start()
@@ -86,7 +98,7 @@ def test_closed_before_it_started(stand_in) -> None:
         namespace=None,
         interval=1,
         token=lambda: None,
-        state=lambda: ({}, []),
+        state=lambda most: ({}, []),
     )
     reporter.close(5.0)
     reporter.start()
@@ -169,15 +181,100 @@ def test_no_more_threads(stand_in, report, caplog, monkeypatch) -> None:
 
 def test_the_pause_grows_to_a_bound() -> None:
     trouble = Trouble("agent", "place")
-    pauses = [trouble.begin("why", 5.0) for _ in range(100)]
-    assert 2.5 <= pauses[0] <= 7.5
+    pauses = [trouble.begin("why") for _ in range(100)]
+    assert FIRST_BACKOFF * 0.5 <= pauses[0] <= FIRST_BACKOFF * 1.5
     assert max(pauses) <= MAX_BACKOFF * 1.5
-    assert min(pauses[2:]) >= MAX_BACKOFF * 0.5
-    assert len(set(pauses[2:])) > 90
+    assert min(pauses[7:]) >= MAX_BACKOFF * 0.5
+    assert len(set(pauses[7:])) > 80
     trouble.end()
-    assert trouble.begin("why", 1.0) <= 1.5
+    assert trouble.begin("why") <= FIRST_BACKOFF * 1.5
 
 
 def test_how_an_exception_is_told() -> None:
     assert describe(ConnectionRefusedError(111, "refused")).startswith("ConnectionRefusedError: ")
     assert describe(ValueError("Bearer secret")) == "ValueError"
+
+
+def test_a_flush_tells_now(stand_in, report) -> None:
+    reporter = report(stand_in.url)
+    stand_in.wait_for_count(1)
+    assert reporter.flush(10)
+    assert len(stand_in.beats) == 2
+
+
+def test_a_flush_starts_the_thread(stand_in, report) -> None:
+    reporter = Reporter(
+        Endpoint(stand_in.url),
+        name="x",
+        instance="i",
+        namespace=None,
+        interval=60,
+        token=lambda: None,
+        state=lambda most: ({"instance": "i"}, []),
+    )
+    assert reporter.flush(10)
+    reporter.close(5.0)
+    assert not reporter.flush(10)
+
+
+def test_a_flush_waits_no_longer_than_it_is_told(stand_in, report, monkeypatch) -> None:
+    monkeypatch.setattr("telemetron_agent.reporter.REQUEST_TIMEOUT", 1.0)
+    stand_in.mode = "hang"
+    reporter = report(stand_in.url)
+    before = time.monotonic()
+    for timeout in (0, -1, None, "soon", float("nan"), 0.05):
+        assert not reporter.flush(timeout)
+    assert time.monotonic() - before < 0.9
+
+
+def test_a_flush_tries_a_server_in_trouble_at_once(stand_in, report) -> None:
+    stand_in.mode, stand_in.extra = "503", {"Retry-After": "300"}
+    reporter = report(stand_in.url)
+    stand_in.wait_for_count(1)
+    assert not reporter.flush(10)
+    stand_in.mode = "ok"
+    assert reporter.flush(10)
+
+
+def test_who_flushes_while_it_closes_is_told(stand_in, report) -> None:
+    stand_in.mode = "slow"
+    reporter = report(stand_in.url)
+    stand_in.wait_for_count(1)
+    with ThreadPoolExecutor(1) as pool:
+        flushing = pool.submit(reporter.flush, 10)
+        while not flushing.running():
+            pass
+        reporter.close(5.0)
+        assert flushing.result(5) in (True, False)
+
+
+def test_a_beat_that_is_too_large_becomes_smaller(stand_in, report, caplog) -> None:
+    activity = Activity(nothing)
+    tasks = [Task(activity, f"{number:03}" + "x" * 250) for number in range(500)]
+    stand_in.mode, stand_in.body = "413", b'{"detail": "too large"}'
+    report(
+        stand_in.url,
+        state=lambda most: ({"instance": "i", "task_count": 500}, activity.snapshot(most)[0]),
+    )
+    sizes = [each.size for each in stand_in.wait_for_count(3)]
+    assert sizes[0] > 1.9 * sizes[1] > 3.6 * sizes[2]
+    stand_in.mode = "ok"
+    stand_in.wait_for_count(len(stand_in.requests) + 1)
+    assert stand_in.beats[-1]["tasks"][0]["id"] == tasks[0].id
+    assert sum("HTTP 413: too large" in each for each in warnings(caplog)) == 1
+
+
+def test_why_a_beat_is_refused_is_said_in_the_midst_of_trouble(stand_in, report, caplog) -> None:
+    stand_in.mode = "500"
+    report(stand_in.url)
+    stand_in.wait_for_count(2)
+    stand_in.mode, stand_in.body = "422", b'{"detail": "$.tasks[0].id"}'
+    stand_in.wait_for_count(len(stand_in.requests) + 2)
+    assert ["422" in each for each in warnings(caplog)] == [False, True]
+
+
+def test_different_refusals_are_bounded(caplog) -> None:
+    trouble = Trouble("agent", "place")
+    for number in range(100):
+        trouble.begin(f"HTTP 422: {number}", refused=True)
+    assert 16 <= len(warnings(caplog)) <= 100

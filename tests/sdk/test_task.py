@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextvars
 import gc
 import threading
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from telemetron_agent import Task
-from telemetron_agent.activity import Activity
+from telemetron_agent import Task, current
+from telemetron_agent.activity import Activity, nothing
 from telemetron_agent.task import MAX_WAITS
 
 
@@ -37,12 +39,15 @@ def activity(changes: Changes) -> Activity:
 
 
 def active(activity: Activity) -> list[str]:
-    return [task.id for ref in activity.snapshot()[0] if (task := ref())]
+    return [task.id for ref in activity.snapshot(5000)[0] if (task := ref())]
 
 
-def outcomes(activity: Activity) -> tuple[int, int, int]:
-    told = activity.snapshot()[1]
-    return told["completed"], told["failed"], told["canceled"]
+def outcomes(activity: Activity) -> tuple[int, ...]:
+    return tuple(activity.snapshot(0)[1]["outcomes"].values())
+
+
+def last_failure(activity: Activity) -> dict[str, str]:
+    return activity.snapshot(0)[1]["last_failure"]
 
 
 def test_a_task_from_start_to_end(activity: Activity, changes: Changes) -> None:
@@ -70,7 +75,7 @@ def test_callback_style(activity: Activity) -> None:
     Task(activity, "b").end("failed", error="Timeout")
     Task(activity, "c").end("canceled")
     assert outcomes(activity) == (1, 1, 1)
-    failure = activity.snapshot()[2]
+    failure = last_failure(activity)
     assert failure is not None
     assert (failure["task_id"], failure["error"]) == ("b", "Timeout")
 
@@ -81,7 +86,7 @@ def test_callback_style(activity: Activity) -> None:
 )
 def test_how_an_error_is_told(activity: Activity, error: object, told: str) -> None:
     Task(activity).end("failed", error)
-    failure = activity.snapshot()[2]
+    failure = last_failure(activity)
     assert failure is not None
     assert failure["error"] == told
 
@@ -118,7 +123,7 @@ def test_an_exception_goes_on(
         raise error
     assert raised.value is error
     assert outcomes(activity) == expected
-    failure = activity.snapshot()[2]
+    failure = last_failure(activity)
     assert (failure and failure["error"]) == (type(error).__name__ if expected[1] else None)
 
 
@@ -174,7 +179,7 @@ def test_an_unknown_kind_of_wait_is_other(activity: Activity) -> None:
 
 def test_waits_are_bounded(activity: Activity) -> None:
     task = Task(activity)
-    opened = [task.wait("tool", number) for number in range(MAX_WAITS + 5)]
+    opened = [task.wait("tool", number).__enter__() for number in range(MAX_WAITS + 5)]
     assert task.waits == tuple(opened[:MAX_WAITS])
     for wait in opened:
         wait.end()
@@ -202,3 +207,119 @@ def test_a_detached_activity_tells_nothing(activity: Activity, changes: Changes)
         activity.detach()
         task.progress("in the child")
     assert changes.count == told
+
+
+def test_a_wait_follows_one_of_its_kind_that_was_never_closed(activity: Activity) -> None:
+    task = Task(activity)
+    task.wait("llm", "lost")
+    task.wait("human", "kept")
+    latest = task.wait("llm", "new")
+    assert [wait.name for wait in task.waits] == ["kept", "new"]
+    with task.wait("tool", "a"), task.wait("tool", "b"):  # who uses `with` closes for certain
+        assert [wait.name for wait in task.waits] == ["kept", "new", "a", "b"]
+        task.wait("tool", "c")
+        task.wait("tool", "d")
+        assert [wait.name for wait in task.waits] == ["kept", "new", "a", "b", "d"]
+    latest.end()
+    latest.end()
+    assert [wait.name for wait in task.waits] == ["kept", "d"]
+
+
+def test_progress_closes_waits_for_a_model(activity: Activity) -> None:
+    task = Task(activity)
+    with task.wait("llm", "m"):
+        task.wait("tool", "t")
+        task.progress("answered")
+        assert [wait.kind for wait in task.waits] == ["tool"]
+
+
+def test_the_current_task() -> None:
+    activity = Activity(nothing)
+    outside = current()
+    with Task(activity, "outer") as outer:
+        assert current() is outer
+        with Task(activity, "inner") as inner:
+            assert current() is inner
+            assert inner.parent_id == "outer"
+            assert Task(activity, parent_id="mine").parent_id == "mine"
+        assert current() is outer
+        by_callback = Task(activity, "by callback")
+        assert by_callback.parent_id == "outer"
+        assert current() is outer
+    assert current() is outside
+    assert Task(activity).parent_id is None
+
+
+def test_outside_of_a_task_nothing_happens() -> None:
+    nobody = current()
+    with nobody as task, task.wait("llm", "m") as wait:
+        task.progress("unseen")
+        wait.end()
+    task.end("failed")
+    assert (task.step, task.waits, task.progressed_at, task.ended) == (None, (), None, False)
+    assert current() is nobody
+
+
+def test_a_task_that_is_over_is_not_current(activity: Activity) -> None:
+    with Task(activity, "outer") as outer:
+        with Task(activity) as inner:
+            inner.end("failed")
+            assert current() is outer
+        Task(activity).__enter__()  # and dropped at once
+        gc.collect()
+        assert current() is outer
+
+
+def test_a_task_entered_twice(activity: Activity) -> None:
+    with Task(activity) as task:
+        with task:
+            assert current() is task
+        assert current() is not task
+    assert outcomes(activity) == (1, 0, 0)
+
+
+def test_in_threads_the_context_decides(activity: Activity) -> None:
+    with Task(activity) as task, ThreadPoolExecutor(1) as pool:
+        assert pool.submit(current).result() is not task
+        context = contextvars.copy_context()
+        assert pool.submit(context.run, current).result() is task
+
+
+async def test_each_asyncio_task_has_its_own(activity: Activity) -> None:
+    async def work(number: int) -> None:
+        with Task(activity, number) as mine:
+            await asyncio.sleep(0)
+            assert current() is mine
+            assert mine.parent_id == "all"
+            await asyncio.to_thread(lambda: current().progress(f"step {number}"))
+            assert mine.step == f"step {number}"
+
+    with Task(activity, "all") as all:
+        await asyncio.gather(*(work(number) for number in range(50)))
+        assert current() is all
+    assert outcomes(activity) == (51, 0, 0)
+
+
+def test_a_task_left_in_another_context(activity: Activity) -> None:
+    task = Task(activity)
+    contextvars.copy_context().run(task.__enter__)
+    contextvars.copy_context().run(task.__exit__, None, None, None)
+    assert outcomes(activity) == (1, 0, 0)
+    assert current() is not task
+
+
+def test_a_generator_closed_from_another_context(activity: Activity) -> None:
+    def pages() -> Iterator[int]:
+        with Task(activity):
+            yield 1
+
+    generator = pages()
+    contextvars.copy_context().run(next, generator)
+    contextvars.copy_context().run(generator.close)
+    assert outcomes(activity) == (0, 0, 1)
+
+
+def test_an_id_is_made_once(activity: Activity) -> None:
+    task = Task(activity)
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(lambda _: task.id, range(200)))) == 1

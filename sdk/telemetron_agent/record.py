@@ -1,0 +1,63 @@
+"""The id of a task that came as a record of a Kafka topic; the rule is that of docs/tasks.md."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+
+from .text import label
+
+HEADER = "telemetron-task-id"
+MAX_VALUE = 1_048_576
+"""Bytes; the id is not looked for in a larger value."""
+
+
+class Record(NamedTuple):
+    """Where a task came from, and its id."""
+
+    id: str
+    queue: str | None
+    partition: int
+    offset: int
+
+
+def read(record: Any) -> Record | None:
+    """A record of aiokafka, kafka-python (attributes) or confluent-kafka (methods); else None."""
+    topic, partition, offset = (_get(record, name) for name in ("topic", "partition", "offset"))
+    if not isinstance(topic, str) or not isinstance(partition, int) or not isinstance(offset, int):
+        return None
+    id = _in_header(_get(record, "headers")) or _in_value(_get(record, "value"))
+    return Record(id or f"{topic}/{partition}/{offset}", label(topic), partition, offset)
+
+
+def _get(record: Any, name: str) -> Any:
+    value = getattr(record, name, None)
+    return value() if callable(value) else value
+
+
+def _in_header(headers: Any) -> str | None:
+    values = [value for name, value in headers or () if name == HEADER]
+    return _text(values[-1]) if values else None
+
+
+def _text(value: Any) -> str | None:
+    if isinstance(value, (bytes, bytearray)):
+        value = value.decode("utf-8", "replace")
+    return label(value)
+
+
+def _in_value(value: Any) -> str | None:
+    """The field `id`: a text, or a number as it is written."""
+    if isinstance(value, (bytes, bytearray, str)):
+        value = _parse(value)
+    id = value.get("id") if isinstance(value, dict) else None
+    return label(id) if isinstance(id, (str, int, float)) and not isinstance(id, bool) else None
+
+
+def _parse(value: bytes | bytearray | str) -> Any:
+    if len(value) > MAX_VALUE:
+        return None
+    try:
+        return json.loads(value, parse_int=str, parse_float=str)
+    except (ValueError, RecursionError):
+        return None
