@@ -3,12 +3,15 @@
 Before the tests, so that none of them has to wait for a compiler.
 """
 
-from tests.real import toxiproxy
+from tests.real import controlplane, toxiproxy
 
 
 def main() -> None:
     """Each says what it makes; what is there costs nothing."""
-    for name, build in (("toxiproxy", toxiproxy.build),):
+    for name, build in (
+        ("toxiproxy", toxiproxy.build),
+        ("Kubernetes", controlplane.build),
+    ):
         print(f"{name} …", flush=True)
         build()
 
