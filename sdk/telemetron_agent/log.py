@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
 
 def warn(message: str, *values: object) -> None:
     """A warning to the logger `telemetron_agent`; whatever its handlers do, nothing is raised."""
@@ -11,3 +15,36 @@ def warn(message: str, *values: object) -> None:
         logging.getLogger("telemetron_agent").warning(message, *values)
     except Exception:  # the host's handler or filter
         return
+
+
+_said: set[str] = set()
+
+
+def guarded(callback: Callable[..., None]) -> Callable[..., None]:
+    """What a framework calls: a fault in it is said once, and never the framework's."""
+
+    @wraps(callback)
+    def call(*args: Any, **kwargs: Any) -> None:
+        try:
+            callback(*args, **kwargs)
+        except Exception as error:
+            _say_once(callback, error)
+
+    return call
+
+
+def guarded_async(callback: Callable[..., None]) -> Callable[..., Any]:
+    """The same where the framework awaits; `callback` itself has nothing to wait for."""
+
+    @wraps(callback)
+    async def call(*args: Any, **kwargs: Any) -> None:
+        guarded(callback)(*args, **kwargs)
+
+    return call
+
+
+def _say_once(callback: Callable[..., None], error: Exception) -> None:
+    where = f"{callback.__module__}.{callback.__qualname__}"
+    if where not in _said:
+        _said.add(where)
+        warn("%s failed: %s", where, type(error).__name__)

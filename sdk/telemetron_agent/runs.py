@@ -1,0 +1,87 @@
+"""What frameworks tell by an id when it begins and when it ends: runs, calls of models and tools."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from typing import Any, NamedTuple
+
+from .agent import Agent
+from .task import NULL, Task, Wait, current, is_cancellation, leave
+from .text import text
+
+MAX_RUNS = 10_000
+"""Runs open at once; of more the oldest is over. A framework may forget to tell an end."""
+
+
+class Run(NamedTuple):
+    """Something that began: the task it belongs to, and what its end ends."""
+
+    task: Task
+    token: Any = None
+    """Of a run that began the task: its context."""
+    wait: Wait | None = None
+
+
+class Runs:
+    """Open runs by their id, of any threads."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+        self._open: OrderedDict[object, Run] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def begin(self, id: object, parent: object = None, step: object = None) -> Task:
+        """A run: a step of the task its `parent` belongs to, or of the current one, else a task."""
+        task = self.task(parent)
+        if task is NULL:
+            task = self._agent.task()
+            task.step = text(step)
+            self._add(id, Run(task, task.enter()))
+        else:
+            self._add(id, Run(task))
+            if step is not None:
+                task.progress(step)
+        return task
+
+    def wait(self, id: object, parent: object, kind: str, name: object) -> None:
+        """A call of a model or a tool: its task waits for it. A bare one is a task by itself."""
+        task = self.task(parent)
+        token = None
+        if task is NULL:
+            task = self._agent.task(model=name if kind == "llm" else None)
+            token = task.enter()
+        self._add(id, Run(task, token, task.wait(kind, name).__enter__()))
+
+    def end(self, id: object, error: BaseException | None = None) -> None:
+        """The end of either; an error of a task's own run is the task's."""
+        with self._lock:
+            run = self._open.pop(id, None)
+        if run is not None:
+            self._end(run, error)
+
+    def task(self, id: object) -> Task:
+        """The task of an open run, else the current one, else the null task."""
+        run = self._open.get(id) if id is not None else None
+        return run.task if run and not run.task.ended else current()
+
+    def _add(self, id: object, run: Run) -> None:
+        with self._lock:
+            self._open[id] = run
+            oldest = self._open.popitem(last=False)[1] if len(self._open) > MAX_RUNS else None
+        if oldest:
+            self._end(oldest, KeyboardInterrupt())
+
+    def _end(self, run: Run, error: BaseException | None) -> None:
+        if run.wait:
+            run.wait.end()
+            run.task.progress()
+        if run.token is None:
+            return
+        leave(run.token)
+        if error is None:
+            run.task.end()
+        elif is_cancellation(type(error)):
+            run.task.end("canceled")
+        else:
+            run.task.end("failed", error)
