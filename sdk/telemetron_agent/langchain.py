@@ -34,7 +34,7 @@ def instrument_langchain(agent: Agent) -> Any:
 def _handler(agent: Agent) -> Any:
     from langchain_core.callbacks import BaseCallbackHandler
 
-    class Handler(BaseCallbackHandler):
+    class Handler(BaseCallbackHandler):  # type: ignore[misc]
         """LangChain's callbacks as tasks and waits."""
 
         run_inline = True  # in the context of what it tells of, and at once
@@ -44,39 +44,20 @@ def _handler(agent: Agent) -> Any:
             self._runs = Runs(agent)
 
         @guarded
-        def on_chain_start(
-            self, serialized: Any, inputs: Any, *, run_id: Any, parent_run_id: Any = None, **more: Any
-        ) -> None:
+        def on_chain_start(self, serialized: Any, inputs: Any, *, run_id: Any, **more: Any) -> None:
             node = (more.get("metadata") or {}).get("langgraph_node")
-            root = parent_run_id is None
-            step = node or more.get("name") if root or more.get("name") == node else None
-            self._runs.begin(run_id, parent_run_id, step)
+            parent, name = more.get("parent_run_id"), more.get("name")
+            step = node or name if parent is None or name == node else None
+            self._runs.begin(run_id, parent, step)
 
         @guarded
-        def on_chat_model_start(
-            self, serialized: Any, messages: Any, *, run_id: Any, parent_run_id: Any = None, **more: Any
-        ) -> None:
-            self._runs.wait(run_id, parent_run_id, "llm", _model(serialized, more))
+        def _model(self, serialized: Any, input: Any, *, run_id: Any, **more: Any) -> None:
+            self._runs.wait(run_id, more.get("parent_run_id"), "llm", _model_name(more))
 
         @guarded
-        def on_llm_start(
-            self, serialized: Any, prompts: Any, *, run_id: Any, parent_run_id: Any = None, **more: Any
-        ) -> None:
-            self._runs.wait(run_id, parent_run_id, "llm", _model(serialized, more))
-
-        @guarded
-        def on_tool_start(
-            self, serialized: Any, input_str: Any, *, run_id: Any, parent_run_id: Any = None, **more: Any
-        ) -> None:
+        def _tool(self, serialized: Any, input: Any, *, run_id: Any, **more: Any) -> None:
             name = (serialized or {}).get("name") or more.get("name")
-            self._runs.wait(run_id, parent_run_id, "tool", name)
-
-        @guarded
-        def on_retriever_start(
-            self, serialized: Any, query: Any, *, run_id: Any, parent_run_id: Any = None, **more: Any
-        ) -> None:
-            name = more.get("name") or (serialized or {}).get("name")
-            self._runs.wait(run_id, parent_run_id, "tool", name)
+            self._runs.wait(run_id, more.get("parent_run_id"), "tool", name)
 
         @guarded
         def _ended(self, result: Any, *, run_id: Any, **more: Any) -> None:
@@ -86,14 +67,16 @@ def _handler(agent: Agent) -> Any:
         def _failed(self, error: BaseException, *, run_id: Any, **more: Any) -> None:
             self._runs.end(run_id, error)
 
+        on_chat_model_start = on_llm_start = _model
+        on_tool_start = on_retriever_start = _tool
         on_chain_end = on_llm_end = on_tool_end = on_retriever_end = _ended
         on_chain_error = on_llm_error = on_tool_error = on_retriever_error = _failed
 
     return Handler()
 
 
-def _model(serialized: Any, more: Any) -> object:
-    """The model's name as its caller gave it, else the name of its class."""
+def _model_name(more: Any) -> object:
+    """The model's name as its caller or its class gives it; None: not told."""
     given = more.get("invocation_params") or {}
     named = (more.get("metadata") or {}).get("ls_model_name")
-    return given.get("model") or given.get("model_name") or named or more.get("name")
+    return given.get("model") or given.get("model_name") or named

@@ -14,6 +14,7 @@ from typing import Any
 
 from .agent import Agent
 from .log import guarded_async
+from .runs import close_wait, close_waits
 from .task import NULL, Task, current, leave
 
 _installed: dict[Agent, Any] = {}
@@ -45,12 +46,12 @@ def _hooks() -> Any:
 
         @guarded_async
         def on_handoff(self, context: Any, from_agent: Any, to_agent: Any) -> None:
-            _close_waits(current())
+            close_waits(current())
             current().progress(f"handed over to {to_agent.name}")
 
         @guarded_async
         def on_llm_start(self, context: Any, agent: Any, *prompt: Any) -> None:
-            _close_waits(current())  # a model is asked once all tools have answered
+            close_waits(current())  # a model is asked once all tools have answered
             current().wait("llm", _model(agent))
 
         @guarded_async
@@ -63,19 +64,10 @@ def _hooks() -> Any:
 
         @guarded_async
         def on_tool_end(self, context: Any, agent: Any, tool: Any, result: Any) -> None:
-            for wait in current().waits:
-                if (wait.kind, wait.name) == ("tool", tool.name):
-                    wait.end()
-                    break
-            current().progress()
+            close_wait(current(), "tool", tool.name)
+            current().progress(tool.name)
 
     return Hooks()
-
-
-def _close_waits(task: Task) -> None:
-    """Waits whose end was not told, as of a tool that failed."""
-    for wait in task.waits:
-        wait.end()
 
 
 def _model(agent: Any) -> object:
@@ -146,7 +138,7 @@ class _Run:
 
     def _end(self, kind: Any, error: Any) -> None:
         _running.discard(self._task)
-        _close_waits(self._task)
+        close_waits(self._task)
         if self._own:
             self._task.__exit__(kind, error, None)
 

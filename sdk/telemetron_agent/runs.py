@@ -1,4 +1,4 @@
-"""What frameworks tell by an id when it begins and when it ends: runs, calls of models and tools."""
+"""What frameworks tell by an id, at its beginning and its end: runs, calls of models and tools."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from .agent import Agent
 from .task import NULL, Task, Wait, current, is_cancellation, leave
-from .text import text
+from .text import label, text
 
 MAX_RUNS = 10_000
 """Runs open at once; of more the oldest is over. A framework may forget to tell an end."""
@@ -85,3 +85,17 @@ class Runs:
             run.task.end("canceled")
         else:
             run.task.end("failed", error)
+
+
+def close_wait(task: Task, kind: str, name: object) -> None:
+    """End one wait of that kind and name: the oldest, where several calls go on."""
+    for wait in task.waits:
+        if (wait.kind, wait.name) == (kind, label(name)):
+            wait.end()
+            return
+
+
+def close_waits(task: Task) -> None:
+    """End waits whose end nobody told, as of a tool that failed."""
+    for wait in task.waits:
+        wait.end()

@@ -1,0 +1,71 @@
+"""CrewAI: `instrument_crewai(agent)`, once, and each crew and flow that runs is seen.
+
+A run outside of a task becomes one; inside of one it is a part of it. Tasks of a crew and methods
+of a flow are steps; models and tools are waited for. CrewAI's hooks tell no end of a call that
+fails: its wait is closed by what comes next.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .agent import Agent
+from .log import guarded
+from .runs import Runs, close_wait, close_waits
+from .task import Task
+
+_installed: set[Agent] = set()
+
+
+def instrument_crewai(agent: Agent) -> None:
+    """See every crew and flow of this process. Needs a crewai with interception hooks (1.15)."""
+    if agent in _installed:
+        return
+    _installed.add(agent)
+    from crewai.hooks.dispatch import InterceptionPoint, register
+
+    runs = Runs(agent)
+
+    def task(context: Any) -> Task:
+        return runs.task(_run(context))
+
+    def execution_start(context: Any) -> None:
+        run = getattr(context, "crew", None) or getattr(context, "flow", None)
+        runs.begin(id(run), step=getattr(run, "name", None))
+
+    def execution_end(context: Any) -> None:
+        close_waits(task(context))
+        runs.end(_run(context), context.error)
+
+    def pre_step(context: Any) -> None:
+        task(context).progress(context.step_name)
+
+    def pre_model_call(context: Any) -> None:
+        close_waits(task(context))  # a model is asked once all tools have answered
+        task(context).wait("llm", getattr(context.llm, "model", None))
+
+    def post_model_call(context: Any) -> None:
+        task(context).progress()
+
+    def pre_tool_call(context: Any) -> None:
+        task(context).wait("tool", context.tool_name).__enter__()  # several may run at once
+
+    def post_tool_call(context: Any) -> None:
+        close_wait(task(context), "tool", context.tool_name)
+        task(context).progress(context.tool_name)
+
+    for hook in (
+        execution_start,
+        execution_end,
+        pre_step,
+        pre_model_call,
+        post_model_call,
+        pre_tool_call,
+        post_tool_call,
+    ):
+        register(InterceptionPoint(hook.__name__), guarded(hook))
+
+
+def _run(context: Any) -> int:
+    """Crews and flows are told apart by the object."""
+    return id(getattr(context, "crew", None) or getattr(context, "flow", None))

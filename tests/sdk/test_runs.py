@@ -1,0 +1,110 @@
+"""Runs that frameworks tell of by an id."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+
+import pytest
+
+from telemetron_agent import Agent, current
+from telemetron_agent.log import guarded, guarded_async
+from telemetron_agent.runs import MAX_RUNS, Runs, close_wait, close_waits
+
+
+@pytest.fixture
+def agent(stand_in) -> Agent:
+    with Agent("x", url=stand_in.url, interval=60) as agent:
+        yield agent
+
+
+@pytest.fixture
+def runs(agent: Agent) -> Runs:
+    return Runs(agent)
+
+
+def outcomes(stand_in, agent: Agent) -> tuple[int, ...]:
+    assert agent.flush(10)
+    return tuple(stand_in.beats[-1]["outcomes"].values())
+
+
+def test_a_run_is_a_task_and_what_runs_in_it_a_step(stand_in, agent, runs) -> None:
+    outside = current()
+    task = runs.begin("run", step="graph")
+    assert (current(), task.step) == (task, "graph")
+    assert runs.begin("node", parent="run", step="plan") is task
+    assert task.step == "plan"
+    runs.wait("call", "node", "llm", "m")
+    assert [(wait.kind, wait.name) for wait in task.waits] == [("llm", "m")]
+    runs.end("call")
+    assert task.waits == ()
+    runs.end("node", ValueError())  # which the graph may live with
+    runs.end("run")
+    runs.end("run")
+    assert current() is outside
+    assert outcomes(stand_in, agent) == (1, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [(None, (1, 0, 0)), (KeyError(), (0, 1, 0)), (asyncio.CancelledError(), (0, 0, 1))],
+)
+def test_how_a_run_ends(stand_in, agent, runs, error, told) -> None:
+    runs.begin("run")
+    runs.end("run", error)
+    assert outcomes(stand_in, agent) == told
+
+
+def test_within_a_task_of_the_program_a_run_is_a_part_of_it(stand_in, agent, runs) -> None:
+    with agent.task("mine") as mine:
+        assert runs.begin("run", step="graph") is mine
+        runs.wait("call", "run", "tool", "t")
+        runs.end("call", KeyError())
+        runs.end("run", KeyError())
+        assert (mine.step, mine.waits, mine.ended) == ("graph", (), False)
+    assert outcomes(stand_in, agent) == (1, 0, 0)
+
+
+def test_a_bare_call_is_a_task(stand_in, agent, runs) -> None:
+    runs.wait("call", None, "llm", "m")
+    assert (current().model, current().waits[0].name) == ("m", "m")
+    runs.end("call")
+    runs.wait("tool", None, "tool", "t")
+    assert current().model is None
+    runs.end("tool", ValueError())
+    assert outcomes(stand_in, agent) == (1, 1, 0)
+
+
+def test_runs_that_never_end_are_bounded(stand_in, agent, runs) -> None:
+    def begin(number: int) -> None:
+        contextvars.Context().run(runs.begin, number)
+
+    for number in range(MAX_RUNS + 3):
+        begin(number)
+    assert outcomes(stand_in, agent) == (0, 0, 3)
+    assert stand_in.beats[-1]["task_count"] == MAX_RUNS
+
+
+def test_waits_whose_end_is_told_by_name(agent: Agent) -> None:
+    task = agent.task()
+    for name in ("a", "b", "a"):
+        task.wait("tool", name).__enter__()
+    close_wait(task, "tool", "a")
+    assert [wait.name for wait in task.waits] == ["b", "a"]
+    close_wait(task, "tool", "unknown")
+    close_waits(task)
+    assert task.waits == ()
+
+
+async def test_a_fault_in_a_callback_is_said_once(caplog) -> None:
+    @guarded
+    def broken() -> None:
+        raise KeyError("a secret")
+
+    broken()
+    broken()
+    await guarded_async(broken)()
+    (record,) = [r for r in caplog.records if r.name == "telemetron_agent"]
+    assert record.levelno == logging.WARNING
+    assert "broken failed: KeyError" in record.getMessage()
