@@ -15,5 +15,10 @@ REASONS = {
     "BadAnswer": "The observed system answered something that cannot be understood.",
     "MetricsUnavailable": "The observed system offers no usage figures; they are null.",
     "LimitReached": "There is more than the source's limits let it show.",
+    "NoCommit": "The consumer group has committed no offset, so that what waits is not known.",
+    "NotFound": "What the configuration names does not exist.",
+    "OffsetOutOfRange": "The committed offset is none of the log: truncated, or made anew.",
+    "RecordsLost": "Records were deleted before the consumer group had consumed them.",
+    "Unreadable": "A task's record does not hold what a task is made of.",
     "RateLimited": "The observed system asks to be asked less often.",
 }

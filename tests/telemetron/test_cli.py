@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ FOREIGN = ("TELEMETRON_", "SERVER_", "LOG_LEVEL", "HTTP_PROXY", "http_proxy")
 COMMANDS = ["collectors", "demo", "schema", "serve", "state", "validate"]
 SECONDS = 30
 
+OURS = [point.name for point in entry_points(group="telemetron.collectors")]
 TLS = Path(__file__).parent / "tls"
 """A certificate for tests on loopback, and its key; the password is `hunter2`."""
 
@@ -204,7 +206,7 @@ sources:
         '3: sources.good.secs: unknown key; did you mean "seconds"? (known: seconds, topics)',
         "4: sources.other.topics[0]: the variable A is not set",
         '4: sources.other.collector: unknown collector; did you mean "good"?'
-        " (known: broken, good, heartbeats)",
+        f" (known: {', '.join(sorted(['broken', 'good', *OURS]))})",
         "5: sources.broken.collector: broken cannot be used:"
         " ModuleNotFoundError: No module named 'not_there'",
         "6: sources.crashing.collector: good cannot be used:"
@@ -218,7 +220,7 @@ sources:
 def test_collectors_that_are_installed(installed: str) -> None:
     done = telemetron_("collectors", PYTHONPATH=installed)
     found = {one["name"]: one for one in json.loads(done.stdout)}
-    assert list(found) == ["broken", "good", "heartbeats"]
+    assert list(found) == sorted(["broken", "good", *OURS])
     assert found["broken"] == {
         "name": "broken",
         "distribution": "fake 1.2",

@@ -1,0 +1,27 @@
+"""Kafka: what waits in topics for consumer groups, for whom, since when, and whether it moves."""
+
+from collectors.kafka.config import KafkaConfig
+from collectors.kafka.watch import Watch
+from telemetron.collector import Collector, Output
+
+HOLD_SECONDS = 10.0
+
+
+def promise(config: KafkaConfig) -> float:
+    """Two requests may time out and three intervals pass until what is shown is too old."""
+    return HOLD_SECONDS + 3 * config.interval
+
+
+async def run(config: KafkaConfig, output: Output) -> None:
+    """Watch one cluster, until cancelled."""
+    await Watch(config, output, promise(config)).run()
+
+
+collector = Collector(
+    name="kafka",
+    description="Reads what waits in topics for consumer groups, as an observer.",
+    config=KafkaConfig,
+    sections=("queues",),
+    max_age_seconds=promise,
+    run=run,
+)

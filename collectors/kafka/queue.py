@@ -1,0 +1,231 @@
+"""A topic as one group sees it, and the queue that the document shows of it."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+
+from collectors.kafka.config import QueueConfig
+from collectors.kafka.lane import Lane, Window
+from collectors.kafka.request import GroupInfo, GroupMember
+from telemetron.document import (
+    MAX_PROBLEMS,
+    Member,
+    PartitionLag,
+    PendingTask,
+    Problem,
+    Queue,
+)
+
+MAX_MEMBERS = 16
+MAX_LAGGING = 8
+MAX_NAMED = 5
+"""Partitions that a problem names."""
+
+SAYS = {
+    "NoCommit": "the group has committed no offset",
+    "OffsetOutOfRange": "the committed offset is none of this log: it was truncated, or the topic"
+    " made anew",
+    "RecordsLost": "records were deleted before the group consumed them",
+    "Unknown": "not observed yet",
+}
+
+
+class TopicQueue:
+    """One topic and one group (None: nobody consumes it), lane by lane."""
+
+    def __init__(self, topic: str, group: str | None, config: QueueConfig) -> None:
+        self.topic = topic
+        self.group = group
+        self.config = config
+        self.lanes: list[Lane] = []
+        self.troubles: dict[int, tuple[str, str]] = {}
+        """Reason and message by partition, of those that cannot be observed."""
+        self.refusal: tuple[str, str] | None = None
+        """Reason and message where nothing of it can be observed."""
+        self.unread: dict[int, tuple[str, str]] = {}
+        """Reason and message by partition, of those whose records cannot be read."""
+        self.info: GroupInfo | None = None
+        self.is_share = False
+        self.produced_at: datetime | None = None
+        self._since: dict[tuple[str, str], datetime] = {}
+
+    @property
+    def id(self) -> str:
+        return f"{self.topic}/{self.group}" if self.group is not None else self.topic
+
+    @property
+    def shows_tasks(self) -> bool:
+        # In a share group records are acknowledged one by one: which of them wait is not told.
+        return self.config.max_tasks > 0 and self.group is not None and not self.is_share
+
+    def resize(self, partitions: int) -> None:
+        """The topic has so many partitions; they are never fewer, but in a topic made anew."""
+        if partitions < len(self.lanes):
+            self.forget()
+        self.lanes += [Lane() for _ in range(partitions - len(self.lanes))]
+
+    def forget(self) -> None:
+        """What is known of the log is of another one."""
+        self.lanes.clear()
+        self.troubles.clear()
+        self.unread.clear()
+        self.produced_at = None
+
+    def windows(self) -> Iterator[tuple[int, Window, int]]:
+        """Partition, window and known end of each lane in which tasks wait."""
+        if not self.shows_tasks:
+            return
+        for number, lane in enumerate(self.lanes):
+            stand = lane.stand
+            if stand is None or stand.base is None or number in self.troubles:
+                continue
+            if lane.window is None:
+                if stand.base == stand.end:
+                    continue
+                lane.window = Window()
+                lane.window.begin = lane.window.next = stand.base
+            yield number, lane.window, stand.end
+
+    def build(self, now: datetime, shown: int) -> Queue:
+        """What the document shows; at most `shown` tasks of it."""
+        lags = [self._lag(number, lane) for number, lane in enumerate(self.lanes)]
+        known = None not in lags and bool(lags) and self.group is not None and not self.refusal
+        depth = sum(map(self._depth, self.lanes)) if known else None
+        tasks = self._tasks(shown)
+        lagging = self._lagging(lags)
+        members = self._members()
+        cut = {
+            "members": len(members) if len(members) > MAX_MEMBERS else 0,
+            "lagging": len(lagging) if len(lagging) > MAX_LAGGING else 0,
+            "tasks": (depth or 0) if self.shows_tasks and (depth or 0) > len(tasks) else 0,
+        }
+        return Queue(
+            name=self.topic,
+            consumer_group=self.group,
+            consumers=len(self.info.members) if self.info else None,
+            group_state=self.info.state if self.info else None,
+            members=members[:MAX_MEMBERS],
+            depth=depth,
+            depth_exact=self._is_exact() if known else None,
+            lag=sum(lag for lag in lags if lag) if known else None,
+            oldest_submitted_at=self._oldest(lags) if known else None,
+            produced_at=self.produced_at,
+            consumed_at=max(filter(None, (lane.consumed_at for lane in self.lanes)), default=None),
+            partitions=len(self.lanes) or None,
+            lagging=lagging[:MAX_LAGGING],
+            tasks=tasks,
+            measured_at=now,
+            problems=self._problems(now),
+            truncated={name: count for name, count in cut.items() if count} or None,
+        )
+
+    def _lag(self, number: int, lane: Lane) -> int | None:
+        return None if number in self.troubles else lane.lag
+
+    def _depth(self, lane: Lane) -> int:
+        if lane.window and lane.stand and self.shows_tasks:
+            return lane.window.depth(lane.stand.end)
+        return lane.lag or 0
+
+    def _is_exact(self) -> bool:
+        return all(
+            not lane.lag
+            or bool(self.shows_tasks and lane.window and lane.window.is_exact(lane.stand.end))
+            for lane in self.lanes
+            if lane.stand
+        )
+
+    def _tasks(self, shown: int) -> list[PendingTask]:
+        if not self.shows_tasks:
+            return []
+        waiting = [
+            task
+            for number, lane in enumerate(self.lanes)
+            if lane.window and number not in self.troubles
+            for task in _first(lane.window.tasks, shown)
+        ]
+        waiting.sort(key=_age)
+        return waiting[:shown]
+
+    def _oldest(self, lags: list[int | None]) -> datetime | None:
+        """Unknown as long as the head of one lagging partition is."""
+        heads = []
+        for lag, lane in zip(lags, self.lanes, strict=True):
+            if not lag:
+                continue
+            if not (self.shows_tasks and lane.window):
+                return None
+            if lane.window.tasks:
+                heads.append(lane.window.tasks[0].submitted_at)
+            elif not lane.window.is_exact(lane.stand.end if lane.stand else 0):
+                return None
+        return min(filter(None, heads), default=None)
+
+    def _lagging(self, lags: list[int | None]) -> list[PartitionLag]:
+        worst = sorted(
+            (number for number, lag in enumerate(lags) if lag),
+            key=lambda number: (-(lags[number] or 0), number),
+        )
+        return [PartitionLag(n, lags[n], self.lanes[n].consumed_at) for n in worst]
+
+    def _members(self) -> list[Member]:
+        members = self.info.members if self.info else ()
+        return sorted(
+            (_member(member, self.topic) for member in members),
+            key=lambda member: (member.client_id, member.host or "", member.partitions or 0),
+        )
+
+    def _problems(self, now: datetime) -> list[Problem]:
+        """What is wrong, each since it was seen first."""
+        said = list(dict.fromkeys(self._said()))
+        self._since = {key: self._since.get(key, now) for key in said}
+        return [Problem(*key, self._since[key]) for key in said[:MAX_PROBLEMS]]
+
+    def _said(self) -> Iterator[tuple[str, str]]:
+        if self.refusal:
+            yield self.refusal
+            return
+        if self.group is None:
+            yield "NoCommit", "no group has committed an offset on this topic"
+            return
+        yield from _by_partition(self.troubles)
+        states = {
+            number: lane.stand.problem
+            for number, lane in enumerate(self.lanes)
+            if lane.stand and lane.stand.problem and number not in self.troubles
+        }
+        yield from _by_partition(
+            {n: (problem, SAYS[problem]) for n, problem in states.items() if problem != "Unknown"}
+        )
+        yield from _by_partition(self.unread, "tasks are not shown: ")
+
+
+def _by_partition(
+    troubles: Mapping[int, tuple[str, str]], prefix: str = ""
+) -> Iterator[tuple[str, str]]:
+    """One problem for all partitions that have it."""
+    partitions: dict[tuple[str, str], list[int]] = {}
+    for number, trouble in sorted(troubles.items()):
+        partitions.setdefault(trouble, []).append(number)
+    for (reason, message), numbers in partitions.items():
+        yield reason, f"{prefix}{message} ({_names(numbers)})"
+
+
+def _names(numbers: list[int]) -> str:
+    named = ", ".join(map(str, numbers[:MAX_NAMED]))
+    more = ", …" if len(numbers) > MAX_NAMED else ""
+    return f"partition{'s' if len(numbers) > 1 else ''} {named}{more}"
+
+
+def _first(tasks: Iterable[PendingTask], number: int) -> Iterator[PendingTask]:
+    for _, task in zip(range(number), tasks, strict=False):
+        yield task
+
+
+def _age(task: PendingTask) -> tuple[float, int, int]:
+    at = task.submitted_at.timestamp() if task.submitted_at else float("inf")
+    return at, task.partition or 0, task.offset or 0
+
+
+def _member(member: GroupMember, topic: str) -> Member:
+    host = member.host.lstrip("/") or None
+    return Member(member.client_id, host, member.assignment.get(topic, 0))

@@ -1,0 +1,86 @@
+"""Records of one partition, decoded as a reader of committed transactions sees them."""
+
+from typing import Any, NamedTuple
+
+from aiokafka.errors import CorruptRecordException, UnsupportedCodecError
+from aiokafka.record import MemoryRecords
+from aiokafka.record.control_record import ABORT_MARKER, ControlRecord
+
+from collectors.kafka.request import Fetched
+from collectors.kafka.task import Record
+
+
+class Scan(NamedTuple):
+    """What a part of the log holds, from where it was asked for up to `next`."""
+
+    records: list[Record]
+    next: int
+    whole: bool
+    """Whether each offset up to `next` is a record that counts."""
+    trouble: str = ""
+
+
+def scan(fetched: Fetched, offset: int, limit: int) -> Scan:
+    """At most `limit` records from `offset` on; the records of aborted transactions are left out.
+
+    For a thread where there is much to decode.
+    """
+    scanner = _Scanner(fetched.aborted, offset, limit)
+    try:
+        scanner.read(MemoryRecords(fetched.records))
+    except UnsupportedCodecError:
+        return scanner.result("the records' compression is not supported")
+    except (CorruptRecordException, ValueError, AssertionError, RuntimeError, MemoryError):
+        return scanner.result("the records cannot be decoded")
+    return scanner.result()
+
+
+class _Scanner:
+    def __init__(self, aborted: list[tuple[int, int]], offset: int, limit: int) -> None:
+        self._aborted = sorted(aborted, key=lambda one: one[1])
+        self._producers: set[int] = set()
+        """Those whose transaction is an aborted one, where the log has been read up to."""
+        self._limit = limit
+        self._records: list[Record] = []
+        self._next = offset
+        self._whole = True
+
+    def read(self, batches: Any) -> None:
+        while batches.has_next() and len(self._records) < self._limit:
+            self._read_batch(batches.next_batch())
+
+    def result(self, trouble: str = "") -> Scan:
+        return Scan(self._records, self._next, self._whole, trouble)
+
+    def _read_batch(self, batch: Any) -> None:
+        if batch.is_transactional or batch.is_control_batch:
+            self._whole = False  # where there are transactions there are their markers too
+        if self._is_left_out(batch):
+            self._next = max(self._next, batch.next_offset)
+            return
+        for record in batch:
+            if record.offset < self._next:
+                continue  # a batch comes whole, even where its middle was asked for
+            if len(self._records) >= self._limit:
+                return
+            self._whole = self._whole and record.offset == self._next
+            value, headers = record.value, list(record.headers)
+            self._records.append(Record(record.offset, record.timestamp or -1, value, headers))
+            self._next = record.offset + 1
+        if batch.next_offset > self._next:  # what stood at its end was compacted away
+            self._whole = False
+            self._next = batch.next_offset
+
+    def _is_left_out(self, batch: Any) -> bool:
+        while self._aborted and self._aborted[0][1] <= batch.base_offset:
+            self._producers.add(self._aborted.pop(0)[0])
+        if batch.is_control_batch:
+            if _is_abort(batch):
+                self._producers.discard(batch.producer_id)
+            return True
+        return batch.is_transactional and batch.producer_id in self._producers
+
+
+def _is_abort(batch: Any) -> bool:
+    record = next(iter(batch), None)
+    return record is not None and bool(ControlRecord.parse(record.key) == ABORT_MARKER)

@@ -1,0 +1,125 @@
+"""A record as a task: which of its fields stand where, and what of them may be shown.
+
+The rule for a task's id is told in docs/tasks.md.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import msgspec
+
+from collectors.kafka.config import QueueConfig
+from telemetron.document import PendingTask, Priority, Problem
+
+ID_HEADER = "telemetron-task-id"
+MAX_ID = 256
+MAX_LEVEL = 64
+MISSING: Any = object()
+# Below this a number counts seconds since 1970, from here on milliseconds.
+MILLISECONDS_FROM = 1e11
+
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+class Record(NamedTuple):
+    """One record of a topic; `timestamp` in milliseconds since 1970, negative: none."""
+
+    offset: int
+    timestamp: int
+    value: bytes | None
+    headers: list[tuple[str, bytes | None]]
+
+
+def parse_task(
+    record: Record, topic: str, partition: int, config: QueueConfig, now: datetime
+) -> PendingTask:
+    """What may be shown of a record; `now` is since when a problem with it is known."""
+    headers = {name: value for name, value in record.headers if value is not None}
+    value, trouble = _decode(record.value)
+
+    def field(place: str) -> Any:
+        return _pointed(value, place) if place.startswith("/") else _header(headers, place)
+
+    fields = config.fields
+    level = _text(field(fields.priority), MAX_LEVEL)
+    blocked = _text(field(fields.blocked_task), MAX_ID)
+    return PendingTask(
+        id=_text(_header(headers, ID_HEADER), MAX_ID)
+        or _text(field(fields.id), MAX_ID)
+        or f"{topic}/{partition}/{record.offset}",
+        submitted_at=_time(field(fields.submitted_at)) or _time(record.timestamp / 1000),
+        priority=Priority(level and level.lower(), blocked) if level or blocked else None,
+        invoked_by=_text(field(fields.invoked_by), MAX_ID),
+        partition=partition,
+        offset=record.offset,
+        prompt=_content(field(fields.prompt), config.content_chars),
+        args=_content(field(fields.args), config.content_chars),
+        problem=Problem("Unreadable", trouble, now) if trouble else None,
+    )
+
+
+def _decode(value: bytes | None) -> tuple[Any, str]:
+    """The JSON value, and why there is none."""
+    if value is None:
+        return MISSING, "the record has no value (a tombstone)"
+    try:
+        return msgspec.json.decode(value), ""
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return MISSING, "the record's value is not JSON"
+
+
+def _pointed(value: Any, pointer: str) -> Any:
+    """What a JSON Pointer (RFC 6901) points to."""
+    for token in pointer[1:].split("/"):
+        token = token.replace("~1", "/").replace("~0", "~")
+        if isinstance(value, dict):
+            value = value.get(token, MISSING)
+        elif isinstance(value, list) and token.isascii() and token.isdigit():
+            value = value[int(token)] if len(token) < 10 and int(token) < len(value) else MISSING
+        else:
+            return MISSING
+    return value
+
+
+def _header(headers: Mapping[str, bytes], name: str) -> Any:
+    value = headers.get(name)
+    return MISSING if value is None else value.decode(errors="replace")
+
+
+def _text(value: Any, limit: int) -> str | None:
+    """A text or a number; None for all else, and where nothing printable is left."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    return _UNSAFE.sub("", str(value)[: 4 * limit])[:limit] or None
+
+
+def _content(value: Any, limit: int) -> str | None:
+    """A prompt or arguments, where the configuration lets them be shown: text, else as JSON."""
+    if not limit or value is MISSING or value is None:
+        return None
+    text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def _time(value: Any) -> datetime | None:
+    """A time from RFC 3339 (without an offset: in UTC) or a number, in whole milliseconds."""
+    try:
+        if isinstance(value, str):
+            made = msgspec.convert(value, datetime)
+            made = made.astimezone(UTC) if made.tzinfo else made.replace(tzinfo=UTC)
+        elif isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
+            seconds = value / 1000 if value >= MILLISECONDS_FROM else value
+            made = datetime.fromtimestamp(seconds, UTC)
+        else:
+            return None
+    except (ValueError, OverflowError, OSError):
+        return None
+    return made.replace(microsecond=made.microsecond // 1000 * 1000)
+
+
+def parse_tasks(
+    records: Iterable[Record], topic: str, partition: int, config: QueueConfig, now: datetime
+) -> list[PendingTask]:
+    return [parse_task(record, topic, partition, config, now) for record in records]

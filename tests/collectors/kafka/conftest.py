@@ -1,0 +1,237 @@
+"""A real embedded broker, and another client library that says what is true of it."""
+
+import asyncio
+import contextlib
+import socket
+import subprocess
+import sys
+import sysconfig
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
+
+from collectors.kafka import KafkaConfig, run
+from telemetron.clock import Clock
+from telemetron.config import SourceSpec, configure
+from telemetron.convert import Origin
+from telemetron.testing import RecordingOutput
+
+
+class Broker:
+    """A broker in a process of its own, and what a test does with it. Calls block: use threads."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.address = f"127.0.0.1:{self.port}"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        script = Path(sysconfig.get_path("scripts")) / "noida-db"
+        command = [sys.executable, str(script)] if script.suffix == ".py" else [str(script)]
+        command += ["start", "--only", "kafka", "--host", "127.0.0.1"]
+        command += ["--kafka-port", str(self.port), "--data-dir", str(self.folder)]
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        until = time.monotonic() + 10
+        while not self.listens():
+            assert time.monotonic() < until, "the embedded broker did not start"
+            time.sleep(0.01)
+
+    def listens(self) -> bool:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
+            return True
+        return False
+
+    def stop(self) -> None:
+        if self.process:
+            self.process.terminate()
+            self.process.wait(10)
+            self.process = None
+
+    @cached_property
+    def admin(self) -> AdminClient:
+        return AdminClient({"bootstrap.servers": self.address})
+
+    def create(self, topic: str, partitions: int = 1, **config: str) -> str:
+        new = NewTopic(
+            topic, partitions, 1, config={k.replace("_", "."): v for k, v in config.items()}
+        )
+        self.admin.create_topics([new])[topic].result(10)
+        return topic
+
+    def grow(self, topic: str, partitions: int) -> None:
+        self.admin.create_partitions([NewPartitions(topic, partitions)])[topic].result(10)
+
+    def delete(self, topic: str) -> None:
+        self.admin.delete_topics([topic])[topic].result(10)
+
+    def topics(self) -> set[str]:
+        return set(self.admin.list_topics(timeout=10).topics)
+
+    def produce(
+        self,
+        topic: str,
+        *values: bytes | None,
+        partition: int = 0,
+        headers: Any = None,
+        **more: Any,
+    ) -> None:
+        producer = Producer({"bootstrap.servers": self.address, "linger.ms": 0, **more})
+        for value in values:
+            producer.produce(topic, value, partition=partition, headers=headers)
+        assert producer.flush(10) == 0
+
+    def transaction(
+        self, topic: str, *values: bytes, commit: bool | None = True, partition: int = 0
+    ) -> Producer:
+        """Committed, aborted, or (None) left open, for as long as the producer lives."""
+        producer = Producer(
+            {
+                "bootstrap.servers": self.address,
+                "transactional.id": uuid.uuid4().hex,
+                "linger.ms": 0,
+            }
+        )
+        producer.init_transactions(10)
+        producer.begin_transaction()
+        for value in values:
+            producer.produce(topic, value, partition=partition)
+        producer.flush(10)
+        if commit:
+            producer.commit_transaction(10)
+        elif commit is False:
+            producer.abort_transaction(10)
+        return producer
+
+    def commit(self, topic: str, group: str, offset: int, partition: int = 0) -> None:
+        consumer = Consumer({"bootstrap.servers": self.address, "group.id": group})
+        consumer.commit(offsets=[TopicPartition(topic, partition, offset)], asynchronous=False)
+        consumer.close()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.fixture(scope="session")
+def shared_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    broker = Broker(tmp_path_factory.mktemp("broker"))
+    broker.start()
+    yield broker
+    broker.stop()
+
+
+@pytest.fixture
+def own_broker(tmp_path: Path) -> Iterator[Broker]:
+    """One that a test may stop, and that nobody else uses."""
+    broker = Broker(tmp_path / "broker")
+    broker.start()
+    yield broker
+    broker.stop()
+
+
+@pytest.fixture
+def broker(shared_broker: Broker) -> Broker:
+    return shared_broker
+
+
+@pytest.fixture
+def topic() -> str:
+    """A name that no other test uses."""
+    return f"t-{uuid.uuid4().hex[:12]}"
+
+
+class Watched:
+    """A collector that runs, and what it has put."""
+
+    def __init__(self, output: RecordingOutput) -> None:
+        self.output = output
+
+    def queue(self, topic: str, group: str | None = "g") -> Any:
+        id = topic if group is None else f"{topic}/{group}"
+        return self.output.parts.get(("queues", id))
+
+    async def until(self, true: Callable[[], Any], seconds: float = 15) -> Any:
+        """Wait for what some call of the collector brings about."""
+        async with asyncio.timeout(seconds):
+            while not (found := true()):
+                await self.output.changed()
+        return found
+
+    async def queue_until(
+        self, topic: str, true: Callable[[Any], Any], group: str | None = "g", seconds: float = 15
+    ) -> Any:
+        def found() -> Any:
+            queue = self.queue(topic, group)
+            return queue if queue is not None and true(queue) else None
+
+        try:
+            return await self.until(found, seconds)
+        except TimeoutError:
+            raise AssertionError(f"{self.queue(topic, group)}\n{self.troubles()}") from None
+
+    def troubles(self) -> list[Any]:
+        return [call for call in self.output.calls if call[0] == "trouble"][-5:]
+
+
+class WatchedOutput(RecordingOutput):
+    """Says when it was called."""
+
+    def __init__(self) -> None:
+        super().__init__(Clock(), "kafka")
+        self._called = asyncio.Event()
+
+    async def changed(self) -> None:
+        self._called.clear()
+        await self._called.wait()
+
+    def _record(self, *call: Any) -> None:
+        super()._record(*call)
+        if len(self.calls) > 10_000:
+            del self.calls[:5_000]
+        self._called.set()
+
+
+def config_of(**options: Any) -> KafkaConfig:
+    from collectors.kafka import collector
+
+    made = configure(SourceSpec("kafka", "kafka", options, Origin("test")), collector)
+    assert isinstance(made, KafkaConfig)
+    return made
+
+
+@asynccontextmanager
+async def watching(server: str | list[str], *queues: Any, **options: Any) -> AsyncIterator[Watched]:
+    servers = [server] if isinstance(server, str) else server
+    if queues:
+        options["queues"] = list(queues)
+    options = {"interval_seconds": 0.05, "bootstrap_servers": servers, **options}
+    output = WatchedOutput()
+    task = asyncio.create_task(run(config_of(**options), output))
+    try:
+        yield Watched(output)
+        if task.done():
+            task.result()
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+@pytest.fixture
+def watch() -> Any:
+    """`async with watch(address, {topic: …}) as watched`."""
+    return watching
