@@ -13,11 +13,13 @@ def same_state(struct: type[Struct]) -> Same:
     """A function that compares all of two entities but their measures and `updated_at`."""
     plain: list[str] = []
     nested: list[Same] = []
-    for name, hint in get_type_hints(struct, include_extras=True).items():
-        if name == "updated_at" or _is_measure(hint):
-            continue
-        inner = _inner(hint)
-        if inner is None:
+    hints = get_type_hints(struct, include_extras=True)
+    measures = {name for name, hint in hints.items() if _is_measure(hint)}
+    for name in hints.keys() - measures - {"updated_at"}:
+        inner = _inner(hints[name])
+        if name == "truncated":
+            nested.append(_truncated(measures))
+        elif inner is None:
             plain.append(name)
         else:
             nested.append(_within(name, same_state(inner)))
@@ -37,6 +39,16 @@ def _within(name: str, same: Same) -> Same:
         return old is not None and new is not None and same(old, new)
 
     return within
+
+
+def _truncated(measures: set[str]) -> Same:
+    """How long a measure's list would be is a measure too."""
+
+    def state(entity: Any) -> dict[str, int]:
+        cut = entity.truncated or {}
+        return {name: count for name, count in cut.items() if name not in measures}
+
+    return lambda a, b: state(a) == state(b)
 
 
 def _is_measure(hint: Any) -> bool:
