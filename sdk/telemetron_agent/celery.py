@@ -48,6 +48,11 @@ def instrument_celery(agent: Agent) -> None:
     def forked(**more: Any) -> None:
         agent.flush(0)  # seen from now on, not from its first task on
 
+    @guarded
+    def stopped(**more: Any) -> None:
+        agent.close()  # a child process of the pool ends without running what atexit holds
+
     signals.task_prerun.connect(started, weak=False)
     signals.task_postrun.connect(ended, weak=False)
     signals.worker_process_init.connect(forked, weak=False)
+    signals.worker_process_shutdown.connect(stopped, weak=False)

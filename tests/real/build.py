@@ -4,6 +4,7 @@ Before the tests, so that none of them has to wait for a compiler.
 """
 
 from tests.real import controlplane, toxiproxy
+from tests.real.sdk import frameworks
 
 
 def main() -> None:
@@ -11,6 +12,7 @@ def main() -> None:
     for name, build in (
         ("toxiproxy", toxiproxy.build),
         ("Kubernetes", controlplane.build),
+        ("frameworks", frameworks.build),
     ):
         print(f"{name} …", flush=True)
         build()

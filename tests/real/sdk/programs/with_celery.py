@@ -1,0 +1,61 @@
+"""What a Celery worker can do: succeed, fail, retry, ignore, call a task from a task."""
+
+import sys
+from pathlib import Path
+
+from celery import Celery
+from celery.exceptions import Ignore
+
+from telemetron_agent import Agent, current
+from telemetron_agent.celery import instrument_celery
+
+agent = Agent("celery", interval=60, instance="worker")
+instrument_celery(agent)
+instrument_celery(agent)
+folder = Path(sys.argv[1])
+app = Celery("program", broker="filesystem://")
+app.conf.broker_transport_options = {
+    "data_folder_in": str(folder),
+    "data_folder_out": str(folder),
+    "control_folder": str(folder / "control"),
+}
+app.conf.task_default_queue = "questions"
+
+
+@app.task(name="work")
+def work():
+    current().progress("asking")
+    with current().wait("llm", "m"):
+        agent.flush(10)  # tells this moment
+
+
+@app.task(name="fail")
+def fail():
+    raise KeyError("a secret")
+
+
+@app.task(name="retry", bind=True, max_retries=1)
+def retry(self):
+    if self.request.retries == 0:
+        raise self.retry(exc=ValueError("a secret"), countdown=0)
+
+
+@app.task(name="ignore")
+def ignore():
+    raise Ignore
+
+
+@app.task(name="parent")
+def parent():
+    work.apply_async(task_id="child")
+
+
+@app.task(name="end")
+def end():
+    agent.flush(10)
+
+
+if __name__ == "__main__":
+    for task in (work, fail, retry, ignore, parent):
+        task.apply_async(task_id=task.name)
+    app.worker_main(["worker", "--concurrency=1", "--loglevel=error", "--without-gossip"])

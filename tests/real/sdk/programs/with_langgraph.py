@@ -1,0 +1,72 @@
+"""What LangGraph can do: run, fail, be cancelled, stream, be a part of a task."""
+
+import asyncio
+from itertools import repeat
+
+from langchain_core.language_models import GenericFakeChatModel
+from langchain_core.messages import AIMessage
+from langgraph.graph import END, START, MessagesState, StateGraph
+
+from telemetron_agent import Agent, current
+from telemetron_agent.langchain import instrument_langchain
+
+agent = Agent("langgraph", interval=60)
+assert instrument_langchain(agent) is instrument_langchain(agent)
+
+
+class Model(GenericFakeChatModel):
+    def _generate(self, *args, **kwargs):
+        agent.flush(10)  # tells this moment
+        return super()._generate(*args, **kwargs)
+
+
+model = Model(messages=repeat(AIMessage("x")))
+
+
+def graph(node):
+    made = StateGraph(MessagesState)
+    made.add_node("work", node)
+    made.add_edge(START, "work")
+    made.add_edge("work", END)
+    return made.compile()
+
+
+async def ask(state):
+    return {"messages": [await model.ainvoke(state["messages"])]}
+
+
+async def fail(state):
+    raise KeyError("a secret")
+
+
+async def hang(state):
+    started.set()
+    await asyncio.sleep(60)
+
+
+async def main():
+    global started
+    started = asyncio.Event()
+    question = {"messages": [("human", "q")]}
+    await graph(ask).ainvoke(question)
+    try:
+        await graph(fail).ainvoke(question)
+    except KeyError:
+        agent.flush(10)
+    job = asyncio.create_task(graph(hang).ainvoke(question))
+    await started.wait()
+    job.cancel()
+    try:
+        await job
+    except asyncio.CancelledError:
+        agent.flush(10)
+    async for _ in graph(ask).astream(question):
+        current().progress("streaming")
+    with agent.task("mine"):
+        await graph(ask).ainvoke(question)
+    await asyncio.gather(*(graph(ask).ainvoke(question) for _ in range(20)))
+    await model.ainvoke("bare")
+    agent.flush(10)
+
+
+asyncio.run(main())
