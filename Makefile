@@ -45,6 +45,7 @@ bench: $(READY) ## Measure what bench/RESULTS.md tells
 
 lock: $(TOOLS) ## Make requirements/*.txt anew (ARGS=--upgrade for newer releases)
 	$(BIN)/uv pip compile $(LOCK) --no-emit-package telemetron-agent pyproject.toml --output-file requirements/run.txt
+	$(BIN)/uv pip compile $(LOCK) requirements/build.in --output-file requirements/build.txt
 	$(BIN)/uv pip compile $(LOCK) requirements/dev.in --output-file requirements/dev.txt
 	$(BIN)/uv pip compile $(LOCK) requirements/frameworks.in --output-file requirements/frameworks.txt
 

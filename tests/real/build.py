@@ -4,6 +4,7 @@ Before the tests, so that none of them has to wait for a compiler.
 """
 
 from tests.real import controlplane, toxiproxy
+from tests.real.deploy import image, kustomize
 from tests.real.sdk import frameworks
 
 
@@ -13,6 +14,8 @@ def main() -> None:
         ("toxiproxy", toxiproxy.build),
         ("Kubernetes", controlplane.build),
         ("frameworks", frameworks.build),
+        ("kustomize", kustomize.build),
+        ("base and wheels of the image", image.build),
     ):
         print(f"{name} …", flush=True)
         build()

@@ -1,5 +1,6 @@
 """Real servers as child processes: free ports, a cache outside the checkout, an end for each."""
 
+import fcntl
 import os
 import signal
 import socket
@@ -13,6 +14,15 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tele
 """What is built or fetched once, and right from empty."""
 
 STOP_SECONDS = 10
+
+
+@contextmanager
+def locked(name: str) -> Iterator[None]:
+    """Alone with what is cached under that name, among all processes of this machine."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / f"{name}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def free_port() -> int:

@@ -3,41 +3,21 @@ the cache.
 """
 
 import json
-import os
-import shutil
 import socket
-import subprocess
-import tempfile
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.real.process import CACHE, free_port, running, wait_until
-
-VERSION = "v2.5.0"
-PACKAGE = f"github.com/Shopify/toxiproxy/v2/cmd/server@{VERSION}"
-BINARY = CACHE / "bin" / f"toxiproxy-{VERSION}"
-BUILD_SECONDS = 600
+from tests.real import gomodule
+from tests.real.process import free_port, running, wait_until
 
 
 def build() -> Path:
     """The server's binary; made where it is not there yet."""
-    if BINARY.exists():
-        return BINARY
-    BINARY.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=CACHE) as folder:
-        go = {"GOBIN": folder, "GOMODCACHE": f"{folder}/mod", "GOCACHE": f"{folder}/build"}
-        flags = {"GOTOOLCHAIN": "local", "GOFLAGS": "-modcacherw", "CGO_ENABLED": "0"}
-        subprocess.run(
-            ["go", "install", PACKAGE],
-            env={**os.environ, **go, **flags},
-            check=True,
-            timeout=BUILD_SECONDS,
-        )
-        shutil.move(f"{folder}/server", BINARY)
-    return BINARY
+    package = "github.com/Shopify/toxiproxy/v2/cmd/server"
+    return gomodule.install("toxiproxy", package, "v2.5.0", "server")
 
 
 class Proxy:

@@ -1,0 +1,194 @@
+"""The image, built and run without a daemon: buildah builds it, crun runs it.
+
+Its base stands in for `python:3.13-slim` where no image registry is reached: a Debian made by
+debootstrap, with Debian's Python. Base and wheels are made once, into the cache.
+"""
+
+import hashlib
+import json
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+import telemetron
+from tests.real.process import CACHE, locked, running
+
+ROOT = Path(__file__).parents[3]
+FOLDER = CACHE / "image"
+BASE = "localhost/telemetron-base"
+IMAGE = "localhost/telemetron"
+PYTHON = "3.11"  # bookworm's
+LOCKS = ("run.txt", "build.txt")
+BUILD_SECONDS = 400
+# Out of sight of the machine's cgroups, which may be such as crun does not take.
+HIDE = 'mount -t tmpfs none /sys/fs/cgroup && exec "$@"'
+CRUN = ("unshare", "--mount", "sh", "-c", HIDE, "sh", "crun", "--cgroup-manager=disabled")
+NEEDED = ("buildah", "crun", "debootstrap")
+
+
+def missing() -> list[str]:
+    """The programs that are not installed."""
+    return [name for name in NEEDED if shutil.which(name) is None]
+
+
+def buildah(*arguments: str | Path) -> str:
+    """What it prints; its storage is in the cache."""
+    storage = ("--root", FOLDER / "storage", "--runroot", FOLDER / "run", "--storage-driver", "vfs")
+    done = subprocess.run(
+        ["buildah", *storage, *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        timeout=BUILD_SECONDS,
+    )
+    return done.stdout.strip()
+
+
+def build() -> None:
+    """Base and wheels; made where they are not there yet. The image itself is the tests'."""
+    if not missing():
+        with locked("image"):
+            _base()
+            _wheels()
+
+
+def _build(base: str, wheels: Path) -> str:
+    """The image's id."""
+    id = buildah(
+        *("build", "--isolation", "chroot", "--format", "docker", "--layers=false"),
+        *("--file", ROOT / "deploy" / "Dockerfile", "--tag", IMAGE),
+        *("--build-arg", f"BASE={base}", "--build-arg", f"VERSION={telemetron.__version__}"),
+        *("--volume", f"{wheels}:/wheels:ro"),
+        *("--volume", f"{wheels / 'pip.conf'}:/etc/pip.conf:ro"),
+        ROOT,
+    ).splitlines()[-1]
+    buildah("rmi", "--prune")  # images of earlier sources, which have lost their name
+    return id
+
+
+def _base() -> str:
+    if not _has(BASE):
+        FOLDER.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
+            packages = "--include=python3,python3-venv,ca-certificates"
+            subprocess.run(
+                ["debootstrap", "--variant=minbase", packages, "bookworm", folder],
+                stdout=subprocess.DEVNULL,
+                check=True,
+                timeout=BUILD_SECONDS,
+            )
+            for waste in ("var/cache/apt", "var/lib/apt/lists", "usr/share/doc"):
+                shutil.rmtree(Path(folder, waste))
+            container = buildah("from", "scratch")
+            buildah("copy", "--quiet", container, folder, "/")
+            buildah("commit", "--quiet", container, BASE)
+            buildah("rm", container)
+    return BASE
+
+
+def _has(name: str) -> bool:
+    return name in buildah("images", "--format", "{{.Name}}").split()
+
+
+def _wheels() -> Path:
+    """A folder of all that the locks name, and the pip.conf that takes nothing else."""
+    digest = hashlib.sha256(
+        b"".join((ROOT / "requirements" / lock).read_bytes() for lock in LOCKS)
+    ).hexdigest()
+    wheels = FOLDER / f"wheels-{digest[:16]}"
+    if (wheels / "pip.conf").exists():
+        return wheels
+    for old in FOLDER.glob("wheels-*"):
+        shutil.rmtree(old)
+    wheels.mkdir(parents=True)
+    machine = platform.machine()
+    platforms = [f"--platform=manylinux{tag}_{machine}" for tag in ("2014", "_2_17", "_2_28")]
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "pip", "download", "--quiet", "--require-hashes"),
+            *("--only-binary=:all:", f"--python-version={PYTHON}", *platforms, "--dest", wheels),
+            *(part for lock in LOCKS for part in ("-r", ROOT / "requirements" / lock)),
+        ],
+        check=True,
+        timeout=BUILD_SECONDS,
+    )
+    (wheels / "pip.conf").write_text("[global]\nno-index = true\nfind-links = /wheels\n")
+    return wheels
+
+
+def megabytes(name: str) -> int:
+    """What an image holds, unpacked."""
+    listed = json.loads(buildah("images", "--json"))
+    (size,) = [image["size"] for image in listed if f"{name}:latest" in (image["names"] or ())]
+    number, unit = size.split()
+    assert unit == "MB", size
+    return int(number)
+
+
+class Image(NamedTuple):
+    """An image whose root file system is mounted."""
+
+    root: Path
+    said: dict[str, Any]
+    """Of itself, as Docker has it: `User`, `Env`, `Entrypoint`, `Labels`."""
+
+
+@contextmanager
+def image() -> Iterator[Image]:
+    """The image of the present sources."""
+    with locked("image"):
+        id = _build(_base(), _wheels())
+        said = json.loads(buildah("inspect", "--type", "image", id))["Docker"]["config"]
+        container = buildah("from", "--pull-never", id)
+    try:
+        yield Image(Path(buildah("mount", container)), said)
+    finally:
+        buildah("rm", container)
+
+
+@contextmanager
+def container(
+    image: Image,
+    folder: Path,
+    *,
+    command: Sequence[str] = (),
+    entrypoint: Sequence[str] = (),
+    env: Mapping[str, str] | None = None,
+    files: Mapping[str, Path] | None = None,
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """A container as the manifests run one: read-only, no capability, the user of the image.
+
+    It shares the network of this machine. `files` are mounted where their names say; `entrypoint`
+    runs in place of all that the image runs.
+    """
+    said = image.said
+    process = {
+        "cwd": "/",
+        "args": [*entrypoint] or [*said["Entrypoint"], *(command or said["Cmd"])],
+        "env": [*said["Env"], *(f"{key}={value}" for key, value in (env or {}).items())],
+        "user": dict(zip(("uid", "gid"), map(int, said["User"].split(":")), strict=True)),
+        "capabilities": {},
+        "noNewPrivileges": True,
+    }
+    mounts = [{"type": "proc", "source": "proc", "destination": "/proc"}]
+    binds = [
+        {"type": "bind", "source": str(path), "destination": name, "options": ["bind", "ro"]}
+        for name, path in (files or {}).items()
+    ]
+    spec = {
+        "ociVersion": "1.0.2",
+        "process": process,
+        "root": {"path": str(image.root), "readonly": True},
+        "mounts": [*mounts, *binds],
+        "linux": {"namespaces": [{"type": "pid"}, {"type": "mount"}, {"type": "ipc"}]},
+    }
+    (folder / "config.json").write_text(json.dumps(spec))
+    with running([*CRUN, "run", f"--bundle={folder}", uuid4().hex], log=folder / "log") as started:
+        yield started

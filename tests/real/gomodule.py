@@ -1,0 +1,31 @@
+"""Programs that are Go modules: built once, with Go, into the cache."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from tests.real.process import CACHE, locked
+
+BUILD_SECONDS = 600
+
+
+def install(name: str, package: str, version: str, program: str) -> Path:
+    """The binary; made where it is not there yet. `program` is what Go calls it."""
+    binary = CACHE / "bin" / f"{name}-{version}"
+    with locked(name):
+        if not binary.exists():
+            binary.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=CACHE) as folder:
+                _install(folder, f"{package}@{version}")
+                shutil.move(f"{folder}/{program}", binary)
+    return binary
+
+
+def _install(folder: str, package: str) -> None:
+    """Go's own caches are many times as large as what they make, so they go with the folder."""
+    go = {"GOBIN": folder, "GOMODCACHE": f"{folder}/mod", "GOCACHE": f"{folder}/build"}
+    flags = {"GOTOOLCHAIN": "local", "GOFLAGS": "-modcacherw", "CGO_ENABLED": "0"}
+    environ = {**os.environ, **go, **flags}
+    subprocess.run(["go", "install", package], env=environ, check=True, timeout=BUILD_SECONDS)
