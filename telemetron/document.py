@@ -24,6 +24,7 @@ MAX_PROBLEMS = 8
 MAX_INSTANCES = 256
 MAX_ACTIVE_TASKS = 256
 MAX_NAMES = 64
+MAX_PODS = 256
 
 Timestamp = Annotated[datetime, Meta(tz=True)]
 Clock = Literal["telemetron", "agent", "kubernetes", "kafka", "litellm", "submitter"]
@@ -529,7 +530,13 @@ class Workload(Record, frozen=True, kw_only=True):
         str | None, about("Memory limit of a pod: a Kubernetes quantity; null: none.")
     ] = None
     live: Annotated[Live | None, about("Its state; null: not observed.")] = None
-    pods: Annotated[list[Pod], about("Its pods, by name.")] = []
+    pods: Annotated[
+        list[Pod],
+        about(
+            "Its pods, by name; where there are too many, those that are not well first.",
+            max_length=MAX_PODS,
+        ),
+    ] = []
     problems: Problems = []
     truncated: Truncated = None
     updated_at: UpdatedAt = UNSTAMPED

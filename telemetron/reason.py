@@ -4,6 +4,7 @@ REASONS = {
     "Crashed": "The collector failed with an error of its own; it is started again.",
     "DuplicateKey": "Two groups of parts claim one key; the entity of one of them is not shown.",
     "ImportFailed": "The collector's code could not be imported.",
+    "InvalidAnnotation": "An annotation that configures Telemetron cannot be understood.",
     "InvalidConfig": "The source's configuration is not valid.",
     "NotInstalled": "No installed package brings the collector.",
     "Refused": "Parts that the collector put do not fit the document; they are not shown.",

@@ -1,0 +1,17 @@
+"""Kubernetes: what really runs, and the agents that annotations declare."""
+
+from collectors.kubernetes.config import KubernetesConfig
+from collectors.kubernetes.observer import observe
+from telemetron.collector import Collector
+
+# The API server sends a bookmark to each watch every 60 s.
+MAX_AGE_SECONDS = 75.0
+
+collector = Collector(
+    name="kubernetes",
+    description="Watches pods and their workloads through the Kubernetes API.",
+    config=KubernetesConfig,
+    sections=("workload", "agents"),
+    max_age_seconds=lambda config: MAX_AGE_SECONDS,
+    run=observe,
+)

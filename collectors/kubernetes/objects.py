@@ -1,0 +1,300 @@
+"""The API's objects, as far as they are read: lean types that raw answers are decoded into.
+
+What is not named here (managedFields, environment variables, volumes, foreign annotations) is
+skipped by the decoder and never stands in memory. Field names are those of the API, in camelCase.
+"""
+
+from datetime import datetime
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from msgspec import Raw, Struct, field
+
+T = TypeVar("T")
+
+
+class Lean(Struct, frozen=True, gc=False, rename="camel"):
+    """The base: every field may be absent or null."""
+
+
+class Annotations(Lean, frozen=True):
+    """The annotations that declare an agent, and the one that ends a first list."""
+
+    agent: str | None = field(default=None, name="telemetron.dev/agent")
+    description: str | None = field(default=None, name="telemetron.dev/description")
+    max_parallel: str | None = field(default=None, name="telemetron.dev/max-parallel-invocations")
+    models: str | None = field(default=None, name="telemetron.dev/models")
+    queues: str | None = field(default=None, name="telemetron.dev/queues")
+    initial_events_end: str | None = field(default=None, name="k8s.io/initial-events-end")
+
+
+class OwnerReference(Lean, frozen=True):
+    kind: str = ""
+    name: str = ""
+    controller: bool | None = None
+
+
+class Metadata(Lean, frozen=True):
+    name: str = ""
+    namespace: str = ""
+    resource_version: str = ""
+    generation: int | None = None
+    creation_timestamp: datetime | None = None
+    deletion_timestamp: datetime | None = None
+    annotations: Annotations | None = None
+    owner_references: list[OwnerReference] | None = None
+
+    @property
+    def owner(self) -> OwnerReference | None:
+        """Its controller."""
+        return next((one for one in self.owner_references or () if one.controller), None)
+
+
+class Limits(Lean, frozen=True):
+    cpu: str | int | float | None = None
+    memory: str | int | float | None = None
+
+
+class Resources(Lean, frozen=True):
+    limits: Limits | None = None
+
+
+class Container(Lean, frozen=True):
+    image: str | None = None
+    resources: Resources | None = None
+
+
+class Condition(Lean, frozen=True):
+    type: str = ""
+    status: str = ""
+    reason: str | None = None
+    message: str | None = None
+    last_update_time: datetime | None = None
+
+
+class Named(Lean, frozen=True):
+    """Any object; of a ReplicaSet nothing else is asked for."""
+
+    metadata: Metadata = Metadata()
+
+
+# pods
+
+
+class Waiting(Lean, frozen=True):
+    reason: str | None = None
+    message: str | None = None
+
+
+class Terminated(Lean, frozen=True):
+    exit_code: int | None = None
+    reason: str | None = None
+    message: str | None = None
+    finished_at: datetime | None = None
+
+
+class ContainerState(Lean, frozen=True):
+    waiting: Waiting | None = None
+    terminated: Terminated | None = None
+
+
+class ContainerStatus(Lean, frozen=True):
+    name: str = ""
+    restart_count: int = 0
+    state: ContainerState | None = None
+    last_state: ContainerState | None = None
+
+
+class PodSpec(Lean, frozen=True):
+    node_name: str | None = None
+    containers: list[Container] | None = None
+
+
+class PodStatus(Lean, frozen=True):
+    phase: str | None = None
+    reason: str | None = None
+    message: str | None = None
+    start_time: datetime | None = None
+    pod_ip: str | None = field(default=None, name="podIP")
+    conditions: list[Condition] | None = None
+    init_container_statuses: list[ContainerStatus] | None = None
+    container_statuses: list[ContainerStatus] | None = None
+
+
+class Pod(Named, frozen=True):
+    spec: PodSpec = PodSpec()
+    status: PodStatus = PodStatus()
+
+
+# workloads
+
+
+class Template(Lean, frozen=True):
+    metadata: Metadata | None = None
+    spec: PodSpec | None = None
+
+
+class WorkloadSpec(Lean, frozen=True):
+    template: Template = Template()
+
+
+class RollingUpdate(Lean, frozen=True):
+    partition: int | None = None
+
+
+class UpdateStrategy(Lean, frozen=True):
+    type: str | None = None
+    rolling_update: RollingUpdate | None = None
+
+
+class DeploymentSpec(WorkloadSpec, frozen=True):
+    replicas: int | None = None
+    paused: bool | None = None
+
+
+class DeploymentStatus(Lean, frozen=True):
+    observed_generation: int | None = None
+    replicas: int | None = None
+    updated_replicas: int | None = None
+    ready_replicas: int | None = None
+    available_replicas: int | None = None
+    conditions: list[Condition] | None = None
+
+
+class Deployment(Named, frozen=True):
+    spec: DeploymentSpec = DeploymentSpec()
+    status: DeploymentStatus = DeploymentStatus()
+
+
+class StatefulSetSpec(WorkloadSpec, frozen=True):
+    replicas: int | None = None
+    update_strategy: UpdateStrategy | None = None
+
+
+class StatefulSetStatus(Lean, frozen=True):
+    observed_generation: int | None = None
+    updated_replicas: int | None = None
+    ready_replicas: int | None = None
+    available_replicas: int | None = None
+    current_revision: str | None = None
+    update_revision: str | None = None
+
+
+class StatefulSet(Named, frozen=True):
+    spec: StatefulSetSpec = StatefulSetSpec()
+    status: StatefulSetStatus = StatefulSetStatus()
+
+
+class DaemonSetSpec(WorkloadSpec, frozen=True):
+    update_strategy: UpdateStrategy | None = None
+
+
+class DaemonSetStatus(Lean, frozen=True):
+    observed_generation: int | None = None
+    desired_number_scheduled: int | None = None
+    updated_number_scheduled: int | None = None
+    number_ready: int | None = None
+    number_available: int | None = None
+
+
+class DaemonSet(Named, frozen=True):
+    spec: DaemonSetSpec = DaemonSetSpec()
+    status: DaemonSetStatus = DaemonSetStatus()
+
+
+class JobSpec(WorkloadSpec, frozen=True):
+    parallelism: int | None = None
+    completions: int | None = None
+    suspend: bool | None = None
+
+
+class JobStatus(Lean, frozen=True):
+    ready: int | None = None
+    succeeded: int | None = None
+    conditions: list[Condition] | None = None
+
+
+class Job(Named, frozen=True):
+    spec: JobSpec = JobSpec()
+    status: JobStatus = JobStatus()
+
+
+class Target(Lean, frozen=True):
+    kind: str = ""
+    name: str = ""
+
+
+class AutoscalerSpec(Lean, frozen=True):
+    scale_target_ref: Target = Target()
+    max_replicas: int | None = None
+
+
+class Autoscaler(Named, frozen=True):
+    spec: AutoscalerSpec = AutoscalerSpec()
+
+
+# answers
+
+
+class Event(Lean, Generic[T], frozen=True):
+    """One line of a watch."""
+
+    type: str
+    object: T
+
+
+class ListMetadata(Lean, frozen=True):
+    resource_version: str = ""
+    continue_: str | None = field(default=None, name="continue")
+
+
+class Page(Lean, frozen=True):
+    """One page of a list; each item is decoded by itself, as one may be odd."""
+
+    metadata: ListMetadata
+    items: list[Raw] | None = None
+
+
+class Details(Lean, frozen=True):
+    retry_after_seconds: float | None = None
+
+
+class Status(Lean, frozen=True):
+    """Why the API server refuses; its message is not read."""
+
+    code: int | None = None
+    details: Details | None = None
+
+
+class Kind(NamedTuple):
+    """One kind that is watched."""
+
+    name: str
+    resource: str
+    """As permissions and paths name it."""
+    path: str
+    """The path of its API group."""
+    type: Any
+    partial: bool = False
+    """Its metadata alone is asked for."""
+    selected: bool = True
+    """The configured label selector is applied to it."""
+
+
+KINDS = {
+    kind.name: kind
+    for kind in (
+        Kind("Pod", "pods", "/api/v1", Pod),
+        Kind("Deployment", "deployments", "/apis/apps/v1", Deployment),
+        Kind("StatefulSet", "statefulsets", "/apis/apps/v1", StatefulSet),
+        Kind("DaemonSet", "daemonsets", "/apis/apps/v1", DaemonSet),
+        Kind("Job", "jobs", "/apis/batch/v1", Job),
+        Kind("ReplicaSet", "replicasets", "/apis/apps/v1", Named, partial=True, selected=False),
+        Kind(
+            "HorizontalPodAutoscaler",
+            "horizontalpodautoscalers",
+            "/apis/autoscaling/v2",
+            Autoscaler,
+            selected=False,
+        ),
+    )
+}

@@ -1,0 +1,63 @@
+"""Kubernetes quantities: `500m`, `1Gi`; exact, and in the canonical form of the API machinery."""
+
+from collections.abc import Iterable
+from decimal import Decimal, InvalidOperation
+
+BINARY = {"Ki": 1024, "Mi": 1024**2, "Gi": 1024**3, "Ti": 1024**4, "Pi": 1024**5, "Ei": 1024**6}
+DECIMAL = {
+    "n": Decimal("1e-9"),
+    "u": Decimal("1e-6"),
+    "m": Decimal("1e-3"),
+    "": Decimal(1),
+    "k": Decimal(1000),
+    "M": Decimal("1e6"),
+    "G": Decimal("1e9"),
+    "T": Decimal("1e12"),
+    "P": Decimal("1e15"),
+    "E": Decimal("1e18"),
+}
+
+Quantity = str | int | float
+
+
+def parse(quantity: Quantity) -> Decimal:
+    """The amount; ValueError where it is no quantity."""
+    written = str(quantity)
+    number, factor = written, Decimal(1)
+    if written[-2:] in BINARY:
+        number, factor = written[:-2], Decimal(BINARY[written[-2:]])
+    elif written[-1:] in DECIMAL:
+        number, factor = written[:-1], DECIMAL[written[-1]]
+    try:
+        amount = Decimal(number)
+    except InvalidOperation:
+        raise ValueError("no quantity") from None
+    if not amount.is_finite():
+        raise ValueError("no quantity")
+    return amount * factor
+
+
+def total(quantities: Iterable[Quantity | None]) -> str | None:
+    """The canonical sum, in the form of the first; None if any is missing, or there is none."""
+    found = list(quantities)
+    if not found or None in found:
+        return None
+    try:
+        amount = sum([parse(one) for one in found if one is not None], Decimal(0))
+    except ValueError:
+        return None
+    return canonical(amount, binary=str(found[0])[-2:] in BINARY)
+
+
+def canonical(amount: Decimal, *, binary: bool = False) -> str:
+    """The largest suffix that leaves a whole number: `1536Mi`, `500m`."""
+    if binary and amount == amount.to_integral_value() and abs(amount) >= 1024:
+        for suffix, factor in reversed(BINARY.items()):
+            if amount % factor == 0:
+                return f"{amount / factor:f}" + suffix
+    if amount == 0:
+        return "0"
+    for suffix, unit in reversed(DECIMAL.items()):
+        if amount % unit == 0:
+            return f"{(amount / unit).to_integral_value():f}" + suffix
+    return f"{(amount / DECIMAL['n']).to_integral_value():f}n"
