@@ -1,0 +1,397 @@
+"""What the collector says of a proxy that works."""
+
+import asyncio
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from collectors.litellm import metrics
+from telemetron.document import Cooldowns, ModelError
+from tests.collectors.litellm.scripted import KEY, METRICS, Bench, Reply, model
+
+START = datetime(2030, 1, 1, tzinfo=UTC)
+DATA = Path(__file__).parents[2] / "data" / "litellm"
+HEALTH_CHECK = "litellm-internal-health-check"
+
+
+def at(seconds: float) -> datetime:
+    return START + timedelta(seconds=seconds)
+
+
+def recorded(name: str, kind: str = "application/json") -> Reply:
+    return Reply(body=(DATA / name).read_bytes(), kind=kind)
+
+
+def from_recordings(bench: Bench, folder: str) -> None:
+    names = ("model_info", "provider_budgets", "router_settings", "health_readiness")
+    paths = ("/model/info", "/provider/budgets", "/router/settings", "/health/readiness")
+    for path, name in zip(paths, names, strict=True):
+        if (DATA / folder / f"{name}.json").exists():
+            bench.proxy.replies[path] = recorded(f"{folder}/{name}.json")
+    bench.proxy.replies["/metrics/"] = recorded(f"{folder}/metrics.txt", METRICS)
+
+
+async def test_a_recorded_proxy_without_database(bench, key_file) -> None:
+    from_recordings(bench, "no-db")
+    await bench.start(key_file=key_file())
+    assert {id for _, id in bench.output.parts} == {
+        *("openai-gpt4o-a", "azure-gpt4o-eu", "anth-sonnet", "gem-flash", "embed-small"),
+        *("dead-1", "rl-1", "badkey-1", "oll-1"),
+    }
+    one = bench.part("azure-gpt4o-eu")
+    assert (one.model, one.upstream_model, one.provider) == ("gpt-4o", "gpt-4o-eu", "azure")
+    assert (one.tpm_max, one.rpm_max, one.payment_type) == (10000, 50, "prepaid")
+    assert (one.input_context, one.output_context) == (128000, 16384)
+    assert one.input_types == ["image", "text"]
+    assert one.output_types == ["text"]
+    assert (one.input_cost_per_token, one.output_cost_per_token) == (2.5e-06, 1e-05)
+    assert one.spend == 0.00135
+    assert one.credits is None
+    # What was counted before Telemetron looked says nothing of now.
+    assert one.status == "unknown"
+    assert (one.rpm, one.tpm, one.failed_rpm, one.refused_rpm) == (None, None, None, None)
+    assert bench.part("openai-gpt4o-a").credits == 9.9922988
+    assert bench.part("gem-flash").rpm_max == 30  # not the 100,000 of the cost map
+    assert bench.part("gem-flash").tpm_max is None
+    assert bench.part("embed-small").output_dim == 1536
+    assert bench.part("embed-small").output_types == ["embedding"]
+    assert bench.part("oll-1").payment_type == "free"
+    assert set(bench.state().values()) == {None}
+    assert bench.state().keys() == {"", "models", "metrics", "budgets"}
+
+
+async def test_a_recorded_proxy_with_a_database(bench, key_file) -> None:
+    from_recordings(bench, "with-db")
+    paths = {"key_list": "/key/list", "v2_team_list": "/v2/team/list"}
+    for name, path in {**paths, "user_daily_activity": "/user/daily/activity"}.items():
+        bench.proxy.replies[path] = recorded(f"with-db/{name}.json")
+    bench.proxy.settings["provider_budget_config"] = {"openai": {}}
+    await bench.start(key_file=key_file())
+    assert bench.part("openai-gpt4o-a").credits == 9.9952812  # the provider's own budget
+    assert bench.part("azure-gpt4o-eu").credits == 9.996255  # the team's
+    assert bench.part("gem-flash").credits is None
+    assert bench.part("flip-1").model == "flip-provider"
+    assert bench.state()["database"] is None
+
+
+async def test_use_is_what_rose_in_the_last_minute(bench, key_file) -> None:
+    bench.proxy.succeed("a", 100, tokens=10_000)
+    await bench.start(key_file=key_file())
+    bench.proxy.succeed("a", 3, tokens=70)
+    bench.proxy.succeed("a", 1, tokens=5, api_key_alias=HEALTH_CHECK)
+    bench.proxy.fail("a", 2)
+    bench.proxy.count("litellm_llm_api_latency_metric_sum", 1.5, model_id="a")
+    bench.proxy.count("litellm_llm_api_latency_metric_count", 3, model_id="a")
+    for call in (4, 1):
+        refused = {"model_id": "", "model_group": "gpt-4o", "exception_class": f"X{call}"}
+        bench.proxy.count("litellm_deployment_failure_responses_total", call, **refused)
+    await bench.looks(5)
+    assert bench.part("a").rpm is None  # not yet a minute
+    await bench.after()
+    one = bench.part("a")
+    assert (one.rpm, one.tpm, one.failed_rpm, one.refused_rpm) == (5, 70, 2, 5)
+    assert one.latency_seconds == 0.5
+    assert one.measured_at == at(60)
+    other = bench.part("b")
+    assert (other.rpm, other.tpm, other.failed_rpm, other.refused_rpm) == (0, 0, 0, 0)
+    await bench.after()
+    assert bench.part("a").rpm == 0  # a minute later they are over
+    assert bench.part("a").latency_seconds is None
+
+
+async def test_an_unchanged_proxy_moves_nothing(bench, key_file) -> None:
+    bench.proxy.succeed("a", 5)
+    await bench.start(key_file=key_file())
+    await bench.looks(7)
+    bench.output.calls.clear()
+    await bench.looks(12)
+    assert not [call for call in bench.output.calls if call[0] in ("put", "remove", "trouble")]
+    assert bench.part("a").measured_at == at(60)
+
+
+async def test_a_gap_gives_no_figures_until_there_is_a_minute_again(bench, key_file) -> None:
+    await bench.start(key_file=key_file())
+    await bench.looks(7)
+    assert bench.part("a").rpm == 0
+    bench.proxy.succeed("a", 50)
+    await bench.after(180)
+    assert bench.part("a").rpm is None
+    await bench.looks(6)
+    assert bench.part("a").rpm == 0
+
+
+async def test_status_is_judged_by_what_happened(bench, key_file) -> None:
+    await bench.start(key_file=key_file())
+    assert (bench.part("a").status, bench.part("a").status_since) == ("unknown", at(0))
+    bench.proxy.succeed("a")
+    await bench.after()
+    assert (bench.part("a").status, bench.part("a").status_since) == ("healthy", at(10))
+    bench.proxy.fail("a", cls="Openai.InternalServerError", status=500)
+    await bench.after()
+    assert bench.part("a").status == "unhealthy"
+    assert bench.part("a").last_error == ModelError("Openai.InternalServerError", 500, at(20))
+    await bench.looks(35)  # until one succeeds
+    assert bench.part("a").status == "unhealthy"
+    bench.proxy.succeed("a")
+    await bench.after()
+    assert bench.part("a").status == "healthy"
+    await bench.looks(29)
+    assert bench.part("a").status == "healthy"
+    await bench.after()
+    assert (bench.part("a").status, bench.part("b").status) == ("unknown", "unknown")
+    assert bench.part("a").last_error.at == at(20)
+
+
+@pytest.mark.parametrize(
+    ("state", "status"), [(0, "healthy"), (1, "unhealthy"), (None, "unhealthy")]
+)
+async def test_of_a_success_and_a_failure_the_gauge_tells_the_last(
+    bench, key_file, state, status
+) -> None:
+    bench.proxy.models = [model("a", "group", "openai/gpt-4o")]
+    await bench.start(key_file=key_file())
+    bench.proxy.succeed("a")
+    bench.proxy.fail("a")
+    gauge = "litellm_deployment_state"
+    bench.proxy.count(gauge, 2, model_id="a", litellm_model_name="group")  # sticks
+    if state is not None:
+        bench.proxy.count(gauge, state, model_id="a", litellm_model_name="gpt-4o")
+    await bench.after()
+    assert bench.part("a").status == status
+
+
+async def test_a_cooldown_is_shown_until_it_may_be_over(bench, key_file) -> None:
+    await bench.start(key_file=key_file())
+    bench.proxy.fail("a")
+    bench.proxy.cool("a", 429, times=2)
+    await bench.after()
+    one = bench.part("a")
+    assert one.status == "cooling_down"
+    assert one.cooldown_until == at(10 + 45)
+    assert one.cooldowns == Cooldowns(2, at(10), 429)
+    await bench.looks(3)
+    bench.clock.advance(4.9)
+    assert bench.part("a").status == "cooling_down"
+    bench.clock.advance(0.1)  # it began after the look at 0 s: from 45 s on it may be over
+    assert (bench.part("a").status, bench.part("a").cooldown_until) == ("unhealthy", None)
+    assert bench.part("a").status_since == at(45)
+    assert bench.part("a").cooldowns == Cooldowns(2, at(10), 429)
+
+
+async def test_a_second_cooldown_goes_on_from_the_first(bench, key_file) -> None:
+    await bench.start(key_file=key_file())
+    bench.proxy.cool("a", 429)
+    await bench.looks(2)
+    bench.proxy.cool("a", "None")
+    await bench.looks(3)
+    assert bench.part("a").status == "cooling_down"  # 50 s: the first is over
+    assert bench.part("a").cooldown_until == at(30 + 45)
+    assert bench.part("a").cooldowns == Cooldowns(2, at(30), None)
+    assert bench.part("a").last_error == ModelError(None, None, at(30))
+
+
+async def test_a_cooldown_shorter_than_a_look_is_only_counted(bench, key_file) -> None:
+    bench.proxy.settings["cooldown_time"] = 5
+    bench.proxy.models.append(model("c", params={"cooldown_time": 30}))
+    await bench.start(key_file=key_file())
+    bench.proxy.cool("a", 401)
+    bench.proxy.cool("c", 401)
+    await bench.after()
+    assert (bench.part("a").status, bench.part("a").cooldown_until) == ("unhealthy", None)
+    assert bench.part("a").cooldowns == Cooldowns(1, at(10), 401)
+    assert bench.part("a").last_error == ModelError(None, 401, at(10))
+    assert bench.part("c").cooldown_until == at(40)  # its own cooldown time
+
+
+async def test_models_are_removed_added_renamed(bench, key_file) -> None:
+    await bench.start(key_file=key_file())
+    bench.proxy.cool("a")
+    bench.proxy.succeed("b")
+    await bench.after()
+    bench.proxy.models = [model("b", "sonnet", "anthropic/claude"), model("c")]
+    await bench.looks(6)
+    assert {id for _, id in bench.output.parts} == {"b", "c"}
+    assert bench.part("b").model == "sonnet"
+    assert bench.part("b").status == "healthy"
+    bench.proxy.cool("a")  # of one that is not listed
+    await bench.after()
+    assert {id for _, id in bench.output.parts} == {"b", "c"}
+
+
+async def test_sentinels_are_null(bench, key_file) -> None:
+    huge = 9223372036854775807
+    params = {"tpm": huge, "rpm": "1e400"}
+    info = {"input_cost_per_token": huge, "max_input_tokens": -1, "mode": "mystery"}
+    bench.proxy.models = [model("a", params=params, **info)]
+    bench.proxy.settings["provider_budget_config"] = {"openai": {}}
+    bench.proxy.budgets = {"openai": {"budget_limit": huge, "spend": 1.0}}
+    bench.proxy.count("litellm_spend_metric_total", float("inf"), model_id="a")
+    await bench.start(key_file=key_file())
+    one = bench.part("a")
+    assert (one.tpm_max, one.rpm_max, one.credits, one.spend) == (None, None, None, 0)
+    assert (one.input_cost_per_token, one.input_context) == (None, None)
+    assert (one.input_types, one.output_types) == (["text"], [])
+
+
+async def test_a_budget_that_is_spent_leaves_nothing(bench, key_file) -> None:
+    bench.proxy.settings["provider_budget_config"] = {"openai": {}}
+    bench.proxy.budgets = {"openai": {"budget_limit": 1.0, "spend": 1.5}}
+    await bench.start(key_file=key_file())
+    assert bench.part("a").credits == 0
+    bench.proxy.settings["provider_budget_config"] = None
+    await bench.looks(33)
+    assert bench.part("a").credits is None
+
+
+async def test_more_deployments_than_are_shown(bench, key_file, monkeypatch) -> None:
+    monkeypatch.setattr("collectors.litellm.proxy.MAX_DEPLOYMENTS", 1)
+    await bench.start(key_file=key_file())
+    assert bench.state()["models"] == ("LimitReached", "1 of 2 are shown")
+    assert [id for _, id in bench.output.parts] == ["a"]
+
+
+async def test_each_is_asked_at_its_pace(bench, key_file) -> None:
+    await bench.start(key_file=key_file())
+    bench.asked()
+    bench.proxy.settings["provider_budget_config"] = {"openai": {}}
+    await bench.looks(60)
+    assert bench.asked() == {
+        "/metrics/": 60,
+        "/model/info": 10,
+        "/health/readiness": 10,
+        "/router/settings": 2,
+        "/provider/budgets": 11,  # every 30 s, from 300 s on
+    }
+    assert set(bench.proxy.authorizations) == {f"Bearer {KEY}"}
+    assert bench.proxy.queries[2] == {"name[]": metrics.SAMPLES}
+
+
+async def test_without_metrics_limits_and_prices_are_still_there(bench, key_file) -> None:
+    bench.proxy.replies["/metrics/"] = Reply(404, b'{"detail":"Not Found"}')
+    bench.proxy.models = [model("a", params={"rpm": 5})]
+    await bench.start(key_file=key_file())
+    await bench.looks(7)
+    one = bench.part("a")
+    assert (one.rpm_max, one.rpm, one.tpm, one.spend, one.measured_at) == (
+        5,
+        None,
+        None,
+        None,
+        None,
+    )
+    reason, message = bench.state()["metrics"]
+    assert reason == "MetricsUnavailable"
+    assert 'litellm_settings.callbacks: ["prometheus"]' in message
+    del bench.proxy.replies["/metrics/"]
+    await bench.looks(8)
+    assert bench.part("a").rpm == 0
+    assert bench.state()["metrics"] is None
+
+
+async def test_without_metrics_the_database_says_what_was_spent_today(bench, key_file) -> None:
+    bench.proxy.replies["/metrics/"] = Reply(404, b"{}")
+    bench.proxy.models = [model("a"), model("b", upstream="x/y"), model("c", upstream="x/y")]
+    spent = {"gpt-4o": 0.5, "openai/gpt-4o": 0.25, "y": 1.0}
+    days = [{"breakdown": {"models": {m: {"metrics": {"spend": s}} for m, s in spent.items()}}}]
+    bench.proxy.database = {
+        "/user/daily/activity": {"results": days, "metadata": {"total_pages": 1}},
+        "/key/list": {"keys": [], "total_pages": 1},
+        "/v2/team/list": {"teams": [], "total_pages": 1},
+    }
+    await bench.start(key_file=key_file())
+    assert bench.part("a").spend == 0.75
+    assert bench.part("b").spend is None  # c has the same upstream model: whose it was is unknown
+    day = dict(zip(bench.proxy.calls, bench.proxy.queries, strict=True))["/user/daily/activity"]
+    assert (day["start_date"], day["end_date"]) == (["2030-01-01"], ["2030-01-01"])
+
+
+async def test_key_and_team_budgets_page_by_page(bench, key_file, monkeypatch) -> None:
+    monkeypatch.setattr("collectors.litellm.proxy.MAX_PAGES", 2)
+    key = {"models": ["gpt-4o"], "max_budget": 2.0, "spend": 0.5, "team_id": None}
+    bench.proxy.database = {
+        "/user/daily/activity": {},
+        "/key/list": {"keys": [key, {**key, "models": []}], "total_pages": 3},
+        "/v2/team/list": {"teams": [], "total_pages": 1},
+    }
+    await bench.start(key_file=key_file())
+    assert bench.part("a").credits == 3.0  # 1.5 on each of the two pages that are read
+    assert bench.state()["database"] == ("LimitReached", "/key/list: 2 of 3 pages are read")
+    bench.proxy.database["/key/list"]["total_pages"] = 1
+    bench.proxy.replies["/v2/team/list"] = Reply(403, b"{}")
+    await bench.looks(6)
+    assert bench.part("a").credits == 1.5
+    message = "/v2/team/list: the key is not permitted"
+    assert bench.state()["database"] == ("Forbidden", message)
+    bench.proxy.database = None
+    await bench.looks(6)
+    assert bench.part("a").credits is None
+    assert [call for call in bench.output.calls if call[0] == "expect"][-1] == (
+        "expect",
+        ["", "metrics", "models"],
+    )
+
+
+async def test_no_model_is_called_unless_configured(bench, key_file, caplog) -> None:
+    error = "litellm.RateLimitError: 429\nTraceback"
+    ill = {"model_id": "b", "error": error, "exception_status": 429}
+    found = {"healthy_endpoints": [{"model_id": "a"}], "unhealthy_endpoints": [ill]}
+    bench.proxy.replies["/health"] = Reply(body=json.dumps(found).encode())
+    await bench.start(key_file=key_file())
+    await bench.looks(10)
+    assert "/health" not in bench.asked()
+    assert not caplog.records
+
+
+async def test_health_checks_where_they_are_wanted(bench, key_file, caplog) -> None:
+    error = "litellm.RateLimitError: 429\nTraceback"
+    ill = {"model_id": "b", "error": error, "exception_status": 429}
+    odd = {"model_id": None, "error": None}
+    found = {"healthy_endpoints": [{"model_id": "a"}], "unhealthy_endpoints": [ill, odd]}
+    bench.proxy.replies["/health"] = Reply(429, b"{}")
+    await bench.start(key_file=key_file(), health_check_seconds=60)
+    assert "each call costs money" in caplog.text
+    await bench.clock.slept(2)  # the looks, and the checks
+    for sleeps in (4, 5, 6, 7, 8, 9):  # the check is over at 10 s, with the next look
+        bench.clock.advance(10)
+        await bench.clock.slept(sleeps)
+    assert bench.state()["models"] == ("RateLimited", "/health: 429")
+    bench.proxy.replies["/health"] = Reply(body=json.dumps(found).encode())
+    bench.clock.advance(10)
+    await bench.clock.slept(11)
+    assert bench.part("a").status == "healthy"
+    assert bench.part("b").status == "unhealthy"
+    assert bench.part("b").last_error == ModelError("RateLimitError", 429, at(70))
+    assert "Traceback" not in repr(bench.output.calls)
+
+
+async def test_trouble_with_what_has_no_scope_is_told_with_the_models(bench, key_file) -> None:
+    bench.proxy.replies["/router/settings"] = Reply(403, b"{}")
+    await bench.start(key_file=key_file())
+    assert bench.state()["models"] == ("Forbidden", "/router/settings: the key is not permitted")
+    bench.proxy.cool("a")
+    await bench.after()
+    assert bench.part("a").cooldowns.count == 1
+    assert bench.part("a").cooldown_until is None  # how long one lasts is not known
+    del bench.proxy.replies["/router/settings"]
+    await bench.looks(12)
+    assert bench.state()["models"] is None
+
+
+async def test_a_proxy_that_wants_no_key(bench) -> None:
+    bench.proxy.key = None
+    await bench.start()
+    assert set(bench.proxy.authorizations) == {""}
+    assert bench.part("a").model == "gpt-4o"
+
+
+async def test_it_ends_at_once_and_leaves_no_timer(bench, key_file) -> None:
+    await bench.start(key_file=key_file())
+    bench.proxy.cool("a")
+    await bench.after()
+    bench.running.cancel()
+    await asyncio.wait_for(asyncio.wait([bench.running]), 0.5)
+    before = list(bench.output.calls)
+    bench.clock.advance(100)
+    assert bench.output.calls == before
