@@ -54,6 +54,11 @@ SOURCE_ENVIRONMENT = {
 DECLARED = "configuration"
 """The source of the agents that the configuration declares."""
 
+RESERVED = {
+    DECLARED: "this name is that of the agents declared here",
+    "history": "this name is that of the file of the history",
+}
+
 SOURCE_NAME = re.compile(r"[a-z0-9-]+")
 
 Name = Annotated[str, Meta(min_length=1, max_length=256)]
@@ -118,6 +123,26 @@ class Log(Table, frozen=True):
     ] = "info"
 
 
+class History(Table, frozen=True):
+    """What is kept of the past."""
+
+    url: Annotated[
+        Annotated[str, Meta(pattern=r"^sqlite:///[^?#]+$")] | None,
+        Meta(
+            description="File to keep it in, as `sqlite:////var/lib/telemetron/history.db`;"
+            " null: memory alone."
+        ),
+    ] = None
+    memory_mib: Annotated[int, Meta(description="At most so much in memory, MiB.", ge=1)] = 64
+    file_mib: Annotated[int, Meta(description="At most so much in the file, MiB.", ge=1)] = 1024
+    max_age_hours: Annotated[float, Meta(description="Nothing older than this, hours.", gt=0)] = 24
+
+    @property
+    def path(self) -> str | None:
+        """Of the file; relative where the URL has three slashes."""
+        return None if self.url is None else self.url.removeprefix("sqlite:///")
+
+
 class DeclaredAgent(Table, frozen=True):
     """An agent that is shown as `declared` until it beats."""
 
@@ -153,6 +178,7 @@ class Settings(Table, frozen=True):
     id: Annotated[Name, Meta(description="This system's id, shown in the document.")] = "telemetron"
     server: Annotated[Server, Meta(description="How the server is reached.")] = Server()
     log: Annotated[Log, Meta(description="What is logged.")] = Log()
+    history: Annotated[History, Meta(description="What is kept of the past.")] = History()
     agents: Annotated[
         list[DeclaredAgent], Meta(description="Agents that are known before they beat.")
     ] = []
@@ -273,10 +299,8 @@ def _sources(
             problems.append(
                 origin.problem(("sources", name), "expected a name of a-z, 0-9 and - alone")
             )
-        elif name == DECLARED:
-            problems.append(
-                origin.problem(("sources", name), "this name is that of the agents declared here")
-            )
+        elif name in RESERVED:
+            problems.append(origin.problem(("sources", name), RESERVED[name]))
         elif name not in BUILT_IN or (options is not False and options != "off"):
             specs[name] = _spec(name, options, origin, problems)
     if "heartbeats" not in {*written, *(spec.collector for spec in specs.values())}:

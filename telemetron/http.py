@@ -20,6 +20,7 @@ TITLES = {
     405: "Method not allowed",
     406: "Not acceptable",
     409: "Conflict",
+    410: "Gone",
     413: "Body too large",
     415: "Unsupported media type",
     421: "Misdirected request",

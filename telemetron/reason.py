@@ -22,4 +22,5 @@ REASONS = {
     "RecordsLost": "Records were deleted before the consumer group had consumed them.",
     "Unreadable": "A task's record does not hold what a task is made of.",
     "RateLimited": "The observed system asks to be asked less often.",
+    "HistoryUnavailable": "The file of the history cannot be used; the history is in memory alone.",
 }

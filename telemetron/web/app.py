@@ -20,6 +20,7 @@ from telemetron.collector import ASGIApp
 from telemetron.config import DECLARED, DeclaredAgent, Settings
 from telemetron.http import HttpProblem, Receive, Scope, Send, route_path
 from telemetron.web import health, pages
+from telemetron.web.changes import ChangesApp
 from telemetron.web.metrics import Histogram, Metrics
 from telemetron.web.server import Options
 from telemetron.web.service import Service
@@ -41,7 +42,8 @@ class App(Service):
         super().__init__(settings, clock)
         self.metrics = Metrics(self)
         self.probes = health.Probes(self)
-        self._state = StateApp(self.store, self.waiters)
+        self._state = StateApp(self.store, self.waiters, self.history)
+        self.changes = ChangesApp(self.store, self.history)
         routes = [*pages.routes(self), *health.routes(self), *self.metrics.routes()]
         handlers = {HttpProblem: _problem, HTTPException: _problem, Exception: _problem}
         self._router = Starlette(
@@ -73,6 +75,9 @@ class App(Service):
             # A long poll takes as long as it was asked to.
             histogram = None if scope["query_string"] else self.metrics.reads
             return self._state(scope, receive, send, path), histogram
+        if self.changes.claims(path):
+            self.guard.check(scope, "read")
+            return self.changes(scope, receive, send, path), None
         if probe := health.agent_probe(self, scope, path):
             self.guard.check(scope, "read")
             return probe(scope, receive, send), None
@@ -95,9 +100,11 @@ class App(Service):
     def stop(self) -> None:
         """The server is about to stop: end what waits, be ready no more."""
         self.waiters.stop()
+        self.changes.streams.stop()
 
     @asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
+        self.history.start()
         for name in self.settings.off:
             self.store.add(name, name)
         self._declare(self.settings.agents)
@@ -111,6 +118,7 @@ class App(Service):
         self.stop()
         watch.cancel()
         await self.supervisor.stop()
+        await self.history.stop()
 
     def _declare(self, agents: Sequence[DeclaredAgent]) -> None:
         """Agents of the configuration are a source like any other, one that is always right."""

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from telemetron import __version__
+from telemetron.delta import MEASURES
 from telemetron.http import TITLES
 from telemetron.schema import definitions
 from telemetron.section import SECTIONS
@@ -30,7 +31,13 @@ def document(parts: Iterable[Json], *, tokens: bool, root_path: str = "") -> Jso
 
     `tokens`: whether the server asks for them.
     """
-    schemas: Json = {"HttpProblem": _PROBLEM, **definitions("#/components/schemas/{name}")}
+    schemas: Json = {
+        "HttpProblem": _PROBLEM,
+        "Change": _CHANGE,
+        "Changes": _CHANGES,
+        "Life": _LIFE,
+        **definitions("#/components/schemas/{name}"),
+    }
     paths = _completed(_paths(), "read", (400, 421, 500), tokens)
     for part in parts:
         pushes = _completed(part["paths"], "write", (421, 500, 503), tokens)
@@ -100,6 +107,8 @@ def _paths() -> Json:
             " nearest.",
             [_SECTION, _KEY],
         ),
+        "/system/changes": _changes(),
+        "/system/history/{section}/{key}": _life(),
         "/system/schema": _page(
             "schema", "JSON Schema of the state", {"application/schema+json": {"type": "object"}}
         ),
@@ -143,13 +152,55 @@ def _state(id: str, summary: str, description: str, parameters: list[Json]) -> J
         "description": "Nothing of it has changed.",
         "headers": {name: _ref("headers", name) for name in ("ETag", "Cache-Control", "Vary")},
     }
-    responses = {"200": shown, "304": kept, "503": _ref("responses", "503")}
+    responses = {
+        "200": shown,
+        "304": kept,
+        **{status: _ref("responses", status) for status in ("410", "503")},
+    }
     if _SECTION in parameters:
         responses["404"] = _ref("responses", "404")
     item = _operation(id, "state", summary, responses)
     item["get"] |= {
         "description": description,
-        "parameters": [*parameters, _SINCE, _WAIT, _MEASURES, _IF_NONE_MATCH],
+        "parameters": [*parameters, _AT, _SINCE, _WAIT, _MEASURES, _IF_NONE_MATCH],
+    }
+    return item
+
+
+def _changes() -> Json:
+    item = _operation(
+        "changes",
+        "history",
+        "What changed",
+        {
+            "200": _content(
+                {"application/json": _ref("schemas", "Changes"), "text/event-stream": _TEXT}
+            ),
+            **{status: _ref("responses", status) for status in ("406", "410", "503")},
+        },
+    )
+    item["get"] |= {
+        "description": "What differs between two places, net: several changes of one field are one,"
+        " and what returned to where it was is not told. With `Accept: text/event-stream` a stream:"
+        " one event a batch, whose id is a place, resumed by `Last-Event-ID`.",
+        "parameters": [_CHANGED_SINCE, _UNTIL, _ONLY, _ONE_KEY, _KINDS, _LIMIT, _AFTER],
+    }
+    return item
+
+
+def _life() -> Json:
+    item = _operation(
+        "life",
+        "history",
+        "The life of one entity",
+        {
+            "200": _content({"application/json": _ref("schemas", "Life")}),
+            **{status: _ref("responses", status) for status in ("404", "410", "503")},
+        },
+    )
+    item["get"] |= {
+        "description": "Everything that is kept of what happened to it, newest first.",
+        "parameters": [_SECTION, _KEY, _BEFORE, _KINDS, _LIMIT],
     }
     return item
 
@@ -250,6 +301,46 @@ _MEASURES = _query(
     {"type": "boolean"},
     "Whether a change of a measure after `since` is one too.",
 )
+_POINT = {
+    "type": "string",
+    "pattern": r"^([0-9a-f]{1,64}\.[0-9]{1,18}(-[0-9]{1,9})?"
+    r"|[0-9]{1,6}(\.[0-9]{1,6})?[smhd]"
+    r"|[12][0-9]{3}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])"
+    r"T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{3}|\.[0-9]{6})?Z)$",
+}
+_AT = _query(
+    "at",
+    _POINT,
+    "The past: a place, a time (RFC 3339), or how long ago, as `5m`. Measures are those last"
+    " recorded. The past does not change: there is nothing to wait for.",
+)
+_CHANGED_SINCE = _query(
+    "since",
+    _POINT,
+    "A place, a time (RFC 3339), or how long ago: `30s`, `5m`, `2h`, `1d`. Without it a stream"
+    " begins now, and an answer with the oldest that is kept of this start of the server.",
+)
+_UNTIL = _query("until", _POINT, "As `since`; now, where it is not said. Not for a stream.")
+_ONLY = _query(
+    "sections",
+    {"type": "array", "items": _NAME, "minItems": 1},
+    "Only changes of these sections.",
+    style="form",
+    explode=False,
+)
+_ONE_KEY = _query("key", _TEXT, "Only changes of entities with this key.")
+_KINDS = _query(
+    "measures",
+    {"type": "string", "enum": list(MEASURES)},
+    "Which measures count: `levels` unless said, as a queue's depth; `all`: samples too, as CPU.",
+)
+_LIMIT = _query(
+    "limit",
+    {"type": "integer", "minimum": 1, "maximum": 1000},
+    "At most so many entities, or changes of one; 100 unless said.",
+)
+_AFTER = _query("after", _TEXT, "Go on after this entity, `SECTION/KEY`; see `next`.")
+_BEFORE = _query("before", _POINT, "Only what happened before this place or time.")
 _VERBOSE = _query(
     "verbose",
     {"type": "boolean"},
@@ -345,6 +436,10 @@ _PROBLEM = {
             "type": "array",
             "items": {"type": "string"},
         },
+        "oldest": {
+            "description": "The oldest place that can be asked for.",
+            "type": ["string", "null"],
+        },
         "path": {"description": "JSON path of what does not fit.", "type": "string"},
         "limit": {"description": "The bound that was passed.", "type": "integer"},
         "namespaces": {
@@ -354,5 +449,71 @@ _PROBLEM = {
         },
     },
     "required": ["type", "title", "status", "detail"],
+}
+_PLACE = {"description": "A place, opaque to readers.", "type": "string"}
+_TIME = {"type": "string", "format": "date-time"}
+_PAGED: Json = {
+    "truncated": {"description": "Whether there is more than fits.", "type": "boolean"},
+    "next": {"description": "Where it goes on; null: nowhere.", "type": ["string", "null"]},
+}
+_CHANGE: Json = {
+    "title": "Change",
+    "description": "What happened to one entity. In a life it has `place`, else `section`, `key`.",
+    "type": "object",
+    "properties": {
+        "place": _PLACE,
+        "section": {"description": "The entity's section.", "type": "string"},
+        "key": {"description": "The entity's key.", "type": "string"},
+        "change": {"description": "What.", "enum": ["added", "removed", "changed"]},
+        "at": {"description": "When it happened last; null: unknown.", "type": ["string", "null"]},
+        "fields": {
+            "description": "By path, items by their identity: `old` and `new`; of an item of a"
+            " list `added` or `removed`.",
+            "type": "object",
+            "additionalProperties": {"type": "object", "minProperties": 1},
+        },
+        "old": {"description": "The entity that was removed.", "type": "object"},
+        "new": {"description": "The entity that was added.", "type": "object"},
+    },
+    "required": ["change", "at"],
+}
+_CHANGES: Json = {
+    "title": "Changes",
+    "description": "What differs between two places.",
+    "type": "object",
+    "properties": {
+        "from": _PLACE,
+        "from_at": _TIME,
+        "to": _PLACE,
+        "to_at": _TIME,
+        "complete": {
+            "description": "false: Telemetron was started in between; what happened while it did"
+            " not run is not known.",
+            "type": "boolean",
+        },
+        "starting": {
+            "description": "Where not complete: sources that had not observed all of their part at"
+            " `to`; of sections that they feed no removals are told.",
+            "type": "array",
+            "items": {"type": "string"},
+        },
+        "changes": {"type": "array", "items": {"$ref": "#/components/schemas/Change"}},
+        **_PAGED,
+    },
+    "required": ["from", "from_at", "to", "to_at", "complete", "starting", "changes", *_PAGED],
+}
+_LIFE: Json = {
+    "title": "Life",
+    "description": "What happened to one entity, newest first.",
+    "type": "object",
+    "properties": {
+        "section": {"type": "string"},
+        "key": {"type": "string"},
+        "present": {"description": "Whether it is shown now.", "type": "boolean"},
+        "oldest": _PLACE,
+        "changes": {"type": "array", "items": {"$ref": "#/components/schemas/Change"}},
+        **_PAGED,
+    },
+    "required": ["section", "key", "present", "oldest", "changes", *_PAGED],
 }
 _STOPPING = {"503": _ref("responses", "503")}

@@ -1,9 +1,11 @@
 """What one process holds, for everything that answers of it."""
 
 from telemetron.clock import Clock
-from telemetron.config import Settings
+from telemetron.config import BUILT_IN, Settings
+from telemetron.history import History
 from telemetron.store import Store
 from telemetron.supervisor import Supervisor
+from telemetron.timeline import Limits
 from telemetron.web.connection import Readers
 from telemetron.web.guard import Guard
 from telemetron.web.waiters import Waiters
@@ -15,6 +17,7 @@ class Service:
     def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
         self.settings = settings
         self.store = Store(settings.id, clock)
+        self.history = _history(settings, self.store)
         self.supervisor = Supervisor(self.store)
         self.guard = Guard(settings.server)
         self.waiters = Waiters(self.store.clock)
@@ -24,3 +27,14 @@ class Service:
     def stopping(self) -> bool:
         """Whether it takes new requests no more."""
         return self.waiters.stopping
+
+
+def _history(settings: Settings, store: Store) -> History:
+    asked = settings.history
+    mebibyte = 1024 * 1024
+    limits = Limits(
+        memory_bytes=asked.memory_mib * mebibyte,
+        file_bytes=asked.file_mib * mebibyte,
+        max_age=round(asked.max_age_hours * 3_600_000),
+    )
+    return History(store, limits, asked.path, lambda collector: BUILT_IN.get(collector, ()))

@@ -1,23 +1,29 @@
 """`GET /system/state`: the snapshot, whole or in part, at once or when it has changed."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from difflib import get_close_matches
 from itertools import islice
 from typing import NamedTuple
 from urllib.parse import unquote
 
+from telemetron.history import History
 from telemetron.http import EMPTY, HttpProblem, Receive, Scope, Send, require_method
 from telemetron.query import duration, flag, parameters
 from telemetron.rope import Change, Rope
+from telemetron.snapshot import Snapshot
 from telemetron.store import Store
+from telemetron.timeline import Timeline
 from telemetron.web.answer import Answers, accepts_gzip, etag, matches, not_modified
+from telemetron.web.recall import recall
 from telemetron.web.waiters import View, Waiters
 
 PATH = "/system/state"
 WAITING = ("since", "wait", "measures")
 MAX_WAITERS = 10_000
 NEAR_KEYS = 100
+
+Asked = Mapping[str, str]
 
 
 class Wait(NamedTuple):
@@ -32,8 +38,9 @@ class Wait(NamedTuple):
 class StateApp:
     """Answers for the snapshot; what is asked without parameters is ready before it is asked."""
 
-    def __init__(self, store: Store, waiters: Waiters) -> None:
+    def __init__(self, store: Store, waiters: Waiters, history: History) -> None:
         self._store = store
+        self._history = history
         self._waiters = waiters
         self._answers = Answers(store.snapshot)
         self._whole = View(tuple(name for name in store.snapshot.faces if name != "sources"))
@@ -48,27 +55,38 @@ class StateApp:
         return self._select(scope, receive, send, path)
 
     async def _select(self, scope: Scope, receive: Receive, send: Send, path: str) -> None:
-        view, wait = self._parse(path, scope["query_string"])
+        section, _, key = path[len(PATH) + 1 :].partition("/")
+        known = ("at", *WAITING) if section else ("sections", "at", *WAITING)
+        asked = parameters(scope["query_string"], known)
+        view, wait = self._view(section, unquote(key), asked), self._wait(asked)
+        if "at" in asked:
+            past = await self._past(asked)
+            _require(past, view)
+            return await self._send(view, scope, send, Answers(past))
+        _require(self._store.snapshot, view)
         if wait is None:
             return await self._send(view, scope, send)
         newer = await self._is_newer(view, wait, receive)
-        self._require(view)  # it may have gone while it was waited for
+        _require(self._store.snapshot, view)  # it may have gone while it was waited for
         if newer:
             return await self._send(view, scope, send)
         await send(not_modified(etag(self._store.snapshot, view)))
         return await send(EMPTY)
 
-    async def _send(self, view: View, scope: Scope, send: Send) -> None:
+    async def _send(
+        self, view: View, scope: Scope, send: Send, past: Answers | None = None
+    ) -> None:
         """Of a large answer a slow reader holds references, for which its connection answers."""
-        if self._answers.snapshot is not self._store.snapshot:
+        if past is None and self._answers.snapshot is not self._store.snapshot:
             await self._renew(view)
+        answers = past or self._answers
         headers = dict(scope["headers"])
-        answer = self._answers.plain(view)
+        answer = answers.plain(view)
         if (asked := headers.get(b"if-none-match")) and matches(asked, answer.etag):
             await send(not_modified(answer.etag))
             return await send(EMPTY)
         if (accepted := headers.get(b"accept-encoding")) and accepts_gzip(accepted):
-            answer = await self._answers.gzip(view)
+            answer = await answers.gzip(view)
         if answer.only is not None:
             await send(answer.start)
             return await send(answer.only)
@@ -89,24 +107,28 @@ class StateApp:
 
     # what is asked
 
-    def _parse(self, path: str, query: bytes) -> tuple[View, Wait | None]:
-        section, _, key = path[len(PATH) + 1 :].partition("/")
-        asked = parameters(query, WAITING if section else ("sections", *WAITING))
-        view = self._view(section, unquote(key)) if section else self._sections(asked)
-        return view, self._wait(asked)
-
-    def _view(self, section: str, key: str) -> View:
-        """One section, or one entity of it; 404 names what there is."""
+    def _view(self, section: str, key: str, asked: Asked) -> View:
+        """All, some sections, one, or one entity of it; 404 names what there is."""
         faces = self._store.snapshot.faces
+        if not section:
+            return self._sections(asked)
         if section not in faces:
             raise HttpProblem(404, f"no section {section!r}; there are {', '.join(faces)}")
-        if not key:
-            return View((section,))
-        view = View((section,), key)
-        self._require(view)
-        return view
+        return View((section,), key or None)
 
-    def _sections(self, asked: dict[str, str]) -> View:
+    async def _past(self, asked: Asked) -> Snapshot:
+        now = self._store.clock.now()
+
+        def past(timeline: Timeline) -> Snapshot:
+            snapshot = timeline.snapshot(asked["at"], now)
+            for face in snapshot.faces.values():
+                for _ in face.rope.join():  # here, not on the event loop
+                    pass
+            return snapshot
+
+        return await recall(self._history, past)
+
+    def _sections(self, asked: Asked) -> View:
         if "sections" not in asked:
             return self._whole
         faces = self._store.snapshot.faces
@@ -116,18 +138,7 @@ class StateApp:
                 raise HttpProblem(400, f"no section {name!r}; there are {', '.join(faces)}")
         return View(tuple(name for name in faces if name in names))
 
-    def _require(self, view: View) -> Change:
-        """When it changed last; 404 with the nearest keys where there is no such entity."""
-        snapshot = self._store.snapshot
-        change = snapshot.change_of(*view)
-        if change is not None:
-            return change
-        section, key = view.sections[0], str(view.key)
-        near = nearest(key, snapshot.faces[section].rope)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise HttpProblem(404, f"no {key!r} in {section}{hint}", nearest=near)
-
-    def _wait(self, asked: dict[str, str]) -> Wait | None:
+    def _wait(self, asked: Asked) -> Wait | None:
         """What to wait for; None: without a place there is nothing to wait for."""
         seconds = duration("wait", asked["wait"]) if "wait" in asked else 0.0
         measures = flag("measures", asked["measures"]) if "measures" in asked else False
@@ -163,12 +174,23 @@ class StateApp:
             if not await self._waiters.wait(view, wait.measures, until - loop.time()):
                 return self._has_changed(view, wait, revision)
         await self._waiters.pause(min(self._waiters.too_soon(revision), until - loop.time()))
-        self._require(view)
+        _require(self._store.snapshot, view)
         return True
 
     def _has_changed(self, view: View, wait: Wait, revision: int) -> bool:
-        change = self._require(view)
+        change = _require(self._store.snapshot, view)
         return (change.revision if wait.measures else change.state_revision) > revision
+
+
+def _require(snapshot: Snapshot, view: View) -> Change:
+    """When it changed last; 404 with the nearest keys where there is no such entity."""
+    change = snapshot.change_of(*view)
+    if change is not None:
+        return change
+    section, key = view.sections[0], str(view.key)
+    near = nearest(key, snapshot.faces[section].rope)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    raise HttpProblem(404, f"no {key!r} in {section}{hint}", nearest=near)
 
 
 async def _disconnected(receive: Receive) -> None:

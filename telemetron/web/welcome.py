@@ -16,6 +16,8 @@ PATHS = {
     "/system/state": "the state of the system, one JSON document",
     "/system/state/{section}": "one section of it",
     "/system/state/{section}/{key}": "one entity of it",
+    "/system/changes": "what changed since a place, a time or 5m ago; once, or as events",
+    "/system/history/{section}/{key}": "the life of one entity, newest first",
     "/system/schema": "the JSON Schema of the state",
     "/swagger/": "the HTTP interface, to try out",
     "/openapi.json": "the HTTP interface, for programs",

@@ -16,6 +16,8 @@ PATHS = {
     "/system/state": {"get"},
     "/system/state/{section}": {"get"},
     "/system/state/{section}/{key}": {"get"},
+    "/system/changes": {"get"},
+    "/system/history/{section}/{key}": {"get"},
     "/system/schema": {"get"},
     "/": {"get"},
     "/swagger/": {"get"},
@@ -89,7 +91,7 @@ def test_every_problem_is_one_of_rfc_9457(made):
 
 def test_the_parameters_are_those_of_the_state(made):
     asked = {p["name"]: p for p in made["paths"]["/system/state"]["get"]["parameters"]}
-    assert list(asked) == ["sections", "since", "wait", "measures", "If-None-Match"]
+    assert list(asked) == ["sections", "at", "since", "wait", "measures", "If-None-Match"]
     names = asked["sections"]["schema"]["items"]["enum"]
     assert names == ["sources", "agents", "litellm", "queues", "workload"]
     entity = made["paths"]["/system/state/{section}/{key}"]["get"]["parameters"]
@@ -143,7 +145,8 @@ def test_a_duration_is_what_the_server_takes(text):
 
 
 def test_the_docs_tell_all_of_it(made):
-    page = (Path(__file__).parents[3] / "docs/http.md").read_text()
+    docs = Path(__file__).parents[3] / "docs"
+    page = (docs / "http.md").read_text() + (docs / "changes.md").read_text()
     asked = list(values(made["paths"], "parameters"))
     names = {parameter["name"] for parameters in asked for parameter in parameters}
     fields = made["components"]["schemas"]["Beat"]["properties"].keys()

@@ -1,0 +1,391 @@
+"""The archive: steps of the history of changes in SQLite, in memory or in a file.
+
+Steps are kept in compressed batches; now and then all entities are kept as they were, a keyframe,
+which the steps after it lead on from. One thread opens, uses and closes an archive.
+"""
+
+import sqlite3
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+import msgspec
+
+from telemetron.delta import apply
+from telemetron.place import Place
+from telemetron.recorder import Entry, Id, Step, decode, encode
+
+MEMORY = ":memory:"
+APPLICATION = 0x7E1E3E70
+VERSION = 1
+# Larger files are not read through before they are used.
+CHECKED_BYTES = 256 * 1024 * 1024
+KEYFRAME_ENTITIES = 200
+# The batches after a keyframe may take so many times its size before there is another.
+KEYFRAME_RATIO = 3
+KEYFRAME_BYTES = 32 * 1024
+KEYFRAMES = 24
+BUSY_SECONDS = 2.0
+
+SCHEMA = """
+CREATE TABLE epochs (
+    id INTEGER PRIMARY KEY, system TEXT, epoch TEXT, started_at INTEGER, alive_at INTEGER,
+    UNIQUE (system, epoch)
+);
+CREATE TABLE batches (
+    id INTEGER PRIMARY KEY, epoch INTEGER, first_revision INTEGER, first_step INTEGER,
+    first_at INTEGER, revision INTEGER, step INTEGER, at INTEGER, steps BLOB
+);
+CREATE INDEX batches_by_place ON batches (epoch, revision, step);
+CREATE TABLE keyframes (
+    id INTEGER PRIMARY KEY, epoch INTEGER, revision INTEGER, step INTEGER, at INTEGER,
+    batch INTEGER, entities BLOB
+);
+CREATE TABLE touched (entity INTEGER, batch INTEGER, PRIMARY KEY (entity, batch)) WITHOUT ROWID;
+"""
+
+_pack = msgspec.msgpack.Encoder().encode
+_steps = msgspec.msgpack.Decoder(list[Step]).decode
+_group = msgspec.msgpack.Decoder(list[tuple[str, str, bytes]]).decode
+_groups = msgspec.msgpack.Decoder(list[bytes]).decode
+
+
+class ArchiveError(Exception):
+    """The archive cannot be used, and will not be written to; says why, in a line."""
+
+
+class GoneError(Exception):
+    """What is asked for is not kept; says what to ask for."""
+
+
+class Moment(NamedTuple):
+    """A place that is kept, and its times: milliseconds since 1970."""
+
+    place: Place
+    at: int
+    started_at: int
+
+
+class Archive:
+    """The epochs of one system; `append` and `keyframe` write of the present one."""
+
+    def __init__(self, path: str, system: str, epoch: str, started_at: int) -> None:
+        self.path = path
+        self._system = system
+        self._database = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
+        try:
+            self._prepare()
+            with self._writing() as database:
+                database.execute(
+                    "INSERT OR IGNORE INTO epochs (system, epoch, started_at, alive_at)"
+                    " VALUES (?, ?, ?, ?)",
+                    (system, epoch, started_at, started_at),
+                )
+            self._epoch = self._find_epoch(epoch).id
+        except BaseException:
+            self._database.close()
+            raise
+        self._since_keyframe = 0
+        self._keyframe_bytes = KEYFRAME_BYTES
+        self._keyframe_at = self._last_at = started_at
+
+    def close(self) -> None:
+        """No more of it."""
+        self._database.close()
+
+    def _prepare(self) -> None:
+        """Make the tables of a new file; ArchiveError where it is somebody else's, or damaged."""
+        application = self._value("PRAGMA application_id")
+        if application == 0 and self._value("SELECT count(*) FROM sqlite_master") == 0:
+            self._database.execute("PRAGMA auto_vacuum = NONE")
+            self._database.execute(f"PRAGMA application_id = {APPLICATION}")
+            self._database.execute(f"PRAGMA user_version = {VERSION}")
+            self._database.executescript("BEGIN IMMEDIATE;" + SCHEMA + "COMMIT;")
+        elif application != APPLICATION:
+            raise ArchiveError("the file is a database of another application")
+        elif (version := self._value("PRAGMA user_version")) != VERSION:
+            raise ArchiveError(f"the file is of version {version}; this is version {VERSION}")
+        elif self.bytes_used() <= CHECKED_BYTES:
+            found = self._value("PRAGMA quick_check(1)")
+            if found != "ok":
+                raise ArchiveError(f"the file is damaged: {found}")
+        if self._value("PRAGMA journal_mode = WAL") not in ("wal", "memory"):
+            raise ArchiveError("the file's disk does not let it be used (no WAL)")
+        self._database.execute("PRAGMA synchronous = NORMAL")
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        self._database.execute("BEGIN IMMEDIATE")
+        try:
+            yield self._database
+            self._database.execute("COMMIT")
+        except BaseException:
+            if self._database.in_transaction:
+                self._database.execute("ROLLBACK")
+            raise
+
+    def _value(self, query: str, values: Sequence[Any] = ()) -> Any:
+        return self._database.execute(query, values).fetchone()[0]
+
+    # writing
+
+    def append(self, steps: Sequence[Step]) -> None:
+        """Keep these steps, which follow those before."""
+        if not steps:
+            return
+        first, last = steps[0], steps[-1]
+        blob = zlib.compress(_pack(steps))
+        row = (self._epoch, *first.place, first.at, *last.place, last.at, blob)
+        with self._writing() as database:
+            batch = database.execute(
+                "INSERT INTO batches (epoch, first_revision, first_step, first_at, revision, step,"
+                " at, steps) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                row,
+            ).lastrowid
+            touched = {_number(entry.id) for step in steps for entry in step.entries}
+            database.executemany(
+                "INSERT INTO touched VALUES (?, ?)", [(entity, batch) for entity in touched]
+            )
+            self._live(last.at)
+        self._since_keyframe += len(blob)
+        self._last_at = last.at
+
+    def live(self, at: int) -> None:
+        """The epoch goes on."""
+        with self._writing():
+            self._live(at)
+
+    def _live(self, at: int) -> None:
+        self._database.execute("UPDATE epochs SET alive_at = ? WHERE id = ?", (at, self._epoch))
+
+    def wants_keyframe(self, max_age: int) -> bool:
+        """Whether much has been appended since the last, or that is a while ago.
+
+        What is too old is forgotten keyframe by keyframe, so there have to be some in that time.
+        """
+        much = self._since_keyframe > KEYFRAME_RATIO * self._keyframe_bytes
+        return much or self._last_at - self._keyframe_at > max_age / KEYFRAMES
+
+    def keyframe(self, step: Step, bodies: Mapping[Id, bytes]) -> None:
+        """Keep all entities as they are after this step, the last that was appended."""
+        entities = ((*id, body) for id, body in bodies.items())
+        groups = [zlib.compress(_pack(group)) for group in batched(entities, KEYFRAME_ENTITIES)]
+        blob = _pack(groups)
+        with self._writing() as database:
+            batch = self._value("SELECT max(id) FROM batches WHERE epoch = ?", (self._epoch,))
+            database.execute(
+                "INSERT INTO keyframes (epoch, revision, step, at, batch, entities)"
+                " VALUES (?, ?, ?, ?, ?, ?)",
+                (self._epoch, *step.place, step.at, batch, blob),
+            )
+        self._since_keyframe = 0
+        self._keyframe_at = step.at
+        self._keyframe_bytes = max(len(blob), KEYFRAME_BYTES)
+
+    # retention
+
+    def bytes_used(self) -> int:
+        """What it takes, but for what is free to be used again."""
+        pages = self._value("PRAGMA page_count") - self._value("PRAGMA freelist_count")
+        return int(pages * self._value("PRAGMA page_size"))
+
+    def retain(self, limit_bytes: int, oldest_at: int) -> bool:
+        """Forget the oldest keyframe and what follows it, if it may be; whether it did.
+
+        That is where there is another keyframe, and it is too old, or all is too large.
+        """
+        rows = self._database.execute("SELECT id, batch, at FROM keyframes ORDER BY id LIMIT 2")
+        if len(found := rows.fetchall()) < 2:
+            return False
+        (keyframe, _, _), (_, batch, at) = found
+        if at >= oldest_at and self.bytes_used() <= limit_bytes:
+            return False
+        with self._writing() as database:
+            database.execute("DELETE FROM keyframes WHERE id = ?", (keyframe,))
+            old = database.execute("SELECT id, steps FROM batches WHERE id < ?", (batch,))
+            for id, blob in old.fetchall():
+                touched = {_number(entry.id) for step in _read(blob) for entry in step.entries}
+                database.executemany(
+                    "DELETE FROM touched WHERE entity = ? AND batch = ?",
+                    [(entity, id) for entity in touched],
+                )
+            database.execute("DELETE FROM batches WHERE id < ?", (batch,))
+            database.execute(
+                "DELETE FROM epochs WHERE id <> ? AND id NOT IN (SELECT epoch FROM batches)",
+                (self._epoch,),
+            )
+        return True
+
+    # reading
+
+    def oldest(self) -> Place | None:
+        """The oldest place that can be asked for; None: there is none yet."""
+        row = self._database.execute(
+            "SELECT e.epoch, k.revision, k.step FROM keyframes k JOIN epochs e ON e.id = k.epoch"
+            " WHERE e.system = ? ORDER BY k.id LIMIT 1",
+            (self._system,),
+        ).fetchone()
+        return Place(*row) if row else None
+
+    def find(self, place: Place) -> Moment:
+        """The place, with its times; GoneError where it is not kept."""
+        epoch = self._find_epoch(place.epoch)
+        row = self._database.execute(
+            "SELECT steps FROM batches WHERE epoch = ? AND (revision, step) >= (?, ?)"
+            " ORDER BY revision, step LIMIT 1",
+            (epoch.id, *place.at),
+        ).fetchone()
+        step = next((one for one in _read(row[0]) if one.place == place.at), None) if row else None
+        if step is None:
+            raise GoneError(f"{place} is not kept")
+        return Moment(place, step.at, epoch.started_at)
+
+    def find_time(self, at: int) -> Moment:
+        """The last place that arose by this time; GoneError before all that is kept.
+
+        Where no epoch lived then, it is the last place of the one before.
+        """
+        row = self._database.execute(
+            "SELECT e.epoch, e.started_at, b.steps FROM batches b JOIN epochs e ON e.id = b.epoch"
+            " WHERE e.system = ? AND b.first_at <= ? ORDER BY b.id DESC LIMIT 1",
+            (self._system, at),
+        ).fetchone()
+        if row is None:
+            raise GoneError("nothing is kept of that time")
+        epoch, started_at, blob = row
+        step = [one for one in _read(blob) if one.at <= at][-1]
+        return Moment(Place(epoch, *step.place), step.at, started_at)
+
+    def lived_until(self, epoch: str) -> int:
+        """When it was known last that the epoch goes on."""
+        return self._find_epoch(epoch).alive_at
+
+    def state(self, place: Place) -> dict[Id, bytes]:
+        """All entities then, by section and key; GoneError where it is not kept."""
+        epoch = self._find_epoch(place.epoch)
+        row = self._database.execute(
+            "SELECT revision, step, batch, entities FROM keyframes WHERE epoch = ?"
+            " AND (revision, step) <= (?, ?) ORDER BY revision DESC, step DESC LIMIT 1",
+            (epoch.id, *place.at),
+        ).fetchone()
+        if row is None:
+            raise GoneError(f"{place} is not kept")
+        revision, step, batch, blob = row
+        bodies = {
+            (section, key): body
+            for group in _groups(blob)
+            for section, key, body in _group(zlib.decompress(group))
+        }
+        changed: dict[Id, Any] = {}
+        last = revision, step
+        for one in self._between(epoch.id, batch, last, place.at):
+            if not one.follows(last):
+                raise GoneError(f"{place} is not kept: some of what led to it is missing")
+            last = one.place
+            for entry in one.entries:
+                _lead_on(changed, bodies, entry)
+        for id, record in changed.items():
+            if record is None:
+                bodies.pop(id, None)
+            else:
+                bodies[id] = encode(record)
+        return bodies
+
+    def _between(
+        self, epoch: int, batch: int, after: tuple[int, int], until: tuple[int, int]
+    ) -> Iterator[Step]:
+        rows = self._database.execute(
+            "SELECT steps FROM batches WHERE epoch = ? AND id >= ?"
+            " AND (first_revision, first_step) <= (?, ?) ORDER BY id",
+            (epoch, batch, *until),
+        )
+        return (step for (blob,) in rows for step in _read(blob) if after < step.place <= until)
+
+    def last_change(self, id: Id, until: Place) -> int | None:
+        """When something happened last to the entity, by that place of its epoch."""
+        epoch = self._find_epoch(until.epoch)
+        row = self._database.execute(
+            "SELECT b.steps FROM touched t JOIN batches b ON b.id = t.batch WHERE t.entity = ?"
+            " AND b.epoch = ? AND (b.first_revision, b.first_step) <= (?, ?)"
+            " ORDER BY b.id DESC LIMIT 1",
+            (_number(id), epoch.id, *until.at),
+        ).fetchone()
+        steps = reversed(_read(row[0])) if row else ()
+        return next((one.at for one in steps if _is_touched(one, id, until)), None)
+
+    def life(self, id: Id, before: Place | None) -> Iterator[tuple[Place, Step, Entry]]:
+        """What happened to one entity, newest first, before that place."""
+        bound, epoch = None, None
+        if before is not None:
+            epoch = self._find_epoch(before.epoch)
+            bound = self._value(
+                "SELECT coalesce(max(id), 0) FROM batches WHERE epoch = ?"
+                " AND (first_revision, first_step) < (?, ?)",
+                (epoch.id, *before.at),
+            )
+        rows = self._database.execute(
+            "SELECT e.epoch, b.steps FROM touched t JOIN batches b ON b.id = t.batch"
+            " JOIN epochs e ON e.id = b.epoch WHERE t.entity = ? AND e.system = ?"
+            " AND t.batch <= coalesce(?, t.batch) ORDER BY t.batch DESC",
+            (_number(id), self._system, bound),
+        )
+        for name, blob in rows:
+            for step in reversed(_read(blob)):
+                if before and name == before.epoch and step.place >= before.at:
+                    continue
+                for entry in step.entries:
+                    if entry.id == id:
+                        yield Place(name, *step.place), step, entry
+
+    def _find_epoch(self, epoch: str) -> "_Epoch":
+        row = self._database.execute(
+            "SELECT id, started_at, alive_at FROM epochs WHERE system = ? AND epoch = ?",
+            (self._system, epoch),
+        ).fetchone()
+        if row is None:
+            raise GoneError(f"epoch {epoch} is not known")
+        return _Epoch(*row)
+
+
+class _Epoch(NamedTuple):
+    id: int
+    started_at: int
+    alive_at: int
+
+
+def _lead_on(changed: dict[Id, Any], bodies: Mapping[Id, bytes], entry: Entry) -> None:
+    """`changed` after this entry too; None: the entity is gone."""
+    if entry.delta is None:
+        changed[entry.id] = decode(entry.new) if entry.new is not None else None
+        return
+    if entry.id not in changed:
+        changed[entry.id] = decode(bodies[entry.id])
+    apply(changed[entry.id], entry.delta)
+
+
+def _is_touched(step: Step, id: Id, until: Place) -> bool:
+    return step.place <= until.at and any(entry.id == id for entry in step.entries)
+
+
+def _read(blob: bytes) -> list[Step]:
+    return _steps(zlib.decompress(blob))
+
+
+def _number(id: Id) -> int:
+    """A number that stands for the entity; should two have the same, their keys still differ."""
+    digest = blake2b("/".join(id).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
+
+
+def batched(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    """Lists of so many; the last may be shorter."""
+    group: list[Any] = []
+    for item in items:
+        group.append(item)
+        if len(group) == size:
+            yield group
+            group = []
+    if group:
+        yield group

@@ -1,0 +1,230 @@
+"""Deltas: what differs between two states of one entity, and the way from either to the other.
+
+An entity is here what JSON makes of it. A delta holds, by field, one of: `[old, new]`; the delta of
+the record that stands there; for a list whose items have an identity
+`[name of the identity, changed, removed, added, order]`: `[id, delta]` of items that stay, `[index,
+item]` of others, and the ids of those that stay, before and after, where their order differs.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Set
+from functools import cache
+from typing import Any, NamedTuple, get_args, get_type_hints
+
+import msgspec
+from msgspec import Meta, Struct
+
+from telemetron.document import (
+    Instance,
+    Member,
+    PartitionLag,
+    PendingTask,
+    Pod,
+    Problem,
+    SourceRow,
+    Task,
+)
+from telemetron.key import escape
+from telemetron.section import SECTIONS
+
+Record = dict[str, Any]
+Delta = dict[str, Any]
+
+IDENTITIES: Mapping[type[Struct], str] = {
+    Instance: "id",
+    Member: "client_id",
+    PartitionLag: "partition",
+    PendingTask: "id",
+    Pod: "pod_id",
+    Problem: "reason",
+    Task: "id",
+}
+"""What tells the items of a list apart; others are compared as a whole."""
+
+MEASURES: Mapping[str, Set[str]] = {
+    "none": frozenset(),
+    "levels": frozenset({"level"}),
+    "all": frozenset({"level", "sample"}),
+}
+STAMP = "updated_at"
+
+
+class Field(NamedTuple):
+    """What there is to know of one field."""
+
+    measure: str | None = None
+    shape: Mapping[str, "Field"] = {}
+    """The fields of the record, or of each record of the list, that stands there."""
+    identity: str | None = None
+
+
+Shape = Mapping[str, Field]
+PLAIN = Field()
+
+
+@cache
+def shape_of(struct: type[Struct]) -> Shape:
+    """The fields of a type of the document, by their names there."""
+    hints = get_type_hints(struct, include_extras=True)
+    names = {field.name: field.encode_name for field in msgspec.structs.fields(struct)}
+    return {names[name]: _field(hint) for name, hint in hints.items()}
+
+
+def shapes() -> dict[str, Shape]:
+    """The fields of each section's entities."""
+    entities = {"sources": SourceRow, **{name: one.entity for name, one in SECTIONS.items()}}
+    return {name: shape_of(entity) for name, entity in entities.items()}
+
+
+def _field(hint: Any) -> Field:
+    inner = next(_structs(hint), None)
+    shape = shape_of(inner) if inner else {}
+    return Field(next(_measures(hint), None), shape, IDENTITIES.get(inner) if inner else None)
+
+
+def _structs(hint: Any) -> Iterator[type[Struct]]:
+    if isinstance(hint, type) and issubclass(hint, Struct):
+        yield hint
+    for argument in get_args(hint):
+        yield from _structs(argument)
+
+
+def _measures(hint: Any) -> Iterator[str]:
+    for meta in getattr(hint, "__metadata__", ()):
+        if isinstance(meta, Meta) and "x-telemetron-measure" in (meta.extra_json_schema or {}):
+            yield (meta.extra_json_schema or {})["x-telemetron-measure"]
+
+
+# between two states
+
+
+def compare(old: Record, new: Record, shape: Shape, measures: Set[str], top: bool = True) -> Delta:
+    """What differs: all of state, and of measures those of these kinds.
+
+    Of `updated_at` the entity's own alone: the others equal it.
+    """
+    delta = {}
+    for name in new if old.keys() == new.keys() else {**old, **new}:
+        was, value = old.get(name), new.get(name)
+        if was == value or (name == STAMP and not top):
+            continue
+        field = shape.get(name, PLAIN)
+        if field.measure and field.measure not in measures:
+            continue
+        if change := _change(was, value, field, measures):
+            delta[name] = change
+    return delta
+
+
+def _change(was: Any, value: Any, field: Field, measures: Set[str]) -> Any:
+    if isinstance(was, dict) and isinstance(value, dict) and field.shape:
+        return compare(was, value, field.shape, measures, top=False)
+    if isinstance(was, list) and isinstance(value, list) and field.identity:
+        old = {item[field.identity]: item for item in was}
+        new = {item[field.identity]: item for item in value}
+        if len(old) == len(was) and len(new) == len(value):
+            return _list_change(old, new, field, field.identity, measures)
+    return [was, value]
+
+
+def _list_change(
+    old: dict[Any, Record], new: dict[Any, Record], field: Field, identity: str, measures: Set[str]
+) -> Any:
+    """None where nothing of it counts."""
+    before = [id for id in old if id in new]
+    after = [id for id in new if id in old]
+    compared = ((id, compare(old[id], new[id], field.shape, measures, False)) for id in after)
+    changed = [[id, delta] for id, delta in compared if delta]
+    removed = [[at, item] for at, (id, item) in enumerate(old.items()) if id not in new]
+    added = [[at, item] for at, (id, item) in enumerate(new.items()) if id not in old]
+    order = [before, after] if before != after else []
+    if changed or removed or added or order:
+        return [identity, changed, removed, added, order]
+    return None
+
+
+def apply(record: Record, delta: Delta) -> None:
+    """Change the record, which has the old state, into the new."""
+    for name, change in delta.items():
+        if isinstance(change, dict):
+            apply(record[name], change)
+        elif len(change) == 2:
+            record[name] = _copied(change[1])
+        else:
+            record[name] = _applied(record[name], *change)
+    if STAMP in delta:
+        for value in record.values():
+            if isinstance(value, dict) and STAMP in value:
+                value[STAMP] = record[STAMP]
+
+
+def _applied(
+    items: list[Record], identity: str, changed: Any, removed: Any, added: Any, order: Any
+) -> list[Record]:
+    gone = {item[identity] for _, item in removed}
+    kept = {item[identity]: item for item in items if item[identity] not in gone}
+    for id, delta in changed:
+        apply(kept[id], delta)
+    made = [kept[id] for id in order[1]] if order else list(kept.values())
+    for at, item in added:
+        made.insert(at, _copied(item))
+    return made
+
+
+def inverted(delta: Delta) -> Delta:
+    """The way back."""
+    return {name: _inverted(change) for name, change in delta.items()}
+
+
+def _inverted(change: Any) -> Any:
+    if isinstance(change, dict):
+        return inverted(change)
+    if len(change) == 2:
+        return change[::-1]
+    identity, changed, removed, added, order = change
+    return [identity, [[id, inverted(one)] for id, one in changed], added, removed, order[::-1]]
+
+
+def _copied(value: Any) -> Any:
+    """What is changed later must not be the delta's own."""
+    if isinstance(value, dict):
+        return {name: _copied(one) for name, one in value.items()}
+    return [_copied(one) for one in value] if isinstance(value, list) else value
+
+
+# for readers
+
+
+def fields(delta: Delta, shape: Shape, measures: Set[str], under: str = "") -> Iterator[Any]:
+    """Each changed field: its path, and `{old, new}`; of an item, `{added}` or `{removed}`.
+
+    A path names items by their identity, as `activity/active_task_ids/t-17/status`; components are
+    escaped as in keys.
+    """
+    for name, change in delta.items():
+        field = shape.get(name, PLAIN)
+        if (field.measure and field.measure not in measures) or (name == STAMP and not under):
+            continue
+        path = under + escape(name)
+        if isinstance(change, dict):
+            yield from fields(change, field.shape, measures, path + "/")
+        elif len(change) == 2:
+            yield path, {"old": change[0], "new": change[1]}
+        else:
+            yield from _items(path, field, measures, *change)
+
+
+def _items(
+    path: str,
+    field: Field,
+    measures: Set[str],
+    identity: str,
+    changed: Iterable[Any],
+    removed: Iterable[Any],
+    added: Iterable[Any],
+    order: Any,
+) -> Iterator[Any]:
+    for id, delta in changed:
+        yield from fields(delta, field.shape, measures, f"{path}/{escape(str(id))}/")
+    for word, items in (("removed", removed), ("added", added)):
+        for _, item in items:
+            yield f"{path}/{escape(str(item[identity]))}", {word: item}

@@ -1,0 +1,54 @@
+"""Places: points of the history of changes, as `EPOCH.REVISION`; to readers they are opaque.
+
+Measures that are recorded late, while the revision stands, make further steps: `EPOCH.REVISION-2`.
+"""
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+_PLACE = re.compile(r"([0-9a-f]{1,64})\.([0-9]{1,18})(?:-([0-9]{1,9}))?")
+_AGO = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,6})?)(s|m|h|d)")
+_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+
+
+class Place(NamedTuple):
+    """After this step of this revision of this epoch."""
+
+    epoch: str
+    revision: int
+    step: int = 0
+
+    @property
+    def at(self) -> tuple[int, int]:
+        """Where it stands in its epoch."""
+        return self.revision, self.step
+
+    def __str__(self) -> str:
+        return f"{self.epoch}.{self.revision}" + (f"-{self.step}" if self.step else "")
+
+
+def parse(text: str, now: datetime) -> Place | datetime | None:
+    """A place, a time (RFC 3339), or how long ago (`30s`, `5m`, `2h`, `1d`); None: neither."""
+    if match := _PLACE.fullmatch(text):
+        return Place(match[1], int(match[2]), int(match[3] or 0))
+    try:
+        if match := _AGO.fullmatch(text):
+            return now - timedelta(seconds=float(match[1]) * _SECONDS[match[2]])
+        # In a query a plus that was not escaped is a space.
+        at = datetime.fromisoformat(text.replace(" ", "+"))
+        return at.astimezone(UTC) if at.tzinfo else None
+    except OverflowError:  # before the year 1
+        return datetime.min.replace(tzinfo=UTC)
+    except ValueError:
+        return None
+
+
+def milliseconds(at: datetime) -> int:
+    """Since 1970, as the history keeps times."""
+    return (at - datetime.fromtimestamp(0, UTC)) // timedelta(milliseconds=1)
+
+
+def moment(at: int) -> datetime:
+    """The time of so many milliseconds since 1970."""
+    return datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=at)

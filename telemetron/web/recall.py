@@ -1,0 +1,35 @@
+"""Questions to the history, and what HTTP says where it has no answer."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from telemetron.archive import GoneError
+from telemetron.history import BusyError, History
+from telemetron.http import HttpProblem
+from telemetron.timeline import Timeline
+
+T = TypeVar("T")
+
+
+async def recall(history: History, question: Callable[[Timeline], T]) -> T:
+    """What the timeline answers; 400, 410 with the oldest place that is kept, or 503."""
+    try:
+        return await history.ask(question)
+    except GoneError as error:
+        raise gone(error, await history.ask(oldest)) from None
+    except BusyError as error:
+        raise HttpProblem(503, str(error), {"retry-after": "1"}) from None
+    except ValueError as error:
+        raise HttpProblem(400, str(error)) from None
+
+
+def oldest(timeline: Timeline) -> str | None:
+    """The oldest place that can be asked for."""
+    place = timeline.oldest()
+    return place and str(place)
+
+
+def gone(error: GoneError, oldest: str | None) -> HttpProblem:
+    """The 410."""
+    detail = f"{error}; the oldest place that can be asked for is {oldest}"
+    return HttpProblem(410, detail, oldest=oldest)

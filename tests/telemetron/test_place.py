@@ -1,0 +1,50 @@
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from telemetron.place import Place, milliseconds, moment, parse
+
+NOW = datetime(2030, 1, 6, 10, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("text", ["1a2b.7", "1a2b.7-3", "0.0"])
+def test_a_place_is_read_as_it_is_written(text):
+    place = parse(text, NOW)
+    assert isinstance(place, Place)
+    assert str(place) == text
+
+
+def test_places_of_an_epoch_are_ordered_by_revision_and_step():
+    texts = ["ab.9-2", "ab.10", "ab.9", "ab.10-1"]
+    places = sorted((parse(text, NOW) for text in texts), key=lambda place: place.at)
+    assert [str(place) for place in places] == ["ab.9", "ab.9-2", "ab.10", "ab.10-1"]
+
+
+@pytest.mark.parametrize(
+    ("text", "ago"), [("30s", 30), ("5m", 300), ("2h", 7200), ("1d", 86400), ("1.5s", 1.5)]
+)
+def test_a_duration_is_so_long_ago(text, ago):
+    assert parse(text, NOW) == NOW - timedelta(seconds=ago)
+
+
+def test_more_than_there_ever_was_is_the_first_of_all_times():
+    assert parse("999999d", NOW) == datetime(1, 1, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "text", ["2030-01-06T12:00:00+02:00", "2030-01-06T12:00:00 02:00", "2030-01-06T10:00:00Z"]
+)
+def test_a_time_has_its_zone(text):
+    assert parse(text, NOW) == NOW
+
+
+@pytest.mark.parametrize(
+    "text", ["", "x", "7", "5", "5 m", "-5m", "1a2b.", "1a2b.x", "AB.1", "2030-01-06T10:00:00"]
+)
+def test_what_is_neither_is_none(text):
+    assert parse(text, NOW) is None
+
+
+def test_times_are_kept_in_milliseconds():
+    at = datetime(2030, 1, 6, 10, 0, 0, 123000, tzinfo=UTC)
+    assert moment(milliseconds(at)) == at

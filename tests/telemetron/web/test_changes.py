@@ -1,0 +1,288 @@
+"""Changes, the past, lives and streams, over HTTP from a real server."""
+
+import asyncio
+import json
+
+import pytest
+
+EVENTS = {"accept": "text/event-stream"}
+
+
+async def beat(live, name="planner", **fields):
+    body = {"instance": "i1", "namespace": "prod"} | fields
+    answer = await live.client.post(f"/agents/{name}/heartbeat", json=body)
+    assert answer.status_code == 204, answer.text
+
+
+async def place(live):
+    answer = await live.client.get("/system/state")
+    return answer.headers["etag"].removeprefix('W/"').removesuffix('"')
+
+
+async def changes(live, **asked):
+    answer = await live.client.get("/system/changes", params=asked)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+async def life(live, key, **asked):
+    return await live.client.get(f"/system/history/{key}", params=asked)
+
+
+async def test_an_agent_that_came_changed_and_went_is_told(live):
+    before = await place(live)
+    await beat(live, tasks=[{"id": "t-1", "step": "plan"}])
+    came = await changes(live, since=before, sections="agents")
+    (change,) = came["changes"]
+    assert (change["section"], change["key"], change["change"]) == (
+        "agents",
+        "prod/planner",
+        "added",
+    )
+    assert change["new"]["activity"]["active_task_ids"][0]["id"] == "t-1"
+    assert came["from"] == before
+    assert came["complete"]
+
+    await beat(live, tasks=[{"id": "t-1", "step": "write"}])
+    changed = await changes(live, since=came["to"], sections="agents")
+    (change,) = changed["changes"]
+    assert change["fields"] == {
+        "activity/active_task_ids/t-1/step": {"old": "plan", "new": "write"}
+    }
+
+    url = "/agents/planner/instances/i1?namespace=prod"
+    assert (await live.client.delete(url)).status_code == 204
+    await place(live)
+    went = await changes(live, since=changed["to"], sections="agents")
+    (change,) = went["changes"]
+    assert change["change"] == "removed"
+    assert change["old"]["activity"]["active_task_ids"][0]["step"] == "write"
+    assert (await changes(live, since=before, sections="agents"))["changes"] == []
+
+
+async def test_what_is_asked_for_now_is_in_the_answer(live):
+    since = await place(live)
+    for number in range(20):
+        await beat(live, f"agent-{number}")
+        found = await changes(live, since=since, key=f"prod/agent-{number}")
+        assert [change["key"] for change in found["changes"]] == [f"prod/agent-{number}"]
+
+
+async def test_an_answer_that_does_not_hold_all_says_where_it_goes_on(live):
+    since = await place(live)
+    names = [f"agent-{number}" for number in range(7)]
+    for name in names:
+        await beat(live, name)
+    until = await place(live)
+    url, found = f"/system/changes?since={since}&sections=agents&limit=3&measures=none", []
+    for page in (3, 3, 1):
+        answer = (await live.client.get(url)).json()
+        assert len(answer["changes"]) == page
+        assert answer["to"] == until
+        assert answer["truncated"] == (answer["next"] is not None) == (page != 1 or False)
+        found += [change["key"] for change in answer["changes"]]
+        url = answer["next"]
+        await beat(live, "late", version="1")
+    assert found == [f"prod/{name}" for name in names]
+
+
+async def test_the_past_is_the_document_then(live):
+    await beat(live, tasks=[{"id": "t-1"}])
+    # Levels are recorded 10 s apart: the count of entities stands.
+    then = await live.client.get("/system/state?sections=agents")
+    at = then.headers["etag"][3:-1]
+    await beat(live, tasks=[])
+    past = await live.client.get(f"/system/state?at={at}&sections=agents")
+    assert past.json()["agents"] == then.json()["agents"]
+    assert past.headers["etag"] == then.headers["etag"]
+    assert past.json()["changed_at"] == then.json()["changed_at"]
+    entity = await live.client.get(f"/system/state/agents/prod/planner?at={at}")
+    assert entity.json()["agents"] == then.json()["agents"]
+    known = {"if-none-match": past.headers["etag"]}
+    again = await live.client.get(f"/system/state?at={at}&sections=agents", headers=known)
+    assert again.status_code == 304
+
+
+async def test_the_past_before_an_entity_does_not_have_it(live):
+    before = await place(live)
+    await beat(live)
+    for path in ("/system/state", "/system/state/agents"):
+        assert (await live.client.get(f"{path}?at={before}")).json()["agents"] == []
+    gone = await live.client.get(f"/system/state/agents/prod/planner?at={before}")
+    assert gone.status_code == 404
+
+
+async def test_a_life_is_told_newest_first_in_pages(live):
+    for step in ("one", "two", "three"):
+        await beat(live, tasks=[{"id": "t", "step": step}])
+        await place(live)
+    first = (await life(live, "agents/prod/planner", limit=2)).json()
+    assert first["present"]
+    assert [change["change"] for change in first["changes"]] == ["changed", "changed"]
+    assert first["changes"][0]["fields"] == {
+        "activity/active_task_ids/t/step": {"old": "two", "new": "three"}
+    }
+    second = (await live.client.get(first["next"])).json()
+    assert [change["change"] for change in second["changes"]] == ["added"]
+    assert second["next"] is None
+    url = "/agents/planner/instances/i1?namespace=prod"
+    await live.client.delete(url)
+    await place(live)
+    gone = (await life(live, "agents/prod/planner")).json()
+    assert not gone["present"]
+    assert gone["changes"][0]["change"] == "removed"
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "detail"),
+    [
+        ("/system/changes?since=x", 400, "expected a place"),
+        ("/system/changes?since=ab.1", 410, "the oldest place that can be asked for is"),
+        ("/system/changes?since=5m", 410, "nothing is kept of that time"),
+        ("/system/changes?since=2000-01-01T00:00:00Z", 410, "nothing is kept of that time"),
+        ("/system/changes?since=0.1&sections=agent", 400, "no section 'agent'"),
+        ("/system/changes?since=0.1&measures=some", 400, "measures takes none, levels, all"),
+        ("/system/changes?since=0.1&limit=0", 400, "limit takes 1 to 1,000"),
+        ("/system/changes?from=0.1", 400, "known: since, until"),
+        ("/system/state?at=yesterday", 400, "expected a place"),
+        ("/system/state?at=ab.1", 410, "nothing is kept of epoch ab"),
+        ("/system/history/agents/nobody", 404, "nothing is known of 'nobody'"),
+        ("/system/history/agent/nobody", 404, "no section 'agent'"),
+    ],
+)
+async def test_what_cannot_be_answered_is_said(live, path, status, detail):
+    answer = await live.client.get(path)
+    assert answer.status_code == status, answer.text
+    assert detail in answer.json()["detail"]
+    if status == 410:
+        oldest = answer.json()["oldest"]
+        assert (await live.client.get(f"/system/changes?since={oldest}")).status_code == 200
+
+
+async def test_a_place_ahead_of_now_is_not_guessed(live):
+    epoch = (await place(live)).partition(".")[0]
+    answer = await live.client.get(f"/system/changes?since={epoch}.999999")
+    assert answer.status_code == 410
+
+
+async def test_only_reading_and_known_media_types(live):
+    assert (await live.client.post("/system/changes")).status_code == 405
+    image = await live.client.get("/system/changes", headers={"accept": "image/png"})
+    assert image.status_code == 406
+
+
+# streams
+
+
+async def events(response):
+    """Each event as a dict of its fields; a comment under `""`."""
+    event = {}
+    async for line in response.aiter_lines():
+        if line:
+            name, _, value = line.partition(":")
+            event[name] = value.strip()
+        else:
+            yield event
+            event = {}
+
+
+async def until(true):
+    """For what tells nobody."""
+    async with asyncio.timeout(10):
+        while not true():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+async def test_a_stream_tells_what_changes_from_now_on(live):
+    await beat(live)
+    now = await place(live)
+    async with live.client.stream("GET", "/system/changes", headers=EVENTS) as response:
+        assert response.headers["content-type"] == "text/event-stream"
+        told = events(response)
+        first = await anext(told)
+        assert first.keys() == {"retry", "id"}
+        assert first["id"] == now
+        await beat(live, version="2")
+        event = await anext(told)
+        answer = json.loads(event["data"])
+        assert event["id"] == answer["to"]
+        assert answer["from"] == now
+        (change,) = answer["changes"]
+        assert change["fields"] == {"instances/i1/version": {"old": None, "new": "2"}}
+
+
+async def test_a_stream_goes_on_after_the_last_event(live):
+    before = await place(live)
+    await beat(live, "one")
+    headers = EVENTS | {"last-event-id": before}
+    async with live.client.stream(
+        "GET", "/system/changes?sections=agents", headers=headers
+    ) as response:
+        told = events(response)
+        await anext(told)
+        event = await anext(told)
+    await beat(live, "two")
+    headers = EVENTS | {"last-event-id": event["id"]}
+    async with live.client.stream(
+        "GET", "/system/changes?sections=agents&since=ignored", headers=headers
+    ) as response:
+        told = events(response)
+        await anext(told)
+        answer = json.loads((await anext(told))["data"])
+    assert [change["key"] for change in answer["changes"]] == ["prod/two"]
+
+
+async def test_a_stream_leaves_out_what_is_not_asked_for_and_moves_on(live):
+    async with live.client.stream(
+        "GET", "/system/changes?key=prod/two", headers=EVENTS
+    ) as response:
+        told = events(response)
+        await anext(told)
+        for number in range(5):
+            await beat(live, "one", version=f"{number}")
+        await beat(live, "two")
+        answer = json.loads((await anext(told))["data"])
+    assert [change["key"] for change in answer["changes"]] == ["prod/two"]
+
+
+async def test_readers_at_one_place_are_told_the_same(live):
+    since = await place(live)
+
+    async def read():
+        async with live.client.stream(
+            "GET", f"/system/changes?since={since}", headers=EVENTS
+        ) as response:
+            told = events(response)
+            await anext(told)
+            return (await anext(told))["data"]
+
+    reading = [asyncio.create_task(read()) for _ in range(20)]
+    streams = live.app.changes.streams
+    await until(lambda: len(streams) == 20)
+    await beat(live)
+    assert len(set(await asyncio.gather(*reading))) == 1
+
+
+async def test_a_stream_from_what_is_not_kept_is_refused(live):
+    answer = await live.client.get("/system/changes?since=ab.1", headers=EVENTS)
+    assert answer.status_code == 410
+
+
+async def test_a_head_of_a_stream_has_no_body(live):
+    answer = await live.client.head("/system/changes", headers=EVENTS)
+    assert answer.headers["content-type"] == "text/event-stream"
+
+
+async def test_streams_end_with_the_server(live):
+    async with live.client.stream("GET", "/system/changes", headers=EVENTS) as response:
+        told = events(response)
+        await anext(told)
+        live.app.stop()
+        assert [event async for event in told] == []
+
+
+async def test_a_reader_that_leaves_is_forgotten(live):
+    async with live.client.stream("GET", "/system/changes", headers=EVENTS) as response:
+        await anext(events(response))
+        assert len(live.app.changes.streams) == 1
+    await until(lambda: len(live.app.changes.streams) == 0)
