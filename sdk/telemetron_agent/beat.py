@@ -40,20 +40,22 @@ def encode(
 
 
 def _task(task: Task) -> dict[str, object]:
+    """What is known of it; a null would only take room."""
     waits = task.waits
-    return {
+    told = {
         "id": task.id,
         "parent_id": task.parent_id,
         "status": "waiting" if waits else "running",
         "started_on": rfc3339(task.started_on),
         "progressed_at": rfc3339(task.progressed_at),
         "step": task.step,
-        "waits": [_wait(wait) for wait in waits],
+        "waits": [_wait(wait) for wait in waits] or None,
         "queue": task.queue,
         "partition": task.partition,
         "offset": task.offset,
         "model": task.model,
     }
+    return {name: value for name, value in told.items() if value is not None}
 
 
 def _wait(wait: Wait) -> dict[str, object]:

@@ -100,13 +100,18 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        beat = json.loads(body or b"{}")
+        for task in beat.get("tasks", ()):  # what is left out is null
+            for name in ("parent_id", "progressed_at", "step", "queue", "partition", "offset"):
+                task.setdefault(name, None)
+            task.setdefault("waits", [])
         self.stand_in.record(
             Request(
                 method=self.command,
                 path=self.path,
                 headers={name.lower(): value for name, value in self.headers.items()},
                 size=len(body),
-                beat=json.loads(body or b"{}"),
+                beat=beat,
                 at=time.monotonic(),
             )
         )

@@ -36,9 +36,6 @@ def test_a_task_in_full(activity: Activity) -> None:
         "id": "t",
         "parent_id": "p",
         "status": "running",
-        "progressed_at": None,
-        "step": None,
-        "waits": [],
         "queue": "q",
         "partition": 1,
         "offset": 2,
@@ -53,6 +50,12 @@ def test_a_task_in_full(activity: Activity) -> None:
     assert waiting["waits"] == [{"kind": "llm", "name": "m", "since": waiting["waits"][0]["since"]}]
     wait.end()
     assert sent(activity)["tasks"][0]["status"] == "running"
+
+
+def test_a_task_of_which_little_is_known(activity: Activity) -> None:
+    task = Task(activity, "t")
+    assert list(sent(activity)["tasks"][0]) == ["id", "status", "started_on"]
+    task.end()
 
 
 def test_the_oldest_tasks_go_first(activity: Activity) -> None:
