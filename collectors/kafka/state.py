@@ -62,6 +62,12 @@ class Topic:
         for queue in self.queues:
             queue.forget()
 
+    def shrink(self, partition: int) -> None:
+        """A partition ends earlier than before: what was read of it may be gone."""
+        for queue in self.queues:
+            if partition < len(queue.lanes):
+                queue.lanes[partition].window = None
+
     def error(self, partition: int) -> int:
         """What its leader said of a partition."""
         return self.ends.get(partition, UNREAD).error or self.starts.get(partition, UNREAD).error
@@ -92,6 +98,8 @@ class Group:
         self.changed_at: dict[str, float] = {}
         self.foreign: dict[tuple[str, int], int] = {}
         """Commits on a topic that is gone, by topic and partition: none of the new one's."""
+        self._lost: dict[tuple[str, int], int] = {}
+        """Commits that are no more, as those on a topic that was just deleted."""
         self.committed: set[str] = set()
         """Topics it has committed on."""
         self.info: GroupInfo | None = None
@@ -103,16 +111,23 @@ class Group:
             topic for topic, ours in commits.topics.items() if self.commits.get(topic) != ours
         ]
         for topic in changed:
-            self.commits[topic] = commits.topics[topic]
-            self.changed_at[topic] = now
+            before, after = self.commits.get(topic, {}), commits.topics[topic]
+            for partition, commit in before.items():
+                if commit.offset >= 0 and after.get(partition, NO_COMMIT).offset < 0:
+                    self._lost[topic, partition] = commit.offset
+            self.commits[topic] = after
+            if any(commit.offset >= 0 for commit in after.values()):
+                self.changed_at[topic] = now
         return changed
 
     def disown(self, topic: Topic) -> None:
         """The topic is gone: what was committed while it was there is none of a new one's."""
         if self.changed_at.get(topic.name, 0.0) <= topic.seen_at:
             for partition, commit in self.commits.get(topic.name, {}).items():
-                if commit.offset >= 0:
-                    self.foreign[topic.name, partition] = commit.offset
+                here = (topic.name, partition)
+                offset = commit.offset if commit.offset >= 0 else self._lost.pop(here, -1)
+                if offset >= 0:
+                    self.foreign[here] = offset
 
     def commit(self, topic: str, partition: int) -> tuple[Commit, bool]:
         """Where it stands, and whether that is a commit on an earlier topic of the name."""
@@ -120,7 +135,7 @@ class Group:
         foreign = self.foreign.get((topic, partition))
         if foreign is None:
             return commit, False
-        if foreign != commit.offset:
+        if foreign != commit.offset and commit.offset >= 0:
             del self.foreign[topic, partition]
             return commit, False
-        return commit, True
+        return commit, foreign == commit.offset

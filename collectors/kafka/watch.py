@@ -43,6 +43,7 @@ FETCH_BYTES = 1 << 20
 PARTITION_BYTES = 1 << 17
 BYTES_PER_SECOND = 8 << 20
 IN_THREAD_FROM = 1 << 15
+RETRY_SECONDS = 0.5
 UNREAD_SECONDS = 30.0
 """Until a partition whose records could not be read is tried again."""
 MISSES = 2
@@ -288,6 +289,7 @@ class Watch:
             )
         )
         self._take_pairs(self._pairs())
+        await self._read_members()
         self._is_discovered = True
 
     async def _find_topics(self) -> None:
@@ -600,6 +602,7 @@ class Watch:
                 if before and before.error == ask.NONE and offset.error == ask.NONE:
                     if offset.offset < before.offset:
                         self._due["topics"] = 0.0
+                        topic.shrink(number)
                     elif which[0] == "latest":
                         topic.produced_at = now
                 known[number] = offset
@@ -839,10 +842,12 @@ class Watch:
         topic = self._topics.get(name)
         if topic is None:
             return
-        refusal = _unread(fetched.error)
-        if refusal is not None:
-            seconds = UNREAD_SECONDS if fetched.error == ask.TOPIC_DENIED else 1.0
-            self._set_unread({name: {number: offset}}, refusal, seconds)
+        if fetched.error == ask.TOPIC_DENIED:
+            refusal = ("Forbidden", "no permission to read the topic")
+            self._set_unread({name: {number: offset}}, refusal, UNREAD_SECONDS)
+            return
+        if fetched.error != ask.NONE:  # what its leader says of its end tells why
+            topic.unread_until[number] = self._clock.monotonic() + RETRY_SECONDS
             return
         limit = 2 * max((self._wanted(queue) for queue in topic.queues), default=1)
         if len(fetched.records) < IN_THREAD_FROM:
@@ -852,7 +857,7 @@ class Watch:
         if found.trouble:
             self._set_unread({name: {number: offset}}, ("BadAnswer", found.trouble), UNREAD_SECONDS)
         elif found.next == offset:
-            topic.unread_until[number] = self._clock.monotonic() + REFRESH_SECONDS
+            topic.unread_until[number] = self._clock.monotonic() + RETRY_SECONDS
         else:
             self._set_read(topic, number)
             await self._hand_out(topic, number, offset, found)
@@ -909,15 +914,6 @@ def _trouble(error: Exception) -> TroubleError:
 def _refusal(error: Exception) -> Refusal:
     trouble = _trouble(error)
     return trouble.reason, trouble.message
-
-
-def _unread(error: int) -> Refusal | None:
-    """Why records were not given; errors that pass by themselves are told only while they last."""
-    if error == ask.NONE:
-        return None
-    if error == ask.TOPIC_DENIED:
-        return "Forbidden", "no permission to read the topic"
-    return "Unreachable", "their leader does not give them"
 
 
 def _offsets(group: Group, partitions: ask.Partitions) -> Request:

@@ -2,15 +2,15 @@
 
 import asyncio
 import contextlib
+import signal
 import socket
 import subprocess
-import sys
-import sysconfig
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from functools import cached_property
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +35,9 @@ class Broker:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        script = Path(sysconfig.get_path("scripts")) / "noida-db"
-        command = [sys.executable, str(script)] if script.suffix == ".py" else [str(script)]
-        command += ["start", "--only", "kafka", "--host", "127.0.0.1"]
+        # The program itself: its script would be a process between us.
+        program = resources.files("noida_db") / "noida-db"
+        command = [str(program), "start", "--only", "kafka", "--host", "127.0.0.1"]
         command += ["--kafka-port", str(self.port), "--data-dir", str(self.folder)]
         self.process = subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -54,6 +54,7 @@ class Broker:
 
     def stop(self) -> None:
         if self.process:
+            self.process.send_signal(signal.SIGCONT)
             self.process.terminate()
             self.process.wait(10)
             self.process = None
@@ -112,6 +113,15 @@ class Broker:
         elif commit is False:
             producer.abort_transaction(10)
         return producer
+
+    def truncate(self, topic: str, before: int, partition: int = 0) -> None:
+        """Delete the records before an offset."""
+        target = TopicPartition(topic, partition, before)
+        (future,) = self.admin.delete_records([target]).values()
+        future.result(10)
+
+    def delete_group(self, group: str) -> None:
+        self.admin.delete_consumer_groups([group])[group].result(10)
 
     def commit(self, topic: str, group: str, offset: int, partition: int = 0) -> None:
         consumer = Consumer({"bootstrap.servers": self.address, "group.id": group})
@@ -229,6 +239,11 @@ async def watching(server: str | list[str], *queues: Any, **options: Any) -> Asy
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
+
+
+async def do(call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """A blocking call of the broker, in a thread."""
+    return await asyncio.to_thread(call, *arguments, **options)
 
 
 @pytest.fixture

@@ -2,28 +2,349 @@
 
 import asyncio
 import json
+import os
+import signal
+from datetime import UTC, datetime
 from typing import Any
+
+import pytest
+from confluent_kafka import Consumer
 
 
 def tasks(first: int, last: int) -> list[bytes]:
     return [json.dumps({"id": f"t{n}", "prompt": f"do {n}"}).encode() for n in range(first, last)]
 
 
-async def test_what_waits_and_what_is_done(broker: Any, topic: str, watch: Any) -> None:
-    await asyncio.to_thread(broker.create, topic)
-    await asyncio.to_thread(broker.produce, topic, *tasks(0, 5))
-    await asyncio.to_thread(broker.commit, topic, "g", 2)
-    async with watch(broker.address, {"topic": topic, "groups": ["g"]}) as watched:
-        queue = await watched.queue_until(topic, lambda q: len(q.tasks) == 3)
-        assert (queue.depth, queue.depth_exact, queue.lag) == (3, True, 3)
-        assert [task.id for task in queue.tasks] == ["t2", "t3", "t4"]
-        assert queue.tasks[0].prompt is None
-        assert queue.consumed_at is None
+def ids(queue: Any) -> list[str]:
+    return [task.id for task in queue.tasks]
 
-        await asyncio.to_thread(broker.produce, topic, *tasks(5, 6))
-        queue = await watched.queue_until(topic, lambda q: len(q.tasks) == 4)
+
+def reasons(queue: Any) -> list[str]:
+    return [problem.reason for problem in queue.problems]
+
+
+async def do(call: Any, *arguments: Any, **options: Any) -> Any:
+    return await asyncio.to_thread(call, *arguments, **options)
+
+
+@pytest.fixture
+async def filled(broker: Any, topic: str) -> str:
+    """A topic with five tasks, of which the group `g` has done two."""
+    await do(broker.create, topic)
+    await do(broker.produce, topic, *tasks(0, 5))
+    await do(broker.commit, topic, "g", 2)
+    return topic
+
+
+async def test_what_waits_and_what_is_done(broker: Any, filled: str, watch: Any) -> None:
+    async with watch(broker.address, {"topic": filled, "groups": ["g"]}) as watched:
+        queue = await watched.queue_until(filled, lambda q: len(q.tasks) == 3)
+        assert (queue.name, queue.consumer_group, queue.partitions) == (filled, "g", 1)
+        assert (queue.depth, queue.depth_exact, queue.lag) == (3, True, 3)
+        assert ids(queue) == ["t2", "t3", "t4"]
+        assert [(task.partition, task.offset) for task in queue.tasks] == [(0, 2), (0, 3), (0, 4)]
+        assert queue.oldest_submitted_at == queue.tasks[0].submitted_at
+        assert [(one.partition, one.lag) for one in queue.lagging] == [(0, 3)]
+        assert (queue.consumed_at, queue.produced_at) == (None, None)
+        assert (queue.consumers, queue.group_state, queue.members) == (0, "Empty", [])
+        assert (queue.problems, queue.truncated, queue.unacknowledged) == ([], None, None)
+
+        await do(broker.produce, filled, *tasks(5, 6))
+        queue = await watched.queue_until(filled, lambda q: len(q.tasks) == 4)
         assert queue.produced_at is not None
-        await asyncio.to_thread(broker.commit, topic, "g", 6)
-        queue = await watched.queue_until(topic, lambda q: q.depth == 0)
-        assert queue.tasks == []
+        await do(broker.commit, filled, "g", 6)
+        queue = await watched.queue_until(filled, lambda q: q.depth == 0)
+        assert (queue.tasks, queue.lagging, queue.oldest_submitted_at) == ([], [], None)
         assert queue.consumed_at is not None
+
+
+async def test_content_is_shown_where_it_is_asked_for(broker: Any, topic: str, watch: Any) -> None:
+    await do(broker.create, topic)
+    value = {"prompt": "find out what the text says", "args": {"depth": 2}, "secret": "s"}
+    await do(broker.produce, topic, json.dumps(value).encode(), headers={"telemetron-task-id": "h"})
+    await do(broker.commit, topic, "g", 0)
+    await do(broker.commit, topic, "other", 0)
+    shown = {"topic": topic, "groups": ["g"], "content_chars": 8}
+    async with watch(broker.address, shown, {"topic": topic}) as watched:
+        queue = await watched.queue_until(topic, lambda q: q.tasks)
+        (task,) = queue.tasks
+        assert (task.id, task.prompt, task.args) == ("h", "find ou…", '{"depth…')
+        queue = await watched.queue_until(topic, lambda q: q.tasks, group="other")
+        (task,) = queue.tasks
+        assert (task.id, task.prompt, task.args) == ("h", None, None)
+        assert "secret" not in repr(watched.output.parts)
+
+
+async def test_the_oldest_of_all_partitions(broker: Any, topic: str, watch: Any) -> None:
+    await do(broker.create, topic, 3)
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    for number in range(9):
+        value = json.dumps(
+            {"id": f"t{number}", "submitted_at": at.replace(second=9 - number).isoformat()}
+        )
+        await do(broker.produce, topic, value.encode(), partition=number % 3)
+    queues = {"topic": topic, "groups": ["g"], "max_tasks": 4, "on_no_commit": "earliest"}
+    async with watch(broker.address, queues) as watched:
+        queue = await watched.queue_until(topic, lambda q: len(q.tasks) == 4 and q.depth_exact)
+        assert ids(queue) == ["t8", "t7", "t6", "t5"]
+        assert (queue.depth, queue.lag) == (9, 9)
+        assert queue.truncated == {"tasks": 9}
+        assert [one.partition for one in queue.lagging] == [0, 1, 2]
+        assert queue.problems == []
+
+
+async def test_a_backlog_of_which_the_head_is_read(broker: Any, topic: str, watch: Any) -> None:
+    await do(broker.create, topic)
+    await do(broker.produce, topic, *tasks(0, 3000))
+    await do(broker.commit, topic, "g", 10)
+    async with watch(broker.address, {"topic": topic, "groups": ["g"]}) as watched:
+        queue = await watched.queue_until(topic, lambda q: len(q.tasks) == 20)
+        assert (queue.depth, queue.depth_exact, queue.lag) == (2990, True, 2990)
+        assert ids(queue) == [f"t{n}" for n in range(10, 30)]
+        for offset in (25, 200, 2995):
+            await do(broker.commit, topic, "g", offset)
+            queue = await watched.queue_until(
+                topic,
+                lambda q, at=offset: q.tasks and q.tasks[0].offset == at and q.lag == 3000 - at,
+            )
+            await watched.queue_until(
+                topic, lambda q, at=offset: len(q.tasks) == min(20, 3000 - at)
+            )
+        assert (watched.queue(topic).depth, watched.queue(topic).depth_exact) == (5, True)
+        await do(broker.commit, topic, "g", 5)  # set back, as by kafka-consumer-groups --reset
+        queue = await watched.queue_until(topic, lambda q: len(q.tasks) == 20)
+        assert (queue.depth, ids(queue)[0]) == (2995, "t5")
+
+
+@pytest.mark.parametrize(
+    ("policy", "lag", "problems"),
+    [("earliest", 5, []), ("latest", 0, []), ("unknown", None, ["NoCommit"])],
+)
+async def test_a_group_without_commits(
+    broker: Any, topic: str, watch: Any, policy: str, lag: int | None, problems: list[str]
+) -> None:
+    await do(broker.create, topic, 2)
+    await do(broker.produce, topic, *tasks(0, 5), partition=1)
+    queues = {"topic": topic, "groups": ["g"], "on_no_commit": policy}
+    async with watch(broker.address, queues) as watched:
+        queue = await watched.queue_until(
+            topic, lambda q: q.lag == lag and len(q.tasks) == (lag or 0)
+        )
+        assert (queue.depth, reasons(queue), queue.consumers) == (lag, problems, 0)
+        if problems:
+            assert queue.problems[0].message == "the group has committed no offset (partition 1)"
+            assert queue.depth_exact is None
+
+
+async def test_every_group_that_has_committed(broker: Any, filled: str, watch: Any) -> None:
+    await do(broker.commit, filled, "later", 5)
+    async with watch(broker.address, {"topic": f"{filled[:8]}*", "groups": ["l*", "g"]}) as watched:
+        await watched.queue_until(filled, lambda q: q.depth == 3)
+        await watched.queue_until(filled, lambda q: q.depth == 0, group="later")
+        assert {name for _, name in watched.output.parts} == {f"{filled}/g", f"{filled}/later"}
+        await do(broker.delete_group, "later")
+        await watched.until(lambda: watched.queue(filled, "later") is None)
+        assert watched.queue(filled).depth == 3
+
+
+async def test_a_topic_that_nobody_consumes(broker: Any, topic: str, watch: Any) -> None:
+    await do(broker.create, topic)
+    await do(broker.produce, topic, *tasks(0, 2))
+    async with watch(broker.address, {"topic": topic}) as watched:
+        queue = await watched.queue_until(topic, lambda q: True, group=None)
+        assert (queue.consumer_group, queue.depth, queue.lag, queue.tasks) == (None, None, None, [])
+        assert reasons(queue) == ["NoCommit"]
+        await do(broker.commit, topic, "g", 1)
+        await watched.queue_until(topic, lambda q: q.depth == 1)
+        assert watched.queue(topic, None) is None
+
+
+async def test_counts_alone(own_broker: Any, topic: str, watch: Any) -> None:
+    await do(own_broker.create, topic)
+    await do(own_broker.produce, topic, *tasks(0, 5))
+    await do(own_broker.commit, topic, "g", 1)
+    async with watch(own_broker.address) as watched:
+        queue = await watched.queue_until(topic, lambda q: q.depth is not None)
+        assert (queue.depth, queue.depth_exact, queue.lag) == (4, False, 4)
+        assert (queue.tasks, queue.oldest_submitted_at, queue.truncated) == ([], None, None)
+        await do(own_broker.commit, topic, "g", 5)
+        queue = await watched.queue_until(topic, lambda q: q.depth == 0)
+        assert queue.depth_exact is True
+
+
+async def test_transactions(broker: Any, topic: str, watch: Any) -> None:
+    await do(broker.create, topic)
+    await do(broker.transaction, topic, *tasks(0, 3))
+    await do(broker.transaction, topic, *tasks(10, 13), commit=False)
+    await do(broker.produce, topic, *tasks(3, 4))
+    open_one = await do(broker.transaction, topic, *tasks(20, 22), commit=None)
+    await do(broker.commit, topic, "g", 0)
+    async with watch(broker.address, {"topic": topic, "groups": ["g"]}) as watched:
+        queue = await watched.queue_until(topic, lambda q: q.depth_exact)
+        assert ids(queue) == ["t0", "t1", "t2", "t3"]
+        assert (queue.depth, queue.lag) == (4, 9)  # with two markers and three aborted records
+        await do(broker.commit, topic, "g", 11)  # read uncommitted, beyond the stable end
+        queue = await watched.queue_until(topic, lambda q: q.lag == 0)
+        assert (queue.depth, queue.problems) == (0, [])
+        await do(broker.commit, topic, "g", 9)
+        await do(open_one.commit_transaction, 10)
+        queue = await watched.queue_until(topic, lambda q: len(q.tasks) == 2 and q.depth_exact)
+        assert (ids(queue), queue.depth) == (["t20", "t21"], 2)
+
+
+async def test_records_that_were_deleted_before_they_were_consumed(
+    broker: Any, filled: str, watch: Any
+) -> None:
+    async with watch(broker.address, {"topic": filled, "groups": ["g"]}) as watched:
+        await watched.queue_until(filled, lambda q: q.depth == 3)
+        await do(broker.truncate, filled, 4)
+        queue = await watched.queue_until(filled, lambda q: q.depth == 1 and q.tasks)
+        assert (queue.lag, ids(queue), reasons(queue)) == (1, ["t4"], ["RecordsLost"])
+        await do(broker.commit, filled, "g", 4)
+        queue = await watched.queue_until(filled, lambda q: not q.problems)
+        assert queue.depth == 1
+
+
+async def test_a_commit_beyond_the_end(broker: Any, filled: str, watch: Any) -> None:
+    await do(broker.commit, filled, "g", 60)
+    async with watch(broker.address, {"topic": filled, "groups": ["g"]}) as watched:
+        queue = await watched.queue_until(filled, lambda q: q.problems)
+        assert (queue.lag, queue.depth, reasons(queue)) == (None, None, ["OffsetOutOfRange"])
+        await do(broker.commit, filled, "g", 5)
+        queue = await watched.queue_until(filled, lambda q: not q.problems)
+        assert (queue.lag, queue.depth) == (0, 0)
+
+
+async def test_a_topic_that_is_deleted_stays_deleted(broker: Any, filled: str, watch: Any) -> None:
+    async with watch(broker.address, {"topic": filled, "groups": ["g"]}) as watched:
+        await watched.queue_until(filled, lambda q: q.depth == 3)
+        await do(broker.delete, filled)
+        await watched.until(lambda: watched.queue(filled) is None)
+        call = ("confirm", f"topic {filled}", "NotFound", "there is no such topic")
+        await watched.until(lambda: call in watched.output.calls)
+        assert filled not in await do(broker.topics)
+
+
+async def test_a_topic_made_anew(broker: Any, filled: str, watch: Any) -> None:
+    queues = {"topic": filled, "groups": ["g"], "on_no_commit": "earliest"}
+    async with watch(broker.address, queues) as watched:
+        await watched.queue_until(filled, lambda q: len(q.tasks) == 3)
+        await do(broker.delete, filled)
+        # This broker knows no ids of topics: it must be seen that the topic is gone.
+        await watched.until(lambda: watched.queue(filled) is None)
+        await do(broker.create, filled)
+        await do(broker.produce, filled, *tasks(100, 108))
+        queue = await watched.queue_until(filled, lambda q: q.depth == 8 and len(q.tasks) == 8)
+        assert ids(queue)[0] == "t100"
+        await do(broker.commit, filled, "g", 6)
+        queue = await watched.queue_until(filled, lambda q: q.depth == 2)
+        assert (ids(queue), queue.problems) == (["t106", "t107"], [])
+
+
+async def test_partitions_that_are_added(broker: Any, filled: str, watch: Any) -> None:
+    queues = {"topic": filled, "groups": ["g"], "on_no_commit": "earliest"}
+    async with watch(broker.address, queues) as watched:
+        await watched.queue_until(filled, lambda q: q.depth == 3)
+        await do(broker.grow, filled, 3)
+        await do(broker.produce, filled, *tasks(5, 7), partition=2)
+        queue = await watched.queue_until(filled, lambda q: q.depth == 5 and len(q.tasks) == 5)
+        assert (queue.partitions, queue.problems) == (3, [])
+
+
+async def test_what_is_no_task_as_it_should_be(broker: Any, topic: str, watch: Any) -> None:
+    await do(broker.create, topic)
+    big = json.dumps({"id": "big", "prompt": "x" * 900_000}).encode()
+    values = [None, b"\xff\xfe\x00garbage", b"[1]", big, b'{"id": 7}']
+    await do(broker.produce, topic, *values)
+    await do(broker.commit, topic, "g", 0)
+    queues = {"topic": topic, "groups": ["g"], "content_chars": 10}
+    async with watch(broker.address, queues) as watched:
+        queue = await watched.queue_until(topic, lambda q: len(q.tasks) == 5)
+        assert ids(queue) == [f"{topic}/0/0", f"{topic}/0/1", f"{topic}/0/2", "big", "7"]
+        problems = [task.problem and task.problem.reason for task in queue.tasks]
+        assert problems == ["Unreadable", "Unreadable", None, None, None]
+        assert queue.tasks[3].prompt == "xxxxxxxxx…"
+        assert (queue.depth, queue.depth_exact) == (5, True)
+
+
+@pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
+async def test_compressed_records(broker: Any, topic: str, watch: Any, codec: str) -> None:
+    await do(broker.create, topic)
+    await do(broker.produce, topic, *tasks(0, 50), **{"compression.type": codec, "linger.ms": 50})
+    await do(broker.commit, topic, "g", 20)
+    async with watch(broker.address, {"topic": topic, "groups": ["g"]}) as watched:
+        queue = await watched.queue_until(topic, lambda q: len(q.tasks) == 20)
+        assert (ids(queue)[0], queue.depth, queue.problems) == ("t20", 30, [])
+
+
+async def test_members(broker: Any, filled: str, watch: Any) -> None:
+    settings = {"bootstrap.servers": broker.address, "group.id": "g", "client.id": "worker-1"}
+    consumer = Consumer({**settings, "enable.auto.commit": False})
+    consumer.subscribe([filled])
+    await do(consumer.poll, 5)
+    async with watch(broker.address, {"topic": filled, "groups": ["g"]}) as watched:
+        queue = await watched.queue_until(filled, lambda q: q.consumers == 1)
+        (member,) = queue.members
+        assert (member.client_id, member.host, member.partitions) == ("worker-1", "127.0.0.1", 1)
+        assert queue.group_state == "Stable"
+        await do(consumer.close)
+        queue = await watched.queue_until(filled, lambda q: q.consumers == 0)
+        assert (queue.group_state, queue.depth, queue.members) == ("Empty", 3, [])
+
+
+async def test_nothing_is_created_or_joined(own_broker: Any, topic: str, watch: Any) -> None:
+    before = await do(own_broker.topics)
+    async with watch(own_broker.address, {"topic": topic, "groups": ["g"]}) as watched:
+        scope = f"topic {topic}"
+        call = ("confirm", scope, "NotFound", "there is no such topic")
+        await watched.until(lambda: call in watched.output.calls)
+        assert await do(own_broker.topics) == before
+        await do(own_broker.create, topic)
+        queue = await watched.queue_until(topic, lambda q: q.depth == 0)
+        assert (queue.group_state, queue.consumers, queue.problems) == ("Dead", 0, [])
+        assert await do(own_broker.topics) == before | {topic}
+        groups = await do(lambda: own_broker.admin.list_consumer_groups().result(10).valid)
+        assert groups == []
+
+
+async def test_a_broker_that_is_down_at_first(own_broker: Any, topic: str, watch: Any) -> None:
+    await do(own_broker.stop)
+    async with watch(own_broker.address, {"topic": topic, "groups": ["g"]}) as watched:
+        trouble = await watched.output.called("trouble")
+        message = f"{own_broker.address} refuses the connection: closed port"
+        assert trouble == ("trouble", "", "Unreachable", message)
+        await do(own_broker.start)
+        await do(own_broker.create, topic)
+        await watched.queue_until(topic, lambda q: q.depth == 0)
+
+
+async def test_a_broker_that_is_restarted(own_broker: Any, topic: str, watch: Any) -> None:
+    await do(own_broker.create, topic)
+    await do(own_broker.produce, topic, *tasks(0, 5))
+    await do(own_broker.commit, topic, "g", 1)
+    async with watch(own_broker.address, {"topic": topic, "groups": ["g"]}) as watched:
+        await watched.queue_until(topic, lambda q: len(q.tasks) == 4)
+        await do(own_broker.stop)
+        await watched.output.called("trouble")
+        assert watched.queue(topic).depth == 4  # the last known
+        await do(own_broker.start)
+        await do(own_broker.commit, topic, "g", 3)
+        queue = await watched.queue_until(topic, lambda q: q.depth == 2)
+        assert ids(queue) == ["t3", "t4"]
+
+
+async def test_a_broker_that_is_frozen(own_broker: Any, topic: str, watch: Any) -> None:
+    await do(own_broker.create, topic)
+    await do(own_broker.produce, topic, *tasks(0, 5))
+    await do(own_broker.commit, topic, "g", 1)
+    async with watch(own_broker.address, {"topic": topic, "groups": ["g"]}) as watched:
+        await watched.queue_until(topic, lambda q: len(q.tasks) == 4)
+        os.kill(own_broker.process.pid, signal.SIGSTOP)
+        try:
+            trouble = await watched.output.called("trouble")
+            assert trouble[2] == "Timeout"
+            assert watched.queue(topic).depth == 4
+        finally:
+            os.kill(own_broker.process.pid, signal.SIGCONT)
+        await do(own_broker.produce, topic, *tasks(5, 6))
+        await watched.queue_until(topic, lambda q: q.depth == 5 and len(q.tasks) == 5)
