@@ -261,9 +261,7 @@ class Watch:
         if event.type in ("ADDED", "MODIFIED"):
             self._take(event.object)
         elif event.type == "DELETED":
-            metadata = event.object.metadata
-            self._odd.discard((metadata.namespace, metadata.name))
-            self._reader.drop(self.kind.name, metadata.namespace, metadata.name)
+            self._drop(event.object)
         elif event.type == "BOOKMARK":
             return self._bookmark(event.object)
         else:
@@ -292,7 +290,11 @@ class Watch:
             raise TroubleError("BadAnswer", message) from None
         if event.type == "ERROR":
             raise status_of(event.object, f"watch {self._resource}")
-        if event.type != "BOOKMARK":
+        if event.type == "DELETED":
+            one = self._named(event.object)
+            self._drop(one)
+            self._moved_to(one.metadata.resource_version)
+        elif event.type != "BOOKMARK":
             self._moved_to(self._set_aside(event.object))
 
     # what is seen
@@ -305,13 +307,22 @@ class Watch:
         if self._seen is not None:
             self._seen.add(at)
 
-    def _set_aside(self, raw: msgspec.Raw) -> str:
-        """An odd object: what is known of it stays. Gives its resourceVersion."""
+    def _drop(self, object: Named) -> None:
+        metadata = object.metadata
+        self._odd.discard((metadata.namespace, metadata.name))
+        self._reader.drop(self.kind.name, metadata.namespace, metadata.name)
+
+    def _named(self, raw: msgspec.Raw) -> Named:
+        """What every object has."""
         try:
-            metadata = msgspec.json.decode(raw, type=Named).metadata
+            return msgspec.json.decode(raw, type=Named)
         except msgspec.DecodeError:
             message = f"{self._resource}: an object without metadata"
             raise TroubleError("BadAnswer", message) from None
+
+    def _set_aside(self, raw: msgspec.Raw) -> str:
+        """An odd object: what is known of it stays. Gives its resourceVersion."""
+        metadata = self._named(raw).metadata
         at = metadata.namespace, metadata.name
         self._reader.count("odd_objects")
         if len(self._odd) < MAX_ODD:
