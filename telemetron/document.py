@@ -291,7 +291,7 @@ class Cooldowns(Record, frozen=True):
     status_code: Annotated[int | None, about("HTTP status that caused the last.")] = None
 
 
-class ModelError(Record, frozen=True):
+class ModelError(Record, frozen=True, rename={"error_class": "class"}):
     """The last error of a deployment."""
 
     error_class: Annotated[str | None, about("Class of the error.")] = None
@@ -299,7 +299,7 @@ class ModelError(Record, frozen=True):
     at: Annotated[Timestamp | None, about("When it was seen.", clock="telemetron")] = None
 
 
-class ModelDeployment(Record, frozen=True, kw_only=True, rename={"error_class": "class"}):
+class ModelDeployment(Record, frozen=True, kw_only=True):
     """One deployment of a model behind a LiteLLM proxy."""
 
     key: Key = ""

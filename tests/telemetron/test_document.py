@@ -76,3 +76,10 @@ def test_a_section_that_is_not_asked_for_is_absent() -> None:
     assert some.agents is msgspec.UNSET
     assert b"agents" not in msgspec.json.encode(some)
     assert Agent.__struct_fields__[1:3] == ("name", "namespace")
+
+
+def test_the_class_of_an_error_is_called_class() -> None:
+    """It is no name for a Python attribute."""
+    error = document.ModelError(error_class="RateLimitError", status_code=429)
+    shown = msgspec.to_builtins(error)
+    assert shown == {"class": "RateLimitError", "status_code": 429, "at": None}
