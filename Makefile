@@ -48,6 +48,7 @@ lock: $(TOOLS) ## Make requirements/*.txt anew (ARGS=--upgrade for newer release
 	$(BIN)/uv pip compile $(LOCK) requirements/build.in --output-file requirements/build.txt
 	$(BIN)/uv pip compile $(LOCK) requirements/dev.in --output-file requirements/dev.txt
 	$(BIN)/uv pip compile $(LOCK) requirements/frameworks.in --output-file requirements/frameworks.txt
+	$(BIN)/uv pip compile $(LOCK) requirements/litellm.in --output-file requirements/litellm.txt
 
 format: $(TOOLS) ## Format the code and mend what lint can mend
 	$(BIN)/ruff format .

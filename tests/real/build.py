@@ -5,6 +5,7 @@ Before the tests, so that none of them has to wait for a compiler.
 
 from tests.real import controlplane, toxiproxy
 from tests.real.deploy import image, kustomize
+from tests.real.litellm import proxy
 from tests.real.sdk import frameworks
 
 
@@ -14,6 +15,7 @@ def main() -> None:
         ("toxiproxy", toxiproxy.build),
         ("Kubernetes", controlplane.build),
         ("frameworks", frameworks.build),
+        ("LiteLLM", proxy.build),
         ("kustomize", kustomize.build),
         ("base and wheels of the image", image.build),
     ):

@@ -1,0 +1,174 @@
+"""A real proxy, real calls through it, and what `/system/state` says of them.
+
+The tests go in this order, so that the minute that rates need passes while others look on.
+"""
+
+import json
+import re
+import signal
+import time
+from datetime import datetime
+
+import pytest
+
+from tests.real.litellm.conftest import COOLDOWN, INTERVAL, System
+from tests.real.litellm.upstream import COMPLETION_TOKENS, PROMPT_TOKENS, Mood
+
+TOKENS = PROMPT_TOKENS + COMPLETION_TOKENS
+PRICE = PROMPT_TOKENS * 0.001 + COMPLETION_TOKENS * 0.002
+VISIBLE = INTERVAL + 4.0
+"""Seconds until a call shows: a look, and what a loaded machine takes."""
+
+
+def counter(system: System, name: str, model_id: str) -> float:
+    """The proxy's own word."""
+    page = system.litellm.get(f"/metrics/?name[]={name}").decode()
+    rows = [line for line in page.splitlines() if line.startswith(f"{name}{{")]
+    return sum(float(row.rsplit(" ", 1)[1]) for row in rows if f'model_id="{model_id}"' in row)
+
+
+def since(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()
+
+
+def test_the_deployments_as_configured(system: System) -> None:
+    state = system.state()
+    ids = {one["id"] for one in state["litellm"]}
+    assert ids == {"counted-1", "paid-1", "slow-1", "limited-1", "broken-1", "dead-1"}
+    one = system.model("paid-1")
+    assert (one["model"], one["upstream_model"], one["provider"]) == ("paid", "gpt-4o", "openai")
+    assert (one["rpm_max"], one["tpm_max"], one["payment_type"]) == (1000, 100000, "postpaid")
+    assert (one["input_cost_per_token"], one["output_cost_per_token"]) == (0.001, 0.002)
+    assert one["input_context"] == 128000
+    assert one["status"] == "unknown"
+    assert one["rpm"] is None
+    assert system.source()["problems"] == []
+
+
+def test_a_success_makes_healthy_and_spend_is_the_proxys_own(system: System) -> None:
+    for _ in range(3):
+        assert system.litellm.call("paid") == 200
+    took = system.until(
+        lambda: system.model("paid-1")["status"] == "healthy", VISIBLE + 5, "a healthy model"
+    )
+    assert took < VISIBLE
+    name = "litellm_spend_metric_total"
+    system.until(
+        lambda: counter(system, name, "paid-1") == pytest.approx(3 * PRICE), 10, "the spend"
+    )
+    own = counter(system, name, "paid-1")
+    system.until(lambda: system.model("paid-1")["spend"] == pytest.approx(own), 5, "as much here")
+
+
+def test_what_is_left_of_the_providers_budget(system: System) -> None:
+    def agrees() -> bool:
+        said = json.loads(system.litellm.get("/provider/budgets"))["providers"]["openai"]
+        left = said["budget_limit"] - said["spend"]
+        return said["spend"] > 0 and system.model("paid-1")["credits"] == pytest.approx(left)
+
+    system.until(agrees, 15, "the same budget here and there")
+    assert system.model("dead-1")["credits"] is None
+
+
+def test_a_cooldown_is_counted_shown_and_over_in_time(system: System) -> None:
+    assert system.litellm.call("limited") == 429
+    called = time.time()
+    system.until(
+        lambda: system.model("limited-1")["cooldowns"]["count"] == 1, VISIBLE + 5, "a cooldown"
+    )
+    one = system.model("limited-1")
+    assert one["cooldowns"]["status_code"] == 429
+    assert one["last_error"]["status_code"] == 429
+    assert "RateLimitError" in one["last_error"]["class"]
+    assert one["status"] == "cooling_down"
+    assert called + COOLDOWN - 1 < since(one["cooldown_until"]) < called + COOLDOWN + VISIBLE
+    system.until(
+        lambda: system.model("limited-1")["status"] == "unhealthy", COOLDOWN + 2, "its end"
+    )
+    assert system.model("limited-1")["cooldown_until"] is None
+    system.upstream.moods["limited"] = Mood()
+    system.until(lambda: system.litellm.call("limited") == 200, COOLDOWN + 10, "a call that works")
+    system.until(
+        lambda: system.model("limited-1")["status"] == "healthy", VISIBLE + 5, "its recovery"
+    )
+    assert system.model("limited-1")["last_error"]["status_code"] == 429
+
+
+def test_a_dead_provider_and_one_that_fails_are_unhealthy(system: System) -> None:
+    system.litellm.call("dead")
+    assert system.litellm.call("broken") == 500
+    for id in ("dead-1", "broken-1"):
+        system.until(
+            lambda id=id: system.model(id)["status"] == "unhealthy", COOLDOWN + VISIBLE + 5, id
+        )
+        assert system.model(id)["last_error"]["status_code"] == 500
+        assert system.model(id)["last_error"]["class"]
+    text = json.dumps(system.state())
+    assert not re.search(r"Traceback|site-packages|as it was told", text)
+
+
+def test_rates_are_exact_for_calls_between_two_looks(system: System) -> None:
+    """Once a minute of looks is there."""
+    left = 62 - (time.monotonic() - system.started)
+    system.until(
+        lambda: system.model("counted-1")["rpm"] == 0, max(left, 0) + 10, "a minute of looks"
+    )
+    system.upstream.moods["counted"] = Mood(500)
+    assert system.litellm.call("counted") == 500
+    refused = [system.litellm.call("counted") for _ in range(4)]
+    assert set(refused) == {429}
+    system.upstream.moods["counted"] = Mood()
+    system.until(lambda: system.litellm.call("counted") == 200, COOLDOWN + 10, "its cooldown's end")
+    for _ in range(6):
+        assert system.litellm.call("counted") == 200
+    for _ in range(2):
+        assert system.litellm.call("slow") == 200
+
+    def sent() -> int:
+        return system.upstream.calls.count("counted")
+
+    system.until(lambda: system.model("counted-1")["rpm"] == sent(), VISIBLE + 5, "all calls")
+    one = system.model("counted-1")
+    assert (one["rpm"], one["tpm"], one["failed_rpm"]) == (8, 7 * TOKENS, 1)
+    refusals = counter(system, "litellm_deployment_failure_responses_total", "")
+    assert refusals >= one["refused_rpm"] >= len(refused)
+    assert one["status"] == "healthy"
+    system.until(
+        lambda: (system.model("slow-1")["latency_seconds"] or 0) >= 0.5, VISIBLE, "its latency"
+    )
+    assert system.model("slow-1")["latency_seconds"] < 2
+    assert system.model("paid-1")["rpm"] == 0
+
+
+def test_a_frozen_proxy(system: System) -> None:
+    before = system.state()["litellm"]
+    system.litellm.send(signal.SIGSTOP)
+    system.until(
+        lambda: "Timeout" in {one["reason"] for one in system.source()["problems"]}, 25, "a trouble"
+    )
+    assert system.state()["litellm"] == before
+    system.litellm.send(signal.SIGCONT)
+    took = system.until(lambda: system.source()["problems"] == [], 35, "its recovery")
+    assert took < 30
+
+
+def test_a_proxy_that_is_killed_and_started_again(system: System) -> None:
+    before = system.model("paid-1")
+    system.litellm.kill()
+    system.until(
+        lambda: "Unreachable" in {one["reason"] for one in system.source()["problems"]},
+        10,
+        "a trouble",
+    )
+    assert system.model("paid-1")["spend"] == before["spend"] == pytest.approx(3 * PRICE)
+    system.litellm.start()
+    system.litellm.wait()
+    took = system.until(lambda: system.source()["problems"] == [], 35, "its recovery")
+    assert took < 30
+    assert system.litellm.call("paid") == 200
+    system.until(
+        lambda: system.model("paid-1")["spend"] == pytest.approx(PRICE), 15, "its own new count"
+    )
+    rpm = system.model("paid-1")["rpm"]
+    assert rpm is None or rpm >= 0
+    assert system.source()["status"] == "ok"
