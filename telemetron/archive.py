@@ -306,23 +306,24 @@ class Archive:
     def last_change(self, id: Id, until: Place) -> int | None:
         """When something happened last to the entity, by that place of its epoch."""
         epoch = self._find_epoch(until.epoch)
-        row = self._database.execute(
+        # In the newest batch it may have been touched later than that.
+        rows = self._database.execute(
             "SELECT b.steps FROM touched t JOIN batches b ON b.id = t.batch WHERE t.entity = ?"
             " AND b.epoch = ? AND (b.first_revision, b.first_step) <= (?, ?)"
-            " ORDER BY b.id DESC LIMIT 1",
+            " ORDER BY b.id DESC LIMIT 2",
             (_number(id), epoch.id, *until.at),
-        ).fetchone()
-        steps = reversed(_read(row[0])) if row else ()
+        )
+        steps = (step for (blob,) in rows for step in reversed(_read(blob)))
         return next((one.at for one in steps if _is_touched(one, id, until)), None)
 
     def life(self, id: Id, before: Place | None) -> Iterator[tuple[Place, Step, Entry]]:
         """What happened to one entity, newest first, before that place."""
-        bound, epoch = None, None
+        bound = None
         if before is not None:
             epoch = self._find_epoch(before.epoch)
             bound = self._value(
-                "SELECT coalesce(max(id), 0) FROM batches WHERE epoch = ?"
-                " AND (first_revision, first_step) < (?, ?)",
+                "SELECT max(id) FROM batches WHERE epoch = ?"
+                " AND (first_revision, first_step) <= (?, ?)",
                 (epoch.id, *before.at),
             )
         rows = self._database.execute(

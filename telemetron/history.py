@@ -24,9 +24,8 @@ from telemetron.delta import shapes
 from telemetron.place import Place, milliseconds
 from telemetron.source import Source
 from telemetron.store import Publication, Store
-from telemetron.timeline import Limits, Timeline
+from telemetron.timeline import NAME, Limits, Timeline
 
-NAME = "history"
 WRITE_SECONDS = 0.5
 LIVE_SECONDS = 10.0
 PROMISE_SECONDS = 60.0

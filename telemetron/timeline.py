@@ -29,6 +29,10 @@ MAX_ANSWER_BYTES = 1024 * 1024
 # An epoch is known to live at least so often, milliseconds.
 LIFE_SIGN = 15_000
 
+SOURCES = "sources"
+NAME = "history"
+"""The source that stands for the file; it feeds nothing."""
+
 Json = dict[str, Any]
 T = TypeVar("T")
 
@@ -330,13 +334,14 @@ class Timeline:
 
     def _starting(self, until: Place) -> dict[str, Collection[str]]:
         """The sources that had not observed all of their part by then, and what they feed."""
-        rows = [
-            decode(body) for (section, _), body in self._state(until).items() if section == SOURCES
-        ]
+        state = self._state(until)
+        rows = [decode(body) for (section, _), body in state.items() if section == SOURCES]
         return {
             row["key"]: self._feeds(row["collector"]) or self._shapes.keys() - {SOURCES}
             for row in rows
-            if row["status"] not in ("ok", "off") and row["last_ok_at"] is None
+            if row["status"] not in ("ok", "off")
+            and row["last_ok_at"] is None
+            and row["collector"] != NAME
         }
 
     def _found(self, between: Between, asked: Asked, unsure: Collection[str]) -> Iterator[Json]:
@@ -405,9 +410,6 @@ class Timeline:
             "next": more and _next_life(id, more, measures, limit),
         }
         return encode(body)
-
-
-SOURCES = "sources"
 
 
 class Steps(deque[Step]):

@@ -1,0 +1,192 @@
+"""The archive by itself: what is kept, forgotten, refused."""
+
+import sqlite3
+
+import pytest
+
+from telemetron.archive import MEMORY, Archive, ArchiveError, GoneError
+from telemetron.place import Place
+from telemetron.recorder import Entry, Step
+
+KEY = "queues", "q"
+HOUR = 3_600_000
+
+
+@pytest.fixture
+def archive():
+    one = Archive(MEMORY, "test", "ab", 0)
+    yield one
+    one.close()
+
+
+def step(revision, depth=None, at=None):
+    """One in which the queue's depth becomes its revision."""
+    depth = revision if depth is None else depth
+    entry = Entry(*KEY, delta={"depth": [depth - 1, depth]})
+    return Step(revision, 0, revision * 1000 if at is None else at, [entry])
+
+
+def body(depth):
+    return b'{"key":"q","depth":%d}' % depth
+
+
+def fill(archive, *revisions, every=5):
+    """Batches of one step, a keyframe before each fifth."""
+    for revision in revisions:
+        archive.append([step(revision)])
+        if revision % every == 0:
+            archive.keyframe(step(revision), {KEY: body(revision)})
+
+
+def test_a_state_is_the_keyframe_before_it_and_what_followed(archive):
+    fill(archive, *range(5, 15))
+    for revision in range(5, 15):
+        assert archive.state(Place("ab", revision)) == {KEY: body(revision)}
+    with pytest.raises(GoneError):
+        archive.state(Place("ab", 4))
+
+
+def test_a_state_is_not_made_over_a_hole(archive):
+    fill(archive, 5, 6, 8)
+    assert archive.state(Place("ab", 6)) == {KEY: body(6)}
+    with pytest.raises(GoneError, match="missing"):
+        archive.state(Place("ab", 8))
+
+
+def test_revisions_that_were_recorded_as_one_are_no_hole(archive):
+    fill(archive, 5)
+    archive.append([Step(9, 0, 9000, [Entry(*KEY, delta={"depth": [5, 9]})], skipped=3)])
+    assert archive.state(Place("ab", 9)) == {KEY: body(9)}
+    with pytest.raises(GoneError):
+        archive.find(Place("ab", 7))
+
+
+def test_a_place_has_its_times(archive):
+    fill(archive, 5, 6)
+    assert archive.find(Place("ab", 6)) == (Place("ab", 6), 6000, 0)
+    assert archive.find_time(6999).place == Place("ab", 6)
+    assert archive.find_time(5999).place == Place("ab", 5)
+    for place in (Place("ab", 7), Place("ab", 5, 1), Place("cd", 6)):
+        with pytest.raises(GoneError):
+            archive.find(place)
+    with pytest.raises(GoneError):
+        archive.find_time(4999)
+
+
+def test_what_is_too_old_is_forgotten_keyframe_by_keyframe(archive):
+    fill(archive, *range(5, 20))
+    assert archive.oldest() == Place("ab", 5)
+    assert not archive.retain(10**9, 10_000 - 1)
+    # Until the next keyframe is too old, it is needed for what is not.
+    assert archive.retain(10**9, 10_001)
+    assert archive.oldest() == Place("ab", 10)
+    assert not archive.retain(10**9, 14_000)
+    assert archive.state(Place("ab", 10)) == {KEY: body(10)}
+    with pytest.raises(GoneError):
+        archive.state(Place("ab", 9))
+    lived = [place.revision for place, _, _ in archive.life(KEY, None)]
+    assert lived == [*range(19, 9, -1)]
+
+
+def test_what_is_too_large_is_forgotten_but_for_the_last_keyframe(archive):
+    fill(archive, *range(5, 1000))
+    limit = archive.bytes_used() // 2
+    while archive.retain(limit, 0):
+        pass
+    assert archive.bytes_used() <= limit
+    assert archive.state(Place("ab", 999)) == {KEY: body(999)}
+    while archive.retain(0, 0):
+        pass
+    assert archive.oldest() == Place("ab", 995)
+
+
+def test_a_keyframe_is_due_after_much_or_after_long(archive):
+    fill(archive, 5)
+    assert not archive.wants_keyframe(HOUR)
+    archive.append([step(6, at=HOUR)])
+    assert archive.wants_keyframe(HOUR)
+    archive.keyframe(step(6, at=HOUR), {KEY: body(6)})
+    assert not archive.wants_keyframe(HOUR)
+    noise = [Entry("queues", f"{hash(n)}", new=b"%x" % hash(str(n))) for n in range(50_000)]
+    archive.append([Step(7, 0, HOUR, noise)])
+    assert archive.wants_keyframe(HOUR)
+
+
+def test_when_an_entity_changed_last(archive):
+    fill(archive, 5, 6)
+    archive.append([Step(7, 0, 7000), step(8)])
+    for until, at in ((5, 5000), (6, 6000), (7, 6000), (8, 8000)):
+        assert archive.last_change(KEY, Place("ab", until)) == at
+    assert archive.last_change(("queues", "r"), Place("ab", 8)) is None
+
+
+# files
+
+
+def test_an_epoch_of_before_can_be_asked_for(tmp_path):
+    path = str(tmp_path / "history.db")
+    first = Archive(path, "test", "ab", 0)
+    fill(first, 5, 6)
+    first.live(9000)
+    first.close()
+    second = Archive(path, "test", "cd", 10_000)
+    assert second.state(Place("ab", 6)) == {KEY: body(6)}
+    assert second.find_time(9999).place == Place("ab", 6)
+    assert second.lived_until("ab") == 9000
+    assert second.oldest() == Place("ab", 5)
+    second.close()
+
+
+def test_systems_in_one_file_do_not_see_each_other(tmp_path):
+    path = str(tmp_path / "history.db")
+    first = Archive(path, "one", "ab", 0)
+    fill(first, 5)
+    second = Archive(path, "two", "cd", 0)
+    assert second.oldest() is None
+    with pytest.raises(GoneError):
+        second.state(Place("ab", 5))
+    first.close()
+    second.close()
+
+
+def test_a_file_of_somebody_else_is_left_alone(tmp_path):
+    path = tmp_path / "other.db"
+    with sqlite3.connect(path) as other:
+        other.execute("CREATE TABLE precious (id)")
+    other.close()
+    kept = path.read_bytes()
+    with pytest.raises(ArchiveError, match="another application"):
+        Archive(str(path), "test", "ab", 0)
+    assert path.read_bytes() == kept
+
+
+def test_a_file_that_is_no_database_is_left_alone(tmp_path):
+    path = tmp_path / "history.db"
+    path.write_text("notes " * 1000)
+    with pytest.raises(sqlite3.DatabaseError):
+        Archive(str(path), "test", "ab", 0)
+    assert path.read_text() == "notes " * 1000
+
+
+def test_a_file_of_another_version_is_left_alone(tmp_path):
+    path = tmp_path / "history.db"
+    Archive(str(path), "test", "ab", 0).close()
+    with sqlite3.connect(path) as database:
+        database.execute("PRAGMA user_version = 99")
+    database.close()
+    with pytest.raises(ArchiveError, match="version 99"):
+        Archive(str(path), "test", "cd", 0)
+
+
+def test_a_damaged_file_is_found_out_before_it_is_written_to(tmp_path):
+    path = tmp_path / "history.db"
+    archive = Archive(str(path), "test", "ab", 0)
+    fill(archive, *range(5, 300))
+    archive.close()
+    raw = bytearray(path.read_bytes())
+    middle = len(raw) // 2 // 4096 * 4096
+    raw[middle : middle + 4096] = b"\xa5" * 4096
+    path.write_bytes(raw)
+    with pytest.raises((ArchiveError, sqlite3.DatabaseError)):
+        Archive(str(path), "test", "cd", 0)
+    assert path.read_bytes() == bytes(raw)

@@ -1,0 +1,281 @@
+"""The thread that records, its file, and what it says where it cannot."""
+
+import asyncio
+import os
+import sqlite3
+import stat
+import threading
+from contextlib import asynccontextmanager
+
+import msgspec
+import pytest
+
+from telemetron import history as module
+from telemetron.archive import MEMORY, Archive, GoneError
+from telemetron.document import Queue
+from telemetron.history import BusyError, History, merged
+from telemetron.store import Publication, Store
+from telemetron.timeline import Asked, Limits
+
+
+class System:
+    """A store, and the history of it."""
+
+    def __init__(self, path=None, **limits):
+        self.store = Store("test")
+        self.history = History(self.store, Limits(**limits), path and str(path))
+        self.source = self.store.add("kafka", "kafka")
+        self.source.start(1000.0)
+
+    def put(self, consumers, name="q"):
+        queue = Queue(name=name, consumers=consumers)
+        self.store.put(self.source, "queues", name, name, queue)
+        self.store.flush()
+        return f"{self.store.snapshot.epoch}.{self.store.snapshot.change.revision}"
+
+    async def consumers(self, at):
+        """Of the queue, in the past."""
+        now = self.store.clock.now()
+        past = await self.history.ask(lambda timeline: timeline.snapshot(at, now))
+        body = past.faces["queues"].rope.get("kafka/q/-")
+        return msgspec.json.decode(body.body)["consumers"] if body else None
+
+    def problems(self):
+        return [problem.message for problem in self.store.sources["history"].problems.values()]
+
+    async def written(self, at):
+        """Until the file has that place."""
+        async with asyncio.timeout(10):
+            while await self.history.ask(lambda timeline: timeline.has_unwritten):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+
+
+@asynccontextmanager
+async def running(path=None, **limits):
+    others = set(threading.enumerate())
+    system = System(path, **limits)
+    system.history.start()
+    (thread,) = [one for one in threading.enumerate() if one not in others]
+    try:
+        yield system
+    finally:
+        await system.history.stop()
+        await asyncio.to_thread(thread.join, 5)
+    assert not thread.is_alive()
+
+
+async def until(true):
+    async with asyncio.timeout(10):
+        while not true():  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+
+async def test_the_past_is_answered_after_all_that_is_published():
+    async with running() as system:
+        places = [system.put(consumers) for consumers in range(50)]
+        for consumers, place in enumerate(places):
+            assert await system.consumers(place) == consumers
+
+
+async def test_what_was_published_before_it_started_is_recorded_too():
+    system = System()
+    place = system.put(7)
+    system.history.start()
+    assert await system.consumers(place) == 7
+    await system.history.stop()
+
+
+async def test_an_epoch_of_before_answers_from_the_file(tmp_path):
+    path = tmp_path / "history.db"
+    async with running(path) as system:
+        old = [system.put(consumers) for consumers in range(5)]
+    async with running(path) as system:
+        now = system.put(9)
+        await until(lambda: system.store.sources["history"].status == "ok")
+        for consumers, place in enumerate(old):
+            assert await system.consumers(place) == consumers
+        asked = Asked(old[0], now, measures="none")
+        clock = system.store.clock.now
+        found = await system.history.ask(lambda timeline: timeline.changes(asked, clock()))
+        answer = msgspec.json.decode(found.body)
+        assert not answer["complete"]
+        assert answer["starting"] == ["kafka"]
+        (change,) = [one for one in answer["changes"] if one["section"] == "queues"]
+        assert change["fields"] == {"consumers": {"old": 0, "new": 9}}
+
+
+async def test_the_file_is_written_while_it_runs(tmp_path):
+    path = tmp_path / "history.db"
+    async with running(path) as system:
+        place = system.put(3)
+        await until(lambda: system.store.sources["history"].status == "ok")
+        await system.written(place)
+        async with running(path) as other:
+            other.put(1)
+            await until(lambda: other.store.sources["history"].status == "ok")
+            assert await other.consumers(place) == 3
+
+
+@pytest.mark.parametrize("content", ["notes " * 1000, "SQLite format 3\0" + "x" * 10_000])
+async def test_a_file_that_is_none_is_said_and_left_alone(tmp_path, content):
+    path = tmp_path / "history.db"
+    path.write_text(content)
+    async with running(path) as system:
+        place = system.put(3)
+        await until(system.problems)
+        assert "database" in system.problems()[0] or "file" in system.problems()[0]
+        assert await system.consumers(place) == 3
+    assert path.read_text() == content
+
+
+async def test_a_folder_that_is_not_there_is_said_until_it_is(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "Backoff", lambda **_: Quick())
+    path = tmp_path / "later" / "history.db"
+    async with running(path) as system:
+        place = system.put(3)
+        await until(system.problems)
+        path.parent.mkdir()
+        await until(lambda: not system.problems())
+        assert system.store.sources["history"].status == "ok"
+        system.put(4)
+    async with running(path) as system:
+        with pytest.raises(GoneError):
+            # It was before the file was; the present state is in it.
+            await system.consumers(place.rpartition(".")[0] + ".1")
+
+
+class Quick:
+    """A backoff that does not wait."""
+
+    def next(self):
+        return 0.05
+
+    def reset(self):
+        pass
+
+
+async def test_a_full_disk_is_said_and_what_was_is_still_there(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "Backoff", lambda **_: Quick())
+    monkeypatch.setattr(module, "Archive", FullArchive)
+    path = tmp_path / "history.db"
+    async with running(path) as system:
+        first = system.put(1)
+        await until(lambda: system.store.sources["history"].status == "ok")
+        await system.written(first)
+        FullArchive.full = True
+        places = [system.put(n, name="other") for n in range(300)]
+        await until(system.problems)
+        assert "full" in system.problems()[0]
+        assert await system.consumers(first) == 1
+        FullArchive.full = False
+        await until(lambda: not system.problems())
+        await system.written(places[-1])
+    async with running(path) as system:
+        await until(lambda: system.store.sources["history"].status == "ok")
+        assert await system.consumers(first) == 1
+        assert await system.consumers(places[-1]) == 1
+
+
+class FullArchive(Archive):
+    """On a disk that is full, while `full`."""
+
+    full = False
+
+    def append(self, steps):
+        if self.full and self.path != MEMORY:
+            raise sqlite3.OperationalError("database or disk is full")
+        super().append(steps)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write to all files")
+async def test_a_file_that_may_not_be_written_is_said(tmp_path):
+    path = tmp_path / "history.db"
+    async with running(path) as system:
+        system.put(1)
+    path.chmod(stat.S_IRUSR)
+    async with running(path) as system:
+        await until(system.problems)
+        assert "readonly" in system.problems()[0]
+
+
+async def test_a_question_that_fails_is_no_matter_of_others():
+    def fail(timeline):
+        raise LookupError("no")
+
+    async with running() as system:
+        with pytest.raises(LookupError):
+            await system.history.ask(fail)
+        assert await system.consumers(system.put(1)) == 1
+
+
+async def test_a_question_is_not_waited_for_for_ever():
+    async with running() as system:
+        free = threading.Event()
+        hanging = asyncio.create_task(system.history.ask(lambda _: free.wait(5), timeout=5))
+        await asyncio.sleep(0)
+        with pytest.raises(BusyError, match="does not answer in time"):
+            await system.history.ask(lambda timeline: timeline.tip, timeout=0.05)
+        free.set()
+        assert await hanging
+
+
+async def test_questions_are_bounded(monkeypatch):
+    monkeypatch.setattr(module, "MAX_QUESTIONS", 2)
+    async with running() as system:
+        free = threading.Event()
+        asked = [asyncio.create_task(system.history.ask(lambda _: free.wait(5))) for _ in range(2)]
+        await asyncio.sleep(0)
+        with pytest.raises(BusyError):
+            await system.history.ask(lambda timeline: timeline.tip)
+        free.set()
+        await asyncio.gather(*asked)
+
+
+async def test_too_many_publications_become_one_and_nothing_is_wrong(monkeypatch):
+    monkeypatch.setattr(module, "BACKLOG", 5)
+    async with running() as system:
+        free = threading.Event()
+        hanging = asyncio.create_task(system.history.ask(lambda _: free.wait(5)))
+        await asyncio.sleep(0)
+        places = [system.put(n) for n in range(20)]
+        free.set()
+        await hanging
+        assert await system.consumers(places[-1]) == 19
+        assert await system.consumers(places[0]) == 0
+        with pytest.raises(GoneError):
+            await system.consumers(places[-3])
+
+
+async def test_a_backlog_is_taken_in_without_being_asked(monkeypatch):
+    monkeypatch.setattr(module, "BACKLOG", 2)
+    monkeypatch.setattr(module, "DRAIN_SECONDS", 0.01)
+    async with running() as system:
+        told = []
+        system.history.listeners.append(told.append)
+        free = threading.Event()
+        hanging = asyncio.create_task(system.history.ask(lambda _: free.wait(5)))
+        await asyncio.sleep(0)
+        last = [system.put(n) for n in range(10)][-1]
+        await asyncio.sleep(0.05)
+        free.set()
+        await hanging
+        await until(lambda: told and str(told[-1]) == last)
+
+
+def test_merged_publications_say_what_moved():
+    snapshot = object()
+    one = Publication(snapshot, {"agents": {"a": True, "b": False}}, 1)
+    two = Publication(snapshot, {"agents": {"a": False, "c": True}, "queues": {"q": False}}, 2)
+    assert merged(one, two).changed == {
+        "agents": {"a": True, "b": False, "c": True},
+        "queues": {"q": False},
+    }
+    assert merged(None, two) is two
+
+
+async def test_it_lets_go_of_what_it_holds_when_it_ends():
+    async with running() as system:
+        system.put(1)
+    assert system.store.watchers == []
+    with pytest.raises(BusyError):
+        await system.history.ask(lambda timeline: timeline.tip)

@@ -1,0 +1,150 @@
+"""What of each publication is recorded, and when."""
+
+import json
+
+import pytest
+
+from telemetron.delta import shapes
+from telemetron.document import Queue
+from telemetron.place import milliseconds
+from telemetron.recorder import Recorder
+from telemetron.store import Store
+from telemetron.testing import FakeClock
+
+
+class System:
+    """A store that a recorder listens to."""
+
+    def __init__(self):
+        self.clock = FakeClock()
+        self.store = Store("test", self.clock)
+        self.recorder = Recorder(shapes(), self.store.snapshot)
+        self.steps = []
+        self.store.watchers.append(self.published)
+        self.source = self.store.add("kafka", "kafka")
+        self.store.flush()
+        self.steps.clear()
+
+    def published(self, publication):
+        for _ in self.recorder.record(publication, self.clock.monotonic()):
+            pass
+        self.steps.append(self.recorder.last)
+
+    def put(self, **fields):
+        self.store.put(self.source, "queues", "q", "q", Queue(name="q", **fields))
+        self.store.flush()
+
+    def late(self):
+        at = milliseconds(self.clock.now())
+        if not self.recorder.late(self.clock.monotonic(), at):
+            return False
+        self.steps.append(self.recorder.last)
+        return any(entry.section == "queues" for entry in self.recorder.last.entries)
+
+    def deltas(self):
+        """What was recorded of the queue, without stamps; nothing is forgotten by asking."""
+        entries = [entry for step in self.steps for entry in step.entries if entry.key != "kafka"]
+        return [
+            {name: one for name, one in entry.delta.items() if name != "updated_at"}
+            if entry.delta
+            else entry.delta
+            for entry in entries
+        ]
+
+
+@pytest.fixture
+def system():
+    return System()
+
+
+def test_every_change_of_state_is_recorded(system):
+    for consumers in range(5):
+        system.put(consumers=consumers)
+    assert system.deltas() == [None, *({"consumers": [n, n + 1]} for n in range(4))]
+
+
+def test_levels_are_recorded_every_ten_seconds_at_most(system):
+    system.put(depth=0)
+    system.clock.advance(10)
+    for depth in (1, 2, 3):
+        system.put(depth=depth)
+        system.clock.advance(1)
+    assert system.deltas() == [None, {"depth": [0, 1]}]
+    assert not system.late()
+    system.clock.advance(6.9)
+    assert not system.late()
+    system.clock.advance(0.1)
+    assert system.late()
+    assert system.deltas()[2:] == [{"depth": [1, 3]}]
+
+
+def test_what_is_recorded_late_is_a_step_of_its_own(system):
+    system.put(depth=0)
+    system.put(depth=5)
+    at = system.steps[-1].place
+    system.clock.advance(10)
+    assert system.late()
+    assert system.steps[-1].place == (at[0], at[1] + 1)
+    assert system.steps[-1].follows(at)
+    assert system.steps[-1].at == milliseconds(system.clock.now())
+
+
+def test_samples_are_recorded_every_minute_at_most(system):
+    times = [system.clock.now()]
+    system.put(measured_at=times[0])
+    for _ in range(12):
+        system.clock.advance(10)
+        system.put(measured_at=system.clock.now())
+        system.late()
+    recorded = [delta["measured_at"][1] for delta in system.deltas()[1:]]
+    assert recorded == ["2030-01-01T00:01:00Z", "2030-01-01T00:02:00Z"]
+
+
+def test_a_measure_that_is_not_due_goes_not_with_a_change_of_state(system):
+    system.put(depth=0, consumers=1)
+    system.put(depth=7, consumers=2)
+    assert system.deltas() == [None, {"consumers": [1, 2]}]
+    system.clock.advance(10)
+    assert system.late()
+    assert system.deltas()[2:] == [{"depth": [0, 7]}]
+
+
+def test_a_measure_that_returned_to_where_it_was_is_not_recorded(system):
+    system.put(depth=0)
+    system.put(depth=7)
+    system.put(depth=0)
+    system.clock.advance(10)
+    assert not system.late()
+    assert system.recorder.due is None
+
+
+def test_an_entity_that_went_is_not_looked_at_again(system):
+    system.put(depth=0)
+    system.put(depth=7)
+    system.store.remove(system.source, "queues", "q")
+    system.store.flush()
+    entry = next(entry for entry in system.steps[-1].entries if entry.section == "queues")
+    assert json.loads(entry.old)["depth"] == 0  # as it was recorded
+    assert entry.new is None
+    system.clock.advance(10)
+    assert not system.late()
+
+
+def test_an_entity_that_came_and_went_unseen_leaves_nothing(system):
+    system.put(depth=0)
+    system.store.remove(system.source, "queues", "q")
+    system.put(depth=0)
+    assert system.deltas() == [None]
+
+
+def test_a_revision_without_anything_to_record_is_a_step_all_the_same(system):
+    system.put(depth=0)
+    system.put(depth=1)
+    assert [step.entries == [] for step in system.steps][-1]
+    assert system.steps[-1].place == (system.store.snapshot.change.revision, 0)
+
+
+def test_the_bodies_are_shared_with_the_document_where_nothing_is_left_out(system):
+    system.put(consumers=1)
+    fragment = system.store.snapshot.faces["queues"].rope.get("kafka/q/-")
+    assert system.recorder.bodies["queues", "kafka/q/-"] is fragment.body

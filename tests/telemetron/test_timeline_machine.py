@@ -1,0 +1,421 @@
+"""A state machine: random changes, every answer against a naive list of all snapshots."""
+
+import shutil
+import tempfile
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+from unittest.mock import patch
+
+import msgspec
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from msgspec.structs import replace
+
+from telemetron import archive, timeline
+from telemetron.agents import AgentPart
+from telemetron.archive import Archive, GoneError
+from telemetron.delta import shapes
+from telemetron.document import Instance, Outcomes, Pod, Queue, Task, Workload
+from telemetron.place import Place, milliseconds
+from telemetron.store import Store
+from telemetron.testing import FakeClock
+from telemetron.timeline import Asked, Limits, Timeline
+
+START = datetime(2030, 1, 1, tzinfo=UTC)
+FEEDS = {"agents": ("agents",), "things": ("queues", "workload")}
+IDENTITY = ["pod_id", "partition", "client_id", "id", "reason"]
+
+small = st.integers(0, 2)
+maybe = st.none() | small
+hours = st.sampled_from([None, START, START + timedelta(hours=1)])
+ids = st.sampled_from(["a", "b/c", "d"])
+tasks = st.builds(
+    Task, id=ids, step=st.sampled_from([None, "x"]), progressed_at=hours, started_on=hours
+)
+instances = st.builds(
+    Instance,
+    id=ids,
+    status=st.sampled_from(["active", "idle"]),
+    outcomes=st.none() | st.builds(Outcomes, completed=small),
+)
+agents = st.builds(
+    AgentPart,
+    origin=st.just("heartbeat"),
+    namespace=st.sampled_from([None, "n"]),
+    instance=instances,
+    tasks=st.lists(tasks, max_size=3, unique_by=lambda task: task.id),
+    task_count=small,
+)
+queues = st.builds(
+    Queue,
+    name=st.sampled_from(["q", "r"]),
+    consumers=maybe,
+    depth=maybe,
+    lag=maybe,
+    consumed_at=hours,
+    partitions=maybe,
+)
+pods = st.builds(
+    Pod,
+    pod_id=st.sampled_from(["p1", "p2", "p3"]),
+    status=st.sampled_from(["Running", "Failed"]),
+    restarts=maybe,
+    cpu=st.none() | st.sampled_from([0.5, 1.0]),
+)
+workloads = st.builds(
+    Workload,
+    deployment_name=st.sampled_from(["w", "v"]),
+    namespace=st.just("n"),
+    kind=st.just("Deployment"),
+    max_pods=maybe,
+    pods=st.lists(pods, max_size=3, unique_by=lambda pod: pod.pod_id),
+)
+
+
+class Kept(NamedTuple):
+    """What a naive history keeps: the whole document at each place."""
+
+    place: Place
+    now: float
+    document: dict[str, Any]
+
+
+def flat(value: Any, path: str = "") -> dict[str, Any]:
+    """Every leaf by its path; items of a list under their identity, where each has its own."""
+    if isinstance(value, dict):
+        found = {}
+        for name, one in value.items():
+            found |= flat(one, f"{path}/{name}")
+        return found or {path: {}}
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        name = next((one for one in IDENTITY if one in value[0]), None)
+        named = {item[name]: item for item in value} if name else {}
+        if len(named) == len(value):
+            found = {}
+            for id, item in named.items():
+                escaped = str(id).replace("~", "~0").replace("/", "~1")
+                found |= flat(item, f"{path}/{escaped}")
+            return found
+    return {path: value} if value != [] else {}
+
+
+def state(entity: dict[str, Any], shape: Any) -> dict[str, Any]:
+    """Without measures and stamps."""
+    kept = {}
+    for name, value in entity.items():
+        field = shape.get(name)
+        if name == "updated_at" or (field and field.measure):
+            continue
+        if field and field.shape and isinstance(value, dict):
+            value = state(value, field.shape)
+        elif field and field.shape and isinstance(value, list):
+            value = [state(item, field.shape) for item in value]
+        kept[name] = value
+    return kept
+
+
+SHAPES = shapes()
+
+
+def states(document: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
+    """Each entity's leaves, without measures."""
+    return {
+        (section, entity["key"]): flat(state(entity, shape))
+        for section, shape in SHAPES.items()
+        for entity in document[section]
+    }
+
+
+def moved(change: dict[str, Any], shape: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The leaves that a change takes away, and those it brings."""
+    old: dict[str, Any] = {}
+    new: dict[str, Any] = {}
+    for path, one in change.get("fields", {}).items():
+        for word, leaves in (("old", old), ("removed", old), ("new", new), ("added", new)):
+            if word in one:
+                leaves |= flat(_bare(one[word]), "/" + path)
+    return old, new
+
+
+def _bare(value: Any) -> Any:
+    """An item as it stands in a state without measures."""
+    if isinstance(value, dict):
+        for shape in ITEM_SHAPES:
+            if shape.keys() == value.keys():
+                return state(value, shape)
+    return value
+
+
+def item_shapes(shape: Any) -> list[Any]:
+    found = []
+    for field in shape.values():
+        if field.shape:
+            found += [field.shape, *item_shapes(field.shape)]
+    return found
+
+
+ITEM_SHAPES = [one for shape in SHAPES.values() for one in item_shapes(shape)]
+
+
+class TimelineMachine(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.small = [
+            patch.object(timeline, "RECENT_WEIGHT", 12),
+            patch.object(timeline, "OPEN_WEIGHT", 7),
+            patch.object(archive, "KEYFRAME_BYTES", 500),
+            patch.object(archive, "KEYFRAME_ENTITIES", 2),
+        ]
+        for one in self.small:
+            one.start()
+        self.folder = Path(tempfile.mkdtemp())
+        self.clock = FakeClock(START)
+        self.kept: list[Kept] = []
+        self.lost: list[Place] = []
+        self.file: Archive | None = None
+        self.line: Timeline | None = None
+
+    def teardown(self) -> None:
+        if self.line:
+            self.line.close()
+        if self.file:
+            self.file.close()
+        shutil.rmtree(self.folder)
+        for one in self.small:
+            one.stop()
+
+    @initialize()
+    def start(self) -> None:
+        self.clock.advance(1)
+        self.store = Store("test", self.clock)
+        self.line = Timeline(
+            SHAPES, self.store.snapshot, Limits(), lambda name: FEEDS.get(name, ())
+        )
+        snapshot = self.store.snapshot
+        started = milliseconds(snapshot.started_at)
+        path = str(self.folder / "history.db")
+        self.file = Archive(path, "test", snapshot.epoch, started)
+        self.line.open_file(self.file)
+        self.store.watchers.append(self.published)
+        self.keep()
+        self.written = len(self.kept)
+        self.reader = (str(self.line.tip), states(self.kept[-1].document))
+        for name in ("agents", "things"):
+            self.store.add(name, name).start(1000.0)
+        self.store.flush()
+
+    def keep(self) -> None:
+        snapshot = self.store.snapshot
+        body = b"".join(snapshot.chunks(list(snapshot.faces)))
+        place = Place(snapshot.epoch, snapshot.change.revision)
+        self.kept.append(Kept(place, self.clock.monotonic(), msgspec.json.decode(body)))
+
+    def published(self, publication: Any) -> None:
+        for _ in self.line.record(publication, self.clock.monotonic()):
+            pass
+        self.keep()
+
+    # what happens
+
+    @rule(id=ids, part=agents)
+    def beat(self, id: str, part: AgentPart) -> None:
+        self.store.put(self.store.sources["agents"], "agents", "g", id, part)
+
+    @rule(part=queues | workloads)
+    def put(self, part: Any) -> None:
+        if isinstance(part, Queue):
+            self.store.put(self.store.sources["things"], "queues", part.name, part.name, part)
+            return
+        part = replace(part, pods=sorted(part.pods, key=lambda pod: pod.pod_id))
+        name = part.deployment_name
+        self.store.put(self.store.sources["things"], "workload", name, name, part)
+
+    @rule(section=st.sampled_from(["agents", "queues", "workload"]), data=st.data())
+    def remove(self, section: str, data: Any) -> None:
+        for source in self.store.sources.values():
+            known = sorted(id for of, id in source.parts if of == section)
+            if known:
+                self.store.remove(source, section, data.draw(st.sampled_from(known)))
+                return
+
+    @rule(name=st.sampled_from(["agents", "things"]), ok=st.booleans())
+    def judge(self, name: str, ok: bool) -> None:
+        source = self.store.sources[name]
+        source.confirm() if ok else source.trouble("", "Unreachable", "no answer")
+
+    @rule()
+    def flush(self) -> None:
+        self.store.flush()
+
+    @rule(seconds=st.sampled_from([0.03, 1.0, 9.0, 61.0]))
+    def advance(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+        self.line.late(self.clock.monotonic(), milliseconds(self.clock.now()))
+
+    @rule()
+    def write(self) -> None:
+        self.line.write(milliseconds(self.clock.now()))
+        self.written = len(self.kept)
+
+    @rule()
+    def restart(self) -> None:
+        """Killed: what was not written is lost."""
+        self.lost += [one.place for one in self.kept[self.written :]]
+        del self.kept[self.written :]
+        self.store.watchers.clear()
+        self.line.close()
+        self.file.close()
+        self.start()
+
+    # what is answered
+
+    def pick(self, data: Any) -> Kept:
+        return self.kept[data.draw(st.integers(0, len(self.kept) - 1))]
+
+    @rule(data=st.data())
+    def ask_at(self, data: Any) -> None:
+        kept = self.pick(data)
+        snapshot = self.line.snapshot(str(kept.place), self.clock.now())
+        body = b"".join(snapshot.chunks(list(snapshot.faces)))
+        document = msgspec.json.decode(body)
+        for name in ("id", "epoch", "revision", "started_at", "changed_at"):
+            assert document[name] == kept.document[name]
+        assert states(document) == states(kept.document)
+        for section in SHAPES:
+            keys = [entity["key"] for entity in document[section]]
+            assert keys == [entity["key"] for entity in kept.document[section]]
+            stamps = [entity.get("updated_at") for entity in document[section]]
+            assert stamps == [entity.get("updated_at") for entity in kept.document[section]]
+        for queue in document["queues"]:
+            for field, seconds in (("depth", 10), ("consumed_at", 60)):
+                assert queue[field] in self.values(kept, queue["key"], field, seconds)
+
+    def values(self, kept: Kept, key: str, field: str, seconds: float) -> list[Any]:
+        """Those that a measure had in the time before; at its begin too."""
+        values = []
+        for one in reversed(self.kept):
+            if one.place.epoch != kept.place.epoch or one.place.at > kept.place.at:
+                continue
+            values += [queue[field] for queue in one.document["queues"] if queue["key"] == key]
+            if one.now < kept.now - seconds:
+                break
+        return values
+
+    @rule(data=st.data())
+    def ask_changes(self, data: Any) -> None:
+        one, other = self.pick(data), self.pick(data)
+        if self.kept.index(one) > self.kept.index(other):
+            one, other = other, one
+        asked = Asked(str(one.place), str(other.place), measures="none", limit=1000)
+        answer = msgspec.json.decode(self.line.changes(asked, self.clock.now()).body)
+        assert (answer["from"], answer["to"]) == (str(one.place), str(other.place))
+        same_epoch = one.place.epoch == other.place.epoch
+        assert answer["complete"] == same_epoch
+        starting = [
+            row["key"]
+            for row in other.document["sources"]
+            if row["status"] != "ok" and row["last_ok_at"] is None and not same_epoch
+        ]
+        assert answer["starting"] == sorted(starting)
+        unsure = {section for name in starting for section in FEEDS[name]}
+        self.compare(states(one.document), states(other.document), answer["changes"], unsure)
+
+    def compare(self, before: Any, after: Any, changes: Any, unsure: Any) -> None:
+        expected = {
+            id
+            for id in before.keys() | after.keys()
+            if before.get(id) != after.get(id) and not (id not in after and id[0] in unsure)
+        }
+        found = {(change["section"], change["key"]): change for change in changes}
+        assert found.keys() == expected
+        order = [(list(SHAPES).index(section), key) for section, key in found]
+        assert order == sorted(order)
+        for id, change in found.items():
+            if id in before and id in after:
+                old, new = moved(change, SHAPES[id[0]])
+                old, new = differing(old, new)
+                assert (old, new) == differing(before[id], after[id])
+            else:
+                assert change["change"] == ("added" if id in after else "removed")
+                whole = change["new"] if id in after else change["old"]
+                shown = flat(state(whole, SHAPES[id[0]]))
+                assert shown == (after[id] if id in after else before[id])
+
+    @rule()
+    def read_stream(self) -> None:
+        """A reader that is told changes knows the state."""
+        since, known = self.reader
+        answer = self.line.after(Asked(since, measures="none", limit=1000))
+        if not answer.empty:
+            for change in msgspec.json.decode(answer.body)["changes"]:
+                id = change["section"], change["key"]
+                old, new = moved(change, SHAPES[id[0]])
+                if change["change"] == "removed":
+                    del known[id]
+                elif change["change"] == "added":
+                    known[id] = flat(state(change["new"], SHAPES[id[0]]))
+                else:
+                    known[id] = {k: v for k, v in known[id].items() if k not in old} | new
+        self.reader = answer.to, known
+        assert known == states(self.kept[-1].document)
+
+    @rule(data=st.data())
+    def ask_life(self, data: Any) -> None:
+        known = sorted({id for kept in self.kept[-10:] for id in states(kept.document)})
+        id = data.draw(st.sampled_from(known))
+        # Entities that were there when an epoch ended went without being seen to.
+        expected = []
+        last = None
+        for kept in self.kept:
+            is_first = kept.place.revision == 1
+            now = states(kept.document).get(id)
+            if now != last and not (is_first and now is None):
+                expected.append(str(kept.place))
+            last = now
+        places: list[str] = []
+        before = None
+        while True:
+            body = self.line.life(id, before, "none", 3, self.clock.now())
+            answer = msgspec.json.decode(body)
+            places += [change["place"] for change in answer["changes"]]
+            if not answer["truncated"]:
+                break
+            before = answer["changes"][-1]["place"]
+        self.written = len(self.kept)
+        assert places == expected[::-1]
+
+    @precondition(lambda self: self.lost)
+    @rule(data=st.data())
+    def ask_lost(self, data: Any) -> None:
+        place = data.draw(st.sampled_from(self.lost))
+        try:
+            self.line.snapshot(str(place), self.clock.now())
+        except GoneError:
+            return
+        raise AssertionError(f"{place} was lost")
+
+    @invariant()
+    def knows_its_tip(self) -> None:
+        if self.line:
+            assert self.line.tip.revision == self.store.snapshot.change.revision
+
+
+def differing(old: dict[str, Any], new: dict[str, Any]) -> tuple[Any, Any]:
+    """What of each is not so in the other."""
+    return (
+        {path: value for path, value in old.items() if new.get(path, ()) != value},
+        {path: value for path, value in new.items() if old.get(path, ()) != value},
+    )
+
+
+TestTimeline = TimelineMachine.TestCase
+TestTimeline.settings = settings(
+    max_examples=60,
+    stateful_step_count=40,
+    deadline=None,
+    derandomize=True,
+    phases=[Phase.generate],  # shrinking takes minutes: add Phase.shrink when it fails
+    suppress_health_check=list(HealthCheck),
+)
