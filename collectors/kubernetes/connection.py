@@ -57,6 +57,7 @@ class Connection:
         self._clock = clock
         self._report = report
         self._client: ApiClient | None = None
+        self._retired: dict[ApiClient, float] = {}
         self._loaded_at = 0.0
         self._is_refused = False
         """The credentials were: they are loaded anew before the next request."""
@@ -80,8 +81,8 @@ class Connection:
         return access.namespace
 
     async def close(self) -> None:
-        if self._client:
-            await self._client.close()
+        for client in filter(None, (self._client, *self._retired)):
+            await client.close()
 
     @asynccontextmanager
     async def open(
@@ -210,17 +211,26 @@ class Connection:
             return self._client
 
     async def _renew(self, access: Access) -> ApiClient:
-        old = self._client
-        if old and not self._is_refused and _same_place(old.configuration, access.configuration):
-            client = old
-            client.configuration.api_key = access.configuration.api_key
+        """New credentials; a new client where more than a token is new, or may be."""
+        client, configuration = self._client, access.configuration
+        is_token = client and _same_place(client.configuration, configuration)
+        if client and is_token and not (self._is_refused and configuration.cert_file):
+            client.configuration.api_key = configuration.api_key
         else:
-            client = self._client = ApiClient(access.configuration)
-            if old:
-                await old.close()
+            await self._retire()
+            client = self._client = ApiClient(configuration)
         self._is_refused = False
         self._loaded_at = self._clock.monotonic()
         return client
+
+    async def _retire(self) -> None:
+        """The client is used no more: it is closed when no request is under way."""
+        now = self._clock.monotonic()
+        if self._client:
+            self._retired[self._client] = now
+        for client in [one for one, at in self._retired.items() if now - at > 2 * ANSWER_SECONDS]:
+            del self._retired[client]
+            await client.close()
 
 
 @asynccontextmanager
