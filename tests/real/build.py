@@ -5,6 +5,7 @@ Before the tests, so that none of them has to wait for a compiler.
 
 from tests.real import controlplane, toxiproxy
 from tests.real.deploy import image, kustomize
+from tests.real.kafka import broker as kafka
 from tests.real.litellm import proxy
 from tests.real.sdk import frameworks
 
@@ -18,6 +19,7 @@ def main() -> None:
         ("LiteLLM", proxy.build),
         ("kustomize", kustomize.build),
         ("base and wheels of the image", image.build),
+        ("Apache Kafka", kafka.build),
     ):
         print(f"{name} …", flush=True)
         build()

@@ -23,8 +23,9 @@ def build() -> Path:
 class Proxy:
     """One listening port in front of one upstream; `toxic` makes it ill, `heal` well again."""
 
-    def __init__(self, api: str, name: str, port: int) -> None:
+    def __init__(self, api: str, name: str, port: int, upstream_port: int) -> None:
         self.port = port
+        self.upstream_port = upstream_port
         self._at = f"{api}/proxies/{name}"
 
     def toxic(self, type: str, *, stream: str = "downstream", **attributes: Any) -> None:
@@ -59,7 +60,7 @@ class Toxiproxy:
         listen = f"127.0.0.1:{port}"
         body = {"name": name, "listen": listen, "upstream": upstream, "enabled": True}
         _ask(f"{self._api}/proxies", body)
-        return Proxy(self._api, name, port)
+        return Proxy(self._api, name, port, int(upstream.rpartition(":")[2]))
 
 
 @contextmanager

@@ -1,0 +1,43 @@
+"""Fixtures of the tests against Apache Kafka: clusters for the whole session, observers for each."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+from tests.real.kafka import broker, observer
+from tests.real.kafka.broker import Cluster
+from tests.real.kafka.observer import Observer
+from tests.real.kafka.truth import Truth
+from tests.real.toxiproxy import Toxiproxy
+
+
+class Observing(Protocol):
+    """`with observing(kafka={…}) as observer:`; `faults` are those that may be logged."""
+
+    def __call__(self, **sources: Any) -> AbstractContextManager[Observer]: ...
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory, toxiproxy: Toxiproxy) -> Iterator[Cluster]:
+    """One node, for all tests: who breaks it mends it."""
+    with broker.cluster(tmp_path_factory.mktemp("kafka"), toxiproxy=toxiproxy) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def truth(kafka: Cluster) -> Truth:
+    """Its administrator."""
+    return Truth(kafka)
+
+
+@pytest.fixture
+def observing(tmp_path: Path) -> Observing:
+    """Starts a Telemetron, and ends it with the context."""
+
+    def start(**sources: Any) -> AbstractContextManager[Observer]:
+        return observer.observing(tmp_path, sources)
+
+    return start
