@@ -185,7 +185,7 @@ class Cluster:
         return self.brokers[node - 1]
 
     def tool(self, name: str, *args: str) -> str:
-        """What one of Kafka's own command line tools prints, as `consumer.group.ShareGroupCommand`."""
+        """What a command line tool of Kafka's prints, as `consumer.group.ShareGroupCommand`."""
         main = f"org.apache.kafka.tools.{name}"
         where = ["--bootstrap-server", self.servers()[0]]
         done = subprocess.run(

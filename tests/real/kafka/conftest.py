@@ -1,4 +1,4 @@
-"""Fixtures of the tests against Apache Kafka: clusters for the whole session, observers for each."""
+"""Fixtures of the tests against Apache Kafka: clusters for a session, observers for each test."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager

@@ -56,6 +56,10 @@ class Observer:
         """The queue, once its fields are these."""
         return self.await_queue(topic, group, lambda queue: fields.items() <= queue.items())
 
+    def await_queues(self, true: Callable[[Mapping[Any, Entity]], bool]) -> None:
+        """Until that is true of the queues, by topic and group."""
+        wait_until(lambda: true(self.queues()), seconds=SECONDS, what="the list of queues")
+
     def await_source(self, true: Callable[[Entity], bool], name: str = "kafka") -> Entity:
         """The source, once that is true of it."""
         return _await(lambda: self.source(name), true)
@@ -103,8 +107,9 @@ def observing(folder: Path, sources: Mapping[str, Any], **env: str) -> Iterator[
 
 
 def source(servers: Sequence[str], topic: str, *groups: str, **keys: Any) -> dict[str, Any]:
-    """A source with one queue; `keys` are those of the queue."""
-    return cluster_source(servers, [{"topic": topic, "groups": list(groups), **keys}])
+    """A source with one queue for these groups, or all; `keys` are those of the queue."""
+    named = {"groups": list(groups)} if groups else {}
+    return cluster_source(servers, [{"topic": topic, **named, **keys}])
 
 
 def cluster_source(servers: Sequence[str], queues: Sequence[Any], **keys: Any) -> dict[str, Any]:

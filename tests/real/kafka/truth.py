@@ -1,15 +1,16 @@
 """What is so, made and asked with another client library (confluent-kafka), as an administrator."""
 
 import json
-import threading
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 from uuid import uuid4
 
 from confluent_kafka import (
     Consumer,
     ConsumerGroupTopicPartitions,
+    KafkaError,
     KafkaException,
     Message,
     Producer,
@@ -92,7 +93,12 @@ class Truth:
         """Set offsets of a group that has no members."""
         parts = [TopicPartition(topic, part, offset) for part, offset in offsets.items()]
         asked = [ConsumerGroupTopicPartitions(group, parts)]
-        self.admin.alter_consumer_group_offsets(asked)[group].result(SECONDS)
+
+        def done() -> bool:  # a coordinator that is just being made refuses
+            self.admin.alter_consumer_group_offsets(asked)[group].result(SECONDS)
+            return offsets.items() <= self.committed(group, topic).items()
+
+        wait_until(done, seconds=SECONDS, what=f"commit of {group}")
 
     def committed(self, group: str, topic: str) -> dict[int, int]:
         """Offsets by partition."""
@@ -135,10 +141,30 @@ class Truth:
         try:
             yield producer
         finally:
-            try:
+            with suppress(KafkaException):  # it was ended
                 producer.abort_transaction(SECONDS)
-            except KafkaException:
-                pass  # it was ended
+
+    @contextmanager
+    def reader(self, topic: str, offset: int) -> Iterator[Callable[[], list[Message]]]:
+        """Gives what can be read of partition 0 from there to the end, as no group's member."""
+        config = {"group.id": "nobody", "enable.partition.eof": True, "enable.auto.commit": False}
+        consumer = Consumer({**self.client, **config})
+        consumer.assign([TopicPartition(topic, 0, offset)])
+
+        def read() -> list[Message]:
+            found = []
+            while True:
+                message = consumer.poll(SECONDS)
+                assert message is not None, "the end did not come"
+                if message.error():
+                    assert message.error().code() == KafkaError._PARTITION_EOF
+                    return found
+                found.append(message)
+
+        try:
+            yield read
+        finally:
+            consumer.close()
 
     def read(self, topic: str, group: str, count: int, **config: Any) -> list[Message]:
         """Join the group, read and commit so many, and leave."""
@@ -163,52 +189,47 @@ class Truth:
             member.await_assigned()
             yield member
         finally:
-            member.end()
             consumer.close()
 
 
 class Member:
-    """A consumer that goes on being a member: a thread polls for it where it has nothing to do."""
+    """A member of a group; what it read and was not asked for is kept for the next `read`.
+
+    librdkafka sends the heartbeats by itself, for as long as nobody else joins.
+    """
 
     def __init__(self, consumer: Consumer) -> None:
         self._consumer = consumer
         self._found: list[Message] = []
-        self._more = threading.Condition()
-        self._ended = False
-        self._thread = threading.Thread(target=self._poll, daemon=True)
-        self._thread.start()
 
     def await_assigned(self) -> None:
         """Until it has a partition."""
-        wait_until(lambda: self._consumer.assignment() != [], seconds=SECONDS, what="assignment")
+        wait_until(self._assigned, seconds=SECONDS, what="assignment")
 
-    def partitions(self) -> int:
-        """How many it has."""
-        return len(self._consumer.assignment())
-
-    def read(self, count: int) -> list[Message]:
+    def read(self, count: int, *, commit: bool = True) -> list[Message]:
         """So many more records, committed."""
-        with self._more:
-            full = self._more.wait_for(lambda: len(self._found) >= count, SECONDS)
-            assert full, f"{len(self._found)} of {count} records came"
-            read, self._found = self._found[:count], self._found[count:]
+        end = time.monotonic() + SECONDS
+        while len(self._found) < count:
+            assert time.monotonic() < end, f"{len(self._found)} of {count} records came"
+            self._poll(0.1)
+        read, self._found = self._found[:count], self._found[count:]
+        if commit:
+            self._commit(read)
+        return read
+
+    def _assigned(self) -> bool:
+        self._poll(0.05)
+        return self._consumer.assignment() != []
+
+    def _poll(self, seconds: float) -> None:
+        message = self._consumer.poll(seconds)
+        if message is not None and not message.error():
+            self._found.append(message)
+
+    def _commit(self, read: Iterable[Message]) -> None:
         last = {(message.topic(), message.partition()): message.offset() for message in read}
         offsets = [TopicPartition(*at, offset + 1) for at, offset in last.items()]
         self._consumer.commit(offsets=offsets, asynchronous=False)
-        return read
-
-    def end(self) -> None:
-        """No polling any more."""
-        self._ended = True
-        self._thread.join(SECONDS)
-
-    def _poll(self) -> None:
-        while not self._ended:
-            message = self._consumer.poll(0.05)
-            if message is not None and not message.error():
-                with self._more:
-                    self._found.append(message)
-                    self._more.notify_all()
 
 
 def tasks(first: int, count: int, **fields: Any) -> list[bytes]:
