@@ -66,11 +66,13 @@ def test_produced_is_shown_and_committed_is_gone(
         read = truth.read(topic, group, 3)
         left = it.await_queue(topic, group, lambda queue: offsets(queue) == [3])
         assert left["depth"] == 4 - len(read) == 1
-        assert left["consumed_at"]
         truth.produce(topic, tasks(4, 2))
         more = it.await_queue(topic, group, lambda queue: offsets(queue) == [3, 4, 5])
         assert (more["depth"], ids(more)) == (3, ["task-3", "task-4", "task-5"])
         assert more["produced_at"]
+        truth.read(topic, group, 1)
+        moved = it.await_queue(topic, group, lambda queue: offsets(queue) == [4, 5])
+        assert moved["consumed_at"]
 
 
 def test_a_group_without_members_keeps_its_backlog(
