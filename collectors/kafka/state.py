@@ -116,7 +116,7 @@ class Group:
                 if commit.offset >= 0 and after.get(partition, NO_COMMIT).offset < 0:
                     self._lost[topic, partition] = commit.offset
             self.commits[topic] = after
-            if any(commit.offset >= 0 for commit in after.values()):
+            if before and any(commit.offset >= 0 for commit in after.values()):
                 self.changed_at[topic] = now
         return changed
 
