@@ -36,7 +36,7 @@ def parse_task(
     record: Record, topic: str, partition: int, config: QueueConfig, now: datetime
 ) -> PendingTask:
     """What may be shown of a record; `now` is since when a problem with it is known."""
-    headers = {name: value for name, value in record.headers if value is not None}
+    headers = dict(record.headers)  # of several the last counts
     value, trouble = _decode(record.value)
 
     def field(place: str) -> Any:
@@ -83,7 +83,7 @@ def _pointed(value: Any, pointer: str) -> Any:
     return value
 
 
-def _header(headers: Mapping[str, bytes], name: str) -> Any:
+def _header(headers: Mapping[str, bytes | None], name: str) -> Any:
     value = headers.get(name)
     return MISSING if value is None else value.decode(errors="replace")
 
@@ -92,7 +92,7 @@ def _text(value: Any, limit: int) -> str | None:
     """A text or a number; None for all else, and where nothing printable is left."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
-    return _UNSAFE.sub("", str(value)[: 4 * limit])[:limit] or None
+    return _UNSAFE.sub("", str(value)[:limit]) or None
 
 
 def _content(value: Any, limit: int) -> str | None:

@@ -15,6 +15,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from telemetron.demo.broker import Broker, NoBrokerError
+
 AGENTS = ("planner", "researcher-1", "researcher-2", "writer")
 PORT = 8080
 READY_TIMEOUT = 20.0
@@ -26,7 +28,23 @@ CONFIG = """\
 id: demo
 server: {{host: 127.0.0.1, port: {port}}}
 log: {{level: warning}}
-sources: {{heartbeats: {{stall_after_seconds: 10}}}}
+sources:
+  heartbeats: {{stall_after_seconds: 10}}
+"""
+KAFKA = """\
+  kafka:
+    bootstrap_servers: ["{address}"]
+    queues:
+      - topic: sections
+        groups: [researcher]
+        on_no_commit: earliest
+        content_chars: 200
+        fields: {{prompt: /body, args: /title, invoked_by: invoked-by}}
+      - topic: findings
+        groups: [writer]
+        on_no_commit: earliest
+        content_chars: 200
+        fields: {{prompt: /summary/0, args: /title, invoked_by: invoked-by}}
 """
 
 WELCOME = """\
@@ -39,11 +57,12 @@ Telemetron watches four agent processes: {agents}.
 Worth trying in another terminal:
 
   curl -s {url}/system/state | jq '.agents[] | {{name, status, activity}}'
-  {telemetron} state --url {url}
+{queues}  {telemetron} state --url {url}
   touch {run}/hang-researcher-2   # or crash-writer: any agent can hang or crash
 
 Ctrl-C stops it.
 """
+QUEUES = "  curl -s {url}/system/state | jq '.queues[] | {{name, depth, tasks}}'\n"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -89,15 +108,26 @@ class Program:
         self._port = port
         self._url = f"http://127.0.0.1:{port}"
         self._agents: dict[str, subprocess.Popen[bytes]] = {}
+        self._broker: Broker | None = None
 
     def run(self, stop: threading.Event, seconds: float | None) -> int:
         """Start all, watch until `stop` or the end of `seconds`, stop all."""
+        try:
+            self._start_broker()
+            return self._run(stop, seconds)
+        finally:
+            if self._broker:
+                _stop([self._broker.process])
+
+    def _run(self, stop: threading.Event, seconds: float | None) -> int:
         server = self._start_server()
         try:
             if not self._is_ready(server, stop):
                 return 0 if stop.is_set() else _complain(f"Telemetron did not start on {self._url}")
             for name in AGENTS:
-                self._agents[name] = self._start("telemetron.demo.agent", name, str(self._folder))
+                self._agents[name] = self._start(
+                    "telemetron.demo.agent", name, str(self._folder), *self._address
+                )
             self._welcome()
             return self._watch(server, stop, seconds)
         finally:
@@ -111,12 +141,28 @@ class Program:
             url=self._url,
             telemetron="telemetron" if installed else f"{sys.executable} -m telemetron",
             run=self._folder,
+            queues=QUEUES.format(url=self._url) if self._broker else "",
         )
         print(text, flush=True)
 
+    @property
+    def _address(self) -> list[str]:
+        return [self._broker.address] if self._broker else []
+
+    def _start_broker(self) -> None:
+        try:
+            self._broker = Broker(self._folder / "broker")
+            self._broker.wait()
+        except NoBrokerError as error:
+            if self._broker:
+                _stop([self._broker.process])
+            self._broker = None
+            print(f"The agents hand over work in folders, `queues` is empty: {error}.\n")
+
     def _start_server(self) -> subprocess.Popen[bytes]:
         config = self._folder / "telemetron.yaml"
-        config.write_text(CONFIG.format(port=self._port))
+        kafka = KAFKA.format(address=self._broker.address) if self._broker else ""
+        config.write_text(CONFIG.format(port=self._port) + kafka)
         return self._start("telemetron", "serve", "--config", str(config))
 
     def _start(self, module: str, *arguments: str) -> subprocess.Popen[bytes]:

@@ -5,9 +5,23 @@ import os
 import time
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 Item = dict[str, Any]
+RECORD = "record"
+"""Where an item from a topic has the record that it came as."""
+
+
+class Queue(Protocol):
+    """What a folder and a topic have in common."""
+
+    name: str
+
+    def __len__(self) -> int: ...
+
+    def put(self, item: Item) -> bool: ...
+
+    def claim(self, worker: str) -> Item | None: ...
 
 
 class FolderQueue:

@@ -19,7 +19,7 @@ def work(worker: Worker) -> None:
 def research(worker: Worker, item: Item) -> None:
     """One task: a section becomes a finding for the writer."""
     body = item["body"]
-    with worker.agent.task(item["id"], parent_id=item["parent_id"], queue="sections") as task:
+    with worker.task(item, "sections") as task:
         worker.step(task, "counting words")
         counts = statistics(body)
         worker.step(task, f"looking for key words among {counts.distinct}")

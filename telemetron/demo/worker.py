@@ -8,11 +8,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from telemetron.demo.queue import FolderQueue, Item
+from telemetron.demo.broker import TOPICS
+from telemetron.demo.queue import RECORD, FolderQueue, Item, Queue
+from telemetron.demo.topic import Kafka, TopicQueue
 from telemetron_agent import Agent, Task
 
 POLL = 0.2
-"""Seconds between two looks at a folder."""
+"""Seconds between two looks at a queue."""
+TAKEN_BY = {"sections": "researcher", "findings": "writer"}
+"""Which agent takes from a queue."""
 
 
 class Worker:
@@ -23,8 +27,17 @@ class Worker:
     watch it: the work itself takes less than a blink.
     """
 
-    def __init__(self, name: str, run: Path, queues: list[str], pace: float = 1.0) -> None:
+    def __init__(
+        self,
+        name: str,
+        run: Path,
+        queues: list[str],
+        pace: float = 1.0,
+        kafka: Kafka | None = None,
+    ) -> None:
         self.name = name
+        self._kafka = kafka
+        self._queues: dict[str, Queue] = {}
         self.run = run
         self.agent = Agent(
             name.partition("-")[0], instance=name, interval=1.0, queues=queues, max_parallel=1
@@ -32,17 +45,29 @@ class Worker:
         self._pace = pace
         self._parent = os.getppid()
 
-    def queue(self, name: str) -> FolderQueue:
-        """The queue of that name, which is a folder."""
-        return FolderQueue(self.run / "queues" / name)
+    def queue(self, name: str) -> Queue:
+        """The queue of that name: a topic where there is a broker, else a folder."""
+        if name not in self._queues:
+            self._queues[name] = (
+                TopicQueue(self._kafka, name, TAKEN_BY[name], TOPICS[name])
+                if self._kafka
+                else FolderQueue(self.run / "queues" / name)
+            )
+        return self._queues[name]
 
-    def take(self, queue: FolderQueue) -> Item:
+    def task(self, item: Item, queue: str) -> Task:
+        """Begin the task that an item is; one that is a record is told by that."""
+        return self.agent.task(
+            item.get(RECORD, item["id"]), parent_id=item["parent_id"], queue=queue
+        )
+
+    def take(self, queue: Queue) -> Item:
         """The next item; being idle until there is one."""
         while (item := queue.claim(self.name)) is None:
             self.sleep(POLL)
         return item
 
-    def give(self, task: Task, queue: FolderQueue, item: Item) -> None:
+    def give(self, task: Task, queue: Queue, item: Item) -> None:
         """Hand an item over; a full queue is what the task then waits for."""
         if not queue.put(item):
             with task.wait("queue", queue.name):

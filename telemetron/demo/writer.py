@@ -22,7 +22,7 @@ def work(worker: Worker) -> None:
 
 def write(worker: Worker, item: Item, findings: Findings) -> None:
     """One task: a finding enters the report, in the place of an older one of the same section."""
-    with worker.agent.task(item["id"], parent_id=item["parent_id"], queue="findings") as task:
+    with worker.task(item, "findings") as task:
         worker.step(task, f"editing {item['title']!r}")
         findings.pop((item["title"], item["number"]), None)
         findings[item["title"], item["number"]] = item

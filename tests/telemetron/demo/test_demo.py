@@ -156,10 +156,11 @@ def test_it_says_what_to_try(start: Start, port: int) -> None:
     url = f"http://127.0.0.1:{port}"
     urls = [line.strip() for line in output.splitlines() if line.startswith("  http")]
     assert urls == [f"{url}/", f"{url}/system/state", f"{url}/swagger/"]
-    commands = [line.strip() for line in output.partition("terminal:")[2].splitlines()][2:5]
-    assert commands[0].startswith(f"curl -s {url}/system/state | jq ")
-    assert commands[1].endswith(f"telemetron state --url {url}")
-    assert commands[2].startswith("touch ")
+    commands = [line.strip() for line in output.partition("terminal:")[2].splitlines()][2:6]
+    assert commands[0].startswith(f"curl -s {url}/system/state | jq '.agents")
+    assert commands[1].startswith(f"curl -s {url}/system/state | jq '.queues")
+    assert commands[2].endswith(f"telemetron state --url {url}")
+    assert commands[3].startswith("touch ")
     assert not run_folder(output).exists()
 
 
@@ -189,12 +190,13 @@ def test_agents_end_when_the_demo_is_killed(start: Start, port: int) -> None:
     process = start("--port", str(port))
     folder = run_folder(read_welcome(process))
     wait_for_state(port, lambda state: len(instances(state)) == 4)
-    server = child(process, "serve")
+    left = [child(process, "serve"), child(process, "kafka")]
     try:
         process.kill()
         wait_for_state(port, lambda state: instances(state) == {})
     finally:
-        os.kill(server, signal.SIGKILL)
+        for pid in left:
+            os.kill(pid, signal.SIGKILL)
         shutil.rmtree(folder)
 
 
@@ -221,3 +223,44 @@ def test_an_agent_that_is_not_there(start: Start) -> None:
     _, errors = process.communicate(timeout=40)
     assert process.returncode == 2
     assert "researcher-1" in errors
+
+
+def test_a_task_goes_from_its_queue_to_its_agent(start: Start, port: int) -> None:
+    process = start("--port", str(port))
+    seen: dict[str, dict[str, Any]] = {}
+
+    def runs_one_that_waited(state: dict[str, Any]) -> bool:
+        for queue in state["queues"]:
+            seen.update({task["id"]: {**task, "queue": queue["name"]} for task in queue["tasks"]})
+        researchers = [*tasks(state, "researcher-1"), *tasks(state, "researcher-2")]
+        return any(task["id"] in seen for task in researchers)
+
+    state = wait_for_state(port, runs_one_that_waited)
+    researchers = [*tasks(state, "researcher-1"), *tasks(state, "researcher-2")]
+    running = next(task for task in researchers if task["id"] in seen)
+    waited = seen[running["id"]]
+    place = ("queue", "partition", "offset")
+    assert [running[name] for name in place] == [waited[name] for name in place]
+    assert (waited["invoked_by"], running["queue"]) == ("planner", "sections")
+    assert waited["prompt"]
+    assert {queue["key"] for queue in state["queues"]} == {
+        "kafka/sections/researcher",
+        "kafka/findings/writer",
+    }
+    _, errors = finish(process, signal.SIGINT)
+    assert errors == ""
+
+
+def test_without_a_broker_the_work_goes_over_folders(
+    start: Start, port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "noida_db").mkdir()  # stands before the wheel, and brings no program
+    (tmp_path / "noida_db" / "__init__.py").touch()
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    process = start("--port", str(port))
+    state = wait_for_state(port, lambda state: bool(tasks(state, "researcher-1")))
+    assert state["queues"] == []
+    assert {row["key"]: row["status"] for row in state["sources"]}["kafka"] == "off"
+    output, errors = finish(process, signal.SIGINT)
+    assert errors == ""
+    assert "`queues` is empty: the broker of telemetron[demo] does not run here" in output
