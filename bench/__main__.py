@@ -5,7 +5,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
 
-from bench import beats, busy, changing, loop, memory, process, reads, stalled, start
+from bench import beats, busy, changing, loop, memory, process, reads, sdk, stalled, start
 from bench.report import Row, machine, note, table
 
 BENCHES: dict[str, tuple[str, Callable[[bool], Iterable[Row]]]] = {
@@ -17,6 +17,7 @@ BENCHES: dict[str, tuple[str, Callable[[bool], Iterable[Row]]]] = {
     "memory": ("Memory", memory.run),
     "stalled": ("Stalled readers", stalled.run),
     "start": ("Start", start.run),
+    "sdk": ("Agent SDK", sdk.run),
     "hour": ("Memory over an hour", memory.hour),
 }
 DEFAULT = [name for name in BENCHES if name != "hour"]

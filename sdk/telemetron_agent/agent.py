@@ -40,7 +40,7 @@ class Agent:
     no network, and every call still works.
     namespace, pod_id: default POD_NAMESPACE (else the mounted namespace file) and POD_NAME
     (else the host name, where that is a pod's).
-    version: default POD_VERSION, else `__version__` of the program.
+    version: default POD_VERSION, else `__version__` of the main module.
     instance: default pod or host name and process id.
     interval: seconds between beats, 1 to 300.
     token: default TELEMETRON_TOKEN, else the content of TELEMETRON_TOKEN_FILE.

@@ -36,10 +36,11 @@ def _pod_host() -> str | None:
 
 
 def version() -> str | None:
-    """POD_VERSION (downward API, of a label), else `__version__` of the program, else None."""
-    main = sys.modules.get("__main__")
-    package = sys.modules.get((getattr(main, "__package__", None) or "").partition(".")[0])
-    found = getattr(main, "__version__", None) or getattr(package, "__version__", None)
+    """POD_VERSION (downward API, of a label), else `__version__` of the main module, else None.
+
+    Not that of its package, which may be a launcher: `python -m gunicorn`.
+    """
+    found = getattr(sys.modules.get("__main__"), "__version__", None)
     return os.environ.get("POD_VERSION") or (found if isinstance(found, str) else None)
 
 

@@ -48,13 +48,9 @@ def test_other_hosts_files(tmp_path: Path, content: bytes) -> None:
 
 
 def test_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    main, package = ModuleType("__main__"), ModuleType("program")
+    main = ModuleType("__main__")
     monkeypatch.setitem(sys.modules, "__main__", main)
-    monkeypatch.setitem(sys.modules, "program", package)
     assert identity.version() is None
-    main.__package__ = "program.commands"
-    package.__version__ = "1.1"  # type: ignore[attr-defined]
-    assert identity.version() == "1.1"
     main.__version__ = "1.2"  # type: ignore[attr-defined]
     assert identity.version() == "1.2"
     main.__version__ = (1, 2)  # type: ignore[attr-defined]
