@@ -13,8 +13,10 @@ from telemetron.demo.queue import RECORD, Item
 if TYPE_CHECKING:
     from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
-PATIENCE = 2.0
-"""Seconds for one call."""
+PATIENCE = 15.0
+"""Seconds for one call: to join a group takes until all its members have noticed."""
+CLOSE_SECONDS = 1.0
+HEARTBEAT_MS = 500
 LOOK_SECONDS = 0.2
 """How long a claim waits for an item."""
 ABSENT_MS = 8_000
@@ -41,11 +43,11 @@ class Kafka:
         self._thread = threading.Thread(target=self._loop.run_forever, name="kafka", daemon=True)
         self._thread.start()
 
-    def call(self, work: Coroutine[Any, Any, T], otherwise: T) -> T:
+    def call(self, work: Coroutine[Any, Any, T], otherwise: T, seconds: float = PATIENCE) -> T:
         """The result; `otherwise` where the broker does not answer or refuses."""
         from aiokafka.errors import KafkaError
 
-        future = asyncio.run_coroutine_threadsafe(self._do(work), self._loop)
+        future = asyncio.run_coroutine_threadsafe(self._do(work, seconds), self._loop)
         try:
             return future.result()
         except (KafkaError, OSError):  # TimeoutError is one
@@ -53,16 +55,16 @@ class Kafka:
         finally:
             future.cancel()  # where this process is told to end
 
-    async def _do(self, work: Coroutine[Any, Any, T]) -> T:
+    async def _do(self, work: Coroutine[Any, Any, T], seconds: float) -> T:
         """One call at a time: what was cancelled ends first."""
         async with self._turn:
-            return await asyncio.wait_for(work, PATIENCE)
+            return await asyncio.wait_for(work, seconds)
 
     def close(self) -> None:
         """Leave the group, end the thread."""
-        self.call(self._close(), None)
+        self.call(self._close(), None, CLOSE_SECONDS)
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(PATIENCE)
+        self._thread.join(CLOSE_SECONDS)
         if not self._thread.is_alive():
             self._loop.close()
 
@@ -90,6 +92,7 @@ class Kafka:
                 group_id=self.group,
                 auto_offset_reset="earliest",
                 enable_auto_commit=False,
+                heartbeat_interval_ms=HEARTBEAT_MS,
                 max_poll_interval_ms=ABSENT_MS,
                 max_poll_records=1,
             )
