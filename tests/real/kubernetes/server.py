@@ -1,0 +1,56 @@
+"""A Telemetron in a process of its own, as users run it, for what a test's own loop would hinder."""
+
+import json
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+from urllib.request import ProxyHandler, build_opener
+
+from tests.real.process import free_port, running, wait_until
+
+_open = build_opener(ProxyHandler({})).open
+
+
+@contextmanager
+def telemetron(folder: Path, sources: Mapping[str, Any]) -> Iterator[str]:
+    """Its URL, once it answers."""
+    config = folder / "telemetron.json"
+    config.write_text(json.dumps({"sources": {"heartbeats": {}, **sources}}))
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "telemetron", "serve", f"--config={config}"]
+    with running([*command, f"--port={port}"], log=folder / "telemetron.log"):
+        wait_until(lambda: _answers(url), seconds=20, what="telemetron")
+        yield url
+
+
+def state(url: str) -> Any:
+    """The document."""
+    with _open(f"{url}/system/state", timeout=10) as answer:
+        return json.load(answer)
+
+
+def addresses(url: str) -> dict[str, str]:
+    """The address of each pod."""
+    return {
+        pod["pod_id"]: pod["ip"] for workload in state(url)["workload"] for pod in workload["pods"]
+    }
+
+
+def metric(url: str, name: str) -> float:
+    """A sample of `/metrics` whose labels do not matter; 0 where there is none."""
+    with _open(f"{url}/metrics", timeout=10) as answer:
+        found = re.search(rf"^{name}(?:\{{.*\}})? (\S+)$", answer.read().decode(), re.MULTILINE)
+    return float(found[1]) if found else 0.0
+
+
+def _answers(url: str) -> bool:
+    try:
+        with _open(f"{url}/livez", timeout=1):
+            return True
+    except URLError:
+        return False

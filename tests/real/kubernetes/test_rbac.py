@@ -1,0 +1,155 @@
+"""With exactly the documented role all is seen, and nothing can be changed."""
+
+import asyncio
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.real.controlplane import ApiError
+from tests.real.kubernetes.cluster import Cluster, pod, workload
+from tests.real.kubernetes.conftest import Watching
+from tests.real.kubernetes.view import has, pods, problems, source
+from tests.real.kubernetes.view import workload as shown
+
+PAGE = Path(__file__).parents[3] / "docs" / "kubernetes.md"
+GROUP = "rbac.authorization.k8s.io"
+WRITES = {"create", "update", "patch", "delete", "deletecollection"}
+REVIEWS = "/apis/authorization.k8s.io/v1"
+# Every identity may ask what it may do itself.
+SELF = {"selfsubjectaccessreviews", "selfsubjectreviews", "selfsubjectrulesreviews"}
+
+
+def documented(kind: str) -> dict[str, Any]:
+    """The role as the page has it."""
+    blocks = re.findall(r"```yaml\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
+    found = [one for text in blocks for one in yaml.safe_load_all(text) if one.get("kind") == kind]
+    assert len(found) == 1
+    return dict(found[0])
+
+
+async def identity(cluster: Cluster, rules: list[Any], everywhere: bool = False) -> str:
+    """A token of an account that has these rules, and no more."""
+    name = cluster.namespace
+    token = await asyncio.to_thread(cluster.plane.account, name, "telemetron")
+    kind = "ClusterRole" if everywhere else "Role"
+    subject = {"kind": "ServiceAccount", "name": "telemetron", "namespace": name}
+    role = {"metadata": {"name": name}, "rules": rules}
+    binding = {
+        "metadata": {"name": name},
+        "roleRef": {"apiGroup": GROUP, "kind": kind, "name": name},
+        "subjects": [subject],
+    }
+    where = f"/apis/{GROUP}/v1"
+    roles = (
+        (f"{where}/clusterroles", f"{where}/clusterrolebindings")
+        if everywhere
+        else (cluster.path("Role"), cluster.path("RoleBinding"))
+    )
+    for path, body in zip(roles, (role, binding), strict=True):
+        await cluster.call("POST", path, body)
+    return token
+
+
+async def settled(cluster: Cluster, token: str, path: str) -> None:
+    """Until the API server's authorizer knows the binding."""
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                await cluster.call("GET", path, token=token)
+            except ApiError:
+                await asyncio.sleep(0.1)
+            else:
+                return
+
+
+async def test_the_documented_role_suffices(cluster: Cluster, watching: Watching) -> None:
+    token = await identity(cluster, documented("Role")["rules"])
+    await settled(cluster, token, cluster.path("Pod"))
+    async with watching(token=token) as view:
+        await cluster.make("Deployment", workload("web"))
+        await cluster.make("StatefulSet", workload("base", serviceName=""))
+        await cluster.make("DaemonSet", workload("each"))
+        await view.until(lambda state: pods(state, "web", status="Running"))
+        await view.until(lambda state: has(shown(state, "base", "StatefulSet")["live"], ready=1))
+        await view.until(lambda state: has(shown(state, "each", "DaemonSet")["live"], ready=2))
+        row = await view.until(lambda state: source(state)["status"] == "ok" and source(state))
+        assert "Forbidden" not in {reason for _, reason in problems(row)}
+
+
+async def test_the_documented_cluster_role_suffices(cluster: Cluster, watching: Watching) -> None:
+    token = await identity(cluster, documented("ClusterRole")["rules"], everywhere=True)
+    await settled(cluster, token, "/api/v1/pods")
+    async with watching(token=token, namespaces=["*"]) as view:
+        await cluster.make("Deployment", workload("web"))
+        await view.until(lambda state: pods(state, "web", status="Running"))
+        row = await view.until(lambda state: source(state)["status"] == "ok" and source(state))
+        assert "Forbidden" not in {reason for _, reason in problems(row)}
+
+
+@pytest.mark.parametrize("kind", ["Role", "ClusterRole"])
+async def test_the_identity_can_change_nothing(cluster: Cluster, kind: str) -> None:
+    token = await identity(cluster, documented(kind)["rules"], everywhere=kind == "ClusterRole")
+    await settled(cluster, token, cluster.path("Pod"))
+    review = {"spec": {"namespace": cluster.namespace}}
+    answer = await cluster.call("POST", f"{REVIEWS}/selfsubjectrulesreviews", review, token=token)
+    rules = answer["status"]["resourceRules"]
+    assert any("pods" in rule["resources"] for rule in rules)
+    assert not answer["status"]["incomplete"]
+    for rule in rules:
+        writes = WRITES.intersection(rule["verbs"])
+        assert not writes or set(rule["resources"]) <= SELF, rule
+        assert "*" not in rule["verbs"] + rule["resources"]
+        assert "secrets" not in rule["resources"]
+
+    await cluster.make("Deployment", workload("web"))
+    await cluster.make("Pod", pod("alone"))
+    for method, path, body in (
+        ("DELETE", f"{cluster.path('Pod')}/alone", None),
+        ("PATCH", f"{cluster.path('Pod')}/alone", {"metadata": {"labels": {"a": "b"}}}),
+        ("POST", cluster.path("Pod"), pod("another")),
+        ("PATCH", f"{cluster.path('Deployment')}/web/scale", {"spec": {"replicas": 0}}),
+        ("POST", f"{cluster.path('Pod')}/alone/eviction", {}),
+        ("POST", f"{cluster.path('Pod')}/alone/exec?command=id", None),
+        ("GET", f"/api/v1/namespaces/{cluster.namespace}/secrets", None),
+        ("GET", f"/api/v1/namespaces/{cluster.namespace}/configmaps", None),
+    ):
+        with pytest.raises(ApiError) as refused:
+            await cluster.call(method, path, body, token=token)
+        assert refused.value.status == 403, path
+
+
+async def test_what_is_denied_is_named_and_the_rest_goes_on(
+    cluster: Cluster, watching: Watching
+) -> None:
+    rules = documented("Role")["rules"]
+    without = [
+        {**rule, "resources": [one for one in rule["resources"] if one != "statefulsets"]}
+        for rule in rules
+    ]
+    token = await identity(cluster, without)
+    await settled(cluster, token, cluster.path("Pod"))
+    async with watching(token=token) as view:
+        await cluster.make("Deployment", workload("web"))
+        await view.until(lambda state: pods(state, "web", status="Running"))
+        row = await view.until(
+            lambda state: (
+                "Forbidden" in {reason for _, reason in problems(source(state))} and source(state)
+            )
+        )
+        (denied,) = [one for one in row["problems"] if one["reason"] == "Forbidden"]
+        assert "statefulsets" in denied["message"]
+        assert re.search(r"\b(list|watch)\b", denied["message"])
+
+        # Once it is permitted, it is seen.
+        role = {"metadata": {"name": cluster.namespace}, "rules": rules}
+        await cluster.call("PUT", f"{cluster.path('Role')}/{cluster.namespace}", role)
+        await view.until(
+            lambda state: (
+                source(state)["status"] == "ok"
+                and "Forbidden" not in {reason for _, reason in problems(source(state))}
+            ),
+            60,
+        )

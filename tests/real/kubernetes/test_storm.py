@@ -1,0 +1,104 @@
+"""Thousands of changes a second: each is seen soon, and the end is right."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import quantiles
+from time import monotonic
+
+import httpx
+import pytest
+
+from tests.real.controlplane import ControlPlane, control_plane
+from tests.real.faultproxy import fault_proxy
+from tests.real.kubernetes.conftest import connection
+from tests.real.kubernetes.crowd import Crowd
+from tests.real.kubernetes.replay import Replay, Told, number_of
+from tests.real.kubernetes.server import addresses, telemetron
+
+NAMESPACE = "storm"
+EVENTS_PER_SECOND = 5_000
+SECONDS = 6
+VISIBLE_SECONDS = 0.25  # the bench measures; here two busy cores have everything on them
+
+
+@pytest.fixture(scope="module")
+def crowd() -> Iterator[Crowd]:
+    """1,000 pods in 200 workloads, in a cluster where nothing else happens."""
+    with control_plane() as plane:
+        plane.call("POST", "/api/v1/nodes", {"metadata": {"name": "node-1"}})
+        plane.call("POST", "/api/v1/namespaces", {"metadata": {"name": NAMESPACE}})
+        crowd = Crowd(plane, NAMESPACE)
+        crowd.fill(200, 5)
+        yield crowd
+        crowd.close()
+
+
+def watching(plane: ControlPlane, server: str) -> dict[str, object]:
+    file = plane.kubeconfig("storm", server=server)
+    return {"kubernetes": {**connection(file), "namespaces": [NAMESPACE]}}
+
+
+async def test_five_thousand_events_a_second(crowd: Crowd, tmp_path: Path) -> None:
+    plane = crowd.plane
+    replay = await asyncio.to_thread(Replay, plane, NAMESPACE)
+    async with fault_proxy(plane.server, str(plane.ca)) as proxy:
+        with telemetron(tmp_path, watching(plane, proxy.url)) as url:
+            await shown(url, set(replay.names))
+            storm = asyncio.create_task(replay.send(proxy, EVENTS_PER_SECOND, SECONDS))
+            delays = await looked_for(url, replay, storm)
+            told = {one.pod: one.ip for one in replay.told.values()}
+            async with asyncio.timeout(5):
+                while await asyncio.to_thread(addresses, url) != told:  # noqa: ASYNC110
+                    await asyncio.sleep(0.1)
+    assert len(delays) > 50
+    assert quantiles(delays, n=100)[98] < VISIBLE_SECONDS, sorted(delays)[-10:]
+
+
+async def shown(url: str, pods: set[str]) -> None:
+    """Until just these pods stand in the state."""
+    async with asyncio.timeout(30):
+        while set(await asyncio.to_thread(addresses, url)) != pods:  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+
+
+async def looked_for(url: str, replay: Replay, storm: "asyncio.Task[None]") -> list[float]:
+    """Seconds from sending an event until a reader sees it, or a later one of its pod."""
+    delays = []
+    async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
+        while not storm.done():
+            told = await replay.sent()
+            path = f"/system/state/workload/kubernetes/{NAMESPACE}/Deployment/{owner(told)}"
+            while (await address(client, path, told.pod)) < told.number:
+                await asyncio.sleep(0.002)
+            delays.append(monotonic() - told.at)
+    await storm
+    return delays
+
+
+def owner(told: Told) -> str:
+    return told.pod.partition("-")[0]
+
+
+async def address(client: httpx.AsyncClient, path: str, pod: str) -> int:
+    """The number of the event that the pod's address is of."""
+    (workload,) = (await client.get(path)).json()["workload"]
+    return number_of(next(one["ip"] for one in workload["pods"] if one["pod_id"] == pod))
+
+
+async def test_more_changes_than_the_api_server_can_tell(crowd: Crowd, tmp_path: Path) -> None:
+    """It sheds watches that fall behind, or falls behind itself; in the end all is true."""
+    plane = crowd.plane
+    with telemetron(tmp_path, watching(plane, plane.server)) as url:
+        await shown(url, set(crowd.addresses()))
+        end = monotonic() + 3
+        while monotonic() < end:
+            await asyncio.to_thread(crowd.change, 100)
+        told = crowd.addresses()
+        async with asyncio.timeout(60):
+            while await asyncio.to_thread(addresses, url) != told:  # noqa: ASYNC110
+                await asyncio.sleep(0.2)
+        assert told == {
+            item["metadata"]["name"]: item["status"]["podIP"]
+            for item in plane.call("GET", f"/api/v1/namespaces/{NAMESPACE}/pods")["items"]
+        }
