@@ -100,4 +100,4 @@ async def test_annotations_that_mean_nothing_break_nothing(
         odd = {**PLANNER, "telemetron.dev/max-parallel-invocations": "many"}
         await cluster.make("Deployment", workload("planner", annotations=odd))
         await view.until(lambda state: has(agent(state, "planner"), status="declared"))
-        assert source(await view.state())["status"] == "ok"
+        await view.until(lambda state: source(state)["status"] == "ok")

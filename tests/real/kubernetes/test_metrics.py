@@ -99,7 +99,7 @@ async def test_usage_is_null_where_nobody_measures_it_and_shown_once_somebody_do
         await view.until(
             lambda state: "MetricsUnavailable" in {why for _, why in problems(source(state))}
         )
-        assert source(await view.state())["status"] == "ok"
+        await view.until(lambda state: source(state)["status"] == "ok")
 
 
 async def test_usage_through_the_api_server(

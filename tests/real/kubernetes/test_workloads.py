@@ -166,7 +166,7 @@ async def test_a_pod_that_finds_no_node(cluster: Cluster, watching: Watching) ->
             "Deployment", workload("far", pod={"nodeSelector": {"moon": "far-side"}})
         )
         (one,) = await view.until(lambda state: pods(state, "far", reason="Unschedulable"))
-        assert has(one, status="Pending", node=None, ready=False)
+        assert has(one, status="Pending", node=None, ready=None)
         assert "node" in one["message"]
 
 
@@ -221,7 +221,7 @@ async def test_the_other_kinds(cluster: Cluster, watching: Watching) -> None:
             )
         )
         assert unwatched["live"] is None
-        assert source(await view.state())["status"] == "ok"
+        await view.until(lambda state: source(state)["status"] == "ok")
 
 
 async def test_an_autoscaler_says_how_many_pods_there_may_be(

@@ -43,7 +43,7 @@ class View:
             if found:
                 return found
             left = end - asyncio.get_running_loop().time()
-            if left <= 0:
+            if left <= 0 or any(row["status"] == "failing" for row in state["sources"]):
                 raise AssertionError(f"not within {seconds:g} s: {_short(state)}")
             await _wait(self._changed, min(left, LOOK_SECONDS))
 
