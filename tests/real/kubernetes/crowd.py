@@ -1,8 +1,8 @@
 """Many pods, and many changes of them: written into etcd as the API server stores them.
 
-What is copied is real: a Deployment with its ReplicaSet and its pod, made by the controllers. Copies
-differ in names, uids and addresses of the same length, so that their encoding (protobuf) stays
-valid. So 10,000 pods take 2 s, and the API server serves them as any others.
+What is copied is real: a Deployment with its ReplicaSet and its pod, made by the controllers.
+Copies differ in names, uids and addresses of the same length, so that their encoding (protobuf)
+stays valid. So 10,000 pods take 2 s, and the API server serves them as any others.
 """
 
 import base64
@@ -59,8 +59,12 @@ class Crowd:
         self._etcd = HTTPConnection(urlsplit(plane.etcd).netloc, timeout=30)
 
     def fill(self, workloads: int, each: int) -> None:
-        """So many Deployments with so many pods each, all running."""
+        """So many Deployments with so many pods each, all running; the controllers are stopped.
+
+        They would delete all but one of each, as the Deployments say.
+        """
         deployment, replicas, pod = self._model()
+        self.plane.stop("kwok", "kube-scheduler", "kube-controller-manager", kill=True)
         self._length = len(_address(pod.value))
         made: list[Stored] = []
         for at in range(workloads):

@@ -40,16 +40,26 @@ class Replay:
         """The last of each pod."""
         self._lines = [event(item) for item in items]
         self._numbers = itertools.count()
-        self._waiting: list[asyncio.Future[Told]] = []
+        self._waiting: list[asyncio.Future[Told | None]] = []
+        self._is_over = False
 
-    async def sent(self) -> Told:
-        """The next event that is sent."""
-        waiting: asyncio.Future[Told] = asyncio.get_running_loop().create_future()
+    async def sent(self) -> Told | None:
+        """The next event that is sent; None: none will be."""
+        if self._is_over:
+            return None
+        waiting: asyncio.Future[Told | None] = asyncio.get_running_loop().create_future()
         self._waiting.append(waiting)
         return await waiting
 
     async def send(self, proxy: FaultProxy, rate: int, seconds: float) -> None:
         """So many a second, by the clock."""
+        try:
+            await self._send(proxy, rate, seconds)
+        finally:
+            self._is_over = True
+            self._say(None)
+
+    async def _send(self, proxy: FaultProxy, rate: int, seconds: float) -> None:
         start = monotonic()
         sent = 0
         while (passed := monotonic() - start) < seconds:
@@ -58,10 +68,12 @@ class Replay:
                 sent += len(due)
                 assert await proxy.send(POD_WATCH, b"\n".join(line for line, _ in due)) == 1
                 self.told |= {told.pod: told for _, told in due}
-                for waiting in self._waiting:
-                    waiting.set_result(due[0][1])
-                self._waiting.clear()
+                self._say(due[0][1])
             await asyncio.sleep(TICK_SECONDS)
+
+    def _say(self, told: Told | None) -> None:
+        while self._waiting:
+            self._waiting.pop().set_result(told)
 
     def _next(self) -> tuple[bytes, Told]:
         number = next(self._numbers)

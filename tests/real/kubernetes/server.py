@@ -1,4 +1,4 @@
-"""A Telemetron in a process of its own, as users run it, for what a test's own loop would hinder."""
+"""A Telemetron in a process of its own, for what a test's event loop would hinder."""
 
 import json
 import re

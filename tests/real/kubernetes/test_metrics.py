@@ -61,7 +61,7 @@ async def metrics(cluster: Cluster) -> AsyncIterator[Metrics]:
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     trust = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    trust.load_cert_chain(TLS / "cert.pem", TLS / "key.pem")
+    trust.load_cert_chain(TLS / "cert.pem", TLS / "key.pem", "hunter2")
     await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=trust).start()
     port = runner.addresses[0][1]
     spec = {"type": "ExternalName", "externalName": "localhost"}

