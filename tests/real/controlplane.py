@@ -124,8 +124,8 @@ class ControlPlane:
                 self._wait(part)
 
     def stop(self, *parts: str, kill: bool = False) -> None:
-        """End these parts (or all), the last started first."""
-        for part in parts or tuple(reversed(self._running)):
+        """End those of these parts (or of all) that run, the last started first."""
+        for part in [one for one in reversed(self._running) if one in (parts or PARTS)]:
             stack, process = self._running.pop(part)
             if kill:
                 process.kill()

@@ -47,7 +47,10 @@ class Stored(NamedTuple):
 
 
 class Crowd:
-    """Workloads of one namespace, all alike; `fill` first, then `change`."""
+    """Workloads of one namespace, all alike; `fill` first, then `change`.
+
+    All crowds of a cluster are to be made before the first is filled.
+    """
 
     def __init__(self, plane: ControlPlane, namespace: str) -> None:
         self.plane = plane
@@ -56,14 +59,16 @@ class Crowd:
         self._length = 0
         """Of a pod's address."""
         self._turns = itertools.count()
+        self._last = 0
         self._etcd = HTTPConnection(urlsplit(plane.etcd).netloc, timeout=30)
+        self._models = self._model()
 
     def fill(self, workloads: int, each: int) -> None:
         """So many Deployments with so many pods each, all running; the controllers are stopped.
 
         They would delete all but one of each, as the Deployments say.
         """
-        deployment, replicas, pod = self._model()
+        deployment, replicas, pod = self._models
         self.plane.stop("kwok", "kube-scheduler", "kube-controller-manager", kill=True)
         self._length = len(_address(pod.value))
         made: list[Stored] = []
@@ -87,7 +92,13 @@ class Crowd:
             ip = _ip_of(len(self.pods) + turn, self._length)
             self.pods[at] = Stored(key, value.replace(_address(value), ip))
             batch.append(self.pods[at])
+            self._last = at
         self._put(batch)
+
+    def last(self) -> tuple[str, str]:
+        """The pod that was changed last, and its address."""
+        key, value = self.pods[self._last]
+        return key.rpartition("/")[2], _address(value).decode()
 
     def addresses(self) -> dict[str, str]:
         """That of each pod."""

@@ -5,7 +5,6 @@ each time.
 """
 
 import asyncio
-import itertools
 import json
 import re
 from time import monotonic
@@ -39,7 +38,8 @@ class Replay:
         self.told: dict[str, Told] = {}
         """The last of each pod."""
         self._lines = [event(item) for item in items]
-        self._numbers = itertools.count()
+        self.count = 0
+        """Events sent so far."""
         self._waiting: list[asyncio.Future[Told | None]] = []
         self._is_over = False
 
@@ -76,7 +76,8 @@ class Replay:
             self._waiting.pop().set_result(told)
 
     def _next(self) -> tuple[bytes, Told]:
-        number = next(self._numbers)
+        number = self.count
+        self.count += 1
         at = number % len(self._lines)
         ip = f"10.{(number >> 16) % MAX_OCTET}.{number >> 8 & 255}.{number & 255}"
         line = self._lines[at].replace(b"$IP", ip.encode())

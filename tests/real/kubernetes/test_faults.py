@@ -61,7 +61,7 @@ FAULTS = {
         lambda proxy: proxy.answer(".", 502, HTML, content_type="text/html"),
         {"Unreachable", "BadAnswer"},
     ),
-    "cut-short": Fault(lambda proxy: proxy.change(".", half), {"BadAnswer"}),
+    "cut-short": Fault(lambda proxy: proxy.change(".", half), {"BadAnswer"}, False),
     "limited": Fault(
         lambda proxy: proxy.answer(".", 429, denial(429, "TooManyRequests"), retry_after="7"),
         {"RateLimited"},
