@@ -51,7 +51,10 @@ def namespace(file: str = NAMESPACE_FILE) -> str | None:
 
 def host() -> str:
     """The machine's name, which is the pod's in Kubernetes."""
-    return socket.gethostname()
+    try:
+        return socket.gethostname()
+    except (OSError, ValueError):  # none, or one that is no UTF-8
+        return "unknown"
 
 
 def environment_token() -> str | None:

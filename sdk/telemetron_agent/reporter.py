@@ -64,23 +64,26 @@ class Reporter:
         self._sequence = 0
         self._limit = MAX_BYTES
         self._trouble = Trouble(f"agent {name!r}", endpoint.place)
-        self._lock = threading.Lock()
         # Not an Event: this put() may be interrupted by another, from a signal handler or
         # the garbage collector, without a deadlock.
         self._signals: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._changed = False
         self._flushes: deque[Flush] = deque()
         self._closing = False
+        self._unstarted = [None]
         self.started = False
         self.done = threading.Event()
         """Set once the goodbye is said, or cannot be."""
 
     def start(self) -> None:
         """Start the thread, unless it was started before."""
-        with self._lock:
-            if self.started or self._closing:
-                return
-            self.started = True
+        if self._closing:
+            return
+        try:
+            self._unstarted.pop()  # not a lock: a signal handler may come in between
+        except IndexError:
+            return
+        self.started = True
         try:
             threading.Thread(target=self._run, name="telemetron", daemon=True).start()
         except RuntimeError as error:  # no more threads, or the interpreter is shutting down

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from typing import Any, NamedTuple
 
 from .agent import Agent
@@ -24,12 +22,15 @@ class Run(NamedTuple):
 
 
 class Runs:
-    """Open runs by their id, of any threads."""
+    """Open runs by their id, of any threads.
+
+    Without a lock, as single steps on a dict are safe: after a fork, or where the garbage
+    collector closes a run in the midst of another's beginning, a lock would be held for ever.
+    """
 
     def __init__(self, agent: Agent) -> None:
         self._agent = agent
-        self._open: OrderedDict[object, Run] = OrderedDict()
-        self._lock = threading.Lock()
+        self._open: dict[object, Run] = {}
 
     def begin(self, id: object, parent: object = None, step: object = None) -> Task:
         """A run: a step of the task its `parent` belongs to, or of the current one, else a task."""
@@ -55,8 +56,7 @@ class Runs:
 
     def end(self, id: object, error: BaseException | None = None) -> None:
         """The end of either; an error of a task's own run is the task's."""
-        with self._lock:
-            run = self._open.pop(id, None)
+        run = self._open.pop(id, None)
         if run is not None:
             self._end(run, error)
 
@@ -66,11 +66,9 @@ class Runs:
         return run.task if run and not run.task.ended else current()
 
     def _add(self, id: object, run: Run) -> None:
-        with self._lock:
-            self._open[id] = run
-            oldest = self._open.popitem(last=False)[1] if len(self._open) > MAX_RUNS else None
-        if oldest:
-            self._end(oldest, KeyboardInterrupt())
+        self._open[id] = run
+        if len(self._open) > MAX_RUNS:
+            self.end(next(iter(self._open)), KeyboardInterrupt())
 
     def _end(self, run: Run, error: BaseException | None) -> None:
         if run.wait:

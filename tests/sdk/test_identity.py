@@ -47,6 +47,14 @@ def test_other_hosts_files(tmp_path: Path, content: bytes) -> None:
     assert identity.pod_name(str(tmp_path / "none")) is None
 
 
+def test_a_host_without_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> str:
+        raise OSError
+
+    monkeypatch.setattr(socket, "gethostname", refuse)
+    assert identity.host() == "unknown"
+
+
 def test_version(monkeypatch: pytest.MonkeyPatch) -> None:
     main = ModuleType("__main__")
     monkeypatch.setitem(sys.modules, "__main__", main)
