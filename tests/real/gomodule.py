@@ -1,5 +1,6 @@
 """Programs that are Go modules: built once, with Go, into the cache."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -24,8 +25,22 @@ def install(name: str, package: str, version: str, program: str) -> Path:
 
 
 def _install(folder: str, package: str) -> None:
+    environ = _environment(folder)
+    subprocess.run(["go", "install", package], env=environ, check=True, timeout=BUILD_SECONDS)
+
+
+def fetch(package: str, version: str, folder: str) -> Path:
+    """The module's own files, below the folder."""
+    command = ["go", "mod", "download", "-json", f"{package}@{version}"]
+    environ = _environment(folder)
+    done = subprocess.run(
+        command, env=environ, stdout=subprocess.PIPE, check=True, timeout=BUILD_SECONDS
+    )
+    return Path(json.loads(done.stdout)["Dir"])
+
+
+def _environment(folder: str) -> dict[str, str]:
     """Go's own caches are many times as large as what they make, so they go with the folder."""
     go = {"GOBIN": folder, "GOMODCACHE": f"{folder}/mod", "GOCACHE": f"{folder}/build"}
     flags = {"GOTOOLCHAIN": "local", "GOFLAGS": "-modcacherw", "CGO_ENABLED": "0"}
-    environ = {**os.environ, **go, **flags}
-    subprocess.run(["go", "install", package], env=environ, check=True, timeout=BUILD_SECONDS)
+    return {**os.environ, **go, **flags}
