@@ -1,6 +1,7 @@
 # Everything is set up in .venv the first time it is needed: PYTHON, pip and this repository suffice.
 
 PYTHON ?= python3
+ENGINE ?= docker
 ARGS ?=
 
 VENV := .venv
@@ -11,7 +12,7 @@ READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo run test test-real check bench lock format clean
+.PHONY: help demo run test test-real check bench image dist lock format clean
 
 help: ## Show this list
 	@echo 'make TARGET [PYTHON=python3.12] [ARGS="..."]'
@@ -43,6 +44,14 @@ check: $(READY) ## Check format, lint, types, import rules and the links in the 
 bench: $(READY) ## Measure what bench/RESULTS.md tells
 	@$(BIN)/python -m bench $(ARGS)
 
+image: ## Build the container image telemetron:VERSION (ENGINE=podman, ARGS="--build-arg BASE=...")
+	$(ENGINE) build -f deploy/Dockerfile -t telemetron:$(VERSION) --build-arg VERSION=$(VERSION) \
+		--build-arg REVISION=$(shell git rev-parse HEAD) $(ARGS) .
+
+dist: $(READY) ## Build wheels and source archives of telemetron and telemetron-agent into dist/
+	$(BIN)/python -m build --no-isolation --outdir dist sdk
+	$(BIN)/python -m build --no-isolation --outdir dist .
+
 lock: $(TOOLS) ## Make requirements/*.txt anew (ARGS=--upgrade for newer releases)
 	$(BIN)/uv pip compile $(LOCK) --no-emit-package telemetron-agent pyproject.toml --output-file requirements/run.txt
 	$(BIN)/uv pip compile $(LOCK) requirements/build.in --output-file requirements/build.txt
@@ -58,6 +67,8 @@ clean: ## Remove the environment and everything generated
 	rm -rf $(VENV) build dist sdk/dist htmlcov .coverage .coverage.* .hypothesis .schemathesis
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' telemetron/__init__.py)
 
 LOCK := --quiet --universal --python-version 3.11 --generate-hashes \
 	--custom-compile-command 'make lock' $(ARGS)

@@ -29,8 +29,8 @@ LOCKS = ("run.txt", "build.txt")
 BUILD_SECONDS = 400
 # Out of sight of the machine's cgroups, which may be such as crun does not take.
 HIDE = 'mount -t tmpfs none /sys/fs/cgroup && exec "$@"'
-CRUN = ("unshare", "--mount", "sh", "-c", HIDE, "sh", "crun", "--cgroup-manager=disabled")
-NEEDED = ("buildah", "crun", "debootstrap")
+ALONE = "ip link set lo up && ip address add {}/32 dev lo && "
+NEEDED = ("buildah", "crun", "debootstrap", "ip", "nsenter")
 
 
 def missing() -> list[str]:
@@ -162,11 +162,13 @@ def container(
     entrypoint: Sequence[str] = (),
     env: Mapping[str, str] | None = None,
     files: Mapping[str, Path] | None = None,
+    address: str | None = None,
 ) -> Iterator["subprocess.Popen[bytes]"]:
     """A container as the manifests run one: read-only, no capability, the user of the image.
 
-    It shares the network of this machine. `files` are mounted where their names say; `entrypoint`
-    runs in place of all that the image runs.
+    It shares the network of this machine, or has one of its own, with this address and loopback; so
+    has the process that is yielded. `files` are mounted where their names say; `entrypoint` runs in
+    place of all that the image runs.
     """
     said = image.said
     process = {
@@ -190,5 +192,8 @@ def container(
         "linux": {"namespaces": [{"type": "pid"}, {"type": "mount"}, {"type": "ipc"}]},
     }
     (folder / "config.json").write_text(json.dumps(spec))
-    with running([*CRUN, "run", f"--bundle={folder}", uuid4().hex], log=folder / "log") as started:
+    unshare = ["unshare", "--mount", *(["--net"] if address else [])]
+    script = (ALONE.format(address) if address else "") + HIDE
+    crun = ["crun", "--cgroup-manager=disabled", "run", f"--bundle={folder}", uuid4().hex]
+    with running([*unshare, "sh", "-c", script, "sh", *crun], log=folder / "log") as started:
         yield started
