@@ -1,6 +1,7 @@
 """The deployments of one proxy as they are shown: what is configured, seen, counted and left."""
 
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from msgspec import structs
@@ -71,15 +72,16 @@ class Deployments:
         for id, one in found:
             if id not in self._listed:
                 continue
-            evidence = self._evidence_of(id)
+            evidence = self._evidence_of(id, at)
             evidence.note(one, now, at)
             if one.cooldown:
                 evidence.cool(self._cooldown_seconds_of(id), last_look, now, at)
                 self._end_in_time(id, evidence, now)
 
     def show_all(self) -> None:
+        now, at = self._clock.monotonic(), self._clock.now()
         for id in self._listed:
-            self._show(id)
+            self._show(id, now, at)
 
     def _cooldown_seconds_of(self, id: str) -> float | None:
         own = self._listed[id].cooldown_seconds
@@ -90,7 +92,7 @@ class Deployments:
         if timer := self._timers.pop(id, None):
             timer.cancel()
         if cooling := evidence.cooling:
-            self._timers[id] = self._clock.call_later(cooling.sure_until - now, self._show, id)
+            self._timers[id] = self._clock.call_later(cooling.sure_until - now, self._show_now, id)
 
     def _state(self, id: str, page: Page) -> float | None:
         """The proxy's own gauge. A cooldown writes it under the group's name, where it sticks."""
@@ -106,22 +108,30 @@ class Deployments:
         if timer := self._timers.pop(id, None):
             timer.cancel()
 
-    def _show(self, id: str) -> None:
+    def _show_now(self, id: str) -> None:
+        self._show(id, self._clock.monotonic(), self._clock.now())
+
+    def _show(self, id: str, now: float, at: datetime) -> None:
         """Put it, unless nothing moved: then the older measurement still says it."""
-        old, part = self._shown.get(id), self._part(id)
-        if old and structs.replace(part, measured_at=old.measured_at) == old:
+        old = self._shown.get(id)
+        part = self._part(id, now, at, old.measured_at if old else None)
+        if part == old:
             return
+        if self.figures:
+            part = structs.replace(part, measured_at=at)
         self._shown[id] = part
         self._output.put(SECTION, id, id, part, scope=SCOPE)
 
-    def _evidence_of(self, id: str) -> Evidence:
+    def _evidence_of(self, id: str, at: datetime) -> Evidence:
         if id not in self._evidence:
-            self._evidence[id] = Evidence(self._clock.now())
+            self._evidence[id] = Evidence(at)
         return self._evidence[id]
 
-    def _part(self, id: str) -> ModelDeployment:
-        part, evidence = self._listed[id].part, self._evidence_of(id)
-        evidence.judge(self._clock.monotonic(), self._clock.now())
+    def _part(
+        self, id: str, now: float, at: datetime, measured_at: datetime | None
+    ) -> ModelDeployment:
+        part, evidence = self._listed[id].part, self._evidence_of(id, at)
+        evidence.judge(now, at)
         return structs.replace(
             part,
             status=evidence.status,
@@ -130,6 +140,7 @@ class Deployments:
             cooldowns=evidence.cooldowns,
             last_error=evidence.last_error,
             credits=self._credits(part),
+            measured_at=measured_at if self.figures else None,
             **self._measures(part),
         )
 
@@ -141,17 +152,16 @@ class Deployments:
     def _measures(self, part: ModelDeployment) -> dict[str, Any]:
         if self.figures is None:
             return {"spend": self._spent_today(part)}
-        usage, page = self.figures
-        answered = usage.rise(metrics.ANSWERED, part.id)
-        latency = usage.rise(metrics.LATENCY, part.id)
+        page, rise = self.figures.page, self.figures.usage.rise
+        answered = rise(metrics.ANSWERED, part.id)
+        latency = rise(metrics.LATENCY, part.id)
         return {
-            "rpm": usage.rise(metrics.REQUESTS, part.id),
-            "tpm": usage.rise(metrics.TOKENS, part.id),
-            "failed_rpm": usage.rise(metrics.FAILURES, part.id),
-            "refused_rpm": usage.rise(metrics.REFUSED, part.model),
+            "rpm": rise(metrics.REQUESTS, part.id),
+            "tpm": rise(metrics.TOKENS, part.id),
+            "failed_rpm": rise(metrics.FAILURES, part.id),
+            "refused_rpm": rise(metrics.REFUSED, part.model),
             "latency_seconds": round((latency or 0.0) / answered, 3) if answered else None,
             "spend": round(page.counters.get(Series(metrics.SPEND, part.id), 0.0), 9),
-            "measured_at": self._clock.now(),
         }
 
     def _spent_today(self, part: ModelDeployment) -> float | None:

@@ -3,6 +3,7 @@
 import math
 import re
 from typing import NamedTuple
+from urllib.parse import urlencode
 
 # Health checks call the models too; they are nobody's use of them.
 HEALTH_CHECK = "litellm-internal-health-check"
@@ -39,8 +40,8 @@ _COUNTERS = {
 _STATE = b"litellm_deployment_state"
 _PROCESS = b"process_start_time_seconds"
 
-SAMPLES = [name.decode() for name in (*_COUNTERS, _STATE, _PROCESS)]
-"""The samples to ask for, as `name[]`: no buckets, no creation times."""
+TARGET = "/metrics/?" + urlencode([("name[]", name) for name in (*_COUNTERS, _STATE, _PROCESS)])
+"""Asks for these samples alone: no buckets, no creation times."""
 
 
 class Series(NamedTuple):

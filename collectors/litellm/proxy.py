@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from itertools import count
 from typing import Any, TypeVar
+from urllib.parse import urlencode
 
 import msgspec
 
@@ -108,8 +109,7 @@ class Proxy:
         self._watch.confirm("metrics", known)
 
     async def _ask_page(self) -> tuple[metrics.Page, float | None]:
-        query = {"name[]": metrics.SAMPLES}
-        answer = await self._client.get("/metrics/", query, kind="text/plain")
+        answer = await self._client.get(metrics.TARGET, kind="text/plain")
         return await self._parsed("/metrics/", metrics.parse, answer.body), answer.date
 
     async def _ask_budgets(self) -> None:
@@ -137,9 +137,9 @@ class Proxy:
     async def _ask_what_is_left(self, known: list[TroubleError]) -> budgets.Database:
         """What cannot be read for a reason that is certain is appended to `known`."""
         today = self._clock.now().date().isoformat()
-        day = {"start_date": today, "end_date": today, "page_size": "1000"}
-        whole = {"return_full_object": "true", "size": "100"}
-        teams = await self._pages("/v2/team/list", {"page_size": "100"}, budgets.Teams, known)
+        day = {"start_date": today, "end_date": today, "page_size": 1000}
+        whole = {"return_full_object": "true", "size": 100}
+        teams = await self._pages("/v2/team/list", {"page_size": 100}, budgets.Teams, known)
         keys = await self._pages("/key/list", whole, budgets.Keys, known)
         days = await self._pages("/user/daily/activity", day, budgets.Activity, known)
         return budgets.Database(
@@ -151,13 +151,14 @@ class Proxy:
         )
 
     async def _pages(
-        self, path: str, query: dict[str, str], kind: type[T], known: list[TroubleError]
+        self, path: str, query: dict[str, Any], kind: type[T], known: list[TroubleError]
     ) -> list[T]:
         """All pages, 20 at most; none where the key is not permitted to read them."""
         pages: list[Any] = []
         try:
             for number in count(1):
-                page: Any = await self._ask(path, decoder(kind), {**query, "page": str(number)})
+                target = f"{path}?{urlencode({**query, 'page': number})}"
+                page: Any = await self._ask(target, decoder(kind))
                 pages.append(page)
                 if number >= page.total_pages:
                     break
@@ -185,15 +186,10 @@ class Proxy:
             await self._clock.sleep(every)
 
     async def _ask(
-        self,
-        path: str,
-        parse: Callable[[bytes], T],
-        query: dict[str, str] | None = None,
-        *,
-        timeout: float | None = None,
+        self, target: str, parse: Callable[[bytes], T], *, timeout: float | None = None
     ) -> T:
-        answer = await self._client.get(path, query, timeout=timeout)
-        return await self._parsed(path, parse, answer.body)
+        answer = await self._client.get(target, timeout=timeout)
+        return await self._parsed(target.partition("?")[0], parse, answer.body)
 
     async def _parsed(self, path: str, parse: Callable[[bytes], T], body: bytes) -> T:
         """In a thread: 100 deployments are a megabyte, and a page of metrics may be more."""

@@ -35,6 +35,8 @@ class Usage:
         self._asked_at: float | None = None
         self._totals: defaultdict[tuple[str, str], float] = defaultdict(float)
         self._samples: deque[Sample] = deque()
+        self._window: dict[tuple[str, str], float] | None = None
+        """What rose within the last minute, and by how much; None: see `rise`."""
         self._returned_at: float | None = None
 
     def take(self, page: Page, now: float, date: float | None) -> dict[Series, float]:
@@ -57,11 +59,7 @@ class Usage:
 
     def rise(self, kind: str, of: str) -> float | None:
         """How much it rose within the last minute; None: nobody looked a minute ago."""
-        last, base = self._samples[-1], self._samples[0]
-        if not WINDOW_SECONDS <= last.at - base.at <= WINDOW_SECONDS + self._slack:
-            return None
-        key = (kind, of)
-        return round(last.totals.get(key, 0.0) - base.totals.get(key, 0.0), 9)
+        return None if self._window is None else self._window.get((kind, of), 0.0)
 
     def _known(self, page: Page, now: float) -> Counters | None:
         """What this process had counted when it was last seen; None: nobody knows."""
@@ -77,6 +75,13 @@ class Usage:
         self._samples.append(Sample(now, dict(self._totals)))
         while len(self._samples) > 1 and now - self._samples[1].at >= WINDOW_SECONDS:
             self._samples.popleft()
+        base = self._samples[0]
+        if not WINDOW_SECONDS <= now - base.at <= WINDOW_SECONDS + self._slack:
+            self._window = None
+            return
+        before = base.totals
+        rose = ((key, total - before.get(key, 0.0)) for key, total in self._totals.items())
+        self._window = {key: round(rise, 9) for key, rise in rose if rise}
 
 
 def _rises(old: Counters, new: Counters) -> dict[Series, float]:

@@ -38,6 +38,11 @@ def trouble(bench: Bench) -> list[tuple[str, str]]:
     return [call[1:3] for call in bench.output.calls if call[0] == "trouble"]
 
 
+def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What the collector logged; asyncio's debug mode tells of a slow machine."""
+    return [one.getMessage() for one in caplog.records if one.name.startswith("collectors")]
+
+
 async def recovers(bench: Bench, within: float = 30.0) -> None:
     """Everything is confirmed again, within so many seconds of the collector's clock."""
     end = bench.clock.monotonic() + within
@@ -58,7 +63,7 @@ async def test_down_at_start(bench, proxy, key_file, caplog) -> None:
     await proxy.start(port)
     await recovers(bench)
     assert bench.part("a").model == "gpt-4o"
-    assert len(caplog.records) == 1
+    assert len(lines(caplog)) == 1
 
 
 async def test_dies_and_returns(bench, proxy, key_file, caplog) -> None:
@@ -79,7 +84,7 @@ async def test_dies_and_returns(bench, proxy, key_file, caplog) -> None:
     assert bench.part("a").rpm is None  # nobody looked a minute ago
     await bench.looks(7)
     assert bench.part("a").rpm in (0, 1)
-    assert len(caplog.records) == 1
+    assert len(lines(caplog)) == 1
 
 
 async def test_while_it_is_down_one_probe_at_a_time_goes_out(bench, proxy, key_file) -> None:
@@ -105,7 +110,7 @@ async def test_frozen(bench, proxy, key_file, monkeypatch, caplog) -> None:
     assert bench.output.parts == before
     proxy.everything = None
     await recovers(bench)
-    assert len(caplog.records) == 1
+    assert len(lines(caplog)) == 1
 
 
 async def test_slow_metrics_are_the_metrics_trouble_alone(
@@ -119,7 +124,7 @@ async def test_slow_metrics_are_the_metrics_trouble_alone(
     await bench.after()
     del proxy.replies["/metrics/"]
     await recovers(bench)
-    assert len(caplog.records) == 1
+    assert len(lines(caplog)) == 1
 
 
 @pytest.mark.parametrize(
@@ -137,7 +142,7 @@ async def test_a_wrong_key_in_all_its_forms(bench, proxy, key_file, reply, reaso
     await bench.looks(2)
     assert trouble(bench)[-1] == ("", reason)
     assert bench.output.parts == before
-    assert len(caplog.records) == 1
+    assert len(lines(caplog)) == 1
     assert KEY not in caplog.text + repr(bench.output.calls)
 
 
@@ -162,7 +167,7 @@ async def test_another_key_is_tried_at_once(bench, proxy, key_file, caplog) -> N
     await bench.after(1)
     assert bench.part("a").model == "gpt-4o"
     assert set(bench.state().values()) == {None}
-    assert len(caplog.records) == 1
+    assert len(lines(caplog)) == 1
 
 
 async def test_the_key_is_changed_while_all_is_well(bench, proxy, key_file) -> None:
@@ -203,7 +208,7 @@ async def test_a_key_that_is_not_permitted_some(bench, proxy, key_file, caplog) 
     assert bench.asked()["/model/info"] < 20  # gently too
     del proxy.replies["/model/info"]
     await recovers(bench, within=300)
-    assert len(caplog.records) == 1
+    assert len(lines(caplog)) == 1
 
 
 async def test_rate_limited(bench, proxy, key_file) -> None:
@@ -228,7 +233,7 @@ async def test_a_500_with_the_socket_closed(bench, proxy, key_file, caplog) -> N
     assert trouble(bench)[-1] == ("", "BadAnswer")
     proxy.everything = None
     await recovers(bench)
-    assert len(caplog.records) == 1
+    assert len(lines(caplog)) == 1
 
 
 async def test_a_pooled_connection_that_was_closed_is_tried_once_more(
@@ -295,7 +300,7 @@ async def test_models_that_cannot_be_understood(bench, proxy, key_file, reply, c
     assert bench.state()["metrics"] is None
     del proxy.replies["/model/info"]
     await recovers(bench)
-    assert len(caplog.records) == 1
+    assert len(lines(caplog)) == 1
 
 
 @pytest.mark.parametrize(
