@@ -34,7 +34,8 @@ PATIENCE = 0.25
 REFRESH_SECONDS = 1.0
 """Between two looks at topics and members."""
 DISCOVER_SECONDS = 3.0
-"""Between two looks for new topics and groups."""
+DISCOVER_INTERVALS = 20
+"""Between two looks for new topics and groups; sooner where the interval is short."""
 SLICE_SECONDS = 0.004
 """How long the event loop is kept at a time."""
 MAX_PARTITIONS = 500
@@ -134,7 +135,8 @@ class Watch:
         if self._is_due("topics", REFRESH_SECONDS):
             self._jobs.start("topics", self._read_topics)
             await self._jobs.settle(PATIENCE)
-        if self.brokers.known and self._is_due("groups", DISCOVER_SECONDS):
+        discover = min(DISCOVER_SECONDS, DISCOVER_INTERVALS * self._config.interval)
+        if self.brokers.known and self._is_due("groups", discover):
             self._jobs.start("groups", self._discover)
         if self._is_discovered and self._is_due("members", REFRESH_SECONDS):
             self._jobs.start("members", self._read_members)
@@ -179,7 +181,6 @@ class Watch:
     # Topics
 
     async def _read_topics(self) -> None:
-        self._due["topics"] = self._clock.monotonic() + REFRESH_SECONDS
         try:
             answer = await self.brokers.any(ask.metadata(sorted(self._topics)))
             metadata = ask.parse_metadata(answer)
@@ -268,7 +269,6 @@ class Watch:
 
     async def _discover(self) -> None:
         """Find the groups, what they have committed on, and so the queues."""
-        self._due["groups"] = self._clock.monotonic() + DISCOVER_SECONDS
         try:
             if any(entry.is_pattern for entry in self._config.entries):
                 await self._find_topics()
