@@ -112,8 +112,10 @@ class Link:
         except UnsupportedError:
             raise
         except Exception as error:
-            self.drop()
-            raise self._said(error) from None
+            if conn is self._conn:  # the first call that fails says why; the others fail with it
+                self._trouble = self._said(error, "lost the connection")
+                self.drop()
+            raise self._trouble from None
         return answer
 
     def drop(self) -> None:
@@ -138,7 +140,7 @@ class Link:
             try:
                 self._conn = await self._connect()
             except Exception as error:
-                self._trouble = self._said(error)
+                self._trouble = self._said(error, self._at_once)
                 self._retry_at = self._clock.monotonic() + self._backoff.next()
                 raise self._trouble from None
             self._backoff.reset()
@@ -162,12 +164,22 @@ class Link:
             raise
         return conn
 
-    def _said(self, error: BaseException) -> TroubleError:
-        return cause(error, self.address, self._access.protocol)
+    @property
+    def _at_once(self) -> str:
+        hint = "" if "SSL" in self._access.protocol else ": does it expect TLS?"
+        return f"closes the connection at once, as if it were no Kafka broker{hint}"
+
+    def _said(self, error: BaseException, closed: str) -> TroubleError:
+        return cause(error, self.address, closed, with_sasl="SASL" in self._access.protocol)
 
 
-def cause(error: BaseException, address: Address, protocol: str) -> TroubleError:
-    """Why a connection or a request failed, in words that say what to mend."""
+def cause(
+    error: BaseException, address: Address, closed: str, *, with_sasl: bool = False
+) -> TroubleError:
+    """Why a connection or a request failed, in words that say what to mend.
+
+    `closed` is what the broker did if all that is known is that the connection is gone.
+    """
     if isinstance(error, TroubleError):
         return error
     if isinstance(error, TimeoutError):
@@ -175,13 +187,9 @@ def cause(error: BaseException, address: Address, protocol: str) -> TroubleError
     for kind, reason, message in _CAUSES:
         if isinstance(error, kind):
             return TroubleError(reason, f"{address} {message(error)}")
-    if isinstance(error, errors.KafkaError | EOFError | OSError):
-        inner = error.__cause__
-        if isinstance(inner, OSError) and not isinstance(error, OSError):
-            return cause(inner, address, protocol)
-        hint = "" if "SSL" in protocol else "; does it expect TLS, or is it no Kafka broker?"
-        return TroubleError("Unreachable", f"{address} closed the connection{hint}")
-    if "SASL" in protocol and isinstance(error, KeyError | ValueError):
+    if isinstance(error, errors.KafkaError | EOFError):
+        return TroubleError("Unreachable", f"{address} {closed}")
+    if with_sasl and isinstance(error, KeyError | ValueError):
         # How aiokafka's SCRAM ends where the user is unknown, or the broker cannot prove itself.
         return TroubleError("Unauthorized", f"{address} did not accept the credentials")
     return TroubleError("BadAnswer", f"{address} answered what is not Kafka's protocol")

@@ -2,6 +2,7 @@
 
 from datetime import datetime
 
+from collectors.kafka import request
 from collectors.kafka.queue import TopicQueue
 from collectors.kafka.request import (
     NONE,
@@ -10,9 +11,10 @@ from collectors.kafka.request import (
     Commits,
     GroupInfo,
     Offset,
+    Partitions,
     TopicInfo,
 )
-from collectors.kafka.wire import Request
+from collectors.kafka.wire import Answer, Request
 
 Refusal = tuple[str, str]
 """A reason, and a message."""
@@ -61,6 +63,10 @@ class Topic:
         self.produced_at = None
         for queue in self.queues:
             queue.forget()
+
+    def leader(self, partition: int) -> int:
+        """The leader's id; -1: none is known."""
+        return self.leaders[partition] if partition < len(self.leaders) else -1
 
     def shrink(self, partition: int) -> None:
         """A partition ends earlier than before: what was read of it may be gone."""
@@ -139,3 +145,15 @@ class Group:
             del self.foreign[topic, partition]
             return commit, False
         return commit, foreign == commit.offset
+
+
+def offsets_of(group: Group, partitions: Partitions | None) -> Request:
+    """The request for where a group stands in these partitions, or in all it has committed on."""
+    make = request.share_offsets if group.type == "share" else request.fetch_offsets
+    return make(group.name, partitions)
+
+
+def commits_of(group: Group, answer: Answer) -> Commits:
+    """What the answer to that says."""
+    parse = request.parse_share_offsets if group.type == "share" else request.parse_commits
+    return parse(answer)

@@ -1,0 +1,167 @@
+"""The tasks themselves: the first records that wait, read where some are missing."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+from collectors.kafka import request as ask
+from collectors.kafka.config import MAX_SHOWN
+from collectors.kafka.jobs import Jobs
+from collectors.kafka.known import Known, refusal_of
+from collectors.kafka.records import Scan, scan
+from collectors.kafka.request import Fetched
+from collectors.kafka.state import Refusal, Topic
+from collectors.kafka.task import parse_tasks
+from collectors.kafka.wire import UnsupportedError
+from telemetron.document import PendingTask
+from telemetron.poll import TroubleError
+
+MAX_PARTITIONS = 500
+"""In one fetch."""
+FETCH_BYTES = 1 << 20
+PARTITION_BYTES = 1 << 17
+BYTES_PER_SECOND = 8 << 20
+IN_THREAD_FROM = 1 << 15
+RETRY_SECONDS = 0.5
+UNREAD_SECONDS = 30.0
+"""Until a partition whose records could not be read is tried again."""
+
+
+class Content:
+    """Fills the windows of all queues; `publish` shows what came."""
+
+    def __init__(self, known: Known, publish: Callable[[], Awaitable[None]]) -> None:
+        self.known = known
+        self._publish = publish
+
+    def share_out(self) -> None:
+        """How many tasks of each queue are shown, so that it is not too many of all."""
+        waiting = [q for q in self.known.queues.values() if q.shows_tasks and any(q.windows())]
+        asked = sum(queue.config.max_tasks for queue in waiting)
+        shown = MAX_SHOWN if asked <= MAX_SHOWN else max(1, MAX_SHOWN // len(waiting))
+        if shown != self.known.shown:
+            self.known.shown = shown
+            self.known.touched.update(waiting)
+
+    def feed(self, jobs: Jobs) -> None:
+        """Read the tasks that are missing, leader by leader, beside the rounds."""
+        nodes = {
+            self.known.topics[queue.topic].leader(number)
+            for queue in self.known.hungry
+            for number, _, _ in queue.windows()
+        }
+        for node in nodes & self.known.brokers.known.keys():
+            jobs.start(("records", node), partial(self._read_records, node), wait=False)
+
+    async def _read_records(self, node: int) -> None:
+        """Until nothing is missing of this leader, or it is in trouble."""
+        while offsets := self._missing(node):
+            broker = self.known.brokers.known.get(node)
+            if broker is None:
+                return
+            request = ask.fetch(offsets, FETCH_BYTES, PARTITION_BYTES)
+            try:
+                answer = await broker.data.call(request)
+                error, topics = ask.parse_fetched(answer)
+            except (TroubleError, ValueError, UnsupportedError) as failed:
+                self._set_unread(offsets, refusal_of(failed), 1.0)
+                return
+            if error != ask.NONE:
+                return
+            for name, partitions in topics.items():
+                for number, fetched in partitions.items():
+                    await self._take_records(name, number, offsets[name][number], fetched)
+            await self._publish()
+            await self.known.clock.sleep(len(answer.data) / BYTES_PER_SECOND)
+
+    def _missing(self, node: int) -> dict[str, dict[int, int]]:
+        """The offsets to read from, by topic and partition: the least that a group misses."""
+        now = self.known.clock.monotonic()
+        offsets: dict[str, dict[int, int]] = {}
+        count = 0
+        for queue in list(self.known.hungry):
+            topic = self.known.topics[queue.topic]
+            is_hungry = False
+            for number, window, end in queue.windows():
+                if not window.wants(end, self.known.wanted(queue)):
+                    continue
+                is_hungry = True
+                if topic.leader(number) != node or topic.unread_until.get(number, 0.0) > now:
+                    continue
+                if count < MAX_PARTITIONS:
+                    here = offsets.setdefault(topic.name, {})
+                    count += number not in here
+                    here[number] = min(here.get(number, window.next), window.next)
+            if not is_hungry:
+                self.known.hungry.discard(queue)
+        return offsets
+
+    async def _take_records(self, name: str, number: int, offset: int, fetched: Fetched) -> None:
+        topic = self.known.topics.get(name)
+        if topic is None:
+            return
+        if fetched.error == ask.TOPIC_DENIED:
+            refusal = ("Forbidden", "no permission to read the topic")
+            self._set_unread({name: {number: offset}}, refusal, UNREAD_SECONDS)
+            return
+        if fetched.error != ask.NONE:  # what its leader says of its end tells why
+            topic.unread_until[number] = self.known.clock.monotonic() + RETRY_SECONDS
+            return
+        limit = 2 * max((self.known.wanted(queue) for queue in topic.queues), default=1)
+        if len(fetched.records) < IN_THREAD_FROM:
+            found = scan(fetched, offset, limit)
+        else:
+            found = await asyncio.to_thread(scan, fetched, offset, limit)
+        if found.trouble:
+            self._set_unread({name: {number: offset}}, ("BadAnswer", found.trouble), UNREAD_SECONDS)
+        elif found.next == offset:
+            topic.unread_until[number] = self.known.clock.monotonic() + RETRY_SECONDS
+        else:
+            self._set_read(topic, number)
+            await self._hand_out(topic, number, offset, found)
+
+    async def _hand_out(self, topic: Topic, number: int, offset: int, found: Scan) -> None:
+        """To every group that stands where it was read, each as its queue wants it."""
+        parsed: dict[int, list[PendingTask]] = {}
+        size = sum(len(record.value or b"") for record in found.records)
+        for queue in list(topic.queues):
+            if not queue.shows_tasks or number >= len(queue.lanes):
+                continue
+            window = queue.lanes[number].window
+            if window is None or not offset <= window.next < found.next:
+                continue
+            if id(queue.config) not in parsed:
+                arguments = (
+                    found.records,
+                    topic.name,
+                    number,
+                    queue.config,
+                    self.known.clock.now(),
+                )
+                parsed[id(queue.config)] = (
+                    await asyncio.to_thread(parse_tasks, *arguments)
+                    if size >= IN_THREAD_FROM
+                    else parse_tasks(*arguments)
+                )
+            window.take(parsed[id(queue.config)], found.next, found.whole, self.known.wanted(queue))
+            self.known.touched.add(queue)
+
+    def _set_unread(
+        self, offsets: dict[str, dict[int, int]], refusal: Refusal, seconds: float
+    ) -> None:
+        until = self.known.clock.monotonic() + seconds
+        for name, numbers in offsets.items():
+            topic = self.known.topics.get(name)
+            for number in numbers if topic else ():
+                assert topic is not None  # noqa: S101
+                topic.unread_until[number] = until
+                for queue in topic.queues:
+                    if queue.shows_tasks and queue.unread.get(number) != refusal:
+                        queue.unread[number] = refusal
+                        self.known.touched.add(queue)
+
+    def _set_read(self, topic: Topic, number: int) -> None:
+        topic.unread_until.pop(number, None)
+        for queue in topic.queues:
+            if queue.unread.pop(number, None):
+                self.known.touched.add(queue)

@@ -1,0 +1,284 @@
+"""Which topics, groups and so which queues there are."""
+
+import asyncio
+
+from collectors.kafka import request as ask
+from collectors.kafka.config import QueueConfig, matches
+from collectors.kafka.connection import Broker
+from collectors.kafka.known import CLUSTER, Known, refusal_of, trouble_of
+from collectors.kafka.queue import TopicQueue
+from collectors.kafka.request import Commits, GroupInfo, Metadata
+from collectors.kafka.state import Group, Topic, commits_of, offsets_of
+from collectors.kafka.wire import Request, UnsupportedError
+from telemetron.poll import TroubleError
+
+MISSES = 2
+"""How many times in a row a topic is not known until it counts as deleted."""
+MAX_GROUPS = 10_000
+COORDINATOR_TOPIC = "__consumer_offsets"
+
+
+class Finder:
+    """Looks for what is there; never makes anything be there."""
+
+    def __init__(self, known: Known) -> None:
+        self.known = known
+        self._listed: dict[int, set[str]] = {}
+        """The groups that each broker lists."""
+        self._topic_names: list[str] = []
+        """Those that a pattern fits."""
+
+    async def read_topics(self) -> None:
+        """Leaders and ids of the topics that are known or named."""
+        try:
+            answer = await self.known.brokers.any(ask.metadata(sorted(self.known.topics)))
+            metadata = ask.parse_metadata(answer)
+        except (TroubleError, ValueError, UnsupportedError) as error:
+            self.known.tell(CLUSTER, trouble_of(error))
+            return
+        await self._take_brokers(metadata)
+        now = self.known.clock.monotonic()
+        for name, info in metadata.topics.items():
+            if name in self.known.topics:
+                self._take_topic(self.known.topics[name], info, now)
+        self.known.troubles.pop(CLUSTER, None)
+        if self.known.is_complete:
+            self._confirm_cluster()
+        self._confirm_topics()
+
+    async def _take_brokers(self, metadata: Metadata) -> None:
+        for broker in self.known.brokers.update(metadata.brokers):
+            await broker.close()
+            self.known.planned = False
+        for node in self._listed.keys() - metadata.brokers.keys():
+            del self._listed[node]
+
+    def _take_topic(self, topic: Topic, info: ask.TopicInfo, now: float) -> None:
+        if info.error == ask.UNKNOWN_TOPIC:
+            topic.missed += 1
+            if topic.missed == MISSES:
+                self._bury(topic)
+            elif topic.missed < MISSES:
+                self.known.due["topics"] = now
+        elif info.error == ask.TOPIC_DENIED:
+            topic.refusal = ("Forbidden", "no permission to describe the topic")
+            topic.leaders = ()
+            self.known.touched.update(topic.queues)
+            topic.missed = 0
+        elif info.error == ask.NONE:
+            if topic.leaders != info.leaders or topic.refusal:
+                self.known.planned = False
+                self.known.touched.update(topic.queues)
+            groups = [group for group in self.known.groups.values() if topic.name in group.commits]
+            if topic.id and info.id and topic.id != info.id:
+                for group in groups:
+                    group.disown(topic)
+            if topic.update(info, now):
+                self.known.planned = False
+                self.known.raw.clear()
+                self.known.touched.update(topic.queues)
+            topic.seen_at = now
+
+    def _bury(self, topic: Topic) -> None:
+        """The topic is deleted: so are its queues."""
+        for group in self.known.groups.values():
+            group.disown(topic)
+        topic.forget()
+        topic.id = ""
+        topic.leaders = ()
+        for queue in list(topic.queues):
+            self.known.drop(queue)
+        self.known.planned = False
+
+    def _confirm_cluster(self) -> None:
+        if self.known.limited:
+            limit = self.known.config.max_queues
+            self.known.output.confirm(
+                CLUSTER, reason="LimitReached", message=f"the first {limit} queues are shown"
+            )
+        else:
+            self.known.output.confirm(CLUSTER)
+
+    def _confirm_topics(self) -> None:
+        """Those that the configuration names: known for certain to be there, or not."""
+        for entry in self.known.config.entries:
+            if entry.is_pattern:
+                continue
+            topic = self.known.topics[entry.topic]
+            scope = f"topic {topic.name}"
+            if topic.missed >= MISSES:
+                self.known.output.confirm(
+                    scope, reason="NotFound", message="there is no such topic"
+                )
+            elif topic.refusal:
+                reason, message = topic.refusal
+                self.known.output.confirm(scope, reason=reason, message=message)
+            elif topic.leaders:
+                self.known.output.confirm(scope)
+
+    async def discover(self) -> bool:
+        """Find the groups, what they have committed on, and so the queues; False: it failed."""
+        try:
+            if any(entry.is_pattern for entry in self.known.config.entries):
+                await self._find_topics()
+        except (TroubleError, ValueError, UnsupportedError) as error:
+            self.known.tell(CLUSTER, trouble_of(error))
+            return False
+        await asyncio.gather(
+            *(self._list_groups(n, b) for n, b in self.known.brokers.known.items())
+        )
+        for name in {name for entry in self.known.config.entries for name in entry.named_groups}:
+            self.known.groups.setdefault(name, Group(name))
+        unlocated = [group for group in self.known.groups.values() if group.node is None]
+        await self._locate(unlocated)
+        seeking = [entry for entry in self.known.config.entries if entry.seeks_groups]
+        await asyncio.gather(
+            *(
+                self._find_commits(group)
+                for group in self.known.groups.values()
+                if any(entry.has_group(group.name) for entry in seeking)
+            )
+        )
+        self._take_pairs(self._pairs())
+        return True
+
+    async def _find_topics(self) -> None:
+        answer = await self.known.brokers.any(ask.metadata(None))
+        if self.known.raw.get("all") == answer.data:
+            return
+        metadata = ask.parse_metadata(answer)
+        self.known.raw["all"] = answer.data
+        patterns = [entry.topic for entry in self.known.config.entries if entry.is_pattern]
+        self._topic_names = [
+            name
+            for name, info in metadata.topics.items()
+            if info.error == ask.NONE
+            and not name.startswith("__")  # Kafka's own
+            and any(matches(pattern, name) for pattern in patterns)
+        ]
+
+    async def _list_groups(self, node: int, broker: Broker) -> None:
+        try:
+            listings = ask.parse_groups(await broker.control.call(ask.list_groups()))
+        except (TroubleError, ValueError, UnsupportedError):
+            return  # what it listed before still counts; its scope says what is wrong
+        for name, kind in listings[:MAX_GROUPS]:
+            group = self.known.groups.get(name)
+            if group is None:
+                if len(self.known.groups) >= MAX_GROUPS:
+                    continue
+                group = self.known.groups[name] = Group(name)
+            if (group.node, group.type) != (node, kind):
+                group.node, group.type, group.is_absent = node, kind, False
+                group.refusal = group.request = None
+        self._listed[node] = {listing.name for listing in listings}
+        self._forget_groups()
+
+    def _forget_groups(self) -> None:
+        listed = set().union(*self._listed.values())
+        named = {name for entry in self.known.config.entries for name in entry.named_groups}
+        for name in self.known.groups.keys() - listed - named:
+            if self.known.groups[name].node in self._listed:
+                for queue in list(self.known.groups[name].queues):
+                    self.known.drop(queue)
+                del self.known.groups[name]
+
+    async def _locate(self, groups: list[Group]) -> None:
+        """Find the coordinators of groups that no broker lists: not there, or not permitted."""
+        if not groups:
+            return
+        if not any(self._listed.values()) and not await self._has_coordinators():
+            for group in groups:
+                group.is_absent = True
+                group.info = GroupInfo(ask.NONE, "Dead", ())
+                group.commits.clear()
+                group.read_at = self.known.clock.monotonic()
+            return
+        await asyncio.gather(*map(self._find_coordinator, groups))
+
+    async def _has_coordinators(self) -> bool:
+        """To ask for a coordinator creates the topic that keeps the offsets: not by us."""
+        try:
+            answer = await self.known.brokers.any(ask.metadata([COORDINATOR_TOPIC]))
+            topics = ask.parse_metadata(answer).topics
+        except (TroubleError, ValueError, UnsupportedError):
+            return False
+        found = topics.get(COORDINATOR_TOPIC)
+        return found is not None and found.error != ask.UNKNOWN_TOPIC
+
+    async def _find_coordinator(self, group: Group) -> None:
+        try:
+            answer = await self.known.brokers.any(ask.find_coordinator(group.name))
+            error, node = ask.parse_coordinator(answer)
+        except (TroubleError, ValueError, UnsupportedError) as failed:
+            group.refusal = refusal_of(failed)
+            return
+        if error == ask.NONE:
+            group.node, group.is_absent, group.refusal = node, False, None
+        elif error == ask.GROUP_DENIED:
+            group.refusal = ("Forbidden", "no permission to describe the group")
+        else:
+            group.refusal = ("Unreachable", "the group has no coordinator")
+        self.known.touched.update(group.queues)
+
+    async def _find_commits(self, group: Group) -> None:
+        """Which topics it has committed on."""
+        try:
+            commits = await self._ask_commits(group, offsets_of(group, None))
+        except (TroubleError, ValueError, UnsupportedError):
+            return  # what is known stays
+        if commits and commits.error == ask.NONE:
+            group.committed = {
+                topic
+                for topic, offsets in commits.topics.items()
+                if any(commit.offset >= 0 for commit in offsets.values())
+            }
+
+    async def _ask_commits(self, group: Group, request: Request) -> Commits | None:
+        broker = self.known.brokers.known.get(-1 if group.node is None else group.node)
+        if broker is None:
+            return None
+        return commits_of(group, await broker.control.call(request))
+
+    def _pairs(self) -> dict[tuple[str, str | None], QueueConfig]:
+        """Topic and group of every queue that is to be shown."""
+        pairs: dict[tuple[str, str | None], QueueConfig] = {}
+        for entry in self.known.config.entries:
+            for topic in self._matching(entry):
+                for group in entry.named_groups:
+                    pairs[topic, group] = self._entry(topic, group) or entry
+        known = {topic for entry in self.known.config.entries for topic in self._matching(entry)}
+        for group_state in self.known.groups.values():
+            for topic in group_state.committed & known:
+                found = self._entry(topic, group_state.name)
+                if found and found.seeks_groups:
+                    pairs[topic, group_state.name] = found
+        for entry in self.known.config.entries:  # a topic that is named is shown, consumed or not
+            if not entry.is_pattern and not any(topic == entry.topic for topic, _ in pairs):
+                pairs.update({(topic, None): entry for topic in self._matching(entry)})
+        return pairs
+
+    def _matching(self, entry: QueueConfig) -> list[str]:
+        if entry.is_pattern:
+            return [name for name in self._topic_names if matches(entry.topic, name)]
+        topic = self.known.topics[entry.topic]
+        return [entry.topic] if topic.leaders or topic.refusal else []
+
+    def _entry(self, topic: str, group: str) -> QueueConfig | None:
+        """The first that fits."""
+        for entry in self.known.config.entries:
+            if entry.has_topic(topic) and entry.has_group(group):
+                return entry
+        return None
+
+    def _take_pairs(self, pairs: dict[tuple[str, str | None], QueueConfig]) -> None:
+        order = sorted(pairs, key=lambda pair: (pair[0], pair[1] or ""))
+        self.known.limited = len(order) > self.known.config.max_queues
+        wanted = set(order[: self.known.config.max_queues])
+        for queue in list(self.known.queues.values()):
+            if (queue.topic, queue.group) not in wanted:
+                self.known.drop(queue)
+        known = {(queue.topic, queue.group) for queue in self.known.queues.values()}
+        for name, group in order[: self.known.config.max_queues]:
+            if (name, group) not in known:
+                self.known.add(TopicQueue(name, group, pairs[name, group]))

@@ -1,0 +1,128 @@
+"""What is known of one cluster, shared by those that find, read and show it."""
+
+import logging
+
+from collectors.kafka.config import MAX_SHOWN, KafkaConfig
+from collectors.kafka.connection import Access, Brokers
+from collectors.kafka.queue import TopicQueue
+from collectors.kafka.state import Group, Refusal, Topic
+from collectors.kafka.wire import UnsupportedError
+from telemetron.collector import Output
+from telemetron.document import Queue
+from telemetron.poll import TroubleError
+
+CLUSTER = ""
+"""The scope of what is no single broker's."""
+
+log = logging.getLogger(__name__)
+
+
+class Known:
+    """The topics, groups and queues of one source, and what is wrong with it."""
+
+    def __init__(
+        self, config: KafkaConfig, output: Output, access: Access, hold_seconds: float
+    ) -> None:
+        self.config = config
+        self.output = output
+        self.clock = output.clock
+        self.hold = hold_seconds
+        """How long the last known stands for what is not answered."""
+        self.brokers = Brokers(config.bootstrap_servers, access, output.clock)
+        self.topics = {
+            entry.topic: Topic(entry.topic) for entry in config.entries if not entry.is_pattern
+        }
+        self.groups: dict[str, Group] = {}
+        self.queues: dict[str, TopicQueue] = {}
+        self.parts: dict[str, Queue] = {}
+        """What was put last."""
+        self.touched: set[TopicQueue] = set()
+        """Those that something has changed of."""
+        self.hungry: set[TopicQueue] = set()
+        """Those that miss tasks."""
+        self.beyond: set[TopicQueue] = set()
+        """Those whose group stands beyond the stable end of a log."""
+        self.raw: dict[object, bytes] = {}
+        """Answers, to be spared decoding the same again."""
+        self.read_at: dict[int, float] = {}
+        """When each leader last told the ends of its logs."""
+        self.troubles: dict[str, TroubleError] = {}
+        """By scope."""
+        self.due = dict.fromkeys(("topics", "groups", "members"), 0.0)
+        self.shown = MAX_SHOWN
+        """Tasks of each queue, so that it is not too many of all."""
+        self.planned = False
+        self.limited = False
+        self.is_complete = False
+
+    def is_due(self, what: str, seconds: float) -> bool:
+        """Whether it is time, which it is again after so many seconds."""
+        now = self.clock.monotonic()
+        if now < self.due[what]:
+            return False
+        self.due[what] = now + seconds
+        return True
+
+    def wanted(self, queue: TopicQueue) -> int:
+        """How many of its tasks are shown at most."""
+        return min(queue.config.max_tasks, self.shown)
+
+    def tell(self, scope: str, trouble: TroubleError) -> None:
+        """Trouble with a scope; logged once, until it is over or another one."""
+        told = self.troubles.get(scope)
+        if told is None or told.reason != trouble.reason:
+            what = f"{self.output.source} ({scope})" if scope else self.output.source
+            log.warning("source %s: %s: %s", what, trouble.reason, trouble.message)
+        self.troubles[scope] = trouble
+        self.output.trouble(scope, trouble.reason, trouble.message)
+
+    def well(self, scope: str) -> None:
+        """Nothing is wrong with a scope."""
+        self.troubles.pop(scope, None)
+        self.output.confirm(scope)
+
+    def add(self, queue: TopicQueue) -> None:
+        """A queue that is to be shown."""
+        self.queues[queue.id] = queue
+        topic = self.topics.get(queue.topic)
+        if topic is None:
+            topic = self.topics[queue.topic] = Topic(queue.topic)
+            self.due["topics"] = 0.0
+        topic.queues.append(queue)
+        if queue.group is not None:
+            group = self.groups[queue.group]
+            group.queues.append(queue)
+            group.request = None
+        self.touched.add(queue)
+        self.planned = False
+
+    def drop(self, queue: TopicQueue) -> None:
+        """A queue that is to be shown no more."""
+        del self.queues[queue.id]
+        self.parts.pop(queue.id, None)
+        for known in (self.touched, self.hungry, self.beyond):
+            known.discard(queue)
+        topic = self.topics[queue.topic]
+        topic.queues.remove(queue)
+        if not topic.queues and not any(entry.topic == topic.name for entry in self.config.entries):
+            del self.topics[topic.name]
+        if queue.group in self.groups:
+            self.groups[queue.group].queues.remove(queue)
+            self.groups[queue.group].request = None
+        self.output.remove("queues", queue.id)
+        self.planned = False
+
+
+def trouble_of(error: Exception) -> TroubleError:
+    """What an answer that did not come, or could not be decoded, is told as."""
+    if isinstance(error, TroubleError):
+        return error
+    if isinstance(error, UnsupportedError):
+        return TroubleError("BadAnswer", "the brokers are too old: Kafka 2.3 is the oldest")
+    return TroubleError("BadAnswer", "an answer is not as Kafka's protocol has it")
+
+
+def refusal_of(error: Exception) -> Refusal:
+    """The same as a reason and a message."""
+    trouble = trouble_of(error)
+    return trouble.reason, trouble.message

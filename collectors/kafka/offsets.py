@@ -1,0 +1,240 @@
+"""Where groups stand and logs end; whose members they are."""
+
+import asyncio
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from collectors.kafka import request as ask
+from collectors.kafka.connection import Broker
+from collectors.kafka.known import CLUSTER, Known, refusal_of, trouble_of
+from collectors.kafka.queue import TopicQueue
+from collectors.kafka.request import Commits
+from collectors.kafka.state import Group, Refusal, Topic, commits_of, offsets_of
+from collectors.kafka.wire import Answer, Request, UnsupportedError
+from telemetron.poll import TroubleError
+
+
+class Ends(NamedTuple):
+    """What one leader is asked in every round."""
+
+    partitions: dict[str, list[int]]
+    latest: Request
+    earliest: Request
+
+
+class Offsets:
+    """Reads commits and ends, by the broker that knows them."""
+
+    def __init__(self, known: Known) -> None:
+        self.known = known
+        self.ends: dict[int, Ends] = {}
+        """What each leader is asked."""
+        self._scopes: list[str] = []
+
+    def plan(self) -> None:
+        """Whom to ask what, where that has changed."""
+        if self.known.planned:
+            return
+        self.known.planned = True
+        asked: dict[int, dict[str, list[int]]] = {}
+        for topic in self.known.topics.values():
+            if topic.queues:
+                for number, leader in enumerate(topic.leaders):
+                    asked.setdefault(leader, {}).setdefault(topic.name, []).append(number)
+        self.ends = {
+            node: Ends(
+                partitions,
+                ask.list_offsets(partitions, ask.LATEST),
+                ask.list_offsets(partitions, ask.EARLIEST),
+            )
+            for node, partitions in asked.items()
+            if node in self.known.brokers.known
+        }
+        for group in self.known.groups.values():
+            group.request, group.raw = None, b""
+        self.known.raw.clear()
+        self.known.touched.update(self.known.queues.values())
+
+    def _expect(self, nodes: Iterable[int]) -> None:
+        topics = [
+            f"topic {entry.topic}" for entry in self.known.config.entries if not entry.is_pattern
+        ]
+        scopes = sorted({CLUSTER, *topics, *(f"broker {node}" for node in nodes)})
+        if scopes != self._scopes:
+            self._scopes = scopes
+            self.known.output.expect(scopes)
+
+    def by_coordinator(self) -> dict[int, list[Group]]:
+        """The groups to read, by their coordinator."""
+        groups: dict[int, list[Group]] = {}
+        for group in self.known.groups.values():
+            if group.queues and group.node is not None:
+                groups.setdefault(group.node, []).append(group)
+        self._expect((groups.keys() | self.ends.keys()) & self.known.brokers.known.keys())
+        return groups
+
+    async def read_commits(self, node: int, groups: list[Group]) -> None:
+        """Where the groups of one coordinator stand."""
+        broker = self.known.brokers.known.get(node)
+        if broker is None:
+            for group in groups:
+                group.node = None
+            self.known.due["groups"] = 0.0
+            return
+        await asyncio.gather(*(self._read_group(node, broker, group) for group in groups))
+
+    async def _read_group(self, node: int, broker: Broker, group: Group) -> None:
+        if group.request is None:
+            partitions = {
+                queue.topic: range(len(self.known.topics[queue.topic].leaders))
+                for queue in group.queues
+            }
+            group.request = offsets_of(group, partitions)
+            group.raw = b""
+        try:
+            answer = await broker.control.call(group.request)
+            if answer.data[4:] == group.raw:
+                group.read_at = self.known.clock.monotonic()
+                return
+            commits = commits_of(group, answer)
+        except TroubleError as trouble:
+            self.known.tell(f"broker {node}", trouble)
+        except (ValueError, UnsupportedError) as error:
+            self._refuse(group, refusal_of(error))
+        else:
+            self._take_commits(group, commits, answer)
+
+    def _take_commits(self, group: Group, commits: Commits, answer: Answer) -> None:
+        if commits.error in ask.COORDINATOR_ERRORS:
+            group.node = None
+            self.known.due["groups"] = 0.0
+        elif commits.error == ask.GROUP_DENIED:
+            self._refuse(group, ("Forbidden", "no permission to describe the group"))
+        elif commits.error != ask.NONE:
+            self._refuse(group, ("BadAnswer", f"the group's offsets: error {commits.error}"))
+        else:
+            now = self.known.clock.monotonic()
+            first = group.read_at is None or group.refusal is not None
+            group.raw, group.read_at, group.refusal = answer.data[4:], now, None
+            changed = set(group.update(commits, now))
+            for queue in group.queues:
+                if first or queue.topic in changed:
+                    self.known.topics[queue.topic].highs.clear()
+                    self.known.touched.add(queue)
+
+    def _refuse(self, group: Group, refusal: Refusal) -> None:
+        if group.refusal != refusal:
+            group.refusal = refusal
+            self.known.touched.update(group.queues)
+        group.read_at = self.known.clock.monotonic()
+
+    async def read_ends(self, node: int, ends: Ends) -> None:
+        """Where the logs of one leader start and end."""
+        scope = f"broker {node}"
+        try:
+            control = self.known.brokers.known[node].control
+            latest, earliest = await asyncio.gather(
+                control.call(ends.latest), control.call(ends.earliest)
+            )
+            if ends is not self.ends.get(node):
+                return  # planned anew meanwhile
+            self._take_ends(("latest", node), latest)
+            self._take_ends(("earliest", node), earliest)
+            await self._read_highs(node)
+        except (TroubleError, ValueError, UnsupportedError) as error:
+            self.known.tell(scope, trouble_of(error))
+        except KeyError:
+            self.known.planned = False  # the broker is gone
+        else:
+            self.known.read_at[node] = self.known.clock.monotonic()
+            self.known.well(scope)
+
+    def _take_ends(self, which: tuple[str, int], answer: Answer) -> None:
+        if self.known.raw.get(which) == answer.data[4:]:
+            return
+        now, monotonic = self.known.clock.now(), self.known.clock.monotonic()
+        for name, offsets in ask.parse_offsets(answer).items():
+            topic = self.known.topics.get(name)
+            if topic is None:
+                continue
+            known = topic.ends if which[0] == "latest" else topic.starts
+            for number, offset in offsets.items():
+                before = known.get(number)
+                if before == offset:
+                    continue
+                self.known.touched.update(topic.queues)
+                if offset.error not in (ask.NONE, ask.TOPIC_DENIED):
+                    topic.bad_since.setdefault(number, monotonic)
+                    self.known.due["topics"] = min(self.known.due["topics"], monotonic)
+                    continue
+                if before and before.error == ask.NONE and offset.error == ask.NONE:
+                    if offset.offset < before.offset:
+                        self.known.due["topics"] = 0.0
+                        topic.shrink(number)
+                    elif which[0] == "latest":
+                        topic.produced_at = now
+                known[number] = offset
+                if topic.is_read(number):
+                    topic.bad_since.pop(number, None)
+        self.known.raw[which] = answer.data[4:]
+
+    async def _read_highs(self, node: int) -> None:
+        """Where a group stands beyond the stable end: is it behind a transaction, or astray?"""
+        beyond: dict[str, set[int]] = {}
+        for queue in self.known.touched | self.known.beyond:
+            topic = self.known.topics[queue.topic]
+            ahead = self._ahead(queue, topic)
+            (self.known.beyond.add if ahead else self.known.beyond.discard)(queue)
+            here = {number for number in ahead if topic.leader(number) == node}
+            if here:
+                beyond.setdefault(topic.name, set()).update(here)
+        if not beyond:
+            return
+        request = ask.list_offsets(beyond, ask.LATEST, ask.UNCOMMITTED)
+        answer = await self.known.brokers.known[node].control.call(request)
+        for name, offsets in ask.parse_offsets(answer).items():
+            for number, offset in offsets.items():
+                topic = self.known.topics[name]
+                if offset.error == ask.NONE and topic.highs.get(number) != offset.offset:
+                    topic.highs[number] = offset.offset
+                    self.known.touched.update(topic.queues)
+
+    def _ahead(self, queue: TopicQueue, topic: Topic) -> list[int]:
+        group = self.known.groups.get(queue.group or "")
+        if group is None:
+            return []
+        commits = group.commits.get(topic.name, {})
+        return [
+            number
+            for number, commit in commits.items()
+            if number < len(topic.leaders)
+            and topic.is_read(number)
+            and commit.offset > topic.ends[number].offset
+        ]
+
+    async def read_members(self) -> None:
+        """State and members of all groups."""
+        asked: dict[tuple[int, str], list[Group]] = {}
+        for group in self.known.groups.values():
+            if group.queues and group.node is not None:
+                asked.setdefault((group.node, group.type), []).append(group)
+        await asyncio.gather(*(self._describe(*key, groups) for key, groups in asked.items()))
+
+    async def _describe(self, node: int, kind: str, groups: list[Group]) -> None:
+        broker = self.known.brokers.known.get(node)
+        if broker is None:
+            return
+        names = sorted(group.name for group in groups)
+        try:
+            answer = await broker.control.call(ask.describe_groups(kind, names))
+            if self.known.raw.get((node, kind)) == answer.data[4:]:
+                return
+            described = ask.parse_described(kind, answer)
+        except (TroubleError, ValueError, UnsupportedError):
+            return  # the broker's scope says what is wrong
+        self.known.raw[node, kind] = answer.data[4:]
+        for group in groups:
+            info = described.get(group.name)
+            if info is not None and info.error == ask.NONE and info != group.info:
+                group.info = info
+                self.known.touched.update(group.queues)

@@ -1,0 +1,107 @@
+"""From what was read to what is shown."""
+
+import asyncio
+
+import msgspec
+
+from collectors.kafka import request as ask
+from collectors.kafka.known import CLUSTER, Known
+from collectors.kafka.lane import Log
+from collectors.kafka.queue import TopicQueue
+from collectors.kafka.state import NO_COMMIT, Group, Refusal, Topic
+from telemetron.collector import Put
+
+SLICE_SECONDS = 0.004
+"""How long the event loop is kept at a time."""
+GONE = ("Unreachable", "the partition has no leader")
+
+
+class Publisher:
+    """Puts every queue that something has changed of."""
+
+    def __init__(self, known: Known) -> None:
+        self.known = known
+
+    async def publish(self) -> None:
+        """Show what has changed."""
+        begun = self.known.clock.monotonic()
+        while self.known.touched:
+            self._put(self.known.touched.pop())
+            if self.known.clock.monotonic() - begun > SLICE_SECONDS:
+                await asyncio.sleep(0)
+                begun = self.known.clock.monotonic()
+        if not self.known.is_complete:
+            # An earlier run may have left queues that nobody watches any more.
+            self.known.is_complete = True
+            await self.known.output.replace(
+                [Put("queues", id, id, part) for id, part in self.known.parts.items()],
+                scope=CLUSTER,
+            )
+
+    def _put(self, queue: TopicQueue) -> None:
+        self._place(queue)
+        part = queue.build(self.known.clock.now(), self.known.wanted(queue))
+        before = self.known.parts.get(queue.id)
+        if before and msgspec.structs.replace(part, measured_at=before.measured_at) == before:
+            return
+        self.known.parts[queue.id] = part
+        self.known.output.put("queues", queue.id, queue.id, part)
+
+    def _place(self, queue: TopicQueue) -> None:
+        """Take into the queue what is known of its topic and its group."""
+        topic = self.known.topics[queue.topic]
+        group = self.known.groups.get(queue.group) if queue.group is not None else None
+        queue.resize(len(topic.leaders))
+        queue.produced_at = topic.produced_at
+        queue.refusal = topic.refusal or (group.refusal if group else None)
+        if group is None:
+            return
+        queue.info, queue.is_share = group.info, group.type == "share"
+        for number, lane in enumerate(queue.lanes):
+            trouble, is_known = self._trouble(topic, group, number)
+            if trouble:
+                queue.troubles[number] = trouble
+                continue
+            if not is_known:
+                continue  # the last known stands for a while
+            queue.troubles.pop(number, None)
+            commit, foreign = group.commit(topic.name, number)
+            start, end = topic.starts[number].offset, topic.ends[number].offset
+            found = Log(start, end, topic.highs.get(number))
+            policy = queue.config.on_no_commit
+            lane.place(commit, found, policy, self.known.clock.now(), foreign=foreign)
+        if any(window.wants(end, self.known.wanted(queue)) for _, window, end in queue.windows()):
+            self.known.hungry.add(queue)
+
+    def _trouble(self, topic: Topic, group: Group, number: int) -> tuple[Refusal | None, bool]:
+        """Why a partition is not known, and whether what was read of it last is good."""
+        now = self.known.clock.monotonic()
+        commit = group.commits.get(topic.name, {}).get(number, NO_COMMIT)
+        if topic.is_denied(number) or commit.error == ask.TOPIC_DENIED:
+            return ("Forbidden", "no permission to describe the topic"), False
+        leader = topic.leader(number)
+        trouble = self._silence(leader, self.known.read_at.get(leader), number in topic.ends, now)
+        if trouble is None and leader < 0:
+            topic.bad_since.setdefault(number, now)
+            trouble = GONE if now - topic.bad_since[number] > self.known.hold else None
+        if trouble is None and group.node is not None:
+            trouble = self._silence(group.node, group.read_at, group.read_at is not None, now)
+        if trouble is None and number in topic.bad_since:
+            late = now - topic.bad_since[number] > self.known.hold
+            trouble = ("Unreachable", "its leader does not serve it") if late else None
+        is_known = (
+            leader >= 0
+            and topic.is_read(number)
+            and number not in topic.bad_since
+            and group.read_at is not None
+        )
+        return trouble, is_known
+
+    def _silence(
+        self, node: int, read_at: float | None, is_known: bool, now: float
+    ) -> Refusal | None:
+        """The broker's trouble, where what it told last is too old, or is nothing."""
+        told = self.known.troubles.get(f"broker {node}")
+        if told is None or (is_known and read_at is not None and now - read_at <= self.known.hold):
+            return None
+        return told.reason, f"broker {node}: {told.message}"
