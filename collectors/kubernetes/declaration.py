@@ -40,8 +40,7 @@ def _names(listed: str | None) -> tuple[str, ...]:
     return tuple(sorted(names)[:MAX_NAMES])
 
 
-def _positive(number: str | None) -> int | None:
-    number = (number or "").strip()
-    return (
-        int(number) if number.isascii() and number.isdigit() and 0 < int(number) < 10**9 else None
-    )
+def _positive(written: str | None) -> int | None:
+    number = (written or "").strip()
+    is_number = number.isascii() and number.isdigit() and len(number) < 10
+    return int(number) or None if is_number else None

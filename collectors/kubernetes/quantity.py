@@ -26,7 +26,7 @@ def parse(quantity: Quantity) -> Decimal:
     number, factor = written, Decimal(1)
     if written[-2:] in BINARY:
         number, factor = written[:-2], Decimal(BINARY[written[-2:]])
-    elif written[-1:] in DECIMAL:
+    elif written and written[-1] in DECIMAL:
         number, factor = written[:-1], DECIMAL[written[-1]]
     try:
         amount = Decimal(number)

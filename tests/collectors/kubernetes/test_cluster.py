@@ -1,0 +1,137 @@
+"""Who belongs to whom, in whatever order it is seen."""
+
+import itertools
+
+import msgspec
+import pytest
+
+from collectors.kubernetes.cluster import Cluster
+from collectors.kubernetes.objects import KINDS
+from tests.collectors.kubernetes.things import autoscaler, deployment, pod, replicaset
+
+WEB = ("default", "Deployment", "web")
+RS = ("default", "ReplicaSet", "web-1")
+
+
+def put(cluster, kind, one):
+    one["metadata"].setdefault("namespace", "default")
+    raw = msgspec.json.encode(one)
+    cluster.take(kind, msgspec.json.decode(raw, type=KINDS[kind].type))
+
+
+@pytest.fixture
+def cluster():
+    """One that is in sync."""
+    cluster = Cluster()
+    for kind in KINDS:
+        cluster.synced(kind, None)
+    cluster.dirty.clear()
+    return cluster
+
+
+PARTS = {
+    "Deployment": lambda: deployment("web"),
+    "ReplicaSet": lambda: replicaset("web-1", "web"),
+    "Pod": lambda: pod("web-1-0", ("ReplicaSet", "web-1")),
+}
+
+
+@pytest.mark.parametrize("synced", [True, False])
+@pytest.mark.parametrize("order", list(itertools.permutations(PARTS)))
+def test_in_whatever_order(order, synced):
+    cluster = Cluster()
+    for kind in KINDS if synced else ():
+        cluster.synced(kind, None)
+    for kind in order:
+        put(cluster, kind, PARTS[kind]())
+    assert cluster.members == {WEB: ["web-1-0"]}
+    assert WEB in cluster.dirty
+    assert cluster.waiting == {}
+
+
+def test_a_pod_waits_until_it_is_dropped(cluster):
+    put(cluster, "Pod", pod("web-1-0", ("ReplicaSet", "web-1")))
+    assert list(cluster.waiting.values()) == [RS]
+    assert cluster.dirty == {}
+    cluster.drop("Pod", "default", "web-1-0")
+    assert cluster.waiting == {}
+    cluster.give_up(("default", "web-1-0"))
+    cluster.drop("Pod", "default", "web-1-0")
+    assert cluster.dirty == {}
+
+
+def test_two_pods_wait_for_one_owner(cluster):
+    for name in ("web-1-0", "web-1-1"):
+        put(cluster, "Pod", pod(name, ("ReplicaSet", "web-1")))
+    cluster.give_up(("default", "web-1-0"))
+    assert cluster.members == {RS: ["web-1-0"]}
+    put(cluster, "ReplicaSet", replicaset("web-1", "web"))
+    put(cluster, "Deployment", deployment("web"))
+    assert cluster.members == {WEB: ["web-1-0", "web-1-1"]}
+
+
+def test_pods_stay_where_they_were_when_owners_go(cluster):
+    for kind, part in PARTS.items():
+        put(cluster, kind, part())
+    cluster.drop("ReplicaSet", "default", "web-1")
+    cluster.drop("Deployment", "default", "web")
+    put(cluster, "Pod", pod("web-1-0", ("ReplicaSet", "web-1"), status={"phase": "Failed"}))
+    assert cluster.members == {WEB: ["web-1-0"]}
+    assert cluster.workloads == {}
+
+
+def test_a_replicaset_is_adopted(cluster):
+    put(cluster, "ReplicaSet", replicaset("web-1", None))
+    put(cluster, "Pod", pod("web-1-0", ("ReplicaSet", "web-1")))
+    put(cluster, "Pod", pod("other", ("ReplicaSet", "web-2")))
+    assert cluster.members == {RS: ["web-1-0"]}
+    put(cluster, "ReplicaSet", replicaset("web-1", "web"))
+    assert cluster.members == {WEB: ["web-1-0"]}
+    put(cluster, "ReplicaSet", replicaset("web-1", "web"))
+    put(cluster, "Pod", pod("web-1-0", None))
+    assert cluster.members == {("default", "Pod", "web-1-0"): ["web-1-0"]}
+
+
+def test_the_same_again_is_nothing_new(cluster):
+    for kind, part in PARTS.items():
+        put(cluster, kind, part())
+    cluster.dirty.clear()
+    for kind, part in PARTS.items():
+        put(cluster, kind, part())
+    cluster.drop("Deployment", "default", "unknown")
+    cluster.drop("HorizontalPodAutoscaler", "default", "unknown")
+    cluster.synced("Pod", None)
+    assert cluster.dirty == {}
+
+
+def test_what_scales_it(cluster):
+    put(cluster, "Deployment", deployment("web", 2))
+    assert cluster.max_pods(WEB) == 2
+    put(cluster, "HorizontalPodAutoscaler", autoscaler("a", "Deployment", "web", 5))
+    assert cluster.max_pods(WEB) == 5
+    put(cluster, "HorizontalPodAutoscaler", autoscaler("a", "Deployment", "other", 5))
+    assert cluster.max_pods(WEB) == 2
+    put(cluster, "HorizontalPodAutoscaler", autoscaler("a", "Deployment", "web", None))
+    assert cluster.max_pods(WEB) == 2
+    cluster.drop("HorizontalPodAutoscaler", "default", "a")
+    assert cluster.names("HorizontalPodAutoscaler", None) == []
+
+
+def test_the_names_that_are_known(cluster):
+    put(cluster, "Deployment", deployment("web"))
+    put(cluster, "Pod", pod("p", namespace="b"))
+    assert cluster.names("Deployment", None) == [("default", "web")]
+    assert cluster.names("StatefulSet", None) == []
+    assert cluster.names("Pod", "b") == [("b", "p")]
+    assert cluster.names("Pod", "c") == []
+
+
+def test_pods_and_autoscalers_that_become_known_change_what_is_shown():
+    cluster = Cluster()
+    put(cluster, "Deployment", deployment("web"))
+    for kind in ("Pod", "HorizontalPodAutoscaler"):
+        cluster.dirty.clear()
+        cluster.synced(kind, "elsewhere")
+        assert cluster.dirty == {}
+        cluster.synced(kind, "default")
+        assert list(cluster.dirty) == [WEB]

@@ -1,0 +1,38 @@
+import pytest
+
+from collectors.kubernetes.declaration import Declaration, declared
+from collectors.kubernetes.objects import Annotations
+
+
+def test_the_first_that_names_an_agent_is_taken_whole():
+    first = Annotations(agent="a", models="m")
+    second = Annotations(agent="b", description="d", queues="q")
+    assert declared(None, Annotations(description="none"), first, second) == Declaration(
+        "a", models=("m",)
+    )
+    assert declared(Annotations(agent=" ")) is None
+    assert declared() is None
+
+
+def test_names_are_separated_by_commas():
+    assert declared(Annotations(agent="a", queues=" q2,,q1 ,q1")).queues == ("q1", "q2")
+    many = ",".join(str(number) for number in range(100))
+    assert len(declared(Annotations(agent="a", models=many)).models) == 64
+
+
+@pytest.mark.parametrize(
+    ("written", "number"),
+    [
+        ("4", 4),
+        (" 4 ", 4),
+        ("0", None),
+        ("-1", None),
+        ("many", None),
+        ("²", None),
+        ("9" * 5000, None),
+    ],
+)
+def test_how_many_at_once(written, number):
+    found = declared(Annotations(agent="a", max_parallel=written))
+    assert found.max_parallel_invocations == number
+    assert found.wrong == (None if number else "max-parallel-invocations")

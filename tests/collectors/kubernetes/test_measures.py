@@ -1,0 +1,213 @@
+"""Usage figures, and what is said where there are none."""
+
+import msgspec
+import pytest
+from aiohttp import web
+
+from collectors.kubernetes import connection, measures
+from collectors.kubernetes.measures import PodMetrics, usage_of
+from tests.collectors.kubernetes.apiserver import status
+from tests.collectors.kubernetes.things import AT, pod
+
+METRICS = "/apis/metrics.k8s.io/v1beta1/pods"
+LATER = "2026-11-28T10:05:00Z"
+
+
+def metrics(name, *containers, at=LATER):
+    usage = [
+        {"name": f"c{i}", "usage": {"cpu": c, "memory": m}} for i, (c, m) in enumerate(containers)
+    ]
+    metadata = {"name": name, "namespace": "default"}
+    return {"metadata": metadata, "timestamp": at, "window": "15s", "containers": usage}
+
+
+def serving(*items):
+    async def answer(request):
+        return web.json_response({"kind": "PodMetricsList", "items": list(items)})
+
+    return answer
+
+
+def refusing(code):
+    async def answer(request):
+        return status(code)
+
+    return answer
+
+
+def metrics_problem(observed):
+    return {
+        one.scope: one.reason for one in observed.source.row().problems if "metrics" in one.scope
+    }
+
+
+QUICK = 0.3
+"""Seconds between two polls; no configuration may ask for that."""
+
+
+def test_containers_are_summed_and_rounded():
+    one = metrics("p", ("3482911n", "51200Ki"), ("250m", "1Mi"))
+    usage = usage_of(msgspec.convert(one, PodMetrics, strict=False))
+    assert (usage.cpu, usage.memory) == (0.25, 51.0)
+
+
+async def test_usage_comes_and_goes(api, observing):
+    api.put("pods", pod("a"))
+    api.put("pods", pod("b"))
+    api.extra[METRICS] = serving(metrics("a", ("500m", "64Mi")), metrics("unknown", ("1", "1Mi")))
+    async with observing(metrics_interval_seconds=QUICK) as observed:
+
+        def a():
+            return observed.workloads["default/Pod/a"].pods[0]
+
+        await observed.until(lambda: observed.workloads and a().cpu == 0.5)
+        assert (a().memory, a().measured_at.isoformat()) == (64.0, "2026-11-28T10:05:00+00:00")
+        assert observed.workloads["default/Pod/b"].pods[0].cpu is None
+        assert observed.status == "ok"
+        assert metrics_problem(observed) == {}
+        api.extra[METRICS] = refusing(503)
+        await observed.until(lambda: metrics_problem(observed) == {"metrics": "MetricsUnavailable"})
+        await observed.until(lambda: a().cpu is None)
+        assert (a().memory, a().measured_at, observed.status) == (None, None, "ok")
+        api.extra[METRICS] = serving(metrics("a", ("1", "64Mi")))
+        await observed.until(lambda: a().cpu == 1)
+        assert metrics_problem(observed) == {}
+        api.extra[METRICS] = serving()
+        await observed.until(lambda: a().cpu is None)
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [(404, "MetricsUnavailable"), (403, "Forbidden"), (503, "MetricsUnavailable")],
+)
+async def test_there_are_none(api, observing, code, reason):
+    api.extra[METRICS] = refusing(code)
+    api.put("pods", pod("a"))
+    async with observing() as observed:
+        await observed.until(lambda: observed.status == "ok")
+        assert metrics_problem(observed) == {"metrics": reason}
+        assert "pods.metrics.k8s.io" in observed.message("metrics")
+        assert observed.workloads["default/Pod/a"].pods[0].cpu is None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "<html>",
+        "[]",
+        '{"items":[{}]}',
+        '{"items":[{"metadata":{},"timestamp":"2026-11-28T10:05:00Z","containers":[{"usage":{"cpu":"x"}}]}]}',
+    ],
+)
+async def test_what_cannot_be_understood(api, observing, body):
+    async def answer(request):
+        return web.Response(text=body)
+
+    api.extra[METRICS] = answer
+    async with observing() as observed:
+        await observed.until(lambda: observed.status == "ok")
+        assert metrics_problem(observed) == {"metrics": "MetricsUnavailable"}
+
+
+async def test_they_do_not_end(api, observing, monkeypatch):
+    monkeypatch.setattr(connection, "MAX_BODY_BYTES", 10)
+    api.extra[METRICS] = serving(metrics("a", ("500m", "64Mi")))
+    async with observing() as observed:
+        await observed.until(lambda: observed.status == "ok")
+        assert "too large" in observed.message("metrics")
+
+
+async def test_a_sample_of_an_earlier_pod_of_that_name(api, observing):
+    api.put("pods", pod("a"))
+    early = metrics("a", ("500m", "64Mi"), at="2026-11-28T09:00:00Z")
+    api.extra[METRICS] = serving(early)
+    async with observing() as observed:
+        await observed.until(lambda: observed.status == "ok" and not metrics_problem(observed))
+        assert observed.workloads["default/Pod/a"].pods[0].cpu is None
+
+
+async def test_a_sample_that_never_moves(api, observing, monkeypatch):
+    monkeypatch.setattr(measures, "SAMPLE_SECONDS", 0.1)
+    api.put("pods", pod("a"))
+    api.extra[METRICS] = serving(metrics("a", ("500m", "64Mi"), at=LATER))
+    async with observing(metrics_interval_seconds=QUICK) as observed:
+
+        def cpu():
+            return observed.workloads["default/Pod/a"].pods[0].cpu
+
+        await observed.until(lambda: observed.workloads and cpu() == 0.5)
+        await observed.until(lambda: cpu() is None)
+
+
+async def test_nothing_is_asked_while_the_server_is_not_reachable(api, observing):
+    async with observing(metrics_interval_seconds=QUICK) as observed:
+        await observed.until(lambda: observed.status == "ok")
+        api.faults["*"] = refusing(503)
+        api.close_watches()
+        await observed.until(lambda: "pods" in observed.problems)
+        await observed.until(lambda: "not reachable" in observed.message("metrics"))
+
+
+async def test_named_namespaces_have_their_own(api, observing):
+    api.put("pods", pod("a"))
+    api.put("pods", pod("b", namespace="other"))
+    items = [metrics("a", ("1", "1Mi"))]
+    api.extra["/apis/metrics.k8s.io/v1beta1/namespaces/default/pods"] = serving(*items)
+    api.extra["/apis/metrics.k8s.io/v1beta1/namespaces/other/pods"] = refusing(403)
+    async with observing(namespaces=["default", "other"], label_selector="app=x") as observed:
+        await observed.until(lambda: observed.status == "ok")
+        await observed.until(lambda: observed.workloads["default/Pod/a"].pods[0].cpu == 1)
+        assert metrics_problem(observed) == {"other/metrics": "Forbidden"}
+        assert observed.message("other/metrics").endswith("pods.metrics.k8s.io in other")
+    for path, query in api.requests:
+        selected = not path.endswith(("replicasets", "horizontalpodautoscalers"))
+        assert (query.get("labelSelector") == "app=x") == selected
+
+
+SUMMARY = "/api/v1/nodes/{}/proxy/stats/summary"
+
+
+def summary(name, received):
+    reference = {"name": name, "namespace": "default", "uid": "u"}
+    network = {"time": AT, "rxBytes": received, "txBytes": 7}
+    return web.json_response({"pods": [{"podRef": reference, "network": network}]})
+
+
+async def test_network_is_asked_of_each_node(api, observing):
+    for number in (1, 2, 3):
+        one = pod(f"p{number}")
+        one["spec"]["nodeName"] = f"node-{number}"
+        api.put("pods", one)
+
+    async def first(request):
+        return summary("p1", 5)
+
+    async def html(request):
+        return web.Response(text="<html>")
+
+    api.extra[SUMMARY.format("node-1")] = first
+    api.extra[SUMMARY.format("node-2")] = html
+    async with observing(network=True) as observed:
+        await observed.until(lambda: observed.status == "ok")
+        await observed.until(lambda: observed.workloads["default/Pod/p1"].pods[0].network_in == 5)
+        one = observed.workloads["default/Pod/p1"].pods[0]
+        assert (one.network_out, one.cpu) == (7, None)
+        assert observed.workloads["default/Pod/p2"].pods[0].network_in is None
+        assert observed.message("network").startswith("2 of 3 nodes do not tell")
+    assert not any("proxy" in path for path, _ in api.requests if "node-4" in path)
+
+
+async def test_network_is_forbidden(api, observing):
+    api.put("pods", pod("a"))
+    api.extra[SUMMARY.format("node-1")] = refusing(403)
+    async with observing(network=True, metrics_interval_seconds=QUICK) as observed:
+        await observed.until(lambda: observed.status == "ok")
+        assert observed.problems == {"network": "Forbidden"}
+        assert "get nodes/proxy" in observed.message("network")
+
+        async def known(request):
+            return summary("a", 9)
+
+        api.extra[SUMMARY.format("node-1")] = known
+        await observed.until(lambda: observed.workloads["default/Pod/a"].pods[0].network_in == 9)
+        assert observed.problems == {}

@@ -1,0 +1,97 @@
+"""What recorded pods do not show."""
+
+import msgspec
+import pytest
+
+from collectors.kubernetes import objects
+from collectors.kubernetes.pods import seen_pod
+from tests.collectors.kubernetes.things import AT, container, pod
+
+
+def seen(status, **options):
+    raw = msgspec.json.encode(pod("p", status=status))
+    return seen_pod(msgspec.json.decode(raw, type=objects.Pod), **options).pod
+
+
+def ended(code, reason=None, **more):
+    return {"terminated": {"exitCode": code, "reason": reason, **more}}
+
+
+def statuses(*states, **more):
+    return [
+        {"name": f"c{index}", "restartCount": 1, "state": state, **more}
+        for index, state in enumerate(states)
+    ]
+
+
+def test_nothing_is_known():
+    one = seen({})
+    assert (one.status, one.ready, one.reason, one.restarts) == ("Unknown", None, None, None)
+    assert one.last_exit is None
+
+
+def test_a_succeeded_pod_is_well():
+    found = statuses(ended(1, "Error"))
+    assert seen({"phase": "Succeeded", "containerStatuses": found}).reason is None
+
+
+@pytest.mark.parametrize(
+    ("state", "reason"),
+    [
+        (ended(0, "Completed"), None),
+        (ended(0), "Error"),
+        (ended(2), "Error"),
+        (ended(137, "OOMKilled"), "OOMKilled"),
+        ({"waiting": {}}, None),
+        ({"running": {}}, None),
+        (None, None),
+    ],
+)
+def test_the_state_of_a_container(state, reason):
+    assert seen({"phase": "Running", "containerStatuses": statuses(state)}).reason == reason
+
+
+def test_what_is_worst_counts():
+    creating = {"waiting": {"reason": "PodInitializing"}}
+    crashing = {"waiting": {"reason": "CrashLoopBackOff"}}
+    init = statuses(ended(0, "Completed"), crashing)
+    one = seen({"initContainerStatuses": init, "containerStatuses": statuses(creating)})
+    assert (one.reason, one.container, one.restarts) == ("CrashLoopBackOff", "c1", 3)
+    gated = {"type": "PodScheduled", "status": "False", "reason": "SchedulingGated"}
+    one = seen({"containerStatuses": statuses(creating), "conditions": [gated]})
+    assert one.reason == "SchedulingGated"
+    assert seen({"containerStatuses": statuses(creating)}).reason == "PodInitializing"
+
+
+def test_termination_messages_are_asked_for():
+    status = {"containerStatuses": statuses(ended(1, "Error", message="boom"))}
+    assert seen(status).message is None
+    assert seen(status, termination_messages=True).message == "boom"
+
+
+def test_the_last_exit_is_the_latest():
+    one = seen(
+        {
+            "containerStatuses": [
+                *statuses(ended(1, "Error", finishedAt="2026-11-28T09:00:00Z")),
+                *statuses(None, lastState=ended(2, "Error", finishedAt=AT)),
+                *statuses(ended(3, "Error")),
+            ]
+        }
+    )
+    assert one.last_exit.exit_code == 2
+    unknown = seen({"containerStatuses": statuses(ended(3), ended(3))})
+    assert (unknown.last_exit.exit_code, unknown.last_exit.at) == (3, None)
+
+
+def test_limits_are_of_all_containers():
+    one = pod("p")
+    one["spec"]["containers"] = [container(), container(cpu="1", memory="1Gi")]
+    found = seen_pod(msgspec.convert(one, objects.Pod, strict=False))
+    assert (found.max_cpu, found.max_ram) == ("1500m", "1280Mi")
+    one["spec"]["containers"].append({"name": "x"})
+    found = seen_pod(msgspec.convert(one, objects.Pod, strict=False))
+    assert (found.max_cpu, found.max_ram) == (None, None)
+    one["spec"]["containers"] = None
+    found = seen_pod(msgspec.convert(one, objects.Pod, strict=False))
+    assert (found.max_cpu, found.pod.image) == (None, None)

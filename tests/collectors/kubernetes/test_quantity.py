@@ -1,0 +1,54 @@
+import pytest
+
+from collectors.kubernetes.quantity import parse, total
+
+
+@pytest.mark.parametrize(
+    ("written", "amount"),
+    [
+        ("500m", "0.5"),
+        ("1Gi", "1073741824"),
+        ("3482911n", "0.003482911"),
+        ("10u", "0.00001"),
+        ("2k", "2000"),
+        ("1e3", "1000"),
+        (2, "2"),
+        (0.1, "0.1"),
+    ],
+)
+def test_what_is_written_is_an_amount(written, amount):
+    assert format(parse(written).normalize(), "f") == amount
+
+
+@pytest.mark.parametrize("written", ["", "x", "1Xi", "Gi", "NaN", "Infinity", "1 Gi m"])
+def test_what_is_no_quantity(written):
+    with pytest.raises(ValueError, match="no quantity"):
+        parse(written)
+
+
+@pytest.mark.parametrize(
+    ("written", "sum"),
+    [
+        (["500m", "500m"], "1"),
+        (["500m"], "500m"),
+        (["0.5"], "500m"),
+        (["1500m"], "1500m"),
+        (["0"], "0"),
+        (["1000"], "1k"),
+        (["1e3"], "1k"),
+        (["512Mi", "1Gi"], "1536Mi"),
+        (["1024Ki"], "1Mi"),
+        (["1Gi", "1"], "1073741825"),
+        (["512"], "512"),
+        (["1Gi", "24M"], "1097741824"),
+        (["0.5Ki"], "512"),
+        (["128974848"], "128974848"),
+        (["1G"], "1G"),
+        (["0.1n"], "0n"),
+        ([], None),
+        (["1", None], None),
+        (["1", "x"], None),
+    ],
+)
+def test_a_sum_is_canonical(written, sum):
+    assert total(written) == sum

@@ -1,0 +1,140 @@
+"""What a real API server (1.37) answered, recorded, and what is shown of it."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from collectors.kubernetes.cluster import Cluster
+from collectors.kubernetes.objects import KINDS, Page
+from collectors.kubernetes.show import Show
+from telemetron.document import LastExit
+from telemetron.testing import RecordingOutput
+
+DATA = Path(__file__).parents[2] / "data" / "kubernetes"
+
+
+@pytest.fixture
+async def parts():
+    """The parts by id, without the section."""
+    cluster = Cluster()
+    for kind in KINDS.values():
+        page = msgspec.json.decode((DATA / f"{kind.resource}.json").read_bytes(), type=Page)
+        for item in page.items:
+            cluster.take(kind.name, msgspec.json.decode(item, type=kind.type))
+        cluster.synced(kind.name, None)
+    output = RecordingOutput()
+    await Show(cluster, output).first()
+    return output.parts
+
+
+@pytest.fixture
+def workload(parts):
+    return lambda kind, name: parts["workload", f"default/{kind}/{name}"]
+
+
+def test_nothing_is_left_out(parts):
+    shown = sorted(id.partition("/")[2] for section, id in parts if section == "workload")
+    pods = ("crashing", "creating", "ending", "evicted", "homeless", "oomkilled", "pulling")
+    assert shown == sorted(
+        [
+            *(f"Pod/{name}" for name in pods),
+            *(f"Deployment/{name}" for name in ("paused", "stuck", "web")),
+            "StatefulSet/db",
+            "DaemonSet/logs",
+            "Job/batch",
+        ]
+    )
+
+
+def test_a_deployment(workload):
+    web = workload("Deployment", "web")
+    assert (web.max_pods, web.pod_max_cpu, web.pod_max_ram) == (9, "500m", "256Mi")
+    live = web.live
+    assert (live.rollout, live.reason, live.message) == ("complete", None, None)
+    assert (live.desired, live.ready, live.available, live.active_pods) == (2, 2, 2, 2)
+    assert live.rolled_out_at == datetime(2026, 11, 28, 3, 22, 22, tzinfo=UTC)
+    assert live.image == "registry.example/app:1"
+    assert [(pod.status, pod.ready, pod.reason) for pod in web.pods] == [
+        ("Running", True, None)
+    ] * 2
+    assert web.pods[0].pod_id.startswith("web-")
+    assert web.pods[0].node == "node-1"
+
+
+def test_one_that_is_stuck(workload):
+    live = workload("Deployment", "stuck").live
+    assert (live.rollout, live.reason) == ("stuck", "ProgressDeadlineExceeded")
+    assert live.message.endswith("has timed out progressing.")
+    assert (live.desired, live.available, live.active_pods) == (2, 0, 0)
+
+
+def test_one_that_is_paused(workload):
+    paused = workload("Deployment", "paused")
+    assert (paused.live.rollout, paused.live.reason) == ("paused", "MinimumReplicasUnavailable")
+    assert (paused.pods, paused.max_pods) == ([], 2)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "pods"), [("StatefulSet", "db", 2), ("DaemonSet", "logs", 1)]
+)
+def test_the_other_controllers(workload, kind, name, pods):
+    one = workload(kind, name)
+    live = one.live
+    assert (live.rollout, live.desired, live.ready, live.available) == (
+        "complete",
+        pods,
+        pods,
+        pods,
+    )
+    assert (one.max_pods, len(one.pods), live.rolled_out_at) == (pods, pods, None)
+
+
+def test_a_finished_job(workload):
+    job = workload("Job", "batch")
+    assert (job.live.rollout, job.live.reason) == ("complete", "CompletionsReached")
+    assert (job.live.desired, job.max_pods, job.live.available) == (0, 2, None)
+    assert len(job.pods) == 3  # of four
+    assert all(pod.reason is None for pod in job.pods)
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "reason", "container", "message"),
+    [
+        ("crashing", "Running", "CrashLoopBackOff", "main", "back-off 40s"),
+        ("oomkilled", "Failed", "OOMKilled", "main", None),
+        ("pulling", "Pending", "ImagePullBackOff", "main", "Back-off pulling"),
+        ("evicted", "Failed", "Evicted", None, "The node was low"),
+        ("creating", "Pending", "ContainerCreating", "main", None),
+        ("homeless", "Pending", "Unschedulable", None, "0/1 nodes are available"),
+        ("ending", "Pending", "Terminating", None, "EvictionByEvictionAPI: Eviction API"),
+    ],
+)
+def test_why_a_pod_is_not_well(workload, name, status, reason, container, message):
+    (pod,) = workload("Pod", name).pods
+    assert (pod.status, pod.reason, pod.container) == (status, reason, container)
+    assert pod.message is None if message is None else pod.message.startswith(message)
+
+
+def test_how_a_container_ended(workload):
+    (pod,) = workload("Pod", "crashing").pods
+    at = datetime(2026, 11, 28, 3, 1, tzinfo=UTC)
+    assert (pod.restarts, pod.last_exit) == (4, LastExit("OOMKilled", 137, at))
+
+
+def test_each_running_pod_of_an_annotated_deployment_is_an_instance(parts):
+    agents = [part for (section, _), part in parts.items() if section == "agents"]
+    assert {part.deployment_name for part in agents} == {"web", "stuck", "paused"}
+    assert sum(part.instance is not None for part in agents) == 4
+    assert agents[0].models == ["claude", "gpt"]
+
+
+def test_no_secret_and_no_foreign_annotation_comes_in(parts):
+    shown = msgspec.json.encode([part for _, part in sorted(parts.items())]).decode()
+    assert "hidden" not in shown
+    assert "foreign" not in shown
+    recorded = json.loads((DATA / "pods.json").read_text())
+    assert "hidden-value" in str(recorded)
+    assert "hidden-termination" in str(recorded)
