@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 78 the configuration is not valid.
 import json
 import os
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -24,6 +25,24 @@ BAD_CONFIG = 78  # EX_CONFIG of sysexits.h
 
 config_option = click.option(
     "--config", metavar="FILE", help="Configuration file (YAML); without it: the defaults."
+)
+
+
+url_option = click.option(
+    "--url",
+    envvar="TELEMETRON_URL",
+    default="http://127.0.0.1:8080",
+    help="The server; also TELEMETRON_URL.  [default: http://127.0.0.1:8080]",
+)
+token_option = click.option(
+    "--token-file",
+    envvar="TELEMETRON_TOKEN_FILE",
+    metavar="FILE",
+    help="File that holds the read token; also TELEMETRON_TOKEN_FILE, or TELEMETRON_TOKEN with"
+    " the token itself.",
+)
+section_option = click.option(
+    "--section", "sections", multiple=True, metavar="NAME", help="Only this; repeatable."
 )
 
 
@@ -76,32 +95,54 @@ def validate(config: str | None) -> None:
 
 
 @main.command()
-@click.option(
-    "--url",
-    envvar="TELEMETRON_URL",
-    default="http://127.0.0.1:8080",
-    help="The server; also TELEMETRON_URL.  [default: http://127.0.0.1:8080]",
-)
-@click.option(
-    "--token-file",
-    envvar="TELEMETRON_TOKEN_FILE",
-    metavar="FILE",
-    help="File that holds the read token; also TELEMETRON_TOKEN_FILE, or TELEMETRON_TOKEN with"
-    " the token itself.",
-)
-@click.option("--section", "sections", multiple=True, metavar="NAME", help="Only this; repeatable.")
-def state(url: str, token_file: str | None, sections: tuple[str, ...]) -> None:
+@url_option
+@token_option
+@section_option
+@click.option("--at", metavar="PLACE|TIME|5m", help="As it was then.")
+def state(url: str, token_file: str | None, sections: tuple[str, ...], at: str | None) -> None:
     """Show the state: tables on a terminal, else the JSON."""
     from telemetron.client import FetchError, fetch
 
+    query = {"sections": ",".join(sections), "at": at}
     try:
-        answer = fetch(url, _token(token_file), sections)
+        answer = fetch(url, _token(token_file), "/system/state", _given(query))
     except FetchError as error:
         _fail([str(error)])
     if sys.stdout.isatty():
         _show(answer)
     else:
         click.echo(answer.body, nl=False)
+
+
+@main.command()
+@url_option
+@token_option
+@section_option
+@click.option("--since", metavar="PLACE|TIME|5m", help="From where.  [default: 5m; to follow: now]")
+@click.option("--until", metavar="PLACE|TIME|5m", help="Up to where.  [default: now]")
+@click.option("--key", metavar="KEY", help="Only entities with this key.")
+@click.option(
+    "--measures", type=click.Choice(["none", "levels", "all"]), help="Which.  [default: levels]"
+)
+@click.option("--limit", type=click.IntRange(1, 1000), help="Most entities.  [default: 100]")
+@click.option("--follow", is_flag=True, help="Go on as changes come, until Ctrl-C.")
+def changes(
+    url: str, token_file: str | None, sections: tuple[str, ...], follow: bool, **options: Any
+) -> None:
+    """Show what changed: text on a terminal, else the JSON, one line each with --follow."""
+    from telemetron.client import FetchError, fetch
+
+    query = _given({"sections": ",".join(sections), **options})
+    token = _token(token_file)
+    try:
+        if follow:
+            _follow(url, token, query)
+        else:
+            since = {"since": "5m", **query}
+            answer = fetch(url, token, "/system/changes", since)
+            _show_changes(answer.body, _now(answer.date))
+    except FetchError as error:
+        _fail([str(error)])
 
 
 @main.command()
@@ -178,9 +219,53 @@ def _token(file: str | None) -> str | None:
         _fail([f"{file}: the token cannot be read: {type(error).__name__}"])
 
 
-def _show(answer: "Answer") -> None:
+def _given(query: dict[str, Any]) -> dict[str, str]:
+    return {name: str(value) for name, value in query.items() if value not in (None, "")}
+
+
+def _now(date: str | None) -> datetime:
     from email.utils import parsedate_to_datetime
 
+    return parsedate_to_datetime(date) if date else datetime.now(UTC)
+
+
+def _follow(url: str, token: str | None, query: dict[str, str]) -> None:
+    """For ever; a server that went away is asked again."""
+    from telemetron.backoff import Backoff
+    from telemetron.client import FetchError, follow
+
+    backoff = Backoff()
+    last = None
+    while True:
+        try:
+            for event in follow(url, token, "/system/changes", query, last):
+                backoff.reset()
+                last = event.id
+                if event.data:
+                    _show_changes(event.data.encode() + b"\n", datetime.now(UTC))
+            click.echo("the stream ended; asking again", err=True)
+        except FetchError as error:
+            if last is None:
+                raise
+            click.echo(f"{error}; asking again", err=True)
+        time.sleep(backoff.next())
+
+
+def _show_changes(body: bytes, now: datetime) -> None:
+    if not sys.stdout.isatty():
+        click.echo(body, nl=False)
+        return
+    from telemetron import lines
+
+    try:
+        told = json.loads(body)
+        text = list(lines.changes(told, now))
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        _fail([f"not what a Telemetron that this version knows answers: {error}"])
+    click.echo("\n".join(text))
+
+
+def _show(answer: "Answer") -> None:
     import msgspec
     from rich.console import Console
 
@@ -191,8 +276,7 @@ def _show(answer: "Answer") -> None:
         known = msgspec.json.decode(answer.body, type=State)
     except msgspec.MsgspecError as error:
         _fail([f"not the state of a Telemetron that this version knows: {error}"])
-    now = parsedate_to_datetime(answer.date) if answer.date else datetime.now(UTC)
-    table.show(known, now, Console(highlight=False))
+    table.show(known, _now(answer.date), Console(highlight=False))
 
 
 def _entry_points() -> Iterable[Any]:

@@ -1,46 +1,93 @@
-"""A client of a running server: what `telemetron state` shows.
+"""A client of a running server: what `telemetron state` and `telemetron changes` show.
 
 Of the standard library alone: where rich and click are installed, the import of httpx takes longer
 than all else that the command does.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from http.client import HTTPException
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.error import HTTPError, URLError
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 from urllib.request import OpenerDirector, ProxyHandler, Request, build_opener
 
 from telemetron.config import is_loopback
 from telemetron.logs import printable
 
 TIMEOUT_SECONDS = 10
+# A stream says at least every 15 s that it is still there.
+SILENT_SECONDS = 40
 
 
 class FetchError(Exception):
-    """There is no state; the message says why, in a line."""
+    """There is no answer; the message says why, in a line."""
 
 
 class Answer(NamedTuple):
-    """The bytes of `/system/state`, and the `Date` they were sent with."""
+    """The bytes of an answer, and the `Date` they were sent with."""
 
     body: bytes
     date: str | None
 
 
-def fetch(url: str, token: str | None, sections: Sequence[str]) -> Answer:
-    """Ask the server for the sections, or for all; raises FetchError."""
+class Event(NamedTuple):
+    """One event of a stream: where to go on after it, and its data."""
+
+    id: str
+    data: str
+
+
+def fetch(url: str, token: str | None, path: str, query: Mapping[str, str]) -> Answer:
+    """Ask the server; raises FetchError."""
+    with _opened(url, token, path, query, {}, TIMEOUT_SECONDS) as response:
+        return Answer(response.read(), response.headers["Date"])
+
+
+def follow(
+    url: str, token: str | None, path: str, query: Mapping[str, str], last: str | None
+) -> Iterator[Event]:
+    """Events after the one with this id, as they come; data may be empty.
+
+    Ends where the server ends it; raises FetchError where it cannot be reached, or is silent.
+    """
+    headers = {"Accept": "text/event-stream"}
+    if last:
+        headers["Last-Event-ID"] = last
+    with _opened(url, token, path, query, headers, SILENT_SECONDS) as response:
+        fields: dict[str, str] = {}
+        for raw in response:
+            line = raw.decode("utf-8", "replace").rstrip("\r\n")
+            if line:
+                name, _, value = line.partition(":")
+                fields[name] = value.removeprefix(" ")
+            else:
+                last = fields.get("id", last)
+                yield Event(last or "", fields.get("data", ""))
+                fields = {}
+
+
+@contextmanager
+def _opened(
+    url: str,
+    token: str | None,
+    path: str,
+    query: Mapping[str, str],
+    headers: Mapping[str, str],
+    timeout: float,
+) -> Iterator[Any]:
     server = _base(url)
     if token is not None and not (token.isascii() and token.isprintable()):
         raise FetchError("the token is not one line of ASCII text")
-    query = f"?sections={quote(','.join(sections))}" if sections else ""
-    request = Request(f"{server}/system/state{query}")  # noqa: S310  (`_base` looked at the scheme)
+    asked = f"?{urlencode(query, quote_via=quote)}" if query else ""
+    # `_base` looked at the scheme.
+    request = Request(f"{server}{path}{asked}", headers=dict(headers))  # noqa: S310
     if token:
         request.add_unredirected_header("Authorization", f"Bearer {token}")
     try:
-        with _opener(server).open(request, timeout=TIMEOUT_SECONDS) as response:
-            return Answer(response.read(), response.headers["Date"])
+        with _opener(server).open(request, timeout=timeout) as response:
+            yield response
     except HTTPError as error:
         with error:
             raise FetchError(f"{server}: {_refusal(error)}") from None
@@ -70,7 +117,7 @@ def _opener(server: str) -> OpenerDirector:
 
 
 def _refusal(error: HTTPError) -> str:
-    """Why there is no state, from a problem document (RFC 9457) where it is one."""
+    """Why there is no answer, from a problem document (RFC 9457) where it is one."""
     if error.code == 401:
         return "needs the read token: --token-file FILE, or TELEMETRON_TOKEN"
     try:

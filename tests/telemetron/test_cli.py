@@ -24,7 +24,7 @@ import telemetron
 from telemetron.schema import schema
 
 FOREIGN = ("TELEMETRON_", "SERVER_", "LOG_LEVEL", "HTTP_PROXY", "http_proxy")
-COMMANDS = ["collectors", "demo", "schema", "serve", "state", "validate"]
+COMMANDS = ["changes", "collectors", "demo", "schema", "serve", "state", "validate"]
 SECONDS = 30
 
 OURS = [point.name for point in entry_points(group="telemetron.collectors")]
@@ -82,9 +82,9 @@ def on_terminal(*arguments: str, **env: str) -> str:
 
 
 @contextmanager
-def serving(*arguments: str, **env: str) -> Iterator[str]:
-    """A server on a free port; gives its URL, and stops it."""
-    command = [sys.executable, "-m", "telemetron", "serve", "--port", "0", *arguments]
+def serving(*arguments: str, port: int = 0, **env: str) -> Iterator[str]:
+    """A server, on a free port unless told; gives its URL, and stops it."""
+    command = [sys.executable, "-m", "telemetron", "serve", "--port", str(port), *arguments]
     with subprocess.Popen(
         command, stderr=subprocess.PIPE, text=True, env=environment(**env)
     ) as process:
@@ -314,6 +314,95 @@ def test_state_ends_quietly_when_nobody_reads_on(server: str) -> None:
         command, shell=True, capture_output=True, text=True, timeout=SECONDS, env=environment()
     )
     assert done.stderr == ""
+
+
+def test_state_of_the_past(server: str) -> None:
+    before = json.loads(telemetron_("state", "--url", server).stdout)
+    place = f"{before['epoch']}.{before['revision']}"
+    beat(server, "later")
+    past = json.loads(telemetron_("state", "--url", server, "--at", place).stdout)
+    assert past["revision"] == before["revision"]
+    assert [agent["key"] for agent in past["agents"]] == [
+        agent["key"] for agent in before["agents"]
+    ]
+    assert "410" in refused(telemetron_("state", "--url", server, "--at", "ab.1"), 1)
+
+
+# changes
+
+
+def beat(server: str, name: str, **fields: Any) -> str:
+    """A heartbeat; gives the place before it."""
+    etag = httpx.get(f"{server}/system/state").headers["etag"]
+    body = {"instance": "i1", "namespace": "cli", **fields}
+    httpx.post(f"{server}/agents/{name}/heartbeat", json=body).raise_for_status()
+    return etag.removeprefix('W/"').removesuffix('"')
+
+
+def test_changes_in_a_pipe_are_the_json_as_it_came(server: str) -> None:
+    since = beat(server, "piped")
+    done = telemetron_("changes", "--url", server, "--since", since, "--key", "cli/piped")
+    assert (done.stderr, done.returncode) == ("", 0)
+    query = {"since": since, "key": "cli/piped"}
+    assert (
+        json.loads(done.stdout)["changes"]
+        == (httpx.get(f"{server}/system/changes", params=query).json()["changes"])
+    )
+    assert [change["key"] for change in json.loads(done.stdout)["changes"]] == ["cli/piped"]
+
+
+def test_changes_on_a_terminal_are_readable(server: str) -> None:
+    beat(server, "shown", tasks=[{"id": "t1", "step": "reads"}])
+    since = beat(server, "shown", tasks=[{"id": "t1", "step": "\x1b[31mwrites"}, {"id": "t2"}])
+    options = ("--since", since, "--section", "agents", "--measures", "none", "--limit", "9")
+    shown = on_terminal("changes", "--url", server, *options)
+    assert re.search("^agents cli/shown  changed [0-9]+s ago", shown)
+    assert "  activity/active_task_ids/t1/step  reads → [31mwrites" in shown
+    assert '  activity/active_task_ids/t2  added {"id": "t2", "status": "running"' in shown
+
+
+def test_changes_that_are_not_kept_any_more(server: str) -> None:
+    line = refused(telemetron_("changes", "--url", server, "--since", "ab.1"), 1)
+    assert "the oldest place that can be asked for is" in line
+
+
+def test_changes_are_followed_over_a_restart(tmp_path: Path) -> None:
+    config = tmp_path / "t.yaml"
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+    config.write_text(f"history: {{url: 'sqlite:///{tmp_path}/history.db'}}")
+    url = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "telemetron", "changes", "--follow", "--section", "agents"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with serving("--config", str(config), port=port):
+        since = beat(url, "one")
+        command += ["--url", url, "--since", since]
+        follower = subprocess.Popen(command, env=environment(), **pipes)
+        try:
+            first = json.loads(follower.stdout.readline())
+        except BaseException:
+            follower.kill()
+            raise
+    with follower:
+        try:
+            with serving("--config", str(config), port=port):
+                beat(url, "two")
+                second = json.loads(follower.stdout.readline())
+        finally:
+            follower.send_signal(signal.SIGINT)
+            _, said = follower.communicate(timeout=SECONDS)
+    assert [change["key"] for change in first["changes"]] == ["cli/one"]
+    assert [change["key"] for change in second["changes"]] == ["cli/two"]
+    assert second["from"].partition(".")[0] == since.partition(".")[0]
+    assert not second["complete"]
+    assert "asking again" in said
+    assert "Traceback" not in said
+
+
+def test_changes_are_not_followed_where_there_is_no_server() -> None:
+    line = refused(telemetron_("changes", "--follow", "--url", "http://127.0.0.1:1"), 1)
+    assert "cannot be reached" in line
 
 
 def test_state_of_a_server_that_is_not_there() -> None:

@@ -1,0 +1,54 @@
+"""Changes as lines for a terminal: what changed, how long ago, from what to what.
+
+Everything shown is escaped first: much of it was written by others.
+"""
+
+import json
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+from telemetron.logs import printable
+from telemetron.table import duration
+
+MAX_VALUE = 120
+
+
+def changes(told: dict[str, Any], now: datetime) -> Iterator[str]:
+    """An answer of `/system/changes`, or the event that says what is lost; ages against `now`."""
+    if "lost" in told:
+        yield printable(f"lost: {told['lost']}; what happened until {told['to']} is not known")
+        return
+    for change in told["changes"]:
+        at = datetime.fromisoformat(change["at"]) if change["at"] else None
+        ago = f" {duration((now - at).total_seconds())} ago" if at else ""
+        yield printable(f"{change['section']} {change['key']}  {change['change']}{ago}")
+        for path, one in change.get("fields", {}).items():
+            yield "  " + printable(f"{path}  {_field(one)}")
+    yield from map(printable, _notes(told))
+
+
+def _notes(told: dict[str, Any]) -> Iterator[str]:
+    if not told["changes"]:
+        yield f"nothing changed from {told['from']} to {told['to']}"
+    if told["truncated"]:
+        yield f"… there is more: {told['next']}"
+    if not told["complete"]:
+        starting = ", ".join(told["starting"])
+        seen = f"; not all observed yet: {starting}" if starting else ""
+        yield f"not complete: Telemetron was started in between{seen}"
+
+
+def _field(one: dict[str, Any]) -> str:
+    if "old" in one:
+        return f"{_value(one['old'])} → {_value(one['new'])}"
+    ((word, item),) = one.items()
+    return f"{word} {_value(item)}"
+
+
+def _value(value: Any) -> str:
+    """Short; of an item only what it has."""
+    if isinstance(value, dict):
+        value = {name: one for name, one in value.items() if one not in (None, [], False)}
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= MAX_VALUE else text[: MAX_VALUE - 1] + "…"
