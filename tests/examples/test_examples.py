@@ -1,0 +1,150 @@
+"""Each example does what it says: on an empty system, on a busy one, and where there is none."""
+
+import asyncio
+import shutil
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+STALL = "sources: {heartbeats: {stall_after_seconds: 0.1}}"
+TOKEN = "read-token-0123456789"
+TOKENS = f"server: {{auth: {{read: {TOKEN}, write: write-token-0123456789}}}}"
+NOWHERE = SimpleNamespace(url="http://127.0.0.1:1")
+
+needs_tools = pytest.mark.skipif(
+    not all(map(shutil.which, ("curl", "jq"))), reason="curl or jq is not installed"
+)
+
+
+@needs_tools
+async def test_an_empty_system_is_well(live: Any, run: Any) -> None:
+    assert await run(live, "./health.sh") == (0, "", "")
+
+
+@needs_tools
+async def test_a_health_check_says_all_that_is_not_well(serving: Any, run: Any, busy: Any) -> None:
+    async with serving(STALL) as live:
+        await busy(live)
+        done = await run(live, "./health.sh")
+    assert (done.code, done.err) == (1, "")
+    assert done.out.splitlines() == [
+        "source lost is failing: Crashed",
+        "agent prod/planner hangs in task t-1, waits for llm claude-sonnet",
+        "model seen/1 is cooling_down",
+        "queue seen/tasks/workers: 7 tasks, and nobody takes them",
+        "workload seen/prod/Deployment/planner: the rollout is stuck",
+        "pod planner-7d9f of seen/prod/Deployment/planner: CrashLoopBackOff",
+    ]
+
+
+@needs_tools
+async def test_a_health_check_tells_unknown_from_well(serving: Any, run: Any) -> None:
+    assert (await run(NOWHERE, "./health.sh")).code == 2
+    async with serving(TOKENS) as live:
+        assert (await run(live, "./health.sh")).code == 2
+        assert (await run(live, "./health.sh", TELEMETRON_TOKEN=TOKEN)).code == 0
+
+
+@needs_tools
+async def test_changes_are_told_as_they_happen(live: Any, started: Any) -> None:
+    live.app.store.sources["heartbeats"].confirm()  # else it is a change when that starts
+    live.app.store.flush()
+    process = await started(live, "./changes.sh", "2")
+    path = "/agents/planner/heartbeat"
+    beat = {"instance": "i", "namespace": "prod"}
+    await waiting(live)
+    assert (await live.client.post(path, json=beat)).status_code == 204
+    assert await line(process) == "+ agents/prod/planner"
+    await waiting(live)
+    await live.client.post(path, json={**beat, "tasks": [{"id": "t"}]})
+    assert await line(process) == "~ agents/prod/planner"
+    assert await process.wait() == 0
+
+
+async def waiting(live: Any) -> None:
+    """Until somebody polls; it has read the state before that."""
+    async with asyncio.timeout(20):
+        while not len(live.app.waiters):  # noqa: ASYNC110  (nobody tells)
+            await asyncio.sleep(0.02)
+
+
+async def line(process: asyncio.subprocess.Process) -> str:
+    """The next that it prints."""
+    assert process.stdout
+    async with asyncio.timeout(20):
+        return (await process.stdout.readline()).decode().strip()
+
+
+@needs_tools
+async def test_an_overview_of_an_empty_system(live: Any, run: Any) -> None:
+    state = (await live.client.get("/system/state")).content
+    done = await run(live, "jq", "-rf", "overview.jq", stdin=state)
+    assert (done.code, done.err) == (0, "")
+    lines = done.out.splitlines()
+    assert lines[0].startswith("telemetron at 20")
+    assert {"agents 0", "models 0", "queues 0", "workloads 0", "  kafka  off"} <= set(lines)
+
+
+@needs_tools
+async def test_an_overview_of_a_busy_system(serving: Any, run: Any, busy: Any) -> None:
+    async with serving(STALL) as live:
+        await busy(live)
+        state = (await live.client.get("/system/state")).content
+        done = await run(live, "jq", "-rf", "overview.jq", stdin=state)
+    assert (done.code, done.err) == (0, "")
+    lines = done.out.splitlines()
+    assert lines[lines.index("agents 1") :] == [
+        "agents 1",
+        "  prod/planner  active  2 of 1 tasks",
+        "    t-1  running, ranking, STALLED, waits for llm claude-sonnet",
+        "    t-2  running",
+        "models 1",
+        "  seen/1  cooling_down  120 of ? tokens a minute",
+        "queues 1",
+        "  seen/tasks/workers  7 waiting  0 consumers",
+        "workloads 1",
+        "  seen/prod/Deployment/planner  1 of 2 ready  stuck",
+        "    planner-7d9f  CrashLoopBackOff",
+    ]
+    assert "  lost  failing Crashed" in lines
+
+
+async def test_a_reader_of_an_empty_system(live: Any, run: Any) -> None:
+    done = await run(live, sys.executable, "reader.py", "--once")
+    assert (done.code, done.err) == (0, "")
+    first, *doubts = done.out.splitlines()
+    assert first.startswith("revision ")
+    assert doubts == ["source heartbeats is starting; there may be more"]
+
+
+async def test_a_reader_tells_where_a_task_hangs(serving: Any, run: Any, busy: Any) -> None:
+    async with serving(STALL) as live:
+        await busy(live)
+        done = await run(live, sys.executable, "reader.py", "--once")
+    assert (done.code, done.err) == (0, "")
+    assert "source lost is failing; last right: never" in done.out
+    (hanging,) = [line for line in done.out.splitlines() if "t-1" in line]
+    said = hanging.split(", ")
+    assert said[0] == "prod/planner t-1: stalled"
+    assert said[1] in ("no progress for 3600 s", "no progress for 3599 s", "no progress for 3601 s")
+    assert said[2:] == [
+        "waits for llm claude-sonnet",
+        "model claude-sonnet is cooling_down",
+        "pod planner-7d9f is CrashLoopBackOff",
+    ]
+
+
+async def test_a_reader_follows_and_comes_back(serving: Any, started: Any) -> None:
+    async with serving(TOKENS) as live:
+        process = await started(live, sys.executable, "reader.py", TELEMETRON_TOKEN=TOKEN)
+        assert (await line(process)).startswith("revision ")
+        assert await line(process) == "source heartbeats is starting; there may be more"
+        source = live.app.store.add("lost", "test")
+        source.start(60)
+        source.fail("Crashed", "it crashed")
+        seen = [await line(process) for _ in range(3)]
+        assert "source lost is failing; last right: never" in seen
+    process.terminate()
+    await process.wait()

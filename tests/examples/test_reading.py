@@ -1,0 +1,53 @@
+"""The page on reading: every jq program in it runs, on an empty system and on a busy one."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+DOCS = Path(__file__).parents[2] / "docs"
+PROGRAMS = re.findall(r"```jq\n(.*?)```", (DOCS / "reading.md").read_text("utf-8"), re.DOTALL)
+# What each finds of the busy system, in the order of the page.
+EXPECTED = [
+    ["lost"],
+    ["seen/tasks/workers"],
+    [],
+    [],
+    ["cooling_down", "prod/planner", "t-1", "t-2"],
+    ["CrashLoopBackOff", "planner-0"],
+    ["claude-sonnet", "prod/planner", "t-1"],
+    ["prod/planner"],
+    [],
+    ["seen/1"],
+    ["planner-7d9f"],
+]
+
+
+pytestmark = pytest.mark.skipif(not shutil.which("jq"), reason="jq is not installed")
+
+
+def test_each_program_is_expected_to_find_something() -> None:
+    assert len(PROGRAMS) == len(EXPECTED)
+
+
+async def test_each_program_runs_on_an_empty_system(live: Any, run: Any) -> None:
+    state = (await live.client.get("/system/state")).content
+    for program in PROGRAMS:
+        done = await run(live, "jq", "-c", program, stdin=state)
+        assert (done.code, done.err) == (0, ""), program
+
+
+async def test_each_program_finds_what_is_there(serving: Any, run: Any, busy: Any) -> None:
+    async with serving("sources: {heartbeats: {stall_after_seconds: 0.1}}") as live:
+        await busy(live)
+        state = (await live.client.get("/system/state")).content
+        for program, expected in zip(PROGRAMS, EXPECTED, strict=True):
+            done = await run(live, "jq", "-c", program, stdin=state)
+            assert (done.code, done.err) == (0, ""), program
+            found = [json.loads(line) for line in done.out.splitlines()]
+            assert bool(found) is bool(expected), program
+            for word in expected:
+                assert f'"{word}"' in done.out, program
