@@ -12,7 +12,7 @@ from typing import Any, TypeVar, overload
 from . import identity
 from . import record as records
 from .activity import Activity, nothing
-from .log import warn
+from .log import warn, warn_once
 from .task import NULL, Task
 from .text import integer, label, labels, rfc3339, segment, text
 
@@ -124,7 +124,7 @@ class Agent:
                 return wrap(self._start, id)
             return self._start(id, **facts)
         except Exception as error:  # a hostile argument, or the host's own limits
-            warn("agent %r left a task out: %s", self.name, type(error).__name__)
+            warn_once(f"a task of agent {self.name!r}", error)
             return NULL
 
     def _start(self, id: object = None, **facts: Any) -> Task:

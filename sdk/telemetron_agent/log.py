@@ -20,6 +20,13 @@ def warn(message: str, *values: object) -> None:
 _said: set[str] = set()
 
 
+def warn_once(where: str, error: Exception) -> None:
+    """A fault of ours, or of what we were given, the first time: by its class, never its text."""
+    if where not in _said:
+        _said.add(where)
+        warn("%s failed: %s", where, type(error).__name__)
+
+
 def guarded(callback: Callable[..., None]) -> Callable[..., None]:
     """What a framework calls: a fault in it is said once, and never the framework's."""
 
@@ -28,7 +35,7 @@ def guarded(callback: Callable[..., None]) -> Callable[..., None]:
         try:
             callback(*args, **kwargs)
         except Exception as error:
-            _say_once(callback, error)
+            warn_once(f"{callback.__module__}.{callback.__qualname__}", error)
 
     return call
 
@@ -41,10 +48,3 @@ def guarded_async(callback: Callable[..., None]) -> Callable[..., Any]:
         guarded(callback)(*args, **kwargs)
 
     return call
-
-
-def _say_once(callback: Callable[..., None], error: Exception) -> None:
-    where = f"{callback.__module__}.{callback.__qualname__}"
-    if where not in _said:
-        _said.add(where)
-        warn("%s failed: %s", where, type(error).__name__)

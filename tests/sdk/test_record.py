@@ -90,8 +90,10 @@ def test_a_hostile_record_does_no_harm(caplog) -> None:
         def __getattr__(self, name: str) -> Any:
             raise RuntimeError("a secret")
 
-    with Agent("x") as agent, agent.task(Hostile()) as task:
-        task.progress("on")
+    with Agent("hostile") as agent:
+        for _ in range(3):
+            with agent.task(Hostile()) as task:
+                task.progress("on")
     (said,) = [r.getMessage() for r in caplog.records if r.name == "telemetron_agent"]
     assert "RuntimeError" in said
     assert "secret" not in said
