@@ -7,6 +7,7 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, TypeVar, overload
 
 from . import identity
@@ -19,10 +20,9 @@ from .text import integer, label, labels, rfc3339, segment, text
 TYPE_CHECKING = False  # typing.TYPE_CHECKING without the import
 if TYPE_CHECKING:
     import threading
-    import weakref
 
     from .endpoint import Endpoint
-    from .reporter import Reporter
+    from .reporter import Reporter, State
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -171,13 +171,17 @@ class Agent:
         return f"{self._host[:240]}-{os.getpid()}"
 
     def _begin(self, instance: str, after: threading.Event | None = None) -> None:
+        """A life: what its reporter tells is its own, also while the next one begins."""
         self.instance = instance
         self.boot_id = uuid.uuid4().hex
-        self._started_at = rfc3339(time.time())
-        self._reporter = self._new_reporter(after)
-        self._activity = Activity(self._reporter.change if self._reporter else nothing)
+        self._activity = Activity(nothing)
+        life = {"instance": instance, "boot_id": self.boot_id, "started_at": rfc3339(time.time())}
+        state = partial(_state, {**life, **self._facts}, self._activity)
+        self._reporter = self._new_reporter(state, after)
+        if self._reporter:
+            self._activity.changed = self._reporter.change
 
-    def _new_reporter(self, after: threading.Event | None) -> Reporter | None:
+    def _new_reporter(self, state: State, after: threading.Event | None) -> Reporter | None:
         if self._endpoint is None:
             return None
         from .reporter import Reporter
@@ -189,23 +193,18 @@ class Agent:
             namespace=self.namespace,
             interval=self._interval,
             token=self._token,
-            state=self._state,
+            state=state,
             after=after,
         )
 
     def _token(self) -> str | None:
         return self._fixed_token or identity.environment_token()
 
-    def _state(self, most: int) -> tuple[dict[str, object], list[weakref.ref[Task]]]:
-        tasks, told = self._activity.snapshot(most)
-        head: dict[str, object] = {
-            "instance": self.instance,
-            "boot_id": self.boot_id,
-            "started_at": self._started_at,
-            **self._facts,
-            **told,
-        }
-        return head, tasks
+
+def _state(head: dict[str, object], activity: Activity, most: int) -> tuple[dict[str, object], Any]:
+    """A beat's head, and the `most` oldest tasks."""
+    tasks, told = activity.snapshot(most)
+    return {**head, **told}, tasks
 
 
 def _endpoint(name: str, url: str | None) -> Endpoint | None:

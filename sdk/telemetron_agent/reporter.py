@@ -31,6 +31,9 @@ MAX_SAID = 16
 LEAST_BYTES = 8 * 1024
 """A beat may be that large, whatever the server says."""
 
+State = Callable[[int], "tuple[dict[str, object], list[weakref.ref[Task]]]"]
+"""A beat's head, and so many of the oldest tasks."""
+
 
 class Reporter:
     """Beats for one instance of an agent until closed, then says goodbye.
@@ -48,7 +51,7 @@ class Reporter:
         namespace: str | None,
         interval: float,
         token: Callable[[], str | None],
-        state: Callable[[int], tuple[dict[str, object], list[weakref.ref[Task]]]],
+        state: State,
         after: threading.Event | None = None,
     ) -> None:
         self._endpoint = endpoint
