@@ -5,7 +5,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
 
-from bench import beats, busy, changing, loop, memory, process, reads, sdk, stalled, start
+from bench import beats, busy, changing, litellm, loop, memory, process, reads, sdk, stalled, start
 from bench.report import Row, machine, note, table
 
 BENCHES: dict[str, tuple[str, Callable[[bool], Iterable[Row]]]] = {
@@ -18,9 +18,10 @@ BENCHES: dict[str, tuple[str, Callable[[bool], Iterable[Row]]]] = {
     "stalled": ("Stalled readers", stalled.run),
     "start": ("Start", start.run),
     "sdk": ("Agent SDK", sdk.run),
+    "litellm": ("LiteLLM", litellm.run),
     "hour": ("Memory over an hour", memory.hour),
 }
-DEFAULT = [name for name in BENCHES if name != "hour"]
+DEFAULT = [name for name in BENCHES if name not in ("litellm", "hour")]
 NEEDED = {"wrk": "wrk", "nginx": "nginx-light"}
 
 
