@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
+from uuid import uuid4
 
 import pytest
 
@@ -15,9 +16,9 @@ from tests.real.toxiproxy import Toxiproxy
 
 
 class Observing(Protocol):
-    """`with observing(kafka={…}) as observer:`; `faults` are those that may be logged."""
+    """`with observing(kafka={…}) as observer:`; each of the `faults` may be logged once."""
 
-    def __call__(self, **sources: Any) -> AbstractContextManager[Observer]: ...
+    def __call__(self, *, faults: int = 0, **sources: Any) -> AbstractContextManager[Observer]: ...
 
 
 @pytest.fixture(scope="session")
@@ -33,11 +34,25 @@ def truth(kafka: Cluster) -> Truth:
     return Truth(kafka)
 
 
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory, toxiproxy: Toxiproxy) -> Iterator[Cluster]:
+    """Three nodes; the first is the controller and goes on, whatever the tests do."""
+    folder = tmp_path_factory.mktemp("cluster")
+    with broker.cluster(folder, 3, toxiproxy=toxiproxy, heap="256m") as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def group() -> str:
+    """A name that no other test has."""
+    return f"workers-{uuid4().hex[:8]}"
+
+
 @pytest.fixture
 def observing(tmp_path: Path) -> Observing:
     """Starts a Telemetron, and ends it with the context."""
 
-    def start(**sources: Any) -> AbstractContextManager[Observer]:
-        return observer.observing(tmp_path, sources)
+    def start(*, faults: int = 0, **sources: Any) -> AbstractContextManager[Observer]:
+        return observer.observing(tmp_path, sources, faults=faults)
 
     return start

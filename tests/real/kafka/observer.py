@@ -22,10 +22,9 @@ Entity = Mapping[str, Any]
 class Observer:
     """Reads the document of one running Telemetron."""
 
-    def __init__(self, port: int, log: Path, config: Mapping[str, Any]) -> None:
+    def __init__(self, port: int, log: Path) -> None:
         self._url = f"http://127.0.0.1:{port}/system/state"
         self._log = log
-        self.config = config
 
     def state(self) -> dict[str, Any]:
         """The document, now."""
@@ -94,16 +93,19 @@ def ids(queue: Entity) -> list[str]:
 
 
 @contextmanager
-def observing(folder: Path, sources: Mapping[str, Any], **env: str) -> Iterator[Observer]:
-    """A Telemetron with these sources; at its end no more was logged than a line a fault."""
+def observing(
+    folder: Path, sources: Mapping[str, Any] | None, *, faults: int = 0, **env: str
+) -> Iterator[Observer]:
+    """A Telemetron with these sources; at its end no more was logged than a line for each fault."""
     port = free_port()
     config, log = folder / f"telemetron-{port}.yaml", folder / f"telemetron-{port}.log"
-    config.write_text(json.dumps({"sources": sources}))
+    config.write_text(json.dumps({"sources": sources} if sources else {}))
     command = [sys.executable, "-m", "telemetron", "serve", f"--config={config}"]
     with running(command, env={"SERVER_PORT": str(port), "LOG_LEVEL": "info", **env}, log=log):
-        observer = Observer(port, log, sources)
+        observer = Observer(port, log)
         wait_until(lambda: _answers(observer), seconds=SECONDS, what="Telemetron")
         yield observer
+        assert len(observer.logged()) <= faults, observer.logged()
 
 
 def source(servers: Sequence[str], topic: str, *groups: str, **keys: Any) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable
-from uuid import uuid4
 
 import pytest
 
@@ -10,13 +9,6 @@ from tests.real.kafka.broker import Cluster
 from tests.real.kafka.conftest import Observing
 from tests.real.kafka.observer import ids, offsets, reasons, source
 from tests.real.kafka.truth import Truth, tasks
-
-Tool = Callable[[str], dict[str, int | None]]
-
-
-@pytest.fixture
-def group() -> str:
-    return f"workers-{uuid4().hex[:8]}"
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Records that are no plain JSON tasks: transactions, compaction, large ones, garbage."""
 
 import os
-from uuid import uuid4
 
 import pytest
 
@@ -10,11 +9,6 @@ from tests.real.kafka.conftest import Observing
 from tests.real.kafka.observer import ids, offsets, source
 from tests.real.kafka.truth import SECONDS, Truth, tasks
 from tests.real.process import wait_until
-
-
-@pytest.fixture
-def group() -> str:
-    return f"workers-{uuid4().hex[:8]}"
 
 
 def test_transactions_committed_aborted_and_open(

@@ -1,0 +1,150 @@
+"""Groups of all kinds; and that who observes them leaves no trace."""
+
+import threading
+from pathlib import Path
+
+import pytest
+from confluent_kafka import ShareConsumer
+
+from tests.real.kafka import observer as telemetron
+from tests.real.kafka.broker import Cluster
+from tests.real.kafka.conftest import Observing
+from tests.real.kafka.observer import ids, source
+from tests.real.kafka.truth import SECONDS, Truth, tasks
+
+PROTOCOLS = ["classic", "consumer"]
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_members_of_both_protocols(
+    kafka: Cluster, truth: Truth, group: str, observing: Observing, protocol: str
+) -> None:
+    topic = truth.topic(2)
+    truth.produce(topic, tasks(0, 10))
+    truth.produce(topic, tasks(10, 10), partition=1)
+    with (
+        truth.member(group, topic, group_protocol=protocol) as member,
+        observing(kafka=source(kafka.servers(), topic, group)) as observer,
+    ):
+        member.read(20)
+        shown = observer.await_shown(topic, group, depth=0, consumers=1, group_state="Stable")
+        assert shown["members"] == [{"client_id": "worker", "host": "127.0.0.1", "partitions": 2}]
+        truth.produce(topic, tasks(20, 3))
+        observer.await_shown(topic, group, depth=3, lag=3)
+        assert sum(truth.committed(group, topic).values()) == 20
+
+
+def test_a_share_group(kafka: Cluster, truth: Truth, group: str, observing: Observing) -> None:
+    """Its start offset and lag, as the official share-group tool says."""
+    topic = truth.topic()
+    tool = "consumer.group.ShareGroupCommand"
+    share = ShareConsumer({**truth.client, "group.id": group})
+    share.subscribe([topic])
+    try:
+        share.poll(1)
+        truth.produce(topic, tasks(0, 30))
+        with observing(kafka=source(kafka.servers(), topic)) as observer:
+            read = 0
+            while read < 10:
+                messages = share.poll(SECONDS)
+                read += len(messages)
+            share.commit_sync(SECONDS)
+            truth.produce(topic, tasks(30, 5))
+            shown = observer.await_queue(
+                topic, group, lambda queue: queue["lag"] == 35 - read and queue["consumers"] == 1
+            )
+            assert (shown["depth_exact"], shown["tasks"]) == (False, [])
+            out = kafka.tool(tool, "--describe", "--group", group)
+            row = next(line.split() for line in out.splitlines() if line.startswith(group))
+            assert str(35 - read) in row
+    finally:
+        share.close()
+
+
+def test_rebalancing_for_ever(
+    kafka: Cluster, truth: Truth, group: str, observing: Observing
+) -> None:
+    """Members come and go all the time: the backlog is right all along."""
+    topic = truth.topic()
+    truth.produce(topic, tasks(0, 8))
+    truth.commit(group, topic, {0: 3})
+    ended = threading.Event()
+
+    def disturb() -> None:
+        while not ended.is_set():
+            with truth.member(group, topic):
+                pass
+
+    with observing(kafka=source(kafka.servers(), topic, group)) as observer:
+        observer.await_shown(topic, group, depth=5)
+        thread = threading.Thread(target=disturb)
+        thread.start()
+        try:
+            seen: set[str] = set()
+            depths: set[int | None] = set()
+
+            def enough() -> bool:
+                queue = observer.queue(topic, group)
+                seen.add(queue["group_state"])
+                depths.add(queue["depth"])
+                return len(seen) > 1
+
+            telemetron.wait_until(enough, seconds=SECONDS, what="another state of the group")
+            truth.produce(topic, tasks(8, 1))
+            observer.await_shown(topic, group, depth=6)
+            assert depths == {5}
+        finally:
+            ended.set()
+            thread.join(SECONDS)
+
+
+def test_who_observes_leaves_no_trace(
+    kafka: Cluster, truth: Truth, group: str, observing: Observing
+) -> None:
+    """No group, no commit, no topic of it; and a group that does not exist is not made."""
+    topic = truth.topic()
+    truth.produce(topic, tasks(0, 3))
+    truth.commit(group, topic, {0: 1})
+    before = truth.groups(), truth.topics(), truth.committed(group, topic)
+    with observing(kafka=source(kafka.servers(), topic, group, f"{group}-unborn")) as observer:
+        observer.await_queue(topic, group, lambda queue: len(queue["tasks"]) == 2)
+        observer.await_shown(topic, f"{group}-unborn", depth=None)
+        assert (truth.groups(), truth.topics(), truth.committed(group, topic)) == before
+
+
+def test_the_environment_alone_shows_counts_and_never_content(
+    kafka: Cluster, truth: Truth, group: str, tmp_path: Path
+) -> None:
+    topic = truth.topic()
+    truth.produce(topic, tasks(0, 3, prompt="private"))
+    truth.commit(group, topic, {0: 1})
+    server = kafka.servers()[0]
+    env = {"TELEMETRON_KAFKA_BOOTSTRAP_SERVERS": server}
+    with telemetron.observing(tmp_path, None, **env) as observer:
+        queue = observer.await_shown(topic, group, depth=2, lag=2, consumers=0)
+        assert queue["tasks"] == []
+        assert "private" not in str(observer.state())
+        assert len(observer.queues()) <= 500
+
+
+def test_several_clusters_are_several_sources(
+    kafka: Cluster, cluster: Cluster, truth: Truth, group: str, observing: Observing
+) -> None:
+    """The same names on both, and each has its own number."""
+    other = Truth(cluster)
+    topic = truth.topic()
+    other.topic(name=topic)
+    truth.produce(topic, tasks(0, 3))
+    other.produce(topic, tasks(10, 5))
+    truth.commit(group, topic, {0: 0})
+    other.commit(group, topic, {0: 0})
+    one, two = (source(it.servers(), topic, group) for it in (kafka, cluster))
+    with observing(one=one, two=two) as observer:
+        first = observer.await_queue(
+            topic, group, lambda queue: len(queue["tasks"]) == 3, source="one"
+        )
+        second = observer.await_queue(
+            topic, group, lambda queue: len(queue["tasks"]) == 5, source="two"
+        )
+        assert (first["depth"], second["depth"]) == (3, 5)
+        assert (ids(first)[0], ids(second)[0]) == ("task-0", "task-10")
