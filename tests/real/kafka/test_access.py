@@ -82,11 +82,13 @@ def _token(file: Path) -> Path:
     """An unsecured JSON Web Token of the administrator, which the test's broker accepts."""
     now = int(time.time())
     claims = {"sub": "admin", "iat": now, "exp": now + 3600}
-    parts = (json.dumps(part).encode() for part in ({"alg": "none"}, claims))
-    file.write_text(
-        ".".join(base64.urlsafe_b64encode(p).rstrip(b"=").decode() for p in parts) + "."
-    )
+    parts = (_base64(part) for part in ({"alg": "none"}, claims))
+    file.write_text(".".join(parts) + ".")
     return file
+
+
+def _base64(part: dict[str, Any]) -> str:
+    return base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode()
 
 
 @pytest.mark.parametrize(

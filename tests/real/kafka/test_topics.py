@@ -17,7 +17,7 @@ def test_added_partitions_are_counted(
     with observing(kafka=source(kafka.servers(), topic, group, on_no_commit="earliest")) as it:
         it.await_shown(topic, group, depth=2, partitions=1)
         truth.grow(topic, 4)
-        truth.produce(topic, tasks(3, 5), partition=3)
+        Truth(kafka).produce(topic, tasks(3, 5), partition=3)
         it.await_shown(topic, group, depth=7, partitions=4, depth_exact=True, problems=[])
 
 
