@@ -14,6 +14,9 @@ from telemetron.poll import TroubleError
 CLUSTER = ""
 """The scope of what is no single broker's."""
 
+OUTAGE = ("Unreachable", "Timeout")
+OUTAGE_LOG_SECONDS = 60.0
+
 log = logging.getLogger(__name__)
 
 
@@ -51,6 +54,7 @@ class Known:
         self.due = dict.fromkeys(("topics", "groups", "members"), 0.0)
         self.shown = MAX_SHOWN
         """Tasks of each queue, so that it is not too many of all."""
+        self._outage_until = 0.0
         self.planned = False
         self.limited = False
         self.is_complete = False
@@ -70,11 +74,21 @@ class Known:
     def tell(self, scope: str, trouble: TroubleError) -> None:
         """Trouble with a scope; logged once, until it is over or another one."""
         told = self.troubles.get(scope)
-        if told is None or told.reason != trouble.reason:
+        if (told is None or told.reason != trouble.reason) and not self._is_same_outage(trouble):
             what = f"{self.output.source} ({scope})" if scope else self.output.source
             log.warning("source %s: %s: %s", what, trouble.reason, trouble.message)
         self.troubles[scope] = trouble
         self.output.trouble(scope, trouble.reason, trouble.message)
+
+    def _is_same_outage(self, trouble: TroubleError) -> bool:
+        """Whether it was logged within a minute: several scopes see one outage, each in its way."""
+        if trouble.reason not in OUTAGE:
+            return False
+        now = self.clock.monotonic()
+        if now < self._outage_until:
+            return True
+        self._outage_until = now + OUTAGE_LOG_SECONDS
+        return False
 
     def well(self, scope: str) -> None:
         """Nothing is wrong with a scope."""

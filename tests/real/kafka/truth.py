@@ -95,8 +95,8 @@ class Truth:
         asked = [ConsumerGroupTopicPartitions(group, parts)]
 
         def done() -> bool:  # a coordinator that is just being made refuses
-            self.admin.alter_consumer_group_offsets(asked)[group].result(SECONDS)
-            return offsets.items() <= self.committed(group, topic).items()
+            done = self.admin.alter_consumer_group_offsets(asked)[group].result(SECONDS)
+            return all(part.error is None for part in done.topic_partitions)
 
         wait_until(done, seconds=SECONDS, what=f"commit of {group}")
 
