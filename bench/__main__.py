@@ -5,7 +5,20 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
 
-from bench import beats, busy, changing, litellm, loop, memory, process, reads, sdk, stalled, start
+from bench import (
+    beats,
+    busy,
+    changing,
+    kubernetes,
+    litellm,
+    loop,
+    memory,
+    process,
+    reads,
+    sdk,
+    stalled,
+    start,
+)
 from bench.report import Row, machine, note, table
 
 BENCHES: dict[str, tuple[str, Callable[[bool], Iterable[Row]]]] = {
@@ -19,9 +32,10 @@ BENCHES: dict[str, tuple[str, Callable[[bool], Iterable[Row]]]] = {
     "start": ("Start", start.run),
     "sdk": ("Agent SDK", sdk.run),
     "litellm": ("LiteLLM", litellm.run),
+    "kubernetes": ("Kubernetes", kubernetes.run),
     "hour": ("Memory over an hour", memory.hour),
 }
-DEFAULT = [name for name in BENCHES if name not in ("litellm", "hour")]
+DEFAULT = [name for name in BENCHES if name not in ("litellm", "kubernetes", "hour")]
 NEEDED = {"wrk": "wrk", "nginx": "nginx-light"}
 
 

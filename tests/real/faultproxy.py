@@ -52,6 +52,8 @@ class FaultProxy:
     def __init__(self, upstream: str, session: ClientSession) -> None:
         self.url = ""
         self.seen: list[Seen] = []
+        self.statuses: list[tuple[str, int]] = []
+        """Of what upstream answered: `METHOD PATH?QUERY`, status."""
         self._upstream = upstream
         self._session = session
         self._answers: list[tuple[str, Answer]] = []
@@ -81,9 +83,13 @@ class FaultProxy:
         self._frozen.append(where)
 
     def heal(self) -> None:
-        """Pass everything on again; what was frozen goes on."""
+        """Pass everything on again."""
         self._answers.clear()
         self._changes.clear()
+        self.thaw()
+
+    def thaw(self) -> None:
+        """What was frozen goes on."""
         self._frozen.clear()
         self._healed.set()
         self._healed = asyncio.Event()
@@ -113,13 +119,14 @@ class FaultProxy:
         self.seen.append(Seen(monotonic(), line, request.headers.get("authorization", "")))
         if answer := self._answer(line):
             return web.Response(status=answer.status, body=answer.body, headers=answer.headers)
-        await self._thaw(line)
+        await self._thawed(line)
         async with self._session.request(
             request.method,
             self._upstream + request.path_qs,
             headers={**_passed(request.headers), "accept-encoding": "identity"},
             data=await request.read(),
         ) as upstream:
+            self.statuses.append((line, upstream.status))
             if "watch=true" in line and upstream.status == 200:
                 return await self._stream(line, request, upstream)
             body = self._changed(line, await upstream.read())
@@ -137,7 +144,7 @@ class FaultProxy:
         self._streams.append(stream)
         try:
             async for event in upstream.content:
-                await self._thaw(line)
+                await self._thawed(line)
                 await response.write(self._changed(line, event))
         finally:
             self._streams.remove(stream)
@@ -158,7 +165,7 @@ class FaultProxy:
                 body = change(body)
         return body
 
-    async def _thaw(self, line: str) -> None:
+    async def _thawed(self, line: str) -> None:
         while any(re.search(where, line) for where in self._frozen):
             await self._healed.wait()
 

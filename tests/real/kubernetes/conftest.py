@@ -15,6 +15,7 @@ from tests.real.controlplane import ControlPlane
 from tests.real.faultproxy import FaultProxy, fault_proxy
 from tests.real.kubernetes.cluster import Cluster
 from tests.real.kubernetes.view import View
+from tests.real.process import wait_until
 
 Watching = Callable[..., AbstractAsyncContextManager[View]]
 
@@ -23,11 +24,18 @@ Watching = Callable[..., AbstractAsyncContextManager[View]]
 async def cluster(control_plane: ControlPlane) -> AsyncIterator[Cluster]:
     """A namespace of its own, gone afterwards."""
     name = f"test-{uuid4().hex[:8]}"
-    await asyncio.to_thread(
-        control_plane.call, "POST", "/api/v1/namespaces", {"metadata": {"name": name}}
-    )
+    await asyncio.to_thread(_made, control_plane, name)
     yield Cluster(control_plane, name)
     await asyncio.to_thread(control_plane.call, "DELETE", f"/api/v1/namespaces/{name}")
+
+
+def _made(control_plane: ControlPlane, name: str) -> None:
+    """The namespace, once pods may be made in it."""
+    control_plane.call("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
+    accounts = f"/api/v1/namespaces/{name}/serviceaccounts"
+    wait_until(
+        lambda: bool(control_plane.call("GET", accounts)["items"]), seconds=30, what="its account"
+    )
 
 
 @pytest.fixture

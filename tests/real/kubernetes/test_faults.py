@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from time import monotonic
 from typing import Any, NamedTuple
 
@@ -12,9 +13,9 @@ from loguru import logger
 
 from tests.real.controlplane import ApiError, ControlPlane
 from tests.real.faultproxy import FaultProxy, fault_proxy
-from tests.real.kubernetes.cluster import Cluster, workload
+from tests.real.kubernetes.cluster import Cluster, pod, workload
 from tests.real.kubernetes.conftest import Watching, connection
-from tests.real.kubernetes.view import View, pods, problems, source
+from tests.real.kubernetes.view import View, names, pods, problems, source
 from tests.real.kubernetes.view import workload as shown
 from tests.real.toxiproxy import Toxiproxy
 
@@ -23,6 +24,7 @@ LATE_SECONDS = 5
 RECOVERY_SECONDS = 30
 HTML = "<html><head><title>502 Bad Gateway</title></head><body>secret-host</body></html>"
 WATCH = "watch=true"
+POD_WATCH = rf"/pods\?.*{WATCH}"
 
 
 def denial(code: int, reason: str) -> str:
@@ -273,21 +275,103 @@ async def test_a_server_that_dies_and_has_forgotten_the_past(
         )
 
 
-async def test_a_token_that_is_rotated(
+@pytest.mark.usefixtures("uncached")
+async def test_the_past_is_forgotten_while_a_watch_is_away(
     cluster: Cluster, watching: Watching, proxy: FaultProxy, control_plane: ControlPlane
 ) -> None:
-    """The account is made anew, so that its old token is refused: 401, for real."""
+    """410 Gone in a stream, for real, and on a list; what was deleted meanwhile is dropped."""
+    gone_lines: list[bytes] = []
+
+    def spy(body: bytes) -> bytes:
+        if b'"code":410' in body:
+            gone_lines.append(body)
+        return body
+
+    await cluster.make("Deployment", workload("web"))
+    async with watching(server=proxy.url) as view:
+        await view.until(lambda state: complete(state, "kubernetes", 1))
+        proxy.change(POD_WATCH, spy)
+        proxy.freeze(POD_WATCH)
+        proxy.cut(POD_WATCH)
+        (old,) = await cluster.all("Pod")
+        await cluster.delete("Pod", old["metadata"]["name"])
+        await cluster.patch("Deployment", "web", {"spec": {"replicas": 2}}, "scale")
+        async with asyncio.timeout(20):
+            while len(await running(cluster)) != 2:  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+        await asyncio.to_thread(control_plane.compact)
+        assert pods(await view.state(), "web")[0]["pod_id"] == old["metadata"]["name"]
+        proxy.answer(r"/pods\?limit", 410, denial(410, "Expired"), times=1)
+        proxy.answer("/pods.*sendInitialEvents", 422, denial(422, "Invalid"))
+        proxy.thaw()
+        await view.until(lambda state: complete(state, "kubernetes", 2), RECOVERY_SECONDS)
+        assert len(gone_lines) == 1
+        assert len(proxy.asked(r"/pods\?limit")) == 2
+        assert sorted(names(pods(await view.state(), "web"))) == sorted(await running(cluster))
+
+
+async def running(cluster: Cluster) -> list[str]:
+    return [
+        item["metadata"]["name"]
+        for item in await cluster.all("Pod")
+        if item["status"]["phase"] == "Running" and "deletionTimestamp" not in item["metadata"]
+    ]
+
+
+@pytest.mark.usefixtures("uncached")
+async def test_the_past_is_forgotten_between_two_pages_of_a_list(
+    cluster: Cluster, watching: Watching, proxy: FaultProxy, control_plane: ControlPlane
+) -> None:
+    """A server without WatchList, and 410 Gone on a `continue` token, for real."""
+
+    def forget(body: bytes) -> bytes:
+        if not compacted:
+            compacted.append(True)
+            control_plane.call(
+                "PATCH", cluster.path("Pod") + "/p-0", {"metadata": {"labels": {"n": "1"}}}
+            )
+            control_plane.compact()
+        return body
+
+    compacted: list[bool] = []
+    many = 600
+    body = {"schedulerName": "nobody", "tended": False}
+    await asyncio.gather(*(cluster.make("Pod", pod(f"p-{n}", **body)) for n in range(many)))
+    proxy.answer("/pods.*sendInitialEvents", 422, denial(422, "Invalid"))
+    proxy.change(r"/pods\?limit=500$", forget)
+    async with watching(server=proxy.url) as view:
+        await view.until(lambda state: len(state["workload"]) == many, RECOVERY_SECONDS)
+        await view.until(lambda state: source(state)["status"] == "ok")
+    assert 410 in [status for line, status in proxy.statuses if "continue=" in line]
+
+
+async def test_tokens_that_are_rotated(
+    cluster: Cluster,
+    watching: Watching,
+    proxy: FaultProxy,
+    toxiproxy: Toxiproxy,
+    control_plane: ControlPlane,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """The account is made anew, so that its old token is refused: 401, for real.
+
+    Of two sources, one has the token in its kubeconfig, the other, in a cluster, in a file.
+    """
     await cluster.make("Deployment", workload("web"))
     token = await asyncio.to_thread(control_plane.account, cluster.namespace, "reader")
-    binding = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"
-    body = {
-        "metadata": {"name": cluster.namespace},
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"},
-        "subjects": [{"kind": "ServiceAccount", "name": "reader", "namespace": cluster.namespace}],
-    }
-    await cluster.call("POST", binding, body)
-    async with watching(server=proxy.url, token=token) as view:
-        await view.until(lambda state: complete(state, "kubernetes", 1))
+    await may_view(cluster)
+    tcp = toxiproxy.proxy(f"127.0.0.1:{control_plane.port}")
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(tcp.port))
+    monkeypatch.setattr("collectors.kubernetes.access.SERVICE_ACCOUNT", tmp_path)
+    (tmp_path / "ca.crt").write_bytes(control_plane.ca.read_bytes())
+    (tmp_path / "namespace").write_text(cluster.namespace)
+    (tmp_path / "token").write_text(token)
+    pod_source = {"collector": "kubernetes", "config": "in-cluster"}
+    async with watching(server=proxy.url, token=token, sources={"pod": pod_source}) as view:
+        for name in ("kubernetes", "pod"):
+            await view.until(lambda state, name=name: complete(state, name, 1))
         account = f"/api/v1/namespaces/{cluster.namespace}/serviceaccounts/reader"
         await cluster.call("DELETE", account)
         fresh = await asyncio.to_thread(control_plane.account, cluster.namespace, "reader")
@@ -295,12 +379,31 @@ async def test_a_token_that_is_rotated(
             while await _accepted(cluster, token):  # noqa: ASYNC110
                 await asyncio.sleep(0.5)
         proxy.cut(WATCH)
-        await view.until(
-            lambda state: "Unauthorized" in {why for _, why in problems(source(state))}
-        )
+        tcp.down()
+        tcp.heal()
+        for name in ("kubernetes", "pod"):
+            await view.until(
+                lambda state, name=name: (
+                    "Unauthorized" in {why for _, why in problems(source(state, name))}
+                )
+            )
+        assert token not in str(await view.state())
         await asyncio.to_thread(control_plane.kubeconfig, cluster.namespace, fresh, proxy.url)
+        (tmp_path / "token").write_text(fresh)
         await cluster.patch("Deployment", "web", {"spec": {"replicas": 2}}, "scale")
-        await view.until(lambda state: complete(state, "kubernetes", 2), RECOVERY_SECONDS)
+        for name in ("kubernetes", "pod"):
+            await view.until(lambda state, name=name: complete(state, name, 2), RECOVERY_SECONDS)
+
+
+async def may_view(cluster: Cluster) -> None:
+    """Let the account `reader` see all, by the role that every cluster has."""
+    group = "rbac.authorization.k8s.io"
+    body = {
+        "metadata": {"name": "reader"},
+        "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": "view"},
+        "subjects": [{"kind": "ServiceAccount", "name": "reader", "namespace": cluster.namespace}],
+    }
+    await cluster.make("RoleBinding", body)
 
 
 async def _accepted(cluster: Cluster, token: str) -> bool:
