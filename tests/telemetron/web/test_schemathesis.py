@@ -29,11 +29,11 @@ OPTIONS = ("--seed=1", "--max-examples=5", "--request-timeout=10", "--no-color")
 @pytest.mark.timeout(120)
 async def test_the_server_is_what_its_openapi_document_says(serving, tmp_path):
     async with serving(CONFIG) as live:
-        # An entity that can be found, and one whose key has a slash.
+        # An entity that can be found, and one whose key has a slash; never silent, which is a 503.
         for name in ("planner", "a%2Fb"):
             beat = await live.client.post(
                 f"/agents/{name}/heartbeat",
-                json={"instance": "one", "tasks": [{"id": "t"}]},
+                json={"instance": "one", "interval_seconds": 300, "tasks": [{"id": "t"}]},
                 headers={"authorization": f"Bearer {WRITE}"},
             )
             assert beat.status_code == 204
