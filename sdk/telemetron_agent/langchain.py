@@ -6,6 +6,8 @@ graph are steps; models, tools and retrievers are waited for.
 
 from __future__ import annotations
 
+import asyncio
+import weakref
 from contextvars import ContextVar
 from typing import Any
 
@@ -20,7 +22,7 @@ def instrument_langchain(agent: Agent) -> Any:
     """See every run of this process; returns the callback handler that does it.
 
     Needs langchain-core. It says nothing of a model that was called bare (in no chain, no graph)
-    and was cancelled: such a task ends when its Python object is dropped.
+    and was cancelled: such a task ends with the asyncio task that called, or its next call.
     """
     if agent not in _installed:
         from langchain_core.tracers.context import register_configure_hook
@@ -42,17 +44,39 @@ def _handler(agent: Agent) -> Any:
 
         def __init__(self) -> None:
             self._runs = Runs(agent)
+            self._bare: weakref.WeakKeyDictionary[asyncio.Task[Any], Any]
+            self._bare = weakref.WeakKeyDictionary()
 
         @guarded
         def on_chain_start(self, serialized: Any, inputs: Any, *, run_id: Any, **more: Any) -> None:
             node = (more.get("metadata") or {}).get("langgraph_node")
             parent, name = more.get("parent_run_id"), more.get("name")
+            if parent is None:
+                self._left(_here())
             step = node or name if parent is None or name == node else None
             self._runs.begin(run_id, parent, step)
 
         @guarded
         def _model(self, serialized: Any, input: Any, *, run_id: Any, **more: Any) -> None:
-            self._runs.wait(run_id, more.get("parent_run_id"), "llm", _model_name(more))
+            here = _here()
+            self._left(here)
+            bare = self._runs.wait(run_id, more.get("parent_run_id"), "llm", _model_name(more))
+            if bare and here is not None:
+                self._bare[here] = run_id
+                here.add_done_callback(self._left)
+
+        @guarded
+        def on_llm_new_token(self, token: Any, *, run_id: Any, **more: Any) -> None:
+            here = _here()  # of a stream the end is told, and its reader may call meanwhile
+            if here is not None and self._bare.get(here) == run_id:
+                del self._bare[here]
+
+        def _left(self, here: asyncio.Task[Any] | None) -> None:
+            """A bare call of this asyncio task is over, once that calls again or is over."""
+            if here is None or here not in self._bare:
+                return
+            here.remove_done_callback(self._left)
+            self._runs.end(self._bare.pop(here), asyncio.CancelledError())
 
         @guarded
         def _tool(self, serialized: Any, input: Any, *, run_id: Any, **more: Any) -> None:
@@ -73,6 +97,13 @@ def _handler(agent: Agent) -> Any:
         on_chain_error = on_llm_error = on_tool_error = on_retriever_error = _failed
 
     return Handler()
+
+
+def _here() -> asyncio.Task[Any] | None:
+    try:
+        return asyncio.current_task()
+    except RuntimeError:  # no event loop runs
+        return None
 
 
 def _model_name(more: Any) -> object:

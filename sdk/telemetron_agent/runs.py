@@ -16,8 +16,9 @@ class Run(NamedTuple):
     """Something that began: the task it belongs to, and what its end ends."""
 
     task: Task
+    own: bool = False
+    """Whether the task ends with it."""
     token: Any = None
-    """Of a run that began the task: its context."""
     wait: Wait | None = None
 
 
@@ -38,21 +39,24 @@ class Runs:
         if task is NULL:
             task = self._agent.task()
             task.step = text(step)
-            self._add(id, Run(task, task.enter()))
+            self._add(id, Run(task, own=True, token=task.enter()))
         else:
             self._add(id, Run(task))
             if step is not None:
                 task.progress(step)
         return task
 
-    def wait(self, id: object, parent: object, kind: str, name: object) -> None:
-        """A call of a model or a tool: its task waits for it. A bare one is a task by itself."""
+    def wait(self, id: object, parent: object, kind: str, name: object) -> bool:
+        """A call of a model or a tool: its task waits for it.
+
+        A bare one is a task by itself, which True says; not the current one: nothing runs in it.
+        """
         task = self.task(parent)
-        token = None
-        if task is NULL:
+        bare = task is NULL
+        if bare:
             task = self._agent.task(model=name if kind == "llm" else None)
-            token = task.enter()
-        self._add(id, Run(task, token, task.wait(kind, name).__enter__()))
+        self._add(id, Run(task, own=bare, wait=task.wait(kind, name).__enter__()))
+        return bare
 
     def end(self, id: object, error: BaseException | None = None) -> None:
         """The end of either; an error of a task's own run is the task's."""
@@ -74,9 +78,10 @@ class Runs:
         if run.wait:
             run.wait.end()
             run.task.progress()
-        if run.token is None:
+        if run.token is not None:
+            leave(run.token)
+        if not run.own:
             return
-        leave(run.token)
         if error is None:
             run.task.end()
         elif is_cancellation(type(error)):

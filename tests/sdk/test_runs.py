@@ -67,11 +67,13 @@ def test_within_a_task_of_the_program_a_run_is_a_part_of_it(stand_in, agent, run
 
 
 def test_a_bare_call_is_a_task(stand_in, agent, runs) -> None:
-    runs.wait("call", None, "llm", "m")
-    assert (current().model, current().waits[0].name) == ("m", "m")
+    assert runs.wait("call", None, "llm", "m")
+    task = runs.task("call")
+    assert (task.model, task.waits[0].name) == ("m", "m")
+    assert current() is not task  # what is called next is no part of it
     runs.end("call")
-    runs.wait("tool", None, "tool", "t")
-    assert current().model is None
+    assert runs.wait("tool", None, "tool", "t")
+    assert runs.task("tool").model is None
     runs.end("tool", ValueError())
     assert outcomes(stand_in, agent) == (1, 1, 0)
 

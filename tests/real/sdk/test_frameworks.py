@@ -47,8 +47,8 @@ def test_langgraph(run, frameworks, stand_in: StandIn) -> None:
     told = moments(stand_in)
     assert came_in_order(told, [("work", ["llm None"]), (None, ["llm None"])]), told
     assert ("work", ["llm None"]) in moments(stand_in, "mine")
-    # ask, stream, the program's own, 20 at once, a bare model; one that failed; one cancelled
-    assert outcomes(stand_in) == {"completed": 24, "failed": 1, "canceled": 1}
+    # ask, stream, the program's own, 20 at once, two bare models; a node; a graph, four bare models
+    assert outcomes(stand_in) == {"completed": 25, "failed": 1, "canceled": 5}
     failures = {beat["last_failure"]["error"] for beat in stand_in.beats if beat["last_failure"]}
     assert failures == {"KeyError"}
 

@@ -20,6 +20,11 @@ class Model(GenericFakeChatModel):
         return super()._generate(*args, **kwargs)
 
 
+class Hanging(Model):
+    async def _agenerate(self, *args, **kwargs):
+        await asyncio.sleep(60)
+
+
 model = Model(messages=repeat(AIMessage("x")))
 
 
@@ -65,7 +70,18 @@ async def main():
     with agent.task("mine"):
         await graph(ask).ainvoke(question)
     await asyncio.gather(*(graph(ask).ainvoke(question) for _ in range(20)))
-    await model.ainvoke("bare")
+    hanging = Hanging(messages=repeat(AIMessage("x")))
+    for _ in range(2):  # LangChain does not tell that a bare model is left
+        job = asyncio.create_task(hanging.ainvoke("bare"))
+        await asyncio.sleep(0.1)
+        job.cancel()
+    for _ in range(2):
+        try:
+            await asyncio.wait_for(hanging.ainvoke("bare"), 0.1)
+        except TimeoutError:
+            agent.flush(10)
+    async for _ in model.astream("bare"):
+        await model.ainvoke("bare, in the midst of it")
     agent.flush(10)
 
 
