@@ -26,6 +26,7 @@ from telemetron.poll import TroubleError
 REQUEST_SECONDS = 3.0
 """For a connection to be made, and for each answer."""
 CLOSE_SECONDS = 0.2
+MAX_QUIET_SECONDS = 5.0
 DEFAULT_PORT = 9092
 
 # What the library logs of faults, hundreds of lines a minute, is told in the document.
@@ -101,10 +102,14 @@ class Link:
         self._conn: AIOKafkaConnection | None = None
         self._backoff = Backoff()
         self._retry_at = 0.0
+        self._quiet_until = 0.0
+        """A quota wants us to wait until then."""
         self._trouble = TroubleError("Unreachable", f"{address} was not tried yet")
 
     async def call(self, request: Request) -> Answer:
         """The answer; TroubleError: there is none. UnsupportedError: the broker is too old."""
+        if (wait := self._quiet_until - self._clock.monotonic()) > 0:
+            await self._clock.sleep(wait)
         conn = await self._ready()
         try:
             async with asyncio.timeout(REQUEST_SECONDS):
@@ -116,6 +121,10 @@ class Link:
                 self._trouble = self._said(error, "lost the connection")
                 self.drop()
             raise self._trouble from None
+        throttle = int.from_bytes(answer.data[:4], "big", signed=True)  # so begin all of ours
+        if throttle > 0:
+            seconds = min(throttle / 1000, MAX_QUIET_SECONDS)
+            self._quiet_until = self._clock.monotonic() + seconds
         return answer
 
     def drop(self) -> None:

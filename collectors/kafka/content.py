@@ -5,7 +5,6 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 
 from collectors.kafka import request as ask
-from collectors.kafka.config import MAX_SHOWN
 from collectors.kafka.jobs import Jobs
 from collectors.kafka.known import Known, refusal_of
 from collectors.kafka.records import Scan, scan
@@ -33,15 +32,6 @@ class Content:
     def __init__(self, known: Known, publish: Callable[[], Awaitable[None]]) -> None:
         self.known = known
         self._publish = publish
-
-    def share_out(self) -> None:
-        """How many tasks of each queue are shown, so that it is not too many of all."""
-        waiting = [q for q in self.known.queues.values() if q.shows_tasks and any(q.windows())]
-        asked = sum(queue.config.max_tasks for queue in waiting)
-        shown = MAX_SHOWN if asked <= MAX_SHOWN else max(1, MAX_SHOWN // len(waiting))
-        if shown != self.known.shown:
-            self.known.shown = shown
-            self.known.touched.update(waiting)
 
     def feed(self, jobs: Jobs) -> None:
         """Read the tasks that are missing, leader by leader, beside the rounds."""

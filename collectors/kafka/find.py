@@ -188,6 +188,8 @@ class Finder:
         if not groups:
             return
         if not any(self._listed.values()) and not await self._has_coordinators():
+            if self._listed.keys() != self.known.brokers.known.keys():
+                return  # who did not answer may know them
             for group in groups:
                 group.is_absent = True
                 group.info = GroupInfo(ask.NONE, "Dead", ())

@@ -52,6 +52,8 @@ class Known:
         self.troubles: dict[str, TroubleError] = {}
         """By scope."""
         self.due = dict.fromkeys(("topics", "groups", "members"), 0.0)
+        self.total = 0
+        """Tasks of all parts."""
         self.shown = MAX_SHOWN
         """Tasks of each queue, so that it is not too many of all."""
         self._outage_until = 0.0
@@ -70,6 +72,15 @@ class Known:
     def wanted(self, queue: TopicQueue) -> int:
         """How many of its tasks are shown at most."""
         return min(queue.config.max_tasks, self.shown)
+
+    def share_out(self) -> None:
+        """How many tasks of each queue may be shown now."""
+        waiting = [q for q in self.queues.values() if q.shows_tasks and any(q.windows())]
+        asked = sum(queue.config.max_tasks for queue in waiting)
+        shown = MAX_SHOWN if asked <= MAX_SHOWN else max(1, MAX_SHOWN // len(waiting))
+        if shown != self.shown:
+            self.shown = shown
+            self.touched.update(waiting)
 
     def tell(self, scope: str, trouble: TroubleError) -> None:
         """Trouble with a scope; logged once, until it is over or another one."""
@@ -113,7 +124,8 @@ class Known:
     def drop(self, queue: TopicQueue) -> None:
         """A queue that is to be shown no more."""
         del self.queues[queue.id]
-        self.parts.pop(queue.id, None)
+        part = self.parts.pop(queue.id, None)
+        self.total -= len(part.tasks) if part else 0
         for known in (self.touched, self.hungry, self.beyond):
             known.discard(queue)
         topic = self.topics[queue.topic]

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable
+from datetime import datetime
 from typing import NamedTuple
 
 from collectors.kafka import request as ask
@@ -160,23 +161,24 @@ class Offsets:
             known = topic.ends if which[0] == "latest" else topic.starts
             for number, offset in offsets.items():
                 before = known.get(number)
-                if before == offset:
-                    continue
-                self.known.touched.update(topic.queues)
                 if offset.error not in (ask.NONE, ask.TOPIC_DENIED):
                     topic.bad_since.setdefault(number, monotonic)
                     self.known.due["topics"] = min(self.known.due["topics"], monotonic)
-                    continue
-                if before and before.error == ask.NONE and offset.error == ask.NONE:
-                    if offset.offset < before.offset:
-                        self.known.due["topics"] = 0.0
-                        topic.shrink(number)
-                    elif which[0] == "latest":
-                        topic.produced_at = now
-                known[number] = offset
-                if topic.is_read(number):
+                elif before != offset or number in topic.bad_since:
                     topic.bad_since.pop(number, None)
+                    known[number] = offset
+                    if before and before.error == ask.NONE and offset.error == ask.NONE:
+                        self._compare(topic, number, offset.offset - before.offset, which[0], now)
+                    self.known.touched.update(topic.queues)
         self.known.raw[which] = answer.data[4:]
+
+    def _compare(self, topic: Topic, number: int, grown: int, which: str, now: datetime) -> None:
+        """A log that begins or ends elsewhere than before."""
+        if grown < 0:
+            self.known.due["topics"] = 0.0  # is it still the same topic?
+            topic.shrink(number)
+        elif grown > 0 and which == "latest":
+            topic.produced_at = now
 
     async def _read_highs(self, node: int) -> None:
         """Where a group stands beyond the stable end: is it behind a transaction, or astray?"""

@@ -5,11 +5,13 @@ import asyncio
 import msgspec
 
 from collectors.kafka import request as ask
+from collectors.kafka.config import MAX_SHOWN
 from collectors.kafka.known import CLUSTER, Known
 from collectors.kafka.lane import Log
 from collectors.kafka.queue import TopicQueue
 from collectors.kafka.state import NO_COMMIT, Group, Refusal, Topic
 from telemetron.collector import Put
+from telemetron.document import Queue
 
 SLICE_SECONDS = 0.004
 """How long the event loop is kept at a time."""
@@ -40,10 +42,16 @@ class Publisher:
 
     def _put(self, queue: TopicQueue) -> None:
         self._place(queue)
-        part = queue.build(self.known.clock.now(), self.known.wanted(queue))
         before = self.known.parts.get(queue.id)
+        part = queue.build(self.known.clock.now(), self.known.wanted(queue))
+        if self.known.total + _more_tasks(part, before) > MAX_SHOWN:
+            self.known.share_out()
+            room = MAX_SHOWN - self.known.total + (len(before.tasks) if before else 0)
+            shown = min(self.known.wanted(queue), room)
+            part = queue.build(self.known.clock.now(), shown)
         if before and msgspec.structs.replace(part, measured_at=before.measured_at) == before:
             return
+        self.known.total += _more_tasks(part, before)
         self.known.parts[queue.id] = part
         self.known.output.put("queues", queue.id, queue.id, part)
 
@@ -105,3 +113,7 @@ class Publisher:
         if told is None or (is_known and read_at is not None and now - read_at <= self.known.hold):
             return None
         return told.reason, f"broker {node}: {told.message}"
+
+
+def _more_tasks(part: Queue, before: Queue | None) -> int:
+    return len(part.tasks) - (len(before.tasks) if before else 0)

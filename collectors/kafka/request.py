@@ -330,10 +330,11 @@ def parse_commits(answer: Answer) -> Commits:
 
 
 def _commits(reader: Reader, count: int) -> dict[int, Commit]:
-    end = reader.at + count * _COMMIT.size
-    entries = list(_COMMIT.iter_unpack(reader.data[reader.at : end])) if count else []
+    size = count * _COMMIT.size
+    chunk = reader.data[reader.at : reader.at + size]
+    entries = list(_COMMIT.iter_unpack(chunk)) if len(chunk) == size else []
     if len(entries) == count and all(entry[2] <= 0 for entry in entries):
-        reader.at = end
+        reader.take(size)
         return {number: Commit(offset, error) for number, offset, _, error in entries}
     commits = {}
     for _ in range(count):

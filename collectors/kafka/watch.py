@@ -74,7 +74,7 @@ class Rounds:
             self.jobs.start("groups", self._discover)
         if self._is_discovered and self._known.is_due("members", REFRESH_SECONDS):
             self.jobs.start("members", self._offsets.read_members)
-            self._content.share_out()
+            self._known.share_out()
         await self.jobs.settle(PATIENCE)
         if not self._is_discovered:
             return

@@ -18,7 +18,8 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
-from collectors.kafka import KafkaConfig, run
+from collectors.kafka import KafkaConfig, collector, run
+from collectors.kafka.watch import watch as watch_cluster
 from telemetron.clock import Clock
 from telemetron.config import SourceSpec, configure
 from telemetron.convert import Origin
@@ -193,6 +194,10 @@ class Watched:
         except TimeoutError:
             raise AssertionError(f"{self.queue(topic, group)}\n{self.troubles()}") from None
 
+    async def called(self, *call: Any) -> None:
+        """Until the collector has made this very call."""
+        await self.until(lambda: call in self.output.calls)
+
     def troubles(self) -> list[Any]:
         return [call for call in self.output.calls if call[0] == "trouble"][-5:]
 
@@ -216,21 +221,24 @@ class WatchedOutput(RecordingOutput):
 
 
 def config_of(**options: Any) -> KafkaConfig:
-    from collectors.kafka import collector
-
     made = configure(SourceSpec("kafka", "kafka", options, Origin("test")), collector)
     assert isinstance(made, KafkaConfig)
     return made
 
 
 @asynccontextmanager
-async def watching(server: str | list[str], *queues: Any, **options: Any) -> AsyncIterator[Watched]:
+async def watching(
+    server: str | list[str], *queues: Any, hold: float | None = None, **options: Any
+) -> AsyncIterator[Watched]:
+    """The collector, watching these queues; `hold`: for how long the last known stands."""
     servers = [server] if isinstance(server, str) else server
     if queues:
         options["queues"] = list(queues)
     options = {"interval_seconds": 0.05, "bootstrap_servers": servers, **options}
     output = WatchedOutput()
-    task = asyncio.create_task(run(config_of(**options), output))
+    config = config_of(**options)
+    running = run(config, output) if hold is None else watch_cluster(config, output, hold)
+    task = asyncio.create_task(running)  # type: ignore[arg-type]
     try:
         yield Watched(output)
         if task.done():
@@ -239,11 +247,6 @@ async def watching(server: str | list[str], *queues: Any, **options: Any) -> Asy
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
-
-
-async def do(call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-    """A blocking call of the broker, in a thread."""
-    return await asyncio.to_thread(call, *arguments, **options)
 
 
 @pytest.fixture

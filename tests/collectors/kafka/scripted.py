@@ -1,0 +1,305 @@
+"""A broker that says what a test lets it say: for what no real one says when it is asked to."""
+
+import asyncio
+import struct
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
+
+from collectors.kafka import wire
+from collectors.kafka.wire import NO_TAGS, Reader, compact_array, compact_text
+
+METADATA, OFFSETS, FETCH, COMMITS, COORDINATOR = 3, 2, 1, 9, 10
+DESCRIBE, GROUPS, VERSIONS, CONSUMER, SHARE, SHARE_OFFSETS = 15, 16, 18, 69, 77, 90
+ALL = {
+    METADATA: (0, 13),
+    OFFSETS: (1, 11),
+    FETCH: (4, 18),
+    COMMITS: (1, 10),
+    COORDINATOR: (0, 6),
+    DESCRIBE: (0, 6),
+    GROUPS: (0, 5),
+    VERSIONS: (0, 4),
+    CONSUMER: (0, 1),
+    SHARE: (1, 1),
+    SHARE_OFFSETS: (0, 1),
+}
+
+
+@dataclass
+class Log:
+    """One partition."""
+
+    start: int = 0
+    end: int = 0
+    high: int = 0
+    error: int = 0
+    fetch_error: int = 0
+    leader: int = 1
+    records: bytes = b""
+
+
+@dataclass
+class Topic:
+    id: int = 1
+    error: int = 0
+    logs: list[Log] = field(default_factory=lambda: [Log()])
+
+
+@dataclass
+class Group:
+    type: str = "classic"
+    commits: dict[str, dict[int, int]] = field(default_factory=dict)
+    lag: int = -1
+    error: int = 0
+    partition_error: int = 0
+    listed: bool = True
+    coordinator: int = 1
+    coordinator_error: int = 0
+    state: str = "Stable"
+
+
+class Scripted:
+    """What the cluster is like; the tests change it as they like."""
+
+    def __init__(self) -> None:
+        self.port = 0
+        self.topics: dict[str, Topic] = {}
+        self.groups: dict[str, Group] = {}
+        self.versions = dict(ALL)
+        self.brokers: dict[int, int] = {}
+        """Ports by id; empty: this one alone."""
+        self.asked: list[int] = []
+        self.throttle_ms = 0
+        self.answers: dict[int, bytes | None] = {}
+        """Bytes to answer an API with instead; None: no answer at all."""
+        self.cut_off = False
+        """Whether connections are closed before they are answered."""
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while not self.cut_off:
+                (size,) = struct.unpack(">i", await reader.readexactly(4))
+                answer = self._answer(await reader.readexactly(size))
+                if answer is None:
+                    await reader.read()  # it hangs, until the other side gives up
+                    return
+                writer.write(struct.pack(">i", len(answer)) + answer)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+    def _answer(self, request: bytes) -> bytes | None:
+        key, version, correlation = struct.unpack(">hhi", request[:8])
+        self.asked.append(key)
+        if key in self.answers:
+            body = self.answers[key]
+            return None if body is None else struct.pack(">i", correlation) + body
+        body = Reader(request)
+        body.take(8)
+        body.text()
+        flexible = version >= FLEXIBLE_FROM[key]
+        if flexible:
+            body.take(1)
+        head = struct.pack(">i", correlation) + (NO_TAGS if flexible else b"")
+        if key == VERSIONS:
+            versions = [struct.pack(">hhh", k, *v) for k, v in self.versions.items()]
+            return head + b"\0\0" + wire.array(versions) + (bytes(4) if version else b"")
+        inner = Reader(request[body.at :], flexible=flexible)
+        return head + struct.pack(">i", self.throttle_ms) + ANSWERS[key](self, inner, version)
+
+    def metadata(self, body: Reader, version: int) -> bytes:
+        brokers = self.brokers or {1: self.port}
+        made = [
+            struct.pack(">i", node) + compact_text("127.0.0.1") + struct.pack(">i", port) + b"\0\0"
+            for node, port in brokers.items()
+        ]
+        names = [(body.take(16), body.text(), body.tags())[1] for _ in range(body.count())]
+        known = [self._topic(name, self.topics.get(name or "")) for name in names or self.topics]
+        end = struct.pack(">i", -1) + NO_TAGS
+        return compact_array(made) + b"\0" + bytes(4) + compact_array(known) + end
+
+    def _topic(self, name: str | None, topic: Topic | None) -> bytes:
+        error, id = (3, 0) if topic is None else (topic.error, topic.id)
+        logs = topic.logs if topic and not error else []
+        partitions = [
+            struct.pack(">hiii", 0, number, log.leader, 0) + b"\x01\x01\x01" + NO_TAGS
+            for number, log in enumerate(logs)
+        ]
+        head = struct.pack(">h", error) + compact_text(name or "") + id.to_bytes(16, "big") + b"\0"
+        return head + compact_array(partitions) + bytes(4) + NO_TAGS
+
+    def offsets(self, body: Reader, version: int) -> bytes:
+        body.int32()
+        isolation = body.int8()
+        topics = []
+        for _ in range(body.count()):
+            name, entries = body.name(), []
+            for _ in range(body.count()):
+                number, at = body.int32(), body.int64()
+                log = self.topics[name].logs[number] if name in self.topics else Log(error=3)
+                end = log.start if at == -2 else log.end if isolation else log.high
+                entries.append(struct.pack(">ihqq", number, log.error, -1, end))
+            topics.append(wire.text(name) + wire.array(entries))
+        return wire.array(topics)
+
+    def commits(self, body: Reader, version: int) -> bytes:
+        group = self.groups.get(body.name(), Group())
+        asked = {}
+        for _ in range(body.count()):
+            name = body.name()
+            asked[name] = body.numbers()
+        topics = []
+        for name, numbers in (asked or {t: list(c) for t, c in group.commits.items()}).items():
+            entries = [
+                struct.pack(
+                    ">iqhh",
+                    number,
+                    group.commits.get(name, {}).get(number, -1),
+                    0,
+                    group.partition_error,
+                )
+                for number in numbers
+            ]
+            topics.append(wire.text(name) + wire.array(entries))
+        return wire.array(topics) + struct.pack(">h", group.error)
+
+    def share_offsets(self, body: Reader, version: int) -> bytes:
+        body.count()
+        name = body.name()
+        group = self.groups[name]
+        topics = []
+        for topic, offsets in group.commits.items():
+            entries = [
+                struct.pack(">iqi", number, offset, 0)
+                + (struct.pack(">q", group.lag) if version else b"")
+                + b"\0\0\0"
+                + NO_TAGS
+                for number, offset in offsets.items()
+            ]
+            topics.append(compact_text(topic) + bytes(16) + compact_array(entries) + NO_TAGS)
+        end = struct.pack(">h", group.error) + b"\0" + NO_TAGS
+        return compact_array([compact_text(name) + compact_array(topics) + end]) + NO_TAGS
+
+    def list(self, body: Reader, version: int) -> bytes:
+        listed = {name: group for name, group in self.groups.items() if group.listed}
+        if version < 3:
+            groups = [wire.text(name) + wire.text("consumer") for name in listed]
+            return b"\0\0" + wire.array(groups)
+        groups = [
+            compact_text(name)
+            + compact_text("consumer")
+            + compact_text(group.state)
+            + compact_text(group.type.capitalize())
+            + NO_TAGS
+            for name, group in listed.items()
+        ]
+        return b"\0\0" + compact_array(groups) + NO_TAGS
+
+    def coordinator(self, body: Reader, version: int) -> bytes:
+        group = self.groups.get(body.name(), Group())
+        error, node = group.coordinator_error, group.coordinator
+        return struct.pack(">hhi", error, -1, node) + wire.text("h") + bytes(4)
+
+    def describe(self, body: Reader, version: int) -> bytes:
+        names = [body.name() for _ in range(body.count())]
+        groups = [
+            struct.pack(">h", self.groups.get(name, Group()).error)
+            + wire.text(name)
+            + wire.text(self.groups[name].state if name in self.groups else "Dead")
+            + wire.text("")
+            + wire.text("")
+            + wire.array([])
+            + bytes(4)
+            for name in names
+        ]
+        return wire.array(groups)
+
+    def describe_anew(self, body: Reader, version: int) -> bytes:
+        names = [body.name() for _ in range(body.count())]
+        groups = [
+            b"\0\0\0"
+            + compact_text(name)
+            + compact_text(self.groups[name].state)
+            + bytes(8)
+            + compact_text("")
+            + compact_array([])
+            + bytes(4)
+            + NO_TAGS
+            for name in names
+        ]
+        return compact_array(groups) + NO_TAGS
+
+    def fetch(self, body: Reader, version: int) -> bytes:
+        body.take(25)
+        topics = []
+        for _ in range(body.count()):
+            name, entries = body.name(), []
+            for _ in range(body.count()):
+                number, _, _ = body.int32(), body.int32(), body.int64()
+                body.take(12)
+                log = self.topics[name].logs[number]
+                head = struct.pack(">ihqqq", number, log.fetch_error, log.high, log.end, log.start)
+                records = struct.pack(">i", len(log.records)) + log.records
+                entries.append(head + bytes(4) + struct.pack(">i", -1) + records)
+            topics.append(wire.text(name) + wire.array(entries))
+        return bytes(2) + bytes(4) + wire.array(topics)
+
+
+ANSWERS: dict[int, Callable[[Scripted, Reader, int], bytes]] = {
+    METADATA: Scripted.metadata,
+    OFFSETS: Scripted.offsets,
+    FETCH: Scripted.fetch,
+    COMMITS: Scripted.commits,
+    COORDINATOR: Scripted.coordinator,
+    DESCRIBE: Scripted.describe,
+    GROUPS: Scripted.list,
+    CONSUMER: Scripted.describe_anew,
+    SHARE: Scripted.describe_anew,
+    SHARE_OFFSETS: Scripted.share_offsets,
+}
+FLEXIBLE_FROM = {
+    METADATA: 9,
+    OFFSETS: 6,
+    FETCH: 12,
+    COMMITS: 6,
+    COORDINATOR: 3,
+    DESCRIBE: 5,
+    GROUPS: 3,
+    VERSIONS: 3,
+    CONSUMER: 0,
+    SHARE: 0,
+    SHARE_OFFSETS: 0,
+}
+
+
+def batch(offset: int, *values: bytes, **attributes: Any) -> bytes:
+    """Records from an offset on, as a broker keeps them; `producer_id` makes a transaction."""
+    producer = attributes.get("producer_id", -1)
+    codec = attributes.get("codec", 0)
+    builder = DefaultRecordBatchBuilder(2, codec, producer >= 0, producer, 0, 0, 1 << 20)
+    for number, value in enumerate(values):
+        builder.append(number, 1_700_000_000_000, None, value, [])
+    built = bytearray(builder.build())
+    built[:8] = struct.pack(">q", offset)  # not part of what the checksum covers
+    return bytes(built)
+
+
+@asynccontextmanager
+async def scripted() -> AsyncIterator[Scripted]:
+    broker = Scripted()
+    server = await asyncio.start_server(broker.serve, "127.0.0.1", 0)
+    broker.port = server.sockets[0].getsockname()[1]
+    try:
+        yield broker
+    finally:
+        server.close()
+        await server.wait_closed()

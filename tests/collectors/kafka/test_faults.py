@@ -1,0 +1,331 @@
+"""Against a scripted broker: what real ones cannot be made to say within a moment."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from tests.collectors.kafka import scripted as script
+from tests.collectors.kafka.scripted import Group, Log, Scripted, Topic, batch, scripted
+
+QUEUE = {"topic": "t", "groups": ["g"]}
+
+
+@pytest.fixture
+async def broker() -> AsyncIterator[Scripted]:
+    """One topic of ten records, and a group that has done four."""
+    async with scripted() as made:
+        log = Log(end=10, high=10, records=batch(0, *[b"{}"] * 10))
+        made.topics["t"] = Topic(logs=[log])
+        made.groups["g"] = Group(commits={"t": {0: 4}})
+        yield made
+
+
+def log_of(broker: Scripted) -> Log:
+    return broker.topics["t"].logs[0]
+
+
+def reasons(queue: Any) -> list[str]:
+    return [problem.reason for problem in queue.problems]
+
+
+async def six(watched: Any) -> Any:
+    return await watched.queue_until("t", lambda q: q.depth == 6 and len(q.tasks) == 6)
+
+
+async def unknown(watched: Any, reason: str) -> Any:
+    queue = await watched.queue_until("t", lambda q: reasons(q) == [reason])
+    assert (queue.depth, queue.lag, queue.depth_exact) == (None, None, None)
+    return queue
+
+
+async def test_a_topic_that_may_not_be_described(broker: Scripted, watch: Any) -> None:
+    broker.topics["t"].error = 29
+    broker.topics["other"] = Topic(logs=[Log(end=3, high=3)])
+    broker.groups["g"].commits["other"] = {0: 1}
+    other = {"topic": "other", "groups": ["g"], "max_tasks": 0}
+    async with watch(broker.address, QUEUE, other) as watched:
+        await unknown(watched, "Forbidden")
+        await watched.queue_until("other", lambda q: q.lag == 2)
+        message = "no permission to describe the topic"
+        await watched.called("confirm", "topic t", "Forbidden", message)
+        broker.topics["t"].error = 0
+        queue = await six(watched)
+        assert queue.problems == []
+        broker.topics["t"].error = 29
+        await unknown(watched, "Forbidden")
+
+
+@pytest.mark.parametrize("where", ["coordinator", "offsets", "partition", "ends"])
+async def test_a_denial_is_told_wherever_it_is_met(
+    broker: Scripted, watch: Any, where: str
+) -> None:
+    group = broker.groups["g"]
+    if where == "coordinator":
+        group.listed, group.coordinator_error = False, 30
+        broker.groups["other"] = Group()
+    elif where == "offsets":
+        group.error = 30
+    elif where == "partition":
+        group.partition_error = 29
+    else:
+        log_of(broker).error = 29
+    async with watch(broker.address, QUEUE) as watched:
+        await unknown(watched, "Forbidden")
+        group.listed = True
+        group.coordinator_error = group.error = group.partition_error = log_of(broker).error = 0
+        assert (await six(watched)).problems == []
+
+
+async def test_a_coordinator_that_moves(broker: Scripted, watch: Any) -> None:
+    async with scripted() as second, watch(broker.address, QUEUE) as watched:
+        await six(watched)
+        second.topics = broker.topics
+        broker.brokers = second.brokers = {1: broker.port, 2: second.port}
+        second.groups = {"g": Group(commits={"t": {0: 9}}, coordinator=2)}
+        broker.groups["g"] = Group(error=16, listed=False, coordinator=2)
+        await watched.queue_until("t", lambda q: q.depth == 1)
+        second.groups["g"].error = 99
+        await unknown(watched, "BadAnswer")
+
+
+async def test_a_coordinator_that_nobody_knows(broker: Scripted, watch: Any) -> None:
+    broker.groups["g"].listed = False
+    broker.groups["g"].coordinator_error = 15
+    broker.groups["other"] = Group()
+    async with watch(broker.address, QUEUE) as watched:
+        await unknown(watched, "Unreachable")
+        broker.groups["g"].coordinator_error = 0
+        broker.groups["g"].coordinator = 9  # none of the brokers
+        await watched.queue_until("t", lambda q: not q.problems)
+        broker.groups["g"].coordinator = 1
+        await six(watched)
+
+
+async def test_a_leader_that_moves(broker: Scripted, watch: Any) -> None:
+    async with scripted() as second, watch(broker.address, QUEUE) as watched:
+        await six(watched)
+        second.groups = broker.groups
+        broker.brokers = {1: broker.port, 2: second.port}
+        log_of(broker).error = log_of(broker).fetch_error = 6
+        records = batch(0, *[b"{}"] * 12)
+        second.topics["t"] = Topic(logs=[Log(end=12, high=12, records=records, leader=2)])
+        log_of(broker).leader = 2
+        queue = await watched.queue_until("t", lambda q: len(q.tasks) == 8)
+        assert (queue.depth, queue.problems) == (8, [])
+
+
+@pytest.mark.parametrize("fault", ["no leader", "not served"])
+async def test_the_last_known_stands_for_a_while(broker: Scripted, watch: Any, fault: str) -> None:
+    async with watch(broker.address, QUEUE, hold=0.5) as watched:
+        await six(watched)
+        if fault == "no leader":
+            log_of(broker).leader = -1
+            broker.topics["t"].logs.append(Log())  # so that metadata are news at once
+        else:
+            log_of(broker).error = 5
+        assert watched.queue("t").depth == 6
+        queue = await unknown(watched, "Unreachable")
+        assert queue.tasks == []
+        log_of(broker).leader, log_of(broker).error = 1, 0
+        await watched.queue_until("t", lambda q: q.depth == 6 and not q.problems)
+
+
+async def test_one_of_two_brokers_is_gone(broker: Scripted, watch: Any) -> None:
+    async with scripted() as second:
+        closed = second.port
+    broker.brokers = {1: broker.port, 2: closed}
+    broker.topics["t"].logs.append(Log(end=5, high=5, leader=2))
+    broker.topics["other"] = Topic(logs=[Log(end=3, high=3)])
+    broker.groups["g"].commits["other"] = {0: 1}
+    queues = (QUEUE, {"topic": "other", "groups": ["g"], "max_tasks": 0})
+    async with watch(broker.address, *queues, hold=0.5) as watched:
+        queue = await unknown(watched, "Unreachable")
+        assert f"127.0.0.1:{closed} refuses the connection" in queue.problems[0].message
+        assert queue.problems[0].message.endswith("(partition 1)")
+        await watched.queue_until("other", lambda q: q.depth == 2 and not q.problems)
+        assert "broker 2" in [call[1] for call in watched.output.calls if call[0] == "trouble"]
+        broker.topics["t"].logs[1].leader = 1
+        await watched.queue_until("t", lambda q: reasons(q) == ["NoCommit"])
+        broker.brokers = {1: broker.port}
+        await watched.until(
+            lambda: ("expect", ["", "broker 1", "topic other", "topic t"]) in watched.output.calls
+        )
+
+
+async def test_a_coordinator_that_falls_silent(broker: Scripted, watch: Any) -> None:
+    async with watch(broker.address, QUEUE, hold=0.5) as watched:
+        await six(watched)
+        broker.answers[script.COMMITS] = None
+        queue = await unknown(watched, "Timeout")
+        assert "did not answer within 3 s" in queue.problems[0].message
+        del broker.answers[script.COMMITS]
+        await watched.queue_until("t", lambda q: q.depth == 6 and not q.problems)
+
+
+async def test_a_topic_made_anew_is_known_by_its_id(broker: Scripted, watch: Any) -> None:
+    broker.topics["t"].logs.append(Log(end=2, high=2, records=batch(0, b"{}", b"{}")))
+    broker.groups["g"].commits["t"][1] = 2
+    async with watch(broker.address, QUEUE) as watched:
+        await six(watched)
+        broker.topics["t"] = Topic(id=2, logs=[Log(end=20, high=20, records=batch(0, b"{}"))])
+        queue = await unknown(watched, "OffsetOutOfRange")
+        assert queue.partitions == 1
+        broker.groups["g"].commits["t"] = {0: 19}
+        queue = await watched.queue_until("t", lambda q: q.lag == 1)
+        assert queue.problems == []
+
+
+async def test_a_log_that_shrinks(broker: Scripted, watch: Any) -> None:
+    async with watch(broker.address, QUEUE) as watched:
+        await six(watched)
+        broker.topics["t"].logs[0] = Log(end=6, high=6, records=batch(0, *[b'{"id":1}'] * 6))
+        queue = await watched.queue_until("t", lambda q: len(q.tasks) == 2)
+        assert (queue.depth, queue.tasks[0].id) == (2, "1")
+
+
+async def test_records_that_may_not_be_read(broker: Scripted, watch: Any) -> None:
+    log_of(broker).fetch_error = 29
+    async with watch(broker.address, QUEUE) as watched:
+        queue = await watched.queue_until("t", lambda q: q.problems)
+        message = "tasks are not shown: no permission to read the topic (partition 0)"
+        assert (queue.problems[0].reason, queue.problems[0].message) == ("Forbidden", message)
+        assert (queue.depth, queue.depth_exact, queue.lag) == (6, False, 6)
+        assert (queue.tasks, queue.oldest_submitted_at) == ([], None)
+
+
+@pytest.mark.parametrize(
+    ("records", "message"),
+    [
+        (batch(4, b"{}")[:-3] + b"\xff\xff\xff", "cannot be decoded"),
+        (bytes([*batch(4, b"{}")[:22], 7, *batch(4, b"{}")[23:]]), "compression is not supported"),
+    ],
+)
+async def test_records_that_cannot_be_read(
+    broker: Scripted, watch: Any, records: bytes, message: str
+) -> None:
+    log_of(broker).records = records
+    async with watch(broker.address, QUEUE) as watched:
+        queue = await watched.queue_until("t", lambda q: q.problems)
+        assert (queue.problems[0].reason, queue.lag) == ("BadAnswer", 6)
+        assert message in queue.problems[0].message
+
+
+@pytest.mark.parametrize("api", [script.FETCH, script.OFFSETS, script.COMMITS, script.METADATA])
+async def test_a_broker_that_is_too_old(broker: Scripted, watch: Any, api: int) -> None:
+    broker.versions[api] = (0, 1)
+    async with watch(broker.address, QUEUE) as watched:
+
+        def told() -> bool:
+            queue = watched.queue("t")
+            problems = [call[2:] for call in watched.output.calls if call[0] == "trouble"]
+            problems += [(one.reason, one.message) for one in queue.problems] if queue else []
+            return any(r == "BadAnswer" and "Kafka 2.3 is the oldest" in m for r, m in problems)
+
+        await watched.until(told)
+        queue = watched.queue("t")
+        assert queue is None or queue.depth == (6 if api == script.FETCH else None)
+
+
+async def test_a_broker_that_knows_no_types_of_groups(broker: Scripted, watch: Any) -> None:
+    broker.versions[script.GROUPS] = (0, 4)
+    async with watch(broker.address, QUEUE) as watched:
+        queue = await six(watched)
+        assert (queue.group_state, queue.consumers) == ("Stable", 0)
+
+
+@pytest.mark.parametrize(
+    "api", [script.METADATA, script.COMMITS, script.OFFSETS, script.FETCH, script.GROUPS]
+)
+async def test_answers_that_are_garbage(broker: Scripted, watch: Any, api: int) -> None:
+    broker.answers[api] = b"\0" * 4 + b"\x7f" * 60
+    async with watch(broker.address, QUEUE) as watched:
+        if api == script.METADATA:
+            await watched.until(lambda: watched.troubles())
+            assert watched.troubles()[0][2] == "BadAnswer"
+        elif api == script.COMMITS:
+            await unknown(watched, "BadAnswer")
+        elif api == script.OFFSETS:
+            await watched.until(lambda: watched.troubles())
+            assert watched.troubles()[0][1:3] == ("broker 1", "BadAnswer")
+        elif api == script.FETCH:
+            queue = await watched.queue_until("t", lambda q: q.problems)
+            assert (queue.lag, reasons(queue)) == (6, ["BadAnswer"])
+        else:
+            await watched.queue_until("t", lambda q: True)
+        broker.answers.clear()
+        await watched.queue_until("t", lambda q: len(q.tasks) == 6 and not q.problems)
+
+
+async def test_a_broker_that_hangs_up(broker: Scripted, watch: Any) -> None:
+    broker.cut_off = True
+    async with watch(broker.address, QUEUE) as watched:
+        trouble = await watched.output.called("trouble")
+        assert trouble[2] == "Unreachable"
+        assert trouble[3].endswith("as if it were no Kafka broker: does it expect TLS?")
+        broker.cut_off = False
+        await six(watched)
+
+
+async def test_a_quota_is_heeded(broker: Scripted, watch: Any) -> None:
+    async with watch(broker.address, QUEUE) as watched:
+        await six(watched)
+        broker.throttle_ms = 400
+        asked = len(broker.asked)
+        await asyncio.sleep(1)  # what is measured is what is not asked in a time
+        assert len(broker.asked) - asked < 30  # a hundred without it
+        assert watched.troubles() == []
+
+
+@pytest.mark.parametrize("kind", ["consumer", "share"])
+async def test_groups_of_the_newer_kinds(broker: Scripted, watch: Any, kind: str) -> None:
+    broker.groups["g"].type = kind
+    broker.groups["g"].lag = 3
+    async with watch(broker.address, {"topic": "t"}) as watched:
+        queue = await watched.queue_until("t", lambda q: q.lag is not None and q.group_state)
+        assert (queue.group_state, queue.consumers) == ("Stable", 0)
+        if kind == "consumer":
+            await six(watched)
+        else:
+            assert (queue.lag, queue.depth, queue.depth_exact, queue.tasks) == (3, 3, False, [])
+            broker.versions[script.SHARE_OFFSETS] = (0, 0)  # without the lag: by offsets
+            broker.groups["g"].commits["t"][0] = 5
+            broker.cut_off = True
+            await watched.until(lambda: watched.troubles())
+            broker.cut_off = False
+            await watched.queue_until("t", lambda q: q.lag == 5)
+
+
+async def test_more_queues_than_may_be_shown(broker: Scripted, watch: Any) -> None:
+    for number in range(501):
+        broker.topics[f"t{number:03}"] = Topic(logs=[Log(end=1, high=1)])
+        broker.groups["g"].commits[f"t{number:03}"] = {0: 0}
+    async with watch(broker.address, interval_seconds=0.2) as watched:
+        await watched.until(lambda: len(watched.output.parts) == 500)
+        limit = ("confirm", "", "LimitReached", "the first 500 queues are shown")
+        await watched.called(*limit)
+
+
+async def test_many_queues_share_the_tasks_that_are_shown(broker: Scripted, watch: Any) -> None:
+    for number in range(110):
+        log = Log(end=10, high=10, records=batch(0, *[b"{}"] * 10))
+        broker.topics[f"t{number:03}"] = Topic(logs=[log])
+        broker.groups["g"].commits[f"t{number:03}"] = {0: 0}
+    async with watch(broker.address, {"topic": "t*"}, interval_seconds=0.2) as watched:
+        await watched.until(
+            lambda: (
+                len(watched.output.parts) == 111
+                and all(len(q.tasks) in (6, 10) for q in watched.output.parts.values())
+            )
+        )
+        for number in range(110):
+            broker.topics[f"t{number:03}"].logs[0].end = 40
+            broker.topics[f"t{number:03}"].logs[0].records = batch(0, *[b"{}"] * 40)
+        await watched.until(
+            lambda: (
+                sum(len(q.tasks) for q in watched.output.parts.values()) >= 110 * 17
+                and all(q.depth in (6, 40) for q in watched.output.parts.values())
+            )
+        )
+        assert sum(len(q.tasks) for q in watched.output.parts.values()) <= 2000

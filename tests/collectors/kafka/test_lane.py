@@ -1,0 +1,91 @@
+"""Where a group stands, and the window of tasks that wait for it."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from collectors.kafka.lane import Log, Stand, Window, stand
+from telemetron.document import PendingTask
+
+
+@pytest.mark.parametrize(
+    ("commit", "log", "policy", "expected"),
+    [
+        (30, Log(0, 100), "unknown", Stand(30, 100)),
+        (100, Log(0, 100), "unknown", Stand(100, 100)),
+        (30, Log(80, 100), "unknown", Stand(80, 100, "RecordsLost")),
+        (-1, Log(0, 100), "unknown", Stand(None, 100, "NoCommit")),
+        (-1, Log(0, 100), "earliest", Stand(0, 100)),
+        (-1, Log(20, 100), "earliest", Stand(20, 100)),
+        (-1, Log(0, 100), "latest", Stand(100, 100)),
+        (-1, Log(100, 100), "unknown", Stand(100, 100)),
+        (60, Log(0, 10), "unknown", Stand(None, 10, "Unknown")),
+        (60, Log(0, 10, high=10), "unknown", Stand(None, 10, "OffsetOutOfRange")),
+        (60, Log(0, 10, high=10), "earliest", Stand(0, 10, "OffsetOutOfRange")),
+        (60, Log(0, 0, high=0), "unknown", Stand(0, 0, "OffsetOutOfRange")),
+        (15, Log(0, 10, high=17), "unknown", Stand(10, 10)),
+        (5, Log(9, 4), "unknown", Stand(9, 9, "RecordsLost")),
+    ],
+)
+def test_what_waits(commit: int, log: Log, policy: str, expected: Stand) -> None:
+    assert stand(commit, log, policy) == expected
+
+
+def test_a_commit_on_an_earlier_topic() -> None:
+    assert stand(60, Log(0, 110), "unknown", foreign=True) == Stand(None, 110, "OffsetOutOfRange")
+    assert stand(60, Log(0, 110), "latest", foreign=True).lag == 0
+
+
+def tasks(*offsets: int) -> list[PendingTask]:
+    return [PendingTask(id=str(offset), offset=offset) for offset in offsets]
+
+
+def test_a_window_is_refilled_before_it_is_short() -> None:
+    window = Window()
+    assert window.wants(100, 2)
+    window.take(tasks(*range(10)), 10, True, 2)
+    assert ([task.offset for task in window.tasks], window.next) == ([0, 1, 2, 3], 4)
+    assert not window.wants(100, 2)
+    assert (window.depth(100), window.is_exact(100)) == (100, True)
+    window.move(2)
+    assert not window.wants(100, 2)
+    window.move(3)
+    assert window.wants(100, 2)
+
+
+def test_a_window_that_saw_gaps_is_an_upper_bound_until_all_is_read() -> None:
+    window = Window()
+    window.take(tasks(3, 5), 6, False, 4)
+    assert (window.depth(20), window.is_exact(20)) == (16, False)
+    window.take(tasks(9), 20, False, 4)
+    assert (window.depth(20), window.is_exact(20)) == (3, True)
+    window.move(4)
+    assert (window.depth(20), [task.offset for task in window.tasks]) == (2, [5, 9])
+    window.move(2)  # set back: what was read is forgotten
+    assert (window.depth(20), window.next, list(window.tasks)) == (18, 2, [])
+
+
+@given(
+    st.sets(st.integers(0, 60)),
+    st.lists(st.one_of(st.integers(0, 60), st.just(-1)), max_size=20),
+    st.integers(1, 5),
+)
+def test_a_window_never_counts_too_little(records: set[int], moves: list[int], shown: int) -> None:
+    """Against the log itself; a move of -1 is a fetch of some records."""
+    window, base, end = Window(), 0, 61
+    log = sorted(records)
+    for move in moves:
+        if move >= 0:
+            base = move
+            window.move(base)
+        elif window.wants(end, shown):
+            first = [offset for offset in log if offset >= window.next][:3]
+            next = first[-1] + 1 if len(first) == 3 else end
+            whole = first == list(range(window.next, next))
+            window.take(tasks(*first), next, whole, shown)
+        waiting = [offset for offset in log if offset >= base]
+        assert window.depth(end) >= len(waiting)
+        assert [task.offset for task in window.tasks] == waiting[: len(window.tasks)]
+        if window.next >= end:
+            assert window.is_exact(end)
+            assert window.depth(end) == len(waiting)

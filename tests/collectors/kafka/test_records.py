@@ -1,0 +1,75 @@
+"""What a reader of committed transactions sees of encoded records."""
+
+import struct
+
+import pytest
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
+
+from collectors.kafka.records import Scan, scan
+from collectors.kafka.request import Fetched
+from tests.collectors.kafka.scripted import batch
+
+
+def marker(offset: int, producer: int, *, commit: bool) -> bytes:
+    """The control record that ends a transaction."""
+    builder = DefaultRecordBatchBuilder(2, 0, 1, producer, 0, 0, 1 << 16)
+    builder.append(0, 0, struct.pack(">HH", 0, int(commit)), b"", [])
+    built = bytearray(builder.build())
+    built[:8] = struct.pack(">q", offset)
+    built[22] |= 0x20  # a control batch; scan does not check the checksum
+    return bytes(built)
+
+
+def found(records: bytes, offset: int = 0, limit: int = 99, aborted: object = ()) -> Scan:
+    return scan(Fetched(0, 0, list(aborted), records), offset, limit)  # type: ignore[call-overload]
+
+
+def offsets(scanned: Scan) -> list[int]:
+    return [record.offset for record in scanned.records]
+
+
+def test_plain_records() -> None:
+    scanned = found(batch(0, b"a", b"b") + batch(2, b"c"))
+    assert (offsets(scanned), scanned.next, scanned.whole) == ([0, 1, 2], 3, True)
+    assert scanned.records[0] == (0, 1_700_000_000_000, b"a", [])
+
+
+def test_a_batch_comes_whole_where_its_middle_was_asked_for() -> None:
+    scanned = found(batch(0, *[b"x"] * 10), offset=4, limit=3)
+    assert (offsets(scanned), scanned.next, scanned.whole) == ([4, 5, 6], 7, True)
+
+
+def test_gaps_of_compaction() -> None:
+    scanned = found(batch(5, b"a") + batch(9, b"b"))
+    assert (offsets(scanned), scanned.next, scanned.whole) == ([5, 9], 10, False)
+
+
+def test_the_end_of_a_batch_that_was_compacted_away() -> None:
+    compacted = bytearray(batch(0, b"a"))
+    compacted[23:27] = struct.pack(">i", 4)  # last offset delta
+    scanned = found(bytes(compacted))
+    assert (offsets(scanned), scanned.next, scanned.whole) == ([0], 5, False)
+
+
+def test_transactions() -> None:
+    log = (
+        batch(0, b"a", b"b", producer_id=7)
+        + batch(2, b"c", producer_id=8)
+        + marker(3, 7, commit=False)
+        + marker(4, 8, commit=True)
+        + batch(5, b"d", producer_id=7)
+    )
+    scanned = found(log, aborted=[(7, 0)])
+    assert (offsets(scanned), scanned.next, scanned.whole) == ([2, 5], 6, False)
+
+
+@pytest.mark.parametrize("cut", [1, 20, 60])
+def test_a_batch_that_is_cut_is_left_for_the_next_fetch(cut: int) -> None:
+    scanned = found(batch(0, b"a") + batch(1, b"b")[:-cut])
+    assert (offsets(scanned), scanned.next, scanned.trouble) == ([0], 1, "")
+
+
+def test_garbage() -> None:
+    garbage = bytearray(batch(0, b"a", b"b"))
+    garbage[61:] = b"\xff" * (len(garbage) - 61)
+    assert found(bytes(garbage)).trouble == "the records cannot be decoded"

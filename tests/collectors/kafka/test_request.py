@@ -1,0 +1,169 @@
+"""Answers of Apache Kafka 4.3.1, recorded, and what becomes of broken ones."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from collectors.kafka import request as ask
+from collectors.kafka.request import (
+    Commit,
+    Commits,
+    GroupInfo,
+    GroupListing,
+    GroupMember,
+    Metadata,
+    Offset,
+    TopicInfo,
+)
+from collectors.kafka.wire import Answer, Reader, UnsupportedError, text, varint
+
+RECORDED = {
+    name: Answer(version, bytes.fromhex(data))
+    for name, (version, data) in json.loads(
+        (Path(__file__).parent / "recorded.json").read_text()
+    ).items()
+}
+MEMBER = GroupMember("old", "/127.0.0.1", {"tasks": 2})
+
+
+def test_metadata_has_ids_of_topics() -> None:
+    metadata = ask.parse_metadata(RECORDED["metadata"])
+    (address,) = metadata.brokers.values()
+    assert (list(metadata.brokers), address.host) == ([1], "127.0.0.1")
+    assert metadata.topics == {
+        "tasks": TopicInfo("650e6062e46d4e2eaa0987039abee73a", 0, (1, 1)),
+        "missing": TopicInfo("", ask.UNKNOWN_TOPIC, ()),
+    }
+
+
+def test_groups_of_all_kinds() -> None:
+    assert ask.parse_groups(RECORDED["groups"]) == [
+        GroupListing("new", "consumer"),
+        GroupListing("classic", "classic"),
+        GroupListing("shared", "share"),
+    ]
+
+
+def test_members_of_groups_of_all_kinds() -> None:
+    assert ask.parse_described("classic", RECORDED["classic"]) == {
+        "classic": GroupInfo(0, "Stable", (MEMBER,)),
+        "nobody": GroupInfo(0, "Dead", ()),
+    }
+    (new,) = ask.parse_described("consumer", RECORDED["consumer"]).values()
+    assert new == GroupInfo(0, "Stable", (MEMBER._replace(client_id="new"),))
+    (shared,) = ask.parse_described("share", RECORDED["share"]).values()
+    assert shared == GroupInfo(0, "Stable", (MEMBER._replace(client_id="sharer"),))
+
+
+def test_where_groups_stand() -> None:
+    commits = ask.parse_commits(RECORDED["commits"])
+    assert commits == Commits(0, {"tasks": {0: Commit(-1), 1: Commit(1)}})
+    assert ask.parse_commits(RECORDED["all_commits"]).topics == {"tasks": {1: Commit(1)}}
+    shared = ask.parse_share_offsets(RECORDED["share_offsets"])
+    assert shared.topics == {"tasks": {0: Commit(-1), 1: Commit(-1)}}
+    assert ask.parse_coordinator(RECORDED["coordinator"]) == (0, 1)
+
+
+def test_logs() -> None:
+    ends = ask.parse_offsets(RECORDED["ends"])
+    assert ends == {"tasks": {0: Offset(0, 11), 1: Offset(0, 11)}}
+    error, topics = ask.parse_fetched(RECORDED["fetched"])
+    fetched = topics["tasks"][0]
+    assert (error, fetched.error, fetched.last_stable, fetched.aborted) == (0, 0, 11, [])
+    assert fetched.records.count(b"{}") == 11
+
+
+def test_a_commit_with_metadata_is_longer() -> None:
+    entry = b"\x00\x00\x00\x01" + b"\x00" * 7 + b"\x05" + text("m") + b"\x00\x00"
+    data = b"\x00" * 4 + b"\x00\x00\x00\x01" + text("t") + b"\x00\x00\x00\x01" + entry + b"\x00\x1e"
+    assert ask.parse_commits(Answer(3, data)) == Commits(ask.GROUP_DENIED, {"t": {1: Commit(5)}})
+
+
+def test_older_brokers_know_neither_ids_nor_types() -> None:
+    broker = b"\x00\x00\x00\x07" + text("h") + b"\x00\x00\x23\x84" + b"\xff\xff"
+    empty = b"\x00\x00\x00\x00"
+    partition = b"\x00\x00" + b"\x00\x00\x00\x00" + b"\x00\x00\x00\x07" + empty * 3
+    topic = b"\x00\x00" + text("t") + b"\x00" + b"\x00\x00\x00\x01" + partition
+    one = b"\x00\x00\x00\x01"
+    data = empty + one + broker + b"\xff\xff" + empty + one + topic
+    assert ask.parse_metadata(Answer(5, data)) == Metadata(
+        {7: ask.Address("h", 9092)}, {"t": TopicInfo("", 0, (7,))}
+    )
+    data = empty + b"\x00\x00" + one + text("g") + text("consumer")
+    assert ask.parse_groups(Answer(2, data)) == [GroupListing("g", "classic")]
+
+
+def test_the_best_version_that_the_broker_speaks() -> None:
+    request = ask.metadata(None)
+    assert request.prepare({3: (0, 12)}).number == 10
+    assert request.prepare({3: (0, 8)}).number == 5
+    for spoken in ({}, {3: (0, 4)}, {3: (11, 13)}):
+        with pytest.raises(UnsupportedError):
+            request.prepare(spoken)
+
+
+def test_nothing_is_ever_created() -> None:
+    for version in ask.metadata(["t"]).versions:
+        encoded = version.encode()
+        allowed = encoded[-4:-1] if version.flexible else encoded[-1:]
+        assert set(allowed) == {0}
+
+
+PARSERS: dict[str, Callable[[Answer], Any]] = {
+    "metadata": ask.parse_metadata,
+    "groups": ask.parse_groups,
+    "classic": lambda answer: ask.parse_described("classic", answer),
+    "consumer": lambda answer: ask.parse_described("consumer", answer),
+    "share": lambda answer: ask.parse_described("share", answer),
+    "commits": ask.parse_commits,
+    "share_offsets": ask.parse_share_offsets,
+    "ends": ask.parse_offsets,
+    "fetched": ask.parse_fetched,
+    "coordinator": ask.parse_coordinator,
+}
+
+
+@pytest.mark.parametrize("name", PARSERS)
+def test_an_answer_that_is_cut(name: str) -> None:
+    whole = RECORDED[name]
+    for length in range(4, len(whole.data) - 1):
+        cut = Answer(whole.version, whole.data[:length])
+        try:
+            PARSERS[name](cut)
+        except ValueError:
+            continue
+        # What is cut after all that is read does no harm.
+        assert PARSERS[name](cut) == PARSERS[name](whole)
+
+
+@pytest.mark.parametrize("name", PARSERS)
+@given(data=st.binary(max_size=200))
+@settings(max_examples=40, deadline=None)
+def test_garbage_is_refused_or_harmless(name: str, data: bytes) -> None:
+    try:
+        PARSERS[name](Answer(RECORDED[name].version, data))
+    except ValueError:
+        return
+
+
+def test_varints() -> None:
+    for number in (0, 1, 127, 128, 300, 2**31):
+        assert Reader(varint(number)).varint() == number
+    with pytest.raises(ValueError, match="too long"):
+        Reader(b"\xff" * 6).varint()
+    reader = Reader(b"\x02\x05\x01x\x06\x00", flexible=True)
+    reader.tags()
+    assert reader.at == 6
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [(ask.Address("h", 1), "h:1"), (ask.Address("::1", 2), "[::1]:2")],
+)
+def test_addresses(address: ask.Address, shown: str) -> None:
+    assert str(address) == shown
