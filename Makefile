@@ -12,7 +12,7 @@ READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo run test test-real check bench image dist lock format clean
+.PHONY: help demo demo-full run test test-real check bench image dist lock format clean
 
 help: ## Show this list
 	@echo 'make TARGET [PYTHON=python3.12] [ARGS="..."]'
@@ -20,6 +20,9 @@ help: ## Show this list
 
 demo: $(READY) ## Run Telemetron with a small real multi-agent program, on loopback
 	@$(BIN)/telemetron demo $(ARGS)
+
+demo-full: $(READY) ## The same with a LiteLLM proxy that the agents call their models through
+	@$(BIN)/telemetron demo --litellm "$$($(BIN)/python -m tests.real.litellm.proxy)" $(ARGS)
 
 run: $(READY) ## Run the server alone
 	@$(BIN)/telemetron serve $(ARGS)

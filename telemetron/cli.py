@@ -169,7 +169,10 @@ def collectors() -> None:
 @click.option("--hang", multiple=True, metavar="AGENT", help="Who hangs in a task; repeatable.")
 @click.option("--crash", multiple=True, metavar="AGENT", help="Who dies in a task; repeatable.")
 @click.option("--seconds", type=float, help="How long it runs.  [default: until Ctrl-C]")
-def demo(port: int | None, seconds: float | None, **faults: tuple[str, ...]) -> None:
+@click.option("--litellm", metavar="PROGRAM", help="Run this LiteLLM proxy too.")
+def demo(
+    port: int | None, seconds: float | None, litellm: str | None, **faults: tuple[str, ...]
+) -> None:
     """Run a server with a small multi-agent program, on loopback."""
     from telemetron.demo import AGENTS, run
 
@@ -177,7 +180,7 @@ def demo(port: int | None, seconds: float | None, **faults: tuple[str, ...]) -> 
         if unknown := set(names).difference(AGENTS):
             message = f"{', '.join(sorted(unknown))}: no such agent; there are {', '.join(AGENTS)}"
             raise click.BadParameter(message, param_hint=f"--{fault}")
-    sys.exit(run(port, faults["hang"], faults["crash"], seconds))
+    sys.exit(run(port, faults["hang"], faults["crash"], seconds, litellm))
 
 
 def _load(config: str | None, options: dict[str, Any]) -> "Settings":

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from telemetron.demo.broker import Broker, NoBrokerError
+from telemetron.demo.models import NoProxyError, Proxy
 
 AGENTS = ("planner", "researcher-1", "researcher-2", "writer")
 PORT = 8080
@@ -46,6 +47,9 @@ KAFKA = """\
         content_chars: 200
         fields: {{prompt: /summary/0, args: /title, invoked_by: invoked-by}}
 """
+LITELLM = """\
+  litellm: {{url: "{proxy.url}", key_file: "{proxy.key_file}", interval_seconds: 2}}
+"""
 
 WELCOME = """\
 Telemetron watches four agent processes: {agents}.
@@ -57,12 +61,13 @@ Telemetron watches four agent processes: {agents}.
 Worth trying in another terminal:
 
   curl -s {url}/system/state | jq '.agents[] | {{name, status, activity}}'
-{queues}  {telemetron} state --url {url}
+{queues}{models}  {telemetron} state --url {url}
   touch {run}/hang-researcher-2   # or crash-writer: any agent can hang or crash
 
 Ctrl-C stops it.
 """
 QUEUES = "  curl -s {url}/system/state | jq '.queues[] | {{name, depth, tasks}}'\n"
+MODELS = "  curl -s {url}/system/state | jq '.litellm[] | {{id, status, rpm, spend, cooldowns}}'\n"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -74,8 +79,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--hang", action="append", choices=AGENTS, help="who hangs in a task")
     parser.add_argument("--crash", action="append", choices=AGENTS, help="who dies in a task")
     parser.add_argument("--seconds", type=float, metavar="N", help="default: until Ctrl-C")
+    parser.add_argument("--litellm", metavar="PROGRAM", help="run this LiteLLM proxy too")
     options = parser.parse_args(argv)
-    return run(options.port, options.hang or (), options.crash or (), options.seconds)
+    return run(
+        options.port, options.hang or (), options.crash or (), options.seconds, options.litellm
+    )
 
 
 def run(
@@ -83,8 +91,11 @@ def run(
     hang: Sequence[str] = (),
     crash: Sequence[str] = (),
     seconds: float | None = None,
+    litellm: str | None = None,
 ) -> int:
     """Run the demo until SIGINT, SIGTERM or the end of `seconds`; returns the exit code.
+
+    With the program of a LiteLLM proxy, the researchers call a model through it.
 
     Must be called from the main thread.
     """
@@ -97,14 +108,16 @@ def run(
         for fault, names in (("hang", hang), ("crash", crash)):
             for name in names:
                 (folder / f"{fault}-{name}").touch()
-        return Program(folder, port).run(stop, seconds)
+        return Program(folder, port, litellm).run(stop, seconds)
 
 
 class Program:
     """The server and the agents of one run."""
 
-    def __init__(self, folder: Path, port: int) -> None:
+    def __init__(self, folder: Path, port: int, litellm: str | None = None) -> None:
         self._folder = folder
+        self._litellm = litellm
+        self._proxy: Proxy | None = None
         self._port = port
         self._url = f"http://127.0.0.1:{port}"
         self._agents: dict[str, subprocess.Popen[bytes]] = {}
@@ -114,10 +127,10 @@ class Program:
         """Start all, watch until `stop` or the end of `seconds`, stop all."""
         try:
             self._start_broker()
+            self._start_proxy()
             return self._run(stop, seconds)
         finally:
-            if self._broker:
-                _stop([self._broker.process])
+            _stop([one.process for one in (self._broker, self._proxy) if one])
 
     def _run(self, stop: threading.Event, seconds: float | None) -> int:
         server = self._start_server()
@@ -142,8 +155,13 @@ class Program:
             telemetron="telemetron" if installed else f"{sys.executable} -m telemetron",
             run=self._folder,
             queues=QUEUES.format(url=self._url) if self._broker else "",
+            models=MODELS.format(url=self._url) if self._proxy else "",
         )
         print(text, flush=True)
+
+    @property
+    def _models(self) -> dict[str, str]:
+        return self._proxy.environment if self._proxy else {}
 
     @property
     def _address(self) -> list[str]:
@@ -159,17 +177,26 @@ class Program:
             self._broker = None
             print(f"The agents hand over work in folders, `queues` is empty: {error}.\n")
 
+    def _start_proxy(self) -> None:
+        """Which takes ten seconds, and is not waited for: Telemetron says what is not there yet."""
+        try:
+            if self._litellm:
+                self._proxy = Proxy(self._litellm, self._folder)
+        except NoProxyError as error:
+            print(f"The agents call no models, `litellm` is empty: {error}.\n")
+
     def _start_server(self) -> subprocess.Popen[bytes]:
         config = self._folder / "telemetron.yaml"
         kafka = KAFKA.format(address=self._broker.address) if self._broker else ""
-        config.write_text(CONFIG.format(port=self._port) + kafka)
+        litellm = LITELLM.format(proxy=self._proxy) if self._proxy else ""
+        config.write_text(CONFIG.format(port=self._port) + kafka + litellm)
         return self._start("telemetron", "serve", "--config", str(config))
 
     def _start(self, module: str, *arguments: str) -> subprocess.Popen[bytes]:
         # In a session of its own: Ctrl-C reaches this process alone, which stops the others.
         return subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
-            env=_environment() | {"TELEMETRON_URL": self._url},
+            env=_environment() | {"TELEMETRON_URL": self._url} | self._models,
             stdin=subprocess.DEVNULL,
             start_new_session=True,
         )

@@ -25,7 +25,7 @@ def research(worker: Worker, item: Item) -> None:
         worker.step(task, f"looking for key words among {counts.distinct}")
         found = key_words(body)
         with worker.tool(task, "summarise"):
-            summary = summarise(body)
+            summary = worker.ask(task, body) or summarise(body)
         worker.step(task, "handing over what was found")
         finding = {
             "id": item["id"].replace("research", "write"),

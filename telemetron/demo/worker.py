@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from telemetron.demo import models
 from telemetron.demo.broker import TOPICS
 from telemetron.demo.queue import RECORD, FolderQueue, Item, Queue
 from telemetron.demo.topic import Kafka, TopicQueue
@@ -40,7 +41,12 @@ class Worker:
         self._queues: dict[str, Queue] = {}
         self.run = run
         self.agent = Agent(
-            name.partition("-")[0], instance=name, interval=1.0, queues=queues, max_parallel=1
+            name.partition("-")[0],
+            instance=name,
+            interval=1.0,
+            queues=queues,
+            models=[models.MODEL] if self._calls_models() else [],
+            max_parallel=1,
         )
         self._pace = pace
         self._parent = os.getppid()
@@ -90,6 +96,17 @@ class Worker:
             while (self.run / f"hang-{self.name}").exists():
                 self.sleep(POLL)
             yield
+
+    def ask(self, task: Task, text: str) -> list[str] | None:
+        """The lines a model says to a text; None: it does not answer, or there is none."""
+        if not self._calls_models():
+            return None
+        with task.wait("llm", models.MODEL):
+            said = models.ask(text)
+        return said.splitlines() if said else None
+
+    def _calls_models(self) -> bool:
+        return models.URL in os.environ and self.name.startswith("researcher")
 
     def sleep(self, seconds: float) -> None:
         """Sleep; ends the process when the one that started it is gone."""

@@ -1,4 +1,7 @@
-"""A real LiteLLM proxy, in a locked environment of its own in the cache."""
+"""A real LiteLLM proxy, in a locked environment of its own in the cache.
+
+`python -m tests.real.litellm.proxy` installs it and prints its program, for `make demo-full`.
+"""
 
 import hashlib
 import json
@@ -132,3 +135,7 @@ def litellm(folder: Path, config: dict[str, Any]) -> Iterator[LiteLLM]:
         yield proxy
     finally:
         proxy.close()
+
+
+if __name__ == "__main__":
+    print(build())
