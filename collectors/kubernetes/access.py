@@ -51,7 +51,7 @@ def _in_cluster() -> Access:
         raise TroubleError("InvalidConfig", f"not in a cluster: {error}") from None
     except OSError as error:
         raise TroubleError("InvalidConfig", f"no service account: {error.strerror}") from None
-    return Access(_relaxed(configuration), namespace)
+    return Access(_adapted(configuration), namespace)
 
 
 async def _kubeconfig(file: str | None, context: str | None) -> Access:
@@ -72,7 +72,7 @@ async def _kubeconfig(file: str | None, context: str | None) -> Access:
         raise TroubleError(
             "InvalidConfig", f"the kubeconfig cannot be used: {_why(error)}"
         ) from None
-    return Access(_relaxed(configuration), namespace)
+    return Access(_adapted(configuration), namespace)
 
 
 def _why(error: Exception) -> str:
@@ -84,7 +84,9 @@ def _why(error: Exception) -> str:
     return text if is_form else type(error).__name__
 
 
-def _relaxed(configuration: Any) -> Any:
+def _adapted(configuration: Any) -> Any:
     # As every other client of Kubernetes: clusters' CAs often lack what Python 3.13 asks for.
     configuration.disable_strict_ssl_verification = True
+    # Each watch holds a connection; the configuration bounds how many there are.
+    configuration.connection_pool_maxsize = 0
     return configuration

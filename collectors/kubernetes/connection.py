@@ -21,6 +21,8 @@ from telemetron.poll import TroubleError
 
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 10.0
+# With an answer that never comes, still less than half a minute until it is asked for again.
+CAP_SECONDS = 10.0
 MAX_BODY_BYTES = 256 * 1024 * 1024
 
 Query = Mapping[str, str]
@@ -64,8 +66,8 @@ class Connection:
         self._loading = asyncio.Lock()
         self._streams = 0
         self._is_good = False
-        """Whether the last request was answered."""
-        self._backoff = Backoff()
+        """Whether the last request was answered, and a stream has not ended since."""
+        self._backoff = Backoff(cap=CAP_SECONDS)
         self._turn = asyncio.Lock()
         self._not_before = 0.0
         self._waiting: dict[str, None] = {}
@@ -103,6 +105,7 @@ class Connection:
             raise
         finally:
             self._streams -= 1
+            self._is_good &= self._streams > 0  # all ended: let one ask whether it is there
 
     async def get(
         self, scope: str, path: str, query: Query, *, verb: str, resource: str, accept: str

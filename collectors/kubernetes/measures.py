@@ -115,10 +115,10 @@ class UsagePoll:
             )
             usage = await self._parsed(body)
         except TroubleError as trouble:
-            self._fail(trouble)
+            await self._fail(trouble)
             return
         self._answered_at = self._output.clock.monotonic()
-        self._put(usage)
+        await self._put(usage)
         self._output.confirm(self.scope)
 
     async def _parsed(self, body: bytes) -> dict[At, Usage]:
@@ -131,26 +131,32 @@ class UsagePoll:
             raise TroubleError("BadAnswer", "it cannot be understood") from None
         return usage
 
-    def _fail(self, trouble: TroubleError) -> None:
+    async def _fail(self, trouble: TroubleError) -> None:
         """Figures that are older than two polls are none."""
         if self._output.clock.monotonic() - self._answered_at > 2 * self._interval:
-            self._put({})
+            await self._put({})
         if isinstance(trouble, RefusedError) and trouble.code == 403:
             self._output.confirm(self.scope, reason="Forbidden", message=trouble.message)
         else:
             unavailable(self._output, self.scope, f"metrics.k8s.io: {trouble.message}")
 
-    def _put(self, usage: dict[At, Usage]) -> None:
+    async def _put(self, usage: dict[At, Usage]) -> None:
         now = self._output.clock.monotonic()
-        fresh = {at: one for at, one in usage.items() if self._is_fresh(at, one, now)}
-        self._moved = {at: moved for at, moved in self._moved.items() if at in usage}
         known = self._show.usage
-        changed = [at for at, one in fresh.items() if known.get(at) != one]
-        gone = [at for at in known if at not in fresh and self._is_mine(at)]
-        for at in gone:
+        moved = [at for at in known if at not in usage and self._is_mine(at)]
+        for at in moved:
             del known[at]
-        known.update(fresh)
-        self._show.moved([*changed, *gone])
+        self._moved = {at: sample for at, sample in self._moved.items() if at in usage}
+        async for at, one in paced(usage.items()):
+            new = one if self._is_fresh(at, one, now) else None
+            if known.get(at) == new:
+                continue
+            moved.append(at)
+            if new:
+                known[at] = new
+            else:
+                del known[at]
+        self._show.moved(moved)
 
     def _is_mine(self, at: At) -> bool:
         namespace = self.scope.rpartition("/")[0]

@@ -27,7 +27,7 @@ async def observe(config: KubernetesConfig, output: Output) -> None:
     connection = connection_of(config, output)
     try:
         namespace = await connected(connection, output)
-        spaces: list[str | None] = [*(config.namespaces or [namespace])]
+        spaces: list[str | None] = [*dict.fromkeys(config.namespaces or [namespace])]
         await Observer(config, output, connection, [None] if "*" in spaces else spaces).run()
     finally:
         await connection.close()

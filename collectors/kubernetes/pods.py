@@ -144,8 +144,5 @@ def _ended(end: objects.Terminated) -> tuple[bool, datetime | None]:
 
 def limit(containers: Sequence[objects.Container], resource: str) -> str | None:
     """The limits of its containers together; null if any has none."""
-    total = quantity.total(
-        getattr(one.resources.limits, resource) if one.resources and one.resources.limits else None
-        for one in containers
-    )
-    return intern(total) if total else None
+    limits = [one.resources.limits if one.resources else None for one in containers]
+    return quantity.total(tuple([getattr(one, resource) if one else None for one in limits]))

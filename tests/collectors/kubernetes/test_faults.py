@@ -68,6 +68,20 @@ async def test_one_request_at_a_time_while_nothing_is_reachable(api, observing):
         await ok(observed)
 
 
+async def test_a_server_that_dies_is_asked_by_one(api, observing):
+    api.put("pods", pod("a"))
+    async with observing() as observed:
+        await ok(observed)
+        asked = len(api.requests)
+        api.faults["*"] = failing(then=lambda: status(503))
+        api.close_watches()
+        await observed.until(lambda: len(observed.problems) == len(RESOURCES))
+        assert len(api.requests) - asked <= 3
+        assert names(observed) == ["a"]
+        api.faults.clear()
+        await ok(observed)
+
+
 async def test_every_watch_is_closed_at_once(api, observing):
     api.put("pods", pod("a"))
     async with observing() as observed:
@@ -176,8 +190,8 @@ async def test_one_kind_is_forbidden_from_the_start(api, observing):
         assert observed.workloads["default/Deployment/web"].live is None
         api.faults.clear()
         api.put("deployments", deployment("web"))
+        await observed.until(lambda: observed.workloads["default/Deployment/web"].live)
         await ok(observed)
-        assert observed.workloads["default/Deployment/web"].live is not None
 
 
 async def test_autoscalers_are_forbidden(api, observing):
@@ -250,8 +264,8 @@ async def test_json_that_is_cut_short(api, observing):
         api.send("pods", b'{"type":"ADDED","object":{"metadata":{"na\n')
         await observed.until(lambda: observed.problems.get("pods") == "BadAnswer")
         api.put("pods", pod("a"))
+        await observed.until(lambda: names(observed) == ["a"])
         await ok(observed)
-        assert names(observed) == ["a"]
         api.send("pods", b'{"type":"ADDED","object":{"metad')
         api.close_watches()  # a line that is not whole is none
         api.put("pods", pod("b"))
@@ -300,8 +314,8 @@ async def test_one_odd_object_among_good_ones(api, observing):
         assert names(observed) == ["good"]  # as it was last known
         api.put("pods", pod("odd"))
         api.delete("pods", "good")
+        await observed.until(lambda: names(observed) == ["odd"])
         await ok(observed)
-        assert names(observed) == ["odd"]
         assert observed.source.events["odd_objects"] == 2
 
 
@@ -366,8 +380,8 @@ async def test_the_connection_is_reset(api, observing):
         await observed.until(lambda: observed.problems.get("pods") == "Unreachable")
         api.faults.clear()
         api.put("pods", pod("a"))
+        await observed.until(lambda: names(observed) == ["a"])
         await ok(observed)
-        assert names(observed) == ["a"]
 
 
 async def test_a_server_without_watch_lists(api, observing, monkeypatch):

@@ -126,6 +126,18 @@ async def test_a_sample_of_an_earlier_pod_of_that_name(api, observing):
         assert observed.workloads["default/Pod/a"].pods[0].cpu is None
 
 
+async def test_a_clock_that_is_ahead(api, observing):
+    """Times of others are compared with each other alone."""
+    later = "2099-11-28T10:00:00Z"
+    api.put("pods", pod("a", creationTimestamp=later))
+    api.extra[METRICS] = serving(metrics("a", ("500m", "64Mi"), at=later))
+    async with observing() as observed:
+        await observed.until(lambda: observed.workloads)
+        await observed.until(lambda: observed.workloads["default/Pod/a"].pods[0].cpu == 0.5)
+        assert observed.status == "ok"
+        assert observed.workloads["default/Pod/a"].pods[0].created_at.year == 2099
+
+
 async def test_a_sample_that_never_moves(api, observing, monkeypatch):
     monkeypatch.setattr(measures, "SAMPLE_SECONDS", 0.1)
     api.put("pods", pod("a"))

@@ -51,4 +51,4 @@ def test_what_is_no_quantity(written):
     ],
 )
 def test_a_sum_is_canonical(written, sum):
-    assert total(written) == sum
+    assert total(tuple(written)) == sum
