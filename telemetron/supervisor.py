@@ -147,8 +147,8 @@ class Supervisor:
             self._loads.append(load)
             self._tasks[spec.name] = task
 
-    async def loaded(self, timeout: float) -> None:
-        """Wait until all sources are imported and configured, or the time is up."""
+    async def loaded(self, timeout: float | None) -> None:
+        """Wait until all sources are imported and configured, or the time, if any, is up."""
         if self._loads:
             await asyncio.wait(self._loads, timeout=timeout)
 

@@ -1,6 +1,7 @@
 """Every fault that a collector can have: it is that source's, and everything else goes on."""
 
 import asyncio
+import gc
 import importlib
 import json
 import os
@@ -264,13 +265,15 @@ async def test_imports_that_hang(
 async def test_an_import_that_takes_its_time(
     serving: Any, install: Install, outside: ModuleType
 ) -> None:
-    install("slow", "outside.gate.wait()\ncollector = make()")
+    install("slow", "outside.gate.wait()\ncollector = make()\nkept = [[] for _ in range(10**5)]")
     async with serving("sources: {slow: {}}") as live:
         found = await state(live, lambda found: True)
         assert row(found, "slow")["status"] == "starting"
+        frozen = gc.get_freeze_count()
         outside.gate.set()
         found = await state(live, lambda found: row(found, "slow")["status"] == "ok")
         assert [queue["name"] for queue in found["queues"]] == ["slow"]
+        assert gc.get_freeze_count() > frozen + 10**5  # no collection looks at it again
 
 
 async def test_a_part_that_does_not_fit_is_a_problem_of_a_source_that_is_ok(
