@@ -20,12 +20,14 @@ HELD = "telemetron_task"
 _installed: set[Agent] = set()
 
 
+@guarded
 def instrument_celery(agent: Agent) -> None:
     """See every task that workers of this process, and those it forks, execute. Needs celery."""
     if agent in _installed:
         return
-    _installed.add(agent)
     from celery import signals
+
+    _installed.add(agent)
 
     @guarded
     def started(*, task: Any, task_id: Any, **more: Any) -> None:

@@ -11,19 +11,20 @@ from typing import Any
 
 from .agent import Agent
 from .log import guarded
-from .runs import Runs, close_wait, close_waits
+from .runs import Runs, close_wait
 from .task import Task
 
 _installed: set[Agent] = set()
 
 
+@guarded
 def instrument_crewai(agent: Agent) -> None:
     """See every crew and flow of this process. Needs a crewai with interception hooks (1.15)."""
     if agent in _installed:
         return
-    _installed.add(agent)
     from crewai.hooks.dispatch import InterceptionPoint, register
 
+    _installed.add(agent)
     runs = Runs(agent)
 
     def task(context: Any) -> Task:
@@ -34,14 +35,14 @@ def instrument_crewai(agent: Agent) -> None:
         runs.begin(id(run), step=getattr(run, "name", None))
 
     def execution_end(context: Any) -> None:
-        close_waits(task(context))
+        runs.close_waits(_run(context))
         runs.end(_run(context), context.error)
 
     def pre_step(context: Any) -> None:
         task(context).progress(context.step_name)
 
     def pre_model_call(context: Any) -> None:
-        close_waits(task(context))  # a model is asked once all tools have answered
+        runs.close_waits(_run(context))  # a model is asked once all tools have answered
         task(context).wait("llm", getattr(context.llm, "model", None))
 
     def post_model_call(context: Any) -> None:

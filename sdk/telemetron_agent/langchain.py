@@ -18,6 +18,7 @@ from .runs import Runs
 _installed: dict[Agent, Any] = {}
 
 
+@guarded
 def instrument_langchain(agent: Agent) -> Any:
     """See every run of this process; returns the callback handler that does it.
 
@@ -27,9 +28,10 @@ def instrument_langchain(agent: Agent) -> Any:
     if agent not in _installed:
         from langchain_core.tracers.context import register_configure_hook
 
-        _installed[agent] = _handler(agent)
-        variable: ContextVar[Any] = ContextVar("telemetron_langchain", default=_installed[agent])
+        handler = _handler(agent)
+        variable: ContextVar[Any] = ContextVar("telemetron_langchain", default=handler)
         register_configure_hook(variable, inheritable=True)
+        _installed[agent] = handler
     return _installed[agent]
 
 

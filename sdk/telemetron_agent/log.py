@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any
+from typing import Any, TypeVar
+
+Result = TypeVar("Result")
 
 
 def warn(message: str, *values: object) -> None:
@@ -24,18 +26,20 @@ def warn_once(where: str, error: Exception) -> None:
     """A fault of ours, or of what we were given, the first time: by its class, never its text."""
     if where not in _said:
         _said.add(where)
-        warn("%s failed: %s", where, type(error).__name__)
+        text = str(error) if isinstance(error, ImportError) else ""
+        warn("%s failed: %s", where, f"{type(error).__name__} {text}".rstrip())
 
 
-def guarded(callback: Callable[..., None]) -> Callable[..., None]:
-    """What a framework calls: a fault in it is said once, and never the framework's."""
+def guarded(callback: Callable[..., Result]) -> Callable[..., Result | None]:
+    """What a framework or a program calls: a fault in it is said once, and never the caller's."""
 
     @wraps(callback)
-    def call(*args: Any, **kwargs: Any) -> None:
+    def call(*args: Any, **kwargs: Any) -> Result | None:
         try:
-            callback(*args, **kwargs)
+            return callback(*args, **kwargs)
         except Exception as error:
             warn_once(f"{callback.__module__}.{callback.__qualname__}", error)
+            return None
 
     return call
 

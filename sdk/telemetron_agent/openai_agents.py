@@ -13,13 +13,14 @@ from contextlib import contextmanager
 from typing import Any
 
 from .agent import Agent
-from .log import guarded_async
+from .log import guarded, guarded_async
 from .runs import close_wait, close_waits
-from .task import NULL, Task, current, leave
+from .task import NULL, Task, Wait, current, leave
 
 _installed: dict[Agent, Any] = {}
 
 
+@guarded
 def instrument_openai_agents(agent: Agent) -> Any:
     """See every run of `agents.Runner` in this process; returns the hooks, for other runners.
 
@@ -29,8 +30,9 @@ def instrument_openai_agents(agent: Agent) -> Any:
     if agent not in _installed:
         from agents import run
 
-        _installed[agent] = hooks = _hooks()
+        hooks = _hooks()
         run.set_default_agent_runner(_runner(agent, hooks, run.get_default_agent_runner()))
+        _installed[agent] = hooks
     return _installed[agent]
 
 
@@ -46,12 +48,12 @@ def _hooks() -> Any:
 
         @guarded_async
         def on_handoff(self, context: Any, from_agent: Any, to_agent: Any) -> None:
-            close_waits(current())
+            _close_waits()
             current().progress(f"handed over to {to_agent.name}")
 
         @guarded_async
         def on_llm_start(self, context: Any, agent: Any, *prompt: Any) -> None:
-            close_waits(current())  # a model is asked once all tools have answered
+            _close_waits()  # a model is asked once all tools have answered
             current().wait("llm", _model(agent))
 
         @guarded_async
@@ -93,14 +95,23 @@ def _runner(agent: Agent, hooks: Any, inner: Any) -> Any:
             run = _Run(agent)
             with run.started():
                 result = inner.run_streamed(starting_agent, input, **_with(hooks, options))
-            result.run_loop_task.add_done_callback(run.done)
+            run.goes_on(result)
             return result
 
     return Runner()
 
 
-_running: weakref.WeakSet[Task] = weakref.WeakSet()
-"""Tasks that a run goes on in; a run within one, as of an agent that is a tool, is its child."""
+_running: weakref.WeakKeyDictionary[Task, tuple[Wait, ...]] = weakref.WeakKeyDictionary()
+"""Tasks that a run goes on in, and what they waited for before: the program's own.
+
+A run within one, as of an agent that is a tool, is its child.
+"""
+
+
+def _close_waits() -> None:
+    """End what the run left open: a model or a tool that failed, a wait of the run's own code."""
+    task = current()
+    close_waits(task, _running.get(task, ()))
 
 
 class _Run:
@@ -110,7 +121,7 @@ class _Run:
         around = current()
         self._own = around is NULL or around in _running
         self._task = agent.task() if self._own else around
-        _running.add(self._task)
+        _running[self._task] = self._task.waits
 
     def __enter__(self) -> None:
         self._token = self._task.enter()
@@ -131,32 +142,37 @@ class _Run:
         finally:
             leave(token)
 
-    def done(self, loop: asyncio.Task[Any]) -> None:
+    @guarded
+    def goes_on(self, result: Any) -> None:
+        """It ends with the asyncio task of a streamed result."""
+        result.run_loop_task.add_done_callback(self._done)
+
+    def _done(self, loop: asyncio.Task[Any]) -> None:
         """The end of a run that went on by itself."""
         error = asyncio.CancelledError() if loop.cancelled() else loop.exception()
         self._end(type(error) if error else None, error)
 
     def _end(self, kind: Any, error: Any) -> None:
-        _running.discard(self._task)
-        close_waits(self._task)
+        close_waits(self._task, _running.pop(self._task, ()))
         if self._own:
             self._task.__exit__(kind, error, None)
 
 
 def _with(hooks: Any, options: dict[str, Any]) -> dict[str, Any]:
     """The options of a run, with these hooks before its own."""
-    from agents.lifecycle import RunHooksBase
-
-    own = options.get("hooks")
-    if own is None:
-        return {**options, "hooks": hooks}
-    if own is hooks or not isinstance(own, RunHooksBase):  # the SDK refuses what is none
-        return options
-    return {**options, "hooks": _both(hooks, own)}
+    both = _both(hooks, options.get("hooks"))
+    return options if both is None else {**options, "hooks": both}
 
 
+@guarded
 def _both(hooks: Any, own: Any) -> Any:
+    """One that calls both; None: the run keeps its own, or what is none, for the SDK to refuse."""
     from agents.lifecycle import RunHooksBase
+
+    if own is None:
+        return hooks
+    if own is hooks or not isinstance(own, RunHooksBase):
+        return None
 
     def call(name: str) -> Any:
         async def both(*args: Any, **kwargs: Any) -> None:

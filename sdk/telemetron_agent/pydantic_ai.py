@@ -10,11 +10,13 @@ from functools import wraps
 from typing import Any
 
 from .agent import Agent
+from .log import guarded
 from .task import NULL, Task, current
 
 _installed: dict[Agent, Any] = {}
 
 
+@guarded
 def instrument_pydantic_ai(agent: Agent) -> Any:
     """See every run of `pydantic_ai.Agent` in this process; returns the capability that does it.
 
@@ -23,8 +25,9 @@ def instrument_pydantic_ai(agent: Agent) -> Any:
     if agent not in _installed:
         import pydantic_ai
 
-        _installed[agent] = capability = _capability(agent)
+        capability = _capability(agent)
         pydantic_ai.Agent.iter = _with(pydantic_ai.Agent.iter, capability)
+        _installed[agent] = capability
     return _installed[agent]
 
 

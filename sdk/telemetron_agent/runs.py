@@ -20,6 +20,8 @@ class Run(NamedTuple):
     """Whether the task ends with it."""
     token: Any = None
     wait: Wait | None = None
+    kept: tuple[Wait, ...] = ()
+    """What the task waited for before: the program's own."""
 
 
 class Runs:
@@ -41,7 +43,7 @@ class Runs:
             task.step = text(step)
             self._add(id, Run(task, own=True, token=task.enter()))
         else:
-            self._add(id, Run(task))
+            self._add(id, Run(task, kept=task.waits))
             if step is not None:
                 task.progress(step)
         return task
@@ -68,6 +70,12 @@ class Runs:
         """The task of an open run, else the current one, else the null task."""
         run = self._open.get(id) if id is not None else None
         return run.task if run and not run.task.ended else current()
+
+    def close_waits(self, id: object) -> None:
+        """End the waits that began in an open run, and whose end nobody told."""
+        run = self._open.get(id)
+        if run is not None:
+            close_waits(run.task, run.kept)
 
     def _add(self, id: object, run: Run) -> None:
         self._open[id] = run
@@ -98,7 +106,8 @@ def close_wait(task: Task, kind: str, name: object) -> None:
             return
 
 
-def close_waits(task: Task) -> None:
-    """End waits whose end nobody told, as of a tool that failed."""
+def close_waits(task: Task, kept: tuple[Wait, ...] = ()) -> None:
+    """End waits whose end nobody told, as of a tool that failed; but not those `kept`."""
     for wait in task.waits:
-        wait.end()
+        if wait not in kept:
+            wait.end()

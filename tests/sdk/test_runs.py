@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import importlib
 import logging
+import sys
 
 import pytest
 
@@ -97,6 +99,28 @@ def test_waits_whose_end_is_told_by_name(agent: Agent) -> None:
     close_wait(task, "tool", "unknown")
     close_waits(task)
     assert task.waits == ()
+
+
+def test_waits_of_the_program_are_its_own(agent: Agent, runs: Runs) -> None:
+    with agent.task() as task, task.wait("agent", "crew"):
+        runs.begin("run")
+        task.wait("human", "left open")
+        task.wait("tool", "t").__enter__()
+        runs.close_waits("run")
+        assert [wait.name for wait in task.waits] == ["crew"]
+        runs.close_waits("unknown")
+        runs.end("run")
+
+
+@pytest.mark.parametrize("framework", ["langchain", "openai_agents", "celery", "crewai"])
+def test_a_framework_that_is_not_there(agent: Agent, caplog, monkeypatch, framework: str) -> None:
+    for name in ("langchain_core", "agents", "celery", "crewai"):
+        monkeypatch.setitem(sys.modules, name, None)  # importing it fails
+    module = importlib.import_module(f"telemetron_agent.{framework}")
+    for _ in range(2):
+        assert getattr(module, f"instrument_{framework}")(agent) is None
+    (record,) = [r for r in caplog.records if r.name == "telemetron_agent"]
+    assert f"instrument_{framework} failed: ModuleNotFoundError " in record.getMessage()
 
 
 async def test_a_fault_in_a_callback_is_said_once(caplog) -> None:

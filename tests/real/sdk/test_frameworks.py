@@ -66,7 +66,7 @@ def test_openai_agents(run, frameworks, stand_in: StandIn) -> None:
             ("streaming", ["llm fake"]),
         ],
     ), told
-    assert ("top", ["llm fake"]) in moments(stand_in, "mine")
+    assert ("top", ["agent top", "llm fake"]) in moments(stand_in, "mine")
     subs = [task for beat in stand_in.beats for task in beat["tasks"] if task["step"] == "sub"]
     assert {task["parent_id"] for task in subs} == {"mine"}
     # handed over, streamed, an agent as a tool and the program's task around it, sync

@@ -115,7 +115,7 @@ async def main():
         model=Fake(call("ask", '{"input": "x"}'), say("top")),
         tools=[sub.as_tool("ask", "asks")],
     )
-    with agent.task("mine"):
+    with agent.task("mine") as mine, mine.wait("agent", "top"):
         await Runner.run(top, "q")
     agent.flush(10)
 
