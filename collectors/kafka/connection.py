@@ -27,6 +27,7 @@ REQUEST_SECONDS = 3.0
 """For a connection to be made, and for each answer."""
 CLOSE_SECONDS = 0.2
 MAX_QUIET_SECONDS = 5.0
+NO_SASL = "expects no SASL on this port"
 DEFAULT_PORT = 9092
 
 # What the library logs of faults, hundreds of lines a minute, is told in the document.
@@ -218,11 +219,8 @@ _CAUSES: list[tuple[type[Exception], str, Callable[[Any], str]]] = [
         "Unauthorized",
         lambda error: "does not offer this SASL mechanism",
     ),
-    (
-        errors.IllegalSaslStateError,
-        "Unauthorized",
-        lambda error: "expects no SASL on this port",
-    ),
+    (errors.IllegalSaslStateError, "Unauthorized", lambda error: NO_SASL),
+    (errors.IncompatibleBrokerVersion, "Unauthorized", lambda error: NO_SASL),
     (
         errors.SaslAuthenticationFailed,
         "Unauthorized",

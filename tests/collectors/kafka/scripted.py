@@ -87,6 +87,8 @@ class Scripted:
         try:
             while not self.cut_off:
                 (size,) = struct.unpack(">i", await reader.readexactly(4))
+                if size > 1 << 20:
+                    return  # as Kafka does, where it is TLS that is spoken
                 answer = self._answer(await reader.readexactly(size))
                 if answer is None:
                     await reader.read()  # it hangs, until the other side gives up

@@ -1,0 +1,172 @@
+"""Why a connection fails, in words that say what to mend; and secrets that stay where they are."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiokafka import errors
+
+from collectors.kafka.connection import Link, TokenFile, access, cause
+from collectors.kafka.request import Address, metadata
+from telemetron.clock import Clock
+from telemetron.poll import TroubleError
+from tests.collectors.kafka.conftest import config_of
+from tests.collectors.kafka.scripted import Scripted, scripted
+
+ADDRESS = Address("broker", 9092)
+TLS = Path(__file__).parents[2] / "telemetron" / "tls"
+
+
+@pytest.fixture
+async def broker() -> AsyncIterator[Scripted]:
+    async with scripted() as made:
+        yield made
+
+
+async def trouble_with(address: Address, **options: Any) -> TroubleError:
+    link = Link(address, await access(config_of(bootstrap_servers=["h"], **options)), Clock())
+    with pytest.raises(TroubleError) as trouble:
+        await link.call(metadata(None))
+    await link.close()
+    return trouble.value
+
+
+def sasl(mechanism: str = "PLAIN") -> dict[str, str]:
+    return {"mechanism": mechanism, "username": "me", "password": "secret-word"}
+
+
+@pytest.mark.parametrize(
+    ("error", "reason", "message"),
+    [
+        (TimeoutError(), "Timeout", "did not answer within 3 s"),
+        (ConnectionRefusedError(), "Unreachable", "refuses the connection: closed port"),
+        (OSError(113, "No route to host"), "Unreachable", "cannot be reached: No route to host"),
+        (ssl.SSLError("x"), "Unreachable", "does not speak TLS as we do"),
+        (errors.KafkaConnectionError(), "Unreachable", "hung up"),
+        (errors.SaslAuthenticationFailed("x"), "Unauthorized", "did not accept the credentials"),
+        (errors.UnsupportedSaslMechanismError(), "Unauthorized", "not offer this SASL mechanism"),
+        (errors.IllegalSaslStateError(), "Unauthorized", "expects no SASL on this port"),
+        (AssertionError(), "BadAnswer", "answered what is not Kafka's protocol"),
+        (KeyError("r"), "BadAnswer", "answered what is not Kafka's protocol"),
+    ],
+)
+def test_causes(error: Exception, reason: str, message: str) -> None:
+    trouble = cause(error, ADDRESS, "hung up")
+    assert (trouble.reason, trouble.scope) == (reason, "")
+    assert trouble.message.startswith("broker:9092 ")
+    assert message in trouble.message
+
+
+def test_a_user_that_scram_does_not_know() -> None:
+    trouble = cause(KeyError("r"), ADDRESS, "hung up", with_sasl=True)
+    assert (trouble.reason, trouble.message) == (
+        "Unauthorized",
+        "broker:9092 did not accept the credentials",
+    )
+
+
+async def test_a_closed_port_is_not_tried_at_once_again() -> None:
+    async with scripted() as gone:
+        address = Address("127.0.0.1", gone.port)
+    link = Link(address, await access(config_of(bootstrap_servers=["h"])), Clock())
+    with pytest.raises(TroubleError, match="closed port"):
+        await link.call(metadata(None))
+    async with scripted() as other:
+        link.address = Address("127.0.0.1", other.port)
+        with pytest.raises(TroubleError, match="closed port"):
+            await link.call(metadata(None))
+        assert other.asked == []
+
+
+async def test_tls_where_there_is_none(broker: Scripted) -> None:
+    trouble = await trouble_with(Address("127.0.0.1", broker.port), tls={})
+    assert trouble.reason == "Unreachable"
+
+
+async def test_a_certificate_that_is_not_trusted(broker: Scripted) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(TLS / "cert.pem", TLS / "key.pem", "hunter2")
+    server = await asyncio.start_server(broker.serve, "127.0.0.1", 0, ssl=context)
+    async with server:
+        address = Address("127.0.0.1", server.sockets[0].getsockname()[1])
+        trouble = await trouble_with(address, tls={})
+        assert trouble.message.startswith(f"{address} has a certificate that is not trusted: ")
+        trusted = {"cafile": str(TLS / "cert.pem"), "check_hostname": False}
+        config = config_of(bootstrap_servers=["h"], tls=trusted)
+        link = Link(address, await access(config), Clock())
+        assert (await link.call(metadata(None))).version == 10
+        await link.close()
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-512"])
+async def test_sasl_where_there_is_none(broker: Scripted, mechanism: str) -> None:
+    address = Address("127.0.0.1", broker.port)
+    trouble = await trouble_with(address, sasl=sasl(mechanism))
+    assert (trouble.reason, trouble.message) == (
+        "Unauthorized",
+        f"{address} expects no SASL on this port",
+    )
+    assert "secret-word" not in str(trouble)
+
+
+async def test_plain_is_taken_by_the_embedded_broker(shared_broker: Any) -> None:
+    config = config_of(bootstrap_servers=["h"], sasl=sasl())
+    link = Link(Address("127.0.0.1", shared_broker.port), await access(config), Clock())
+    assert (await link.call(metadata(None))).data
+    await link.close()
+
+
+@pytest.mark.parametrize(
+    "tls",
+    [{"cafile": "/not/there"}, {"certfile": "/not/there"}, {"certfile": str(TLS / "cert.pem")}],
+)
+async def test_files_that_cannot_be_used(tls: dict[str, str]) -> None:
+    with pytest.raises(TroubleError) as trouble:
+        await access(config_of(bootstrap_servers=["h"], tls=tls))
+    assert trouble.value.reason == "InvalidConfig"
+
+
+async def test_our_own_certificate() -> None:
+    own = {"certfile": str(TLS / "cert.pem"), "keyfile": str(TLS / "key.pem")}
+    own["keyfile_password"] = "hunter2"
+    made = await access(config_of(bootstrap_servers=["h"], tls=own, sasl=sasl()))
+    assert (made.protocol, made.sasl["sasl_plain_username"]) == ("SASL_SSL", "me")
+
+
+async def test_a_token_is_read_anew(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("one\n")
+    config = config_of(
+        bootstrap_servers=["h"], sasl={"mechanism": "OAUTHBEARER", "token_file": str(file)}
+    )
+    provider = (await access(config)).sasl["sasl_oauth_token_provider"]
+    assert await provider.token() == "one"
+    file.write_text("two\n")
+    assert await provider.token() == "two"
+    file.unlink()
+    with pytest.raises(TroubleError, match="token_file cannot be read"):
+        await TokenFile(str(file)).token()
+
+
+async def test_a_file_that_is_mended_later(broker: Scripted, watch: Any, tmp_path: Path) -> None:
+    file = tmp_path / "ca.pem"
+    async with watch(broker.address, {"topic": "t"}, tls={"cafile": str(file)}) as watched:
+        trouble = await watched.output.called("trouble")
+        assert trouble[2] == "InvalidConfig"
+        file.write_bytes((TLS / "cert.pem").read_bytes())
+        await watched.until(lambda: watched.troubles()[-1][2] == "Unreachable")
+
+
+async def test_nothing_secret_is_in_what_is_logged(
+    broker: Scripted, watch: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with watch(broker.address, {"topic": "t"}, sasl=sasl()) as watched:
+        await watched.output.called("trouble", 3)
+        warnings = [record for record in caplog.records if record.name.startswith("collectors")]
+        assert len(warnings) == 1
+        assert not [record for record in caplog.records if record.name.startswith("aiokafka")]
+        assert "secret-word" not in caplog.text
+        assert "secret-word" not in repr(watched.output.calls)
