@@ -1,7 +1,6 @@
 """A Telemetron in a process of its own, for what a test's event loop would hinder."""
 
 import json
-import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -39,13 +38,6 @@ def addresses(url: str) -> dict[str, str]:
     return {
         pod["pod_id"]: pod["ip"] for workload in state(url)["workload"] for pod in workload["pods"]
     }
-
-
-def metric(url: str, name: str) -> float:
-    """A sample of `/metrics` whose labels do not matter; 0 where there is none."""
-    with _open(f"{url}/metrics", timeout=10) as answer:
-        found = re.search(rf"^{name}(?:\{{.*\}})? (\S+)$", answer.read().decode(), re.MULTILINE)
-    return float(found[1]) if found else 0.0
 
 
 def _answers(url: str) -> bool:

@@ -230,6 +230,25 @@ async def test_a_server_that_is_down_at_the_start(
         )
 
 
+async def test_it_stops_while_the_server_hangs(
+    cluster: Cluster,
+    watching: Watching,
+    toxiproxy: Toxiproxy,
+    control_plane: ControlPlane,
+    lines: list[str],
+) -> None:
+    proxy = toxiproxy.proxy(f"127.0.0.1:{control_plane.port}")
+    await cluster.make("Deployment", workload("web"))
+    async with watching(server=f"https://127.0.0.1:{proxy.port}") as view:
+        await view.until(lambda state: complete(state, "kubernetes", 1))
+        proxy.toxic("timeout", timeout=0)
+        proxy.toxic("timeout", stream="upstream", timeout=0)
+        left = monotonic()
+    assert monotonic() - left < 3
+    assert not [line for line in lines if "did not stop" in line]
+    proxy.heal()
+
+
 @pytest.fixture
 async def uncached(control_plane: ControlPlane) -> AsyncIterator[None]:
     """The API server without a watch cache of pods, as etcd alone can say that all is too old."""

@@ -90,10 +90,8 @@ async def available(cluster: Cluster) -> None:
             await asyncio.sleep(0.1)
 
 
-async def test_usage_is_null_where_nobody_measures_it_and_shown_once_somebody_does(
-    cluster: Cluster, watching: Watching, request: pytest.FixtureRequest
-) -> None:
-    async with watching(metrics_interval_seconds=5) as view:
+async def test_usage_is_null_where_nobody_measures_it(cluster: Cluster, watching: Watching) -> None:
+    async with watching() as view:
         await cluster.make("Deployment", workload("web"))
         (bare,) = await view.until(lambda state: pods(state, "web", status="Running"))
         assert bare["cpu"] is bare["memory"] is bare["measured_at"] is None
