@@ -225,6 +225,7 @@ def test_a_flush_waits_no_longer_than_it_is_told(stand_in, report, monkeypatch) 
     for timeout in (0, -1, None, "soon", float("nan"), 0.05):
         assert not reporter.flush(timeout)
     assert time.monotonic() - before < 0.9
+    stand_in.mode = "ok"  # so that it can say goodbye
 
 
 def test_a_flush_tries_a_server_in_trouble_at_once(stand_in, report) -> None:

@@ -65,7 +65,7 @@ input()
 LIFE = """
 import json, random, sys, threading, time
 from telemetron_agent import Agent
-agent = Agent("x", interval=1)
+agent = Agent("x", interval=3)
 done = dict(completed=0, failed=0, canceled=0)
 stop = threading.Event()
 threading.Thread(target=lambda: (sys.stdin.readline(), stop.set()), daemon=True).start()
@@ -140,7 +140,7 @@ def test_20_restarts_of_the_server(run, telemetron) -> None:
     took = time.monotonic() - before
     assert {task["id"] for task in agent["activity"]["active_task_ids"]} == set(kept)
     assert agent["activity"]["task_count"] == 5
-    assert took < 1.1 + 0.5, took  # an interval and its jitter; the rest is the machine's
+    assert took < 3.3 + 0.5, took  # an interval and its jitter; the rest is the machine's
     process.communicate("\n", timeout=30)
     listener.join()
     troubles = [line for line in said if "cannot report" in line]
