@@ -9,6 +9,7 @@ from bench import (
     beats,
     busy,
     changing,
+    history,
     kubernetes,
     litellm,
     loop,
@@ -33,9 +34,12 @@ BENCHES: dict[str, tuple[str, Callable[[bool], Iterable[Row]]]] = {
     "sdk": ("Agent SDK", sdk.run),
     "litellm": ("LiteLLM", litellm.run),
     "kubernetes": ("Kubernetes", kubernetes.run),
+    "history": ("History", history.run),
+    "day": ("History over a day", history.day),
     "hour": ("Memory over an hour", memory.hour),
 }
-DEFAULT = [name for name in BENCHES if name not in ("litellm", "kubernetes", "hour")]
+LONG = ("litellm", "kubernetes", "history", "day", "hour")
+DEFAULT = [name for name in BENCHES if name not in LONG]
 NEEDED = {"wrk": "wrk", "nginx": "nginx-light"}
 
 

@@ -102,10 +102,16 @@ class Server:
 
 
 @contextmanager
-def telemetron(sources: Mapping[str, Any] | None = None, *, wait: bool = True) -> Iterator[Server]:
+def telemetron(
+    sources: Mapping[str, Any] | None = None,
+    *,
+    wait: bool = True,
+    program: str = "telemetron",
+    history: Mapping[str, Any] | None = None,
+) -> Iterator[Server]:
     """The real one; `sources` as in its configuration file, heartbeats are always on.
 
-    Without `wait` it may not listen yet.
+    Without `wait` it may not listen yet. `program` is the module that runs it.
     """
     with tempfile.TemporaryDirectory() as folder:
         info = Path(folder, "synthetic-0.dist-info")
@@ -113,18 +119,19 @@ def telemetron(sources: Mapping[str, Any] | None = None, *, wait: bool = True) -
         (info / "entry_points.txt").write_text(ENTRY_POINT)
         (info / "METADATA").write_text(METADATA)
         config = Path(folder, "telemetron.yaml")
-        config.write_text(json.dumps({"sources": {"heartbeats": {}, **(sources or {})}}))
+        settings = {"sources": {"heartbeats": {}, **(sources or {})}, "history": history or {}}
+        config.write_text(json.dumps(settings))
         port = _free_port()
         env = {"PYTHONPATH": f"{folder}:{ROOT}", "LOG_LEVEL": "warning", "SERVER_PORT": f"{port}"}
-        command = [sys.executable, "-m", "telemetron", "serve", f"--config={config}"]
+        command = [sys.executable, "-m", program, "serve", f"--config={config}"]
         with _serving(command, env, port, wait=wait) as server:
             yield server
 
 
 @contextmanager
-def synthetic(agents: int, pods: int) -> Iterator[Server]:
-    """The real one with so many agents and pods, all shown."""
-    with telemetron({"synthetic": {"agents": agents, "pods": pods}}) as server:
+def synthetic(agents: int, pods: int, **more: Any) -> Iterator[Server]:
+    """The real one with so many agents and pods, all shown; `more` as for `telemetron`."""
+    with telemetron({"synthetic": {"agents": agents, "pods": pods}}, **more) as server:
         end = time.monotonic() + START_SECONDS
         while len(server.state()["agents"]) < agents or not server.state()["sources"]:
             if time.monotonic() > end:

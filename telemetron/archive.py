@@ -4,6 +4,7 @@ Steps are kept in compressed batches; now and then all entities are kept as they
 which the steps after it lead on from. One thread opens, uses and closes an archive.
 """
 
+import gc
 import sqlite3
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,7 +16,7 @@ import msgspec
 
 from telemetron.delta import apply
 from telemetron.place import Place
-from telemetron.recorder import Entry, Id, Step, decode, encode
+from telemetron.recorder import Entry, Id, Step, decode, encode, pack
 
 MEMORY = ":memory:"
 APPLICATION = 0x7E1E3E70
@@ -46,7 +47,6 @@ CREATE TABLE keyframes (
 CREATE TABLE touched (entity INTEGER, batch INTEGER, PRIMARY KEY (entity, batch)) WITHOUT ROWID;
 """
 
-_pack = msgspec.msgpack.Encoder().encode
 _steps = msgspec.msgpack.Decoder(list[Step]).decode
 _group = msgspec.msgpack.Decoder(list[tuple[str, str, bytes]]).decode
 _groups = msgspec.msgpack.Decoder(list[bytes]).decode
@@ -99,7 +99,8 @@ class Archive:
         """Make the tables of a new file; ArchiveError where it is somebody else's, or damaged."""
         application = self._value("PRAGMA application_id")
         if application == 0 and self._value("SELECT count(*) FROM sqlite_master") == 0:
-            self._database.execute("PRAGMA auto_vacuum = NONE")
+            # Batches take one to three KB: in larger pages much would stay empty.
+            self._database.execute("PRAGMA page_size = 1024")
             self._database.execute(f"PRAGMA application_id = {APPLICATION}")
             self._database.execute(f"PRAGMA user_version = {VERSION}")
             self._database.executescript("BEGIN IMMEDIATE;" + SCHEMA + "COMMIT;")
@@ -136,7 +137,7 @@ class Archive:
         if not steps:
             return
         first, last = steps[0], steps[-1]
-        blob = zlib.compress(_pack(steps))
+        blob = zlib.compress(pack(steps))
         row = (self._epoch, *first.place, first.at, *last.place, last.at, blob)
         with self._writing() as database:
             batch = database.execute(
@@ -171,8 +172,8 @@ class Archive:
     def keyframe(self, step: Step, bodies: Mapping[Id, bytes]) -> None:
         """Keep all entities as they are after this step, the last that was appended."""
         entities = ((*id, body) for id, body in bodies.items())
-        groups = [zlib.compress(_pack(group)) for group in batched(entities, KEYFRAME_ENTITIES)]
-        blob = _pack(groups)
+        groups = [zlib.compress(pack(group)) for group in batched(entities, KEYFRAME_ENTITIES)]
+        blob = pack(groups)
         with self._writing() as database:
             batch = self._value("SELECT max(id) FROM batches WHERE epoch = ?", (self._epoch,))
             database.execute(
@@ -278,9 +279,21 @@ class Archive:
             for group in _groups(blob)
             for section, key, body in _group(zlib.decompress(group))
         }
+        with _uncollected():
+            self._lead_on(bodies, epoch.id, batch, (revision, step), place)
+        return bodies
+
+    def _lead_on(
+        self,
+        bodies: dict[Id, bytes],
+        epoch: int,
+        batch: int,
+        last: tuple[int, int],
+        place: Place,
+    ) -> None:
+        """`bodies`, which are of `last`, as they are at the place."""
         changed: dict[Id, Any] = {}
-        last = revision, step
-        for one in self._between(epoch.id, batch, last, place.at):
+        for one in self._between(epoch, batch, last, place.at):
             if not one.follows(last):
                 raise GoneError(f"{place} is not kept: some of what led to it is missing")
             last = one.place
@@ -291,7 +304,6 @@ class Archive:
                 bodies.pop(id, None)
             else:
                 bodies[id] = encode(record)
-        return bodies
 
     def _between(
         self, epoch: int, batch: int, after: tuple[int, int], until: tuple[int, int]
@@ -350,6 +362,18 @@ class Archive:
         return _Epoch(*row)
 
 
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """No garbage is looked for meanwhile: it would be, over and over, and there is none."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
 class _Epoch(NamedTuple):
     id: int
     started_at: int
@@ -358,12 +382,13 @@ class _Epoch(NamedTuple):
 
 def _lead_on(changed: dict[Id, Any], bodies: Mapping[Id, bytes], entry: Entry) -> None:
     """`changed` after this entry too; None: the entity is gone."""
-    if entry.delta is None:
+    delta = entry.delta
+    if delta is None:
         changed[entry.id] = decode(entry.new) if entry.new is not None else None
         return
     if entry.id not in changed:
         changed[entry.id] = decode(bodies[entry.id])
-    apply(changed[entry.id], entry.delta)
+    apply(changed[entry.id], delta)
 
 
 def _is_touched(step: Step, id: Id, until: Place) -> bool:
@@ -376,7 +401,7 @@ def _read(blob: bytes) -> list[Step]:
 
 def _number(id: Id) -> int:
     """A number that stands for the entity; should two have the same, their keys still differ."""
-    digest = blake2b("/".join(id).encode(), digest_size=8).digest()
+    digest = blake2b("/".join(id).encode(), digest_size=4).digest()
     return int.from_bytes(digest, "big", signed=True)
 
 

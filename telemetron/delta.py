@@ -123,7 +123,15 @@ def _change(was: Any, value: Any, field: Field, measures: Set[str]) -> Any:
         new = {item[field.identity]: item for item in value}
         if len(old) == len(was) and len(new) == len(value):
             return _list_change(old, new, field, field.identity, measures)
+        # Items that cannot be told apart: the list as a whole, but not for its measures alone.
+        if _counted(was, field.shape, measures) == _counted(value, field.shape, measures):
+            return None
     return [was, value]
+
+
+def _counted(items: list[Record], shape: Shape, measures: Set[str]) -> list[Record]:
+    out = [name for name, field in shape.items() if field.measure and field.measure not in measures]
+    return [{name: one for name, one in item.items() if name not in out} for item in items]
 
 
 def _list_change(

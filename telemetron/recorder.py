@@ -23,14 +23,17 @@ Id = tuple[str, str]
 
 encode = msgspec.json.Encoder().encode
 decode = msgspec.json.Decoder(dict[str, Any]).decode
+pack = msgspec.msgpack.Encoder().encode
+unpack = msgspec.msgpack.Decoder(dict[str, Any]).decode
 
 
 class Entry(Struct, array_like=True, frozen=True, gc=False):
-    """What happened to one entity: `delta` changed it; else it came (`new`) or went (`old`)."""
+    """What happened to one entity: it changed (`packed`), came (`new`) or went (`old`)."""
 
     section: str
     key: str
-    delta: Delta | None = None
+    packed: bytes | None = None
+    """The delta; as bytes, because thousands of entries are kept at hand."""
     old: bytes | None = None
     new: bytes | None = None
 
@@ -38,6 +41,11 @@ class Entry(Struct, array_like=True, frozen=True, gc=False):
     def id(self) -> Id:
         """Section and key."""
         return self.section, self.key
+
+    @property
+    def delta(self) -> Delta | None:
+        """How it changed; None: it came or went."""
+        return None if self.packed is None else unpack(self.packed)
 
 
 class Step(Struct, array_like=True, frozen=True, gc=False):
@@ -133,7 +141,7 @@ class Recorder:
         self.bodies[id] = fragment.body if old == fragment.body else old
         if old != fragment.body:
             self._postpone(id, measures)
-        return Entry(section, key, delta) if delta else None
+        return Entry(section, key, pack(delta)) if delta else None
 
     def _forget(self, id: Id) -> Entry | None:
         self._due.pop(id, None)

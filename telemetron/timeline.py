@@ -24,7 +24,7 @@ RECENT_BYTES = 8 * 1024 * 1024
 RECENT_WEIGHT = 5_000
 OPEN_WEIGHT = 500
 UNWRITTEN_WEIGHT = 50_000
-ENTRY_BYTES = 400
+ENTRY_BYTES = 200
 MAX_ANSWER_BYTES = 1024 * 1024
 # An epoch is known to live at least so often, milliseconds.
 LIFE_SIGN = 15_000
@@ -153,6 +153,10 @@ class Timeline:
         """No more of it; the file is closed by who opened it."""
         self._memory.close()
 
+    def bytes_used(self) -> int:
+        """What is kept in memory takes, compressed."""
+        return self._memory.bytes_used()
+
     # the file
 
     @property
@@ -267,13 +271,14 @@ class Timeline:
         return {id: encode(one) if one else None for id, one in records.items()}, times
 
     def _undo(self, entry: Entry, records: dict[Id, Record | None]) -> None:
-        if entry.delta is None:
+        delta = entry.delta
+        if delta is None:
             records[entry.id] = decode(entry.old) if entry.old is not None else None
             return
         record = records.get(entry.id)
         if record is None:
             record = records[entry.id] = decode(self.recorder.bodies[entry.id])
-        apply(record, inverted(entry.delta))
+        apply(record, inverted(delta))
 
     # changes
 
@@ -387,10 +392,11 @@ class Timeline:
         changes: list[Json] = []
         more = None
         for place, step, entry in archive.life(id, bound):
-            if entry.delta is None:
+            delta = entry.delta
+            if delta is None:
                 change = _came_or_went(entry.old, entry.new)
             else:
-                change = self._changed(id, entry.delta, MEASURES[measures])
+                change = self._changed(id, delta, MEASURES[measures])
             if change and len(changes) == limit:
                 more = changes[-1]["place"]
                 break
@@ -442,8 +448,8 @@ class Steps(deque[Step]):
 
 
 def _size(step: Step) -> int:
-    bodies = sum(len(entry.old or b"") + len(entry.new or b"") for entry in step.entries)
-    return ENTRY_BYTES * (1 + len(step.entries)) + bodies
+    held = (entry.packed or entry.new or entry.old or b"" for entry in step.entries)
+    return ENTRY_BYTES * (1 + len(step.entries)) + sum(map(len, held))
 
 
 def _rope(fragments: Mapping[str, Fragment]) -> Rope:

@@ -6,7 +6,7 @@ import pytest
 
 from telemetron.archive import MEMORY, Archive, ArchiveError, GoneError
 from telemetron.place import Place
-from telemetron.recorder import Entry, Step
+from telemetron.recorder import Entry, Step, pack
 
 KEY = "queues", "q"
 HOUR = 3_600_000
@@ -22,7 +22,7 @@ def archive():
 def step(revision, depth=None, at=None):
     """One in which the queue's depth becomes its revision."""
     depth = revision if depth is None else depth
-    entry = Entry(*KEY, delta={"depth": [depth - 1, depth]})
+    entry = Entry(*KEY, pack({"depth": [depth - 1, depth]}))
     return Step(revision, 0, revision * 1000 if at is None else at, [entry])
 
 
@@ -55,7 +55,7 @@ def test_a_state_is_not_made_over_a_hole(archive):
 
 def test_revisions_that_were_recorded_as_one_are_no_hole(archive):
     fill(archive, 5)
-    archive.append([Step(9, 0, 9000, [Entry(*KEY, delta={"depth": [5, 9]})], skipped=3)])
+    archive.append([Step(9, 0, 9000, [Entry(*KEY, pack({"depth": [5, 9]}))], skipped=3)])
     assert archive.state(Place("ab", 9)) == {KEY: body(9)}
     with pytest.raises(GoneError):
         archive.find(Place("ab", 7))

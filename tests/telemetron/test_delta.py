@@ -67,6 +67,13 @@ def test_items_that_cannot_be_told_apart_are_told_as_a_list():
     assert change == {"old": [task("a"), task("a")], "new": [task("a")]}
 
 
+def test_items_that_cannot_be_told_apart_are_not_told_for_their_measures():
+    old = agent([task("a"), task("a")])
+    new = agent([task("a"), task("a", progressed_at="x")])
+    assert told(old, new, LEVELS) == {}
+    assert told(old, new).keys() == {"activity/active_task_ids"}
+
+
 def test_measures_are_told_by_their_kind():
     old = {"depth": 1, "lagging": [], "measured_at": None, "group_state": "Stable"}
     new = {

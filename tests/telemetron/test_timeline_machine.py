@@ -25,7 +25,8 @@ from telemetron.timeline import Asked, Limits, Timeline
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
 FEEDS = {"agents": ("agents",), "things": ("queues", "workload")}
-IDENTITY = ["pod_id", "partition", "client_id", "id", "reason"]
+# The first that an item has: instances and tasks have more of these fields.
+IDENTITY = ["id", "pod_id", "client_id", "partition", "reason"]
 
 small = st.integers(0, 2)
 maybe = st.none() | small
@@ -140,7 +141,9 @@ def moved(change: dict[str, Any], shape: Any) -> tuple[dict[str, Any], dict[str,
 
 
 def _bare(value: Any) -> Any:
-    """An item as it stands in a state without measures."""
+    """An item, or a list of them, as it stands in a state without measures."""
+    if isinstance(value, list):
+        return [_bare(item) for item in value]
     if isinstance(value, dict):
         for shape in ITEM_SHAPES:
             if shape.keys() == value.keys():

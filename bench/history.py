@@ -1,0 +1,320 @@
+"""What the history costs, how fast it answers, and how much it takes."""
+
+import asyncio
+import json
+import re
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import uvloop
+from msgspec.structs import replace
+
+from bench import content, process, wrk
+from bench.process import Server
+from bench.report import Row, at_least, at_most, note, p99
+from bench.wrk import Load, middle, ratio
+from telemetron.archive import Archive
+from telemetron.collector import Put
+from telemetron.delta import shapes
+from telemetron.place import milliseconds
+from telemetron.store import Publication, Store
+from telemetron.testing import FakeClock
+from telemetron.timeline import Asked, Limits, Timeline
+
+CHANGES = 1_000
+DIFF_MS, EVENT_MS, AT_MS = 5, 100, 200
+CORE_PERCENT = 10
+READ_RATIO = 0.9
+HOUR_MB = 50
+READERS = 1_000
+MIB = 1024 * 1024
+
+
+def run(quick: bool) -> Iterator[Row]:
+    """All but the day."""
+    yield from diffs(quick)
+    yield recording(2 if quick else 15)
+    yield reads(*((1, 1) if quick else (5, 3)))
+    yield events(50 if quick else READERS, 10 if quick else 60)
+    yield from hour(60 if quick else 3_600)
+
+
+# by real processes
+
+
+def diffs(quick: bool) -> Iterator[Row]:
+    """About ten changed of few and of many, asked for over HTTP."""
+    for agents in (100, 1_000 if quick else 10_000):
+        with process.synthetic(agents, 0) as server:
+            before = _place(server)
+            server.load(changes=100)
+            time.sleep(0.12)
+            server.load(changes=0)
+            time.sleep(0.2)
+            path = f"/system/changes?since={before}&limit=1000"
+            changed = len(json.loads(server.get(path).body)["changes"])
+            took = [_timed(server, path) for _ in range(20 if quick else 200)]
+            figure = f"median {median(took) * 1000:.2f} ms, over HTTP"
+            what = f"diff: {changed} changed of {agents:,} entities, p99"
+            yield at_most(what, p99(took) * 1000, DIFF_MS, "ms", figure)
+
+
+def recording(seconds: int) -> Row:
+    """What the process works more than one that records nothing, at the same changes."""
+    used = {}
+    for program in ("bench.unrecorded", "telemetron"):
+        with process.synthetic(1_000, 0, program=program) as server:
+            note(f"recording: {program} for {seconds} s")
+            server.load(changes=CHANGES)
+            time.sleep(1)
+            worked = server.worked()
+            time.sleep(seconds)
+            used[program] = (server.worked() - worked) / seconds * 100
+    cost = used["telemetron"] - used["bench.unrecorded"]
+    figure = f"{used['telemetron']:.1f} % against {used['bench.unrecorded']:.1f} % unrecorded"
+    return at_most(f"recording {CHANGES:,} changes a second", cost, CORE_PERCENT, "%", figure)
+
+
+def reads(rounds: int, seconds: int) -> Row:
+    """Reads while entities change, recorded and not, by turns."""
+    loads: dict[str, list[Load]] = {"telemetron": [], "bench.unrecorded": []}
+    for _ in range(rounds):
+        for program, found in loads.items():
+            with process.synthetic(1_000, 0, program=program) as server:
+                server.load(changes=CHANGES)
+                time.sleep(0.5)
+                found.append(wrk.run(server, seconds))
+    recorded, unrecorded = loads.values()
+    figure = f"{middle(recorded):,.0f} of {middle(unrecorded):,.0f} /s"
+    what = f"reads while {CHANGES:,} entities change per second, against unrecorded"
+    return at_least(what, ratio(recorded, unrecorded), READ_RATIO, figure)
+
+
+class Reader(asyncio.Protocol):
+    """One reader of the stream; keeps when each step came."""
+
+    def __init__(self, came: dict[int, list[float]]) -> None:
+        self.came = came
+
+    def data_received(self, data: bytes) -> None:
+        """An event of these is far smaller than a segment."""
+        if found := re.search(rb'step":\{"old":[^,]*,"new":"([0-9]+)"', data):
+            self.came[int(found[1])].append(time.perf_counter())
+
+
+def events(readers: int, changes: int) -> Row:
+    """From a beat that changes something to its event, at every reader."""
+    with process.telemetron() as server:
+        late, merged = uvloop.run(_events(server, readers, changes))
+    figure = f"median {median(late) * 1000:.0f} ms, {len(late):,} events, {merged} merged or late"
+    what = f"change → event, {readers:,} readers, p99"
+    return at_most(what, p99(late) * 1000, EVENT_MS, "ms", figure)
+
+
+async def _events(server: Server, readers: int, changes: int) -> tuple[list[float], int]:
+    loop = asyncio.get_running_loop()
+    came: dict[int, list[float]] = {step: [] for step in range(changes)}
+    transports = []
+    request = (
+        b"GET /system/changes HTTP/1.1\r\nhost: localhost\r\naccept: text/event-stream\r\n\r\n"
+    )
+    for _ in range(readers):
+        transport, _ = await loop.create_connection(lambda: Reader(came), "127.0.0.1", server.port)
+        transport.write(request)
+        transports.append(transport)
+    await _beat(server, -1)
+    await asyncio.sleep(2)
+    sent = {}
+    for step in range(changes):
+        sent[step] = time.perf_counter()
+        await _beat(server, step)
+        await asyncio.sleep(0.3)
+    await asyncio.sleep(1)
+    for transport in transports:
+        transport.close()
+    late = [at - sent[step] for step, times in came.items() for at in times]
+    return late, readers * changes - len(late)
+
+
+async def _beat(server: Server, step: int) -> None:
+    task = {"id": "t", "step": f"{step}"}
+    body = json.dumps({"instance": "one", "tasks": [task]}).encode()
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(
+        b"POST /agents/bench/heartbeat HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n"
+        b"content-type: application/json\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body)
+    )
+    await reader.read()
+    writer.close()
+
+
+def _place(server: Server) -> str:
+    state = server.state()
+    return f"{state['epoch']}.{state['revision']}"
+
+
+def _timed(server: Server, path: str) -> float:
+    start = time.perf_counter()
+    server.get(path)
+    return time.perf_counter() - start
+
+
+# by a clock that runs ahead
+
+
+class Simulated:
+    """A store and its history, in memory and in a file, at any speed."""
+
+    def __init__(self, folder: Path, limits: Limits) -> None:
+        self.clock = FakeClock()
+        self.store = Store("bench", self.clock)
+        snapshot = self.store.snapshot
+        self.timeline = Timeline(shapes(), snapshot, limits, lambda name: ())
+        self.path = folder / "history.db"
+        started_at = milliseconds(snapshot.started_at)
+        self.file = Archive(str(self.path), "bench", snapshot.epoch, started_at)
+        self.timeline.open_file(self.file)
+        self.store.watchers.append(self._published)
+        self.source = self.store.add("synthetic", "synthetic")
+        self.recorded = 0.0
+
+    def _published(self, publication: Publication) -> None:
+        start = time.perf_counter()
+        for _ in self.timeline.record(publication, self.clock.monotonic()):
+            pass
+        self.recorded += time.perf_counter() - start
+
+    def put(self, put: Put) -> None:
+        """One part, as the source puts it."""
+        self.store.put(self.source, put.section, put.group, put.id, put.part)
+
+    def write(self) -> None:
+        """What the thread does twice a second."""
+        at = milliseconds(self.clock.now())
+        self.timeline.late(self.clock.monotonic(), at)
+        self.timeline.write(at)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file and its log."""
+        return sum(file.stat().st_size for file in self.path.parent.iterdir())
+
+    def close(self) -> None:
+        """No more of it."""
+        self.file.close()
+        self.timeline.close()
+
+
+@contextmanager
+def simulated(limits: Limits) -> Iterator[Simulated]:
+    """In a folder that is removed in the end."""
+    with tempfile.TemporaryDirectory() as folder:
+        one = Simulated(Path(folder), limits)
+        try:
+            yield one
+        finally:
+            one.close()
+
+
+def hour(seconds: int) -> Iterator[Row]:
+    """100 changes a second of 1,000 agents; then what was at its begin."""
+    with simulated(Limits()) as system:
+        puts = content.agents(1_000)
+        for put in puts:
+            system.put(put)
+        system.store.flush()
+        turn = 0
+        for second in range(seconds):
+            if second % 600 == 0:
+                note(f"an hour of history: {second} of {seconds} s")
+            for _half in range(2):
+                for _ in range(10):
+                    for _ in range(5):
+                        at = turn % len(puts)
+                        puts[at] = content.changed(puts[at], turn)
+                        system.put(puts[at])
+                        turn += 1
+                    system.clock.advance(0.05)
+                    system.store.flush()
+                system.write()
+        system.write()
+        per_hour = system.size / 1e6 * 3_600 / seconds
+        figure = f"{system.size / turn:.0f} bytes a change"
+        yield at_most("an hour at 100 changes a second, on disk", per_hour, HOUR_MB, "MB", figure)
+        recorded = system.recorded / turn * 1e6
+        yield Row("recording alone, a change", f"{recorded:.0f} µs")
+        yield _past(system, seconds)
+        yield _long_diff(system, seconds)
+
+
+def _past(system: Simulated, seconds: int) -> Row:
+    now = system.clock.now()
+    took = []
+    for ago in range(seconds - 30, max(0, seconds - 300), -15):
+        start = time.perf_counter()
+        at = (now - timedelta(seconds=ago)).isoformat()
+        snapshot = system.timeline.snapshot(at, now)
+        sum(len(part) for part in snapshot.chunks(list(snapshot.faces)))
+        took.append(time.perf_counter() - start)
+    figure = f"median {median(took) * 1000:.0f} ms of {len(took)}"
+    return at_most("`?at=` an hour back, longest", max(took) * 1000, AT_MS, "ms", figure)
+
+
+def _long_diff(system: Simulated, seconds: int) -> Row:
+    now = system.clock.now()
+    asked = Asked((now - timedelta(seconds=seconds - 30)).isoformat(), limit=100)
+    start = time.perf_counter()
+    system.timeline.changes(asked, now)
+    took = (time.perf_counter() - start) * 1000
+    return Row("a diff over the hour, the first 100 of 1,000 changed", f"{took:.0f} ms")
+
+
+def day(quick: bool) -> Iterator[Row]:
+    """10,000 pods whose usage is measured every 15 s."""
+    seconds = 600 if quick else 86_400
+    limits = Limits(file_bytes=512 * MIB)
+    with simulated(limits) as system:
+        puts = content.workloads(10_000)
+        most_memory = most_file = 0
+        for tick in range(seconds // 15):
+            if tick % 240 == 0:
+                note(f"a day of pods: hour {tick / 240:g}; file {system.size / MIB:.0f} MiB")
+            for n, put in enumerate(puts):
+                puts[n] = _measured(put, tick)
+                system.put(puts[n])
+            system.store.flush()
+            for _ in range(3):
+                system.clock.advance(5)
+                system.write()
+            most_memory = max(most_memory, system.timeline.bytes_used())
+            most_file = max(most_file, system.size)
+        oldest = system.timeline.resolve(str(system.timeline.oldest()), system.clock.now())
+        kept = (milliseconds(system.clock.now()) - oldest.at) / 3_600_000
+        figure = f"which goes back {kept:.1f} h"
+        limit = limits.memory_bytes / MIB
+        yield at_most("in memory, most", most_memory / MIB, limit, "MiB")
+        yield at_most("on disk, most", most_file / MIB, limits.file_bytes / MIB, "MiB", figure)
+
+
+def _measured(put: Put, turn: int) -> Put:
+    """Another usage of each pod, as it is in life: none stands still."""
+    part: Any = put.part
+    at = content.START + timedelta(seconds=15 * turn)
+    pods = [
+        replace(
+            pod,
+            cpu=(turn * 7 + n * 13 + len(put.id)) % 400 / 100,
+            memory=float((turn * 31 + n * 101) % 4096),
+            network_in=turn * 10_007 + n,
+            network_out=turn * 5_003 + n,
+            measured_at=at,
+        )
+        for n, pod in enumerate(part.pods)
+    ]
+    return put._replace(part=replace(part, pods=pods))

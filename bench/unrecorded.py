@@ -1,0 +1,18 @@
+"""Telemetron without its history, to measure what that costs."""
+
+from telemetron import history
+from telemetron.cli import main
+
+
+class NoHistory(history.History):
+    """Records nothing."""
+
+    def start(self) -> None:
+        self._store.watchers.remove(self._published)
+
+
+if __name__ == "__main__":
+    from telemetron.web import service
+
+    service.History = NoHistory  # type: ignore[misc]
+    main()
