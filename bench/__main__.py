@@ -35,10 +35,10 @@ BENCHES: dict[str, tuple[str, Callable[[bool], Iterable[Row]]]] = {
     "litellm": ("LiteLLM", litellm.run),
     "kubernetes": ("Kubernetes", kubernetes.run),
     "history": ("History", history.run),
-    "day": ("History over a day", history.day),
+    "pods": ("History of 10,000 pods", history.pods),
     "hour": ("Memory over an hour", memory.hour),
 }
-LONG = ("litellm", "kubernetes", "history", "day", "hour")
+LONG = ("litellm", "kubernetes", "history", "pods", "hour")
 DEFAULT = [name for name in BENCHES if name not in LONG]
 NEEDED = {"wrk": "wrk", "nginx": "nginx-light"}
 
