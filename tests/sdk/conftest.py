@@ -25,6 +25,12 @@ def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A change is told almost at once, for tests that wait for beats."""
+    monkeypatch.setattr("telemetron_agent.reporter.DEBOUNCE", 0.02)
+
+
+@pytest.fixture
 def start() -> Iterator[Callable[..., StandIn]]:
     """Starts stand-ins."""
     started: list[StandIn] = []

@@ -11,6 +11,8 @@ import pytest
 
 from telemetron_agent import Agent
 
+pytestmark = pytest.mark.usefixtures("soon")
+
 
 def test_what_a_beat_tells(stand_in, monkeypatch) -> None:
     monkeypatch.setenv("POD_NAME", "researcher-0")
