@@ -71,7 +71,7 @@ class Observed:
     def message(self, scope: str) -> str:
         return next(one.message for one in self.source.row().problems if one.scope == scope)
 
-    async def until(self, condition: Callable[[], Any], seconds: float = 8) -> None:
+    async def until(self, condition: Callable[[], Any], seconds: float = 20) -> None:
         """Wait until it is so."""
         try:
             async with asyncio.timeout(seconds):
@@ -93,10 +93,10 @@ async def api() -> AsyncIterator[ApiServer]:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tries follow each other five times as fast."""
+    """Tries follow each other ten times as fast."""
     for module in (connection, observer, watch):
-        monkeypatch.setattr(module, "Backoff", partial(Backoff, first=0.05, cap=3))
-    monkeypatch.setattr(watch, "RESUME_SECONDS", 0.2)
+        monkeypatch.setattr(module, "Backoff", partial(Backoff, first=0.025, cap=1))
+    monkeypatch.setattr(watch, "RESUME_SECONDS", 0.1)
 
 
 @pytest.fixture

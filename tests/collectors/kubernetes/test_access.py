@@ -111,8 +111,17 @@ async def test_a_plugin_that_hangs(tmp_path, monkeypatch):
         await access.load("kubeconfig", file, None)
 
 
-def client(load, **options):
-    return Connection(load, Clock(), lambda scope, trouble: None, **options)
+class Ahead(Clock):
+    """A clock that can be moved on."""
+
+    seconds = 0.0
+
+    def monotonic(self):
+        return super().monotonic() + self.seconds
+
+
+def client(load, clock=None, **options):
+    return Connection(load, clock or Clock(), lambda scope, trouble: None, **options)
 
 
 async def test_a_token_is_read_again_while_it_is_good(api):
@@ -139,7 +148,6 @@ async def opened_list(connection):
 
 async def test_client_certificates_may_be_rotated(api, monkeypatch):
     """Where they are refused a new client reads them anew; the old one ends when it is unused."""
-    monkeypatch.setattr("collectors.kubernetes.connection.ANSWER_SECONDS", 0.5)
 
     async def load():
         found = access.Access(access.Configuration(), "default")
@@ -152,13 +160,14 @@ async def test_client_certificates_may_be_rotated(api, monkeypatch):
         ssl.SSLContext, "load_cert_chain", lambda self, *names, **more: loads.append(names)
     )
     loads = []
-    connection = client(load)
+    clock = Ahead()
+    connection = client(load, clock)
     await connection.connect()
     api.faults["*"] = refuse
     for _ in range(3):
         with pytest.raises(TroubleError, match="Unauthorized"):
             await opened_list(connection)
-        await asyncio.sleep(0.6)
+        clock.seconds += 60
     assert len(loads) == 3
     await connection.close()
 
