@@ -17,6 +17,7 @@ from bench import (
     process,
     reads,
     sdk,
+    sizing,
     stalled,
     start,
 )
@@ -36,9 +37,10 @@ BENCHES: dict[str, tuple[str, Callable[[bool], Iterable[Row]]]] = {
     "kubernetes": ("Kubernetes", kubernetes.run),
     "history": ("History", history.run),
     "pods": ("History of 10,000 pods", history.pods),
+    "sizing": ("Sizing", sizing.run),
     "hour": ("Memory over an hour", memory.hour),
 }
-LONG = ("litellm", "kubernetes", "history", "pods", "hour")
+LONG = ("litellm", "kubernetes", "history", "pods", "sizing", "hour")
 DEFAULT = [name for name in BENCHES if name not in LONG]
 NEEDED = {"wrk": "wrk", "nginx": "nginx-light"}
 

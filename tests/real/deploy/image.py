@@ -6,6 +6,7 @@ debootstrap, with Debian's Python. Base and wheels are made once, into the cache
 
 import hashlib
 import json
+import os
 import platform
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
@@ -22,8 +24,9 @@ from tests.real.process import CACHE, locked, running
 
 ROOT = Path(__file__).parents[3]
 FOLDER = CACHE / "image"
-BASE = "localhost/telemetron-base"
-IMAGE = "localhost/telemetron"
+DRIVERS = ("overlay", "vfs")  # vfs works everywhere, but copies everything each time
+BASE = "localhost/telemetron-base:latest"
+IMAGE = f"localhost/telemetron:{telemetron.__version__}"
 PYTHON = "3.11"  # bookworm's
 LOCKS = ("run.txt", "build.txt")
 BUILD_SECONDS = 400
@@ -38,11 +41,22 @@ def missing() -> list[str]:
     return [name for name in NEEDED if shutil.which(name) is None]
 
 
+@cache
+def engine() -> list[str]:
+    """buildah, with a storage of its own in the cache."""
+    for driver in DRIVERS:
+        folder = FOLDER / driver
+        command = ["buildah", f"--root={folder / 'root'}", f"--runroot={folder / 'run'}"]
+        command.append(f"--storage-driver={driver}")
+        if not subprocess.run([*command, "info"], capture_output=True, timeout=60).returncode:
+            return command
+    raise RuntimeError("buildah finds no storage driver")
+
+
 def buildah(*arguments: str | Path) -> str:
-    """What it prints; its storage is in the cache."""
-    storage = ("--root", FOLDER / "storage", "--runroot", FOLDER / "run", "--storage-driver", "vfs")
+    """What it prints."""
     done = subprocess.run(
-        ["buildah", *storage, *arguments],
+        [*engine(), *arguments],
         stdout=subprocess.PIPE,
         text=True,
         check=True,
@@ -60,17 +74,29 @@ def build() -> None:
 
 
 def _build(base: str, wheels: Path) -> str:
-    """The image's id."""
-    id = buildah(
-        *("build", "--isolation", "chroot", "--format", "docker", "--layers=false"),
-        *("--file", ROOT / "deploy" / "Dockerfile", "--tag", IMAGE),
-        *("--build-arg", f"BASE={base}", "--build-arg", f"VERSION={telemetron.__version__}"),
-        *("--volume", f"{wheels}:/wheels:ro"),
-        *("--volume", f"{wheels / 'pip.conf'}:/etc/pip.conf:ro"),
-        ROOT,
-    ).splitlines()[-1]
-    buildah("rmi", "--prune")  # images of earlier sources, which have lost their name
-    return id
+    """The image's id, as `make image` makes it."""
+    options = (
+        *("--isolation=chroot", "--format=docker", "--layers=false", f"--build-arg=BASE={base}"),
+        *(f"--volume={wheels}:/wheels:ro", f"--volume={wheels / 'pip.conf'}:/etc/pip.conf:ro"),
+    )
+    made = subprocess.run(
+        ["make", "image", f"ENGINE={' '.join(engine())}", f"ARGS={' '.join(options)}"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        timeout=BUILD_SECONDS,
+    )
+    return made.stdout.splitlines()[-1]
+
+
+def _clean() -> None:
+    """Containers of runs that were killed, and images of earlier sources that nobody uses."""
+    for name in buildah("containers", "--format", "{{.ContainerName}}").split():
+        if not Path("/proc", name.rpartition("-")[2]).exists():
+            buildah("rm", name)
+    # It fails where one is used, after it has removed the others.
+    subprocess.run([*engine(), "rmi", "--prune"], capture_output=True, timeout=60, check=False)
 
 
 def _base() -> str:
@@ -86,7 +112,7 @@ def _base() -> str:
             )
             for waste in ("var/cache/apt", "var/lib/apt/lists", "usr/share/doc"):
                 shutil.rmtree(Path(folder, waste))
-            container = buildah("from", "scratch")
+            container = buildah("from", f"--name=base-{os.getpid()}", "scratch")
             buildah("copy", "--quiet", container, folder, "/")
             buildah("commit", "--quiet", container, BASE)
             buildah("rm", container)
@@ -94,7 +120,7 @@ def _base() -> str:
 
 
 def _has(name: str) -> bool:
-    return name in buildah("images", "--format", "{{.Name}}").split()
+    return name in buildah("images", "--format", "{{.Name}}:{{.Tag}}").split()
 
 
 def _wheels() -> Path:
@@ -126,7 +152,7 @@ def _wheels() -> Path:
 def megabytes(name: str) -> int:
     """What an image holds, unpacked."""
     listed = json.loads(buildah("images", "--json"))
-    (size,) = [image["size"] for image in listed if f"{name}:latest" in (image["names"] or ())]
+    (size,) = [image["size"] for image in listed if name in (image["names"] or ())]
     number, unit = size.split()
     assert unit == "MB", size
     return int(number)
@@ -144,9 +170,11 @@ class Image(NamedTuple):
 def image() -> Iterator[Image]:
     """The image of the present sources."""
     with locked("image"):
+        _clean()
         id = _build(_base(), _wheels())
         said = json.loads(buildah("inspect", "--type", "image", id))["Docker"]["config"]
-        container = buildah("from", "--pull-never", id)
+        name = f"--name=telemetron-{uuid4().hex}-{os.getpid()}"
+        container = buildah("from", "--pull-never", name, id)
     try:
         yield Image(Path(buildah("mount", container)), said)
     finally:
