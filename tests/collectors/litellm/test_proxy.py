@@ -221,8 +221,9 @@ async def test_models_are_removed_added_renamed(bench, key_file) -> None:
 
 async def test_sentinels_are_null(bench, key_file) -> None:
     huge = 9223372036854775807
-    params = {"tpm": huge, "rpm": "1e400"}
+    params = {"tpm": huge, "rpm": "1e400", "cooldown_time": "long"}
     info = {"input_cost_per_token": huge, "max_input_tokens": -1, "mode": "mystery"}
+    info |= {"output_cost_per_token": True}
     bench.proxy.models = [model("a", params=params, **info)]
     bench.proxy.settings["provider_budget_config"] = {"openai": {}}
     bench.proxy.budgets = {"openai": {"budget_limit": huge, "spend": 1.0}}

@@ -23,9 +23,11 @@ PRICES = {"input_cost_per_token": 0.001, "output_cost_per_token": 0.002}
 class System:
     """The proxy `litellm` behind the provider `upstream`, and what Telemetron says of it."""
 
-    def __init__(self, upstream: Upstream, litellm: LiteLLM, url: str) -> None:
+    def __init__(self, upstream: Upstream, litellm: LiteLLM, plain: LiteLLM, url: str) -> None:
         self.upstream = upstream
         self.litellm = litellm
+        self.plain = plain
+        """Another proxy, without metrics and budgets; `wait` for it."""
         self.url = url
         self.started = time.monotonic()
 
@@ -81,6 +83,17 @@ def config(upstream: Upstream) -> dict[str, Any]:
     }
 
 
+def plain_config(upstream: Upstream) -> dict[str, Any]:
+    """No callback, no budgets."""
+    params = {"model": "openai/gpt-4o", "api_key": "none", "api_base": upstream.base("plain")}
+    return {
+        "model_list": [
+            {"model_name": "m", "litellm_params": params, "model_info": {"id": "plain-1"}}
+        ],
+        "general_settings": {"master_key": MASTER_KEY},
+    }
+
+
 @pytest.fixture(scope="session")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     folder = tmp_path_factory.mktemp("litellm")
@@ -90,11 +103,17 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
             "broken": Mood(500),
             "slow": Mood(delay=0.5),
         }
-        with litellm(folder, config(provider)) as proxy:
-            yield from _watched(folder, provider, proxy)
+        (folder / "plain").mkdir()
+        plain = LiteLLM(folder / "plain", plain_config(provider))
+        try:
+            plain.start()
+            with litellm(folder, config(provider)) as proxy:
+                yield from _watched(folder, provider, proxy, plain)
+        finally:
+            plain.close()
 
 
-def _watched(folder: Path, provider: Upstream, proxy: LiteLLM) -> Iterator[System]:
+def _watched(folder: Path, provider: Upstream, proxy: LiteLLM, plain: LiteLLM) -> Iterator[System]:
     (folder / "key").write_text(MASTER_KEY + "\n")
     options = {
         "url": proxy.url,
@@ -107,7 +126,7 @@ def _watched(folder: Path, provider: Upstream, proxy: LiteLLM) -> Iterator[Syste
     command = [sys.executable, "-m", "telemetron", "serve", "--config", str(file)]
     log = folder / "telemetron.log"
     with running(command, env={"SERVER_PORT": str(port)}, log=log):
-        system = System(provider, proxy, f"http://127.0.0.1:{port}")
+        system = System(provider, proxy, plain, f"http://127.0.0.1:{port}")
         wait_until(lambda: _is_ok(system), seconds=30, what="the source litellm")
         system.started = time.monotonic()
         yield system

@@ -3,21 +3,43 @@
 The tests go in this order, so that the minute that rates need passes while others look on.
 """
 
+import asyncio
 import json
 import re
 import signal
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from telemetron.secret import Secret
+from tests.collectors.litellm.scripted import Bench
 from tests.real.litellm.conftest import COOLDOWN, INTERVAL, System
+from tests.real.litellm.proxy import MASTER_KEY
 from tests.real.litellm.upstream import COMPLETION_TOKENS, PROMPT_TOKENS, Mood
 
 TOKENS = PROMPT_TOKENS + COMPLETION_TOKENS
 PRICE = PROMPT_TOKENS * 0.001 + COMPLETION_TOKENS * 0.002
 VISIBLE = INTERVAL + 4.0
 """Seconds until a call shows: a look, and what a loaded machine takes."""
+
+
+@asynccontextmanager
+async def collecting(url: str, **config: Any) -> AsyncIterator[Bench]:
+    """A collector of its own in this process, with a clock that the test moves."""
+    bench = Bench(SimpleNamespace(url=url, date=0.0))
+    try:
+        await bench.start(**config)
+        yield bench
+    finally:
+        assert bench.running
+        bench.running.cancel()
+        await asyncio.wait([bench.running])
 
 
 def counter(system: System, name: str, model_id: str) -> float:
@@ -107,12 +129,54 @@ def test_a_dead_provider_and_one_that_fails_are_unhealthy(system: System) -> Non
     assert not re.search(r"Traceback|site-packages|as it was told", text)
 
 
+@pytest.mark.parametrize("key", ["sk-wrong", None])
+async def test_a_key_that_is_wrong_or_missing(
+    system: System, tmp_path: Path, key: str | None
+) -> None:
+    """Without a database they are a 400 and a 500."""
+    file = str(tmp_path / "key")
+    if key:
+        Path(file).write_text(key)  # noqa: ASYNC240
+    async with collecting(system.litellm.url, key_file=file if key else None) as bench:
+        assert bench.state()[""][0] == "Unauthorized"
+        if key:
+            Path(file).write_text(MASTER_KEY)  # noqa: ASYNC240
+            await bench.after(1)
+            assert bench.state() == dict.fromkeys(("", "models", "metrics", "budgets"))
+            assert bench.part("paid-1").rpm_max == 1000
+
+
+async def test_health_checks_that_are_asked_for(system: System) -> None:
+    """The one proxy that is asked has a model that works, and one of a dead provider."""
+    async with collecting(
+        system.litellm.url, key=Secret(MASTER_KEY), health_check_seconds=60
+    ) as bench:
+        await bench.clock.slept(2)
+        bench.clock.advance(10)
+        await asyncio.wait_for(bench.clock.slept(4), 60)
+        assert bench.part("paid-1").status == "healthy"
+        assert bench.part("dead-1").status == "unhealthy"
+        assert bench.part("dead-1").last_error.status_code == 500
+
+
+async def test_a_proxy_without_metrics_and_budgets(system: System) -> None:
+    await asyncio.to_thread(system.plain.wait)
+    async with collecting(system.plain.url, key=Secret(MASTER_KEY)) as bench:
+        reason, message = bench.state()["metrics"]
+        assert (reason, 'callbacks: ["prometheus"]' in message) == ("MetricsUnavailable", True)
+        assert bench.state().keys() == {"", "models", "metrics"}
+        one = bench.part("plain-1")
+        assert (one.model, one.upstream_model, one.input_context) == ("m", "gpt-4o", 128000)
+        assert (one.rpm, one.spend, one.credits, one.status) == (None, None, None, "unknown")
+
+
 def test_rates_are_exact_for_calls_between_two_looks(system: System) -> None:
     """Once a minute of looks is there."""
     left = 62 - (time.monotonic() - system.started)
     system.until(
         lambda: system.model("counted-1")["rpm"] == 0, max(left, 0) + 10, "a minute of looks"
     )
+    system.upstream.calls.clear()  # health checks came by, which are nobody's use
     system.upstream.moods["counted"] = Mood(500)
     assert system.litellm.call("counted") == 500
     refused = [system.litellm.call("counted") for _ in range(4)]
@@ -141,12 +205,15 @@ def test_rates_are_exact_for_calls_between_two_looks(system: System) -> None:
 
 
 def test_a_frozen_proxy(system: System) -> None:
-    before = system.state()["litellm"]
+    def known() -> dict[str, Any]:
+        return {one["id"]: (one["status"], one["spend"]) for one in system.state()["litellm"]}
+
+    before = known()
     system.litellm.send(signal.SIGSTOP)
     system.until(
         lambda: "Timeout" in {one["reason"] for one in system.source()["problems"]}, 25, "a trouble"
     )
-    assert system.state()["litellm"] == before
+    assert known() == before
     system.litellm.send(signal.SIGCONT)
     took = system.until(lambda: system.source()["problems"] == [], 35, "its recovery")
     assert took < 30
