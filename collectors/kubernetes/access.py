@@ -16,7 +16,7 @@ from telemetron.poll import TroubleError
 
 # Where Kubernetes mounts a pod's service account.
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-PLUGIN_SECONDS = 20.0
+PLUGIN_SECONDS = 10.0
 
 
 class Access(NamedTuple):

@@ -122,7 +122,10 @@ class Connection:
         what = f"{verb} {resource}"
         if not self.is_reachable:
             raise TroubleError("Unreachable", f"{what}: the API server is not reachable")
-        response = await self._ask(path, query, what, "application/json")
+        try:
+            response = await self._ask(path, query, what, "application/json")
+        except GoneError:
+            raise TroubleError("BadAnswer", f"{what}: HTTP 410") from None
         async with _reading(response, what), asyncio.timeout(ANSWER_SECONDS):
             return await _body(response, what)
 
@@ -220,8 +223,9 @@ class Connection:
         if client and is_token and not (self._is_refused and configuration.cert_file):
             client.configuration.api_key = configuration.api_key
         else:
+            new = _client(configuration)
             await self._retire()
-            client = self._client = ApiClient(configuration)
+            client = self._client = new
         self._is_refused = False
         self._loaded_at = self._clock.monotonic()
         return client
@@ -234,6 +238,14 @@ class Connection:
         for client in [one for one, at in self._retired.items() if now - at > 2 * ANSWER_SECONDS]:
             del self._retired[client]
             await client.close()
+
+
+def _client(configuration: Any) -> ApiClient:
+    try:
+        return ApiClient(configuration)
+    except (OSError, ValueError):  # ssl.SSLError is an OSError
+        message = "the CA or the client certificate cannot be used"
+        raise TroubleError("InvalidConfig", message) from None
 
 
 @asynccontextmanager

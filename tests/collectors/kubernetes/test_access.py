@@ -42,6 +42,14 @@ async def test_the_service_account_of_a_pod(account):
     assert found.configuration.api_key == {"BearerToken": "Bearer second"}
 
 
+async def test_a_ca_that_is_none(account):
+    (account / "ca.crt").write_text("none")
+    connection = client(lambda: access.load("in-cluster", None, None))
+    with pytest.raises(TroubleError, match="the CA or the client certificate cannot be used"):
+        await connection.connect()
+    await connection.close()
+
+
 @pytest.mark.parametrize("missing", ["token", "ca.crt", "namespace"])
 async def test_a_service_account_that_is_not_whole(account, missing):
     (account / missing).unlink()
@@ -191,5 +199,33 @@ async def test_a_server_that_is_another(api):
     connection = client(load)
     with pytest.raises(TroubleError, match="its certificate or the TLS connection is refused"):
         await opened_list(connection)
+    await connection.close()
+    server.close()
+
+
+BAD_CHUNK = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"
+CUT = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"
+
+
+@pytest.mark.parametrize("answer", [b"garbage\r\n\r\n", b"", BAD_CHUNK, CUT, b"\x00" * 70_000])
+async def test_a_server_that_speaks_no_http(answer):
+    async def talk(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(talk, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+
+    async def load():
+        found = access.Access(access.Configuration(), "default")
+        found.configuration.host = f"http://127.0.0.1:{port}"
+        return found
+
+    connection = client(load)
+    with pytest.raises(TroubleError, match="Unreachable"):
+        await opened_list(connection)
+    assert not connection.is_reachable
     await connection.close()
     server.close()

@@ -78,7 +78,12 @@ async def test_usage_comes_and_goes(api, observing):
 
 @pytest.mark.parametrize(
     ("code", "reason"),
-    [(404, "MetricsUnavailable"), (403, "Forbidden"), (503, "MetricsUnavailable")],
+    [
+        (404, "MetricsUnavailable"),
+        (403, "Forbidden"),
+        (410, "MetricsUnavailable"),
+        (503, "MetricsUnavailable"),
+    ],
 )
 async def test_there_are_none(api, observing, code, reason):
     api.extra[METRICS] = refusing(code)
