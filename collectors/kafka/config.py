@@ -10,7 +10,7 @@ from msgspec import Meta
 from telemetron.collector import Config
 from telemetron.secret import Secret
 
-CONTENT_INTERVAL = 0.15
+CONTENT_INTERVAL = 0.1
 COUNT_INTERVAL = 1.0
 MAX_QUEUES = 2_000
 MAX_QUEUES_UNASKED = 500
@@ -164,7 +164,7 @@ class KafkaConfig(Config, frozen=True):
     interval_seconds: Annotated[
         Annotated[float, Meta(ge=0.05, le=300)] | None,
         Meta(
-            description="Seconds between two looks; null: 0.15 where tasks are shown, 1 for counts"
+            description="Seconds between two looks; null: 0.1 where tasks are shown, 1 for counts"
             " alone."
         ),
     ] = None

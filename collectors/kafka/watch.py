@@ -19,8 +19,10 @@ from telemetron.backoff import Backoff
 from telemetron.collector import Output
 from telemetron.poll import TroubleError
 
-PATIENCE = 0.25
-"""Seconds that a round waits for answers; what comes later counts in a later one."""
+PATIENCE = 0.1
+FIRST_PATIENCE = 1.0
+"""Seconds that a round waits for answers; what comes later counts in a later one. The first round
+waits longer, so that it is whole."""
 REFRESH_SECONDS = 1.0
 """Between two looks at topics and members."""
 DISCOVER_SECONDS = 3.0
@@ -66,31 +68,44 @@ class Rounds:
         self._is_discovered = False
 
     async def next(self) -> None:
-        if self._known.is_due("topics", REFRESH_SECONDS):
-            self.jobs.start("topics", self._finder.read_topics)
-            await self.jobs.settle(PATIENCE)
-        discover = min(DISCOVER_SECONDS, DISCOVER_INTERVALS * self._known.config.interval)
-        if self._known.brokers.known and self._known.is_due("groups", discover):
-            self.jobs.start("groups", self._discover)
-        if self._is_discovered and self._known.is_due("members", REFRESH_SECONDS):
-            self.jobs.start("members", self._offsets.read_members)
-            self._known.share_out()
-        await self.jobs.settle(PATIENCE)
+        """Find what there is, read commits, then ends, show what changed, fetch what is missing."""
+        await self._find()
         if not self._is_discovered:
             return
         self._offsets.plan()
         for node, groups in self._offsets.by_coordinator().items():
             self.jobs.start(("commits", node), partial(self._offsets.read_commits, node, groups))
-        await self.jobs.settle(PATIENCE)
+        await self._settle()
         for node, ends in self._offsets.ends.items():
             self.jobs.start(("ends", node), partial(self._offsets.read_ends, node, ends))
-        await self.jobs.settle(PATIENCE)
-        if not self._known.due["topics"]:  # the log of a topic shrank: is it still the same?
-            self.jobs.start("topics", self._finder.read_topics)
-            await self.jobs.settle(PATIENCE)
+        await self._settle()
+        await self._read_topics_anew()  # where the log of one shrank: is it still the same?
         self._touch_late()
         await self._publisher.publish()
         self._content.feed(self.jobs)
+
+    async def _settle(self) -> None:
+        await self.jobs.settle(PATIENCE if self._known.is_complete else FIRST_PATIENCE)
+
+    async def _find(self) -> None:
+        known = self._known
+        if known.is_due("topics", REFRESH_SECONDS):
+            self.jobs.start("topics", self._finder.read_topics)
+            await self._settle()
+        discover = min(DISCOVER_SECONDS, DISCOVER_INTERVALS * known.config.interval)
+        if known.brokers.known and known.is_due("groups", discover):
+            self.jobs.start("groups", self._discover)
+        if self._is_discovered and known.is_due("members", REFRESH_SECONDS):
+            self.jobs.start("members", self._offsets.read_members)
+            known.share_out()
+        await self._settle()
+        await self._read_topics_anew()  # those that were just found
+
+    async def _read_topics_anew(self) -> None:
+        """At once, where somebody asked for it."""
+        if not self._known.due["topics"] and self._known.is_due("topics", REFRESH_SECONDS):
+            self.jobs.start("topics", self._finder.read_topics)
+            await self._settle()
 
     async def _discover(self) -> None:
         if await self._finder.discover():

@@ -38,7 +38,7 @@ def test_the_environment_alone() -> None:
 
 
 def test_tasks_are_looked_for_more_often() -> None:
-    assert read(queues=[{"topic": "t"}]).interval == 0.15
+    assert read(queues=[{"topic": "t"}]).interval == 0.1
     assert read(queues=[{"topic": "t", "max_tasks": 0}]).interval == 1.0
     assert read(queues=[{"topic": "t"}], interval_seconds=5).interval == 5.0
     assert collector.max_age_seconds(read(interval_seconds=5)) == 25.0
