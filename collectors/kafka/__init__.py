@@ -1,7 +1,7 @@
 """Kafka: what waits in topics for consumer groups, for whom, since when, and whether it moves."""
 
 from collectors.kafka.config import KafkaConfig
-from collectors.kafka.watch import watch
+from collectors.kafka.watch import observe
 from telemetron.collector import Collector, Output
 
 HOLD_SECONDS = 10.0
@@ -14,7 +14,7 @@ def promise(config: KafkaConfig) -> float:
 
 async def run(config: KafkaConfig, output: Output) -> None:
     """Watch one cluster, until cancelled."""
-    await watch(config, output, promise(config))
+    await observe(config, output, promise(config))
 
 
 collector = Collector(

@@ -30,7 +30,7 @@ DISCOVER_INTERVALS = 20
 """Between two looks for new topics and groups; sooner where the interval is short."""
 
 
-async def watch(config: KafkaConfig, output: Output, hold_seconds: float) -> None:
+async def observe(config: KafkaConfig, output: Output, hold_seconds: float) -> None:
     """Until cancelled; the last known of what is not answered stands for `hold_seconds`."""
     known = Known(config, output, await _access(config, output), hold_seconds)
     rounds = Rounds(known)

@@ -18,8 +18,8 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
-from collectors.kafka import KafkaConfig, collector, run
-from collectors.kafka.watch import watch as watch_cluster
+from collectors.kafka import KafkaConfig, collector, connection, run
+from collectors.kafka import watch as rounds
 from telemetron.clock import Clock
 from telemetron.config import SourceSpec, configure
 from telemetron.convert import Origin
@@ -137,6 +137,14 @@ def free_port() -> int:
         return port
 
 
+@pytest.fixture(autouse=True)
+def _in_haste(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is looked for every few seconds is looked for at once, so that tests need not wait."""
+    monkeypatch.setattr(rounds, "REFRESH_SECONDS", 0.1)
+    monkeypatch.setattr(rounds, "DISCOVER_SECONDS", 0.2)
+    monkeypatch.setattr(connection, "REQUEST_SECONDS", 1.0)
+
+
 @pytest.fixture(scope="session")
 def shared_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     broker = Broker(tmp_path_factory.mktemp("broker"))
@@ -237,7 +245,7 @@ async def watching(
     options = {"interval_seconds": 0.05, "bootstrap_servers": servers, **options}
     output = WatchedOutput()
     config = config_of(**options)
-    running = run(config, output) if hold is None else watch_cluster(config, output, hold)
+    running = run(config, output) if hold is None else rounds.observe(config, output, hold)
     task = asyncio.create_task(running)  # type: ignore[arg-type]
     try:
         yield Watched(output)

@@ -41,7 +41,7 @@ def sasl(mechanism: str = "PLAIN") -> dict[str, str]:
 @pytest.mark.parametrize(
     ("error", "reason", "message"),
     [
-        (TimeoutError(), "Timeout", "did not answer within 3 s"),
+        (TimeoutError(), "Timeout", "did not answer within 1 s"),
         (ConnectionRefusedError(), "Unreachable", "refuses the connection: closed port"),
         (OSError(113, "No route to host"), "Unreachable", "cannot be reached: No route to host"),
         (ssl.SSLError("x"), "Unreachable", "does not speak TLS as we do"),

@@ -1,0 +1,143 @@
+"""Which of a record's fields stand where, and what of them is shown."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from collectors.kafka.config import Fields, QueueConfig
+from collectors.kafka.task import Record, parse_task
+from telemetron.document import PendingTask, Priority
+from telemetron_agent.record import read
+
+NOW = datetime(2030, 1, 1, tzinfo=UTC)
+
+
+def task(value: Any, headers: Any = (), config: QueueConfig | None = None) -> PendingTask:
+    encoded = value if isinstance(value, bytes | None) else json.dumps(value).encode()
+    record = Record(7, 1_700_000_000_123, encoded, list(headers))
+    return parse_task(record, "jobs", 2, config or QueueConfig(topic="jobs"), NOW)
+
+
+def shown(**fields: str) -> QueueConfig:
+    return QueueConfig(topic="jobs", content_chars=20, fields=Fields(**fields))
+
+
+def test_a_plain_json_task() -> None:
+    value = {
+        "id": "t-1",
+        "priority": "HIGH",
+        "blocked_task": "t-0",
+        "invoked_by": "planner",
+        "submitted_at": "2026-01-31T12:00:00.123456+01:00",
+        "prompt": "p",
+        "args": [1],
+    }
+    assert task(value) == PendingTask(
+        id="t-1",
+        submitted_at=datetime(2026, 1, 31, 11, 0, 0, 123_000, tzinfo=UTC),
+        priority=Priority("high", "t-0"),
+        invoked_by="planner",
+        partition=2,
+        offset=7,
+    )
+    content = task(value, config=shown())
+    assert (content.prompt, content.args) == ("p", "[1]")
+
+
+def test_fields_that_stand_elsewhere() -> None:
+    config = shown(id="x-id", priority="/meta/prio", prompt="/messages/1/text", args="/a~1b/~0c")
+    value = {"meta": {"prio": 3}, "messages": [{}, {"text": "hi"}], "a/b": {"~c": None}}
+    made = task(value, [("x-id", b"h-1")], config)
+    assert (made.id, made.priority, made.prompt, made.args) == ("h-1", Priority("3"), "hi", None)
+    for pointer in ("/messages/2/text", "/messages/x", "/meta/prio/deep", "/messages/99999999999"):
+        assert task(value, config=shown(prompt=pointer)).prompt is None
+
+
+@pytest.mark.parametrize(
+    ("value", "headers"),
+    [
+        ({"id": "v"}, [("telemetron-task-id", b"h")]),
+        ({"id": "v"}, [("telemetron-task-id", b"a"), ("telemetron-task-id", b"b")]),
+        ({"id": "v"}, [("telemetron-task-id", b"")]),
+        ({"id": "v"}, [("telemetron-task-id", None)]),
+        ({"id": "v"}, [("telemetron-task-id", b"\xff\xfe")]),
+        ({"id": "v"}, [("telemetron-task-id", b"\x01\x02")]),
+        ({"id": "x" * 300}, []),
+        ({"id": "a\x00b"}, []),
+        ({"id": 12}, []),
+        ({"id": 1.5}, []),
+        ({"id": True}, []),
+        ({"id": None}, []),
+        ({"id": ""}, []),
+        ({"id": {"a": 1}}, []),
+        ({}, []),
+        ([1], []),
+        (b"\xff", []),
+        (b"", []),
+        (None, []),
+    ],
+)
+def test_the_id_is_the_one_that_the_agent_sends(value: Any, headers: Any) -> None:
+    encoded = value if isinstance(value, bytes | None) else json.dumps(value).encode()
+
+    class ConsumerRecord:
+        topic, partition, offset = "jobs", 2, 7
+
+    ConsumerRecord.headers = headers  # type: ignore[attr-defined]
+    ConsumerRecord.value = encoded  # type: ignore[attr-defined]
+    theirs = read(ConsumerRecord())
+    assert theirs is not None
+    assert task(encoded, headers).id == theirs.id
+
+
+@pytest.mark.parametrize(
+    ("at", "expected"),
+    [
+        (1_700_000_000, "2023-11-14T22:13:20+00:00"),
+        (1_700_000_000_500, "2023-11-14T22:13:20.500000+00:00"),
+        ("2026-01-31T12:00:00", "2026-01-31T12:00:00+00:00"),
+        ("yesterday", "2023-11-14T22:13:20.123000+00:00"),
+        (-5, "2023-11-14T22:13:20.123000+00:00"),
+        (1e300, "2023-11-14T22:13:20.123000+00:00"),
+        (True, "2023-11-14T22:13:20.123000+00:00"),
+    ],
+)
+def test_when_it_was_submitted(at: Any, expected: str) -> None:
+    assert task({"submitted_at": at}).submitted_at == datetime.fromisoformat(expected)
+
+
+def test_a_record_without_a_time() -> None:
+    record = Record(7, -1, b"{}", [])
+    assert parse_task(record, "jobs", 2, QueueConfig(topic="jobs"), NOW).submitted_at is None
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (None, "the record has no value (a tombstone)"),
+        (b"", "the record's value is not JSON"),
+        (b"[" * 100_000, "the record's value is not JSON"),
+        (b'{"id": "\xff"}', "the record's value is not JSON"),
+    ],
+)
+def test_what_cannot_be_read_says_so(value: bytes | None, message: str) -> None:
+    made = task(value)
+    assert made.problem is not None
+    assert (made.id, made.problem.reason, made.problem.message) == (
+        "jobs/2/7",
+        "Unreadable",
+        message,
+    )
+    assert made.problem.since == NOW
+
+
+@given(st.binary(max_size=60) | st.recursive(st.none() | st.text(), st.lists).map(json.dumps))
+def test_no_value_is_too_odd(value: bytes | str) -> None:
+    encoded = value if isinstance(value, bytes) else value.encode()
+    made = task(encoded, config=shown(id="/0", prompt="/0/1", args="/1"))
+    assert made.offset == 7
+    assert len(made.id) <= 256
