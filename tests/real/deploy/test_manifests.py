@@ -316,3 +316,51 @@ def test_an_agent_whose_container_has_another_name_is_refused(
     kustomization(tmp_path, tmp_path / "agent.yaml", components=["sidecar"])
     with pytest.raises(AssertionError, match="image: Required value"):
         cluster.apply(render(tmp_path))
+
+
+# the page
+
+
+def told(word: str) -> Any:
+    """The YAML of docs/deployment.md in which the word stands, with paths that are right here."""
+    page = (ROOT / "docs" / "deployment.md").read_text("utf-8")
+    blocks = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    (block,) = [block for block in blocks if word in block]
+    return yaml.safe_load(block)
+
+
+def below_deploy(paths: list[str]) -> list[str]:
+    return [path.removeprefix("../telemetron/deploy/kubernetes/") for path in paths]
+
+
+def test_the_kustomization_of_the_page_builds(tmp_path: Path) -> None:
+    example = told("behavior: merge")
+    (tmp_path / "telemetron.yaml").write_text("id: mine\n")
+    resources, components = (below_deploy(example.pop(key)) for key in ("resources", "components"))
+    kustomization(tmp_path, *resources, components=components, **example)
+    objects = render(tmp_path)
+    assert container(objects)["image"].startswith("registry.example.org/telemetron:")
+    assert config_of(objects, "telemetron") == "id: mine\n"
+    assert one(objects, "ServiceMonitor")["metadata"]["namespace"] == "telemetron"
+
+
+async def test_the_sidecar_of_the_page_builds(tmp_path: Path, live: Any) -> None:
+    (tmp_path / "deployment.yaml").write_text(yaml.safe_dump(AGENT))
+    example, patches = told("deployment.yaml"), told("max_stall")["patches"]
+    resources = [tmp_path / name for name in example["resources"]]
+    components = below_deploy(example["components"])
+    kustomization(tmp_path, *resources, components=components, patches=patches)
+    (agent,) = template(render(tmp_path))["spec"]["containers"]
+    path = agent["livenessProbe"]["httpGet"]["path"]
+    assert path == "/agents/planner/livez?max_silence=60s&max_stall=120m"
+    assert (await live.client.get(path)).text == "ok\n"
+
+
+def test_the_page_names_what_there_is() -> None:
+    page = (ROOT / "docs" / "deployment.md").read_text("utf-8")
+    named = set(re.findall(r"deploy/kubernetes/[a-z/.]+", page))
+    assert "deploy/kubernetes/overlays/cluster" in named
+    for name in named:
+        assert (ROOT / name).exists(), name
+    for overlay in OVERLAYS:
+        assert f"`{overlay}`" in page
