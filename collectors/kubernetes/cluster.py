@@ -13,6 +13,8 @@ from collectors.kubernetes.pods import SeenPod, seen_pod
 from collectors.kubernetes.workloads import VIEWS, SeenWorkload, seen_workload
 
 LAST_PODS_OF_A_JOB = 3
+# Five times what is measured; of each kind, the four of workloads together.
+MAX_OBJECTS = 50_000
 EARLIEST = datetime.min.replace(tzinfo=UTC)
 
 Home = tuple[str, str, str]
@@ -33,6 +35,8 @@ class Cluster:
         self.dirty: dict[Home, None] = {}
         self.waiting: dict[At, Home] = {}
         """Pods whose owner has not been seen yet, and that owner."""
+        self.limited: set[str] = set()
+        """Kinds of which there are too many to know all."""
         self._termination_messages = termination_messages
         self._home: dict[At, Home] = {}
         self._replicasets: dict[At, At | None] = {}
@@ -44,7 +48,9 @@ class Cluster:
     def take(self, kind: str, one: Any) -> None:
         """What one object is now."""
         at = one.metadata.namespace, one.metadata.name
-        if kind == "Pod":
+        if not self._has_room(kind, at):
+            self.limited.add(kind)
+        elif kind == "Pod":
             self._take_pod(at, seen_pod(one, termination_messages=self._termination_messages))
         elif kind == "ReplicaSet":
             owner = one.metadata.owner
@@ -76,6 +82,14 @@ class Cluster:
         if known is None:
             known = [(space, name) for space, one, name in self.workloads if one == kind]
         return [at for at in known if namespace in (None, at[0])]
+
+    def _has_room(self, kind: str, at: At) -> bool:
+        known: Any = {
+            "Pod": self.pods,
+            "ReplicaSet": self._replicasets,
+            "HorizontalPodAutoscaler": self._autoscalers,
+        }.get(kind, self.workloads)
+        return len(known) < MAX_OBJECTS or at in known or (at[0], kind, at[1]) in known
 
     def synced(self, kind: str, namespace: str | None) -> None:
         """All objects of a kind are known from now on."""

@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 from collectors.kubernetes import access
-from collectors.kubernetes.cluster import Cluster
+from collectors.kubernetes.cluster import MAX_OBJECTS, Cluster
 from collectors.kubernetes.config import KubernetesConfig
 from collectors.kubernetes.connection import Connection, RefusedError
 from collectors.kubernetes.measures import TrafficPoll, UsagePoll
@@ -173,7 +173,10 @@ class Observer:
         self._odd[scope] = odd
         if not self._is_shown:
             return
-        if odd:
+        if self._watches[scope].kind.name in self._cluster.limited:
+            message = f"there are more than {MAX_OBJECTS}; the others are left out"
+            self._output.confirm(scope, reason="LimitReached", message=message)
+        elif odd:
             message = (
                 f"{odd} of its objects cannot be understood and are as last known, or left out"
             )

@@ -1,5 +1,6 @@
 """The collector against a scripted API server: what is shown, and when."""
 
+from collectors.kubernetes import cluster
 from tests.collectors.kubernetes.things import (
     agent,
     autoscaler,
@@ -100,3 +101,16 @@ async def test_one_namespace(api, observing):
         await observed.until(lambda: observed.status == "ok")
         assert list(observed.workloads) == ["default/Pod/here"]
         assert {path for path, _ in api.requests} >= {"/api/v1/namespaces/default/pods"}
+
+
+async def test_there_are_too_many(api, observing, monkeypatch):
+    monkeypatch.setattr(cluster, "MAX_OBJECTS", 2)
+    for name in ("a", "b", "c"):
+        api.put("pods", pod(name))
+        api.put("deployments", deployment(name))
+    async with observing() as observed:
+        await observed.until(lambda: observed.status == "ok")
+        assert observed.problems == {"pods": "LimitReached", "deployments": "LimitReached"}
+        assert len(observed.workloads) == 4
+        api.put("pods", pod("a", annotations=agent("known")))
+        await observed.until(lambda: observed.agents)
