@@ -8,7 +8,7 @@ from collectors.kafka.connection import Broker
 from collectors.kafka.known import CLUSTER, Known, refusal_of, trouble_of
 from collectors.kafka.queue import TopicQueue
 from collectors.kafka.request import Commits, GroupInfo, Metadata
-from collectors.kafka.state import Group, Topic, commits_of, offsets_of
+from collectors.kafka.state import Group, Refusal, Topic, commits_of, offsets_of
 from collectors.kafka.wire import Request, UnsupportedError
 from telemetron.poll import TroubleError
 
@@ -169,7 +169,7 @@ class Finder:
                     continue
                 group = self.known.groups[name] = Group(name)
             if (group.node, group.type) != (node, kind):
-                group.node, group.type, group.is_absent = node, kind, False
+                group.node, group.type = node, kind
                 group.refusal = group.request = None
         self._listed[node] = {listing.name for listing in listings}
         self._forget_groups()
@@ -191,7 +191,6 @@ class Finder:
             if self._listed.keys() != self.known.brokers.known.keys():
                 return  # who did not answer may know them
             for group in groups:
-                group.is_absent = True
                 group.info = GroupInfo(ask.NONE, "Dead", ())
                 group.commits.clear()
                 group.read_at = self.known.clock.monotonic()
@@ -213,15 +212,22 @@ class Finder:
             answer = await self.known.brokers.any(ask.find_coordinator(group.name))
             error, node = ask.parse_coordinator(answer)
         except (TroubleError, ValueError, UnsupportedError) as failed:
-            group.refusal = refusal_of(failed)
+            self._lose(group, refusal_of(failed))
             return
         if error == ask.NONE:
-            group.node, group.is_absent, group.refusal = node, False, None
+            group.node, group.refusal = node, None
         elif error == ask.GROUP_DENIED:
             group.refusal = ("Forbidden", "no permission to describe the group")
         else:
-            group.refusal = ("Unreachable", "the group has no coordinator")
+            self._lose(group, ("Unreachable", "the group has no coordinator"))
         self.known.touched.update(group.queues)
+
+    def _lose(self, group: Group, refusal: Refusal) -> None:
+        """What was read of the group last stands for a while."""
+        too_old = self.known.clock.monotonic() - self.known.hold
+        if group.read_at is None or group.read_at <= too_old:
+            group.refusal = refusal
+            self.known.touched.update(group.queues)
 
     async def _find_commits(self, group: Group) -> None:
         """Which topics it has committed on."""

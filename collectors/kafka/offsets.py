@@ -30,6 +30,8 @@ class Offsets:
         self.known = known
         self.ends: dict[int, Ends] = {}
         """What each leader is asked."""
+        self._failing: set[int] = set()
+        """Coordinators that did not answer last."""
         self._scopes: list[str] = []
 
     def plan(self) -> None:
@@ -82,9 +84,13 @@ class Offsets:
                 group.node = None
             self.known.due["groups"] = 0.0
             return
-        await asyncio.gather(*(self._read_group(node, broker, group) for group in groups))
+        read = await asyncio.gather(*(self._read_group(node, broker, group) for group in groups))
+        (self._failing.discard if all(read) else self._failing.add)(node)
+        if all(read) and node not in self.ends:
+            self.known.well(f"broker {node}")
 
-    async def _read_group(self, node: int, broker: Broker, group: Group) -> None:
+    async def _read_group(self, node: int, broker: Broker, group: Group) -> bool:
+        """Whether the coordinator answered."""
         if group.request is None:
             partitions = {
                 queue.topic: range(len(self.known.topics[queue.topic].leaders))
@@ -96,14 +102,16 @@ class Offsets:
             answer = await broker.control.call(group.request)
             if answer.data[4:] == group.raw:
                 group.read_at = self.known.clock.monotonic()
-                return
+                return True
             commits = commits_of(group, answer)
         except TroubleError as trouble:
             self.known.tell(f"broker {node}", trouble)
+            return False
         except (ValueError, UnsupportedError) as error:
             self._refuse(group, refusal_of(error))
         else:
             self._take_commits(group, commits, answer)
+        return True
 
     def _take_commits(self, group: Group, commits: Commits, answer: Answer) -> None:
         if commits.error in ask.COORDINATOR_ERRORS:
@@ -148,7 +156,8 @@ class Offsets:
             self.known.planned = False  # the broker is gone
         else:
             self.known.read_at[node] = self.known.clock.monotonic()
-            self.known.well(scope)
+            if node not in self._failing:
+                self.known.well(scope)
 
     def _take_ends(self, which: tuple[str, int], answer: Answer) -> None:
         if self.known.raw.get(which) == answer.data[4:]:

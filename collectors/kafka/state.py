@@ -93,8 +93,6 @@ class Group:
         self.type = "classic"
         self.node: int | None = None
         """Its coordinator."""
-        self.is_absent = False
-        """It does not exist; and as no group does, none is asked for."""
         self.refusal: Refusal | None = None
         self.request: Request | None = None
         self.raw = b""

@@ -164,6 +164,34 @@ async def test_a_coordinator_that_falls_silent(broker: Scripted, watch: Any) -> 
         await watched.queue_until("t", lambda q: q.depth == 6 and not q.problems)
 
 
+async def test_a_broker_that_only_coordinates(broker: Scripted, watch: Any) -> None:
+    async with scripted() as second:
+        second.groups = broker.groups
+        second.topics = broker.topics
+        broker.brokers = second.brokers = {1: broker.port, 2: second.port}
+        broker.groups["g"].listed = False
+        broker.groups["g"].coordinator = 2
+        broker.groups["other"] = Group()
+        async with watch(broker.address, QUEUE) as watched:
+            await six(watched)
+            await watched.called("confirm", "broker 2", None, "")
+            second.answers[script.COMMITS] = None
+            trouble = await watched.output.called("trouble")
+            assert trouble[1:3] == ("broker 2", "Timeout")
+            assert watched.queue("t").depth == 6
+
+
+async def test_who_leads_and_coordinates_is_well_when_both_are(
+    broker: Scripted, watch: Any
+) -> None:
+    async with watch(broker.address, QUEUE) as watched:
+        await six(watched)
+        broker.answers[script.COMMITS] = None
+        await watched.output.called("trouble", 2)
+        calls = [call[0] for call in watched.output.calls if call[1] == "broker 1"]
+        assert "confirm" not in calls[calls.index("trouble") :]
+
+
 async def test_a_topic_made_anew_is_known_by_its_id(broker: Scripted, watch: Any) -> None:
     broker.topics["t"].logs.append(Log(end=2, high=2, records=batch(0, b"{}", b"{}")))
     broker.groups["g"].commits["t"][1] = 2
