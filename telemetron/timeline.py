@@ -7,6 +7,7 @@ written in the file's, where there is one. Everything here happens on one thread
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import datetime
+from itertools import chain
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -196,19 +197,27 @@ class Timeline:
             raise ValueError(f"{text!r}: expected a place, a time with its zone, or 30s, 5m, 2h")
         if isinstance(asked, datetime):
             return self._find_time(milliseconds(asked))
-        if asked == self.tip:
-            return self._newest()
+        if self._is_recent(asked):
+            step = next((one for one in self._newest_first() if one.place <= asked.at), None)
+            if step and step.place == asked.at:
+                return self._moment(step)
+            raise GoneError(f"{asked} is not kept")
         self._close_open()
         return self._ask(asked.epoch, lambda archive: archive.find(asked))
 
     def _find_time(self, at: int) -> Moment:
-        if at >= self.recorder.last.at:
-            return self._newest()
+        step = next((one for one in self._newest_first() if one.at <= at), None)
+        if step:
+            return self._moment(step)
         self._close_open()
         return self._ask(self._epoch, lambda archive: archive.find_time(at))
 
-    def _newest(self) -> Moment:
-        return Moment(self.tip, self.recorder.last.at, self._started_at)
+    def _newest_first(self) -> Iterator[Step]:
+        """The steps that are at hand, and the one before them."""
+        return chain(reversed(self._recent), [self._before_recent])
+
+    def _moment(self, step: Step) -> Moment:
+        return Moment(Place(self._epoch, *step.place), step.at, self._started_at)
 
     def _ask(self, epoch: str, ask: Callable[[Archive], T]) -> T:
         """The memory's archive where it knows, else the file's."""
@@ -286,7 +295,11 @@ class Timeline:
         """What differs between two places, net; raises as `resolve`."""
         oldest = str(self._memory.oldest())
         since = self.resolve(oldest if asked.since is None else asked.since, now)
-        until = self._newest() if asked.until is None else self.resolve(asked.until, now)
+        until = (
+            self._moment(self.recorder.last)
+            if asked.until is None
+            else self.resolve(asked.until, now)
+        )
         complete = since.place.epoch == until.place.epoch
         if complete and since.place.at > until.place.at:
             since, until = until, since
