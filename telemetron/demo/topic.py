@@ -5,7 +5,7 @@ import itertools
 import json
 import logging
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from telemetron.demo.queue import RECORD, Item
@@ -25,6 +25,8 @@ INVOKED_BY = "invoked-by"
 """Header: who handed an item over."""
 
 T = TypeVar("T")
+Work = Callable[[], Coroutine[Any, Any, T]]
+"""Begun when its turn has come: a process that ends before leaves no coroutine behind."""
 
 
 class Kafka:
@@ -43,7 +45,7 @@ class Kafka:
         self._thread = threading.Thread(target=self._loop.run_forever, name="kafka", daemon=True)
         self._thread.start()
 
-    def call(self, work: Coroutine[Any, Any, T], otherwise: T, seconds: float = PATIENCE) -> T:
+    def call(self, work: Work[T], otherwise: T, seconds: float = PATIENCE) -> T:
         """The result; `otherwise` where the broker does not answer or refuses."""
         from aiokafka.errors import KafkaError
 
@@ -55,14 +57,14 @@ class Kafka:
         finally:
             future.cancel()  # where this process is told to end
 
-    async def _do(self, work: Coroutine[Any, Any, T], seconds: float) -> T:
+    async def _do(self, work: Work[T], seconds: float) -> T:
         """One call at a time: what was cancelled ends first."""
         async with self._turn:
-            return await asyncio.wait_for(work, seconds)
+            return await asyncio.wait_for(work(), seconds)
 
     def close(self) -> None:
         """Leave the group, end the thread."""
-        self.call(self._close(), None, CLOSE_SECONDS)
+        self.call(self._close, None, CLOSE_SECONDS)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(CLOSE_SECONDS)
         if not self._thread.is_alive():
@@ -131,15 +133,15 @@ class TopicQueue:
         self._partition = itertools.cycle(range(partitions))
 
     def __len__(self) -> int:
-        return self._kafka.call(self._lag(), 0)
+        return self._kafka.call(self._lag, 0)
 
     def put(self, item: Item) -> bool:
         """Append an item; False: not now."""
-        return self._kafka.call(self._send(item), False)
+        return self._kafka.call(lambda: self._send(item), False)
 
     def claim(self, worker: str) -> Item | None:
         """Take the next item, and say that the one before is done; None when there is none."""
-        return self._kafka.call(self._next(), None)
+        return self._kafka.call(self._next, None)
 
     async def _send(self, item: Item) -> bool:
         producer = await self._kafka.producer()
