@@ -1,6 +1,7 @@
 """Each example does what it says: on an empty system, on a busy one, and where there is none."""
 
 import asyncio
+import re
 import shutil
 import sys
 from types import SimpleNamespace
@@ -112,11 +113,14 @@ async def test_an_overview_of_a_busy_system(serving: Any, run: Any, busy: Any) -
 
 
 async def test_a_reader_of_an_empty_system(live: Any, run: Any) -> None:
+    live.app.store.sources["heartbeats"].confirm()
+    live.app.store.add("new", "test").start(1_000)
+    live.app.store.flush()
     done = await run(live, sys.executable, "reader.py", "--once")
     assert (done.code, done.err) == (0, "")
     first, *doubts = done.out.splitlines()
     assert first.startswith("revision ")
-    assert doubts == ["source heartbeats is starting; there may be more"]
+    assert doubts == ["source new is starting; there may be more"]
 
 
 async def test_a_reader_tells_where_a_task_hangs(serving: Any, run: Any, busy: Any) -> None:
@@ -128,7 +132,9 @@ async def test_a_reader_tells_where_a_task_hangs(serving: Any, run: Any, busy: A
     (hanging,) = [line for line in done.out.splitlines() if "t-1" in line]
     said = hanging.split(", ")
     assert said[0] == "prod/planner t-1: stalled"
-    assert said[1] in ("no progress for 3600 s", "no progress for 3599 s", "no progress for 3601 s")
+    age = re.fullmatch(r"no progress for (\d+) s", said[1])
+    assert age
+    assert 3_598 < int(age[1]) < 3_660
     assert said[2:] == [
         "waits for llm claude-sonnet",
         "model claude-sonnet is cooling_down",
@@ -140,11 +146,10 @@ async def test_a_reader_follows_and_comes_back(serving: Any, started: Any) -> No
     async with serving(TOKENS) as live:
         process = await started(live, sys.executable, "reader.py", TELEMETRON_TOKEN=TOKEN)
         assert (await line(process)).startswith("revision ")
-        assert await line(process) == "source heartbeats is starting; there may be more"
         source = live.app.store.add("lost", "test")
         source.start(60)
         source.fail("Crashed", "it crashed")
-        seen = [await line(process) for _ in range(3)]
-        assert "source lost is failing; last right: never" in seen
+        while await line(process) != "source lost is failing; last right: never":
+            assert process.returncode is None
     process.terminate()
     await process.wait()
