@@ -357,3 +357,17 @@ async def test_many_queues_share_the_tasks_that_are_shown(broker: Scripted, watc
             )
         )
         assert sum(len(q.tasks) for q in watched.output.parts.values()) <= 2000
+
+
+async def test_no_coordinator_is_asked_for_where_that_would_make_a_topic(
+    broker: Scripted, watch: Any
+) -> None:
+    broker.groups.clear()
+    async with watch(broker.address, {**QUEUE, "on_no_commit": "earliest"}) as watched:
+        queue = await watched.queue_until("t", lambda q: q.depth == 10)
+        assert (queue.group_state, queue.consumers) == ("Dead", 0)
+        assert script.COORDINATOR not in broker.asked
+        broker.topics["__consumer_offsets"] = Topic()
+        broker.groups["g"] = Group(commits={"t": {0: 4}}, listed=False)
+        await watched.queue_until("t", lambda q: q.depth == 6)
+        assert script.COORDINATOR in broker.asked
