@@ -63,7 +63,7 @@ class Asked(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """Changes as they are sent, up to which place, and whether there are none."""
+    """Changes as they are sent, up to which place, and whether there is nothing to tell."""
 
     body: bytes
     to: str
@@ -318,7 +318,8 @@ class Timeline:
             "truncated": next_one is not None,
             "next": next_one and _next(asked, str(since.place), str(until.place), next_one),
         }
-        return Answer(encode(body), str(until.place), not changes)
+        # That a start lies in between has to be told, even if nothing else has.
+        return Answer(encode(body), str(until.place), complete and not changes)
 
     def after(self, asked: Asked) -> Answer:
         """What has changed since a place until now; GoneError where it is not kept any more."""

@@ -387,13 +387,15 @@ def test_changes_are_followed_over_a_restart(tmp_path: Path) -> None:
     with follower:
         try:
             with serving("--config", str(config), port=port):
-                beat(url, "two")
+                # First that there was a start in between, then what happens after it.
                 second = json.loads(follower.stdout.readline())
+                beat(url, "two")
+                third = json.loads(follower.stdout.readline())
         finally:
             follower.send_signal(signal.SIGINT)
             _, said = follower.communicate(timeout=SECONDS)
     assert [change["key"] for change in first["changes"]] == ["cli/one"]
-    assert [change["key"] for change in second["changes"]] == ["cli/two"]
+    assert [change["key"] for change in third["changes"]] == ["cli/two"]
     assert second["from"].partition(".")[0] == since.partition(".")[0]
     assert not second["complete"]
     assert "asking again" in said

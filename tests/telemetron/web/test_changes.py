@@ -5,6 +5,11 @@ import json
 
 import pytest
 
+from telemetron import timeline
+from telemetron.history import BusyError
+from telemetron.web import changes as module
+from telemetron.web import streams
+
 EVENTS = {"accept": "text/event-stream"}
 
 
@@ -286,3 +291,55 @@ async def test_a_reader_that_leaves_is_forgotten(live):
         await anext(events(response))
         assert len(live.app.changes.streams) == 1
     await until(lambda: len(live.app.changes.streams) == 0)
+
+
+async def test_a_comment_says_that_the_stream_is_still_there(live, monkeypatch):
+    monkeypatch.setattr(module, "COMMENT_SECONDS", 0.05)
+    now = await place(live)
+    async with live.client.stream("GET", "/system/changes", headers=EVENTS) as response:
+        told = events(response)
+        await anext(told)
+        assert await anext(told) == {"": "still here", "id": now}
+
+
+async def test_streams_are_bounded(live, monkeypatch):
+    monkeypatch.setattr(module, "MAX_STREAMS", 0)
+    answer = await live.client.get("/system/changes", headers=EVENTS)
+    assert answer.status_code == 503
+    assert answer.headers["retry-after"]
+
+
+async def test_a_reader_is_told_of_a_gap(serving, monkeypatch):
+    # Nothing is at hand, everything is too old at once, and events are far apart.
+    monkeypatch.setattr(timeline, "RECENT_WEIGHT", 0)
+    monkeypatch.setattr(timeline, "OPEN_WEIGHT", 1)
+    monkeypatch.setattr(streams, "GAP_SECONDS", 0.5)
+    async with (
+        serving("history: {max_age_hours: 0.00001}") as live,
+        live.client.stream("GET", "/system/changes", headers=EVENTS) as response,
+    ):
+        told = events(response)
+        await anext(told)
+        await beat(live, version="0")
+        first = await anext(told)
+        for version in range(1, 5):
+            await asyncio.sleep(0.05)
+            await beat(live, version=f"{version}")
+        gap = await anext(told)
+        assert gap["event"] == "gap"
+        data = json.loads(gap["data"])
+        assert (data["from"], data["to"]) == (first["id"], gap["id"])
+        assert not data["complete"]
+        await beat(live, version="after")
+        answer = json.loads((await anext(told))["data"])
+        assert answer["from"] == gap["id"]
+
+
+async def test_a_history_that_does_not_answer_is_said(live, monkeypatch):
+    async def busy(question):
+        raise BusyError("it cannot answer now")
+
+    monkeypatch.setattr(live.app.history, "ask", busy)
+    answer = await live.client.get("/system/changes")
+    assert answer.status_code == 503
+    assert answer.headers["retry-after"] == "1"
