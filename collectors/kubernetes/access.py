@@ -5,8 +5,9 @@ Loading reads files and may run a credential plugin, so it is done in a thread.
 
 import asyncio
 import os
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 from kubernetes_asyncio.client import Configuration
 from kubernetes_asyncio.config import ConfigException, load_kube_config
@@ -17,6 +18,7 @@ from telemetron.poll import TroubleError
 # Where Kubernetes mounts a pod's service account.
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 PLUGIN_SECONDS = 10.0
+KILL_SECONDS = 2.0
 
 
 class Access(NamedTuple):
@@ -33,7 +35,7 @@ async def load(
     """Load it anew, rotated credentials included; TroubleError where that fails."""
     if config == "in-cluster":
         return await asyncio.to_thread(_in_cluster)
-    return await asyncio.to_thread(lambda: asyncio.run(_kubeconfig(file, context)))
+    return await asyncio.to_thread(_in_loop, file, context)
 
 
 def _in_cluster() -> Access:
@@ -52,6 +54,36 @@ def _in_cluster() -> Access:
     except OSError as error:
         raise TroubleError("InvalidConfig", f"no service account: {error.strerror}") from None
     return Access(_adapted(configuration), namespace)
+
+
+class Loop(asyncio.SelectorEventLoop):
+    """The event loop of one load; `kill` ends what it started."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._started: list[asyncio.SubprocessTransport] = []
+
+    async def subprocess_exec(self, *args: Any, **kwargs: Any) -> Any:
+        transport, protocol = await super().subprocess_exec(*args, **kwargs)
+        self._started.append(transport)
+        return transport, protocol
+
+    async def kill(self) -> None:
+        for transport in self._started:
+            transport.close()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(KILL_SECONDS):
+                while any(one.get_returncode() is None for one in self._started):  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+
+
+def _in_loop(file: str | None, context: str | None) -> Access:
+    """No plugin outlives it, not even one that hangs."""
+    with asyncio.Runner(loop_factory=Loop) as runner:
+        try:
+            return runner.run(_kubeconfig(file, context))
+        finally:
+            runner.run(cast(Loop, runner.get_loop()).kill())
 
 
 async def _kubeconfig(file: str | None, context: str | None) -> Access:

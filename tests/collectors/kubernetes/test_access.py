@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import ssl
 import sys
 from pathlib import Path
@@ -113,10 +114,14 @@ async def test_a_plugin_that_fails_tells_no_secret(tmp_path):
 
 
 async def test_a_plugin_that_hangs(tmp_path, monkeypatch):
-    monkeypatch.setattr(access, "PLUGIN_SECONDS", 0.3)
-    file = plugin(tmp_path, "import sys; sys.stdin.close(); sys.stdout.close(); input()")
-    with pytest.raises(TroubleError):
+    monkeypatch.setattr(access, "PLUGIN_SECONDS", 1.5)
+    told = tmp_path / "pid"
+    code = f"import os, time; open({str(told)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
+    file = plugin(tmp_path, code)
+    with pytest.raises(TroubleError, match="credential plugin did not answer"):
         await access.load("kubeconfig", file, None)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(told.read_text()), 0)
 
 
 class Ahead(Clock):

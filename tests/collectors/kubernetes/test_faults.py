@@ -442,7 +442,8 @@ async def test_what_is_late_is_a_problem(api, observing, monkeypatch):
     api.put("pods", pod("a"))
     async with observing() as observed:
         await observed.until(lambda: names(observed) == ["a"])
-        assert observed.problems == {"jobs": "Timeout"}
+        # On a busy machine another may be late too, at first.
+        await observed.until(lambda: observed.problems == {"jobs": "Timeout"})
         assert observed.status == "starting"
 
 
