@@ -56,6 +56,7 @@ def test_an_interrupted_process_says_goodbye(stand_in, python) -> None:
     stand_in.wait_for_count(1)
     assert process.stdout.readline() == "working\n"
     process.send_signal(signal.SIGINT)
+    process.wait(timeout=30)  # before its input is closed, which would end it too
     _, errors = process.communicate(timeout=30)
     assert errors.endswith("KeyboardInterrupt\n")
     assert "telemetron" not in errors.lower()
