@@ -72,7 +72,7 @@ def test_one_broker_gone_and_back(
     lost = next(part for part, node in admin.leaders(topic).items() if node == gone)
     kept = next(part for part in range(3) if part != lost)
     with observing(faults=1, kafka=source(cluster.servers(), topic, group)) as observer:
-        observer.await_shown(topic, group, depth=9)
+        observer.await_shown(topic, group, depth=9, depth_exact=True)
         cluster.broker(gone).kill()
         try:
             admin.produce(topic, tasks(100, 1), partition=kept)
@@ -83,8 +83,8 @@ def test_one_broker_gone_and_back(
                     task["partition"] == kept and task["offset"] == 4 for task in queue["tasks"]
                 ),
             )
-            queue = observer.await_queue(topic, group, lambda queue: queue["problems"])
-            assert queue["depth"] is None
+            queue = observer.await_queue(topic, group, lambda queue: queue["depth"] is None)
+            assert queue["problems"]
         finally:
             cluster.broker(gone).start()
         observer.await_shown(topic, group, depth=10, problems=[])
