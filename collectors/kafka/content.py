@@ -22,7 +22,7 @@ PARTITION_BYTES = 1 << 17
 BYTES_PER_SECOND = 8 << 20
 IN_THREAD_FROM = 1 << 15
 RETRY_SECONDS = 0.5
-UNREAD_SECONDS = 30.0
+UNREAD_SECONDS = 10.0
 """Until a partition whose records could not be read is tried again."""
 
 

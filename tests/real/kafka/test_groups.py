@@ -1,10 +1,10 @@
 """Groups of all kinds; and that who observes them leaves no trace."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from confluent_kafka import ShareConsumer
 
 from tests.real.kafka import observer as telemetron
 from tests.real.kafka.broker import Cluster
@@ -35,30 +35,22 @@ def test_members_of_both_protocols(
 
 
 def test_a_share_group(kafka: Cluster, truth: Truth, group: str, observing: Observing) -> None:
-    """Its start offset and lag, as the official share-group tool says."""
+    """Its members, and the lag that Kafka's own share-group tool says."""
     topic = truth.topic()
-    tool = "consumer.group.ShareGroupCommand"
-    share = ShareConsumer({**truth.client, "group.id": group})
-    share.subscribe([topic])
-    try:
-        share.poll(1)
+    with (
+        ThreadPoolExecutor() as pool,
+        observing(kafka=source(kafka.servers(), topic, group)) as observer,
+    ):
+        options = ("--topic", topic, "--group", group, "--max-messages", "10")
+        done = pool.submit(kafka.tool, "consumer.ConsoleShareConsumer", *options)
+        observer.await_shown(topic, group, consumers=1)
         truth.produce(topic, tasks(0, 30))
-        with observing(kafka=source(kafka.servers(), topic)) as observer:
-            read = 0
-            while read < 10:
-                messages = share.poll(SECONDS)
-                read += len(messages)
-            share.commit_sync(SECONDS)
-            truth.produce(topic, tasks(30, 5))
-            shown = observer.await_queue(
-                topic, group, lambda queue: queue["lag"] == 35 - read and queue["consumers"] == 1
-            )
-            assert (shown["depth_exact"], shown["tasks"]) == (False, [])
-            out = kafka.tool(tool, "--describe", "--group", group)
-            row = next(line.split() for line in out.splitlines() if line.startswith(group))
-            assert str(35 - read) in row
-    finally:
-        share.close()
+        assert done.result(SECONDS).count("task-") == 10
+        shown = observer.await_shown(topic, group, lag=20, depth=20, consumers=0)
+        assert (shown["depth_exact"], shown["tasks"]) == (False, [])
+        out = kafka.tool("consumer.group.ShareGroupCommand", "--describe", "--group", group)
+        row = next(line.split() for line in out.splitlines() if line.startswith(group))
+        assert row[-1] == "20"
 
 
 def test_rebalancing_for_ever(
