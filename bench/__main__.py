@@ -10,6 +10,7 @@ from bench import (
     busy,
     changing,
     history,
+    kafka,
     kubernetes,
     litellm,
     loop,
@@ -34,13 +35,14 @@ BENCHES: dict[str, tuple[str, Callable[[bool], Iterable[Row]]]] = {
     "start": ("Start", start.run),
     "sdk": ("Agent SDK", sdk.run),
     "litellm": ("LiteLLM", litellm.run),
+    "kafka": ("Kafka", kafka.run),
     "kubernetes": ("Kubernetes", kubernetes.run),
     "history": ("History", history.run),
     "pods": ("History of 10,000 pods", history.pods),
     "sizing": ("Sizing", sizing.run),
     "hour": ("Memory over an hour", memory.hour),
 }
-LONG = ("litellm", "kubernetes", "history", "pods", "sizing", "hour")
+LONG = ("kafka", "litellm", "kubernetes", "history", "pods", "sizing", "hour")
 DEFAULT = [name for name in BENCHES if name not in LONG]
 NEEDED = {"wrk": "wrk", "nginx": "nginx-light"}
 

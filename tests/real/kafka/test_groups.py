@@ -11,6 +11,7 @@ from tests.real.kafka.broker import Cluster
 from tests.real.kafka.conftest import Observing
 from tests.real.kafka.observer import ids, source
 from tests.real.kafka.truth import SECONDS, Truth, tasks
+from tests.real.process import wait_until
 
 PROTOCOLS = ["classic", "consumer"]
 
@@ -44,13 +45,18 @@ def test_a_share_group(kafka: Cluster, truth: Truth, group: str, observing: Obse
         options = ("--topic", topic, "--group", group, "--max-messages", "10")
         done = pool.submit(kafka.tool, "consumer.ConsoleShareConsumer", *options)
         observer.await_shown(topic, group, consumers=1)
-        truth.produce(topic, tasks(0, 30))
-        assert done.result(SECONDS).count("task-") == 10
-        shown = observer.await_shown(topic, group, lag=20, depth=20, consumers=0)
+
+        def is_read() -> bool:  # it begins at the end that the log has once it is let in
+            truth.produce(topic, tasks(0, 10))
+            return done.done()
+
+        wait_until(is_read, seconds=SECONDS, what="ten records of the share group")
+        tool = "consumer.group.ShareGroupCommand"
+        rows = kafka.tool(tool, "--describe", "--group", group).splitlines()
+        lag = int(next(row.split() for row in rows if row.startswith(group))[-1])
+        assert lag > 0
+        shown = observer.await_shown(topic, group, lag=lag, depth=lag, consumers=0)
         assert (shown["depth_exact"], shown["tasks"]) == (False, [])
-        out = kafka.tool("consumer.group.ShareGroupCommand", "--describe", "--group", group)
-        row = next(line.split() for line in out.splitlines() if line.startswith(group))
-        assert row[-1] == "20"
 
 
 def test_rebalancing_for_ever(
@@ -81,7 +87,7 @@ def test_rebalancing_for_ever(
                 depths.add(queue["depth"])
                 return len(seen) > 1
 
-            telemetron.wait_until(enough, seconds=SECONDS, what="another state of the group")
+            wait_until(enough, seconds=SECONDS, what="another state of the group")
             truth.produce(topic, tasks(8, 1))
             observer.await_shown(topic, group, depth=6)
             assert depths == {5}
