@@ -152,6 +152,8 @@ class Observer:
 
     def drop(self, kind: str, namespace: str, name: str) -> None:
         self._cluster.drop(kind, namespace, name)
+        if kind == "Pod":
+            self._show.forget((namespace, name))
         self._tell()
 
     def _tell(self) -> None:

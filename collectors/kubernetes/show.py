@@ -62,6 +62,11 @@ class Show:
                 self._cluster.dirty[home] = None
         self.changed.set()
 
+    def forget(self, pod: At) -> None:
+        """It is no more; one of the same name has figures of its own."""
+        self.usage.pop(pod, None)
+        self.traffic.pop(pod, None)
+
     async def first(self) -> None:
         """Show all that is known, in one step."""
         for at in list(self._cluster.waiting):
@@ -153,8 +158,7 @@ class Show:
     def _measured(self, seen: SeenPod) -> Pod:
         pod = seen.pod
         usage = self.usage.get((seen.namespace, pod.pod_id))
-        # One of the same name may have gone before.
-        if usage and not (pod.created_at and usage.measured_at < pod.created_at):
+        if usage:
             cpu, memory, at = usage.cpu, usage.memory, usage.measured_at
             pod = replace(pod, cpu=cpu, memory=memory, measured_at=at)
         traffic = self.traffic.get((seen.namespace, pod.pod_id))

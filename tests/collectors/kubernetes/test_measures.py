@@ -122,13 +122,18 @@ async def test_they_do_not_end(api, observing, monkeypatch):
         assert "too large" in observed.message("metrics")
 
 
-async def test_a_sample_of_an_earlier_pod_of_that_name(api, observing):
+async def test_a_pod_of_the_same_name_has_its_own(api, observing):
     api.put("pods", pod("a"))
-    early = metrics("a", ("500m", "64Mi"), at="2026-11-28T09:00:00Z")
-    api.extra[METRICS] = serving(early)
+    api.extra[METRICS] = serving(metrics("a", ("500m", "64Mi"), at="2026-11-28T09:00:00Z"))
     async with observing() as observed:
-        await observed.until(lambda: observed.status == "ok" and not metrics_problem(observed))
-        assert observed.workloads["default/Pod/a"].pods[0].cpu is None
+
+        def cpu():
+            return [one.pods[0].cpu for one in observed.workloads.values()]
+
+        await observed.until(lambda: cpu() == [0.5])  # whatever the clocks say
+        api.delete("pods", "a")
+        api.put("pods", pod("a"))
+        await observed.until(lambda: cpu() == [None])
 
 
 async def test_a_clock_that_is_ahead(api, observing):
