@@ -72,7 +72,7 @@ def test_one_broker_gone_and_back(
     lost = next(part for part, node in admin.leaders(topic).items() if node == gone)
     kept = next(part for part in range(3) if part != lost)
     with observing(faults=1, kafka=source(cluster.servers(), topic, group)) as observer:
-        observer.await_shown(topic, group, depth=9)
+        observer.await_shown(topic, group, depth=9, depth_exact=True)
         cluster.broker(gone).kill()
         try:
             admin.produce(topic, tasks(100, 1), partition=kept)
