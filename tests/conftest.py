@@ -1,6 +1,7 @@
 """Fixtures for all tests: a real server on a free port, and a watch for blocking calls."""
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -24,6 +25,11 @@ class Live(NamedTuple):
 
 
 Serving = Callable[..., AbstractAsyncContextManager[Live]]
+
+
+def pytest_configure() -> None:
+    """What a shell starts in the background ignores Ctrl-C, and so would what the tests start."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
