@@ -37,6 +37,8 @@ class Kafka:
         self.name = name
         self.group = name.partition("-")[0]
         self._loop = asyncio.new_event_loop()
+        # aiokafka goes on with a commit that was given up, and nobody is left to hear of its end.
+        self._loop.set_exception_handler(lambda loop, context: None)
         self._turn = asyncio.Lock()
         self._producer: AIOKafkaProducer | None = None
         self._consumers: dict[str, AIOKafkaConsumer] = {}

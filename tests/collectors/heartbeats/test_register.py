@@ -765,4 +765,4 @@ class RegisterMachine(RuleBasedStateMachine):
 
 
 TestRegister = RegisterMachine.TestCase
-TestRegister.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestRegister.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
