@@ -33,14 +33,20 @@ class Proxy:
     """A LiteLLM proxy in a process of its own, on loopback."""
 
     def __init__(self, program: str, folder: Path) -> None:
-        self._port = _free_port()
-        self.url = f"http://127.0.0.1:{self._port}"
+        port = _free_port()
+        self.url = f"http://127.0.0.1:{port}"
         self.key = f"sk-{secrets.token_hex(16)}"
         self.key_file = folder / "litellm-key"
         self.key_file.write_text(self.key)
         config = folder / "litellm.yaml"
-        config.write_text(json.dumps(_config(Provider(), self.key)))  # JSON is YAML too
-        self.process = _start(program, config, self._port)
+        provider = Provider()
+        config.write_text(json.dumps(_config(provider, self.key)))  # JSON is YAML too
+        try:
+            self.process = _start(program, config, port)
+        except NoProxyError:
+            provider.shutdown()
+            provider.server_close()
+            raise
 
     @property
     def environment(self) -> dict[str, str]:

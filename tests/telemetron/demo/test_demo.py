@@ -150,6 +150,30 @@ def test_a_hung_agent_goes_on_when_it_is_let(start: Start, port: int) -> None:
     assert " died " not in output
 
 
+def test_a_proxy_that_is_not_there_holds_up_nobody(start: Start, port: int) -> None:
+    """`true` ends at once: the researchers say what they would have asked a model."""
+    process = start("--port", str(port), "--litellm", "true")
+    assert ".litellm[]" in "".join(read_welcome(process))
+
+    def is_said(state: dict[str, Any]) -> bool:
+        problems = {
+            problem["reason"] for source in state["sources"] for problem in source["problems"]
+        }
+        models = {model for agent in state["agents"] for model in agent["models"]}
+        return "Unreachable" in problems and models == {"summariser"}
+
+    wait_for_state(port, is_said)
+    wait_for_state(port, lambda state: bool(tasks(state, "writer")))
+    output, _ = finish(process, signal.SIGTERM)
+    assert " died " not in output
+
+
+def test_a_program_that_is_no_proxy(start: Start, port: int) -> None:
+    options = ("--port", str(port), "--litellm", "/nonexistent", "--seconds", "1")
+    output, _ = start(*options).communicate(timeout=40)
+    assert "`litellm` is empty: /nonexistent does not run here: No such file" in output
+
+
 def test_it_says_what_to_try(start: Start, port: int) -> None:
     output, errors = start("--port", str(port), "--seconds", "1").communicate(timeout=40)
     assert errors == ""
