@@ -43,9 +43,9 @@ def run(quick: bool) -> Iterator[Row]:
     """Our side, then the proxy's."""
     note("litellm: looks at a stand-in")
     for moving in (False, True):
-        yield uvloop.run(_looks(8 if quick else 40, moving))
+        yield uvloop.run(_looks(8 if quick else 30, moving))
     yield _longest_callback(5 if quick else 20)
-    yield from _at_the_proxy(15.0 if quick else 90.0)
+    yield from _at_the_proxy(15.0 if quick else 45.0)
 
 
 class _Handler(BaseHTTPRequestHandler):
