@@ -80,7 +80,13 @@ def _build(base: str, wheels: Path) -> str:
         *(f"--volume={wheels}:/wheels:ro", f"--volume={wheels / 'pip.conf'}:/etc/pip.conf:ro"),
     )
     made = subprocess.run(
-        ["make", "image", f"ENGINE={' '.join(engine())}", f"ARGS={' '.join(options)}"],
+        [
+            "make",
+            "--no-print-directory",
+            "image",
+            f"ENGINE={' '.join(engine())}",
+            f"ARGS={' '.join(options)}",
+        ],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         text=True,

@@ -36,6 +36,7 @@ class Front(BaseHTTPRequestHandler):
     upstream = ""
     reports: "queue.Queue[Any]"
     resumed: "queue.Queue[str | None]"
+    cut: threading.Event
 
     def do_GET(self) -> None:
         if not self.path.startswith("/system/"):
@@ -58,7 +59,8 @@ class Front(BaseHTTPRequestHandler):
                 self.wfile.flush()
                 told = told or line.startswith(b"data:")
                 if told and line == b"\n":
-                    return
+                    break
+        self.cut.set()
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["content-length"]))
@@ -74,6 +76,7 @@ class Front(BaseHTTPRequestHandler):
 def front(upstream: str) -> Iterator[tuple[str, type[Front]]]:
     handler = type("Handler", (Front,), {"upstream": upstream})
     handler.reports, handler.resumed = queue.Queue(), queue.Queue()
+    handler.cut = threading.Event()
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
@@ -100,6 +103,7 @@ def test_an_event_source_reads_and_resumes(serving: Serving, tmp_path: Path) -> 
             assert change["fields"] == new
 
             # The connection is cut here; what happens before it is there again is not lost.
+            assert handler.cut.wait(30)
             server.beat("planner", version="2")
             assert handler.reports.get(timeout=30) == {"opened": True}
             assert handler.resumed.get(timeout=1) == told["id"]

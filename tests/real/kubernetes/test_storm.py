@@ -14,7 +14,8 @@ from tests.real.faultproxy import fault_proxy
 from tests.real.kubernetes.conftest import connection
 from tests.real.kubernetes.crowd import Crowd
 from tests.real.kubernetes.replay import Replay, Told, number_of
-from tests.real.kubernetes.server import addresses, state, telemetron
+from tests.real.kubernetes.server import addresses, telemetron
+from tests.real.process import wait_until
 
 NAMESPACE = "storm"
 EVENTS_PER_SECOND = 5_000
@@ -31,6 +32,9 @@ def crowd() -> Iterator[Crowd]:
         plane.call("POST", "/api/v1/namespaces", {"metadata": {"name": NAMESPACE}})
         crowd = Crowd(plane, NAMESPACE)
         crowd.fill(200, 5)
+        # It was written past the API server, whose cache is told of it a moment later.
+        path = f"/api/v1/namespaces/{NAMESPACE}/pods"
+        wait_until(lambda: len(plane.call("GET", path)["items"]) == 1_000, what="1,000 pods")
         yield crowd
         crowd.close()
 
@@ -64,7 +68,8 @@ async def shown(url: str, pods: set[str]) -> None:
         if set(await asyncio.to_thread(addresses, url)) == pods:
             return
         await asyncio.sleep(0.1)
-    raise AssertionError(str(await asyncio.to_thread(state, url))[:3_000])
+    found = set(await asyncio.to_thread(addresses, url))
+    raise AssertionError(f"missing {sorted(pods - found)[:9]}, too many {sorted(found - pods)[:9]}")
 
 
 async def looked_for(url: str, replay: Replay, storm: "asyncio.Task[None]") -> list[float]:
