@@ -34,7 +34,9 @@ def crowd() -> Iterator[Crowd]:
         crowd.fill(200, 5)
         # It was written past the API server, whose cache is told of it a moment later.
         path = f"/api/v1/namespaces/{NAMESPACE}/pods"
-        wait_until(lambda: len(plane.call("GET", path)["items"]) == 1_000, what="1,000 pods")
+        wait_until(
+            lambda: len(plane.call("GET", path)["items"]) == 1_000, seconds=30, what="1,000 pods"
+        )
         yield crowd
         crowd.close()
 
