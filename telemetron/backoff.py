@@ -26,3 +26,9 @@ class Backoff:
     def reset(self) -> None:
         """There was progress."""
         self._delay = self._first
+
+
+def retry_after(header: str | None) -> float | None:
+    """Seconds that a Retry-After header asks for; None without one, or with its form of a date."""
+    seconds = (header or "").strip()
+    return float(seconds) if seconds.isdecimal() else None

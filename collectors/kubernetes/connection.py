@@ -15,7 +15,7 @@ from kubernetes_asyncio.client import ApiClient
 
 from collectors.kubernetes.access import Access
 from collectors.kubernetes.objects import Status
-from telemetron.backoff import Backoff
+from telemetron.backoff import Backoff, retry_after
 from telemetron.clock import Clock
 from telemetron.poll import TroubleError
 
@@ -203,10 +203,10 @@ class Connection:
         return response
 
     async def _refuse(self, response: aiohttp.ClientResponse, what: str) -> None:
-        retry_after = _seconds(response.headers.get("Retry-After"))
+        after = retry_after(response.headers.get("Retry-After"))
         response.close()
         self._is_refused |= response.status == 401
-        raise trouble_of(response.status, what, retry_after)
+        raise trouble_of(response.status, what, after)
 
     async def _current(self) -> ApiClient:
         """The client, its credentials loaded anew where they were refused or may be rotated."""
@@ -304,10 +304,6 @@ def _why(error: Exception) -> str:
     if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientSSLError):
         return "its certificate or the TLS connection is refused"
     return getattr(cause, "strerror", None) or type(error).__name__
-
-
-def _seconds(header: str | None) -> float | None:
-    return float(header) if header and header.strip().isdigit() else None
 
 
 def _same_place(a: Any, b: Any) -> bool:

@@ -17,6 +17,7 @@ import anyio
 import httpx
 
 from collectors.litellm.key import Key
+from telemetron.backoff import retry_after
 from telemetron.poll import TroubleError
 
 TIMEOUT_SECONDS = 10.0
@@ -141,15 +142,10 @@ def _refusal(path: str, response: httpx.Response, body: bytes) -> RefusalError:
     if status == 403:
         return RefusalError("Forbidden", f"{path}: the key is not permitted", status=status)
     if status == 429:
-        after = _seconds(response.headers.get("retry-after", ""))
+        after = retry_after(response.headers.get("retry-after"))
         return RefusalError("RateLimited", f"{path}: 429", status=status, retry_after=after)
     odd = status == 500 and plain
     return RefusalError("BadAnswer", f"{path}: answered {status}", status=status, odd=odd)
-
-
-def _seconds(text: str) -> float | None:
-    """A Retry-After in seconds; the form with a date is not heeded."""
-    return float(text) if text.isdecimal() else None
 
 
 def _date(text: str) -> float | None:

@@ -1,6 +1,6 @@
 import pytest
 
-from telemetron.backoff import CAP_SECONDS, FIRST_SECONDS, Backoff
+from telemetron.backoff import CAP_SECONDS, FIRST_SECONDS, Backoff, retry_after
 
 
 def test_delays_double_up_to_the_cap_each_with_jitter() -> None:
@@ -37,3 +37,20 @@ def test_a_shorter_one_does_not_hurry(asked: float | None) -> None:
 @pytest.mark.parametrize("asked", [1e9, float("inf")])
 def test_one_beyond_all_bounds_is_not_waited_for(asked: float) -> None:
     assert Backoff().next(asked) == 300
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("7", 7.0),
+        (" 7 ", 7.0),
+        ("0", 0.0),
+        (None, None),
+        ("", None),
+        ("-1", None),
+        ("²", None),
+        ("Sat, 28 Nov 2026 05:00:00 GMT", None),
+    ],
+)
+def test_retry_after_in_seconds(header: str | None, seconds: float | None) -> None:
+    assert retry_after(header) == seconds
