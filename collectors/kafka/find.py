@@ -7,9 +7,9 @@ from collectors.kafka.config import QueueConfig, matches
 from collectors.kafka.connection import Broker
 from collectors.kafka.known import CLUSTER, Known, refusal_of, trouble_of
 from collectors.kafka.queue import TopicQueue
-from collectors.kafka.request import Commits, GroupInfo, Metadata
+from collectors.kafka.request import GroupInfo, Metadata
 from collectors.kafka.state import Group, Refusal, Topic, commits_of, offsets_of
-from collectors.kafka.wire import Request, UnsupportedError
+from collectors.kafka.wire import UnsupportedError
 from telemetron.poll import TroubleError
 
 MISSES = 2
@@ -231,22 +231,23 @@ class Finder:
 
     async def _find_commits(self, group: Group) -> None:
         """Which topics it has committed on."""
+        broker = self.known.brokers.known.get(-1 if group.node is None else group.node)
+        if broker is None:
+            return
         try:
-            commits = await self._ask_commits(group, offsets_of(group, None))
+            answer = await broker.control.call(offsets_of(group, None))
+            if answer.data[4:] == group.committed_raw:
+                return
+            commits = commits_of(group, answer)
         except (TroubleError, ValueError, UnsupportedError):
             return  # what is known stays
-        if commits and commits.error == ask.NONE:
+        if commits.error == ask.NONE:
+            group.committed_raw = answer.data[4:]
             group.committed = {
                 topic
                 for topic, offsets in commits.topics.items()
                 if any(commit.offset >= 0 for commit in offsets.values())
             }
-
-    async def _ask_commits(self, group: Group, request: Request) -> Commits | None:
-        broker = self.known.brokers.known.get(-1 if group.node is None else group.node)
-        if broker is None:
-            return None
-        return commits_of(group, await broker.control.call(request))
 
     def _pairs(self) -> dict[tuple[str, str | None], QueueConfig]:
         """Topic and group of every queue that is to be shown."""

@@ -45,6 +45,8 @@ class Known:
         """Those that miss tasks."""
         self.beyond: set[TopicQueue] = set()
         """Those whose group stands beyond the stable end of a log."""
+        self.cut: set[TopicQueue] = set()
+        """Those that found no room for tasks which they may show."""
         self.raw: dict[object, bytes] = {}
         """Answers, to be spared decoding the same again."""
         self.read_at: dict[int, float] = {}
@@ -74,7 +76,9 @@ class Known:
         return min(queue.config.max_tasks, self.shown)
 
     def share_out(self) -> None:
-        """How many tasks of each queue may be shown now."""
+        """How many tasks of each queue may be shown now; who found no room tries again."""
+        self.touched |= self.cut
+        self.cut.clear()
         waiting = [q for q in self.queues.values() if q.shows_tasks and any(q.windows())]
         asked = sum(queue.config.max_tasks for queue in waiting)
         shown = MAX_SHOWN if asked <= MAX_SHOWN else max(1, MAX_SHOWN // len(waiting))
@@ -126,7 +130,7 @@ class Known:
         del self.queues[queue.id]
         part = self.parts.pop(queue.id, None)
         self.total -= len(part.tasks) if part else 0
-        for known in (self.touched, self.hungry, self.beyond):
+        for known in (self.touched, self.hungry, self.beyond, self.cut):
             known.discard(queue)
         topic = self.topics[queue.topic]
         topic.queues.remove(queue)

@@ -1,6 +1,5 @@
 """One partition as one group sees it: where the group stands, and the first tasks that wait."""
 
-from collections import deque
 from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
@@ -66,8 +65,10 @@ def _reset(start: int, end: int, policy: str, problem: str) -> Stand:
 class Window:
     """The first tasks that wait in a lane: popped as commits advance, filled from the log."""
 
+    __slots__ = ("begin", "next", "tasks", "whole")  # there are thousands
+
     def __init__(self) -> None:
-        self.tasks: deque[PendingTask] = deque()
+        self.tasks: list[PendingTask] = []
         self.begin = 0
         self.next = 0
         """All tasks from `begin` up to here are in it, or were."""
@@ -80,8 +81,8 @@ class Window:
             self.tasks.clear()
             self.begin = self.next = base
             self.whole = True
-        while self.tasks and (self.tasks[0].offset or 0) < base:
-            self.tasks.popleft()
+        if self.tasks and (self.tasks[0].offset or 0) < base:
+            self.tasks = [task for task in self.tasks if (task.offset or 0) >= base]
         self.begin = base
 
     def wants(self, end: int, shown: int) -> bool:
@@ -114,6 +115,8 @@ class Window:
 class Lane:
     """One partition of a queue."""
 
+    __slots__ = ("_placed", "commit", "consumed_at", "stand", "told", "window")
+
     def __init__(self) -> None:
         self.stand: Stand | None = None
         self.told: int | None = None
@@ -121,6 +124,7 @@ class Lane:
         self.commit: int | None = None
         self.consumed_at: datetime | None = None
         self.window: Window | None = None
+        self._placed: tuple[Commit, Log, bool] | None = None
 
     @property
     def lag(self) -> int | None:
@@ -132,9 +136,12 @@ class Lane:
         self, commit: Commit, log: Log, policy: str, now: datetime, *, foreign: bool = False
     ) -> None:
         """Take what was read of the group and of the log."""
+        if self._placed == (commit, log, foreign):
+            return
         found = stand(commit.offset, log, policy, foreign=foreign)
         if found.problem == UNKNOWN and self.stand is not None:
             return  # the last known stands until it is
+        self._placed = (commit, log, foreign)
         self.told = commit.lag
         self.stand = found
         if self.commit is not None and NO_OFFSET < self.commit < commit.offset:

@@ -9,9 +9,9 @@ from collectors.kafka.config import MAX_SHOWN
 from collectors.kafka.known import CLUSTER, Known
 from collectors.kafka.lane import Log
 from collectors.kafka.queue import TopicQueue
-from collectors.kafka.state import NO_COMMIT, Group, Refusal, Topic
+from collectors.kafka.request import Commit
+from collectors.kafka.state import Group, Refusal, Topic
 from telemetron.collector import Put
-from telemetron.document import Queue
 
 SLICE_SECONDS = 0.004
 """How long the event loop is kept at a time."""
@@ -35,6 +35,7 @@ class Publisher:
         if not self.known.is_complete:
             # An earlier run may have left queues that nobody watches any more.
             self.known.is_complete = True
+            self.known.share_out()
             await self.known.output.replace(
                 [Put("queues", id, id, part) for id, part in self.known.parts.items()],
                 scope=CLUSTER,
@@ -44,14 +45,13 @@ class Publisher:
         self._place(queue)
         before = self.known.parts.get(queue.id)
         part = queue.build(self.known.clock.now(), self.known.wanted(queue))
-        if self.known.total + _more_tasks(part, before) > MAX_SHOWN:
-            self.known.share_out()
-            room = MAX_SHOWN - self.known.total + (len(before.tasks) if before else 0)
-            shown = min(self.known.wanted(queue), room)
-            part = queue.build(self.known.clock.now(), shown)
+        room = MAX_SHOWN - self.known.total + (len(before.tasks) if before else 0)
+        if len(part.tasks) > room:
+            self.known.cut.add(queue)
+            part = queue.build(self.known.clock.now(), room)
         if before and msgspec.structs.replace(part, measured_at=before.measured_at) == before:
             return
-        self.known.total += _more_tasks(part, before)
+        self.known.total += len(part.tasks) - (len(before.tasks) if before else 0)
         self.known.parts[queue.id] = part
         self.known.output.put("queues", queue.id, queue.id, part)
 
@@ -64,30 +64,34 @@ class Publisher:
         queue.refusal = topic.refusal or (group.refusal if group else None)
         if group is None:
             return
+        now, policy = self.known.clock.now(), queue.config.on_no_commit
         queue.info, queue.is_share = group.info, group.type == "share"
         for number, lane in enumerate(queue.lanes):
-            trouble, is_known = self._trouble(topic, group, number)
+            commit, foreign = group.commit(topic.name, number)
+            trouble, is_known = self._trouble(topic, group, number, commit)
             if trouble:
                 queue.troubles[number] = trouble
                 continue
             if not is_known:
                 continue  # the last known stands for a while
             queue.troubles.pop(number, None)
-            commit, foreign = group.commit(topic.name, number)
             start, end = topic.starts[number].offset, topic.ends[number].offset
             found = Log(start, end, topic.highs.get(number))
-            policy = queue.config.on_no_commit
-            lane.place(commit, found, policy, self.known.clock.now(), foreign=foreign)
+            lane.place(commit, found, policy, now, foreign=foreign)
         if any(window.wants(end, self.known.wanted(queue)) for _, window, end in queue.windows()):
             self.known.hungry.add(queue)
 
-    def _trouble(self, topic: Topic, group: Group, number: int) -> tuple[Refusal | None, bool]:
+    def _trouble(
+        self, topic: Topic, group: Group, number: int, commit: Commit
+    ) -> tuple[Refusal | None, bool]:
         """Why a partition is not known, and whether what was read of it last is good."""
-        now = self.known.clock.monotonic()
-        commit = group.commits.get(topic.name, {}).get(number, NO_COMMIT)
-        if topic.is_denied(number) or commit.error == ask.TOPIC_DENIED:
+        error, leader = topic.error(number), topic.leader(number)
+        if ask.TOPIC_DENIED in (error, commit.error):
             return ("Forbidden", "no permission to describe the topic"), False
-        leader = topic.leader(number)
+        is_good = error == ask.NONE and leader >= 0 and number not in topic.bad_since
+        if is_good and not self.known.troubles:  # nearly always, for thousands of partitions
+            return None, group.read_at is not None
+        now = self.known.clock.monotonic()
         trouble = self._silence(leader, self.known.read_at.get(leader), number in topic.ends, now)
         if trouble is None and leader < 0:
             topic.bad_since.setdefault(number, now)
@@ -97,13 +101,7 @@ class Publisher:
         if trouble is None and number in topic.bad_since:
             late = now - topic.bad_since[number] > self.known.hold
             trouble = ("Unreachable", "its leader does not serve it") if late else None
-        is_known = (
-            leader >= 0
-            and topic.is_read(number)
-            and number not in topic.bad_since
-            and group.read_at is not None
-        )
-        return trouble, is_known
+        return trouble, is_good and group.read_at is not None
 
     def _silence(
         self, node: int, read_at: float | None, is_known: bool, now: float
@@ -113,7 +111,3 @@ class Publisher:
         if told is None or (is_known and read_at is not None and now - read_at <= self.known.hold):
             return None
         return told.reason, f"broker {node}: {told.message}"
-
-
-def _more_tasks(part: Queue, before: Queue | None) -> int:
-    return len(part.tasks) - (len(before.tasks) if before else 0)

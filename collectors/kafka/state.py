@@ -6,7 +6,6 @@ from collectors.kafka import request
 from collectors.kafka.queue import TopicQueue
 from collectors.kafka.request import (
     NONE,
-    TOPIC_DENIED,
     Commit,
     Commits,
     GroupInfo,
@@ -81,9 +80,6 @@ class Topic:
     def is_read(self, partition: int) -> bool:
         return self.error(partition) == NONE
 
-    def is_denied(self, partition: int) -> bool:
-        return self.error(partition) == TOPIC_DENIED
-
 
 class Group:
     """One consumer group: who coordinates it, where it stands, who its members are."""
@@ -106,6 +102,8 @@ class Group:
         """Commits that are no more, as those on a topic that was just deleted."""
         self.committed: set[str] = set()
         """Topics it has committed on."""
+        self.committed_raw = b""
+        """The answer that told so."""
         self.info: GroupInfo | None = None
         self.queues: list[TopicQueue] = []
 
