@@ -23,10 +23,14 @@ def build() -> Path:
 class Proxy:
     """One listening port in front of one upstream; `toxic` makes it ill, `heal` well again."""
 
-    def __init__(self, api: str, name: str, port: int, upstream_port: int) -> None:
+    def __init__(self, api: str, name: str, port: int, upstream: str) -> None:
         self.port = port
-        self.upstream_port = upstream_port
-        self._at = f"{api}/proxies/{name}"
+        self.upstream_port = int(upstream.rpartition(":")[2])
+        self._api = f"{api}/proxies"
+        self._at = f"{self._api}/{name}"
+        listen = f"127.0.0.1:{port}"
+        self._body = {"name": name, "listen": listen, "upstream": upstream, "enabled": True}
+        _ask(self._api, self._body)
 
     def toxic(self, type: str, *, stream: str = "downstream", **attributes: Any) -> None:
         """`latency` (latency, jitter: ms), `timeout` (timeout: ms; 0 swallows all for ever),
@@ -35,10 +39,13 @@ class Proxy:
         _ask(f"{self._at}/toxics", {**body, "attributes": attributes})
 
     def heal(self) -> None:
-        """No toxics, and enabled."""
-        for toxic in _ask(f"{self._at}/toxics"):
-            _ask(f"{self._at}/toxics/{toxic['name']}", method="DELETE")
-        _ask(self._at, {"enabled": True})
+        """No toxics, and enabled; what was connected is cut.
+
+        Made anew: to remove a toxic may hang for ever where a connection ends just then
+        (toxiproxy's issue 558).
+        """
+        _ask(self._at, method="DELETE")
+        _ask(self._api, self._body)
 
     def down(self) -> None:
         """Connections are closed, new ones refused."""
@@ -55,12 +62,7 @@ class Toxiproxy:
     def proxy(self, upstream: str, port: int | None = None) -> Proxy:
         """`upstream` is HOST:PORT; `port` is a free one where none is given."""
         self._made += 1
-        port = port or free_port()
-        name = f"proxy-{self._made}"
-        listen = f"127.0.0.1:{port}"
-        body = {"name": name, "listen": listen, "upstream": upstream, "enabled": True}
-        _ask(f"{self._api}/proxies", body)
-        return Proxy(self._api, name, port, int(upstream.rpartition(":")[2]))
+        return Proxy(self._api, f"proxy-{self._made}", port or free_port(), upstream)
 
 
 @contextmanager
