@@ -277,7 +277,7 @@ def _long_diff(system: Simulated, seconds: int) -> Row:
 
 def pods(quick: bool) -> Iterator[Row]:
     """10,000 pods whose usage is measured every 15 s, for longer than the bounds have room for."""
-    seconds = 600 if quick else 8 * 3_600
+    seconds = 600 if quick else 24 * 3_600
     limits = Limits(file_bytes=128 * MIB)
     with simulated(limits) as system:
         puts = content.workloads(10_000)
