@@ -1,5 +1,6 @@
 """The deployments of one proxy as they are shown: what is configured, seen, counted and left."""
 
+from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -40,6 +41,8 @@ class Deployments:
         self._output = output
         self._clock = output.clock
         self._listed: dict[str, Listed] = {}
+        self._alike: Counter[str | None] = Counter()
+        """How many have this upstream model."""
         self._evidence: dict[str, Evidence] = {}
         self._shown: dict[str, ModelDeployment] = {}
         self._timers: dict[str, Timer] = {}
@@ -54,6 +57,7 @@ class Deployments:
         for gone in self._shown.keys() - listed.keys():
             self._forget(gone)
         self._listed = listed
+        self._alike = Counter(one.part.upstream_model for one in listed.values())
         self.show_all()
 
     def note(self, rises: dict[Series, float], page: Page, last_look: float) -> None:
@@ -168,6 +172,6 @@ class Deployments:
         """What the database says, where the upstream model is this deployment's alone."""
         spent, model = self.database.spent, part.upstream_model
         names = {f"{model}", f"{part.provider}/{model}"} & spent.keys()
-        alike = (one for one in self._listed.values() if one.part.upstream_model == model)
-        alone = sum(1 for _ in alike) == 1
-        return round(sum(spent[name] for name in names), 9) if names and alone else None
+        if not names or self._alike[model] > 1:
+            return None
+        return round(sum(spent[name] for name in names), 9)
