@@ -1,6 +1,7 @@
 """Fixtures of the tests against Apache Kafka: clusters for a session, observers for each test."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,6 +14,8 @@ from tests.real.kafka.broker import Cluster
 from tests.real.kafka.observer import Observer
 from tests.real.kafka.truth import Truth
 from tests.real.toxiproxy import Toxiproxy
+
+ToolLag = Callable[[str], int]
 
 
 class Observing(Protocol):
@@ -40,6 +43,19 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, toxiproxy: Toxiproxy) -> I
     folder = tmp_path_factory.mktemp("cluster")
     with broker.cluster(folder, 3, toxiproxy=toxiproxy, heap="256m") as cluster:
         yield cluster
+
+
+@pytest.fixture
+def tool_lag(kafka: Cluster) -> ToolLag:
+    """The sum of what kafka-consumer-groups gives as LAG; a partition it leaves out is 0."""
+
+    def lag(group: str) -> int:
+        command = "consumer.group.ConsumerGroupCommand"
+        out = kafka.tool(command, "--describe", "--group", group)
+        rows = [line.split() for line in out.splitlines() if line.startswith(group)]
+        return sum(int(row[5]) for row in rows if re.fullmatch(r"-?\d+", row[5]))
+
+    return lag
 
 
 @pytest.fixture

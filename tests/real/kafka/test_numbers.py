@@ -1,27 +1,11 @@
 """The right number in each case, those included that Kafka's own tool gets wrong."""
 
-import re
-from collections.abc import Callable
-
 import pytest
 
 from tests.real.kafka.broker import Cluster
-from tests.real.kafka.conftest import Observing
+from tests.real.kafka.conftest import Observing, ToolLag
 from tests.real.kafka.observer import ids, offsets, reasons, source
 from tests.real.kafka.truth import Truth, tasks
-
-
-@pytest.fixture
-def tool_lag(kafka: Cluster) -> Callable[[str], int]:
-    """The sum of what kafka-consumer-groups gives as LAG; a partition it leaves out is 0."""
-
-    def lag(group: str) -> int:
-        command = "consumer.group.ConsumerGroupCommand"
-        out = kafka.tool(command, "--describe", "--group", group)
-        rows = [line.split() for line in out.splitlines() if line.startswith(group)]
-        return sum(int(row[5]) for row in rows if re.fullmatch(r"-?\d+", row[5]))
-
-    return lag
 
 
 def test_what_was_produced_and_not_committed_waits(
@@ -29,7 +13,7 @@ def test_what_was_produced_and_not_committed_waits(
     truth: Truth,
     group: str,
     observing: Observing,
-    tool_lag: Callable[[str], int],
+    tool_lag: ToolLag,
 ) -> None:
     """Several partitions, several groups: as another client library and Kafka's own tool say."""
     topic, other = truth.topic(3), f"{group}-b"
@@ -105,7 +89,7 @@ def test_a_partition_the_tool_leaves_out_is_counted(
     truth: Truth,
     group: str,
     observing: Observing,
-    tool_lag: Callable[[str], int],
+    tool_lag: ToolLag,
 ) -> None:
     """One partition has a commit, the other none: the tool shows 0 of 500."""
     topic = truth.topic(2)
@@ -122,7 +106,7 @@ def test_retention_past_the_commit_leaves_what_is_left(
     truth: Truth,
     group: str,
     observing: Observing,
-    tool_lag: Callable[[str], int],
+    tool_lag: ToolLag,
 ) -> None:
     """Start 80, commit 30, end 100: 20 wait and 50 are lost; the tool says 70."""
     topic = truth.topic()

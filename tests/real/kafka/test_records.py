@@ -5,14 +5,14 @@ import os
 import pytest
 
 from tests.real.kafka.broker import Cluster
-from tests.real.kafka.conftest import Observing
+from tests.real.kafka.conftest import Observing, ToolLag
 from tests.real.kafka.observer import ids, offsets, source
 from tests.real.kafka.truth import SECONDS, Truth, tasks
 from tests.real.process import wait_until
 
 
 def test_transactions_committed_aborted_and_open(
-    kafka: Cluster, truth: Truth, group: str, observing: Observing
+    kafka: Cluster, truth: Truth, group: str, observing: Observing, tool_lag: ToolLag
 ) -> None:
     """10 committed, 10 aborted, 5 open: 10 wait, where the tool says 27."""
     topic = truth.topic()
@@ -36,6 +36,7 @@ def test_transactions_committed_aborted_and_open(
             topic, group, lambda it: it["depth"] == 10 and it["depth_exact"]
         )
         assert ids(queue) == [f"task-{n}" for n in range(10)]
+        assert tool_lag(group) == 27
         producer.commit_transaction(SECONDS)
         queue = observer.await_queue(
             topic, group, lambda it: it["depth"] == 15 and it["depth_exact"]
@@ -44,9 +45,9 @@ def test_transactions_committed_aborted_and_open(
 
 
 def test_behind_an_open_transaction_nothing_waits_for_a_worker_at_its_end(
-    kafka: Cluster, truth: Truth, group: str, observing: Observing
+    kafka: Cluster, truth: Truth, group: str, observing: Observing, tool_lag: ToolLag
 ) -> None:
-    """The worker committed all it could read; the tool counts what no worker may read."""
+    """The worker committed all it could read; the tool counts 5 that no worker may read."""
     topic = truth.topic()
     truth.produce(topic, tasks(0, 4))
     with truth.transaction() as producer:
@@ -56,6 +57,7 @@ def test_behind_an_open_transaction_nothing_waits_for_a_worker_at_its_end(
         truth.commit(group, topic, {0: 4})
         with observing(kafka=source(kafka.servers(), topic, group)) as observer:
             observer.await_shown(topic, group, depth=0, lag=0, depth_exact=True, tasks=[])
+            assert tool_lag(group) == 5
 
 
 def test_an_aborted_transaction_that_ends_the_log_leaves_nothing(
@@ -72,9 +74,9 @@ def test_an_aborted_transaction_that_ends_the_log_leaves_nothing(
 
 
 def test_a_compacted_topic_counts_what_can_be_read(
-    kafka: Cluster, truth: Truth, group: str, observing: Observing
+    kafka: Cluster, truth: Truth, group: str, observing: Observing, tool_lag: ToolLag
 ) -> None:
-    """Many offsets, few records: those that are left, once they were read."""
+    """Many offsets, few records: those that are left, once they were read; the tool counts all."""
     topic = truth.topic(
         cleanup_policy="compact",
         segment_ms="100",
@@ -98,6 +100,7 @@ def test_a_compacted_topic_counts_what_can_be_read(
         queue = observer.await_queue(topic, group, lambda it: it["depth_exact"])
         assert offsets(queue) == [message.offset() for message in left]
         assert queue["depth"] == len(left) < queue["lag"]
+        assert tool_lag(group) == queue["lag"]
 
 
 def test_a_tombstone_is_a_record_that_says_so(

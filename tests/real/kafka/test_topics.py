@@ -3,7 +3,7 @@
 import pytest
 
 from tests.real.kafka.broker import Cluster
-from tests.real.kafka.conftest import Observing
+from tests.real.kafka.conftest import Observing, ToolLag
 from tests.real.kafka.observer import offsets, reasons, source
 from tests.real.kafka.truth import Truth, tasks
 
@@ -57,9 +57,14 @@ def test_a_topic_that_never_was_is_not_made(
 
 @pytest.mark.parametrize("end", [10, 110])
 def test_a_recreated_topic_is_known_by_its_id(
-    kafka: Cluster, truth: Truth, group: str, observing: Observing, end: int
+    kafka: Cluster,
+    truth: Truth,
+    group: str,
+    observing: Observing,
+    tool_lag: ToolLag,
+    end: int,
 ) -> None:
-    """The old commit is 60; the new end is below, or already above it (the tool says -50, 50)."""
+    """The old commit is 60; the new end is below, or already above it. The tool says 0, and -50."""
     topic = truth.topic()
     truth.produce(topic, tasks(0, 100))
     with truth.member(group, topic) as member:
@@ -73,6 +78,12 @@ def test_a_recreated_topic_is_known_by_its_id(
                 topic, group, lambda it: it["depth"] is None and it["problems"]
             )
             assert reasons(queue) <= {"NoCommit", "OffsetOutOfRange"}
+            assert tool_lag(group) == 0  # it leaves out what has no commit
+            if end == 10:  # a worker that did not notice commits where it stood
+                member.commit(topic, 60)
+                observer.await_queue(topic, group, lambda it: reasons(it) == {"OffsetOutOfRange"})
+                assert observer.queue(topic, group)["depth"] is None
+                assert tool_lag(group) == -50
     truth.commit(group, topic, {0: 4})
     with observing(kafka=source(kafka.servers(), topic, group)) as observer:
         queue = observer.await_shown(topic, group, depth=end - 4, problems=[])

@@ -217,6 +217,10 @@ class Member:
             self._commit(read)
         return read
 
+    def commit(self, topic: str, offset: int) -> None:
+        """Of partition 0, wherever it stands."""
+        self._consumer.commit(offsets=[TopicPartition(topic, 0, offset)], asynchronous=False)
+
     def _assigned(self) -> bool:
         self._poll(0.05)
         return self._consumer.assignment() != []
