@@ -55,6 +55,9 @@ class AgentPart(Struct, frozen=True, gc=False, kw_only=True):
 
 def merge_agents(parts: Sequence[Part]) -> Iterator[Agent]:
     """One agent per namespace; the order of the parts does not matter."""
+    if len(parts) == 1:  # as most are, at every beat
+        yield _agent(parts[0].group, parts[0].value.namespace, parts)
+        return
     ordered = sorted(parts, key=attrgetter("source", "id"))
     spaces: dict[str | None, list[Part]] = {}
     for part, namespace in zip(ordered, _namespaces(ordered), strict=True):
