@@ -213,7 +213,7 @@ class Worker:
 
     def _tend(self, timeline: Timeline) -> None:
         now = self._clock.monotonic()
-        timeline.late(now, milliseconds(self._clock.now()))
+        yielding(timeline.late(now, milliseconds(self._clock.now())))
         if self._history._path is None or now < self._write_at:
             return
         self._write_at = now + WRITE_SECONDS

@@ -255,7 +255,8 @@ class TimelineMachine(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([0.03, 1.0, 9.0, 61.0]))
     def advance(self, seconds: float) -> None:
         self.clock.advance(seconds)
-        self.line.late(self.clock.monotonic(), milliseconds(self.clock.now()))
+        for _ in self.line.late(self.clock.monotonic(), milliseconds(self.clock.now())):
+            pass
 
     @rule()
     def write(self) -> None:
@@ -386,7 +387,6 @@ class TimelineMachine(RuleBasedStateMachine):
             if not answer["truncated"]:
                 break
             before = answer["changes"][-1]["place"]
-        self.written = len(self.kept)
         assert places == expected[::-1]
 
     @precondition(lambda self: self.lost)
