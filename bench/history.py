@@ -197,7 +197,8 @@ class Simulated:
     def write(self) -> None:
         """What the thread does twice a second."""
         at = milliseconds(self.clock.now())
-        self.timeline.late(self.clock.monotonic(), at)
+        for _ in self.timeline.late(self.clock.monotonic(), at):
+            pass
         self.timeline.write(at)
 
     @property

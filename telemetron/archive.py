@@ -20,9 +20,7 @@ from telemetron.recorder import Entry, Id, Step, decode, encode, pack
 
 MEMORY = ":memory:"
 APPLICATION = 0x7E1E3E70
-VERSION = 1
-# Larger files are not read through before they are used.
-CHECKED_BYTES = 256 * 1024 * 1024
+VERSION = 2
 KEYFRAME_ENTITIES = 200
 # The batches after a keyframe may take so many times its size before there is another.
 KEYFRAME_RATIO = 3
@@ -37,9 +35,10 @@ CREATE TABLE epochs (
 );
 CREATE TABLE batches (
     id INTEGER PRIMARY KEY, epoch INTEGER, first_revision INTEGER, first_step INTEGER,
-    first_at INTEGER, revision INTEGER, step INTEGER, at INTEGER, steps BLOB
+    first_at INTEGER, revision INTEGER, step INTEGER, at INTEGER, begins INTEGER, steps BLOB
 );
 CREATE INDEX batches_by_place ON batches (epoch, revision, step);
+CREATE INDEX batches_that_begin ON batches (begins) WHERE begins;
 CREATE TABLE keyframes (
     id INTEGER PRIMARY KEY, epoch INTEGER, revision INTEGER, step INTEGER, at INTEGER,
     batch INTEGER, entities BLOB
@@ -56,6 +55,10 @@ class ArchiveError(Exception):
     """The archive cannot be used, and will not be written to; says why, in a line."""
 
 
+class DamagedError(ArchiveError):
+    """The file is not what was written."""
+
+
 class GoneError(Exception):
     """What is asked for is not kept; says what to ask for."""
 
@@ -68,8 +71,19 @@ class Moment(NamedTuple):
     started_at: int
 
 
+class Lived(NamedTuple):
+    """Something that happened to an entity: at which place, and when."""
+
+    place: Place
+    at: int
+    entry: Entry
+
+
 class Archive:
-    """The epochs of one system; `append` and `keyframe` write of the present one."""
+    """The epochs of one system; `begin`, `append` and `keyframe` write of the present one.
+
+    What is missing in an epoch is a hole: after it the epoch begins again.
+    """
 
     def __init__(self, path: str, system: str, epoch: str, started_at: int) -> None:
         self.path = path
@@ -90,6 +104,8 @@ class Archive:
         self._since_keyframe = 0
         self._keyframe_bytes = KEYFRAME_BYTES
         self._keyframe_at = self._last_at = started_at
+        self.last = self._find_last()
+        """Of the present epoch, the place up to which it is kept; None: it has not begun."""
 
     def close(self) -> None:
         """No more of it."""
@@ -98,23 +114,35 @@ class Archive:
     def _prepare(self) -> None:
         """Make the tables of a new file; ArchiveError where it is somebody else's, or damaged."""
         application = self._value("PRAGMA application_id")
-        if application == 0 and self._value("SELECT count(*) FROM sqlite_master") == 0:
-            # Batches take one to three KB: in larger pages much would stay empty.
-            self._database.execute("PRAGMA page_size = 1024")
-            self._database.execute(f"PRAGMA application_id = {APPLICATION}")
-            self._database.execute(f"PRAGMA user_version = {VERSION}")
-            self._database.executescript("BEGIN IMMEDIATE;" + SCHEMA + "COMMIT;")
+        is_empty = self._value("SELECT count(*) FROM sqlite_master") == 0
+        if is_empty and application in (0, APPLICATION):
+            self._create()
         elif application != APPLICATION:
             raise ArchiveError("the file is a database of another application")
         elif (version := self._value("PRAGMA user_version")) != VERSION:
             raise ArchiveError(f"the file is of version {version}; this is version {VERSION}")
-        elif self.bytes_used() <= CHECKED_BYTES:
-            found = self._value("PRAGMA quick_check(1)")
-            if found != "ok":
-                raise ArchiveError(f"the file is damaged: {found}")
+        elif (found := self._value("PRAGMA quick_check(1)")) != "ok":
+            raise DamagedError(f"the file is damaged: {found}")
         if self._value("PRAGMA journal_mode = WAL") not in ("wal", "memory"):
             raise ArchiveError("the file's disk does not let it be used (no WAL)")
         self._database.execute("PRAGMA synchronous = NORMAL")
+
+    def _create(self) -> None:
+        """In one transaction: who is killed in between leaves an empty file."""
+        # Batches take one to three KB: in larger pages much would stay empty.
+        self._database.execute("PRAGMA page_size = 1024")
+        self._database.executescript(
+            f"BEGIN IMMEDIATE; PRAGMA application_id = {APPLICATION};"
+            f" PRAGMA user_version = {VERSION}; {SCHEMA} COMMIT;"
+        )
+
+    def _find_last(self) -> tuple[int, int] | None:
+        row: tuple[int, int] | None = self._database.execute(
+            "SELECT revision, step FROM batches WHERE epoch = ?"
+            " ORDER BY revision DESC, step DESC LIMIT 1",
+            (self._epoch,),
+        ).fetchone()
+        return row
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
@@ -132,26 +160,43 @@ class Archive:
 
     # writing
 
+    def begin(self, step: Step, bodies: Mapping[Id, bytes]) -> None:
+        """Keep all entities as they are after this step; what led to it is not kept."""
+        with self._writing():
+            self._insert_steps([step], begins=True)
+            size = self._insert_entities(step, bodies)
+        self._reached(step)
+        self._led_from(step, size)
+
     def append(self, steps: Sequence[Step]) -> None:
         """Keep these steps, which follow those before."""
         if not steps:
             return
+        with self._writing():
+            size = self._insert_steps(steps, begins=False)
+        self._reached(steps[-1])
+        self._since_keyframe += size
+
+    def _insert_steps(self, steps: Sequence[Step], begins: bool) -> int:
+        """Gives their size."""
         first, last = steps[0], steps[-1]
         blob = zlib.compress(pack(steps))
-        row = (self._epoch, *first.place, first.at, *last.place, last.at, blob)
-        with self._writing() as database:
-            batch = database.execute(
-                "INSERT INTO batches (epoch, first_revision, first_step, first_at, revision, step,"
-                " at, steps) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                row,
-            ).lastrowid
-            touched = {_number(entry.id) for step in steps for entry in step.entries}
-            database.executemany(
-                "INSERT INTO touched VALUES (?, ?)", [(entity, batch) for entity in touched]
-            )
-            self._live(last.at)
-        self._since_keyframe += len(blob)
-        self._last_at = last.at
+        row = (self._epoch, *first.place, first.at, *last.place, last.at, begins, blob)
+        batch = self._database.execute(
+            "INSERT INTO batches (epoch, first_revision, first_step, first_at, revision, step,"
+            " at, begins, steps) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            row,
+        ).lastrowid
+        touched = {_number(entry.id) for step in steps for entry in step.entries}
+        self._database.executemany(
+            "INSERT INTO touched VALUES (?, ?)", [(entity, batch) for entity in touched]
+        )
+        self._live(last.at)
+        return len(blob)
+
+    def _reached(self, step: Step) -> None:
+        self.last = step.place
+        self._last_at = step.at
 
     def live(self, at: int) -> None:
         """The epoch goes on."""
@@ -171,19 +216,27 @@ class Archive:
 
     def keyframe(self, step: Step, bodies: Mapping[Id, bytes]) -> None:
         """Keep all entities as they are after this step, the last that was appended."""
+        with self._writing():
+            size = self._insert_entities(step, bodies)
+        self._led_from(step, size)
+
+    def _insert_entities(self, step: Step, bodies: Mapping[Id, bytes]) -> int:
+        """Gives their size."""
         entities = ((*id, body) for id, body in bodies.items())
         groups = [zlib.compress(pack(group)) for group in batched(entities, KEYFRAME_ENTITIES)]
         blob = pack(groups)
-        with self._writing() as database:
-            batch = self._value("SELECT max(id) FROM batches WHERE epoch = ?", (self._epoch,))
-            database.execute(
-                "INSERT INTO keyframes (epoch, revision, step, at, batch, entities)"
-                " VALUES (?, ?, ?, ?, ?, ?)",
-                (self._epoch, *step.place, step.at, batch, blob),
-            )
+        batch = self._value("SELECT max(id) FROM batches WHERE epoch = ?", (self._epoch,))
+        self._database.execute(
+            "INSERT INTO keyframes (epoch, revision, step, at, batch, entities)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
+            (self._epoch, *step.place, step.at, batch, blob),
+        )
+        return len(blob)
+
+    def _led_from(self, step: Step, size: int) -> None:
         self._since_keyframe = 0
         self._keyframe_at = step.at
-        self._keyframe_bytes = max(len(blob), KEYFRAME_BYTES)
+        self._keyframe_bytes = max(size, KEYFRAME_BYTES)
 
     # retention
 
@@ -244,20 +297,41 @@ class Archive:
         return Moment(place, step.at, epoch.started_at)
 
     def find_time(self, at: int) -> Moment:
-        """The last place that arose by this time; GoneError before all that is kept.
+        """The last place that arose by this time; GoneError before all that is kept, or in a hole.
 
         Where no epoch lived then, it is the last place of the one before.
         """
         row = self._database.execute(
-            "SELECT e.epoch, e.started_at, b.steps FROM batches b JOIN epochs e ON e.id = b.epoch"
+            "SELECT e.id, e.started_at, e.alive_at, e.epoch, b.steps FROM batches b"
+            " JOIN epochs e ON e.id = b.epoch"
             " WHERE e.system = ? AND b.first_at <= ? ORDER BY b.id DESC LIMIT 1",
             (self._system, at),
         ).fetchone()
         if row is None:
             raise GoneError("nothing is kept of that time")
-        epoch, started_at, blob = row
-        step = [one for one in _read(blob) if one.at <= at][-1]
-        return Moment(Place(epoch, *step.place), step.at, started_at)
+        *found, name, blob = row
+        epoch, steps = _Epoch(*found), _read(blob)
+        last = max(number for number, one in enumerate(steps) if one.at <= at)
+        if at > steps[last].at and self._is_in_hole(at, epoch, steps[last:]):
+            raise GoneError("what was then is not kept")
+        return Moment(Place(name, *steps[last].place), steps[last].at, epoch.started_at)
+
+    def _is_in_hole(self, at: int, epoch: "_Epoch", steps: Sequence[Step]) -> bool:
+        """Whether more happened between the first of these, the last of a batch, and this time."""
+        if len(steps) > 1:
+            return steps[1].skipped > 0
+        following = self._database.execute(
+            "SELECT begins, steps FROM batches WHERE epoch = ? AND (revision, step) > (?, ?)"
+            " ORDER BY revision, step LIMIT 1",
+            (epoch.id, *steps[0].place),
+        ).fetchone()
+        if following:
+            return bool(following[0]) or _read(following[1])[0].skipped > 0
+        # An epoch that lived then already, and of which nothing is kept until later.
+        epochs = (
+            "SELECT count(*) FROM epochs WHERE system = ? AND started_at > ? AND started_at <= ?"
+        )
+        return bool(self._value(epochs, (self._system, epoch.started_at, at)))
 
     def lived_until(self, epoch: str) -> int:
         """When it was known last that the epoch goes on."""
@@ -299,6 +373,8 @@ class Archive:
             last = one.place
             for entry in one.entries:
                 _lead_on(changed, bodies, entry)
+        if last != place.at:
+            raise GoneError(f"{place} is not kept")
         for id, record in changed.items():
             if record is None:
                 bodies.pop(id, None)
@@ -320,16 +396,55 @@ class Archive:
         epoch = self._find_epoch(until.epoch)
         # In the newest batch it may have been touched later than that.
         rows = self._database.execute(
-            "SELECT b.steps FROM touched t JOIN batches b ON b.id = t.batch WHERE t.entity = ?"
-            " AND b.epoch = ? AND (b.first_revision, b.first_step) <= (?, ?)"
-            " ORDER BY b.id DESC LIMIT 2",
-            (_number(id), epoch.id, *until.at),
+            "SELECT begins, steps FROM batches WHERE epoch = ? AND (first_revision, first_step)"
+            " <= (?, ?) AND id IN (SELECT batch FROM touched WHERE entity = ? UNION ALL"
+            " SELECT id FROM batches WHERE begins) ORDER BY id DESC LIMIT 2",
+            (epoch.id, *until.at, _number(id)),
         )
-        steps = (step for (blob,) in rows for step in reversed(_read(blob)))
-        return next((one.at for one in steps if _is_touched(one, id, until)), None)
+        for begins, blob in rows:
+            for step in reversed(_read(blob)):
+                if _is_touched(step, id, until):
+                    return step.at
+            if begins:
+                return None
+        return None
 
-    def life(self, id: Id, before: Place | None) -> Iterator[tuple[Place, Step, Entry]]:
-        """What happened to one entity, newest first, before that place."""
+    def life(self, id: Id, before: Place | None) -> Iterator[Lived | None]:
+        """What happened to one entity, newest first, before that place.
+
+        None: what happened before what was told last is missing.
+        """
+        first = self._first_batch()[0]
+        for batch, name, begins, blob in self._touching(id, before):
+            for step in reversed(_read(blob)):
+                place = Place(name, *step.place)
+                if not before or name != before.epoch or place < before:
+                    yield from (Lived(place, step.at, one) for one in step.entries if one.id == id)
+            if begins and batch != first:
+                yield None
+
+    def first(self) -> Place:
+        """The first that is kept; there has to be one."""
+        return Place(*self._first_batch()[1:])
+
+    def leads_to(self, place: Place) -> bool:
+        """Whether nothing is missing between that place and what is kept of before."""
+        try:
+            return self.first() > place or bool(self.find(place))
+        except GoneError:
+            return False
+
+    def _first_batch(self) -> tuple[int, str, int, int]:
+        """Its number, and its first place."""
+        row: tuple[int, str, int, int] = self._database.execute(
+            "SELECT b.id, e.epoch, b.first_revision, b.first_step FROM batches b"
+            " JOIN epochs e ON e.id = b.epoch WHERE e.system = ? ORDER BY b.id LIMIT 1",
+            (self._system,),
+        ).fetchone()
+        return row
+
+    def _touching(self, id: Id, before: Place | None) -> Iterator[tuple[int, str, int, bytes]]:
+        """The batches in which it was touched, or an epoch begins."""
         bound = None
         if before is not None:
             epoch = self._find_epoch(before.epoch)
@@ -338,19 +453,13 @@ class Archive:
                 " AND (first_revision, first_step) <= (?, ?)",
                 (epoch.id, *before.at),
             )
-        rows = self._database.execute(
-            "SELECT e.epoch, b.steps FROM touched t JOIN batches b ON b.id = t.batch"
-            " JOIN epochs e ON e.id = b.epoch WHERE t.entity = ? AND e.system = ?"
-            " AND t.batch <= coalesce(?, t.batch) ORDER BY t.batch DESC",
-            (_number(id), self._system, bound),
+        return self._database.execute(
+            "SELECT b.id, e.epoch, b.begins, b.steps FROM batches b"
+            " JOIN epochs e ON e.id = b.epoch WHERE e.system = ? AND b.id <= coalesce(?, b.id)"
+            " AND b.id IN (SELECT batch FROM touched WHERE entity = ? UNION ALL"
+            " SELECT id FROM batches WHERE begins) ORDER BY b.id DESC",
+            (self._system, bound, _number(id)),
         )
-        for name, blob in rows:
-            for step in reversed(_read(blob)):
-                if before and name == before.epoch and step.place >= before.at:
-                    continue
-                for entry in step.entries:
-                    if entry.id == id:
-                        yield Place(name, *step.place), step, entry
 
     def _find_epoch(self, epoch: str) -> "_Epoch":
         row = self._database.execute(

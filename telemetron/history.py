@@ -11,17 +11,20 @@ import time
 import zlib
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
+from math import inf
 from queue import Empty, SimpleQueue
+from traceback import extract_tb
 from typing import Any, TypeVar
 
 import msgspec
 from loguru import logger
 
-from telemetron.archive import Archive, ArchiveError
+from telemetron.archive import Archive, ArchiveError, DamagedError
 from telemetron.backoff import Backoff
-from telemetron.clock import Clock
+from telemetron.clock import Clock, Timer
 from telemetron.delta import shapes
 from telemetron.place import Place, milliseconds
+from telemetron.rope import CHUNK_BYTES
 from telemetron.source import Source
 from telemetron.store import Publication, Store
 from telemetron.timeline import NAME, Limits, Timeline
@@ -29,12 +32,16 @@ from telemetron.timeline import NAME, Limits, Timeline
 WRITE_SECONDS = 0.5
 LIVE_SECONDS = 10.0
 PROMISE_SECONDS = 60.0
-# More publications than this that wait for the thread become one.
+# More publications than this that wait for the thread, or hold back more, become one.
 BACKLOG = 1_000
+BACKLOG_BYTES = 64 * 1024 * 1024
 DRAIN_SECONDS = 0.1
 MAX_QUESTIONS = 256
 DEFAULTS = Limits()
 STOP_SECONDS = 0.4
+# So long it is told that recording failed; an error that comes again is not tried more often.
+FAILED_SECONDS = 30.0
+MAX_REST_SECONDS = 5.0
 # The thread lets others run at least so often, seconds.
 SLICE_SECONDS = 0.001
 REST_SECONDS = 0.00005
@@ -70,6 +77,10 @@ class History:
         self._queue: SimpleQueue[Any] = SimpleQueue()
         self._merged: Publication | None = None
         self._questions = 0
+        self._given = 0
+        """Bytes that were handed over; only the loop counts them, and what was taken the thread."""
+        self._taken = 0
+        self._well: Timer | None = None
         self._ended: asyncio.Event = asyncio.Event()
         self._thread: threading.Thread | None = None
         store.watchers.append(self._published)
@@ -88,6 +99,8 @@ class History:
         """Write what is left; wait for that, but not long."""
         if self._thread is None:
             return
+        if self._well:
+            self._well.cancel()
         self._drain()
         self._queue.put(None)
         with suppress(TimeoutError):
@@ -101,35 +114,46 @@ class History:
         self._drain()
         answered: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._questions += 1
+        self._queue.put((question, answered))
         try:
-            self._queue.put((question, answered))
             async with asyncio.timeout(timeout):
                 return await answered
         except TimeoutError:
             raise BusyError("the history does not answer in time; ask again") from None
-        finally:
-            self._questions -= 1
 
     # on the loop
 
     def _published(self, publication: Publication) -> None:
-        if self._merged is None and self._queue.qsize() < BACKLOG:
-            self._queue.put((publication, self._store.clock.monotonic()))
-            return
+        if self._merged is None and self._has_room:
+            return self._hand_over(publication)
         if self._merged is None:
             self._store.clock.call_later(DRAIN_SECONDS, self._drain_some)
         self._merged = merged(self._merged, publication)
+        return None
+
+    @property
+    def _has_room(self) -> bool:
+        return self._queue.qsize() < BACKLOG and self._given - self._taken < BACKLOG_BYTES
+
+    def _hand_over(self, publication: Publication) -> None:
+        self._given += held(publication)
+        self._queue.put((publication, self._store.clock.monotonic()))
 
     def _drain_some(self) -> None:
-        if self._queue.qsize() < BACKLOG:
+        if self._has_room:
             self._drain()
         else:
             self._store.clock.call_later(DRAIN_SECONDS, self._drain_some)
 
     def _drain(self) -> None:
         if self._merged is not None:
-            self._queue.put((self._merged, self._store.clock.monotonic()))
+            self._hand_over(self._merged)
             self._merged = None
+
+    def _settle(self, answered: "asyncio.Future[Any]", result: Any, error: Any) -> None:
+        """A question counts until here, even if nobody waits for its answer any more."""
+        self._questions -= 1
+        settle(answered, result, error)
 
     def _end(self) -> None:
         self._store.watchers.remove(self._published)
@@ -147,6 +171,19 @@ class History:
         if self._source:
             self._source.trouble("", "HistoryUnavailable", message)
 
+    def _failed(self, message: str) -> None:
+        """A bug of ours is told for a while, in a row of its own where there is no file."""
+        if self._source is None:
+            self._source = self._store.add(NAME, NAME)
+            self._source.start(inf)
+            self._source.confirm()
+        self._source.refuse("recording", "", "", "Crashed", message)
+        if self._well:
+            self._well.cancel()
+        self._well = self._store.clock.call_later(
+            FAILED_SECONDS, self._source.accept, "recording", ""
+        )
+
 
 class Worker:
     """The thread's side."""
@@ -156,6 +193,9 @@ class Worker:
         self._loop = loop
         self._clock: Clock = history._store.clock
         self._backoff = Backoff(first=1.0, cap=30.0)
+        self._rest = Backoff(first=0.05, cap=MAX_REST_SECONDS)
+        self._is_torn = False
+        self._cried = ""
         self._write_at = 0.0
         self._live_at = 0.0
         self._said = ""
@@ -165,13 +205,33 @@ class Worker:
         history = self._history
         timeline = Timeline(shapes(), history._first, history._limits, history._feeds)
         try:
-            while self._work(timeline):
+            while self._survives(timeline):
                 pass
-        except Exception:
-            logger.exception("the history failed; nothing is recorded any more")
         finally:
             self._close(timeline)
             self._call(history._end)
+
+    def _survives(self, timeline: Timeline) -> bool:
+        """A bug costs what it hindered, not all to come; False at the end."""
+        try:
+            if self._is_torn:
+                timeline.restart(self._clock.monotonic(), milliseconds(self._clock.now()))
+                self._is_torn = False
+                self._call(self._history._news, timeline.tip)
+            return self._work(timeline)
+        except Exception as error:
+            self._is_torn = True
+            self._crashed(error)
+        return True
+
+    def _crashed(self, error: Exception) -> None:
+        where = extract_tb(error.__traceback__)[-1].name
+        message = f"{type(error).__name__} in {where}: not all was recorded; it began anew"
+        if message != self._cried:
+            logger.exception("the history failed; it begins anew")
+            self._cried = message
+        self._call(self._history._failed, message)
+        time.sleep(self._rest.next())
 
     def _work(self, timeline: Timeline) -> bool:
         """One job, and what is due; False at the end."""
@@ -189,18 +249,29 @@ class Worker:
     def _do(self, job: Any, timeline: Timeline) -> None:
         what, argument = job
         if isinstance(what, Publication):
+            self._history._taken += held(what)
             yielding(timeline.record(what, argument))
-            return
-        result: Any = None
+            self._rest.reset()
+        else:
+            self._answer(what, argument, timeline)
+
+    def _answer(
+        self,
+        question: Callable[[Timeline], T],
+        answered: "asyncio.Future[T]",
+        timeline: Timeline,
+    ) -> None:
+        result: T | None = None
         error: Exception | None = None
         try:
-            result = what(timeline)
+            if not answered.done():  # else nobody waits for it any more
+                result = question(timeline)
         except FILE_ERRORS as failure:
             self._failed(timeline, failure)
             error = BusyError("the file of the history cannot be read")
         except Exception as failure:
             error = failure
-        self._call(settle, argument, result, error)
+        self._call(self._history._settle, answered, result, error)
 
     def _patience(self, timeline: Timeline) -> float:
         """Seconds until something is due."""
@@ -213,7 +284,7 @@ class Worker:
 
     def _tend(self, timeline: Timeline) -> None:
         now = self._clock.monotonic()
-        timeline.late(now, milliseconds(self._clock.now()))
+        yielding(timeline.late(now, milliseconds(self._clock.now())))
         if self._history._path is None or now < self._write_at:
             return
         self._write_at = now + WRITE_SECONDS
@@ -243,13 +314,16 @@ class Worker:
             timeline.write(at)
 
     def _failed(self, timeline: Timeline, error: Exception) -> None:
-        """Say so; try again later. A file that is damaged is not touched until it is looked at."""
-        full = isinstance(error, sqlite3.OperationalError)
-        if timeline.file is not None and not full:
+        """Say so; try again later, but for a file that is damaged: it is left as it is."""
+        message = f"{type(error).__name__}: {error}"
+        if timeline.file is not None and not isinstance(error, sqlite3.OperationalError):
             timeline.file.close()
             timeline.file = None
-        self._write_at = self._clock.monotonic() + self._backoff.next()
-        message = f"{type(error).__name__}: {error}"
+        if is_damage(error):
+            message += "; it is not used any more before the next start"
+            self._write_at = inf
+        elif self._write_at < inf:
+            self._write_at = self._clock.monotonic() + self._backoff.next()
         if message != self._said:
             logger.warning("the file of the history cannot be used: {}", message)
             self._said = message
@@ -265,6 +339,23 @@ class Worker:
     def _call(self, function: Callable[..., object], *arguments: Any) -> None:
         with suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(function, *arguments)
+
+
+def held(publication: Publication) -> int:
+    """How many bytes it holds back at most: what is new, and the chunks that were made for it."""
+    faces = publication.snapshot.faces
+    chunks = (
+        min(len(keys) * 2 * CHUNK_BYTES, sum(chunk.size for chunk in faces[name].rope.chunks))
+        for name, keys in publication.changed.items()
+    )
+    return publication.new_bytes + sum(chunks)
+
+
+def is_damage(error: Exception) -> bool:
+    """Whether what is in the file is not what was written."""
+    # Of the database's errors, those without a class of their own say so.
+    is_base = type(error) is sqlite3.DatabaseError
+    return is_base or isinstance(error, DamagedError | zlib.error | msgspec.MsgspecError)
 
 
 def merged(old: Publication | None, new: Publication) -> Publication:

@@ -105,8 +105,27 @@ class Recorder:
         skipped = change.revision - self.last.revision - 1
         self.last = Step(change.revision, 0, milliseconds(change.at), entries, skipped)
 
-    def late(self, now: float, at: int) -> bool:
-        """Record the measures that are due now, as the step that is `last` then; if any are."""
+    def restart(self, now: float, at: int) -> None:
+        """Take all in as it is, after a failure; what led to it is not recorded."""
+        change, last = self._snapshot.change, self.last
+        if change.revision == last.revision:
+            self.last = Step(last.revision, last.step + 1, at)
+        else:
+            self.last = Step(change.revision, 0, milliseconds(change.at))
+        self.bodies = {
+            (section, key): fragment.body
+            for section, face in self._snapshot.faces.items()
+            for key, fragment in zip(face.rope.every_key(), face.rope, strict=True)
+        }
+        self._recorded = {id: dict.fromkeys(PERIODS, now) for id in self.bodies}
+        self._due.clear()
+        self._queue.clear()
+
+    def late(self, now: float, at: int) -> Iterator[None]:
+        """Record the measures that are due, as the step that is `last` then, if there are any.
+
+        Yields after each entity.
+        """
         entries: list[Entry] = []
         while self._queue and self._queue[0][0] <= now:
             due, id = heapq.heappop(self._queue)
@@ -114,9 +133,9 @@ class Recorder:
                 del self._due[id]
                 if entry := self._entry(id, False, now):
                     entries.append(entry)
+            yield
         if entries:
             self.last = Step(self.last.revision, self.last.step + 1, at, entries)
-        return bool(entries)
 
     def _entry(self, id: Id, moved: bool, now: float) -> Entry | None:
         section, key = id
@@ -139,7 +158,8 @@ class Recorder:
             apply(before, delta)
             old = encode(before)
         self.bodies[id] = fragment.body if old == fragment.body else old
-        if old != fragment.body:
+        # Where no measure is left to look at, what differs is how equal values are written.
+        if old != fragment.body and PERIODS.keys() - measures:
             self._postpone(id, measures)
         return Entry(section, key, pack(delta)) if delta else None
 

@@ -13,7 +13,7 @@ from urllib.parse import quote, urlencode
 
 from msgspec import Raw
 
-from telemetron.archive import MEMORY, Archive, GoneError, Moment
+from telemetron.archive import MEMORY, Archive, GoneError, Lived, Moment
 from telemetron.delta import MEASURES, Delta, Record, Shape, apply, compare, fields, inverted
 from telemetron.place import Place, milliseconds, moment, parse
 from telemetron.recorder import Entry, Id, Recorder, Step, decode, encode
@@ -24,6 +24,7 @@ from telemetron.store import Publication
 RECENT_BYTES = 8 * 1024 * 1024
 RECENT_WEIGHT = 5_000
 OPEN_WEIGHT = 500
+UNWRITTEN_BYTES = 32 * 1024 * 1024
 UNWRITTEN_WEIGHT = 50_000
 ENTRY_BYTES = 200
 MAX_ANSWER_BYTES = 1024 * 1024
@@ -102,6 +103,8 @@ class Timeline:
         self._memory = Archive(MEMORY, self._system, self._epoch, self._started_at)
         self._open = Steps()
         self._unwritten = Steps()
+        self._is_behind = False
+        """Whether the file misses steps that are not kept for it, so that it has to begin anew."""
         self._recent = Steps()
         self._before_recent = self.recorder.last
         self._begin(self._memory)
@@ -118,27 +121,40 @@ class Timeline:
         yield from self.recorder.record(publication, now)
         self._take(self.recorder.last)
 
-    def late(self, now: float, at: int) -> bool:
-        """Take in the measures that are due; whether there are any."""
-        any_due = self.recorder.late(now, at)
-        if any_due:
+    def late(self, now: float, at: int) -> Iterator[None]:
+        """Take in the measures that are due; yields after each entity."""
+        last = self.recorder.last
+        yield from self.recorder.late(now, at)
+        if self.recorder.last is not last:
             self._take(self.recorder.last)
-        return any_due
+
+    def restart(self, now: float, at: int) -> None:
+        """After a failure: go on with all as it is; what was not recorded is a hole."""
+        self._memory.append(self._open.taken())
+        self.recorder.restart(now, at)
+        self._recent.taken()
+        self._unwritten.taken()
+        self._before_recent = self.recorder.last
+        self._is_behind = self.file is not None
+        self._begin(self._memory)
 
     def _take(self, step: Step) -> None:
         self._recent.append(step)
-        while self._recent.weight > RECENT_WEIGHT or self._recent.bytes > RECENT_BYTES:
+        while self._recent.exceeds(RECENT_WEIGHT, RECENT_BYTES):
             self._before_recent = self._recent.popleft()
         self._open.append(step)
         if self._open.weight >= OPEN_WEIGHT:
             self._close_open()
-        if self.file and self._unwritten.weight < UNWRITTEN_WEIGHT:
+        if self.file and not self._is_behind:
             self._unwritten.append(step)
+            if self._unwritten.exceeds(UNWRITTEN_WEIGHT, UNWRITTEN_BYTES):
+                self._unwritten.taken()
+                self._is_behind = True
 
     def _begin(self, archive: Archive) -> None:
         """An archive that knows nothing of this epoch, or misses some of it."""
-        archive.append([self.recorder.last])
-        archive.keyframe(self.recorder.last, self.recorder.bodies)
+        if archive.last != self.recorder.last.place:
+            archive.begin(self.recorder.last, self.recorder.bodies)
 
     def _close_open(self) -> None:
         """What is open goes into the memory's archive."""
@@ -163,14 +179,13 @@ class Timeline:
     @property
     def has_unwritten(self) -> bool:
         """Whether there is something new for the file."""
-        return bool(self._unwritten)
+        return self._is_behind or bool(self._unwritten)
 
     def write(self, at: int) -> None:
         """Put what is new into the file; raises what the archive raises, and keeps it then."""
         if self.file is None:
             return
-        if self._unwritten.weight >= UNWRITTEN_WEIGHT:  # too much to keep: it misses some
-            self._unwritten.taken()
+        if self._is_behind:
             return self.open_file(self.file)
         steps = list(self._unwritten)
         if steps:
@@ -183,6 +198,8 @@ class Timeline:
     def open_file(self, file: Archive) -> None:
         """From now on all goes into this file too."""
         self._begin(file)
+        self._unwritten.taken()
+        self._is_behind = False
         self.file = file
 
     # places
@@ -206,11 +223,26 @@ class Timeline:
         return self._ask(asked.epoch, lambda archive: archive.find(asked))
 
     def _find_time(self, at: int) -> Moment:
-        step = next((one for one in self._newest_first() if one.at <= at), None)
-        if step:
-            return self._moment(step)
+        later = None
+        for step in self._newest_first():
+            if step.at <= at:
+                if later and later.skipped and step.at < at:
+                    raise GoneError("what was then is not kept")
+                return self._moment(step)
+            later = step
         self._close_open()
-        return self._ask(self._epoch, lambda archive: archive.find_time(at))
+        return self._ask(self._epoch, lambda archive: self._find_time_in(archive, at))
+
+    def _find_time_in(self, archive: Archive, at: int) -> Moment:
+        found = archive.find_time(at)
+        # What came after the last that is in the file, but the memory has forgotten.
+        if archive is self.file and found.place == self._kept_in(archive) and found.at < at:
+            raise GoneError("what was then is not kept")
+        return found
+
+    def _kept_in(self, archive: Archive) -> Place | None:
+        """The last place of this epoch that it has."""
+        return archive.last and Place(self._epoch, *archive.last)
 
     def _newest_first(self) -> Iterator[Step]:
         """The steps that are at hand, and the one before them."""
@@ -233,7 +265,8 @@ class Timeline:
 
     def oldest(self) -> Place | None:
         """The oldest place that can be asked for."""
-        return (self.file and self.file.oldest()) or self._memory.oldest()
+        kept = [archive.oldest() for archive in (self.file, self._memory) if archive]
+        return min((place for place in kept if place), default=None)
 
     # the past
 
@@ -300,11 +333,11 @@ class Timeline:
             if asked.until is None
             else self.resolve(asked.until, now)
         )
-        complete = since.place.epoch == until.place.epoch
-        if complete and since.place.at > until.place.at:
+        if (since.started_at, since.place) > (until.started_at, until.place):
             since, until = until, since
+        complete = since.place.epoch == until.place.epoch
         between = self._between(since.place, until.place)
-        starting = {} if complete else self._starting(until.place)
+        starting = {} if complete else self._starting(since.place, until.place)
         found = self._found(between, asked, set().union(*starting.values()))
         changes, next_one = _bounded(found, asked.limit)
         body = {
@@ -351,17 +384,22 @@ class Timeline:
         except GoneError:
             return None
 
-    def _starting(self, until: Place) -> dict[str, Collection[str]]:
+    def _starting(self, since: Place, until: Place) -> dict[str, Collection[str]]:
         """The sources that had not observed all of their part by then, and what they feed."""
-        state = self._state(until)
-        rows = [decode(body) for (section, _), body in state.items() if section == SOURCES]
+        rows = self._rows(until)
+        if not rows:  # nobody had begun to look: none of those before
+            return {row["key"]: self._shapes.keys() for row in self._rows(since)}
         return {
             row["key"]: self._feeds(row["collector"]) or self._shapes.keys() - {SOURCES}
             for row in rows
-            if row["status"] not in ("ok", "off")
-            and row["last_ok_at"] is None
-            and row["collector"] != NAME
+            if row["status"] not in ("ok", "off") and row["last_ok_at"] is None
         }
+
+    def _rows(self, place: Place) -> list[Record]:
+        """What the sources that observe the system said of themselves then."""
+        state = self._state(place)
+        rows = [decode(body) for (section, _), body in state.items() if section == SOURCES]
+        return [row for row in rows if row["collector"] != NAME]
 
     def _found(self, between: Between, asked: Asked, unsure: Collection[str]) -> Iterator[Json]:
         """The changed entities that are asked for, in the document's order."""
@@ -378,7 +416,10 @@ class Timeline:
             before, now = between.before.get(id), between.after.get(id)
             if now is None and id[0] in unsure:
                 continue
-            if change := self._change(id, before, now, MEASURES[asked.measures]):
+            change = self._change(id, before, now, MEASURES[asked.measures])
+            if id[0] in unsure:
+                change = _without_losses(change)
+            if change:
                 at = between.time(id)
                 yield _head(id, change.pop("change"), at) | change
 
@@ -399,23 +440,19 @@ class Timeline:
     def life(self, id: Id, before: str | None, measures: str, limit: int, now: datetime) -> bytes:
         """What happened to one entity, newest first; LookupError: nothing is known of it."""
         bound = None if before is None else self.resolve(before, now).place
-        self._close_open()
-        archive = self.file or self._memory
-        if self.file:
-            self.write(milliseconds(now))
         changes: list[Json] = []
-        more = None
-        for place, step, entry in archive.life(id, bound):
-            delta = entry.delta
-            if delta is None:
-                change = _came_or_went(entry.old, entry.new)
-            else:
-                change = self._changed(id, delta, MEASURES[measures])
+        more, complete = None, True
+        for lived in self._lived(id, bound):
+            if lived is None:
+                complete = False
+                continue
+            place, at, entry = lived
+            change = self._lived_through(entry, MEASURES[measures])
             if change and len(changes) == limit:
                 more = changes[-1]["place"]
                 break
             if change:
-                changes.append({"place": str(place), "at": moment(step.at)} | change)
+                changes.append({"place": str(place), "at": moment(at)} | change)
         present = id in self.recorder.bodies
         if not changes and not present and not bound:
             raise LookupError(id)
@@ -425,11 +462,29 @@ class Timeline:
             "key": id[1],
             "present": present,
             "oldest": oldest and str(oldest),
+            "complete": complete,
             "changes": changes,
             "truncated": more is not None,
             "next": more and _next_life(id, more, measures, limit),
         }
         return encode(body)
+
+    def _lived(self, id: Id, bound: Place | None) -> Iterator[Lived | None]:
+        """As `Archive.life`: what the memory knows, and before that the file."""
+        self._close_open()
+        first = self._memory.first()
+        if bound is None or first < bound:
+            yield from self._memory.life(id, bound)
+            if self.file and not self.file.leads_to(first):
+                yield None
+        if self.file:
+            yield from self.file.life(id, min(bound or first, first))
+
+    def _lived_through(self, entry: Entry, measures: Any) -> Json:
+        """Empty where nothing that counts has changed."""
+        if entry.delta is None:
+            return _came_or_went(entry.old, entry.new)
+        return self._changed(entry.id, entry.delta, measures)
 
 
 class Steps(deque[Step]):
@@ -439,6 +494,10 @@ class Steps(deque[Step]):
         super().__init__()
         self.weight = 0
         self.bytes = 0
+
+    def exceeds(self, weight: int, size: int) -> bool:
+        """Whether there are more, or they take more."""
+        return self.weight > weight or self.bytes > size
 
     def append(self, step: Step) -> None:
         """One more."""
@@ -489,6 +548,21 @@ def _came_or_went(before: bytes | None, after: bytes | None) -> Json:
     if after is not None:
         return {"change": "added", "new": Raw(after)}
     return {"change": "removed", "old": Raw(before or b"null")}
+
+
+def _without_losses(change: Json) -> Json:
+    """Without items that are gone; empty where nothing else has changed."""
+    if "fields" not in change:
+        return change
+    kept = {path: one for path, one in change["fields"].items() if not _is_loss(one)}
+    return change | {"fields": kept} if kept else {}
+
+
+def _is_loss(change: Json) -> bool:
+    old, new = change.get("old"), change.get("new")
+    if isinstance(old, list) and isinstance(new, list):
+        return len(new) < len(old) and all(item in old for item in new)
+    return "removed" in change
 
 
 def _bounded(found: Iterator[Json], limit: int) -> tuple[list[Json], Json | None]:

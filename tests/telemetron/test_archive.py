@@ -4,7 +4,7 @@ import sqlite3
 
 import pytest
 
-from telemetron.archive import MEMORY, Archive, ArchiveError, GoneError
+from telemetron.archive import APPLICATION, MEMORY, Archive, ArchiveError, GoneError
 from telemetron.place import Place
 from telemetron.recorder import Entry, Step, pack
 
@@ -84,7 +84,7 @@ def test_what_is_too_old_is_forgotten_keyframe_by_keyframe(archive):
     assert archive.state(Place("ab", 10)) == {KEY: body(10)}
     with pytest.raises(GoneError):
         archive.state(Place("ab", 9))
-    lived = [place.revision for place, _, _ in archive.life(KEY, None)]
+    lived = [one.place.revision for one in archive.life(KEY, None)]
     assert lived == [*range(19, 9, -1)]
 
 
@@ -120,7 +120,87 @@ def test_when_an_entity_changed_last(archive):
     assert archive.last_change(("queues", "r"), Place("ab", 8)) is None
 
 
+def test_what_was_in_a_hole_is_not_guessed(archive):
+    archive.begin(step(5), {KEY: body(5)})
+    archive.append([step(6)])
+    archive.begin(step(9), {KEY: body(9)})
+    for at, revision in ((5999, 5), (6000, 6), (9000, 9), (9999, 9)):
+        assert archive.find_time(at).place == Place("ab", revision)
+    for at in (6001, 8999):
+        with pytest.raises(GoneError):
+            archive.find_time(at)
+    assert archive.state(Place("ab", 9)) == {KEY: body(9)}
+    with pytest.raises(GoneError):
+        archive.state(Place("ab", 7))
+    # What changed it before that is not known.
+    archive.append([Step(10, 0, 10_000)])
+    assert archive.last_change(("queues", "r"), Place("ab", 10)) is None
+
+
+def test_a_hole_of_late_steps_alone_is_one_too(archive):
+    archive.begin(step(5), {KEY: body(5)})
+    archive.begin(step(6), {KEY: body(6)})
+    with pytest.raises(GoneError):
+        archive.find_time(5500)
+
+
+def test_a_time_among_revisions_that_were_recorded_as_one_is_not_known(archive):
+    several = Step(9, 0, 9000, [Entry(*KEY, pack({"depth": [5, 9]}))], skipped=3)
+    archive.begin(step(5), {KEY: body(5)})
+    archive.append([several, step(10)])
+    archive.append([Step(12, 0, 12_000, skipped=1)])
+    for at, revision in ((5000, 5), (9000, 9), (10_000, 10), (12_000, 12)):
+        assert archive.find_time(at).place == Place("ab", revision)
+    for at in (5001, 8999, 10_001, 11_999):
+        with pytest.raises(GoneError):
+            archive.find_time(at)
+
+
+def test_a_life_says_where_something_is_missing(archive):
+    archive.begin(step(5), {KEY: body(5)})
+    archive.append([step(6)])
+    archive.begin(step(9), {KEY: body(9)})
+    lived = [one and one.place.revision for one in archive.life(KEY, None)]
+    assert lived == [9, None, 6, 5]
+    assert [one and one.place.revision for one in archive.life(KEY, Place("ab", 9))] == [None, 6, 5]
+    assert [one and one.place.revision for one in archive.life(KEY, Place("ab", 6))] == [5]
+
+
+def test_it_begins_as_a_whole_or_not_at_all(archive):
+    archive.begin(step(5), {KEY: body(5)})
+    with pytest.raises(TypeError):
+        archive.begin(step(9), {KEY: object()})
+    assert archive.last == (5, 0)
+    with pytest.raises(GoneError):
+        archive.find(Place("ab", 9))
+
+
 # files
+
+
+def test_a_time_before_an_epoch_is_kept_is_not_known(tmp_path):
+    path = str(tmp_path / "history.db")
+    first = Archive(path, "test", "ab", 0)
+    first.begin(step(5), {KEY: body(5)})
+    first.close()
+    second = Archive(path, "test", "cd", 10_000)
+    second.begin(step(20), {KEY: body(20)})
+    assert second.find_time(9999).place == Place("ab", 5)
+    with pytest.raises(GoneError):
+        second.find_time(10_001)
+    second.close()
+
+
+@pytest.mark.parametrize("application", [0, APPLICATION])
+def test_an_empty_database_is_filled(tmp_path, application):
+    path = tmp_path / "history.db"
+    with sqlite3.connect(path) as database:
+        database.execute(f"PRAGMA application_id = {application}")
+    database.close()
+    archive = Archive(str(path), "test", "ab", 0)
+    fill(archive, 5)
+    assert archive.state(Place("ab", 5)) == {KEY: body(5)}
+    archive.close()
 
 
 def test_an_epoch_of_before_can_be_asked_for(tmp_path):

@@ -5,12 +5,13 @@ import os
 import sqlite3
 import stat
 import threading
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 
 import msgspec
 import pytest
 
 from telemetron import history as module
+from telemetron import recorder
 from telemetron.archive import MEMORY, Archive, GoneError
 from telemetron.document import Queue
 from telemetron.history import BusyError, History, merged
@@ -279,3 +280,125 @@ async def test_it_lets_go_of_what_it_holds_when_it_ends():
     assert system.store.watchers == []
     with pytest.raises(BusyError):
         await system.history.ask(lambda timeline: timeline.tip)
+
+
+async def test_publications_that_hold_back_much_become_one(monkeypatch):
+    monkeypatch.setattr(module, "BACKLOG_BYTES", 1)
+    async with running() as system:
+        await system.consumers(system.put(0))
+        free = threading.Event()
+        hanging = asyncio.create_task(system.history.ask(lambda _: free.wait(5)))
+        await asyncio.sleep(0)
+        places = [system.put(n) for n in range(1, 20)]
+        free.set()
+        await hanging
+        assert await system.consumers(places[-1]) == 19
+        assert await system.consumers(places[0]) == 1
+        with pytest.raises(GoneError):
+            await system.consumers(places[-3])
+
+
+async def test_a_question_that_nobody_waits_for_is_not_asked_but_counts(monkeypatch):
+    monkeypatch.setattr(module, "MAX_QUESTIONS", 2)
+    asked = []
+    async with running() as system:
+        free = threading.Event()
+        hanging = asyncio.create_task(system.history.ask(lambda _: free.wait(5)))
+        await asyncio.sleep(0)
+        with pytest.raises(BusyError, match="in time"):
+            await system.history.ask(asked.append, timeout=0.05)
+        with pytest.raises(BusyError, match="cannot answer now"):
+            await system.history.ask(asked.append)
+        free.set()
+        await hanging
+        assert await system.consumers(system.put(1)) == 1
+        assert asked == []
+
+
+# bugs of ours
+
+
+def broken(*_):
+    raise KeyError("a bug")
+
+
+@pytest.mark.parametrize("name", [None, "history.db"])
+async def test_a_bug_costs_what_it_hindered_and_is_told(tmp_path, monkeypatch, name):
+    async with running(name and tmp_path / name) as system:
+        first = system.put(1)
+        assert await system.consumers(first) == 1
+        with monkeypatch.context() as patched:
+            patched.setattr(recorder, "compare", broken)
+            told = []
+            system.history.listeners.append(told.append)
+            system.put(2)
+            await until(lambda: "history" in system.store.sources and system.problems())
+            await until(lambda: told and told[-1].revision == system.store.snapshot.change.revision)
+        last = system.put(3)
+        assert [await system.consumers(place) for place in (first, last)] == [1, 3]
+        assert "KeyError in" in system.problems()[0]
+        await until(lambda: system.store.sources["history"].status == "ok")
+
+
+async def test_a_bug_is_told_for_a_while(monkeypatch):
+    monkeypatch.setattr(module, "FAILED_SECONDS", 0.2)
+    async with running() as system:
+        system.put(1)
+        with monkeypatch.context() as patched:
+            patched.setattr(recorder, "compare", broken)
+            for consumers in (2, 3):
+                system.put(consumers)
+                await until(lambda: "history" in system.store.sources and system.problems())
+        await until(lambda: not system.problems())
+
+
+# damage
+
+
+def batches(path):
+    with closing(sqlite3.connect(path)) as database:
+        return database.execute("SELECT count(*), max(id) FROM batches").fetchone()
+
+
+async def test_a_file_that_is_found_damaged_is_not_written_any_more(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "Backoff", lambda **_: Quick())
+    path = tmp_path / "history.db"
+    async with running(path) as system:
+        old = system.put(1)
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("UPDATE batches SET steps = x'00'")
+        database.commit()
+    async with running(path) as system:
+        await until(lambda: system.store.sources["history"].status == "ok")
+        with pytest.raises(BusyError):
+            await system.consumers(old)
+        await until(system.problems)
+        kept = batches(path)
+        place = system.put(2)
+        await asyncio.sleep(0.3)
+        assert await system.consumers(place) == 2
+        assert "not used any more" in system.problems()[0]
+    assert batches(path) == kept
+
+
+async def test_a_damaged_file_is_looked_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "Backoff", lambda **_: Quick())
+    path = tmp_path / "history.db"
+    async with running(path) as system:
+        for consumers in range(300):
+            system.put(consumers)
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 2 :] = b"\xa5" * (len(raw) - len(raw) // 2)
+    path.write_bytes(raw)
+    opened = []
+
+    def opening(*arguments):
+        opened.append(arguments)
+        return Archive(*arguments)
+
+    monkeypatch.setattr(module, "Archive", opening)
+    async with running(path) as system:
+        await until(system.problems)
+        await asyncio.sleep(0.3)
+        assert len(opened) == 1
+    assert path.read_bytes() == bytes(raw)

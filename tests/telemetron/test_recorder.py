@@ -5,7 +5,7 @@ import json
 import pytest
 
 from telemetron.delta import shapes
-from telemetron.document import Queue
+from telemetron.document import ModelDeployment, Queue
 from telemetron.place import milliseconds
 from telemetron.recorder import Recorder
 from telemetron.store import Store
@@ -36,7 +36,10 @@ class System:
 
     def late(self):
         at = milliseconds(self.clock.now())
-        if not self.recorder.late(self.clock.monotonic(), at):
+        before = self.recorder.last
+        for _ in self.recorder.late(self.clock.monotonic(), at):
+            pass
+        if self.recorder.last is before:
             return False
         self.steps.append(self.recorder.last)
         return any(entry.section == "queues" for entry in self.recorder.last.entries)
@@ -148,3 +151,28 @@ def test_the_bodies_are_shared_with_the_document_where_nothing_is_left_out(syste
     system.put(consumers=1)
     fragment = system.store.snapshot.faces["queues"].rope.get("kafka/q/-")
     assert system.recorder.bodies["queues", "kafka/q/-"] is fragment.body
+
+
+def test_equal_values_that_are_written_differently_are_no_change(system):
+    for value in (-0.0, 0.0):
+        system.clock.advance(60)
+        system.store.remove(system.source, "litellm", "m")
+        model = ModelDeployment(id="m", model="m", tpm=value)
+        system.store.put(system.source, "litellm", "m", "m", model)
+        system.store.flush()
+    revision = system.store.snapshot.change.revision
+    assert [step.revision for step in system.steps] == [revision - 1, revision]
+    assert b"-0.0" not in system.store.snapshot.faces["litellm"].rope.get("kafka/m").body
+    assert system.deltas() == [None]
+    assert system.recorder.due is None
+
+
+def test_after_a_failure_all_is_as_it_is(system):
+    system.put(depth=0)
+    system.put(depth=5)
+    at = system.steps[-1].place
+    system.clock.advance(1)
+    system.recorder.restart(system.clock.monotonic(), milliseconds(system.clock.now()))
+    assert system.recorder.last.place == (at[0], at[1] + 1)
+    assert json.loads(system.recorder.bodies["queues", "kafka/q/-"])["depth"] == 5
+    assert system.recorder.due is None

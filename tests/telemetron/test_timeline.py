@@ -1,14 +1,18 @@
 """Answers of the timeline that the state machine does not come by."""
 
+import sqlite3
 from datetime import timedelta
 
 import msgspec
 import pytest
 
+from telemetron import archive as archives
 from telemetron import timeline as module
+from telemetron.agents import AgentPart
 from telemetron.archive import Archive, GoneError
 from telemetron.delta import shapes
-from telemetron.document import Queue
+from telemetron.document import Instance, Queue
+from telemetron.history import merged
 from telemetron.place import milliseconds
 from telemetron.store import Store
 from telemetron.testing import FakeClock
@@ -16,16 +20,17 @@ from telemetron.timeline import Asked, Limits, Timeline
 
 
 class System:
-    """A store and its timeline, with a file."""
+    """A store and its timeline, with a file; where that is not open yet, `open` opens it."""
 
-    def __init__(self, path, clock=None):
+    def __init__(self, path, clock=None, limits=None, is_open=True):
         self.clock = clock or FakeClock()
+        self.path = path
         self.store = Store("test", self.clock)
         snapshot = self.store.snapshot
-        self.timeline = Timeline(shapes(), snapshot, Limits(), lambda name: ())
-        started = milliseconds(snapshot.started_at)
-        self.file = Archive(str(path), "test", snapshot.epoch, started)
-        self.timeline.open_file(self.file)
+        self.timeline = Timeline(shapes(), snapshot, limits or Limits(), lambda name: ())
+        self.file = None
+        if is_open:
+            self.open()
         self.store.watchers.append(self.published)
         self.source = self.store.add("kafka", "kafka")
         self.store.flush()
@@ -33,6 +38,12 @@ class System:
     def published(self, publication):
         for _ in self.timeline.record(publication, self.clock.monotonic()):
             pass
+
+    def open(self):
+        snapshot = self.store.snapshot
+        started = milliseconds(snapshot.started_at)
+        self.file = Archive(str(self.path), "test", snapshot.epoch, started)
+        self.timeline.open_file(self.file)
 
     def put(self, consumers, name="q"):
         part = Queue(name=name, consumers=consumers)
@@ -47,8 +58,25 @@ class System:
         body = self.timeline.changes(Asked(**asked), self.clock.now()).body
         return msgspec.json.decode(body)
 
+    def life(self, key="kafka/q/-", before=None, limit=100):
+        id = "queues", key
+        body = self.timeline.life(id, before, "levels", limit, self.clock.now())
+        answer = msgspec.json.decode(body)
+        answer["consumers"] = [
+            one["new"]["consumers"] if "new" in one else one["fields"]["consumers"]["new"]
+            for one in answer["changes"]
+        ]
+        return answer
+
+    def at(self, time):
+        """The consumers of the queue at that time."""
+        past = self.timeline.snapshot(time.isoformat(), self.clock.now())
+        body = past.faces["queues"].rope.get("kafka/q/-").body
+        return msgspec.json.decode(body)["consumers"]
+
     def close(self):
-        self.file.close()
+        if self.file:
+            self.file.close()
         self.timeline.close()
 
 
@@ -131,3 +159,303 @@ def test_a_life_without_a_file_is_from_memory():
         timeline.life(("queues", "q"), None, "levels", 10, clock.now())
     assert timeline.bytes_used() > 0
     timeline.close()
+
+
+# holes
+
+
+def ticked(system, *consumers):
+    """Each put a second after the one before; the time of the last."""
+    for number in consumers:
+        system.clock.advance(1)
+        system.put(number)
+    return system.clock.now()
+
+
+def forgetful(monkeypatch):
+    """Limits with which the memory keeps next to nothing."""
+    monkeypatch.setattr(module, "RECENT_WEIGHT", 3)
+    monkeypatch.setattr(module, "OPEN_WEIGHT", 2)
+    monkeypatch.setattr(archives, "KEYFRAME_BYTES", 1)
+    return Limits(memory_bytes=1)
+
+
+def test_a_time_in_a_hole_of_the_file_is_gone(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "UNWRITTEN_WEIGHT", 5)
+    limits = forgetful(monkeypatch)
+    system = System(tmp_path / "history.db", limits=limits)
+    kept = ticked(system, 1)
+    system.write()
+    lost = ticked(system, *range(2, 10))
+    system.write()
+    after = ticked(system, 10)
+    system.write()
+    ticked(system, *range(11, 20))
+    system.write()
+
+    def check(system):
+        assert [system.at(kept), system.at(after)] == [1, 10]
+        for time in (kept + timedelta(seconds=0.5), lost - timedelta(seconds=3)):
+            with pytest.raises(GoneError):
+                system.at(time)
+            with pytest.raises(GoneError):
+                system.changes(since=time.isoformat())
+
+    check(system)
+    system.close()
+    system = System(tmp_path / "history.db", system.clock)
+    check(system)
+    system.close()
+
+
+def test_what_the_memory_forgot_before_it_was_written_is_gone(tmp_path, monkeypatch):
+    system = System(tmp_path / "history.db", limits=forgetful(monkeypatch))
+    kept = ticked(system, 1)
+    system.write()
+    lost = ticked(system, 2)
+    ticked(system, *range(3, 20))
+    assert system.at(kept) == 1
+    with pytest.raises(GoneError):
+        system.at(lost)
+    system.write()
+    assert system.at(lost) == 2
+    system.close()
+
+
+@pytest.mark.parametrize("later", [0, 20])
+def test_a_time_among_publications_that_became_one_is_gone(system, monkeypatch, later):
+    monkeypatch.setattr(module, "RECENT_WEIGHT", 10)
+    before = ticked(system, 1)
+    publications = []
+    system.store.watchers[:] = [publications.append]
+    for consumers in (2, 3, 4):
+        system.clock.advance(1)
+        queue = Queue(name="q", consumers=consumers)
+        system.store.put(system.source, "queues", "q", "q", queue)
+        system.store.flush()
+    for publication in publications[1:]:
+        publications[0] = merged(publications[0], publication)
+    system.published(publications[0])
+    system.store.watchers[:] = [system.published]
+    now = system.clock.now()
+    ticked(system, *range(5, 5 + later))
+    assert [system.at(before), system.at(now)] == [1, 4]
+    with pytest.raises(GoneError):
+        system.at(now - timedelta(seconds=1.5))
+
+
+def test_a_beginning_that_fails_is_tried_until_it_is_in_the_file(system, monkeypatch):
+    monkeypatch.setattr(module, "UNWRITTEN_WEIGHT", 5)
+    monkeypatch.setattr(archives, "BUSY_SECONDS", 0.0)
+    system.close()
+    system = System(system.path, system.clock)
+    for consumers in range(10):
+        system.put(consumers)
+    with locked(system.path), pytest.raises(sqlite3.OperationalError):
+        system.write()
+    assert system.timeline.has_unwritten
+    place = system.put(13)
+    system.write()
+    later = system.put(14)
+    system.write()
+    for at, consumers in ((place, 13), (later, 14)):
+        body = system.file.state(module.parse(at, system.clock.now()))["queues", "kafka/q/-"]
+        assert msgspec.json.decode(body)["consumers"] == consumers
+    system.close()
+
+
+class locked:
+    """A file that somebody else writes to."""
+
+    def __init__(self, path):
+        self.database = sqlite3.connect(path, isolation_level=None)
+
+    def __enter__(self):
+        self.database.execute("BEGIN IMMEDIATE")
+
+    def __exit__(self, *_):
+        self.database.close()
+
+
+def test_what_is_unwritten_is_bounded_in_bytes(system, monkeypatch):
+    monkeypatch.setattr(module, "UNWRITTEN_BYTES", 2_000)
+    system.write()
+    lost = [system.put(consumers) for consumers in range(20)][10]
+    system.write()
+    with pytest.raises(GoneError):
+        system.file.find(module.parse(lost, system.clock.now()))
+
+
+def test_a_file_that_is_opened_again_begins_anew(system):
+    ticked(system, 1)
+    system.write()
+    lost = ticked(system, 2)
+    system.file.close()
+    system.timeline.file = None
+    ticked(system, 3)
+    system.open()
+    last = ticked(system, 4)
+    system.write()
+    with pytest.raises(GoneError):
+        system.file.find_time(milliseconds(lost))
+    body = system.file.state(system.file.find_time(milliseconds(last)).place)["queues", "kafka/q/-"]
+    assert msgspec.json.decode(body)["consumers"] == 4
+
+
+def test_after_a_failure_what_was_before_is_kept_and_what_lies_between_is_gone(system):
+    before = system.put(1)
+    time = system.clock.now() + timedelta(seconds=1)
+    system.write()
+    system.clock.advance(5)
+    system.timeline.restart(system.clock.monotonic(), milliseconds(system.clock.now()))
+    place = system.put(2)
+    system.write()
+    for name, consumers in ((before, 1), (place, 2)):
+        past = system.timeline.snapshot(name, system.clock.now())
+        bodies = (
+            past.faces["queues"].rope.get("kafka/q/-").body,
+            system.file.state(module.parse(name, system.clock.now()))["queues", "kafka/q/-"],
+        )
+        assert [msgspec.json.decode(body)["consumers"] for body in bodies] == [consumers] * 2
+    with pytest.raises(GoneError):
+        system.at(time)
+    assert not system.life()["complete"]
+
+
+# lives
+
+
+def test_a_life_is_told_from_memory_and_file(tmp_path, monkeypatch):
+    first = System(tmp_path / "history.db")
+    ticked(first, 1, 2)
+    first.write()
+    first.close()
+    second = System(tmp_path / "history.db", first.clock, is_open=False)
+    ticked(second, 7, 8)
+    assert second.life()["consumers"] == [8, 7]
+    assert second.life()["complete"]
+    second.open()
+    ticked(second, 9)
+    life = second.life()
+    assert life["consumers"] == [9, 8, 7, 2, 1]
+    assert not life["complete"]  # nobody looked between the two epochs
+    pages, before = [], None
+    while True:
+        page = second.life(before=before, limit=2)
+        pages += page["consumers"]
+        if not page["truncated"]:
+            break
+        before = page["changes"][-1]["place"]
+    assert pages == [9, 8, 7, 2, 1]
+    second.close()
+
+
+def test_a_life_over_a_hole_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "UNWRITTEN_WEIGHT", 5)
+    system = System(tmp_path / "history.db", limits=forgetful(monkeypatch))
+    ticked(system, 1)
+    system.write()
+    ticked(system, *range(2, 30))
+    before = system.life()
+    assert before["consumers"][-1] == 1
+    assert 5 not in before["consumers"]
+    assert not before["complete"]
+    system.write()
+    ticked(system, *range(30, 60))
+    system.write()
+    after = system.life()
+    assert after["consumers"][-1] == 1
+    assert after["consumers"][0] == 59
+    assert not after["complete"]
+    assert system.life(limit=3)["complete"]
+    system.close()
+
+
+def test_a_life_is_told_though_the_file_cannot_be_written(system, monkeypatch):
+    monkeypatch.setattr(archives, "BUSY_SECONDS", 0.0)
+    system.close()
+    system = System(system.path, system.clock)
+    ticked(system, 1, 2)
+    with locked(system.path):
+        assert system.life()["consumers"][:2] == [2, 1]
+    system.close()
+
+
+# over a start
+
+
+def beat(system, source, task):
+    """An instance and its tasks, known to that source."""
+    part = AgentPart(
+        origin="heartbeat",
+        namespace="n",
+        instance=Instance(id=task, status="active"),
+        models=[task],
+        tasks=[],
+    )
+    system.store.put(source, "agents", "a", task, part)
+    system.store.flush()
+
+
+def test_over_a_start_nothing_is_gone_that_nobody_looked_for(tmp_path):
+    first = System(tmp_path / "history.db")
+    others = first.store.add("other", "other")
+    beat(first, first.source, "x")
+    beat(first, others, "y")
+    since = str(first.timeline.tip)
+    first.write()
+    first.close()
+    first.clock.advance(60)
+    second = System(tmp_path / "history.db", first.clock)
+    second.source.start(1000.0)
+    others = second.store.add("other", "other")
+    others.start(1000.0)
+    others.confirm()
+    beat(second, others, "y")
+    answer = second.changes(since=since, sections=("agents",))
+    assert answer["starting"] == ["kafka"]
+    told = {path for change in answer["changes"] for path in change["fields"]}
+    assert "instances/x" not in told
+    assert "models" not in told
+    second.source.confirm()
+    second.store.flush()
+    answer = second.changes(since=since, sections=("agents",))
+    assert answer["starting"] == []
+    (change,) = answer["changes"]
+    assert change["fields"]["instances/x"].keys() == {"removed"}
+    assert change["fields"]["models"] == {"old": ["x", "y"], "new": ["y"]}
+    second.close()
+
+
+def test_before_any_source_is_there_nothing_is_gone(tmp_path):
+    first = System(tmp_path / "history.db")
+    since = first.put(1)
+    first.write()
+    first.close()
+    first.clock.advance(60)
+    second = System(tmp_path / "history.db", first.clock)
+    answer = second.changes(since=since, until=f"{second.timeline.tip.epoch}.1")
+    assert answer["starting"] == ["kafka"]
+    assert answer["changes"] == []
+    second.close()
+
+
+def test_places_of_two_epochs_in_the_wrong_order_are_told_in_the_right_one(tmp_path):
+    first = System(tmp_path / "history.db")
+    one = first.put(1)
+    first.write()
+    first.close()
+    first.clock.advance(60)
+    second = System(tmp_path / "history.db", first.clock)
+    two = second.put(2)
+    answer = second.changes(since=two, until=one, sections=("queues",))
+    assert (answer["from"], answer["to"]) == (one, two)
+    second.close()
+
+
+def test_the_oldest_is_that_of_the_memory_where_the_file_came_later(tmp_path):
+    system = System(tmp_path / "history.db", is_open=False)
+    system.put(1)
+    system.open()
+    assert system.timeline.oldest() == (system.timeline.tip.epoch, 1, 0)
+    system.close()

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import patch
+from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 from hypothesis import HealthCheck, Phase, settings
@@ -27,6 +28,9 @@ START = datetime(2030, 1, 1, tzinfo=UTC)
 FEEDS = {"agents": ("agents",), "things": ("queues", "workload")}
 # The first that an item has: instances and tasks have more of these fields.
 IDENTITY = ["id", "pod_id", "client_id", "partition", "reason"]
+
+# So much at a time that is not written is too much to keep.
+UNWRITTEN_WEIGHT = 8
 
 small = st.integers(0, 2)
 maybe = st.none() | small
@@ -76,11 +80,13 @@ workloads = st.builds(
 
 
 class Kept(NamedTuple):
-    """What a naive history keeps: the whole document at each place."""
+    """What a naive history keeps: the whole document at each place, and what changed with it."""
 
     place: Place
     now: float
+    at: datetime
     document: dict[str, Any]
+    moved: set[tuple[str, str]]
 
 
 def flat(value: Any, path: str = "") -> dict[str, Any]:
@@ -168,6 +174,7 @@ class TimelineMachine(RuleBasedStateMachine):
         self.small = [
             patch.object(timeline, "RECENT_WEIGHT", 12),
             patch.object(timeline, "OPEN_WEIGHT", 7),
+            patch.object(timeline, "UNWRITTEN_WEIGHT", UNWRITTEN_WEIGHT),
             patch.object(archive, "KEYFRAME_BYTES", 500),
             patch.object(archive, "KEYFRAME_ENTITIES", 2),
         ]
@@ -176,7 +183,7 @@ class TimelineMachine(RuleBasedStateMachine):
         self.folder = Path(tempfile.mkdtemp())
         self.clock = FakeClock(START)
         self.kept: list[Kept] = []
-        self.lost: list[Place] = []
+        self.lost: list[Kept] = []
         self.file: Archive | None = None
         self.line: Timeline | None = None
 
@@ -202,9 +209,11 @@ class TimelineMachine(RuleBasedStateMachine):
         self.file = Archive(path, "test", snapshot.epoch, started)
         self.line.open_file(self.file)
         self.store.watchers.append(self.published)
+        self.unwritten: list[Kept] = []
+        self.missed: list[Kept] = []
+        self.weight = 0
         self.keep()
-        self.written = len(self.kept)
-        self.reader = (str(self.line.tip), states(self.kept[-1].document))
+        self.write()
         for name in ("agents", "things"):
             self.store.add(name, name).start(1000.0)
         self.store.flush()
@@ -212,8 +221,14 @@ class TimelineMachine(RuleBasedStateMachine):
     def keep(self) -> None:
         snapshot = self.store.snapshot
         body = b"".join(snapshot.chunks(list(snapshot.faces)))
-        place = Place(snapshot.epoch, snapshot.change.revision)
-        self.kept.append(Kept(place, self.clock.monotonic(), msgspec.json.decode(body)))
+        document = msgspec.json.decode(body)
+        now, place = states(document), self.line.tip
+        before = states(self.kept[-1].document) if place.at != (1, 0) else {}
+        moved = {id for id in now.keys() | before.keys() if now.get(id) != before.get(id)}
+        one = Kept(place, self.clock.monotonic(), self.clock.now(), document, moved)
+        self.kept.append(one)
+        self.unwritten.append(one)
+        self.weight += 1 + len(self.line.recorder.last.entries)
 
     def published(self, publication: Any) -> None:
         for _ in self.line.record(publication, self.clock.monotonic()):
@@ -255,22 +270,48 @@ class TimelineMachine(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([0.03, 1.0, 9.0, 61.0]))
     def advance(self, seconds: float) -> None:
         self.clock.advance(seconds)
-        self.line.late(self.clock.monotonic(), milliseconds(self.clock.now()))
+        tip = self.line.tip
+        for _ in self.line.late(self.clock.monotonic(), milliseconds(self.clock.now())):
+            pass
+        if self.line.tip != tip:
+            self.keep()
 
     @rule()
     def write(self) -> None:
+        """What was too much to be kept for the file is missing there, but for the last."""
         self.line.write(milliseconds(self.clock.now()))
-        self.written = len(self.kept)
+        if self.weight > UNWRITTEN_WEIGHT:
+            self.missed += self.unwritten[:-1]
+        self.unwritten, self.weight = [], 0
 
-    @rule()
-    def restart(self) -> None:
-        """Killed: what was not written is lost."""
-        self.lost += [one.place for one in self.kept[self.written :]]
-        del self.kept[self.written :]
+    @rule(numbers=st.lists(small, min_size=6, max_size=8), write=st.booleans())
+    def churn(self, numbers: list[int], write: bool) -> None:
+        """More than is kept for the file."""
+        for at, number in enumerate(numbers):
+            self.put(Queue(name="q", consumers=3 * at + number))
+            self.advance(0.03)
+        if write:
+            self.write()
+
+    @rule(back=st.sets(ids))
+    def restart(self, back: set[str]) -> None:
+        """Killed: what is not in the file is lost; some of the instances are seen again."""
+        parts = self.store.sources["agents"].parts
+        seen = [part for (_, id), part in parts.items() if id in back]
+        lost = {one.place for one in [*self.missed, *self.unwritten]}
+        self.lost += [one for one in self.kept if one.place in lost]
+        self.kept = [one for one in self.kept if one.place not in lost]
         self.store.watchers.clear()
         self.line.close()
         self.file.close()
         self.start()
+        for part in seen:
+            self.beat(part.id, part.value)
+        self.store.flush()
+        for one in self.lost[-8:]:
+            self.check_time(one.at)
+        for one in self.kept[-8:-1]:
+            self.check_changes(one, self.kept[-1])
 
     # what is answered
 
@@ -283,8 +324,9 @@ class TimelineMachine(RuleBasedStateMachine):
         snapshot = self.line.snapshot(str(kept.place), self.clock.now())
         body = b"".join(snapshot.chunks(list(snapshot.faces)))
         document = msgspec.json.decode(body)
-        for name in ("id", "epoch", "revision", "started_at", "changed_at"):
+        for name in ("id", "epoch", "revision", "started_at"):
             assert document[name] == kept.document[name]
+        assert datetime.fromisoformat(document["changed_at"]) == kept.at
         assert states(document) == states(kept.document)
         for section in SHAPES:
             keys = [entity["key"] for entity in document[section]]
@@ -311,18 +353,19 @@ class TimelineMachine(RuleBasedStateMachine):
         one, other = self.pick(data), self.pick(data)
         if self.kept.index(one) > self.kept.index(other):
             one, other = other, one
+        self.check_changes(one, other)
+
+    def check_changes(self, one: Kept, other: Kept) -> None:
         asked = Asked(str(one.place), str(other.place), measures="none", limit=1000)
-        answer = msgspec.json.decode(self.line.changes(asked, self.clock.now()).body)
+        answer = self.changes(asked)
         assert (answer["from"], answer["to"]) == (str(one.place), str(other.place))
         same_epoch = one.place.epoch == other.place.epoch
         assert answer["complete"] == same_epoch
-        starting = [
-            row["key"]
-            for row in other.document["sources"]
-            if row["status"] != "ok" and row["last_ok_at"] is None and not same_epoch
-        ]
-        assert answer["starting"] == sorted(starting)
+        starting = [] if same_epoch else starting_at(one, other)
+        assert answer["starting"] == starting
         unsure = {section for name in starting for section in FEEDS[name]}
+        if not other.document["sources"]:
+            unsure.add("sources")
         self.compare(states(one.document), states(other.document), answer["changes"], unsure)
 
     def compare(self, before: Any, after: Any, changes: Any, unsure: Any) -> None:
@@ -332,67 +375,134 @@ class TimelineMachine(RuleBasedStateMachine):
             if before.get(id) != after.get(id) and not (id not in after and id[0] in unsure)
         }
         found = {(change["section"], change["key"]): change for change in changes}
-        assert found.keys() == expected
+        assert found.keys() <= expected
+        for id in expected - found.keys():
+            assert id[0] in unsure
+            assert is_less(before[id], after[id])
         order = [(list(SHAPES).index(section), key) for section, key in found]
         assert order == sorted(order)
         for id, change in found.items():
             if id in before and id in after:
                 old, new = moved(change, SHAPES[id[0]])
                 old, new = differing(old, new)
-                assert (old, new) == differing(before[id], after[id])
+                if id[0] in unsure:
+                    # Nothing is told as gone; that is in what was, but not in what is.
+                    told = {path: value for path, value in before[id].items() if path in old}
+                    assert is_less({**before[id], **new}, after[id])
+                    assert told == old
+                else:
+                    assert (old, new) == differing(before[id], after[id])
             else:
                 assert change["change"] == ("added" if id in after else "removed")
                 whole = change["new"] if id in after else change["old"]
                 shown = flat(state(whole, SHAPES[id[0]]))
                 assert shown == (after[id] if id in after else before[id])
 
-    @rule()
-    def read_stream(self) -> None:
-        """A reader that is told changes knows the state."""
-        since, known = self.reader
-        answer = self.line.after(Asked(since, measures="none", limit=1000))
-        if not answer.empty:
-            for change in msgspec.json.decode(answer.body)["changes"]:
-                id = change["section"], change["key"]
-                old, new = moved(change, SHAPES[id[0]])
-                if change["change"] == "removed":
-                    del known[id]
-                elif change["change"] == "added":
-                    known[id] = flat(state(change["new"], SHAPES[id[0]]))
-                else:
-                    known[id] = {k: v for k, v in known[id].items() if k not in old} | new
-        self.reader = answer.to, known
-        assert known == states(self.kept[-1].document)
+    @rule(data=st.data())
+    def reconnect(self, data: Any) -> None:
+        """A reader that was told all until some place is told the rest, or that it is lost."""
+        one = data.draw(st.sampled_from(self.kept + self.lost))
+        asked = Asked(str(one.place), measures="none", limit=1000)
+        try:
+            answer = self.line.after(asked)
+        except GoneError:
+            assert one in self.lost
+            gap = msgspec.json.decode(self.line.gap("lost", asked.since).body)
+            assert (gap["to"], gap["complete"]) == (str(self.line.tip), False)
+            return
+        assert one in self.kept
+        assert answer.to == str(self.line.tip)
+        known = states(one.document)
+        body = msgspec.json.decode(answer.body) if answer.body else {"changes": []}
+        fold(known, body["changes"])
+        if not body.get("starting"):
+            assert known == states(self.kept[-1].document)
+        assert not answer.empty or not body["changes"]
 
     @rule(data=st.data())
     def ask_life(self, data: Any) -> None:
         known = sorted({id for kept in self.kept[-10:] for id in states(kept.document)})
         id = data.draw(st.sampled_from(known))
         # Entities that were there when an epoch ended went without being seen to.
-        expected = []
-        last = None
-        for kept in self.kept:
-            is_first = kept.place.revision == 1
-            now = states(kept.document).get(id)
-            if now != last and not (is_first and now is None):
-                expected.append(str(kept.place))
-            last = now
+        expected = [str(kept.place) for kept in self.kept if id in kept.moved]
         places: list[str] = []
         before = None
+        complete = True
         while True:
             body = self.line.life(id, before, "none", 3, self.clock.now())
             answer = msgspec.json.decode(body)
             places += [change["place"] for change in answer["changes"]]
+            complete = complete and answer["complete"]
             if not answer["truncated"]:
                 break
             before = answer["changes"][-1]["place"]
-        self.written = len(self.kept)
         assert places == expected[::-1]
+        assert complete == (len({kept.place.epoch for kept in self.kept}) == 1)
+
+    @rule(data=st.data(), seconds=st.sampled_from([-1.0, -0.01, 0.0, 0.01, 1.0]))
+    def ask_time(self, data: Any, seconds: float) -> None:
+        """The last place by then; none where that is lost, but for the end of an epoch."""
+        ones = data.draw(st.sampled_from([self.kept, self.lost or self.kept]))
+        at = data.draw(st.sampled_from(ones)).at + timedelta(seconds=seconds)
+        self.check_time(at)
+
+    def check_time(self, at: datetime) -> None:
+        before = [one for one in self.kept if one.at <= at]
+        expected = before[-1] if before else None
+        lost = [
+            one for one in self.lost if one.at <= at and expected and one.place > expected.place
+        ]
+        hidden = expected and expected.at < at and self.is_inside(lost)
+        try:
+            found = self.line.resolve(at.isoformat(), self.clock.now())
+        except GoneError:
+            assert expected is None or hidden
+        else:
+            assert not hidden
+            assert found.place == expected.place
+
+    def is_inside(self, lost: list[Kept]) -> bool:
+        """Whether the epoch goes on after what is lost."""
+        return any(
+            one.place > hole.place and one.place.epoch == hole.place.epoch
+            for hole in lost
+            for one in self.kept
+        )
+
+    @rule(
+        data=st.data(),
+        sections=st.lists(st.sampled_from(list(SHAPES)), max_size=2, unique=True),
+        limit=st.integers(1, 3),
+        measures=st.sampled_from(["none", "levels", "all"]),
+    )
+    def ask_part(self, data: Any, sections: list[str], limit: int, measures: str) -> None:
+        """What is asked for in pages, of some sections and of one key, is that of the whole."""
+        since, until = str(self.pick(data).place), str(self.pick(data).place)
+        whole = self.changes(Asked(since, until, measures=measures, limit=1000))["changes"]
+        keys = [None, *(change["key"] for change in whole)]
+        key = data.draw(st.sampled_from(keys))
+        asked = Asked(since, until, tuple(sections), key, measures, limit)
+        pages = []
+        while True:
+            answer = self.changes(asked)
+            assert len(answer["changes"]) <= limit
+            pages += answer["changes"]
+            if not answer["truncated"]:
+                break
+            asked = followed(answer["next"])
+        assert pages == [
+            change
+            for change in whole
+            if (not sections or change["section"] in sections) and key in (None, change["key"])
+        ]
+
+    def changes(self, asked: Asked) -> Any:
+        return msgspec.json.decode(self.line.changes(asked, self.clock.now()).body)
 
     @precondition(lambda self: self.lost)
     @rule(data=st.data())
     def ask_lost(self, data: Any) -> None:
-        place = data.draw(st.sampled_from(self.lost))
+        place = data.draw(st.sampled_from(self.lost)).place
         try:
             self.line.snapshot(str(place), self.clock.now())
         except GoneError:
@@ -403,6 +513,45 @@ class TimelineMachine(RuleBasedStateMachine):
     def knows_its_tip(self) -> None:
         if self.line:
             assert self.line.tip.revision == self.store.snapshot.change.revision
+
+
+def followed(path: str) -> Asked:
+    """What the `next` of an answer asks for."""
+    asked: dict[str, Any] = dict(parse_qsl(urlsplit(path).query))
+    sections = tuple(asked.pop("sections", "").split(",")) if "sections" in asked else ()
+    return Asked(sections=sections, limit=int(asked.pop("limit")), **asked)
+
+
+def starting_at(since: Kept, until: Kept) -> list[str]:
+    """The sources that had not looked at all; where none has a row yet, those of before."""
+    rows = until.document["sources"]
+    if not rows:
+        return [row["key"] for row in since.document["sources"]]
+    return [row["key"] for row in rows if row["status"] != "ok" and row["last_ok_at"] is None]
+
+
+def is_less(before: dict[str, Any], after: dict[str, Any]) -> bool:
+    """Whether nothing but items, or all of a list of values, is gone."""
+    return all(path in before for path in after) and all(
+        value == before[path] or _is_shorter(before[path], value) for path, value in after.items()
+    )
+
+
+def _is_shorter(before: Any, after: Any) -> bool:
+    return isinstance(before, list) and all(item in before for item in after)
+
+
+def fold(known: dict[tuple[str, str], dict[str, Any]], changes: Any) -> None:
+    """What a reader makes of what it is told."""
+    for change in changes:
+        id = change["section"], change["key"]
+        old, new = moved(change, SHAPES[id[0]])
+        if change["change"] == "removed":
+            del known[id]
+        elif change["change"] == "added":
+            known[id] = flat(state(change["new"], SHAPES[id[0]]))
+        else:
+            known[id] = {k: v for k, v in known[id].items() if k not in old} | new
 
 
 def differing(old: dict[str, Any], new: dict[str, Any]) -> tuple[Any, Any]:
