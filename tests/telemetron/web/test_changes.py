@@ -2,6 +2,9 @@
 
 import asyncio
 import json
+import socket
+import threading
+from contextlib import closing
 
 import pytest
 
@@ -10,6 +13,7 @@ from telemetron.history import BusyError
 from telemetron.web import changes as module
 from telemetron.web import streams
 
+AGENTS = "/system/changes?sections=agents"
 EVENTS = {"accept": "text/event-stream"}
 
 
@@ -273,6 +277,32 @@ async def test_a_stream_from_what_is_not_kept_is_refused(live):
     assert answer.status_code == 410
 
 
+async def test_a_stream_that_resumes_from_what_is_not_kept_is_told_of_the_gap(live):
+    now = await place(live)
+    path = f"/system/changes?since={now}"  # a browser asks again with the same URL
+    headers = EVENTS | {"last-event-id": "ab.1"}
+    async with live.client.stream("GET", path, headers=headers) as response:
+        assert response.status_code == 200
+        told = events(response)
+        assert (await anext(told))["id"] == "ab.1"
+        gap = await anext(told)
+        assert (gap["event"], gap["id"]) == ("gap", now)
+        data = json.loads(gap["data"])
+        assert (data["from"], data["to"], data["complete"]) == ("ab.1", now, False)
+        assert data["lost"] == "nothing is kept of epoch ab"
+        await beat(live)
+        answer = json.loads((await anext(told))["data"])
+        assert answer["from"] == now
+
+
+@pytest.mark.parametrize("last", ["5m", "x"])
+async def test_a_stream_resumes_after_an_event_alone(live, last):
+    headers = EVENTS | {"last-event-id": last}
+    answer = await live.client.get("/system/changes", headers=headers)
+    assert answer.status_code == 400
+    assert "is not the id of an event" in answer.json()["detail"]
+
+
 async def test_a_head_of_a_stream_has_no_body(live):
     answer = await live.client.head("/system/changes", headers=EVENTS)
     assert answer.headers["content-type"] == "text/event-stream"
@@ -294,7 +324,7 @@ async def test_a_reader_that_leaves_is_forgotten(live):
 
 
 async def test_a_comment_says_that_the_stream_is_still_there(live, monkeypatch):
-    monkeypatch.setattr(module, "COMMENT_SECONDS", 0.05)
+    monkeypatch.setattr(streams, "COMMENT_SECONDS", 0.05)
     now = await place(live)
     async with live.client.stream("GET", "/system/changes", headers=EVENTS) as response:
         told = events(response)
@@ -343,3 +373,150 @@ async def test_a_history_that_does_not_answer_is_said(live, monkeypatch):
     answer = await live.client.get("/system/changes")
     assert answer.status_code == 503
     assert answer.headers["retry-after"] == "1"
+
+
+# many readers
+
+
+class Past:
+    """A history that fails for some, whose old answers take long, and that says who asked."""
+
+    def __init__(self, live, monkeypatch):
+        self.asked = []
+        self.failing = {}
+        self.slow = threading.Event()
+        after = timeline.Timeline.after
+
+        def recorded(one, asked):
+            self.asked.append(asked)
+            if error := self.failing.get(asked.key):
+                raise error
+            if asked.since.startswith("ab."):
+                self.slow.wait(0.05)
+            return after(one, asked)
+
+        monkeypatch.setattr(timeline.Timeline, "after", recorded)
+
+
+@pytest.fixture
+def past(live, monkeypatch):
+    found = Past(live, monkeypatch)
+    yield found
+    found.slow.set()
+
+
+async def first(live, path, **headers):
+    """The first event that tells something."""
+    async with live.client.stream("GET", path, headers=EVENTS | headers) as response:
+        async for event in events(response):
+            if "data" in event:
+                return event
+    return None
+
+
+@pytest.mark.parametrize("error", [RuntimeError("wrong"), OSError("the disk is gone")])
+async def test_whose_answer_fails_keeps_up_nobody_else_and_is_told_later(
+    live, past, monkeypatch, error
+):
+    monkeypatch.setattr(streams, "RETRY_SECONDS", 0.1)
+    past.failing["prod/two"] = error
+    since = await place(live)
+    asked = f"/system/changes?sections=agents&since={since}&key=prod/"
+    failing = asyncio.create_task(first(live, f"{asked}two"))
+    await beat(live, "two")
+    await until(lambda: sum(one.key == "prod/two" for one in past.asked) >= 2)
+    await beat(live, "one")
+    async with asyncio.timeout(5):
+        found = await first(live, f"{asked}one")
+    assert [one["key"] for one in json.loads(found["data"])["changes"]] == ["prod/one"]
+    assert not failing.done()
+    past.failing.clear()
+    found = await failing
+    assert [one["key"] for one in json.loads(found["data"])["changes"]] == ["prod/two"]
+
+
+async def test_those_at_the_newest_place_do_not_wait_for_all_that_come_from_long_ago(
+    live, past, monkeypatch
+):
+    monkeypatch.setattr(streams, "ROUND_SECONDS", 0.1)
+    old = [
+        asyncio.create_task(
+            first(live, f"/system/changes?key={number}", **{"last-event-id": f"ab.{number + 1}"})
+        )
+        for number in range(60)
+    ]
+    new = asyncio.create_task(first(live, "/system/changes?key=prod/new"))
+    await until(lambda: len(live.app.changes.streams) >= 40)
+    await beat(live, "new")
+    answer = json.loads((await new)["data"])
+    assert [one["key"] for one in answer["changes"]] == ["prod/new"]
+    assert sum(one.done() for one in old) < 40
+    past.slow.set()
+    assert {event["event"] for event in await asyncio.gather(*old)} == {"gap"}
+
+
+def unread(live):
+    """A stream of which nothing is read yet."""
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    sock.connect(("127.0.0.1", int(live.url.rpartition(":")[2])))
+    sock.sendall(
+        f"GET {AGENTS} HTTP/1.1\r\nhost: localhost\r\naccept: text/event-stream\r\n\r\n".encode()
+    )
+    sock.setblocking(False)
+    return sock
+
+
+async def tell(live, told, version):
+    """Make an event of about 256 KB, and see somebody else get it."""
+    tasks = [{"id": f"t-{n}", "step": f"{version:04}" + "x" * 450} for n in range(256)]
+    await beat(live, tasks=tasks, version=f"{version}")
+    return json.loads((await anext(told))["data"])["to"]
+
+
+async def test_readers_that_read_nothing_share_the_bytes_of_an_event(live):
+    streams, holding = live.app.changes.streams, live.app.readers.holding
+    async with live.client.stream("GET", AGENTS, headers=EVENTS) as response:
+        told = events(response)
+        await anext(told)
+        with closing(unread(live)), closing(unread(live)):
+            await until(lambda: len(streams) == 3)
+            version = 0
+            while len(holding) < 2:
+                version += 1
+                assert version < 20
+                await tell(live, told, version)
+            (one,), (two,) = holding.values()
+            assert one is two
+        await until(lambda: not holding)
+
+
+async def test_a_slow_reader_is_told_less_often_of_more_and_ends_where_the_others_are(live):
+    async with live.client.stream("GET", AGENTS, headers=EVENTS) as response:
+        told = events(response)
+        await anext(told)
+        with closing(unread(live)) as slow:
+            await until(lambda: len(live.app.changes.streams) == 2)
+            for version in range(30):
+                last = await tell(live, told, version)
+            answers = [one async for one in answers_until(slow, last)]
+    assert 2 <= len(answers) < 20
+    assert [one["from"] for one in answers[1:]] == [one["to"] for one in answers[:-1]]
+    (change,) = answers[-1]["changes"]
+    version = change["fields"]["instances/i1/version"]
+    assert int(version["old"]) < 20
+    assert version["new"] == "29"
+
+
+async def answers_until(sock, last):
+    """What a stream tells up to the place."""
+    reader, writer = await asyncio.open_connection(sock=sock, limit=2**22)
+    to = None
+    async with asyncio.timeout(20):
+        while to != last:
+            line = await reader.readline()
+            if line.startswith(b"data: "):
+                answer = json.loads(line[6:])
+                to = answer["to"]
+                yield answer
+    writer.close()
