@@ -13,7 +13,7 @@ from loguru import logger
 from telemetron.archive import GoneError
 from telemetron.history import BusyError, History
 from telemetron.place import Place
-from telemetron.timeline import Asked, Timeline
+from telemetron.timeline import Answer, Asked, Timeline
 from telemetron.web.connection import transfer_chunk
 
 COMMENT_SECONDS = 15.0
@@ -195,16 +195,19 @@ def _age(asked: Asked, epoch: str) -> tuple[bool, int, int]:
 
 
 def _found(timeline: Timeline, asked: Asked) -> Event:
-    """What is told now, the rest of it later; without chunks: nothing."""
+    """What is told now, and what is asked then; without chunks: nothing is told."""
     try:
         answer = timeline.after(asked)
     except GoneError as error:
         answer = timeline.gap(str(error), asked.since)
-        return event(b"event: gap\ndata: %s\n" % answer.body, _after(asked, answer.to))
+        return event(b"event: gap\ndata: %s\n" % answer.body, _next(asked, answer))
     if answer.empty:
-        return Event((), _after(asked, answer.to))
-    return event(b"data: %s\n" % answer.body, _after(asked, answer.to))
+        return Event((), _next(asked, answer))
+    return event(b"data: %s\n" % answer.body, _next(asked, answer))
 
 
-def _after(asked: Asked, to: str) -> Asked:
-    return asked._replace(since=to)
+def _next(asked: Asked, answer: Answer) -> Asked:
+    """First the rest of it, which is told again to who is cut off before its end."""
+    if answer.after:
+        return asked._replace(until=answer.to, after=answer.after)
+    return asked._replace(since=answer.to, until=None, after=None)

@@ -254,6 +254,30 @@ async def test_a_stream_leaves_out_what_is_not_asked_for_and_moves_on(live):
     assert [change["key"] for change in answer["changes"]] == ["prod/two"]
 
 
+async def test_a_stream_tells_what_does_not_fit_into_one_event_in_the_next(live):
+    since = await place(live)
+    names = [f"prod/agent-{number}" for number in range(7)]
+    for name in names:
+        await beat(live, name.removeprefix("prod/"))
+    now = await place(live)
+    path = f"{AGENTS}&since={since}&limit=3&measures=none"
+    async with live.client.stream("GET", path, headers=EVENTS) as response:
+        told = events(response)
+        await anext(told)
+        pages = [await anext(told)]
+        await beat(live, "agent-0", version="2")
+        pages += [await anext(told), await anext(told)]
+        answers = [json.loads(page["data"]) for page in pages]
+        later = json.loads((await anext(told))["data"])
+    assert [change["key"] for one in answers for change in one["changes"]] == names
+    assert [(one["from"], one["to"]) for one in answers] == [(since, now)] * 3
+    assert [one["truncated"] for one in answers] == [True, True, False]
+    # Who is cut off in between and resumes is told all of it again.
+    assert [page["id"] for page in pages] == [since, since, now]
+    assert later["from"] == now
+    assert [change["change"] for change in later["changes"]] == ["changed"]
+
+
 async def test_readers_at_one_place_are_told_the_same(live):
     since = await place(live)
 
