@@ -250,7 +250,7 @@ class Timeline:
         for (section, key), body in self._state(place).items():
             fragments[section][key] = Fragment(body, None, b"", change)
         faces = {name: Face(_rope(found), change) for name, found in fragments.items()}
-        return Snapshot(self._system, place.epoch, moment(started_at), change, faces)
+        return Snapshot(self._system, place.epoch, moment(started_at), change, faces, place.step)
 
     def _require_life(self, place: Place, at: int) -> None:
         lived = self._ask(place.epoch, lambda archive: archive.lived_until(place.epoch))

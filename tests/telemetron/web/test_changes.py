@@ -5,10 +5,11 @@ import json
 import socket
 import threading
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from telemetron import timeline
+from telemetron import recorder, timeline
 from telemetron.history import BusyError
 from telemetron.web import changes as module
 from telemetron.web import streams
@@ -110,6 +111,43 @@ async def test_the_past_is_the_document_then(live):
     known = {"if-none-match": past.headers["etag"]}
     again = await live.client.get(f"/system/state?at={at}&sections=agents", headers=known)
     assert again.status_code == 304
+
+
+async def test_measures_that_are_recorded_later_make_the_past_another(live, monkeypatch):
+    monkeypatch.setitem(recorder.PERIODS, "sample", 0.2)
+    for minute in range(2):
+        await beat(live, tasks=[{"id": "t", "progressed_at": f"2030-01-01T00:0{minute}:00Z"}])
+    at = await place(live)
+    later = f"{at}-1"
+    path = f"{AGENTS.replace('changes', 'state')}&at={{}}"
+    first = await live.client.get(path.format(at))
+    await until_known(live, later)
+    known = {"if-none-match": first.headers["etag"]}
+    second = await live.client.get(path.format(later), headers=known)
+    assert second.status_code == 200
+    assert second.headers["etag"] == f'W/"{later}"'
+    assert second.json()["agents"] != first.json()["agents"]
+    known = {"if-none-match": second.headers["etag"]}
+    assert (await live.client.get(path.format(later), headers=known)).status_code == 304
+
+
+async def until_known(live, place):
+    async with asyncio.timeout(10):
+        while (await live.client.get(f"/system/state?at={place}")).status_code == 410:
+            pass
+
+
+async def test_the_future_is_not_known(live):
+    def at(**ahead):
+        return (datetime.now(UTC) + timedelta(**ahead)).isoformat().replace("+00:00", "Z")
+
+    await beat(live)
+    answer = await live.client.get(f"/system/state?at={at(minutes=1)}")
+    assert answer.status_code == 400
+    assert "in the future; now is" in answer.json()["detail"]
+    # The reader's clock may be a little ahead.
+    answer = await live.client.get(f"/system/state?at={at(seconds=0.5)}")
+    assert answer.json()["agents"]
 
 
 async def test_the_past_before_an_entity_does_not_have_it(live):
