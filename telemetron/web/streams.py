@@ -5,7 +5,8 @@ reads slowly is told later, of all that happened since, net.
 """
 
 import asyncio
-from collections.abc import Iterator
+import time
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from loguru import logger
@@ -23,6 +24,8 @@ READER_SECONDS = 0.00005
 RETRY_SECONDS = 1.0
 # So long those at the newest places go first; then who has waited longest has a turn.
 ROUND_SECONDS = 0.1
+# So long the history answers for streams at one go; others ask it too.
+BATCH_SECONDS = 0.02
 
 
 class Event(NamedTuple):
@@ -129,57 +132,59 @@ class Streams:
             self._tell()
 
     async def _tell_round(self) -> None:
-        told = 0
-        for asked in self._round():
-            told += await self._answer(asked)
-        await asyncio.sleep(max(GAP_SECONDS, told * READER_SECONDS))
-
-    def _round(self) -> Iterator[Asked]:
         loop = asyncio.get_running_loop()
         until = loop.time() + ROUND_SECONDS
-        due = [one for one in self._waiting if one.since != self._latest]
+        due = [
+            one for one in self._waiting if one.since != self._latest and one not in self._failed
+        ]
         epoch = self._latest.partition(".")[0]
-        for asked in sorted(due, key=lambda one: _age(one, epoch)):
-            if loop.time() > until:
-                self._missed = True
-                yield due[0]
-                return
-            yield asked
+        groups = sorted(due, key=lambda one: _age(one, epoch))
+        told = 0
+        while groups and loop.time() < until:
+            told += await self._answer(groups)
+        if groups:
+            self._missed = True
+            left = set(groups)
+            told += await self._answer([next(one for one in due if one in left)])
+        await asyncio.sleep(max(GAP_SECONDS, told * READER_SECONDS))
 
-    async def _answer(self, asked: Asked) -> int:
-        """How many were told; a group whose question fails asks again, and keeps up nobody else."""
-        if asked not in self._waiting or asked in self._failed:
-            return 0
+    async def _answer(self, groups: list[Asked]) -> int:
+        """Tell some of the first, which leave the list; how many readers that were.
+
+        A group whose question fails asks again later, and keeps up nobody else.
+        """
+        asked = tuple(groups)
         try:
-            found = await self._history.ask(lambda timeline: _found(timeline, asked))
+            found = await self._history.ask(lambda timeline: _some(timeline, asked))
         except Exception as error:
-            if not isinstance(error, BusyError):
-                logger.exception("changes after {} cannot be told", asked.since)
-            self._failed.add(asked)
-            asyncio.get_running_loop().call_later(RETRY_SECONDS, self._retry, asked)
+            self._fail(groups.pop(0), error)
             return 0
-        if found.chunks:
-            return self._tell_group(asked, found)
-        self._move(asked, found.asked)
-        return 0
+        del groups[: len(found)]
+        return sum(map(self._tell_group, asked, found))
+
+    def _fail(self, asked: Asked, error: Exception) -> None:
+        if not isinstance(error, BusyError):
+            logger.opt(exception=error).error("changes after {} cannot be told", asked.since)
+        self._failed.add(asked)
+        asyncio.get_running_loop().call_later(RETRY_SECONDS, self._retry, asked)
 
     def _retry(self, asked: Asked) -> None:
         self._failed.discard(asked)
         self._tell()
 
     def _tell_group(self, asked: Asked, event: Event) -> int:
-        readers = self._waiting.pop(asked, set())
+        """How many were told; without chunks they only move on."""
+        readers = self._waiting.pop(asked, None)
+        if not readers:
+            return 0
         for reader in readers:
             reader.asked = event.asked
-            reader.settle(event)
-        return len(readers)
-
-    def _move(self, asked: Asked, to: Asked) -> None:
-        readers = self._waiting.pop(asked, set())
-        for reader in readers:
-            reader.asked = to
-        if readers:
-            self._waiting.setdefault(to, set()).update(readers)
+            if event.chunks:
+                reader.settle(event)
+        if event.chunks:
+            return len(readers)
+        self._waiting.setdefault(event.asked, set()).update(readers)
+        return 0
 
 
 def event(text: bytes, asked: Asked) -> Event:
@@ -192,6 +197,22 @@ def _age(asked: Asked, epoch: str) -> tuple[bool, int, int]:
     its_epoch, _, place = str(asked.since).partition(".")
     revision, _, step = place.partition("-")
     return its_epoch != epoch, -int(revision), -int(step or 0)
+
+
+def _some(timeline: Timeline, groups: Sequence[Asked]) -> list[Event]:
+    """Answers for the first groups, while there is time; raises for the first alone."""
+    until = time.perf_counter() + BATCH_SECONDS
+    found: list[Event] = []
+    for asked in groups:
+        try:
+            found.append(_found(timeline, asked))
+        except Exception:
+            if not found:
+                raise
+            break
+        if time.perf_counter() > until:
+            break
+    return found
 
 
 def _found(timeline: Timeline, asked: Asked) -> Event:

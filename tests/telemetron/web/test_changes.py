@@ -483,14 +483,18 @@ async def test_whose_answer_fails_keeps_up_nobody_else_and_is_told_later(
     monkeypatch.setattr(streams, "RETRY_SECONDS", 0.1)
     past.failing["prod/two"] = error
     since = await place(live)
-    asked = f"/system/changes?sections=agents&since={since}&key=prod/"
+    asked = f"{AGENTS}&since={since}&key=prod/"
+    waiting = live.app.changes.streams
+    telling = asyncio.create_task(first(live, f"{asked}one"))
+    await until(lambda: len(waiting) == 1)
     failing = asyncio.create_task(first(live, f"{asked}two"))
+    await until(lambda: len(waiting) == 2)
     await beat(live, "two")
-    await until(lambda: sum(one.key == "prod/two" for one in past.asked) >= 2)
     await beat(live, "one")
     async with asyncio.timeout(5):
-        found = await first(live, f"{asked}one")
+        found = await telling
     assert [one["key"] for one in json.loads(found["data"])["changes"]] == ["prod/one"]
+    await until(lambda: sum(one.key == "prod/two" for one in past.asked) >= 3)
     assert not failing.done()
     past.failing.clear()
     found = await failing
