@@ -46,6 +46,7 @@ MEASURES: Mapping[str, Set[str]] = {
     "all": frozenset({"level", "sample"}),
 }
 STAMP = "updated_at"
+CUT = "truncated"
 
 
 class Field(NamedTuple):
@@ -107,12 +108,20 @@ def compare(old: Record, new: Record, shape: Shape, measures: Set[str], top: boo
         was, value = old.get(name), new.get(name)
         if was == value or (name == STAMP and not top):
             continue
-        field = shape.get(name, PLAIN)
-        if field.measure and field.measure not in measures:
+        if not _counts(name, (was, value), shape, measures):
             continue
-        if change := _change(was, value, field, measures):
+        if change := _change(was, value, shape.get(name, PLAIN), measures):
             delta[name] = change
     return delta
+
+
+def _counts(name: str, change: Any, shape: Shape, measures: Set[str]) -> bool:
+    """Whether the field is state or of these kinds; how long a measure would be is of its kind."""
+    if name == CUT:
+        old, new = (_counted([cut or {}], shape, measures) for cut in change)
+        return old != new
+    measure = shape.get(name, PLAIN).measure
+    return measure is None or measure in measures
 
 
 def _change(was: Any, value: Any, field: Field, measures: Set[str]) -> Any:
@@ -209,9 +218,9 @@ def fields(delta: Delta, shape: Shape, measures: Set[str], under: str = "") -> I
     escaped as in keys.
     """
     for name, change in delta.items():
-        field = shape.get(name, PLAIN)
-        if (field.measure and field.measure not in measures) or (name == STAMP and not under):
+        if not _counts(name, change, shape, measures) or (name == STAMP and not under):
             continue
+        field = shape.get(name, PLAIN)
         path = under + escape(name)
         if isinstance(change, dict):
             yield from fields(change, field.shape, measures, path + "/")

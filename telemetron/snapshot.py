@@ -31,12 +31,15 @@ class Snapshot:
         started_at: datetime,
         change: Change,
         faces: Mapping[str, Face],
+        step: int = 0,
     ) -> None:
         self.id = id
         self.epoch = epoch
         self.started_at = started_at
         self.change = change
         self.faces = faces
+        self.step = step
+        """Of the past: how often measures were recorded later, while the revision stood."""
 
     def change_of(self, sections: Sequence[str], key: str | None = None) -> Change | None:
         """The last change of what is shown: the sources and these sections, or one entity of one.

@@ -69,6 +69,8 @@ class Answer(NamedTuple):
     body: bytes
     to: str
     empty: bool
+    after: str | None = None
+    """The last entity of it, if there are more."""
 
 
 class Between(NamedTuple):
@@ -281,7 +283,7 @@ class Timeline:
         for (section, key), body in self._state(place).items():
             fragments[section][key] = Fragment(body, None, b"", change)
         faces = {name: Face(_rope(found), change) for name, found in fragments.items()}
-        return Snapshot(self._system, place.epoch, moment(started_at), change, faces)
+        return Snapshot(self._system, place.epoch, moment(started_at), change, faces, place.step)
 
     def _require_life(self, place: Place, at: int) -> None:
         lived = self._ask(place.epoch, lambda archive: archive.lived_until(place.epoch))
@@ -339,7 +341,7 @@ class Timeline:
         between = self._between(since.place, until.place)
         starting = {} if complete else self._starting(since.place, until.place)
         found = self._found(between, asked, set().union(*starting.values()))
-        changes, next_one = _bounded(found, asked.limit)
+        changes, after = _bounded(found, asked.limit)
         body = {
             "from": str(since.place),
             "from_at": moment(since.at),
@@ -348,11 +350,11 @@ class Timeline:
             "complete": complete,
             "starting": sorted(starting),
             "changes": changes,
-            "truncated": next_one is not None,
-            "next": next_one and _next(asked, str(since.place), str(until.place), next_one),
+            "truncated": after is not None,
+            "next": after and _next(asked, str(since.place), str(until.place), after),
         }
         # That a start lies in between has to be told, even if nothing else has.
-        return Answer(encode(body), str(until.place), complete and not changes)
+        return Answer(encode(body), str(until.place), complete and not changes, after)
 
     def after(self, asked: Asked) -> Answer:
         """What has changed since a place until now; GoneError where it is not kept any more."""
@@ -565,19 +567,19 @@ def _is_loss(change: Json) -> bool:
     return "removed" in change
 
 
-def _bounded(found: Iterator[Json], limit: int) -> tuple[list[Json], Json | None]:
-    """As many as may be in one answer, and the last of them if there are more."""
+def _bounded(found: Iterator[Json], limit: int) -> tuple[list[Json], str | None]:
+    """As many as may be in one answer, and the last of them if there are more: `SECTION/KEY`."""
     changes: list[Json] = []
     size = 0
     for change in found:
         size += len(encode(change))
         if changes and (len(changes) == limit or size > MAX_ANSWER_BYTES):
-            return changes, changes[-1]
+            return changes, f"{changes[-1]['section']}/{changes[-1]['key']}"
         changes.append(change)
     return changes, None
 
 
-def _next(asked: Asked, since: str, until: str, last: Json) -> str:
+def _next(asked: Asked, since: str, until: str, after: str) -> str:
     query = {
         "since": since,
         "until": until,
@@ -585,7 +587,7 @@ def _next(asked: Asked, since: str, until: str, last: Json) -> str:
         "key": asked.key,
         "measures": asked.measures,
         "limit": asked.limit,
-        "after": f"{last['section']}/{last['key']}",
+        "after": after,
     }
     return "/system/changes?" + urlencode({k: v for k, v in query.items() if v})
 

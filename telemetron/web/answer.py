@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
+from telemetron.place import Place
 from telemetron.rope import glued
 from telemetron.snapshot import Snapshot
 from telemetron.web.waiters import View
@@ -66,7 +67,8 @@ class Answers:
 def etag(snapshot: Snapshot, view: View) -> bytes:
     """The place of what is shown, as an ETag; the view must exist."""
     change = snapshot.change_of(*view)
-    return b'W/"%s.%d"' % (snapshot.epoch.encode(), change.revision if change else 0)
+    place = Place(snapshot.epoch, change.revision if change else 0, snapshot.step)
+    return b'W/"%s"' % str(place).encode()
 
 
 async def _compressed(plain: Answer) -> Answer:

@@ -4,16 +4,17 @@ import asyncio
 from collections.abc import Awaitable, Mapping
 from urllib.parse import unquote
 
-from telemetron.archive import GoneError
 from telemetron.delta import MEASURES
 from telemetron.history import History
 from telemetron.http import EMPTY, HttpProblem, Receive, Scope, Send, answer, require_method
+from telemetron.place import Place, parse
 from telemetron.query import parameters
 from telemetron.store import Store
-from telemetron.timeline import Answer, Asked, Timeline
+from telemetron.timeline import Asked, Timeline
 from telemetron.web.accept import preferred
+from telemetron.web.connection import Connection
 from telemetron.web.recall import recall
-from telemetron.web.streams import Streams, Waiter
+from telemetron.web.streams import Event, Reader, Streams, event
 
 PATH = "/system/changes"
 LIFE = "/system/history/"
@@ -22,7 +23,6 @@ STREAMED = ("since", "sections", "key", "measures", "limit")
 JSON, EVENTS = "application/json", "text/event-stream"
 MAX_LIMIT = 1_000
 MAX_STREAMS = 4_000
-COMMENT_SECONDS = 15.0
 RETRY_MS = 1_000
 
 _EVENT_HEADERS = [
@@ -107,75 +107,46 @@ class ChangesApp:
     async def _stream(
         self, scope: Scope, receive: Receive, send: Send, headers: Mapping[bytes, bytes]
     ) -> None:
-        given = dict(parameters(scope["query_string"], STREAMED))
-        if last := headers.get(b"last-event-id"):
-            given["since"] = last.decode("latin-1")
-        asked = await self._start(self._asked(given))
+        asked = self._asked(parameters(scope["query_string"], STREAMED))
+        asked = await self._start(asked, headers.get(b"last-event-id", b"").decode("latin-1"))
         if self._open >= MAX_STREAMS:
             raise HttpProblem(503, "too many streams; ask again", {"retry-after": "5"})
         await send({"type": "http.response.start", "status": 200, "headers": _EVENT_HEADERS})
         if scope["method"] == "HEAD":
             return await send(EMPTY)
+        reader = Reader(asked)
         gone = asyncio.ensure_future(_disconnected(receive))
+        gone.add_done_callback(lambda _: reader.leave())
         self._open += 1
         try:
-            await _send(send, b"retry: %d\n%s\n" % (RETRY_MS, _id(asked)))
-            await self._tell(asked, send, gone)
+            await self._tell(reader, scope["state"]["connection"])
         finally:
             self._open -= 1
             gone.cancel()
         return await send(EMPTY)
 
-    async def _start(self, asked: Asked) -> Asked:
-        """From the place that it names, else from now; 410 before anything is sent."""
+    async def _start(self, asked: Asked, last: str) -> Asked:
+        """After the last event, else from the place that is named, else from now.
+
+        Who resumes is refused nothing that the stream itself can tell: a browser would give up.
+        """
         now = self._store.clock.now()
+        if last:
+            place = parse(last, now)
+            if not isinstance(place, Place):
+                raise HttpProblem(400, f"Last-Event-ID: {last!r} is not the id of an event")
+            return asked._replace(since=str(place))
 
         def start(timeline: Timeline) -> str:
             return str(timeline.resolve(asked.since, now).place if asked.since else timeline.tip)
 
         return asked._replace(since=await recall(self._history, start))
 
-    async def _tell(self, asked: Asked, send: Send, gone: "asyncio.Future[None]") -> None:
-        while not self.streams.stopping:
-            waiter = self.streams.wait(asked)
-            try:
-                while not await _told(waiter, gone):
-                    if gone.done():
-                        return
-                    await _send(send, b": still here\n%s\n" % _id(waiter.asked))
-            finally:
-                self.streams.leave(waiter)
-            if waiter.told.cancelled():
-                return
-            found = waiter.told.result()
-            if isinstance(found, GoneError):
-                found = await self._gap(str(found), waiter.asked)
-                await _send(send, b"event: gap\n" + _event(found))
-            else:
-                await _send(send, _event(found))
-            asked = waiter.asked._replace(since=found.to)
-
-    async def _gap(self, why: str, asked: Asked) -> Answer:
-        """Says that changes after `asked.since` are lost; the stream goes on from now."""
-        return await recall(self._history, lambda timeline: timeline.gap(why, asked.since))
-
-
-async def _told(waiter: Waiter, gone: "asyncio.Future[None]") -> bool:
-    futures: set[asyncio.Future[object]] = {waiter.told, gone}  # type: ignore[arg-type]
-    await asyncio.wait(futures, timeout=COMMENT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-    return waiter.told.done()
-
-
-async def _send(send: Send, body: bytes) -> None:
-    await send({"type": "http.response.body", "body": body, "more_body": True})
-
-
-def _id(asked: Asked) -> bytes:
-    return f"id: {asked.since}\n".encode()
-
-
-def _event(found: Answer) -> bytes:
-    return b"id: %s\ndata: %s\n\n" % (found.to.encode(), found.body)
+    async def _tell(self, reader: Reader, connection: Connection) -> None:
+        told: Event | None = event(b"retry: %d\n" % RETRY_MS, reader.asked)
+        while told:
+            await connection.share(told.chunks)
+            told = await self.streams.wait(reader)
 
 
 def _measures(given: Mapping[str, str]) -> str:

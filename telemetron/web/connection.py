@@ -71,6 +71,17 @@ class Connection(HttpToolsProtocol):
         finally:
             self.readers.holding.pop(self, None)
 
+    async def share(self, chunks: Sequence[bytes]) -> None:
+        """Send chunks of the transfer coding as they are, until the reader has taken them.
+
+        The server would copy them for each reader, to put the chunk's length before it.
+        """
+        with self.hold(chunks):
+            for chunk in chunks:
+                if not self.transport.is_closing():
+                    self.transport.write(chunk)
+                    await self.flow.drain()
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.fd = transport.get_extra_info("socket").fileno()
@@ -153,6 +164,11 @@ class Connection(HttpToolsProtocol):
         if sock := self.transport.get_extra_info("socket"):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _DROP_UNSENT)
         self.transport.abort()
+
+
+def transfer_chunk(data: bytes) -> bytes:
+    """A chunk of the transfer coding (RFC 9112, 7.1)."""
+    return b"%x\r\n%s\r\n" % (len(data), data)
 
 
 class Readers:

@@ -182,7 +182,8 @@ def _changes() -> Json:
     item["get"] |= {
         "description": "What differs between two places, net: several changes of one field are one,"
         " and what returned to where it was is not told. With `Accept: text/event-stream` a stream:"
-        " one event a batch, whose id is a place, resumed by `Last-Event-ID`.",
+        " one event a batch, whose id is a place, resumed by `Last-Event-ID`; an event `gap` says"
+        " that what came after that is not kept any more.",
         "parameters": [_CHANGED_SINCE, _UNTIL, _ONLY, _ONE_KEY, _KINDS, _LIMIT, _AFTER],
     }
     return item

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Mapping
+from datetime import datetime, timedelta
 from difflib import get_close_matches
 from itertools import islice
 from typing import NamedTuple
@@ -9,6 +10,7 @@ from urllib.parse import unquote
 
 from telemetron.history import History
 from telemetron.http import EMPTY, HttpProblem, Receive, Scope, Send, require_method
+from telemetron.place import parse
 from telemetron.query import duration, flag, parameters
 from telemetron.rope import Change, Rope
 from telemetron.snapshot import Snapshot
@@ -22,6 +24,7 @@ PATH = "/system/state"
 WAITING = ("since", "wait", "measures")
 MAX_WAITERS = 10_000
 NEAR_KEYS = 100
+CLOCK_SKEW = timedelta(seconds=1)
 
 Asked = Mapping[str, str]
 
@@ -118,6 +121,7 @@ class StateApp:
 
     async def _past(self, asked: Asked) -> Snapshot:
         now = self._store.clock.now()
+        _require_past(asked["at"], now)
 
         def past(timeline: Timeline) -> Snapshot:
             snapshot = timeline.snapshot(asked["at"], now)
@@ -180,6 +184,13 @@ class StateApp:
     def _has_changed(self, view: View, wait: Wait, revision: int) -> bool:
         change = _require(self._store.snapshot, view)
         return (change.revision if wait.measures else change.state_revision) > revision
+
+
+def _require_past(text: str, now: datetime) -> None:
+    """400 for what is yet to come; the reader's clock may be a little ahead."""
+    at = parse(text, now)
+    if isinstance(at, datetime) and at > now + CLOCK_SKEW:
+        raise HttpProblem(400, f"at: {text!r} is in the future; now is {now:%Y-%m-%dT%H:%M:%SZ}")
 
 
 def _require(snapshot: Snapshot, view: View) -> Change:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -328,6 +328,15 @@ def test_state_of_the_past(server: str) -> None:
     assert "410" in refused(telemetron_("state", "--url", server, "--at", "ab.1"), 1)
 
 
+def test_state_of_the_past_on_a_terminal(server: str) -> None:
+    beat(server, "past", tasks=[{"id": "t-past"}])
+    place = beat(server, "past", tasks=[])
+    shown = on_terminal("state", "--url", server, "--at", place)
+    assert re.search(f"telemetron  revision {place.partition('.')[2]}, ", shown)
+    assert any(line.startswith("t-past") for line in shown.splitlines())
+    assert "t-past" not in on_terminal("state", "--url", server)
+
+
 # changes
 
 
@@ -366,40 +375,87 @@ def test_changes_that_are_not_kept_any_more(server: str) -> None:
     assert "the oldest place that can be asked for is" in line
 
 
-def test_changes_are_followed_over_a_restart(tmp_path: Path) -> None:
-    config = tmp_path / "t.yaml"
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port = taken.getsockname()[1]
-    config.write_text(f"history: {{url: 'sqlite:///{tmp_path}/history.db'}}")
-    url = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "telemetron", "changes", "--follow", "--section", "agents"]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with serving("--config", str(config), port=port):
-        since = beat(url, "one")
-        command += ["--url", url, "--since", since]
-        follower = subprocess.Popen(command, env=environment(), **pipes)
+@contextmanager
+def following(*arguments: str, **pipes: Any) -> Iterator["subprocess.Popen[str]"]:
+    """`changes --follow`; Ctrl-C ends it."""
+    command = [sys.executable, "-m", "telemetron", "changes", "--follow", *arguments]
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, env=environment(), **pipes
+    ) as follower:
         try:
-            first = json.loads(follower.stdout.readline())
-        except BaseException:
-            follower.kill()
-            raise
-    with follower:
-        try:
-            with serving("--config", str(config), port=port):
-                # First that there was a start in between, then what happens after it.
-                second = json.loads(follower.stdout.readline())
-                beat(url, "two")
-                third = json.loads(follower.stdout.readline())
-        finally:
+            yield follower
             follower.send_signal(signal.SIGINT)
             _, said = follower.communicate(timeout=SECONDS)
+            assert "Traceback" not in said
+        finally:
+            follower.kill()
+
+
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
+
+
+def test_changes_are_followed_over_a_restart(tmp_path: Path) -> None:
+    config = tmp_path / "t.yaml"
+    config.write_text(f"history: {{url: 'sqlite:///{tmp_path}/history.db'}}")
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    with ExitStack() as stack:
+        with serving("--config", str(config), port=port):
+            since = beat(url, "one")
+            options = ("--section", "agents", "--url", url, "--since", since)
+            follower = stack.enter_context(following(*options, stdout=subprocess.PIPE))
+            first = json.loads(follower.stdout.readline())
+        assert "asking again" in follower.stderr.readline()
+        with serving("--config", str(config), port=port):
+            # First that there was a start in between, then what happens after it.
+            second = json.loads(follower.stdout.readline())
+            beat(url, "two")
+            third = json.loads(follower.stdout.readline())
     assert [change["key"] for change in first["changes"]] == ["cli/one"]
     assert [change["key"] for change in third["changes"]] == ["cli/two"]
     assert second["from"].partition(".")[0] == since.partition(".")[0]
     assert not second["complete"]
-    assert "asking again" in said
-    assert "Traceback" not in said
+
+
+def test_changes_are_followed_over_a_restart_that_knows_nothing_of_before() -> None:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    with ExitStack() as stack:
+        with serving(port=port):
+            options = ("--section", "agents", "--url", url, "--since", beat(url, "one"))
+            follower = stack.enter_context(following(*options, stdout=subprocess.PIPE))
+            first = json.loads(follower.stdout.readline())
+        with serving(port=port):
+            gap = json.loads(follower.stdout.readline())
+            beat(url, "two")
+            second = json.loads(follower.stdout.readline())
+    assert gap["from"] == first["to"]
+    assert "nothing is kept of epoch" in gap["lost"]
+    assert second["from"] == gap["to"]
+    assert [change["key"] for change in second["changes"]] == ["cli/two"]
+
+
+def test_changes_are_followed_on_a_terminal() -> None:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    ours, theirs = pty.openpty()
+    with ExitStack() as stack:
+        with serving(port=port):
+            since = beat(url, "shown", tasks=[{"id": "t1", "step": "\x1b[31mreads"}])
+            options = ("--section", "agents", "--url", url, "--since", since)
+            stack.enter_context(following(*options, stdout=theirs))
+            os.close(theirs)
+            terminal = stack.enter_context(os.fdopen(ours, encoding="utf-8"))
+            assert re.fullmatch("agents cli/shown  added [0-9]+s ago\n", terminal.readline())
+            beat(url, "shown", tasks=[{"id": "t1", "step": "writes"}])
+            assert re.fullmatch("agents cli/shown  changed [0-9]+s ago\n", terminal.readline())
+            assert "  activity/active_task_ids/t1/step  [31mreads → writes" in terminal.readline()
+        with serving(port=port):
+            line = terminal.readline()
+    assert re.fullmatch(r"lost: nothing is kept of epoch .*; what happened until .*\n", line)
 
 
 def test_changes_are_not_followed_where_there_is_no_server() -> None:

@@ -90,6 +90,21 @@ def test_measures_are_told_by_their_kind():
     assert told(old, new, ALL, "queues") == state | levels | sample
 
 
+def test_how_long_a_list_of_a_measure_would_be_is_that_measure_too():
+    cut = {"tasks": 21}
+    for old, new in ((None, cut), (cut, {"tasks": 22}), (cut, None)):
+        queue, later = {"truncated": old}, {"truncated": new}
+        assert compare(queue, later, SHAPES["queues"], LEVELS) == {}
+        delta = compare(queue, later, SHAPES["queues"], ALL)
+        assert dict(fields(delta, SHAPES["queues"], LEVELS)) == {}
+        assert dict(fields(delta, SHAPES["queues"], ALL)) == {"truncated": {"old": old, "new": new}}
+    members = cut | {"members": 17}
+    change = {"truncated": {"old": cut, "new": members}}
+    assert told({"truncated": cut}, {"truncated": members}, LEVELS, "queues") == change
+    came = {"old": None, "new": {"tasks": 257}}
+    assert told(agent(), agent(truncated=came["new"]), MEASURES["none"]) == {"truncated": came}
+
+
 def test_measures_inside_items_are_left_out_too():
     old = agent([task("a", progressed_at="x")])
     new = agent([task("a", progressed_at="y", step="s")])

@@ -2,14 +2,19 @@
 
 import asyncio
 import json
+import socket
+import threading
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from telemetron import timeline
+from telemetron import recorder, timeline
 from telemetron.history import BusyError
 from telemetron.web import changes as module
 from telemetron.web import streams
 
+AGENTS = "/system/changes?sections=agents"
 EVENTS = {"accept": "text/event-stream"}
 
 
@@ -106,6 +111,43 @@ async def test_the_past_is_the_document_then(live):
     known = {"if-none-match": past.headers["etag"]}
     again = await live.client.get(f"/system/state?at={at}&sections=agents", headers=known)
     assert again.status_code == 304
+
+
+async def test_measures_that_are_recorded_later_make_the_past_another(live, monkeypatch):
+    monkeypatch.setitem(recorder.PERIODS, "sample", 0.2)
+    for minute in range(2):
+        await beat(live, tasks=[{"id": "t", "progressed_at": f"2030-01-01T00:0{minute}:00Z"}])
+    at = await place(live)
+    later = f"{at}-1"
+    path = f"{AGENTS.replace('changes', 'state')}&at={{}}"
+    first = await live.client.get(path.format(at))
+    await until_known(live, later)
+    known = {"if-none-match": first.headers["etag"]}
+    second = await live.client.get(path.format(later), headers=known)
+    assert second.status_code == 200
+    assert second.headers["etag"] == f'W/"{later}"'
+    assert second.json()["agents"] != first.json()["agents"]
+    known = {"if-none-match": second.headers["etag"]}
+    assert (await live.client.get(path.format(later), headers=known)).status_code == 304
+
+
+async def until_known(live, place):
+    async with asyncio.timeout(10):
+        while (await live.client.get(f"/system/state?at={place}")).status_code == 410:
+            pass
+
+
+async def test_the_future_is_not_known(live):
+    def at(**ahead):
+        return (datetime.now(UTC) + timedelta(**ahead)).isoformat().replace("+00:00", "Z")
+
+    await beat(live)
+    answer = await live.client.get(f"/system/state?at={at(minutes=1)}")
+    assert answer.status_code == 400
+    assert "in the future; now is" in answer.json()["detail"]
+    # The reader's clock may be a little ahead.
+    answer = await live.client.get(f"/system/state?at={at(seconds=0.5)}")
+    assert answer.json()["agents"]
 
 
 async def test_the_past_before_an_entity_does_not_have_it(live):
@@ -250,6 +292,30 @@ async def test_a_stream_leaves_out_what_is_not_asked_for_and_moves_on(live):
     assert [change["key"] for change in answer["changes"]] == ["prod/two"]
 
 
+async def test_a_stream_tells_what_does_not_fit_into_one_event_in_the_next(live):
+    since = await place(live)
+    names = [f"prod/agent-{number}" for number in range(7)]
+    for name in names:
+        await beat(live, name.removeprefix("prod/"))
+    now = await place(live)
+    path = f"{AGENTS}&since={since}&limit=3&measures=none"
+    async with live.client.stream("GET", path, headers=EVENTS) as response:
+        told = events(response)
+        await anext(told)
+        pages = [await anext(told)]
+        await beat(live, "agent-0", version="2")
+        pages += [await anext(told), await anext(told)]
+        answers = [json.loads(page["data"]) for page in pages]
+        later = json.loads((await anext(told))["data"])
+    assert [change["key"] for one in answers for change in one["changes"]] == names
+    assert [(one["from"], one["to"]) for one in answers] == [(since, now)] * 3
+    assert [one["truncated"] for one in answers] == [True, True, False]
+    # Who is cut off in between and resumes is told all of it again.
+    assert [page["id"] for page in pages] == [since, since, now]
+    assert later["from"] == now
+    assert [change["change"] for change in later["changes"]] == ["changed"]
+
+
 async def test_readers_at_one_place_are_told_the_same(live):
     since = await place(live)
 
@@ -273,6 +339,32 @@ async def test_a_stream_from_what_is_not_kept_is_refused(live):
     assert answer.status_code == 410
 
 
+async def test_a_stream_that_resumes_from_what_is_not_kept_is_told_of_the_gap(live):
+    now = await place(live)
+    path = f"/system/changes?since={now}"  # a browser asks again with the same URL
+    headers = EVENTS | {"last-event-id": "ab.1"}
+    async with live.client.stream("GET", path, headers=headers) as response:
+        assert response.status_code == 200
+        told = events(response)
+        assert (await anext(told))["id"] == "ab.1"
+        gap = await anext(told)
+        assert (gap["event"], gap["id"]) == ("gap", now)
+        data = json.loads(gap["data"])
+        assert (data["from"], data["to"], data["complete"]) == ("ab.1", now, False)
+        assert data["lost"] == "nothing is kept of epoch ab"
+        await beat(live)
+        answer = json.loads((await anext(told))["data"])
+        assert answer["from"] == now
+
+
+@pytest.mark.parametrize("last", ["5m", "x"])
+async def test_a_stream_resumes_after_an_event_alone(live, last):
+    headers = EVENTS | {"last-event-id": last}
+    answer = await live.client.get("/system/changes", headers=headers)
+    assert answer.status_code == 400
+    assert "is not the id of an event" in answer.json()["detail"]
+
+
 async def test_a_head_of_a_stream_has_no_body(live):
     answer = await live.client.head("/system/changes", headers=EVENTS)
     assert answer.headers["content-type"] == "text/event-stream"
@@ -294,7 +386,7 @@ async def test_a_reader_that_leaves_is_forgotten(live):
 
 
 async def test_a_comment_says_that_the_stream_is_still_there(live, monkeypatch):
-    monkeypatch.setattr(module, "COMMENT_SECONDS", 0.05)
+    monkeypatch.setattr(streams, "COMMENT_SECONDS", 0.05)
     now = await place(live)
     async with live.client.stream("GET", "/system/changes", headers=EVENTS) as response:
         told = events(response)
@@ -343,3 +435,154 @@ async def test_a_history_that_does_not_answer_is_said(live, monkeypatch):
     answer = await live.client.get("/system/changes")
     assert answer.status_code == 503
     assert answer.headers["retry-after"] == "1"
+
+
+# many readers
+
+
+class Past:
+    """A history that fails for some, whose old answers take long, and that says who asked."""
+
+    def __init__(self, live, monkeypatch):
+        self.asked = []
+        self.failing = {}
+        self.slow = threading.Event()
+        after = timeline.Timeline.after
+
+        def recorded(one, asked):
+            self.asked.append(asked)
+            if error := self.failing.get(asked.key):
+                raise error
+            if asked.since.startswith("ab."):
+                self.slow.wait(0.05)
+            return after(one, asked)
+
+        monkeypatch.setattr(timeline.Timeline, "after", recorded)
+
+
+@pytest.fixture
+def past(live, monkeypatch):
+    found = Past(live, monkeypatch)
+    yield found
+    found.slow.set()
+
+
+async def first(live, path, **headers):
+    """The first event that tells something."""
+    async with live.client.stream("GET", path, headers=EVENTS | headers) as response:
+        async for event in events(response):
+            if "data" in event:
+                return event
+    return None
+
+
+@pytest.mark.parametrize("error", [RuntimeError("wrong"), OSError("the disk is gone")])
+async def test_whose_answer_fails_keeps_up_nobody_else_and_is_told_later(
+    live, past, monkeypatch, error
+):
+    monkeypatch.setattr(streams, "RETRY_SECONDS", 0.1)
+    past.failing["prod/two"] = error
+    since = await place(live)
+    asked = f"{AGENTS}&since={since}&key=prod/"
+    waiting = live.app.changes.streams
+    telling = asyncio.create_task(first(live, f"{asked}one"))
+    await until(lambda: len(waiting) == 1)
+    failing = asyncio.create_task(first(live, f"{asked}two"))
+    await until(lambda: len(waiting) == 2)
+    await beat(live, "two")
+    await beat(live, "one")
+    async with asyncio.timeout(5):
+        found = await telling
+    assert [one["key"] for one in json.loads(found["data"])["changes"]] == ["prod/one"]
+    await until(lambda: sum(one.key == "prod/two" for one in past.asked) >= 3)
+    assert not failing.done()
+    past.failing.clear()
+    found = await failing
+    assert [one["key"] for one in json.loads(found["data"])["changes"]] == ["prod/two"]
+
+
+async def test_those_at_the_newest_place_do_not_wait_for_all_that_come_from_long_ago(
+    live, past, monkeypatch
+):
+    monkeypatch.setattr(streams, "ROUND_SECONDS", 0.1)
+    old = [
+        asyncio.create_task(
+            first(live, f"/system/changes?key={number}", **{"last-event-id": f"ab.{number + 1}"})
+        )
+        for number in range(60)
+    ]
+    new = asyncio.create_task(first(live, "/system/changes?key=prod/new"))
+    await until(lambda: len(live.app.changes.streams) >= 40)
+    await beat(live, "new")
+    answer = json.loads((await new)["data"])
+    assert [one["key"] for one in answer["changes"]] == ["prod/new"]
+    assert sum(one.done() for one in old) < 40
+    past.slow.set()
+    assert {event["event"] for event in await asyncio.gather(*old)} == {"gap"}
+
+
+def unread(live):
+    """A stream of which nothing is read yet."""
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    sock.connect(("127.0.0.1", int(live.url.rpartition(":")[2])))
+    sock.sendall(
+        f"GET {AGENTS} HTTP/1.1\r\nhost: localhost\r\naccept: text/event-stream\r\n\r\n".encode()
+    )
+    sock.setblocking(False)
+    return sock
+
+
+async def tell(live, told, version):
+    """Make an event of about 256 KB, and see somebody else get it."""
+    tasks = [{"id": f"t-{n}", "step": f"{version:04}" + "x" * 450} for n in range(256)]
+    await beat(live, tasks=tasks, version=f"{version}")
+    return json.loads((await anext(told))["data"])["to"]
+
+
+async def test_readers_that_read_nothing_share_the_bytes_of_an_event(live):
+    streams, holding = live.app.changes.streams, live.app.readers.holding
+    async with live.client.stream("GET", AGENTS, headers=EVENTS) as response:
+        told = events(response)
+        await anext(told)
+        with closing(unread(live)), closing(unread(live)):
+            await until(lambda: len(streams) == 3)
+            version = 0
+            while len(holding) < 2:
+                version += 1
+                assert version < 20
+                await tell(live, told, version)
+            (one,), (two,) = holding.values()
+            assert one is two
+        await until(lambda: not holding)
+
+
+async def test_a_slow_reader_is_told_less_often_of_more_and_ends_where_the_others_are(live):
+    async with live.client.stream("GET", AGENTS, headers=EVENTS) as response:
+        told = events(response)
+        await anext(told)
+        with closing(unread(live)) as slow:
+            await until(lambda: len(live.app.changes.streams) == 2)
+            for version in range(30):
+                last = await tell(live, told, version)
+            answers = [one async for one in answers_until(slow, last)]
+    assert 2 <= len(answers) < 20
+    assert [one["from"] for one in answers[1:]] == [one["to"] for one in answers[:-1]]
+    (change,) = answers[-1]["changes"]
+    version = change["fields"]["instances/i1/version"]
+    assert int(version["old"]) < 20
+    assert version["new"] == "29"
+
+
+async def answers_until(sock, last):
+    """What a stream tells up to the place."""
+    reader, writer = await asyncio.open_connection(sock=sock, limit=2**22)
+    to = None
+    async with asyncio.timeout(20):
+        while to != last:
+            line = await reader.readline()
+            if line.startswith(b"data: "):
+                answer = json.loads(line[6:])
+                to = answer["to"]
+                yield answer
+    writer.close()
