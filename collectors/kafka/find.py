@@ -192,7 +192,7 @@ class Finder:
                 return  # who did not answer may know them
             for group in groups:
                 group.info = GroupInfo(ask.NONE, "Dead", ())
-                group.commits.clear()
+                group.is_absent = True
                 group.read_at = self.known.clock.monotonic()
             return
         await asyncio.gather(*map(self._find_coordinator, groups))

@@ -137,8 +137,10 @@ class Known:
         if not topic.queues and not any(entry.topic == topic.name for entry in self.config.entries):
             del self.topics[topic.name]
         if queue.group in self.groups:
-            self.groups[queue.group].queues.remove(queue)
-            self.groups[queue.group].request = None
+            group = self.groups[queue.group]
+            group.queues.remove(queue)
+            group.request = None
+            group.forget(queue.topic)
         self.output.remove("queues", queue.id)
         self.planned = False
 

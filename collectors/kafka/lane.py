@@ -31,14 +31,13 @@ class Stand(NamedTuple):
         return None if self.base is None else self.end - self.base
 
 
-def stand(offset: int, log: Log, policy: str, *, foreign: bool = False) -> Stand:
+def stand(commit: Commit, log: Log, policy: str) -> Stand:
     """What waits: from the commit, or the start of the log where that is later, up to its end.
 
-    `policy` is the group's own where it has no valid commit: `earliest`, `latest`, `unknown`;
-    `foreign`: the commit is one on an earlier topic of this name.
+    `policy` is the group's own where it has no valid commit: `earliest`, `latest`, `unknown`.
     """
-    end = max(log.start, log.end)
-    if foreign:
+    offset, end = commit.offset, max(log.start, log.end)
+    if commit.foreign:
         return _reset(log.start, end, policy, "OffsetOutOfRange")
     if offset == NO_OFFSET:
         return _reset(log.start, end, policy, "NoCommit")
@@ -124,7 +123,7 @@ class Lane:
         self.commit: int | None = None
         self.consumed_at: datetime | None = None
         self.window: Window | None = None
-        self._placed: tuple[Commit, Log, bool] | None = None
+        self._placed: tuple[Commit, Log] | None = None
 
     @property
     def lag(self) -> int | None:
@@ -132,16 +131,14 @@ class Lane:
             return None
         return self.stand.lag if self.told is None else self.told
 
-    def place(
-        self, commit: Commit, log: Log, policy: str, now: datetime, *, foreign: bool = False
-    ) -> None:
+    def place(self, commit: Commit, log: Log, policy: str, now: datetime) -> None:
         """Take what was read of the group and of the log."""
-        if self._placed == (commit, log, foreign):
+        if self._placed == (commit, log):
             return
-        found = stand(commit.offset, log, policy, foreign=foreign)
+        found = stand(commit, log, policy)
         if found.problem == UNKNOWN and self.stand is not None:
             return  # the last known stands until it is
-        self._placed = (commit, log, foreign)
+        self._placed = (commit, log)
         self.told = commit.lag
         self.stand = found
         if self.commit is not None and NO_OFFSET < self.commit < commit.offset:

@@ -82,6 +82,8 @@ class Commit(NamedTuple):
     offset: int
     error: int = NONE
     lag: int | None = None
+    foreign: bool = False
+    """Whether it was made on an earlier topic of the name."""
 
 
 class Commits(NamedTuple):

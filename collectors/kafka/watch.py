@@ -76,8 +76,10 @@ class Rounds:
         for node, groups in self._offsets.by_coordinator().items():
             self.jobs.start(("commits", node), partial(self._offsets.read_commits, node, groups))
         await self._settle()
+        stands = self._offsets.stands()
         for node, ends in self._offsets.ends.items():
-            self.jobs.start(("ends", node), partial(self._offsets.read_ends, node, ends))
+            read = partial(self._offsets.read_ends, node, ends, stands)
+            self.jobs.start(("ends", node), read)
         await self._settle()
         await self._read_topics_anew()  # where the log of one shrank: is it still the same?
         self._touch_late()

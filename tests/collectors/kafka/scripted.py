@@ -14,6 +14,8 @@ from collectors.kafka.wire import NO_TAGS, Reader, compact_array, compact_text
 
 METADATA, OFFSETS, FETCH, COMMITS, COORDINATOR = 3, 2, 1, 9, 10
 DESCRIBE, GROUPS, VERSIONS, CONSUMER, SHARE, SHARE_OFFSETS = 15, 16, 18, 69, 77, 90
+HIGHS = -OFFSETS
+"""The end of all records, those of open transactions among them."""
 ALL = {
     METADATA: (0, 13),
     OFFSETS: (1, 11),
@@ -73,15 +75,26 @@ class Scripted:
         self.brokers: dict[int, int] = {}
         """Ports by id; empty: this one alone."""
         self.asked: list[int] = []
+        self.gates: dict[int, asyncio.Event] = {}
+        """What an API's answers wait for, once they are made up: so slow is the broker."""
         self.throttle_ms = 0
         self.answers: dict[int, bytes | None] = {}
         """Bytes to answer an API with instead; None: no answer at all."""
         self.cut_off = False
         """Whether connections are closed before they are answered."""
+        self._news = asyncio.Event()
 
     @property
     def address(self) -> str:
         return f"127.0.0.1:{self.port}"
+
+    async def asked_for(self, api: int, times: int = 1) -> None:
+        """Until it is asked so many times more."""
+        wanted = self.asked.count(api) + times
+        async with asyncio.timeout(15):
+            while self.asked.count(api) < wanted:
+                self._news.clear()
+                await self._news.wait()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -93,6 +106,8 @@ class Scripted:
                 if answer is None:
                     await reader.read()  # it hangs, until the other side gives up
                     return
+                if gate := self.gates.get(self.asked[-1]):
+                    await gate.wait()
                 writer.write(struct.pack(">i", len(answer)) + answer)
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
@@ -102,6 +117,7 @@ class Scripted:
     def _answer(self, request: bytes) -> bytes | None:
         key, version, correlation = struct.unpack(">hhi", request[:8])
         self.asked.append(key)
+        self._news.set()
         if key in self.answers:
             body = self.answers[key]
             return None if body is None else struct.pack(">i", correlation) + body
@@ -142,6 +158,8 @@ class Scripted:
     def offsets(self, body: Reader, version: int) -> bytes:
         body.int32()
         isolation = body.int8()
+        if not isolation:
+            self.asked[-1] = HIGHS
         topics = []
         for _ in range(body.count()):
             name, entries = body.name(), []

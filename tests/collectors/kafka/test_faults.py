@@ -132,6 +132,77 @@ async def test_the_last_known_stands_for_a_while(broker: Scripted, watch: Any, f
         await watched.queue_until("t", lambda q: q.depth == 6 and not q.problems)
 
 
+@pytest.fixture
+async def leader(broker: Scripted) -> AsyncIterator[Scripted]:
+    """A second broker, that leads the topic; the first one coordinates its group."""
+    async with scripted() as second:
+        second.topics, second.groups = broker.topics, broker.groups
+        broker.brokers = second.brokers = {1: broker.port, 2: second.port}
+        log_of(broker).leader = 2
+        yield second
+
+
+async def test_an_end_that_comes_late_is_compared_with_older_commits(
+    broker: Scripted, leader: Scripted, watch: Any
+) -> None:
+    async with watch(broker.address, QUEUE) as watched:
+        await six(watched)
+        leader.gates[script.OFFSETS] = asyncio.Event()
+        await leader.asked_for(script.OFFSETS)
+        log_of(broker).end = log_of(broker).high = 30
+        broker.groups["g"].commits["t"][0] = 10
+        await broker.asked_for(script.COMMITS, 3)
+        assert (watched.queue("t").depth, watched.queue("t").problems) == (6, [])
+        leader.gates.pop(script.OFFSETS).set()
+        await watched.queue_until("t", lambda q: q.lag == 20)
+        assert {call[4].lag for call in watched.output.calls if call[0] == "put"} <= {None, 6, 20}
+
+
+async def test_a_backlog_is_never_shown_too_small_whoever_is_slow(
+    broker: Scripted, leader: Scripted, watch: Any
+) -> None:
+    """Twenty wait, always: what is produced is consumed, while the leader keeps us waiting."""
+    log, commits = log_of(broker), broker.groups["g"].commits["t"]
+    log.end, commits[0] = 24, 4
+    async with watch(broker.address, {**QUEUE, "max_tasks": 0}) as watched:
+        await watched.queue_until("t", lambda q: q.lag == 20)
+        for _ in range(5):
+            leader.gates[script.OFFSETS] = asyncio.Event()
+            await leader.asked_for(script.OFFSETS)
+            for _ in range(3):
+                log.end += 10
+                commits[0] += 10
+                await broker.asked_for(script.COMMITS)
+            leader.gates.pop(script.OFFSETS).set()
+            await leader.asked_for(script.OFFSETS)
+        await watched.queue_until("t", lambda q: q.lag == 20 and commits[0] == 154)
+        shown = [call[4].lag for call in watched.output.calls if call[0] == "put"]
+        assert min(lag for lag in shown if lag is not None) == 20
+
+
+async def test_an_end_of_all_records_that_comes_late_makes_no_commit_astray(
+    broker: Scripted, leader: Scripted, watch: Any
+) -> None:
+    log, commits = log_of(broker), broker.groups["g"].commits["t"]
+    async with watch(broker.address, QUEUE) as watched:
+        await six(watched)
+        leader.gates[script.HIGHS] = asyncio.Event()
+        log.high, commits[0] = 30, 12  # it reads what is not committed
+        await leader.asked_for(script.HIGHS)
+        log.high, commits[0] = 50, 40
+        await broker.asked_for(script.COMMITS, 3)
+        first, leader.gates[script.HIGHS] = leader.gates[script.HIGHS], asyncio.Event()
+        first.set()
+        await leader.asked_for(script.HIGHS)
+        await broker.asked_for(script.COMMITS, 3)
+        leader.gates.pop(script.HIGHS).set()
+        await watched.queue_until("t", lambda q: q.lag == 0)
+        log.end, commits[0] = 50, 41
+        await watched.queue_until("t", lambda q: q.lag == 9)
+        puts = [call[4] for call in watched.output.calls if call[0] == "put"]
+        assert not any("OffsetOutOfRange" in reasons(queue) for queue in puts)
+
+
 async def test_one_of_two_brokers_is_gone(broker: Scripted, watch: Any) -> None:
     async with scripted() as second:
         closed = second.port
@@ -203,6 +274,17 @@ async def test_a_topic_made_anew_is_known_by_its_id(broker: Scripted, watch: Any
         broker.groups["g"].commits["t"] = {0: 19}
         queue = await watched.queue_until("t", lambda q: q.lag == 1)
         assert queue.problems == []
+
+
+async def test_the_same_commit_made_anew_on_a_topic_made_anew(broker: Scripted, watch: Any) -> None:
+    async with watch(broker.address, QUEUE) as watched:
+        await six(watched)
+        broker.topics["t"] = Topic(id=2, logs=[Log(end=20, high=20)])
+        await unknown(watched, "OffsetOutOfRange")
+        broker.groups["g"].commits["t"] = {}
+        await unknown(watched, "NoCommit")
+        broker.groups["g"].commits["t"] = {0: 4}
+        await watched.queue_until("t", lambda q: q.lag == 16 and not q.problems)
 
 
 async def test_a_log_that_shrinks(broker: Scripted, watch: Any) -> None:

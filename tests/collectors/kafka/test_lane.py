@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collectors.kafka.lane import Log, Stand, Window, stand
+from collectors.kafka.request import Commit
 from telemetron.document import PendingTask
 
 
@@ -28,12 +29,13 @@ from telemetron.document import PendingTask
     ],
 )
 def test_what_waits(commit: int, log: Log, policy: str, expected: Stand) -> None:
-    assert stand(commit, log, policy) == expected
+    assert stand(Commit(commit), log, policy) == expected
 
 
 def test_a_commit_on_an_earlier_topic() -> None:
-    assert stand(60, Log(0, 110), "unknown", foreign=True) == Stand(None, 110, "OffsetOutOfRange")
-    assert stand(60, Log(0, 110), "latest", foreign=True).lag == 0
+    foreign = Commit(60, foreign=True)
+    assert stand(foreign, Log(0, 110), "unknown") == Stand(None, 110, "OffsetOutOfRange")
+    assert stand(foreign, Log(0, 110), "latest").lag == 0
 
 
 def tasks(*offsets: int) -> list[PendingTask]:
