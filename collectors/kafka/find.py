@@ -217,7 +217,7 @@ class Finder:
         if error == ask.NONE:
             group.node, group.refusal = node, None
         elif error == ask.GROUP_DENIED:
-            group.refusal = ("Forbidden", "no permission to describe the group")
+            self.known.refuse(group, ("Forbidden", "no permission to describe the group"))
         else:
             self._lose(group, ("Unreachable", "the group has no coordinator"))
         self.known.touched.update(group.queues)
@@ -226,8 +226,7 @@ class Finder:
         """What was read of the group last stands for a while."""
         too_old = self.known.clock.monotonic() - self.known.hold
         if group.read_at is None or group.read_at <= too_old:
-            group.refusal = refusal
-            self.known.touched.update(group.queues)
+            self.known.refuse(group, refusal)
 
     async def _find_commits(self, group: Group) -> None:
         """Which topics it has committed on."""

@@ -86,6 +86,12 @@ class Known:
             self.shown = shown
             self.touched.update(waiting)
 
+    def refuse(self, group: Group, refusal: Refusal) -> None:
+        """Nothing can be told of a group, until it is read again."""
+        if group.refusal != refusal:
+            group.refusal, group.raw = refusal, b""
+            self.touched.update(group.queues)
+
     def tell(self, scope: str, trouble: TroubleError) -> None:
         """Trouble with a scope; logged once, until it is over or another one."""
         told = self.troubles.get(scope)

@@ -120,9 +120,7 @@ class Offsets:
             group.update(commits, topics, now)
 
     def _refuse(self, group: Group, refusal: Refusal) -> None:
-        if group.refusal != refusal:
-            group.refusal = refusal
-            self.known.touched.update(group.queues)
+        self.known.refuse(group, refusal)
         group.read_at = self.known.clock.monotonic()
 
     def stands(self) -> dict[str, Stands]:

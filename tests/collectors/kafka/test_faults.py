@@ -78,6 +78,15 @@ async def test_a_denial_is_told_wherever_it_is_met(
         assert (await six(watched)).problems == []
 
 
+async def test_a_denial_ends_though_nothing_else_has_changed(broker: Scripted, watch: Any) -> None:
+    async with watch(broker.address, QUEUE) as watched:
+        await six(watched)
+        broker.groups["g"].error = 30
+        await unknown(watched, "Forbidden")
+        broker.groups["g"].error = 0
+        assert (await six(watched)).problems == []
+
+
 async def test_a_coordinator_that_moves(broker: Scripted, watch: Any) -> None:
     async with scripted() as second, watch(broker.address, QUEUE) as watched:
         await six(watched)
