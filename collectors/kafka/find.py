@@ -8,7 +8,7 @@ from collectors.kafka.connection import Broker
 from collectors.kafka.known import CLUSTER, Known, refusal_of, trouble_of
 from collectors.kafka.queue import TopicQueue
 from collectors.kafka.request import GroupInfo, Metadata
-from collectors.kafka.state import Group, Refusal, Topic, commits_of, offsets_of
+from collectors.kafka.state import Group, Topic, commits_of, offsets_of
 from collectors.kafka.wire import UnsupportedError
 from telemetron.poll import TroubleError
 
@@ -169,8 +169,7 @@ class Finder:
                     continue
                 group = self.known.groups[name] = Group(name)
             if (group.node, group.type) != (node, kind):
-                group.node, group.type = node, kind
-                group.refusal = group.request = None
+                group.node, group.type, group.request = node, kind, None
         self._listed[node] = {listing.name for listing in listings}
         self._forget_groups()
 
@@ -192,8 +191,8 @@ class Finder:
                 return  # who did not answer may know them
             for group in groups:
                 group.info = GroupInfo(ask.NONE, "Dead", ())
-                group.is_absent = True
-                group.read_at = self.known.clock.monotonic()
+                group.is_absent, group.refusal = True, None
+                group.read_at = group.described_at = self.known.clock.monotonic()
             return
         await asyncio.gather(*map(self._find_coordinator, groups))
 
@@ -212,21 +211,15 @@ class Finder:
             answer = await self.known.brokers.any(ask.find_coordinator(group.name))
             error, node = ask.parse_coordinator(answer)
         except (TroubleError, ValueError, UnsupportedError) as failed:
-            self._lose(group, refusal_of(failed))
+            self.known.lose(group, refusal_of(failed))
             return
         if error == ask.NONE:
-            group.node, group.refusal = node, None
+            group.node = node
         elif error == ask.GROUP_DENIED:
             self.known.refuse(group, ("Forbidden", "no permission to describe the group"))
         else:
-            self._lose(group, ("Unreachable", "the group has no coordinator"))
+            self.known.lose(group, ("Unreachable", "the group has no coordinator"))
         self.known.touched.update(group.queues)
-
-    def _lose(self, group: Group, refusal: Refusal) -> None:
-        """What was read of the group last stands for a while."""
-        too_old = self.known.clock.monotonic() - self.known.hold
-        if group.read_at is None or group.read_at <= too_old:
-            self.known.refuse(group, refusal)
 
     async def _find_commits(self, group: Group) -> None:
         """Which topics it has committed on."""

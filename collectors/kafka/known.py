@@ -92,6 +92,15 @@ class Known:
             group.refusal, group.raw = refusal, b""
             self.touched.update(group.queues)
 
+    def lose(self, group: Group, refusal: Refusal) -> None:
+        """Nobody says where it stands; what was read of it last stands for a while."""
+        if group.read_at is None or self.is_old(group.read_at):
+            self.refuse(group, refusal)
+
+    def is_old(self, read_at: float) -> bool:
+        """Whether what was read then stands no more."""
+        return self.clock.monotonic() - read_at > self.hold
+
     def tell(self, scope: str, trouble: TroubleError) -> None:
         """Trouble with a scope; logged once, until it is over or another one."""
         told = self.troubles.get(scope)

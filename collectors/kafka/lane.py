@@ -144,5 +144,7 @@ class Lane:
         if self.commit is not None and NO_OFFSET < self.commit < commit.offset:
             self.consumed_at = now
         self.commit = commit.offset
-        if self.window and self.stand.base is not None:
-            self.window.move(self.stand.base)
+        if found.base is None:
+            self.window = None
+        elif self.window:
+            self.window.move(found.base)

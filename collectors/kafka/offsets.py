@@ -8,7 +8,7 @@ from collectors.kafka import request as ask
 from collectors.kafka.connection import Broker
 from collectors.kafka.known import CLUSTER, Known, refusal_of, trouble_of
 from collectors.kafka.queue import TopicQueue
-from collectors.kafka.request import Commits
+from collectors.kafka.request import Commits, GroupInfo
 from collectors.kafka.state import Ends, Group, Refusal, Stands, Topic, commits_of, offsets_of
 from collectors.kafka.wire import Answer, UnsupportedError
 from telemetron.poll import TroubleError
@@ -23,6 +23,8 @@ class Offsets:
         """What each leader is asked."""
         self._failing: set[int] = set()
         """Coordinators that did not answer last."""
+        self._described: dict[tuple[int, str], tuple[bytes, dict[str, GroupInfo]]] = {}
+        """The last answer by broker and kind of group, and what it says."""
         self._scopes: list[str] = []
 
     def plan(self) -> None:
@@ -68,8 +70,7 @@ class Offsets:
         broker = self.known.brokers.known.get(node)
         if broker is None:
             for group in groups:
-                group.node = None
-            self.known.due["groups"] = 0.0
+                self._lose(group, "the group's coordinator is no broker that is known")
             return
         read = await asyncio.gather(*(self._read_group(node, broker, group) for group in groups))
         (self._failing.discard if all(read) else self._failing.add)(node)
@@ -106,8 +107,7 @@ class Offsets:
         self, group: Group, topics: Iterable[str], commits: Commits, answer: Answer
     ) -> None:
         if commits.error in ask.COORDINATOR_ERRORS:
-            group.node = None
-            self.known.due["groups"] = 0.0
+            self._lose(group, "the group's coordinator does not serve it")
         elif commits.error == ask.GROUP_DENIED:
             self._refuse(group, ("Forbidden", "no permission to describe the group"))
         elif commits.error != ask.NONE:
@@ -118,6 +118,12 @@ class Offsets:
             now = self.known.clock.monotonic()
             group.raw, group.read_at, group.refusal = answer.data[4:], now, None
             group.update(commits, topics, now)
+
+    def _lose(self, group: Group, why: str) -> None:
+        """Its coordinator is to be found anew."""
+        group.node = None
+        self.known.due["groups"] = 0.0
+        self.known.lose(group, ("Unreachable", why))
 
     def _refuse(self, group: Group, refusal: Refusal) -> None:
         self.known.refuse(group, refusal)
@@ -240,6 +246,17 @@ class Offsets:
             if group.queues and group.node is not None:
                 asked.setdefault((group.node, group.type), []).append(group)
         await asyncio.gather(*(self._describe(*key, groups) for key, groups in asked.items()))
+        for group in self.known.groups.values():
+            if group.info and self.known.is_old(group.described_at):
+                group.info = None
+                self.known.touched.update(group.queues)
+
+    def _parse_described(self, key: tuple[int, str], answer: Answer) -> dict[str, GroupInfo]:
+        before, described = self._described.get(key, (b"", {}))
+        if before != answer.data[4:]:
+            described = ask.parse_described(key[1], answer)
+            self._described[key] = answer.data[4:], described
+        return described
 
     async def _describe(self, node: int, kind: str, groups: list[Group]) -> None:
         broker = self.known.brokers.known.get(node)
@@ -248,14 +265,16 @@ class Offsets:
         names = sorted(group.name for group in groups)
         try:
             answer = await broker.control.call(ask.describe_groups(kind, names))
-            if self.known.raw.get((node, kind)) == answer.data[4:]:
-                return
-            described = ask.parse_described(kind, answer)
+            described = self._parse_described((node, kind), answer)
         except (TroubleError, ValueError, UnsupportedError):
             return  # the broker's scope says what is wrong
-        self.known.raw[node, kind] = answer.data[4:]
+        now = self.known.clock.monotonic()
         for group in groups:
             info = described.get(group.name)
-            if info is not None and info.error == ask.NONE and info != group.info:
-                group.info = info
+            if info is None or info.error not in (ask.NONE, ask.GROUP_DENIED):
+                continue  # the last known stands for a while
+            group.described_at = now
+            found = info if info.error == ask.NONE else None
+            if found != group.info:
+                group.info = found
                 self.known.touched.update(group.queues)

@@ -16,6 +16,7 @@ from telemetron.collector import Put
 SLICE_SECONDS = 0.004
 """How long the event loop is kept at a time."""
 GONE = ("Unreachable", "the partition has no leader")
+LATE = ("Unreachable", "nobody tells where the group stands")
 
 
 class Publisher:
@@ -67,9 +68,12 @@ class Publisher:
         now, policy = self.known.clock.now(), queue.config.on_no_commit
         queue.info, queue.is_share = group.info, group.type == "share"
         commits = topic.commits(group.name)
+        is_late = group.read_at is not None and self.known.is_old(group.read_at)
         for number, lane in enumerate(queue.lanes):
             commit = commits[number]
             trouble, is_good = self._trouble(topic, group, number, commit)
+            if is_late and not trouble:
+                trouble = LATE
             if trouble:
                 queue.troubles[number] = trouble
                 continue

@@ -16,6 +16,7 @@ UNKNOWN_TOPIC = 3
 COORDINATOR_ERRORS = {14, 15, 16}
 TOPIC_DENIED = 29
 GROUP_DENIED = 30
+GROUP_NOT_FOUND = 69
 
 LATEST, EARLIEST = -1, -2
 UNCOMMITTED, COMMITTED = 0, 1
@@ -271,6 +272,8 @@ def _described_anew(reader: Reader, kind: str) -> tuple[str, GroupInfo]:
     members = tuple(_member_anew(reader, kind) for _ in range(reader.count()))
     reader.int32()
     reader.tags()
+    if error == GROUP_NOT_FOUND:
+        return name, GroupInfo(NONE, "Dead", ())
     return name, GroupInfo(error, state, members)
 
 

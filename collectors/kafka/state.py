@@ -147,6 +147,8 @@ class Group:
         self.committed_raw = b""
         """The answer that told so."""
         self.info: GroupInfo | None = None
+        self.described_at = 0.0
+        """When its coordinator told that last."""
         self.queues: list[TopicQueue] = []
 
     def update(self, commits: Commits, topics: Iterable[str], now: float) -> None:

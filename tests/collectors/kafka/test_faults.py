@@ -22,6 +22,16 @@ async def broker() -> AsyncIterator[Scripted]:
         yield made
 
 
+@pytest.fixture
+async def leader(broker: Scripted) -> AsyncIterator[Scripted]:
+    """A second broker, that leads the topic; the first one coordinates its group."""
+    async with scripted() as second:
+        second.topics = broker.topics
+        broker.brokers = second.brokers = {1: broker.port, 2: second.port}
+        log_of(broker).leader = 2
+        yield second
+
+
 def log_of(broker: Scripted) -> Log:
     return broker.topics["t"].logs[0]
 
@@ -99,6 +109,56 @@ async def test_a_coordinator_that_moves(broker: Scripted, watch: Any) -> None:
         await unknown(watched, "BadAnswer")
 
 
+@pytest.mark.parametrize("error", [14, 15, 16])
+async def test_a_coordinator_that_does_not_serve_its_group(
+    broker: Scripted, watch: Any, error: int
+) -> None:
+    async with watch(broker.address, QUEUE, hold=0.5) as watched:
+        await watched.queue_until("t", lambda q: q.depth == 6 and q.group_state == "Stable")
+        broker.groups["g"].error = error
+        await broker.asked_for(script.COMMITS)
+        assert (watched.queue("t").depth, watched.queue("t").problems) == (6, [])
+        queue = await watched.queue_until("t", lambda q: q.problems and q.group_state is None)
+        assert (queue.depth, queue.lag, queue.consumers, queue.members) == (None, None, None, [])
+        assert reasons(queue) == ["Unreachable"]
+        assert watched.troubles() == []
+        broker.groups["g"].error = 0
+        await watched.queue_until("t", lambda q: q.depth == 6 and q.group_state == "Stable")
+        assert watched.queue("t").problems == []
+
+
+async def test_a_coordinator_that_never_served_its_group(broker: Scripted, watch: Any) -> None:
+    broker.groups["g"].error = 14
+    async with watch(broker.address, QUEUE) as watched:
+        await unknown(watched, "Unreachable")
+
+
+async def test_a_group_that_may_be_described_no_more(broker: Scripted, watch: Any) -> None:
+    async with watch(broker.address, QUEUE) as watched:
+        await watched.queue_until("t", lambda q: q.depth == 6 and q.consumers == 0)
+        broker.groups["g"].error = 30
+        queue = await watched.queue_until("t", lambda q: q.consumers is None)
+        assert (queue.group_state, reasons(queue)) == (None, ["Forbidden"])
+
+
+async def test_a_coordinator_that_cannot_be_looked_for(broker: Scripted, watch: Any) -> None:
+    async with watch(broker.address, {**QUEUE, "topic": "t*"}, hold=0.5) as watched:
+        await six(watched)
+        broker.answers[script.METADATA] = b"garbage"
+        broker.groups["g"].error = 16
+        assert (await unknown(watched, "Unreachable")).tasks == []
+        broker.answers.clear()
+        broker.groups["g"].error = 0
+        assert (await six(watched)).problems == []
+
+
+async def test_no_task_is_shown_where_none_is_known_to_wait(broker: Scripted, watch: Any) -> None:
+    async with watch(broker.address, QUEUE) as watched:
+        await six(watched)
+        broker.groups["g"].commits.clear()
+        assert (await unknown(watched, "NoCommit")).tasks == []
+
+
 async def test_a_coordinator_that_nobody_knows(broker: Scripted, watch: Any) -> None:
     broker.groups["g"].listed = False
     broker.groups["g"].coordinator_error = 15
@@ -107,7 +167,7 @@ async def test_a_coordinator_that_nobody_knows(broker: Scripted, watch: Any) -> 
         await unknown(watched, "Unreachable")
         broker.groups["g"].coordinator_error = 0
         broker.groups["g"].coordinator = 9  # none of the brokers
-        await watched.queue_until("t", lambda q: not q.problems)
+        await watched.queue_until("t", lambda q: "no broker" in q.problems[0].message)
         broker.groups["g"].coordinator = 1
         await six(watched)
 
@@ -139,16 +199,6 @@ async def test_the_last_known_stands_for_a_while(broker: Scripted, watch: Any, f
         assert queue.tasks == []
         log_of(broker).leader, log_of(broker).error = 1, 0
         await watched.queue_until("t", lambda q: q.depth == 6 and not q.problems)
-
-
-@pytest.fixture
-async def leader(broker: Scripted) -> AsyncIterator[Scripted]:
-    """A second broker, that leads the topic; the first one coordinates its group."""
-    async with scripted() as second:
-        second.topics, second.groups = broker.topics, broker.groups
-        broker.brokers = second.brokers = {1: broker.port, 2: second.port}
-        log_of(broker).leader = 2
-        yield second
 
 
 async def test_an_end_that_comes_late_is_compared_with_older_commits(
@@ -242,6 +292,17 @@ async def test_a_coordinator_that_falls_silent(broker: Scripted, watch: Any) -> 
         assert "did not answer within 1 s" in queue.problems[0].message
         del broker.answers[script.COMMITS]
         await watched.queue_until("t", lambda q: q.depth == 6 and not q.problems)
+
+
+async def test_a_coordinator_that_says_the_same_again_after_its_silence(
+    broker: Scripted, leader: Scripted, watch: Any
+) -> None:
+    async with watch(broker.address, QUEUE, hold=0.5) as watched:
+        await six(watched)
+        broker.answers[script.COMMITS] = None
+        await unknown(watched, "Timeout")
+        del broker.answers[script.COMMITS]
+        assert (await six(watched)).problems == []
 
 
 async def test_a_broker_that_only_coordinates(broker: Scripted, watch: Any) -> None:
