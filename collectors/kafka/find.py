@@ -124,9 +124,9 @@ class Finder:
         except (TroubleError, ValueError, UnsupportedError) as error:
             self.known.tell(CLUSTER, trouble_of(error))
             return False
-        await asyncio.gather(
-            *(self._list_groups(n, b) for n, b in self.known.brokers.known.items())
-        )
+        known = self.known.brokers.known.items()
+        if all(await asyncio.gather(*(self._list_groups(*broker) for broker in known))):
+            self._forget_groups()
         for name in {name for entry in self.known.config.entries for name in entry.named_groups}:
             self.known.groups.setdefault(name, Group(name))
         unlocated = [group for group in self.known.groups.values() if group.node is None]
@@ -157,11 +157,12 @@ class Finder:
             and any(matches(pattern, name) for pattern in patterns)
         ]
 
-    async def _list_groups(self, node: int, broker: Broker) -> None:
+    async def _list_groups(self, node: int, broker: Broker) -> bool:
+        """Whether it told."""
         try:
             listings = ask.parse_groups(await broker.control.call(ask.list_groups()))
         except (TroubleError, ValueError, UnsupportedError):
-            return  # what it listed before still counts; its scope says what is wrong
+            return False  # what it listed before still counts; its scope says what is wrong
         for name, kind in listings[:MAX_GROUPS]:
             group = self.known.groups.get(name)
             if group is None:
@@ -171,7 +172,7 @@ class Finder:
             if (group.node, group.type) != (node, kind):
                 group.node, group.type, group.request = node, kind, None
         self._listed[node] = {listing.name for listing in listings}
-        self._forget_groups()
+        return True
 
     def _forget_groups(self) -> None:
         listed = set().union(*self._listed.values())
@@ -186,24 +187,22 @@ class Finder:
         """Find the coordinators of groups that no broker lists: not there, or not permitted."""
         if not groups:
             return
-        if not any(self._listed.values()) and not await self._has_coordinators():
-            if self._listed.keys() != self.known.brokers.known.keys():
-                return  # who did not answer may know them
+        try:
+            exist = any(self._listed.values()) or await self._has_coordinators()
+        except (TroubleError, ValueError, UnsupportedError):
+            return
+        if exist:
+            await asyncio.gather(*map(self._find_coordinator, groups))
+        elif self._listed.keys() == self.known.brokers.known.keys():  # nobody may know them
             for group in groups:
                 group.info = GroupInfo(ask.NONE, "Dead", ())
                 group.is_absent, group.refusal = True, None
                 group.read_at = group.described_at = self.known.clock.monotonic()
-            return
-        await asyncio.gather(*map(self._find_coordinator, groups))
 
     async def _has_coordinators(self) -> bool:
         """To ask for a coordinator creates the topic that keeps the offsets: not by us."""
-        try:
-            answer = await self.known.brokers.any(ask.metadata([COORDINATOR_TOPIC]))
-            topics = ask.parse_metadata(answer).topics
-        except (TroubleError, ValueError, UnsupportedError):
-            return False
-        found = topics.get(COORDINATOR_TOPIC)
+        answer = await self.known.brokers.any(ask.metadata([COORDINATOR_TOPIC]))
+        found = ask.parse_metadata(answer).topics.get(COORDINATOR_TOPIC)
         return found is not None and found.error != ask.UNKNOWN_TOPIC
 
     async def _find_coordinator(self, group: Group) -> None:

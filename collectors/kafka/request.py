@@ -189,7 +189,8 @@ def parse_groups(answer: Answer) -> list[GroupListing]:
     flexible = answer.version >= 3
     reader = answer.reader(flexible=flexible)
     reader.int32()
-    reader.int16()  # what is not permitted is left out
+    if error := reader.int16():  # what is not permitted is left out, without one
+        raise ValueError(f"error {error}")
     return [_listing(reader, flexible) for _ in range(reader.count())]
 
 

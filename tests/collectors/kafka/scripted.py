@@ -78,6 +78,10 @@ class Scripted:
         self.gates: dict[int, asyncio.Event] = {}
         """What an API's answers wait for, once they are made up: so slow is the broker."""
         self.throttle_ms = 0
+        self.list_error = 0
+        """Of the groups, none of which is told with it."""
+        self.garbled = ""
+        """A topic of which no metadata can be read."""
         self.answers: dict[int, bytes | None] = {}
         """Bytes to answer an API with instead; None: no answer at all."""
         self.cut_off = False
@@ -141,6 +145,8 @@ class Scripted:
             for node, port in brokers.items()
         ]
         names = [(body.take(16), body.text(), body.tags())[1] for _ in range(body.count())]
+        if self.garbled in names:
+            return b""
         known = [self._topic(name, self.topics.get(name or "")) for name in names or self.topics]
         end = struct.pack(">i", -1) + NO_TAGS
         return compact_array(made) + b"\0" + bytes(4) + compact_array(known) + end
@@ -210,10 +216,11 @@ class Scripted:
         return compact_array([compact_text(name) + compact_array(topics) + end]) + NO_TAGS
 
     def list(self, body: Reader, version: int) -> bytes:
-        listed = {name: group for name, group in self.groups.items() if group.listed}
+        error = struct.pack(">h", self.list_error)
+        listed = {n: group for n, group in self.groups.items() if group.listed and error == b"\0\0"}
         if version < 3:
             groups = [wire.text(name) + wire.text("consumer") for name in listed]
-            return b"\0\0" + wire.array(groups)
+            return error + wire.array(groups)
         groups = [
             compact_text(name)
             + compact_text("consumer")
@@ -222,7 +229,7 @@ class Scripted:
             + NO_TAGS
             for name, group in listed.items()
         ]
-        return b"\0\0" + compact_array(groups) + NO_TAGS
+        return error + compact_array(groups) + NO_TAGS
 
     def coordinator(self, body: Reader, version: int) -> bytes:
         group = self.groups.get(body.name(), Group())

@@ -523,3 +523,27 @@ async def test_no_coordinator_is_asked_for_where_that_would_make_a_topic(
         broker.groups["g"] = Group(commits={"t": {0: 4}}, listed=False)
         await watched.queue_until("t", lambda q: q.depth == 6)
         assert script.COORDINATOR in broker.asked
+
+
+async def test_what_may_be_no_topic_of_coordinators_is_asked_for_again(
+    broker: Scripted, watch: Any
+) -> None:
+    broker.topics["__consumer_offsets"] = Topic()
+    broker.garbled = "__consumer_offsets"
+    broker.groups["g"].listed = False
+    async with watch(broker.address, {**QUEUE, "on_no_commit": "earliest"}) as watched:
+        await broker.asked_for(script.GROUPS, 3)
+        broker.garbled = ""
+        await six(watched)
+        assert 10 not in [call[4].depth for call in watched.output.calls if call[0] == "put"]
+
+
+async def test_groups_that_are_not_told_are_still_there(broker: Scripted, watch: Any) -> None:
+    async with watch(broker.address, {"topic": "t"}) as watched:
+        await six(watched)
+        broker.list_error = 14
+        await broker.asked_for(script.GROUPS, 3)
+        assert watched.queue("t").depth == 6
+        broker.list_error = 0
+        await broker.asked_for(script.GROUPS, 2)
+        assert "remove" not in [call[0] for call in watched.output.calls]
