@@ -133,7 +133,7 @@ class Content:
                     if size >= IN_THREAD_FROM
                     else parse_tasks(*arguments)
                 )
-            window.take(parsed[id(queue.config)], found.next, found.whole, self.known.wanted(queue))
+            window.take(parsed[id(queue.config)], found.next, self.known.wanted(queue))
             self.known.touched.add(queue)
 
     def _set_unread(

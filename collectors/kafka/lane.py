@@ -64,22 +64,19 @@ def _reset(start: int, end: int, policy: str, problem: str) -> Stand:
 class Window:
     """The first tasks that wait in a lane: popped as commits advance, filled from the log."""
 
-    __slots__ = ("begin", "next", "tasks", "whole")  # there are thousands
+    __slots__ = ("begin", "next", "tasks")  # there are thousands
 
     def __init__(self) -> None:
         self.tasks: list[PendingTask] = []
         self.begin = 0
         self.next = 0
         """All tasks from `begin` up to here are in it, or were."""
-        self.whole = True
-        """No offset that was read was without a task."""
 
     def move(self, base: int) -> None:
         """The group stands at `base` now; a step back, or past all that is known, starts anew."""
         if base < self.begin or base > self.next:
             self.tasks.clear()
             self.begin = self.next = base
-            self.whole = True
         if self.tasks and (self.tasks[0].offset or 0) < base:
             self.tasks = [task for task in self.tasks if (task.offset or 0) >= base]
         self.begin = base
@@ -89,7 +86,7 @@ class Window:
         missing = end - self.next
         return missing > 0 and (len(self.tasks) < shown or len(self.tasks) + missing <= 2 * shown)
 
-    def take(self, tasks: Sequence[PendingTask], next: int, whole: bool, shown: int) -> None:
+    def take(self, tasks: Sequence[PendingTask], next: int, shown: int) -> None:
         """Append what was read up to `next`; it began at or before our own `next`."""
         for task in tasks:
             offset = task.offset or 0
@@ -98,17 +95,14 @@ class Window:
                     return
                 self.tasks.append(task)
                 self.next = offset + 1
-                self.whole = self.whole and whole
-        if next > self.next:
-            self.next = next
-            self.whole = self.whole and whole
+        self.next = max(self.next, next)
 
     def depth(self, end: int) -> int:
         return len(self.tasks) + max(0, end - self.next)
 
     def is_exact(self, end: int) -> bool:
-        """Whether `depth` counts tasks: all was read, or all that was read were tasks."""
-        return self.next >= end or (self.whole and bool(self.tasks))
+        """Whether `depth` counts tasks: all was read. Any other offset may be without one."""
+        return self.next >= end
 
 
 class Lane:
