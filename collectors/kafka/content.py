@@ -7,6 +7,8 @@ from functools import partial
 from collectors.kafka import request as ask
 from collectors.kafka.jobs import Jobs
 from collectors.kafka.known import Known, refusal_of
+from collectors.kafka.lane import Window
+from collectors.kafka.queue import TopicQueue
 from collectors.kafka.records import Scan, scan
 from collectors.kafka.request import Fetched
 from collectors.kafka.state import Refusal, Topic
@@ -113,28 +115,24 @@ class Content:
     async def _hand_out(self, topic: Topic, number: int, offset: int, found: Scan) -> None:
         """To every group that stands where it was read, each as its queue wants it."""
         parsed: dict[int, list[PendingTask]] = {}
-        size = sum(len(record.value or b"") for record in found.records)
         for queue in list(topic.queues):
-            if not queue.shows_tasks or number >= len(queue.lanes):
-                continue
-            window = queue.lanes[number].window
-            if window is None or not offset <= window.next < found.next:
+            if _window(queue, number, offset, found) is None:
                 continue
             if id(queue.config) not in parsed:
-                arguments = (
-                    found.records,
-                    topic.name,
-                    number,
-                    queue.config,
-                    self.known.clock.now(),
-                )
-                parsed[id(queue.config)] = (
-                    await asyncio.to_thread(parse_tasks, *arguments)
-                    if size >= IN_THREAD_FROM
-                    else parse_tasks(*arguments)
-                )
+                parsed[id(queue.config)] = await self._parse(topic.name, number, queue, found)
+            window = _window(queue, number, offset, found)
+            if window is None:
+                continue  # the group went elsewhere meanwhile
             window.take(parsed[id(queue.config)], found.next, self.known.wanted(queue))
             self.known.touched.add(queue)
+
+    async def _parse(
+        self, topic: str, number: int, queue: TopicQueue, found: Scan
+    ) -> list[PendingTask]:
+        arguments = (found.records, topic, number, queue.config, self.known.clock.now())
+        if sum(len(record.value or b"") for record in found.records) < IN_THREAD_FROM:
+            return parse_tasks(*arguments)
+        return await asyncio.to_thread(parse_tasks, *arguments)
 
     def _set_unread(
         self, offsets: dict[str, dict[int, int]], refusal: Refusal, seconds: float
@@ -155,3 +153,11 @@ class Content:
         for queue in topic.queues:
             if queue.unread.pop(number, None):
                 self.known.touched.add(queue)
+
+
+def _window(queue: TopicQueue, number: int, offset: int, found: Scan) -> Window | None:
+    """Where the records go that were read from this offset on; None: nowhere."""
+    if not queue.shows_tasks or number >= len(queue.lanes):
+        return None
+    window = queue.lanes[number].window
+    return window if window and offset <= window.next < found.next else None
