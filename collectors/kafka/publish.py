@@ -82,6 +82,7 @@ class Publisher:
             queue.troubles.pop(number, None)
             start, end = topic.starts[number].offset, topic.ends[number].offset
             lane.place(commit, Log(start, end, topic.highs.get(number)), policy, now)
+        queue.prune_unread()
         if any(window.wants(end, self.known.wanted(queue)) for _, window, end in queue.windows()):
             self.known.hungry.add(queue)
 

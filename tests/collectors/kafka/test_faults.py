@@ -1,11 +1,14 @@
 """Against a scripted broker: what real ones cannot be made to say within a moment."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
+from collectors.kafka import content
+from collectors.kafka.task import parse_tasks
 from tests.collectors.kafka import scripted as script
 from tests.collectors.kafka.scripted import Group, Log, Scripted, Topic, batch, scripted
 
@@ -373,6 +376,31 @@ async def test_records_that_may_not_be_read(broker: Scripted, watch: Any) -> Non
         assert (queue.problems[0].reason, queue.problems[0].message) == ("Forbidden", message)
         assert (queue.depth, queue.depth_exact, queue.lag) == (6, False, 6)
         assert (queue.tasks, queue.oldest_submitted_at) == ([], None)
+        broker.groups["g"].commits["t"][0] = 10
+        queue = await watched.queue_until("t", lambda q: q.depth == 0 and not q.problems)
+        assert queue.depth_exact is True
+
+
+async def test_a_group_that_is_set_back_while_its_records_are_decoded(
+    broker: Scripted, watch: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log_of(broker).records = batch(0, *[b'"%s"' % (b"x" * 9000)] * 10)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slowly(*arguments: Any) -> Any:
+        begun.set()
+        assert go_on.wait(10)
+        return parse_tasks(*arguments)
+
+    monkeypatch.setattr(content, "parse_tasks", slowly)
+    async with watch(broker.address, QUEUE) as watched:
+        await asyncio.to_thread(begun.wait, 10)
+        broker.groups["g"].commits["t"][0] = 2
+        await watched.queue_until("t", lambda q: q.lag == 8)
+        go_on.set()
+        queue = await watched.queue_until("t", lambda q: q.tasks)
+        assert [task.offset for task in queue.tasks] == list(range(2, 10))
+        assert queue.depth == 8
 
 
 @pytest.mark.parametrize(
@@ -509,6 +537,9 @@ async def test_many_queues_share_the_tasks_that_are_shown(broker: Scripted, watc
             )
         )
         assert sum(len(q.tasks) for q in watched.output.parts.values()) <= 2000
+        for number in range(109):
+            broker.groups["g"].commits[f"t{number:03}"][0] = 40
+        await watched.queue_until("t109", lambda q: len(q.tasks) == 20)
 
 
 async def test_no_coordinator_is_asked_for_where_that_would_make_a_topic(
