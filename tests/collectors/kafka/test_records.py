@@ -4,6 +4,8 @@ import struct
 
 import pytest
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from hypothesis import given
+from hypothesis import strategies as st
 
 from collectors.kafka.records import Scan, scan
 from collectors.kafka.request import Fetched
@@ -73,3 +75,19 @@ def test_garbage() -> None:
     garbage = bytearray(batch(0, b"a", b"b"))
     garbage[61:] = b"\xff" * (len(garbage) - 61)
     assert found(bytes(garbage)).trouble == "the records cannot be decoded"
+
+
+@pytest.mark.parametrize("codec", [0, 1, 2, 3, 4])
+@given(st.integers(61, 100), st.binary(min_size=1, max_size=20))
+def test_a_batch_that_is_broken_anywhere(codec: int, at: int, garbage: bytes) -> None:
+    """None, gzip, snappy, lz4, zstd: each fails in its own way."""
+    broken = bytearray(batch(0, *[b"abcabcabc"] * 20, codec=codec))
+    broken[at : at + len(garbage)] = garbage
+    assert found(bytes(broken)).trouble in ("", "the records cannot be decoded")
+
+
+@pytest.mark.parametrize("codec", [1, 2, 3, 4])
+def test_a_compressed_batch_of_garbage(codec: int) -> None:
+    broken = bytearray(batch(0, *[b"abcabcabc"] * 20, codec=codec))
+    broken[61:] = b"\xff" * (len(broken) - 61)
+    assert found(bytes(broken)).trouble == "the records cannot be decoded"
