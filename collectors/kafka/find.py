@@ -54,6 +54,7 @@ class Finder:
             del self._listed[node]
 
     def _take_topic(self, topic: Topic, info: ask.TopicInfo, now: float) -> None:
+        topic.fault = 0
         if info.error == ask.UNKNOWN_TOPIC:
             topic.missed += 1
             if topic.missed == MISSES:
@@ -78,6 +79,8 @@ class Finder:
                 self.known.raw.clear()
                 self.known.touched.update(topic.queues)
             topic.seen_at = now
+        else:
+            topic.fault = info.error
 
     def _bury(self, topic: Topic) -> None:
         """The topic is deleted: so are its queues."""
@@ -91,11 +94,9 @@ class Finder:
         self.known.planned = False
 
     def _confirm_cluster(self) -> None:
-        if self.known.limited:
-            limit = self.known.config.max_queues
-            self.known.output.confirm(
-                CLUSTER, reason="LimitReached", message=f"the first {limit} queues are shown"
-            )
+        if self.known.limits:
+            message = "; ".join(self.known.limits.values())
+            self.known.output.confirm(CLUSTER, reason="LimitReached", message=message)
         else:
             self.known.output.confirm(CLUSTER)
 
@@ -113,6 +114,9 @@ class Finder:
             elif topic.refusal:
                 reason, message = topic.refusal
                 self.known.output.confirm(scope, reason=reason, message=message)
+            elif topic.fault:
+                message = f"the brokers answer with error {topic.fault}"
+                self.known.output.confirm(scope, reason="BadAnswer", message=message)
             elif topic.leaders:
                 self.known.output.confirm(scope)
 
@@ -127,6 +131,8 @@ class Finder:
         known = self.known.brokers.known.items()
         if all(await asyncio.gather(*(self._list_groups(*broker) for broker in known))):
             self._forget_groups()
+        is_cut = not set().union(*self._listed.values()) <= self.known.groups.keys()
+        self._limit("groups", is_cut, f"the first {MAX_GROUPS} groups are looked at")
         for name in {name for entry in self.known.config.entries for name in entry.named_groups}:
             self.known.groups.setdefault(name, Group(name))
         unlocated = [group for group in self.known.groups.values() if group.node is None]
@@ -141,6 +147,12 @@ class Finder:
         )
         self._take_pairs(self._pairs())
         return True
+
+    def _limit(self, what: str, is_reached: bool, message: str) -> None:
+        if is_reached:
+            self.known.limits[what] = message
+        else:
+            self.known.limits.pop(what, None)
 
     async def _find_topics(self) -> None:
         answer = await self.known.brokers.any(ask.metadata(None))
@@ -163,7 +175,7 @@ class Finder:
             listings = ask.parse_groups(await broker.control.call(ask.list_groups()))
         except (TroubleError, ValueError, UnsupportedError):
             return False  # what it listed before still counts; its scope says what is wrong
-        for name, kind in listings[:MAX_GROUPS]:
+        for name, kind in listings:
             group = self.known.groups.get(name)
             if group is None:
                 if len(self.known.groups) >= MAX_GROUPS:
@@ -273,12 +285,13 @@ class Finder:
 
     def _take_pairs(self, pairs: dict[tuple[str, str | None], QueueConfig]) -> None:
         order = sorted(pairs, key=lambda pair: (pair[0], pair[1] or ""))
-        self.known.limited = len(order) > self.known.config.max_queues
-        wanted = set(order[: self.known.config.max_queues])
+        limit = self.known.config.max_queues
+        self._limit("queues", len(order) > limit, f"the first {limit} queues are shown")
+        wanted = set(order[:limit])
         for queue in list(self.known.queues.values()):
             if (queue.topic, queue.group) not in wanted:
                 self.known.drop(queue)
         known = {(queue.topic, queue.group) for queue in self.known.queues.values()}
-        for name, group in order[: self.known.config.max_queues]:
+        for name, group in order[:limit]:
             if (name, group) not in known:
                 self.known.add(TopicQueue(name, group, pairs[name, group]))

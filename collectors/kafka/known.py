@@ -60,7 +60,8 @@ class Known:
         """Tasks of each queue, so that it is not too many of all."""
         self._outage_until = 0.0
         self.planned = False
-        self.limited = False
+        self.limits: dict[str, str] = {}
+        """What is left out because there is too much of it, in words."""
         self.is_complete = False
 
     def is_due(self, what: str, seconds: float) -> bool:

@@ -51,6 +51,8 @@ class Topic:
         self.id = ""
         self.leaders: tuple[int, ...] = ()
         self.refusal: Refusal | None = None
+        self.fault = 0
+        """The cluster's error of it as a whole, where that is no other of these."""
         self.missed = 0
         """How many times in a row the cluster did not know it."""
         self.queues: list[TopicQueue] = []

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from collectors.kafka import content
+from collectors.kafka import content, find
 from collectors.kafka.task import parse_tasks
 from tests.collectors.kafka import scripted as script
 from tests.collectors.kafka.scripted import Group, Log, Scripted, Topic, batch, scripted
@@ -578,3 +578,27 @@ async def test_groups_that_are_not_told_are_still_there(broker: Scripted, watch:
         broker.list_error = 0
         await broker.asked_for(script.GROUPS, 2)
         assert "remove" not in [call[0] for call in watched.output.calls]
+
+
+async def test_a_topic_with_an_error_of_its_own(broker: Scripted, watch: Any) -> None:
+    broker.topics["t"].error = 17
+    async with watch(broker.address, QUEUE) as watched:
+        message = "the brokers answer with error 17"
+        await watched.called("confirm", "topic t", "BadAnswer", message)
+        broker.topics["t"].error = 0
+        await six(watched)
+        await watched.called("confirm", "topic t", None, "")
+
+
+async def test_more_groups_than_are_looked_at(
+    broker: Scripted, watch: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(find, "MAX_GROUPS", 1)
+    broker.groups["other"] = Group()
+    async with watch(broker.address, {"topic": "t"}) as watched:
+        message = "the first 1 groups are looked at"
+        await watched.called("confirm", "", "LimitReached", message)
+        del broker.groups["other"]
+        calls = len(watched.output.calls)
+        await watched.until(lambda: ("confirm", "", None, "") in watched.output.calls[calls:])
+        await six(watched)
