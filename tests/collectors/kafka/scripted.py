@@ -62,6 +62,8 @@ class Group:
     coordinator: int = 1
     coordinator_error: int = 0
     state: str = "Stable"
+    describe_error: int = 0
+    """Where it is of a newer kind."""
 
 
 class Scripted:
@@ -253,7 +255,8 @@ class Scripted:
     def describe_anew(self, body: Reader, version: int) -> bytes:
         names = [body.name() for _ in range(body.count())]
         groups = [
-            b"\0\0\0"
+            struct.pack(">h", self.groups[name].describe_error)
+            + b"\0"
             + compact_text(name)
             + compact_text(self.groups[name].state)
             + bytes(8)

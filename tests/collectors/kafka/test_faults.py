@@ -505,6 +505,18 @@ async def test_groups_of_the_newer_kinds(broker: Scripted, watch: Any, kind: str
             await watched.queue_until("t", lambda q: q.lag == 5)
 
 
+@pytest.mark.parametrize("kind", ["consumer", "share"])
+async def test_a_group_of_a_newer_kind_that_is_gone(
+    broker: Scripted, watch: Any, kind: str
+) -> None:
+    broker.groups["g"].type = kind
+    async with watch(broker.address, QUEUE) as watched:
+        await watched.queue_until("t", lambda q: q.group_state == "Stable")
+        broker.groups["g"].describe_error = 69
+        queue = await watched.queue_until("t", lambda q: q.group_state == "Dead")
+        assert (queue.consumers, queue.members) == (0, [])
+
+
 async def test_more_queues_than_may_be_shown(broker: Scripted, watch: Any) -> None:
     for number in range(501):
         broker.topics[f"t{number:03}"] = Topic(logs=[Log(end=1, high=1)])
