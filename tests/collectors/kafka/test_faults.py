@@ -162,6 +162,18 @@ async def test_no_task_is_shown_where_none_is_known_to_wait(broker: Scripted, wa
         assert (await unknown(watched, "NoCommit")).tasks == []
 
 
+async def test_a_coordinator_that_is_answered_for_with_garbage(
+    broker: Scripted, watch: Any
+) -> None:
+    broker.groups["g"].listed = False
+    broker.groups["other"] = Group()
+    broker.answers[script.COORDINATOR] = b""
+    async with watch(broker.address, QUEUE) as watched:
+        await unknown(watched, "BadAnswer")
+        del broker.answers[script.COORDINATOR]
+        assert (await six(watched)).problems == []
+
+
 async def test_a_coordinator_that_nobody_knows(broker: Scripted, watch: Any) -> None:
     broker.groups["g"].listed = False
     broker.groups["g"].coordinator_error = 15
@@ -263,6 +275,22 @@ async def test_an_end_of_all_records_that_comes_late_makes_no_commit_astray(
         await watched.queue_until("t", lambda q: q.lag == 9)
         puts = [call[4] for call in watched.output.calls if call[0] == "put"]
         assert not any("OffsetOutOfRange" in reasons(queue) for queue in puts)
+
+
+async def test_an_end_that_comes_too_late_for_its_topic(
+    broker: Scripted, leader: Scripted, watch: Any
+) -> None:
+    async with watch(broker.address, {**QUEUE, "on_no_commit": "earliest"}) as watched:
+        await six(watched)
+        leader.gates[script.OFFSETS] = asyncio.Event()
+        await leader.asked_for(script.OFFSETS)
+        anew = Topic(id=2, logs=[Log(end=2, high=2, leader=2, records=batch(0, b"{}", b"{}"))])
+        broker.topics["t"] = anew
+        await broker.asked_for(script.METADATA, 3)
+        leader.gates.pop(script.OFFSETS).set()
+        queue = await watched.queue_until("t", lambda q: q.depth == 2)
+        assert reasons(queue) == ["OffsetOutOfRange"]
+        assert {call[4].lag for call in watched.output.calls if call[0] == "put"} <= {None, 6, 2}
 
 
 async def test_one_of_two_brokers_is_gone(broker: Scripted, watch: Any) -> None:
