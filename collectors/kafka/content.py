@@ -52,6 +52,7 @@ class Content:
             broker = self.known.brokers.known.get(node)
             if broker is None:
                 return
+            logs = {name: self.known.topics[name].log for name in offsets}
             request = ask.fetch(offsets, FETCH_BYTES, PARTITION_BYTES)
             try:
                 answer = await broker.data.call(request)
@@ -63,7 +64,9 @@ class Content:
                 return
             for name, partitions in topics.items():
                 for number, fetched in partitions.items():
-                    await self._take_records(name, number, offsets[name][number], fetched)
+                    topic = self.known.topics.get(name)
+                    if topic and topic.log is logs[name]:
+                        await self._take_records(topic, number, offsets[name][number], fetched)
             await self._publish()
             await self.known.clock.sleep(len(answer.data) / BYTES_PER_SECOND)
 
@@ -89,13 +92,11 @@ class Content:
                 self.known.hungry.discard(queue)
         return offsets
 
-    async def _take_records(self, name: str, number: int, offset: int, fetched: Fetched) -> None:
-        topic = self.known.topics.get(name)
-        if topic is None:
-            return
+    async def _take_records(self, topic: Topic, number: int, offset: int, fetched: Fetched) -> None:
+        log = topic.log
         if fetched.error == ask.TOPIC_DENIED:
             refusal = ("Forbidden", "no permission to read the topic")
-            self._set_unread({name: {number: offset}}, refusal, UNREAD_SECONDS)
+            self._set_unread({topic.name: {number: offset}}, refusal, UNREAD_SECONDS)
             return
         if fetched.error != ask.NONE:  # what its leader says of its end tells why
             topic.unread_until[number] = self.known.clock.monotonic() + RETRY_SECONDS
@@ -105,8 +106,12 @@ class Content:
             found = scan(fetched, offset, limit)
         else:
             found = await asyncio.to_thread(scan, fetched, offset, limit)
+        if topic.log is not log:
+            return
         if found.trouble:
-            self._set_unread({name: {number: offset}}, ("BadAnswer", found.trouble), UNREAD_SECONDS)
+            self._set_unread(
+                {topic.name: {number: offset}}, ("BadAnswer", found.trouble), UNREAD_SECONDS
+            )
         elif found.next == offset:
             topic.unread_until[number] = self.known.clock.monotonic() + RETRY_SECONDS
         else:
@@ -116,13 +121,14 @@ class Content:
     async def _hand_out(self, topic: Topic, number: int, offset: int, found: Scan) -> None:
         """To every group that stands where it was read, each as its queue wants it."""
         parsed: dict[int, list[PendingTask]] = {}
+        log = topic.log
         for queue in list(topic.queues):
             if _window(queue, number, offset, found) is None:
                 continue
             if id(queue.config) not in parsed:
                 parsed[id(queue.config)] = await self._parse(topic.name, number, queue, found)
             window = _window(queue, number, offset, found)
-            if window is None:
+            if window is None or topic.log is not log:
                 continue  # the group went elsewhere meanwhile
             window.take(parsed[id(queue.config)], found.next, self.known.wanted(queue))
             self.known.touched.add(queue)

@@ -65,6 +65,8 @@ class Topic:
         self.bad_since: dict[int, float] = {}
         """Partitions that their leader said an error of."""
         self.unread_until: dict[int, float] = {}
+        self.log = object()
+        """Another one once records that were asked for may be gone, and others in their place."""
         self.produced_at: datetime | None = None
         self.seen_at = 0.0
         """When the cluster named it last."""
@@ -89,6 +91,7 @@ class Topic:
         self.bad_since.clear()
         self.unread_until.clear()
         self.produced_at = None
+        self.log = object()
         for queue in self.queues:
             queue.forget()
 
@@ -109,6 +112,7 @@ class Topic:
 
     def shrink(self, partition: int) -> None:
         """A partition ends earlier than before: what was read of it may be gone."""
+        self.log = object()
         for queue in self.queues:
             if partition < len(queue.lanes):
                 queue.lanes[partition].window = None

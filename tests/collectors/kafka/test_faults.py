@@ -396,6 +396,20 @@ async def test_a_log_that_shrinks(broker: Scripted, watch: Any) -> None:
         assert (queue.depth, queue.tasks[0].id) == (2, "1")
 
 
+async def test_records_that_come_too_late_for_their_log(broker: Scripted, watch: Any) -> None:
+    fetch = broker.gates[script.FETCH] = asyncio.Event()
+    async with watch(broker.address, QUEUE) as watched:
+        await watched.queue_until("t", lambda q: q.lag == 6)
+        while script.FETCH not in broker.asked:
+            await broker.asked_for(script.COMMITS)
+        broker.topics["t"].logs[0] = Log(end=6, high=6, records=batch(0, *[b'{"id":1}'] * 6))
+        await watched.queue_until("t", lambda q: q.lag == 2)
+        fetch.set()
+        queue = await watched.queue_until("t", lambda q: q.tasks)
+        assert [task.id for task in queue.tasks] == ["1", "1"]
+        assert queue.depth == 2
+
+
 async def test_records_that_may_not_be_read(broker: Scripted, watch: Any) -> None:
     log_of(broker).fetch_error = 29
     async with watch(broker.address, QUEUE) as watched:
