@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from collectors.kafka.request import Address
 from telemetron.collector import Config
 from telemetron.secret import Secret
 
@@ -17,6 +18,8 @@ MAX_QUEUES_UNASKED = 500
 """Where the configuration names no queue."""
 MAX_SHOWN = 2_000
 """Tasks of one source."""
+
+DEFAULT_PORT = 9092
 
 Server = Annotated[str, Meta(min_length=1, pattern=r"^\S+$")]
 Pattern = Annotated[str, Meta(min_length=1, max_length=256)]
@@ -177,6 +180,10 @@ class KafkaConfig(Config, frozen=True):
     tls: Annotated[Tls | None, Meta(description="TLS; null: plain text.")] = None
     sasl: Annotated[Sasl | None, Meta(description="Credentials; null: none.")] = None
 
+    def __post_init__(self) -> None:
+        for server in self.bootstrap_servers:
+            parse_address(server)
+
     @property
     def entries(self) -> list[QueueConfig]:
         return [EVERYTHING] if self.queues is None else self.queues
@@ -192,6 +199,16 @@ class KafkaConfig(Config, frozen=True):
     @property
     def max_queues(self) -> int:
         return MAX_QUEUES_UNASKED if self.queues is None else MAX_QUEUES
+
+
+def parse_address(server: str) -> Address:
+    """`host:port`, `host`, `[IPv6]:port`; ValueError says what it is instead."""
+    host, colon, port = server.rpartition(":")
+    if server.endswith("]") or not colon or (":" in host and not host.endswith("]")):
+        return Address(server.strip("[]"), DEFAULT_PORT)
+    if not (host and port.isascii() and port.isdigit() and 0 < int(port) < 1 << 16):
+        raise ValueError(f'bootstrap_servers: "{server}" is not host:port')
+    return Address(host.strip("[]"), int(port))
 
 
 def is_pattern(name: str) -> bool:

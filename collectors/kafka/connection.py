@@ -16,7 +16,7 @@ from aiokafka import errors
 from aiokafka.abc import AbstractTokenProvider
 from aiokafka.conn import AIOKafkaConnection
 
-from collectors.kafka.config import KafkaConfig, Sasl, Tls
+from collectors.kafka.config import KafkaConfig, Sasl, Tls, parse_address
 from collectors.kafka.request import Address
 from collectors.kafka.wire import Answer, Request, UnsupportedError
 from telemetron.backoff import Backoff
@@ -28,7 +28,6 @@ REQUEST_SECONDS = 3.0
 CLOSE_SECONDS = 0.2
 MAX_QUIET_SECONDS = 5.0
 NO_SASL = "expects no SASL on this port"
-DEFAULT_PORT = 9092
 
 # What the library logs of faults, hundreds of lines a minute, is told in the document.
 logging.getLogger("aiokafka").setLevel(logging.CRITICAL + 1)
@@ -105,7 +104,8 @@ class Link:
         self._retry_at = 0.0
         self._quiet_until = 0.0
         """A quota wants us to wait until then."""
-        self._trouble = TroubleError("Unreachable", f"{address} was not tried yet")
+        self._trouble = ("Unreachable", f"{address} was not tried yet")
+        """Reason and message: each call that fails raises an error of its own."""
 
     async def call(self, request: Request) -> Answer:
         """The answer; TroubleError: there is none. UnsupportedError: the broker is too old."""
@@ -121,7 +121,7 @@ class Link:
             if conn is self._conn:  # the first call that fails says why; the others fail with it
                 self._trouble = self._said(error, "lost the connection")
                 self.drop()
-            raise self._trouble from None
+            raise TroubleError(*self._trouble) from None
         throttle = int.from_bytes(answer.data[:4], "big", signed=True)  # so begin all of ours
         if throttle > 0:
             seconds = min(throttle / 1000, MAX_QUIET_SECONDS)
@@ -145,14 +145,14 @@ class Link:
             if self._conn is not None and self._conn.connected():
                 return self._conn
             if self._clock.monotonic() < self._retry_at:
-                raise self._trouble
+                raise TroubleError(*self._trouble)
             self.drop()
             try:
                 self._conn = await self._connect()
             except Exception as error:
                 self._trouble = self._said(error, self._at_once)
                 self._retry_at = self._clock.monotonic() + self._backoff.next()
-                raise self._trouble from None
+                raise TroubleError(*self._trouble) from None
             self._backoff.reset()
             return self._conn
 
@@ -179,8 +179,9 @@ class Link:
         hint = "" if "SSL" in self._access.protocol else ": does it expect TLS?"
         return f"closes the connection at once, as if it were no Kafka broker{hint}"
 
-    def _said(self, error: BaseException, closed: str) -> TroubleError:
-        return cause(error, self.address, closed, with_sasl="SASL" in self._access.protocol)
+    def _said(self, error: BaseException, closed: str) -> tuple[str, str]:
+        said = cause(error, self.address, closed, with_sasl="SASL" in self._access.protocol)
+        return said.reason, said.message
 
 
 def cause(
@@ -284,11 +285,3 @@ class Brokers:
         closing += [broker.close() for broker in self.known.values()]
         with suppress(OSError):
             await asyncio.gather(*closing)
-
-
-def parse_address(server: str) -> Address:
-    """`host:port`, `host`, `[IPv6]:port`."""
-    host, _, port = server.rpartition(":")
-    if host.endswith("]") or (host and ":" not in host):
-        return Address(host.strip("[]"), int(port))
-    return Address(server.strip("[]"), DEFAULT_PORT)

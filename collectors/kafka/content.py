@@ -7,6 +7,8 @@ from functools import partial
 from collectors.kafka import request as ask
 from collectors.kafka.jobs import Jobs
 from collectors.kafka.known import Known, refusal_of
+from collectors.kafka.lane import Window
+from collectors.kafka.queue import TopicQueue
 from collectors.kafka.records import Scan, scan
 from collectors.kafka.request import Fetched
 from collectors.kafka.state import Refusal, Topic
@@ -20,6 +22,7 @@ MAX_PARTITIONS = 500
 FETCH_BYTES = 1 << 20
 PARTITION_BYTES = 1 << 17
 BYTES_PER_SECOND = 8 << 20
+"""Of each leader."""
 IN_THREAD_FROM = 1 << 15
 RETRY_SECONDS = 0.5
 UNREAD_SECONDS = 10.0
@@ -49,6 +52,7 @@ class Content:
             broker = self.known.brokers.known.get(node)
             if broker is None:
                 return
+            logs = {name: self.known.topics[name].log for name in offsets}
             request = ask.fetch(offsets, FETCH_BYTES, PARTITION_BYTES)
             try:
                 answer = await broker.data.call(request)
@@ -60,7 +64,9 @@ class Content:
                 return
             for name, partitions in topics.items():
                 for number, fetched in partitions.items():
-                    await self._take_records(name, number, offsets[name][number], fetched)
+                    topic = self.known.topics.get(name)
+                    if topic and topic.log is logs[name]:
+                        await self._take_records(topic, number, offsets[name][number], fetched)
             await self._publish()
             await self.known.clock.sleep(len(answer.data) / BYTES_PER_SECOND)
 
@@ -86,13 +92,11 @@ class Content:
                 self.known.hungry.discard(queue)
         return offsets
 
-    async def _take_records(self, name: str, number: int, offset: int, fetched: Fetched) -> None:
-        topic = self.known.topics.get(name)
-        if topic is None:
-            return
+    async def _take_records(self, topic: Topic, number: int, offset: int, fetched: Fetched) -> None:
+        log = topic.log
         if fetched.error == ask.TOPIC_DENIED:
             refusal = ("Forbidden", "no permission to read the topic")
-            self._set_unread({name: {number: offset}}, refusal, UNREAD_SECONDS)
+            self._set_unread({topic.name: {number: offset}}, refusal, UNREAD_SECONDS)
             return
         if fetched.error != ask.NONE:  # what its leader says of its end tells why
             topic.unread_until[number] = self.known.clock.monotonic() + RETRY_SECONDS
@@ -102,8 +106,12 @@ class Content:
             found = scan(fetched, offset, limit)
         else:
             found = await asyncio.to_thread(scan, fetched, offset, limit)
+        if topic.log is not log:
+            return
         if found.trouble:
-            self._set_unread({name: {number: offset}}, ("BadAnswer", found.trouble), UNREAD_SECONDS)
+            self._set_unread(
+                {topic.name: {number: offset}}, ("BadAnswer", found.trouble), UNREAD_SECONDS
+            )
         elif found.next == offset:
             topic.unread_until[number] = self.known.clock.monotonic() + RETRY_SECONDS
         else:
@@ -113,28 +121,25 @@ class Content:
     async def _hand_out(self, topic: Topic, number: int, offset: int, found: Scan) -> None:
         """To every group that stands where it was read, each as its queue wants it."""
         parsed: dict[int, list[PendingTask]] = {}
-        size = sum(len(record.value or b"") for record in found.records)
+        log = topic.log
         for queue in list(topic.queues):
-            if not queue.shows_tasks or number >= len(queue.lanes):
-                continue
-            window = queue.lanes[number].window
-            if window is None or not offset <= window.next < found.next:
+            if _window(queue, number, offset, found) is None:
                 continue
             if id(queue.config) not in parsed:
-                arguments = (
-                    found.records,
-                    topic.name,
-                    number,
-                    queue.config,
-                    self.known.clock.now(),
-                )
-                parsed[id(queue.config)] = (
-                    await asyncio.to_thread(parse_tasks, *arguments)
-                    if size >= IN_THREAD_FROM
-                    else parse_tasks(*arguments)
-                )
-            window.take(parsed[id(queue.config)], found.next, found.whole, self.known.wanted(queue))
+                parsed[id(queue.config)] = await self._parse(topic.name, number, queue, found)
+            window = _window(queue, number, offset, found)
+            if window is None or topic.log is not log:
+                continue  # the group went elsewhere meanwhile
+            window.take(parsed[id(queue.config)], found.next, self.known.wanted(queue))
             self.known.touched.add(queue)
+
+    async def _parse(
+        self, topic: str, number: int, queue: TopicQueue, found: Scan
+    ) -> list[PendingTask]:
+        arguments = (found.records, topic, number, queue.config, self.known.clock.now())
+        if sum(len(record.value or b"") for record in found.records) < IN_THREAD_FROM:
+            return parse_tasks(*arguments)
+        return await asyncio.to_thread(parse_tasks, *arguments)
 
     def _set_unread(
         self, offsets: dict[str, dict[int, int]], refusal: Refusal, seconds: float
@@ -155,3 +160,11 @@ class Content:
         for queue in topic.queues:
             if queue.unread.pop(number, None):
                 self.known.touched.add(queue)
+
+
+def _window(queue: TopicQueue, number: int, offset: int, found: Scan) -> Window | None:
+    """Where the records go that were read from this offset on; None: nowhere."""
+    if not queue.shows_tasks or number >= len(queue.lanes):
+        return None
+    window = queue.lanes[number].window
+    return window if window and offset <= window.next < found.next else None

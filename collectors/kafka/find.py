@@ -8,7 +8,7 @@ from collectors.kafka.connection import Broker
 from collectors.kafka.known import CLUSTER, Known, refusal_of, trouble_of
 from collectors.kafka.queue import TopicQueue
 from collectors.kafka.request import GroupInfo, Metadata
-from collectors.kafka.state import Group, Refusal, Topic, commits_of, offsets_of
+from collectors.kafka.state import Group, Topic, commits_of, offsets_of
 from collectors.kafka.wire import UnsupportedError
 from telemetron.poll import TroubleError
 
@@ -54,6 +54,7 @@ class Finder:
             del self._listed[node]
 
     def _take_topic(self, topic: Topic, info: ask.TopicInfo, now: float) -> None:
+        topic.fault = 0
         if info.error == ask.UNKNOWN_TOPIC:
             topic.missed += 1
             if topic.missed == MISSES:
@@ -78,6 +79,8 @@ class Finder:
                 self.known.raw.clear()
                 self.known.touched.update(topic.queues)
             topic.seen_at = now
+        else:
+            topic.fault = info.error
 
     def _bury(self, topic: Topic) -> None:
         """The topic is deleted: so are its queues."""
@@ -91,11 +94,9 @@ class Finder:
         self.known.planned = False
 
     def _confirm_cluster(self) -> None:
-        if self.known.limited:
-            limit = self.known.config.max_queues
-            self.known.output.confirm(
-                CLUSTER, reason="LimitReached", message=f"the first {limit} queues are shown"
-            )
+        if self.known.limits:
+            message = "; ".join(self.known.limits.values())
+            self.known.output.confirm(CLUSTER, reason="LimitReached", message=message)
         else:
             self.known.output.confirm(CLUSTER)
 
@@ -113,6 +114,9 @@ class Finder:
             elif topic.refusal:
                 reason, message = topic.refusal
                 self.known.output.confirm(scope, reason=reason, message=message)
+            elif topic.fault:
+                message = f"the brokers answer with error {topic.fault}"
+                self.known.output.confirm(scope, reason="BadAnswer", message=message)
             elif topic.leaders:
                 self.known.output.confirm(scope)
 
@@ -124,9 +128,11 @@ class Finder:
         except (TroubleError, ValueError, UnsupportedError) as error:
             self.known.tell(CLUSTER, trouble_of(error))
             return False
-        await asyncio.gather(
-            *(self._list_groups(n, b) for n, b in self.known.brokers.known.items())
-        )
+        known = self.known.brokers.known.items()
+        if all(await asyncio.gather(*(self._list_groups(*broker) for broker in known))):
+            self._forget_groups()
+        is_cut = not set().union(*self._listed.values()) <= self.known.groups.keys()
+        self._limit("groups", is_cut, f"the first {MAX_GROUPS} groups are looked at")
         for name in {name for entry in self.known.config.entries for name in entry.named_groups}:
             self.known.groups.setdefault(name, Group(name))
         unlocated = [group for group in self.known.groups.values() if group.node is None]
@@ -141,6 +147,12 @@ class Finder:
         )
         self._take_pairs(self._pairs())
         return True
+
+    def _limit(self, what: str, is_reached: bool, message: str) -> None:
+        if is_reached:
+            self.known.limits[what] = message
+        else:
+            self.known.limits.pop(what, None)
 
     async def _find_topics(self) -> None:
         answer = await self.known.brokers.any(ask.metadata(None))
@@ -157,22 +169,22 @@ class Finder:
             and any(matches(pattern, name) for pattern in patterns)
         ]
 
-    async def _list_groups(self, node: int, broker: Broker) -> None:
+    async def _list_groups(self, node: int, broker: Broker) -> bool:
+        """Whether it told."""
         try:
             listings = ask.parse_groups(await broker.control.call(ask.list_groups()))
         except (TroubleError, ValueError, UnsupportedError):
-            return  # what it listed before still counts; its scope says what is wrong
-        for name, kind in listings[:MAX_GROUPS]:
+            return False  # what it listed before still counts; its scope says what is wrong
+        for name, kind in listings:
             group = self.known.groups.get(name)
             if group is None:
                 if len(self.known.groups) >= MAX_GROUPS:
                     continue
                 group = self.known.groups[name] = Group(name)
             if (group.node, group.type) != (node, kind):
-                group.node, group.type = node, kind
-                group.refusal = group.request = None
+                group.node, group.type, group.request = node, kind, None
         self._listed[node] = {listing.name for listing in listings}
-        self._forget_groups()
+        return True
 
     def _forget_groups(self) -> None:
         listed = set().union(*self._listed.values())
@@ -187,24 +199,22 @@ class Finder:
         """Find the coordinators of groups that no broker lists: not there, or not permitted."""
         if not groups:
             return
-        if not any(self._listed.values()) and not await self._has_coordinators():
-            if self._listed.keys() != self.known.brokers.known.keys():
-                return  # who did not answer may know them
+        try:
+            exist = any(self._listed.values()) or await self._has_coordinators()
+        except (TroubleError, ValueError, UnsupportedError):
+            return
+        if exist:
+            await asyncio.gather(*map(self._find_coordinator, groups))
+        elif self._listed.keys() == self.known.brokers.known.keys():  # nobody may know them
             for group in groups:
                 group.info = GroupInfo(ask.NONE, "Dead", ())
-                group.commits.clear()
-                group.read_at = self.known.clock.monotonic()
-            return
-        await asyncio.gather(*map(self._find_coordinator, groups))
+                group.is_absent, group.refusal = True, None
+                group.read_at = group.described_at = self.known.clock.monotonic()
 
     async def _has_coordinators(self) -> bool:
         """To ask for a coordinator creates the topic that keeps the offsets: not by us."""
-        try:
-            answer = await self.known.brokers.any(ask.metadata([COORDINATOR_TOPIC]))
-            topics = ask.parse_metadata(answer).topics
-        except (TroubleError, ValueError, UnsupportedError):
-            return False
-        found = topics.get(COORDINATOR_TOPIC)
+        answer = await self.known.brokers.any(ask.metadata([COORDINATOR_TOPIC]))
+        found = ask.parse_metadata(answer).topics.get(COORDINATOR_TOPIC)
         return found is not None and found.error != ask.UNKNOWN_TOPIC
 
     async def _find_coordinator(self, group: Group) -> None:
@@ -212,22 +222,15 @@ class Finder:
             answer = await self.known.brokers.any(ask.find_coordinator(group.name))
             error, node = ask.parse_coordinator(answer)
         except (TroubleError, ValueError, UnsupportedError) as failed:
-            self._lose(group, refusal_of(failed))
+            self.known.lose(group, refusal_of(failed))
             return
         if error == ask.NONE:
-            group.node, group.refusal = node, None
+            group.node = node
         elif error == ask.GROUP_DENIED:
-            group.refusal = ("Forbidden", "no permission to describe the group")
+            self.known.refuse(group, ("Forbidden", "no permission to describe the group"))
         else:
-            self._lose(group, ("Unreachable", "the group has no coordinator"))
+            self.known.lose(group, ("Unreachable", "the group has no coordinator"))
         self.known.touched.update(group.queues)
-
-    def _lose(self, group: Group, refusal: Refusal) -> None:
-        """What was read of the group last stands for a while."""
-        too_old = self.known.clock.monotonic() - self.known.hold
-        if group.read_at is None or group.read_at <= too_old:
-            group.refusal = refusal
-            self.known.touched.update(group.queues)
 
     async def _find_commits(self, group: Group) -> None:
         """Which topics it has committed on."""
@@ -282,12 +285,13 @@ class Finder:
 
     def _take_pairs(self, pairs: dict[tuple[str, str | None], QueueConfig]) -> None:
         order = sorted(pairs, key=lambda pair: (pair[0], pair[1] or ""))
-        self.known.limited = len(order) > self.known.config.max_queues
-        wanted = set(order[: self.known.config.max_queues])
+        limit = self.known.config.max_queues
+        self._limit("queues", len(order) > limit, f"the first {limit} queues are shown")
+        wanted = set(order[:limit])
         for queue in list(self.known.queues.values()):
             if (queue.topic, queue.group) not in wanted:
                 self.known.drop(queue)
         known = {(queue.topic, queue.group) for queue in self.known.queues.values()}
-        for name, group in order[: self.known.config.max_queues]:
+        for name, group in order[:limit]:
             if (name, group) not in known:
                 self.known.add(TopicQueue(name, group, pairs[name, group]))

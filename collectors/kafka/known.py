@@ -60,7 +60,8 @@ class Known:
         """Tasks of each queue, so that it is not too many of all."""
         self._outage_until = 0.0
         self.planned = False
-        self.limited = False
+        self.limits: dict[str, str] = {}
+        """What is left out because there is too much of it, in words."""
         self.is_complete = False
 
     def is_due(self, what: str, seconds: float) -> bool:
@@ -85,6 +86,21 @@ class Known:
         if shown != self.shown:
             self.shown = shown
             self.touched.update(waiting)
+
+    def refuse(self, group: Group, refusal: Refusal) -> None:
+        """Nothing can be told of a group, until it is read again."""
+        if group.refusal != refusal:
+            group.refusal, group.raw = refusal, b""
+            self.touched.update(group.queues)
+
+    def lose(self, group: Group, refusal: Refusal) -> None:
+        """Nobody says where it stands; what was read of it last stands for a while."""
+        if group.read_at is None or self.is_old(group.read_at):
+            self.refuse(group, refusal)
+
+    def is_old(self, read_at: float) -> bool:
+        """Whether what was read then stands no more."""
+        return self.clock.monotonic() - read_at > self.hold
 
     def tell(self, scope: str, trouble: TroubleError) -> None:
         """Trouble with a scope; logged once, until it is over or another one."""
@@ -137,8 +153,10 @@ class Known:
         if not topic.queues and not any(entry.topic == topic.name for entry in self.config.entries):
             del self.topics[topic.name]
         if queue.group in self.groups:
-            self.groups[queue.group].queues.remove(queue)
-            self.groups[queue.group].request = None
+            group = self.groups[queue.group]
+            group.queues.remove(queue)
+            group.request = None
+            group.forget(queue.topic)
         self.output.remove("queues", queue.id)
         self.planned = False
 

@@ -31,14 +31,13 @@ class Stand(NamedTuple):
         return None if self.base is None else self.end - self.base
 
 
-def stand(offset: int, log: Log, policy: str, *, foreign: bool = False) -> Stand:
+def stand(commit: Commit, log: Log, policy: str) -> Stand:
     """What waits: from the commit, or the start of the log where that is later, up to its end.
 
-    `policy` is the group's own where it has no valid commit: `earliest`, `latest`, `unknown`;
-    `foreign`: the commit is one on an earlier topic of this name.
+    `policy` is the group's own where it has no valid commit: `earliest`, `latest`, `unknown`.
     """
-    end = max(log.start, log.end)
-    if foreign:
+    offset, end = commit.offset, max(log.start, log.end)
+    if commit.foreign:
         return _reset(log.start, end, policy, "OffsetOutOfRange")
     if offset == NO_OFFSET:
         return _reset(log.start, end, policy, "NoCommit")
@@ -65,22 +64,19 @@ def _reset(start: int, end: int, policy: str, problem: str) -> Stand:
 class Window:
     """The first tasks that wait in a lane: popped as commits advance, filled from the log."""
 
-    __slots__ = ("begin", "next", "tasks", "whole")  # there are thousands
+    __slots__ = ("begin", "next", "tasks")  # there are thousands
 
     def __init__(self) -> None:
         self.tasks: list[PendingTask] = []
         self.begin = 0
         self.next = 0
         """All tasks from `begin` up to here are in it, or were."""
-        self.whole = True
-        """No offset that was read was without a task."""
 
     def move(self, base: int) -> None:
         """The group stands at `base` now; a step back, or past all that is known, starts anew."""
         if base < self.begin or base > self.next:
             self.tasks.clear()
             self.begin = self.next = base
-            self.whole = True
         if self.tasks and (self.tasks[0].offset or 0) < base:
             self.tasks = [task for task in self.tasks if (task.offset or 0) >= base]
         self.begin = base
@@ -90,7 +86,7 @@ class Window:
         missing = end - self.next
         return missing > 0 and (len(self.tasks) < shown or len(self.tasks) + missing <= 2 * shown)
 
-    def take(self, tasks: Sequence[PendingTask], next: int, whole: bool, shown: int) -> None:
+    def take(self, tasks: Sequence[PendingTask], next: int, shown: int) -> None:
         """Append what was read up to `next`; it began at or before our own `next`."""
         for task in tasks:
             offset = task.offset or 0
@@ -99,17 +95,14 @@ class Window:
                     return
                 self.tasks.append(task)
                 self.next = offset + 1
-                self.whole = self.whole and whole
-        if next > self.next:
-            self.next = next
-            self.whole = self.whole and whole
+        self.next = max(self.next, next)
 
     def depth(self, end: int) -> int:
         return len(self.tasks) + max(0, end - self.next)
 
     def is_exact(self, end: int) -> bool:
-        """Whether `depth` counts tasks: all was read, or all that was read were tasks."""
-        return self.next >= end or (self.whole and bool(self.tasks))
+        """Whether `depth` counts tasks: all was read. Any other offset may be without one."""
+        return self.next >= end
 
 
 class Lane:
@@ -124,7 +117,7 @@ class Lane:
         self.commit: int | None = None
         self.consumed_at: datetime | None = None
         self.window: Window | None = None
-        self._placed: tuple[Commit, Log, bool] | None = None
+        self._placed: tuple[Commit, Log] | None = None
 
     @property
     def lag(self) -> int | None:
@@ -132,20 +125,20 @@ class Lane:
             return None
         return self.stand.lag if self.told is None else self.told
 
-    def place(
-        self, commit: Commit, log: Log, policy: str, now: datetime, *, foreign: bool = False
-    ) -> None:
+    def place(self, commit: Commit, log: Log, policy: str, now: datetime) -> None:
         """Take what was read of the group and of the log."""
-        if self._placed == (commit, log, foreign):
+        if self._placed == (commit, log):
             return
-        found = stand(commit.offset, log, policy, foreign=foreign)
+        found = stand(commit, log, policy)
         if found.problem == UNKNOWN and self.stand is not None:
             return  # the last known stands until it is
-        self._placed = (commit, log, foreign)
+        self._placed = (commit, log)
         self.told = commit.lag
         self.stand = found
         if self.commit is not None and NO_OFFSET < self.commit < commit.offset:
             self.consumed_at = now
         self.commit = commit.offset
-        if self.window and self.stand.base is not None:
-            self.window.move(self.stand.base)
+        if found.base is None:
+            self.window = None
+        elif self.window:
+            self.window.move(found.base)

@@ -3,24 +3,15 @@
 import asyncio
 from collections.abc import Iterable
 from datetime import datetime
-from typing import NamedTuple
 
 from collectors.kafka import request as ask
 from collectors.kafka.connection import Broker
 from collectors.kafka.known import CLUSTER, Known, refusal_of, trouble_of
 from collectors.kafka.queue import TopicQueue
-from collectors.kafka.request import Commits
-from collectors.kafka.state import Group, Refusal, Topic, commits_of, offsets_of
-from collectors.kafka.wire import Answer, Request, UnsupportedError
+from collectors.kafka.request import Commits, GroupInfo
+from collectors.kafka.state import Ends, Group, Refusal, Stands, Topic, commits_of, offsets_of
+from collectors.kafka.wire import Answer, UnsupportedError
 from telemetron.poll import TroubleError
-
-
-class Ends(NamedTuple):
-    """What one leader is asked in every round."""
-
-    partitions: dict[str, list[int]]
-    latest: Request
-    earliest: Request
 
 
 class Offsets:
@@ -32,6 +23,8 @@ class Offsets:
         """What each leader is asked."""
         self._failing: set[int] = set()
         """Coordinators that did not answer last."""
+        self._described: dict[tuple[int, str], tuple[bytes, dict[str, GroupInfo]]] = {}
+        """The last answer by broker and kind of group, and what it says."""
         self._scopes: list[str] = []
 
     def plan(self) -> None:
@@ -45,11 +38,7 @@ class Offsets:
                 for number, leader in enumerate(topic.leaders):
                     asked.setdefault(leader, {}).setdefault(topic.name, []).append(number)
         self.ends = {
-            node: Ends(
-                partitions,
-                ask.list_offsets(partitions, ask.LATEST),
-                ask.list_offsets(partitions, ask.EARLIEST),
-            )
+            node: Ends(partitions)
             for node, partitions in asked.items()
             if node in self.known.brokers.known
         }
@@ -81,8 +70,7 @@ class Offsets:
         broker = self.known.brokers.known.get(node)
         if broker is None:
             for group in groups:
-                group.node = None
-            self.known.due["groups"] = 0.0
+                self._lose(group, "the group's coordinator is no broker that is known")
             return
         read = await asyncio.gather(*(self._read_group(node, broker, group) for group in groups))
         (self._failing.discard if all(read) else self._failing.add)(node)
@@ -97,7 +85,9 @@ class Offsets:
                 for queue in group.queues
             }
             group.request = offsets_of(group, partitions)
+            group.topics = tuple(partitions)
             group.raw = b""
+        topics = group.topics
         try:
             answer = await broker.control.call(group.request)
             if answer.data[4:] == group.raw:
@@ -110,45 +100,62 @@ class Offsets:
         except (ValueError, UnsupportedError) as error:
             self._refuse(group, refusal_of(error))
         else:
-            self._take_commits(group, commits, answer)
+            self._take_commits(group, topics, commits, answer)
         return True
 
-    def _take_commits(self, group: Group, commits: Commits, answer: Answer) -> None:
+    def _take_commits(
+        self, group: Group, topics: Iterable[str], commits: Commits, answer: Answer
+    ) -> None:
         if commits.error in ask.COORDINATOR_ERRORS:
-            group.node = None
-            self.known.due["groups"] = 0.0
+            self._lose(group, "the group's coordinator does not serve it")
         elif commits.error == ask.GROUP_DENIED:
             self._refuse(group, ("Forbidden", "no permission to describe the group"))
         elif commits.error != ask.NONE:
             self._refuse(group, ("BadAnswer", f"the group's offsets: error {commits.error}"))
         else:
+            if group.read_at is None or group.refusal is not None:
+                self.known.touched.update(group.queues)
             now = self.known.clock.monotonic()
-            first = group.read_at is None or group.refusal is not None
             group.raw, group.read_at, group.refusal = answer.data[4:], now, None
-            changed = set(group.update(commits, now))
-            for queue in group.queues:
-                if first or queue.topic in changed:
-                    self.known.topics[queue.topic].highs.clear()
-                    self.known.touched.add(queue)
+            group.update(commits, topics, now)
+
+    def _lose(self, group: Group, why: str) -> None:
+        """Its coordinator is to be found anew."""
+        group.node = None
+        self.known.due["groups"] = 0.0
+        self.known.lose(group, ("Unreachable", why))
 
     def _refuse(self, group: Group, refusal: Refusal) -> None:
-        if group.refusal != refusal:
-            group.refusal = refusal
-            self.known.touched.update(group.queues)
+        self.known.refuse(group, refusal)
         group.read_at = self.known.clock.monotonic()
 
-    async def read_ends(self, node: int, ends: Ends) -> None:
-        """Where the logs of one leader start and end."""
+    def stands(self) -> dict[str, Stands]:
+        """Where all groups stand, to be kept with the ends that are asked for now."""
+        return {
+            group.name: {queue.topic: {} for queue in group.queues}
+            if group.is_absent
+            else group.commits
+            for group in self.known.groups.values()
+            if group.queues and group.read_at is not None
+        }
+
+    async def read_ends(self, node: int, ends: Ends, stands: dict[str, Stands]) -> None:
+        """Where the logs of one leader start and end.
+
+        `stands` was read before: an end is only ever compared with commits that are older, however
+        late the answer comes.
+        """
         scope = f"broker {node}"
         try:
             control = self.known.brokers.known[node].control
             latest, earliest = await asyncio.gather(
                 control.call(ends.latest), control.call(ends.earliest)
             )
-            if ends is not self.ends.get(node):
+            if ends is not self.ends.get(node) or not self.known.planned:
                 return  # planned anew meanwhile
-            self._take_ends(("latest", node), latest)
-            self._take_ends(("earliest", node), earliest)
+            self._take_ends(("latest", node), ends, latest)
+            self._take_ends(("earliest", node), ends, earliest)
+            self._take_stands(ends, stands)
             await self._read_highs(node)
         except (TroubleError, ValueError, UnsupportedError) as error:
             self.known.tell(scope, trouble_of(error))
@@ -159,7 +166,20 @@ class Offsets:
             if node not in self._failing:
                 self.known.well(scope)
 
-    def _take_ends(self, which: tuple[str, int], answer: Answer) -> None:
+    def _take_stands(self, ends: Ends, stands: dict[str, Stands]) -> None:
+        before, ends.stands = ends.stands, stands
+        for name, ours in stands.items():
+            was = before.get(name, {})
+            if was is ours or name not in self.known.groups:
+                continue
+            for queue in self.known.groups[name].queues:
+                if was.get(queue.topic) != ours.get(queue.topic):
+                    self.known.touched.add(queue)
+                    highs = self.known.topics[queue.topic].highs
+                    for number in ends.partitions.get(queue.topic, ()) if highs else ():
+                        highs.pop(number, None)
+
+    def _take_ends(self, which: tuple[str, int], ends: Ends, answer: Answer) -> None:
         if self.known.raw.get(which) == answer.data[4:]:
             return
         now, monotonic = self.known.clock.now(), self.known.clock.monotonic()
@@ -173,7 +193,9 @@ class Offsets:
                 if offset.error not in (ask.NONE, ask.TOPIC_DENIED):
                     topic.bad_since.setdefault(number, monotonic)
                     self.known.due["topics"] = min(self.known.due["topics"], monotonic)
-                elif before != offset or number in topic.bad_since:
+                    continue
+                topic.asked[number] = ends
+                if before != offset or number in topic.bad_since:
                     topic.bad_since.pop(number, None)
                     known[number] = offset
                     if before and before.error == ask.NONE and offset.error == ask.NONE:
@@ -211,16 +233,10 @@ class Offsets:
                     self.known.touched.update(topic.queues)
 
     def _ahead(self, queue: TopicQueue, topic: Topic) -> list[int]:
-        group = self.known.groups.get(queue.group or "")
-        if group is None:
-            return []
-        commits = group.commits.get(topic.name, {})
         return [
             number
-            for number, commit in commits.items()
-            if number < len(topic.leaders)
-            and topic.is_read(number)
-            and commit.offset > topic.ends[number].offset
+            for number, commit in enumerate(topic.commits(queue.group) if queue.group else ())
+            if commit and topic.is_read(number) and commit.offset > topic.ends[number].offset
         ]
 
     async def read_members(self) -> None:
@@ -230,6 +246,17 @@ class Offsets:
             if group.queues and group.node is not None:
                 asked.setdefault((group.node, group.type), []).append(group)
         await asyncio.gather(*(self._describe(*key, groups) for key, groups in asked.items()))
+        for group in self.known.groups.values():
+            if group.info and self.known.is_old(group.described_at):
+                group.info = None
+                self.known.touched.update(group.queues)
+
+    def _parse_described(self, key: tuple[int, str], answer: Answer) -> dict[str, GroupInfo]:
+        before, described = self._described.get(key, (b"", {}))
+        if before != answer.data[4:]:
+            described = ask.parse_described(key[1], answer)
+            self._described[key] = answer.data[4:], described
+        return described
 
     async def _describe(self, node: int, kind: str, groups: list[Group]) -> None:
         broker = self.known.brokers.known.get(node)
@@ -238,14 +265,16 @@ class Offsets:
         names = sorted(group.name for group in groups)
         try:
             answer = await broker.control.call(ask.describe_groups(kind, names))
-            if self.known.raw.get((node, kind)) == answer.data[4:]:
-                return
-            described = ask.parse_described(kind, answer)
+            described = self._parse_described((node, kind), answer)
         except (TroubleError, ValueError, UnsupportedError):
             return  # the broker's scope says what is wrong
-        self.known.raw[node, kind] = answer.data[4:]
+        now = self.known.clock.monotonic()
         for group in groups:
             info = described.get(group.name)
-            if info is not None and info.error == ask.NONE and info != group.info:
-                group.info = info
+            if info is None or info.error not in (ask.NONE, ask.GROUP_DENIED):
+                continue  # the last known stands for a while
+            group.described_at = now
+            found = info if info.error == ask.NONE else None
+            if found != group.info:
+                group.info = found
                 self.known.touched.update(group.queues)

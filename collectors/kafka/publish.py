@@ -16,6 +16,7 @@ from telemetron.collector import Put
 SLICE_SECONDS = 0.004
 """How long the event loop is kept at a time."""
 GONE = ("Unreachable", "the partition has no leader")
+LATE = ("Unreachable", "nobody tells where the group stands")
 
 
 class Publisher:
@@ -66,31 +67,35 @@ class Publisher:
             return
         now, policy = self.known.clock.now(), queue.config.on_no_commit
         queue.info, queue.is_share = group.info, group.type == "share"
+        commits = topic.commits(group.name)
+        is_late = group.read_at is not None and self.known.is_old(group.read_at)
         for number, lane in enumerate(queue.lanes):
-            commit, foreign = group.commit(topic.name, number)
-            trouble, is_known = self._trouble(topic, group, number, commit)
+            commit = commits[number]
+            trouble, is_good = self._trouble(topic, group, number, commit)
+            if is_late and not trouble:
+                trouble = LATE
             if trouble:
                 queue.troubles[number] = trouble
                 continue
-            if not is_known:
+            if commit is None or not is_good:
                 continue  # the last known stands for a while
             queue.troubles.pop(number, None)
             start, end = topic.starts[number].offset, topic.ends[number].offset
-            found = Log(start, end, topic.highs.get(number))
-            lane.place(commit, found, policy, now, foreign=foreign)
+            lane.place(commit, Log(start, end, topic.highs.get(number)), policy, now)
+        queue.prune_unread()
         if any(window.wants(end, self.known.wanted(queue)) for _, window, end in queue.windows()):
             self.known.hungry.add(queue)
 
     def _trouble(
-        self, topic: Topic, group: Group, number: int, commit: Commit
+        self, topic: Topic, group: Group, number: int, commit: Commit | None
     ) -> tuple[Refusal | None, bool]:
         """Why a partition is not known, and whether what was read of it last is good."""
         error, leader = topic.error(number), topic.leader(number)
-        if ask.TOPIC_DENIED in (error, commit.error):
+        if ask.TOPIC_DENIED in (error, commit.error if commit else ask.NONE):
             return ("Forbidden", "no permission to describe the topic"), False
         is_good = error == ask.NONE and leader >= 0 and number not in topic.bad_since
         if is_good and not self.known.troubles:  # nearly always, for thousands of partitions
-            return None, group.read_at is not None
+            return None, True
         now = self.known.clock.monotonic()
         trouble = self._silence(leader, self.known.read_at.get(leader), number in topic.ends, now)
         if trouble is None and leader < 0:
@@ -101,7 +106,7 @@ class Publisher:
         if trouble is None and number in topic.bad_since:
             late = now - topic.bad_since[number] > self.known.hold
             trouble = ("Unreachable", "its leader does not serve it") if late else None
-        return trouble, is_good and group.read_at is not None
+        return trouble, is_good
 
     def _silence(
         self, node: int, read_at: float | None, is_known: bool, now: float

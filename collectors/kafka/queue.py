@@ -78,12 +78,22 @@ class TopicQueue:
             stand = lane.stand
             if stand is None or stand.base is None or number in self.troubles:
                 continue
+            if stand.base == stand.end:
+                continue
             if lane.window is None:
-                if stand.base == stand.end:
-                    continue
                 lane.window = Window()
                 lane.window.begin = lane.window.next = stand.base
             yield number, lane.window, stand.end
+
+    def prune_unread(self) -> None:
+        """Records that could not be read are no problem where none is left to read."""
+        self.unread = {number: why for number, why in self.unread.items() if self._misses(number)}
+
+    def _misses(self, number: int) -> bool:
+        lane = self.lanes[number] if number < len(self.lanes) else Lane()
+        if lane.stand is None or lane.stand.base is None:
+            return True
+        return (lane.window.next if lane.window else lane.stand.base) < lane.stand.end
 
     def build(self, now: datetime, shown: int) -> Queue:
         """What the document shows; at most `shown` tasks of it."""

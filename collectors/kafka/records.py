@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from aiokafka.errors import CorruptRecordException, UnsupportedCodecError
+from aiokafka.errors import UnsupportedCodecError
 from aiokafka.record import MemoryRecords
 from aiokafka.record.control_record import ABORT_MARKER, ControlRecord
 
@@ -15,8 +15,6 @@ class Scan(NamedTuple):
 
     records: list[Record]
     next: int
-    whole: bool
-    """Whether each offset up to `next` is a record that counts."""
     trouble: str = ""
 
 
@@ -30,7 +28,7 @@ def scan(fetched: Fetched, offset: int, limit: int) -> Scan:
         scanner.read(MemoryRecords(fetched.records))
     except UnsupportedCodecError:
         return scanner.result("the records' compression is not supported")
-    except (CorruptRecordException, ValueError, AssertionError, RuntimeError, MemoryError):
+    except Exception:  # the codecs, partly compiled, raise of all kinds what is broken
         return scanner.result("the records cannot be decoded")
     return scanner.result()
 
@@ -43,18 +41,15 @@ class _Scanner:
         self._limit = limit
         self._records: list[Record] = []
         self._next = offset
-        self._whole = True
 
     def read(self, batches: Any) -> None:
         while batches.has_next() and len(self._records) < self._limit:
             self._read_batch(batches.next_batch())
 
     def result(self, trouble: str = "") -> Scan:
-        return Scan(self._records, self._next, self._whole, trouble)
+        return Scan(self._records, self._next, trouble)
 
     def _read_batch(self, batch: Any) -> None:
-        if batch.is_transactional or batch.is_control_batch:
-            self._whole = False  # where there are transactions there are their markers too
         if self._is_left_out(batch):
             self._next = max(self._next, batch.next_offset)
             return
@@ -63,13 +58,10 @@ class _Scanner:
                 continue  # a batch comes whole, even where its middle was asked for
             if len(self._records) >= self._limit:
                 return
-            self._whole = self._whole and record.offset == self._next
             value, headers = record.value, list(record.headers)
             self._records.append(Record(record.offset, record.timestamp or -1, value, headers))
             self._next = record.offset + 1
-        if batch.next_offset > self._next:  # what stood at its end was compacted away
-            self._whole = False
-            self._next = batch.next_offset
+        self._next = max(self._next, batch.next_offset)  # its end may be compacted away
 
     def _is_left_out(self, batch: Any) -> bool:
         while self._aborted and self._aborted[0][1] <= batch.base_offset:

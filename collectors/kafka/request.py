@@ -16,6 +16,7 @@ UNKNOWN_TOPIC = 3
 COORDINATOR_ERRORS = {14, 15, 16}
 TOPIC_DENIED = 29
 GROUP_DENIED = 30
+GROUP_NOT_FOUND = 69
 
 LATEST, EARLIEST = -1, -2
 UNCOMMITTED, COMMITTED = 0, 1
@@ -82,6 +83,8 @@ class Commit(NamedTuple):
     offset: int
     error: int = NONE
     lag: int | None = None
+    foreign: bool = False
+    """Whether it was made on an earlier topic of the name."""
 
 
 class Commits(NamedTuple):
@@ -186,7 +189,8 @@ def parse_groups(answer: Answer) -> list[GroupListing]:
     flexible = answer.version >= 3
     reader = answer.reader(flexible=flexible)
     reader.int32()
-    reader.int16()  # what is not permitted is left out
+    if error := reader.int16():  # what is not permitted is left out, without one
+        raise ValueError(f"error {error}")
     return [_listing(reader, flexible) for _ in range(reader.count())]
 
 
@@ -269,6 +273,8 @@ def _described_anew(reader: Reader, kind: str) -> tuple[str, GroupInfo]:
     members = tuple(_member_anew(reader, kind) for _ in range(reader.count()))
     reader.int32()
     reader.tags()
+    if error == GROUP_NOT_FOUND:
+        return name, GroupInfo(NONE, "Dead", ())
     return name, GroupInfo(error, state, members)
 
 

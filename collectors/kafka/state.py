@@ -1,5 +1,6 @@
 """What is known of topics and groups, as they were read last."""
 
+from collections.abc import Iterable
 from datetime import datetime
 
 from collectors.kafka import request
@@ -20,6 +21,26 @@ Refusal = tuple[str, str]
 
 UNREAD = Offset(-1, 0)
 NO_COMMIT = Commit(-1)
+MAX_FOREIGN = 1000
+"""Topics that are gone of which a group's commits are kept in mind."""
+
+Stands = dict[str, dict[int, Commit]]
+"""Where a group stands, by topic and partition; replaced, never changed."""
+
+
+class Ends:
+    """What one leader is asked in every round, and where the groups stood when it was."""
+
+    def __init__(self, partitions: dict[str, list[int]]) -> None:
+        self.partitions = partitions
+        self.latest = request.list_offsets(partitions, request.LATEST)
+        self.earliest = request.list_offsets(partitions, request.EARLIEST)
+        self.stands: dict[str, Stands] = {}
+        """By group, read before what was answered last was asked."""
+
+    def stand(self, group: str, topic: str) -> dict[int, Commit] | None:
+        """Where the group stood then in a topic; None: that was not known."""
+        return self.stands.get(group, {}).get(topic)
 
 
 class Topic:
@@ -30,16 +51,22 @@ class Topic:
         self.id = ""
         self.leaders: tuple[int, ...] = ()
         self.refusal: Refusal | None = None
+        self.fault = 0
+        """The cluster's error of it as a whole, where that is no other of these."""
         self.missed = 0
         """How many times in a row the cluster did not know it."""
         self.queues: list[TopicQueue] = []
         self.starts: dict[int, Offset] = {}
         self.ends: dict[int, Offset] = {}
+        self.asked: dict[int, Ends] = {}
+        """The question that the end is the answer of."""
         self.highs: dict[int, int] = {}
         """The end of all records, where a group stands beyond that of the stable ones."""
         self.bad_since: dict[int, float] = {}
         """Partitions that their leader said an error of."""
         self.unread_until: dict[int, float] = {}
+        self.log = object()
+        """Another one once records that were asked for may be gone, and others in their place."""
         self.produced_at: datetime | None = None
         self.seen_at = 0.0
         """When the cluster named it last."""
@@ -57,11 +84,27 @@ class Topic:
 
     def forget(self) -> None:
         """Its log is gone."""
-        for known in (self.starts, self.ends, self.highs, self.bad_since, self.unread_until):
-            known.clear()
+        self.starts.clear()
+        self.ends.clear()
+        self.asked.clear()
+        self.highs.clear()
+        self.bad_since.clear()
+        self.unread_until.clear()
         self.produced_at = None
+        self.log = object()
         for queue in self.queues:
             queue.forget()
+
+    def commits(self, group: str) -> list[Commit | None]:
+        """Where a group stood in each partition when its end was asked; None: not known."""
+        found: list[Commit | None] = []
+        last, ours = None, None
+        for number in range(len(self.leaders)):
+            ends = self.asked.get(number)
+            if ends is not last:
+                last, ours = ends, ends.stand(group, self.name) if ends else None
+            found.append(None if ours is None else ours.get(number, NO_COMMIT))
+        return found
 
     def leader(self, partition: int) -> int:
         """The leader's id; -1: none is known."""
@@ -69,6 +112,7 @@ class Topic:
 
     def shrink(self, partition: int) -> None:
         """A partition ends earlier than before: what was read of it may be gone."""
+        self.log = object()
         for queue in self.queues:
             if partition < len(queue.lanes):
                 queue.lanes[partition].window = None
@@ -93,54 +137,74 @@ class Group:
         self.request: Request | None = None
         self.raw = b""
         """The last answer, to be spared decoding the same again."""
-        self.commits: dict[str, dict[int, Commit]] = {}
+        self.topics: tuple[str, ...] = ()
+        """Those that the request asks for."""
+        self.commits: Stands = {}
+        self.is_absent = False
+        """Whether no broker knows it: nothing is committed."""
         self.read_at: float | None = None
-        self.changed_at: dict[str, float] = {}
-        self.foreign: dict[tuple[str, int], int] = {}
-        """Commits on a topic that is gone, by topic and partition: none of the new one's."""
-        self._lost: dict[tuple[str, int], int] = {}
+        self._changed_at: dict[str, float] = {}
+        self._foreign: dict[str, dict[int, int]] = {}
+        """Commits on topics that are gone, by partition: none of a new topic's of the name."""
+        self._lost: dict[str, dict[int, int]] = {}
         """Commits that are no more, as those on a topic that was just deleted."""
         self.committed: set[str] = set()
         """Topics it has committed on."""
         self.committed_raw = b""
         """The answer that told so."""
         self.info: GroupInfo | None = None
+        self.described_at = 0.0
+        """When its coordinator told that last."""
         self.queues: list[TopicQueue] = []
 
-    def update(self, commits: Commits, now: float) -> list[str]:
-        """Take what it has committed; gives the topics where that is something else."""
-        changed = [
-            topic for topic, ours in commits.topics.items() if self.commits.get(topic) != ours
-        ]
-        for topic in changed:
-            before, after = self.commits.get(topic, {}), commits.topics[topic]
-            for partition, commit in before.items():
-                if commit.offset >= 0 and after.get(partition, NO_COMMIT).offset < 0:
-                    self._lost[topic, partition] = commit.offset
-            self.commits[topic] = after
-            if before and any(commit.offset >= 0 for commit in after.values()):
-                self.changed_at[topic] = now
-        return changed
+    def update(self, commits: Commits, topics: Iterable[str], now: float) -> None:
+        """Take what it has committed on these topics."""
+        self.is_absent = False
+        taken = dict(self.commits)
+        for topic in topics:
+            before, after = self.commits.get(topic), commits.topics.get(topic, {})
+            if before != after:
+                taken[topic] = after = self._judge(topic, before or {}, after)
+                if before and any(commit.offset >= 0 for commit in after.values()):
+                    self._changed_at[topic] = now
+        if taken != self.commits:
+            self.commits = taken
+
+    def _judge(
+        self, topic: str, before: dict[int, Commit], after: dict[int, Commit]
+    ) -> dict[int, Commit]:
+        """Mark what is a commit on an earlier topic, until it is another one, or gone."""
+        for partition, commit in before.items():
+            if commit.offset >= 0 and after.get(partition, NO_COMMIT).offset < 0:
+                self._lost.setdefault(topic, {})[partition] = commit.offset
+        foreign = self._foreign.get(topic, {})
+        for partition, offset in list(foreign.items()):
+            was, commit = before.get(partition, NO_COMMIT), after.get(partition, NO_COMMIT)
+            if commit.offset == offset:
+                after = {**after, partition: commit._replace(foreign=True)}
+            elif commit.offset >= 0 or was.offset == offset:
+                del foreign[partition]
+        return after
 
     def disown(self, topic: Topic) -> None:
         """The topic is gone: what was committed while it was there is none of a new one's."""
-        if self.changed_at.get(topic.name, 0.0) <= topic.seen_at:
-            for partition, commit in self.commits.get(topic.name, {}).items():
-                here = (topic.name, partition)
-                offset = commit.offset if commit.offset >= 0 else self._lost.pop(here, -1)
-                if offset >= 0:
-                    self.foreign[here] = offset
+        name = topic.name
+        if self._changed_at.get(name, 0.0) > topic.seen_at:
+            return
+        ours, lost = self.commits.get(name, {}), self._lost.pop(name, {})
+        found = {n: lost.get(n, -1) if c.offset < 0 else c.offset for n, c in ours.items()}
+        foreign = self._foreign.pop(name, {}) | {n: at for n, at in found.items() if at >= 0}
+        if foreign:
+            self._foreign[name] = foreign
+            self.commits = {**self.commits, name: self._judge(name, {}, ours)}
+        if len(self._foreign) > MAX_FOREIGN:
+            del self._foreign[next(iter(self._foreign))]
 
-    def commit(self, topic: str, partition: int) -> tuple[Commit, bool]:
-        """Where it stands, and whether that is a commit on an earlier topic of the name."""
-        commit = self.commits.get(topic, {}).get(partition, NO_COMMIT)
-        foreign = self.foreign.get((topic, partition))
-        if foreign is None:
-            return commit, False
-        if foreign != commit.offset and commit.offset >= 0:
-            del self.foreign[topic, partition]
-            return commit, False
-        return commit, foreign == commit.offset
+    def forget(self, topic: str) -> None:
+        """Nobody asks for it any more."""
+        self.commits = {name: ours for name, ours in self.commits.items() if name != topic}
+        self._changed_at.pop(topic, None)
+        self._lost.pop(topic, None)
 
 
 def offsets_of(group: Group, partitions: Partitions | None) -> Request:

@@ -15,6 +15,7 @@ from collectors.kafka.jobs import Jobs
 from collectors.kafka.known import CLUSTER, Known
 from collectors.kafka.offsets import Offsets
 from collectors.kafka.publish import Publisher
+from collectors.kafka.queue import TopicQueue
 from telemetron.backoff import Backoff
 from telemetron.collector import Output
 from telemetron.poll import TroubleError
@@ -64,7 +65,7 @@ class Rounds:
         self._offsets = Offsets(known)
         self._publisher = Publisher(known)
         self._content = Content(known, self._publisher.publish)
-        self._late: set[int] = set()
+        self._late: set[TopicQueue] = set()
         self._is_discovered = False
 
     async def next(self) -> None:
@@ -76,8 +77,10 @@ class Rounds:
         for node, groups in self._offsets.by_coordinator().items():
             self.jobs.start(("commits", node), partial(self._offsets.read_commits, node, groups))
         await self._settle()
+        stands = self._offsets.stands()
         for node, ends in self._offsets.ends.items():
-            self.jobs.start(("ends", node), partial(self._offsets.read_ends, node, ends))
+            read = partial(self._offsets.read_ends, node, ends, stands)
+            self.jobs.start(("ends", node), read)
         await self._settle()
         await self._read_topics_anew()  # where the log of one shrank: is it still the same?
         self._touch_late()
@@ -116,15 +119,17 @@ class Rounds:
         """Whoever depends on a broker that is silent for too long, or just was."""
         known, ends = self._known, self._offsets.ends
         too_old = known.clock.monotonic() - known.hold
-        late = {node for node in ends if known.read_at.get(node, too_old) <= too_old}
-        for node in late | self._late:
-            for name in ends[node].partitions if node in ends else ():
+        late: set[TopicQueue] = set()
+        for node in [node for node in ends if known.read_at.get(node, too_old) <= too_old]:
+            for name in ends[node].partitions:
                 if name in known.topics:
-                    known.touched.update(known.topics[name].queues)
-        self._late = late
+                    late.update(known.topics[name].queues)
         for group in known.groups.values():
             if group.queues and (group.read_at is None or group.read_at <= too_old):
-                known.touched.update(group.queues)
+                late.update(group.queues)
         for topic in known.topics.values():
             if topic.bad_since or -1 in topic.leaders:
-                known.touched.update(topic.queues)
+                late.update(topic.queues)
+        news = late | self._late
+        known.touched.update(queue for queue in news if known.queues.get(queue.id) is queue)
+        self._late = late

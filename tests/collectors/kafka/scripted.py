@@ -14,6 +14,8 @@ from collectors.kafka.wire import NO_TAGS, Reader, compact_array, compact_text
 
 METADATA, OFFSETS, FETCH, COMMITS, COORDINATOR = 3, 2, 1, 9, 10
 DESCRIBE, GROUPS, VERSIONS, CONSUMER, SHARE, SHARE_OFFSETS = 15, 16, 18, 69, 77, 90
+HIGHS = -OFFSETS
+"""The end of all records, those of open transactions among them."""
 ALL = {
     METADATA: (0, 13),
     OFFSETS: (1, 11),
@@ -60,6 +62,8 @@ class Group:
     coordinator: int = 1
     coordinator_error: int = 0
     state: str = "Stable"
+    describe_error: int = 0
+    """Where it is of a newer kind."""
 
 
 class Scripted:
@@ -73,15 +77,30 @@ class Scripted:
         self.brokers: dict[int, int] = {}
         """Ports by id; empty: this one alone."""
         self.asked: list[int] = []
+        self.gates: dict[int, asyncio.Event] = {}
+        """What an API's answers wait for, once they are made up: so slow is the broker."""
         self.throttle_ms = 0
+        self.list_error = 0
+        """Of the groups, none of which is told with it."""
+        self.garbled = ""
+        """A topic of which no metadata can be read."""
         self.answers: dict[int, bytes | None] = {}
         """Bytes to answer an API with instead; None: no answer at all."""
         self.cut_off = False
         """Whether connections are closed before they are answered."""
+        self._news = asyncio.Event()
 
     @property
     def address(self) -> str:
         return f"127.0.0.1:{self.port}"
+
+    async def asked_for(self, api: int, times: int = 1) -> None:
+        """Until it is asked so many times more."""
+        wanted = self.asked.count(api) + times
+        async with asyncio.timeout(15):
+            while self.asked.count(api) < wanted:
+                self._news.clear()
+                await self._news.wait()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -93,6 +112,8 @@ class Scripted:
                 if answer is None:
                     await reader.read()  # it hangs, until the other side gives up
                     return
+                if gate := self.gates.get(self.asked[-1]):
+                    await gate.wait()
                 writer.write(struct.pack(">i", len(answer)) + answer)
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
@@ -102,6 +123,7 @@ class Scripted:
     def _answer(self, request: bytes) -> bytes | None:
         key, version, correlation = struct.unpack(">hhi", request[:8])
         self.asked.append(key)
+        self._news.set()
         if key in self.answers:
             body = self.answers[key]
             return None if body is None else struct.pack(">i", correlation) + body
@@ -125,6 +147,8 @@ class Scripted:
             for node, port in brokers.items()
         ]
         names = [(body.take(16), body.text(), body.tags())[1] for _ in range(body.count())]
+        if self.garbled in names:
+            return b""
         known = [self._topic(name, self.topics.get(name or "")) for name in names or self.topics]
         end = struct.pack(">i", -1) + NO_TAGS
         return compact_array(made) + b"\0" + bytes(4) + compact_array(known) + end
@@ -142,6 +166,8 @@ class Scripted:
     def offsets(self, body: Reader, version: int) -> bytes:
         body.int32()
         isolation = body.int8()
+        if not isolation:
+            self.asked[-1] = HIGHS
         topics = []
         for _ in range(body.count()):
             name, entries = body.name(), []
@@ -192,10 +218,11 @@ class Scripted:
         return compact_array([compact_text(name) + compact_array(topics) + end]) + NO_TAGS
 
     def list(self, body: Reader, version: int) -> bytes:
-        listed = {name: group for name, group in self.groups.items() if group.listed}
+        error = struct.pack(">h", self.list_error)
+        listed = {n: group for n, group in self.groups.items() if group.listed and error == b"\0\0"}
         if version < 3:
             groups = [wire.text(name) + wire.text("consumer") for name in listed]
-            return b"\0\0" + wire.array(groups)
+            return error + wire.array(groups)
         groups = [
             compact_text(name)
             + compact_text("consumer")
@@ -204,7 +231,7 @@ class Scripted:
             + NO_TAGS
             for name, group in listed.items()
         ]
-        return b"\0\0" + compact_array(groups) + NO_TAGS
+        return error + compact_array(groups) + NO_TAGS
 
     def coordinator(self, body: Reader, version: int) -> bytes:
         group = self.groups.get(body.name(), Group())
@@ -228,7 +255,8 @@ class Scripted:
     def describe_anew(self, body: Reader, version: int) -> bytes:
         names = [body.name() for _ in range(body.count())]
         groups = [
-            b"\0\0\0"
+            struct.pack(">h", self.groups[name].describe_error)
+            + b"\0"
             + compact_text(name)
             + compact_text(self.groups[name].state)
             + bytes(8)

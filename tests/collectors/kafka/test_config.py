@@ -3,8 +3,7 @@ from typing import Any
 import pytest
 
 from collectors.kafka import collector
-from collectors.kafka.config import KafkaConfig, QueueConfig
-from collectors.kafka.connection import parse_address
+from collectors.kafka.config import KafkaConfig, QueueConfig, parse_address
 from telemetron.config import ConfigError, SourceSpec, configure, load
 from telemetron.convert import Origin
 
@@ -49,6 +48,10 @@ def test_tasks_are_looked_for_more_often() -> None:
     [
         ({"bootstrap_servers": []}, "length >= 1"),
         ({"bootstrap_servers": ["a b"]}, "bootstrap_servers"),
+        ({"bootstrap_servers": ["b:1", "broker:abc"]}, '"broker:abc" is not host:port'),
+        ({"bootstrap_servers": [":9092"]}, "is not host:port"),
+        ({"bootstrap_servers": ["b:99999"]}, "is not host:port"),
+        ({"bootstrap_servers": ["[::1]:"]}, "is not host:port"),
         ({"queues": []}, "queues"),
         ({"queues": [{"topic": "t", "groups": []}]}, "groups"),
         ({"queues": [{"topic": "t", "on_no_commit": "never"}]}, "earliest"),
@@ -88,7 +91,13 @@ def test_topics_and_groups_by_pattern() -> None:
 
 @pytest.mark.parametrize(
     ("server", "host", "port"),
-    [("h:1", "h", 1), ("h", "h", 9092), ("[::1]:5", "::1", 5), ("::1", "::1", 9092)],
+    [
+        ("h:1", "h", 1),
+        ("h", "h", 9092),
+        ("[::1]:5", "::1", 5),
+        ("::1", "::1", 9092),
+        ("[::1]", "::1", 9092),
+    ],
 )
 def test_servers(server: str, host: str, port: int) -> None:
     assert parse_address(server) == (host, port)

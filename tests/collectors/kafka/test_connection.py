@@ -81,6 +81,18 @@ async def test_a_closed_port_is_not_tried_at_once_again() -> None:
         assert other.asked == []
 
 
+async def test_each_call_that_fails_raises_an_error_of_its_own() -> None:
+    async with scripted() as gone:
+        address = Address("127.0.0.1", gone.port)
+    link = Link(address, await access(config_of(bootstrap_servers=["h"])), Clock())
+    errors = []
+    for _ in range(3):
+        with pytest.raises(TroubleError, match="closed port") as trouble:
+            await link.call(metadata(None))
+        errors.append(trouble.value)
+    assert len(set(map(id, errors))) == 3
+
+
 async def test_tls_where_there_is_none(broker: Scripted) -> None:
     trouble = await trouble_with(Address("127.0.0.1", broker.port), tls={})
     assert trouble.reason == "Unreachable"

@@ -1,11 +1,14 @@
 """Against a scripted broker: what real ones cannot be made to say within a moment."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
+from collectors.kafka import content, find
+from collectors.kafka.task import parse_tasks
 from tests.collectors.kafka import scripted as script
 from tests.collectors.kafka.scripted import Group, Log, Scripted, Topic, batch, scripted
 
@@ -20,6 +23,16 @@ async def broker() -> AsyncIterator[Scripted]:
         made.topics["t"] = Topic(logs=[log])
         made.groups["g"] = Group(commits={"t": {0: 4}})
         yield made
+
+
+@pytest.fixture
+async def leader(broker: Scripted) -> AsyncIterator[Scripted]:
+    """A second broker, that leads the topic; the first one coordinates its group."""
+    async with scripted() as second:
+        second.topics = broker.topics
+        broker.brokers = second.brokers = {1: broker.port, 2: second.port}
+        log_of(broker).leader = 2
+        yield second
 
 
 def log_of(broker: Scripted) -> Log:
@@ -78,6 +91,15 @@ async def test_a_denial_is_told_wherever_it_is_met(
         assert (await six(watched)).problems == []
 
 
+async def test_a_denial_ends_though_nothing_else_has_changed(broker: Scripted, watch: Any) -> None:
+    async with watch(broker.address, QUEUE) as watched:
+        await six(watched)
+        broker.groups["g"].error = 30
+        await unknown(watched, "Forbidden")
+        broker.groups["g"].error = 0
+        assert (await six(watched)).problems == []
+
+
 async def test_a_coordinator_that_moves(broker: Scripted, watch: Any) -> None:
     async with scripted() as second, watch(broker.address, QUEUE) as watched:
         await six(watched)
@@ -90,6 +112,68 @@ async def test_a_coordinator_that_moves(broker: Scripted, watch: Any) -> None:
         await unknown(watched, "BadAnswer")
 
 
+@pytest.mark.parametrize("error", [14, 15, 16])
+async def test_a_coordinator_that_does_not_serve_its_group(
+    broker: Scripted, watch: Any, error: int
+) -> None:
+    async with watch(broker.address, QUEUE, hold=0.5) as watched:
+        await watched.queue_until("t", lambda q: q.depth == 6 and q.group_state == "Stable")
+        broker.groups["g"].error = error
+        await broker.asked_for(script.COMMITS)
+        assert (watched.queue("t").depth, watched.queue("t").problems) == (6, [])
+        queue = await watched.queue_until("t", lambda q: q.problems and q.group_state is None)
+        assert (queue.depth, queue.lag, queue.consumers, queue.members) == (None, None, None, [])
+        assert reasons(queue) == ["Unreachable"]
+        assert watched.troubles() == []
+        broker.groups["g"].error = 0
+        await watched.queue_until("t", lambda q: q.depth == 6 and q.group_state == "Stable")
+        assert watched.queue("t").problems == []
+
+
+async def test_a_coordinator_that_never_served_its_group(broker: Scripted, watch: Any) -> None:
+    broker.groups["g"].error = 14
+    async with watch(broker.address, QUEUE) as watched:
+        await unknown(watched, "Unreachable")
+
+
+async def test_a_group_that_may_be_described_no_more(broker: Scripted, watch: Any) -> None:
+    async with watch(broker.address, QUEUE) as watched:
+        await watched.queue_until("t", lambda q: q.depth == 6 and q.consumers == 0)
+        broker.groups["g"].error = 30
+        queue = await watched.queue_until("t", lambda q: q.consumers is None)
+        assert (queue.group_state, reasons(queue)) == (None, ["Forbidden"])
+
+
+async def test_a_coordinator_that_cannot_be_looked_for(broker: Scripted, watch: Any) -> None:
+    async with watch(broker.address, {**QUEUE, "topic": "t*"}, hold=0.5) as watched:
+        await six(watched)
+        broker.answers[script.METADATA] = b"garbage"
+        broker.groups["g"].error = 16
+        assert (await unknown(watched, "Unreachable")).tasks == []
+        broker.answers.clear()
+        broker.groups["g"].error = 0
+        assert (await six(watched)).problems == []
+
+
+async def test_no_task_is_shown_where_none_is_known_to_wait(broker: Scripted, watch: Any) -> None:
+    async with watch(broker.address, QUEUE) as watched:
+        await six(watched)
+        broker.groups["g"].commits.clear()
+        assert (await unknown(watched, "NoCommit")).tasks == []
+
+
+async def test_a_coordinator_that_is_answered_for_with_garbage(
+    broker: Scripted, watch: Any
+) -> None:
+    broker.groups["g"].listed = False
+    broker.groups["other"] = Group()
+    broker.answers[script.COORDINATOR] = b""
+    async with watch(broker.address, QUEUE) as watched:
+        await unknown(watched, "BadAnswer")
+        del broker.answers[script.COORDINATOR]
+        assert (await six(watched)).problems == []
+
+
 async def test_a_coordinator_that_nobody_knows(broker: Scripted, watch: Any) -> None:
     broker.groups["g"].listed = False
     broker.groups["g"].coordinator_error = 15
@@ -98,7 +182,7 @@ async def test_a_coordinator_that_nobody_knows(broker: Scripted, watch: Any) -> 
         await unknown(watched, "Unreachable")
         broker.groups["g"].coordinator_error = 0
         broker.groups["g"].coordinator = 9  # none of the brokers
-        await watched.queue_until("t", lambda q: not q.problems)
+        await watched.queue_until("t", lambda q: "no broker" in q.problems[0].message)
         broker.groups["g"].coordinator = 1
         await six(watched)
 
@@ -132,6 +216,83 @@ async def test_the_last_known_stands_for_a_while(broker: Scripted, watch: Any, f
         await watched.queue_until("t", lambda q: q.depth == 6 and not q.problems)
 
 
+async def test_an_end_that_comes_late_is_compared_with_older_commits(
+    broker: Scripted, leader: Scripted, watch: Any
+) -> None:
+    async with watch(broker.address, QUEUE) as watched:
+        await six(watched)
+        leader.gates[script.OFFSETS] = asyncio.Event()
+        await leader.asked_for(script.OFFSETS)
+        log_of(broker).end = log_of(broker).high = 30
+        broker.groups["g"].commits["t"][0] = 10
+        await broker.asked_for(script.COMMITS, 3)
+        assert (watched.queue("t").depth, watched.queue("t").problems) == (6, [])
+        leader.gates.pop(script.OFFSETS).set()
+        await watched.queue_until("t", lambda q: q.lag == 20)
+        assert {call[4].lag for call in watched.output.calls if call[0] == "put"} <= {None, 6, 20}
+
+
+async def test_a_backlog_is_never_shown_too_small_whoever_is_slow(
+    broker: Scripted, leader: Scripted, watch: Any
+) -> None:
+    """Twenty wait, always: what is produced is consumed, while the leader keeps us waiting."""
+    log, commits = log_of(broker), broker.groups["g"].commits["t"]
+    log.end, commits[0] = 24, 4
+    async with watch(broker.address, {**QUEUE, "max_tasks": 0}) as watched:
+        await watched.queue_until("t", lambda q: q.lag == 20)
+        for _ in range(5):
+            leader.gates[script.OFFSETS] = asyncio.Event()
+            await leader.asked_for(script.OFFSETS)
+            for _ in range(3):
+                log.end += 10
+                commits[0] += 10
+                await broker.asked_for(script.COMMITS)
+            leader.gates.pop(script.OFFSETS).set()
+            await leader.asked_for(script.OFFSETS)
+        await watched.queue_until("t", lambda q: q.lag == 20 and commits[0] == 154)
+        shown = [call[4].lag for call in watched.output.calls if call[0] == "put"]
+        assert min(lag for lag in shown if lag is not None) == 20
+
+
+async def test_an_end_of_all_records_that_comes_late_makes_no_commit_astray(
+    broker: Scripted, leader: Scripted, watch: Any
+) -> None:
+    log, commits = log_of(broker), broker.groups["g"].commits["t"]
+    async with watch(broker.address, QUEUE) as watched:
+        await six(watched)
+        leader.gates[script.HIGHS] = asyncio.Event()
+        log.high, commits[0] = 30, 12  # it reads what is not committed
+        await leader.asked_for(script.HIGHS)
+        log.high, commits[0] = 50, 40
+        await broker.asked_for(script.COMMITS, 3)
+        first, leader.gates[script.HIGHS] = leader.gates[script.HIGHS], asyncio.Event()
+        first.set()
+        await leader.asked_for(script.HIGHS)
+        await broker.asked_for(script.COMMITS, 3)
+        leader.gates.pop(script.HIGHS).set()
+        await watched.queue_until("t", lambda q: q.lag == 0)
+        log.end, commits[0] = 50, 41
+        await watched.queue_until("t", lambda q: q.lag == 9)
+        puts = [call[4] for call in watched.output.calls if call[0] == "put"]
+        assert not any("OffsetOutOfRange" in reasons(queue) for queue in puts)
+
+
+async def test_an_end_that_comes_too_late_for_its_topic(
+    broker: Scripted, leader: Scripted, watch: Any
+) -> None:
+    async with watch(broker.address, {**QUEUE, "on_no_commit": "earliest"}) as watched:
+        await six(watched)
+        leader.gates[script.OFFSETS] = asyncio.Event()
+        await leader.asked_for(script.OFFSETS)
+        anew = Topic(id=2, logs=[Log(end=2, high=2, leader=2, records=batch(0, b"{}", b"{}"))])
+        broker.topics["t"] = anew
+        await broker.asked_for(script.METADATA, 3)
+        leader.gates.pop(script.OFFSETS).set()
+        queue = await watched.queue_until("t", lambda q: q.depth == 2)
+        assert reasons(queue) == ["OffsetOutOfRange"]
+        assert {call[4].lag for call in watched.output.calls if call[0] == "put"} <= {None, 6, 2}
+
+
 async def test_one_of_two_brokers_is_gone(broker: Scripted, watch: Any) -> None:
     async with scripted() as second:
         closed = second.port
@@ -162,6 +323,17 @@ async def test_a_coordinator_that_falls_silent(broker: Scripted, watch: Any) -> 
         assert "did not answer within 1 s" in queue.problems[0].message
         del broker.answers[script.COMMITS]
         await watched.queue_until("t", lambda q: q.depth == 6 and not q.problems)
+
+
+async def test_a_coordinator_that_says_the_same_again_after_its_silence(
+    broker: Scripted, leader: Scripted, watch: Any
+) -> None:
+    async with watch(broker.address, QUEUE, hold=0.5) as watched:
+        await six(watched)
+        broker.answers[script.COMMITS] = None
+        await unknown(watched, "Timeout")
+        del broker.answers[script.COMMITS]
+        assert (await six(watched)).problems == []
 
 
 async def test_a_broker_that_only_coordinates(broker: Scripted, watch: Any) -> None:
@@ -205,12 +377,37 @@ async def test_a_topic_made_anew_is_known_by_its_id(broker: Scripted, watch: Any
         assert queue.problems == []
 
 
+async def test_the_same_commit_made_anew_on_a_topic_made_anew(broker: Scripted, watch: Any) -> None:
+    async with watch(broker.address, QUEUE) as watched:
+        await six(watched)
+        broker.topics["t"] = Topic(id=2, logs=[Log(end=20, high=20)])
+        await unknown(watched, "OffsetOutOfRange")
+        broker.groups["g"].commits["t"] = {}
+        await unknown(watched, "NoCommit")
+        broker.groups["g"].commits["t"] = {0: 4}
+        await watched.queue_until("t", lambda q: q.lag == 16 and not q.problems)
+
+
 async def test_a_log_that_shrinks(broker: Scripted, watch: Any) -> None:
     async with watch(broker.address, QUEUE) as watched:
         await six(watched)
         broker.topics["t"].logs[0] = Log(end=6, high=6, records=batch(0, *[b'{"id":1}'] * 6))
         queue = await watched.queue_until("t", lambda q: len(q.tasks) == 2)
         assert (queue.depth, queue.tasks[0].id) == (2, "1")
+
+
+async def test_records_that_come_too_late_for_their_log(broker: Scripted, watch: Any) -> None:
+    fetch = broker.gates[script.FETCH] = asyncio.Event()
+    async with watch(broker.address, QUEUE) as watched:
+        await watched.queue_until("t", lambda q: q.lag == 6)
+        while script.FETCH not in broker.asked:
+            await broker.asked_for(script.COMMITS)
+        broker.topics["t"].logs[0] = Log(end=6, high=6, records=batch(0, *[b'{"id":1}'] * 6))
+        await watched.queue_until("t", lambda q: q.lag == 2)
+        fetch.set()
+        queue = await watched.queue_until("t", lambda q: q.tasks)
+        assert [task.id for task in queue.tasks] == ["1", "1"]
+        assert queue.depth == 2
 
 
 async def test_records_that_may_not_be_read(broker: Scripted, watch: Any) -> None:
@@ -221,6 +418,31 @@ async def test_records_that_may_not_be_read(broker: Scripted, watch: Any) -> Non
         assert (queue.problems[0].reason, queue.problems[0].message) == ("Forbidden", message)
         assert (queue.depth, queue.depth_exact, queue.lag) == (6, False, 6)
         assert (queue.tasks, queue.oldest_submitted_at) == ([], None)
+        broker.groups["g"].commits["t"][0] = 10
+        queue = await watched.queue_until("t", lambda q: q.depth == 0 and not q.problems)
+        assert queue.depth_exact is True
+
+
+async def test_a_group_that_is_set_back_while_its_records_are_decoded(
+    broker: Scripted, watch: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log_of(broker).records = batch(0, *[b'"%s"' % (b"x" * 9000)] * 10)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slowly(*arguments: Any) -> Any:
+        begun.set()
+        assert go_on.wait(10)
+        return parse_tasks(*arguments)
+
+    monkeypatch.setattr(content, "parse_tasks", slowly)
+    async with watch(broker.address, QUEUE) as watched:
+        await asyncio.to_thread(begun.wait, 10)
+        broker.groups["g"].commits["t"][0] = 2
+        await watched.queue_until("t", lambda q: q.lag == 8)
+        go_on.set()
+        queue = await watched.queue_until("t", lambda q: q.tasks)
+        assert [task.offset for task in queue.tasks] == list(range(2, 10))
+        assert queue.depth == 8
 
 
 @pytest.mark.parametrize(
@@ -325,6 +547,18 @@ async def test_groups_of_the_newer_kinds(broker: Scripted, watch: Any, kind: str
             await watched.queue_until("t", lambda q: q.lag == 5)
 
 
+@pytest.mark.parametrize("kind", ["consumer", "share"])
+async def test_a_group_of_a_newer_kind_that_is_gone(
+    broker: Scripted, watch: Any, kind: str
+) -> None:
+    broker.groups["g"].type = kind
+    async with watch(broker.address, QUEUE) as watched:
+        await watched.queue_until("t", lambda q: q.group_state == "Stable")
+        broker.groups["g"].describe_error = 69
+        queue = await watched.queue_until("t", lambda q: q.group_state == "Dead")
+        assert (queue.consumers, queue.members) == (0, [])
+
+
 async def test_more_queues_than_may_be_shown(broker: Scripted, watch: Any) -> None:
     for number in range(501):
         broker.topics[f"t{number:03}"] = Topic(logs=[Log(end=1, high=1)])
@@ -357,6 +591,9 @@ async def test_many_queues_share_the_tasks_that_are_shown(broker: Scripted, watc
             )
         )
         assert sum(len(q.tasks) for q in watched.output.parts.values()) <= 2000
+        for number in range(109):
+            broker.groups["g"].commits[f"t{number:03}"][0] = 40
+        await watched.queue_until("t109", lambda q: len(q.tasks) == 20)
 
 
 async def test_no_coordinator_is_asked_for_where_that_would_make_a_topic(
@@ -371,3 +608,51 @@ async def test_no_coordinator_is_asked_for_where_that_would_make_a_topic(
         broker.groups["g"] = Group(commits={"t": {0: 4}}, listed=False)
         await watched.queue_until("t", lambda q: q.depth == 6)
         assert script.COORDINATOR in broker.asked
+
+
+async def test_what_may_be_no_topic_of_coordinators_is_asked_for_again(
+    broker: Scripted, watch: Any
+) -> None:
+    broker.topics["__consumer_offsets"] = Topic()
+    broker.garbled = "__consumer_offsets"
+    broker.groups["g"].listed = False
+    async with watch(broker.address, {**QUEUE, "on_no_commit": "earliest"}) as watched:
+        await broker.asked_for(script.GROUPS, 3)
+        broker.garbled = ""
+        await six(watched)
+        assert 10 not in [call[4].depth for call in watched.output.calls if call[0] == "put"]
+
+
+async def test_groups_that_are_not_told_are_still_there(broker: Scripted, watch: Any) -> None:
+    async with watch(broker.address, {"topic": "t"}) as watched:
+        await six(watched)
+        broker.list_error = 14
+        await broker.asked_for(script.GROUPS, 3)
+        assert watched.queue("t").depth == 6
+        broker.list_error = 0
+        await broker.asked_for(script.GROUPS, 2)
+        assert "remove" not in [call[0] for call in watched.output.calls]
+
+
+async def test_a_topic_with_an_error_of_its_own(broker: Scripted, watch: Any) -> None:
+    broker.topics["t"].error = 17
+    async with watch(broker.address, QUEUE) as watched:
+        message = "the brokers answer with error 17"
+        await watched.called("confirm", "topic t", "BadAnswer", message)
+        broker.topics["t"].error = 0
+        await six(watched)
+        await watched.called("confirm", "topic t", None, "")
+
+
+async def test_more_groups_than_are_looked_at(
+    broker: Scripted, watch: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(find, "MAX_GROUPS", 1)
+    broker.groups["other"] = Group()
+    async with watch(broker.address, {"topic": "t"}) as watched:
+        message = "the first 1 groups are looked at"
+        await watched.called("confirm", "", "LimitReached", message)
+        del broker.groups["other"]
+        calls = len(watched.output.calls)
+        await watched.until(lambda: ("confirm", "", None, "") in watched.output.calls[calls:])
+        await six(watched)

@@ -140,7 +140,8 @@ def test_offsets_reset_backwards_and_forwards(
                     and offsets(it) == list(range(commit, commit + shown))
                 ),
             )
-            assert (queue["lag"], queue["depth_exact"]) == (60 - commit, True)
+            assert queue["lag"] == 60 - commit
+            assert queue["depth_exact"] == (60 - commit <= 40)  # so many are read
 
 
 def test_a_commit_past_the_end_is_no_backlog(
