@@ -166,7 +166,8 @@ class Timeline:
     def _tend(self, archive: Archive, limit_bytes: int) -> None:
         if archive.wants_keyframe(self._limits.max_age):
             archive.keyframe(self.recorder.last, self.recorder.bodies)
-        archive.retain(limit_bytes, self.recorder.last.at - self._limits.max_age)
+        while archive.retain(limit_bytes, self.recorder.last.at - self._limits.max_age):
+            pass
 
     def close(self) -> None:
         """No more of it; the file is closed by who opened it."""
@@ -193,7 +194,7 @@ class Timeline:
         if steps:
             self.file.append(steps)
             self._unwritten.taken()
-            self._tend(self.file, self._limits.file_bytes)
+            self._tend(self.file, self._limits.file_bytes * 15 // 16)  # the rest is for its log
         else:
             self.file.live(at)
 

@@ -512,9 +512,13 @@ _LIFE: Json = {
         "key": {"type": "string"},
         "present": {"description": "Whether it is shown now.", "type": "boolean"},
         "oldest": _PLACE,
+        "complete": {
+            "description": "Whether nothing is missing since then.",
+            "type": "boolean",
+        },
         "changes": {"type": "array", "items": {"$ref": "#/components/schemas/Change"}},
         **_PAGED,
     },
-    "required": ["section", "key", "present", "oldest", "changes", *_PAGED],
+    "required": ["section", "key", "present", "oldest", "complete", "changes", *_PAGED],
 }
 _STOPPING = {"503": _ref("responses", "503")}
