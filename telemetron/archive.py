@@ -21,6 +21,8 @@ from telemetron.recorder import Entry, Id, Step, decode, encode, pack
 MEMORY = ":memory:"
 APPLICATION = 0x7E1E3E70
 VERSION = 2
+LOG_BYTES = 4 * 1024 * 1024
+"""What SQLite may keep in the log beside the file."""
 KEYFRAME_ENTITIES = 200
 # The batches after a keyframe may take so many times its size before there is another.
 KEYFRAME_RATIO = 3
@@ -126,6 +128,7 @@ class Archive:
         if self._value("PRAGMA journal_mode = WAL") not in ("wal", "memory"):
             raise ArchiveError("the file's disk does not let it be used (no WAL)")
         self._database.execute("PRAGMA synchronous = NORMAL")
+        self._database.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
 
     def _create(self) -> None:
         """In one transaction: who is killed in between leaves an empty file."""

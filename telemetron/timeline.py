@@ -13,7 +13,7 @@ from urllib.parse import quote, urlencode
 
 from msgspec import Raw
 
-from telemetron.archive import MEMORY, Archive, GoneError, Lived, Moment
+from telemetron.archive import LOG_BYTES, MEMORY, Archive, GoneError, Lived, Moment
 from telemetron.delta import MEASURES, Delta, Record, Shape, apply, compare, fields, inverted
 from telemetron.place import Place, milliseconds, moment, parse
 from telemetron.recorder import Entry, Id, Recorder, Step, decode, encode
@@ -194,7 +194,8 @@ class Timeline:
         if steps:
             self.file.append(steps)
             self._unwritten.taken()
-            self._tend(self.file, self._limits.file_bytes * 15 // 16)  # the rest is for its log
+            limit = self._limits.file_bytes
+            self._tend(self.file, limit - min(LOG_BYTES, limit // 2))
         else:
             self.file.live(at)
 
@@ -457,7 +458,7 @@ class Timeline:
             if change:
                 changes.append({"place": str(place), "at": moment(at)} | change)
         present = id in self.recorder.bodies
-        if not changes and not present and not bound:
+        if complete and not changes and not present and not bound:
             raise LookupError(id)
         oldest = self.oldest()
         body = {
