@@ -65,6 +65,17 @@ async def running(path=None, **limits):
     assert not thread.is_alive()
 
 
+@asynccontextmanager
+async def hanging(system):
+    """The thread answers a question for as long as this lasts, and does nothing else."""
+    free = threading.Event()
+    asked = asyncio.create_task(system.history.ask(lambda _: free.wait(5)))
+    await asyncio.sleep(0)
+    yield
+    free.set()
+    await asked
+
+
 async def until(true):
     async with asyncio.timeout(10):
         while not true():  # noqa: ASYNC110
@@ -235,12 +246,8 @@ async def test_questions_are_bounded(monkeypatch):
 async def test_too_many_publications_become_one_and_nothing_is_wrong(monkeypatch):
     monkeypatch.setattr(module, "BACKLOG", 5)
     async with running() as system:
-        free = threading.Event()
-        hanging = asyncio.create_task(system.history.ask(lambda _: free.wait(5)))
-        await asyncio.sleep(0)
-        places = [system.put(n) for n in range(20)]
-        free.set()
-        await hanging
+        async with hanging(system):
+            places = [system.put(n) for n in range(20)]
         assert await system.consumers(places[-1]) == 19
         assert await system.consumers(places[0]) == 0
         with pytest.raises(GoneError):
@@ -253,13 +260,9 @@ async def test_a_backlog_is_taken_in_without_being_asked(monkeypatch):
     async with running() as system:
         told = []
         system.history.listeners.append(told.append)
-        free = threading.Event()
-        hanging = asyncio.create_task(system.history.ask(lambda _: free.wait(5)))
-        await asyncio.sleep(0)
-        last = [system.put(n) for n in range(10)][-1]
-        await asyncio.sleep(0.05)
-        free.set()
-        await hanging
+        async with hanging(system):
+            last = [system.put(n) for n in range(10)][-1]
+            await asyncio.sleep(0.05)
         await until(lambda: told and str(told[-1]) == last)
 
 
@@ -286,12 +289,8 @@ async def test_publications_that_hold_back_much_become_one(monkeypatch):
     monkeypatch.setattr(module, "BACKLOG_BYTES", 1)
     async with running() as system:
         await system.consumers(system.put(0))
-        free = threading.Event()
-        hanging = asyncio.create_task(system.history.ask(lambda _: free.wait(5)))
-        await asyncio.sleep(0)
-        places = [system.put(n) for n in range(1, 20)]
-        free.set()
-        await hanging
+        async with hanging(system):
+            places = [system.put(n) for n in range(1, 20)]
         assert await system.consumers(places[-1]) == 19
         assert await system.consumers(places[0]) == 1
         with pytest.raises(GoneError):
@@ -302,15 +301,11 @@ async def test_a_question_that_nobody_waits_for_is_not_asked_but_counts(monkeypa
     monkeypatch.setattr(module, "MAX_QUESTIONS", 2)
     asked = []
     async with running() as system:
-        free = threading.Event()
-        hanging = asyncio.create_task(system.history.ask(lambda _: free.wait(5)))
-        await asyncio.sleep(0)
-        with pytest.raises(BusyError, match="in time"):
-            await system.history.ask(asked.append, timeout=0.05)
-        with pytest.raises(BusyError, match="cannot answer now"):
-            await system.history.ask(asked.append)
-        free.set()
-        await hanging
+        async with hanging(system):
+            with pytest.raises(BusyError, match="in time"):
+                await system.history.ask(asked.append, timeout=0.05)
+            with pytest.raises(BusyError, match="cannot answer now"):
+                await system.history.ask(asked.append)
         assert await system.consumers(system.put(1)) == 1
         assert asked == []
 

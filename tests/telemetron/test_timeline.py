@@ -79,6 +79,13 @@ class System:
             self.file.close()
         self.timeline.close()
 
+    def restarted(self):
+        """What comes a minute after this ended, with the same file."""
+        self.write()
+        self.close()
+        self.clock.advance(60)
+        return System(self.path, self.clock)
+
 
 @pytest.fixture
 def system(tmp_path):
@@ -403,10 +410,7 @@ def test_over_a_start_nothing_is_gone_that_nobody_looked_for(tmp_path):
     beat(first, first.source, "x")
     beat(first, others, "y")
     since = str(first.timeline.tip)
-    first.write()
-    first.close()
-    first.clock.advance(60)
-    second = System(tmp_path / "history.db", first.clock)
+    second = first.restarted()
     second.source.start(1000.0)
     others = second.store.add("other", "other")
     others.start(1000.0)
@@ -430,10 +434,7 @@ def test_over_a_start_nothing_is_gone_that_nobody_looked_for(tmp_path):
 def test_before_any_source_is_there_nothing_is_gone(tmp_path):
     first = System(tmp_path / "history.db")
     since = first.put(1)
-    first.write()
-    first.close()
-    first.clock.advance(60)
-    second = System(tmp_path / "history.db", first.clock)
+    second = first.restarted()
     answer = second.changes(since=since, until=f"{second.timeline.tip.epoch}.1")
     assert answer["starting"] == ["kafka"]
     assert answer["changes"] == []
@@ -443,10 +444,7 @@ def test_before_any_source_is_there_nothing_is_gone(tmp_path):
 def test_places_of_two_epochs_in_the_wrong_order_are_told_in_the_right_one(tmp_path):
     first = System(tmp_path / "history.db")
     one = first.put(1)
-    first.write()
-    first.close()
-    first.clock.advance(60)
-    second = System(tmp_path / "history.db", first.clock)
+    second = first.restarted()
     two = second.put(2)
     answer = second.changes(since=two, until=one, sections=("queues",))
     assert (answer["from"], answer["to"]) == (one, two)
