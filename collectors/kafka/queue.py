@@ -150,11 +150,15 @@ class TopicQueue:
         waiting = [
             task
             for number, lane in enumerate(self.lanes)
-            if lane.window and number not in self.troubles
+            if lane.window and not self._is_forbidden(number)
             for task in _first(lane.window.tasks, shown)
         ]
         waiting.sort(key=_age)
         return waiting[:shown]
+
+    def _is_forbidden(self, number: int) -> bool:
+        """Otherwise trouble leaves the tasks that were read last."""
+        return number in self.troubles and self.troubles[number][0] == "Forbidden"
 
     def _oldest(self, lags: list[int | None]) -> datetime | None:
         """Unknown as long as the head of one lagging partition is."""

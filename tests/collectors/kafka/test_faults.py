@@ -100,6 +100,13 @@ async def test_a_denial_ends_though_nothing_else_has_changed(broker: Scripted, w
         assert (await six(watched)).problems == []
 
 
+async def test_tasks_of_what_may_not_be_described_any_more(broker: Scripted, watch: Any) -> None:
+    async with watch(broker.address, QUEUE) as watched:
+        await six(watched)
+        log_of(broker).error = 29
+        assert (await unknown(watched, "Forbidden")).tasks == []
+
+
 async def test_a_coordinator_that_moves(broker: Scripted, watch: Any) -> None:
     async with scripted() as second, watch(broker.address, QUEUE) as watched:
         await six(watched)
@@ -149,7 +156,7 @@ async def test_a_coordinator_that_cannot_be_looked_for(broker: Scripted, watch: 
         await six(watched)
         broker.answers[script.METADATA] = b"garbage"
         broker.groups["g"].error = 16
-        assert (await unknown(watched, "Unreachable")).tasks == []
+        assert len((await unknown(watched, "Unreachable")).tasks) == 6
         broker.answers.clear()
         broker.groups["g"].error = 0
         assert (await six(watched)).problems == []
@@ -211,7 +218,7 @@ async def test_the_last_known_stands_for_a_while(broker: Scripted, watch: Any, f
             log_of(broker).error = 5
         assert watched.queue("t").depth == 6
         queue = await unknown(watched, "Unreachable")
-        assert queue.tasks == []
+        assert [task.offset for task in queue.tasks] == [4, 5, 6, 7, 8, 9]
         log_of(broker).leader, log_of(broker).error = 1, 0
         await watched.queue_until("t", lambda q: q.depth == 6 and not q.problems)
 

@@ -149,6 +149,12 @@ class Broker:
             self._process.kill()
             self._process.wait()
 
+    def mend(self) -> None:
+        """Start it again if it does not run: what one test broke is not the next one's."""
+        assert self._process
+        if self._process.poll() is not None:
+            self.start()
+
     def freeze(self) -> None:
         """SIGSTOP: connections stay open, nothing is answered."""
         os.kill(self.pid, signal.SIGSTOP)

@@ -13,8 +13,8 @@ from tests.real.process import free_port, running, wait_until
 
 SECONDS = 30
 """Within which everything must have been noticed, and recovered from."""
-READ_SECONDS = 1
-"""Within which the endpoint must answer, whatever happens to Kafka."""
+READ_SECONDS = 5
+"""Within which the endpoint must answer, whatever happens to Kafka, on a machine that may stall."""
 
 Entity = Mapping[str, Any]
 
