@@ -19,13 +19,15 @@ from bench import content, process, wrk
 from bench.process import Server
 from bench.report import Row, at_least, at_most, note, p99
 from bench.wrk import Load, middle, ratio
+from telemetron import fold
 from telemetron.archive import Archive
 from telemetron.collector import Put
 from telemetron.delta import shapes
+from telemetron.fold import Asked
 from telemetron.place import milliseconds
 from telemetron.store import Publication, Store
 from telemetron.testing import FakeClock
-from telemetron.timeline import Asked, Limits, Timeline
+from telemetron.timeline import Limits, Timeline
 
 CHANGES = 1_000
 DIFF_MS, EVENT_MS, AT_MS = 5, 100, 200
@@ -260,7 +262,7 @@ def _past(system: Simulated, seconds: int) -> Row:
     for ago in range(seconds - 30, max(0, seconds - 300), -15):
         start = time.perf_counter()
         at = (now - timedelta(seconds=ago)).isoformat()
-        snapshot = system.timeline.snapshot(at, now)
+        snapshot = fold.snapshot(system.timeline, at, now)
         sum(len(part) for part in snapshot.chunks(list(snapshot.faces)))
         took.append(time.perf_counter() - start)
     figure = f"median {median(took) * 1000:.0f} ms of {len(took)}"
@@ -271,7 +273,7 @@ def _long_diff(system: Simulated, seconds: int) -> Row:
     now = system.clock.now()
     asked = Asked((now - timedelta(seconds=seconds - 30)).isoformat(), limit=100)
     start = time.perf_counter()
-    system.timeline.changes(asked, now)
+    fold.changes(system.timeline, asked, now)
     took = (time.perf_counter() - start) * 1000
     return Row("a diff over the hour, the first 100 of 1,000 changed", f"{took:.0f} ms")
 

@@ -4,13 +4,15 @@ import asyncio
 from collections.abc import Awaitable, Mapping
 from urllib.parse import unquote
 
+from telemetron import fold
 from telemetron.delta import MEASURES
+from telemetron.fold import Asked
 from telemetron.history import History
 from telemetron.http import EMPTY, HttpProblem, Receive, Scope, Send, answer, require_method
 from telemetron.place import Place, parse
 from telemetron.query import parameters
 from telemetron.store import Store
-from telemetron.timeline import Asked, Timeline
+from telemetron.timeline import Timeline
 from telemetron.web.accept import preferred
 from telemetron.web.connection import Connection
 from telemetron.web.recall import recall
@@ -65,7 +67,7 @@ class ChangesApp:
         given = parameters(scope["query_string"], ASKED)
         asked = self._asked(given)
         now = self._store.clock.now()
-        found = await recall(self._history, lambda timeline: timeline.changes(asked, now))
+        found = await recall(self._history, lambda timeline: fold.changes(timeline, asked, now))
         await answer(scope, send, 200, found.body, _JSON_HEADERS)
 
     def _asked(self, given: Mapping[str, str]) -> Asked:
@@ -94,7 +96,7 @@ class ChangesApp:
         now = self._store.clock.now()
 
         def life(timeline: Timeline) -> bytes:
-            return timeline.life(id, given.get("before"), measures, limit, now)
+            return fold.life(timeline, id, given.get("before"), measures, limit, now)
 
         try:
             body = await recall(self._history, life)

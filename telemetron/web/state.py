@@ -8,6 +8,7 @@ from itertools import islice
 from typing import NamedTuple
 from urllib.parse import unquote
 
+from telemetron import fold
 from telemetron.history import History
 from telemetron.http import EMPTY, HttpProblem, Receive, Scope, Send, require_method
 from telemetron.place import parse
@@ -124,7 +125,7 @@ class StateApp:
         _require_past(asked["at"], now)
 
         def past(timeline: Timeline) -> Snapshot:
-            snapshot = timeline.snapshot(asked["at"], now)
+            snapshot = fold.snapshot(timeline, asked["at"], now)
             for face in snapshot.faces.values():
                 for _ in face.rope.join():  # here, not on the event loop
                     pass

@@ -11,10 +11,12 @@ from typing import NamedTuple
 
 from loguru import logger
 
+from telemetron import fold
 from telemetron.archive import GoneError
+from telemetron.fold import Answer, Asked
 from telemetron.history import BusyError, History
 from telemetron.place import Place
-from telemetron.timeline import Answer, Asked, Timeline
+from telemetron.timeline import Timeline
 from telemetron.web.connection import transfer_chunk
 
 COMMENT_SECONDS = 15.0
@@ -218,9 +220,9 @@ def _some(timeline: Timeline, groups: Sequence[Asked]) -> list[Event]:
 def _found(timeline: Timeline, asked: Asked) -> Event:
     """What is told now, and what is asked then; without chunks: nothing is told."""
     try:
-        answer = timeline.after(asked)
+        answer = fold.after(timeline, asked)
     except GoneError as error:
-        answer = timeline.gap(str(error), asked.since)
+        answer = fold.gap(timeline, str(error), asked.since)
         return event(b"event: gap\ndata: %s\n" % answer.body, _next(asked, answer))
     if answer.empty:
         return Event((), _next(asked, answer))

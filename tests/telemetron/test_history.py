@@ -10,13 +10,14 @@ from contextlib import asynccontextmanager, closing
 import msgspec
 import pytest
 
+from telemetron import fold, recorder
 from telemetron import history as module
-from telemetron import recorder
 from telemetron.archive import MEMORY, Archive, GoneError
 from telemetron.document import Queue
+from telemetron.fold import Asked
 from telemetron.history import BusyError, History, merged
 from telemetron.store import Publication, Store
-from telemetron.timeline import Asked, Limits
+from telemetron.timeline import Limits
 
 
 class System:
@@ -37,7 +38,7 @@ class System:
     async def consumers(self, at):
         """Of the queue, in the past."""
         now = self.store.clock.now()
-        past = await self.history.ask(lambda timeline: timeline.snapshot(at, now))
+        past = await self.history.ask(lambda timeline: fold.snapshot(timeline, at, now))
         body = past.faces["queues"].rope.get("kafka/q/-")
         return msgspec.json.decode(body.body)["consumers"] if body else None
 
@@ -108,7 +109,7 @@ async def test_an_epoch_of_before_answers_from_the_file(tmp_path):
             assert await system.consumers(place) == consumers
         asked = Asked(old[0], now, measures="none")
         clock = system.store.clock.now
-        found = await system.history.ask(lambda timeline: timeline.changes(asked, clock()))
+        found = await system.history.ask(lambda timeline: fold.changes(timeline, asked, clock()))
         answer = msgspec.json.decode(found.body)
         assert not answer["complete"]
         assert answer["starting"] == ["kafka"]

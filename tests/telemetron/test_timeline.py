@@ -7,16 +7,18 @@ import msgspec
 import pytest
 
 from telemetron import archive as archives
+from telemetron import fold
 from telemetron import timeline as module
 from telemetron.agents import AgentPart
 from telemetron.archive import Archive, GoneError
 from telemetron.delta import shapes
 from telemetron.document import Instance, Queue
+from telemetron.fold import Asked
 from telemetron.history import merged
-from telemetron.place import milliseconds
+from telemetron.place import milliseconds, moment, parse
 from telemetron.store import Store
 from telemetron.testing import FakeClock
-from telemetron.timeline import Asked, Limits, Timeline
+from telemetron.timeline import Limits, Timeline
 
 
 class System:
@@ -55,12 +57,12 @@ class System:
         self.timeline.write(milliseconds(self.clock.now()))
 
     def changes(self, **asked):
-        body = self.timeline.changes(Asked(**asked), self.clock.now()).body
+        body = fold.changes(self.timeline, Asked(**asked), self.clock.now()).body
         return msgspec.json.decode(body)
 
     def life(self, key="kafka/q/-", before=None, limit=100):
         id = "queues", key
-        body = self.timeline.life(id, before, "levels", limit, self.clock.now())
+        body = fold.life(self.timeline, id, before, "levels", limit, self.clock.now())
         answer = msgspec.json.decode(body)
         answer["consumers"] = [
             one["new"]["consumers"] if "new" in one else one["fields"]["consumers"]["new"]
@@ -70,7 +72,7 @@ class System:
 
     def at(self, time):
         """The consumers of the queue at that time."""
-        past = self.timeline.snapshot(time.isoformat(), self.clock.now())
+        past = fold.snapshot(self.timeline, time.isoformat(), self.clock.now())
         body = past.faces["queues"].rope.get("kafka/q/-").body
         return msgspec.json.decode(body)["consumers"]
 
@@ -105,10 +107,10 @@ def test_what_nobody_observed_is_not_guessed(tmp_path):
     second = System(tmp_path / "history.db", first.clock)
     now = second.clock.now()
     lived, dead = (now - timedelta(minutes=minutes) for minutes in (60.2, 30))
-    past = second.timeline.snapshot(lived.isoformat(), now)
+    past = fold.snapshot(second.timeline, lived.isoformat(), now)
     assert past.faces["queues"].rope.get("kafka/q/-")
     with pytest.raises(GoneError, match="nobody observed the system then"):
-        second.timeline.snapshot(dead.isoformat(), now)
+        fold.snapshot(second.timeline, dead.isoformat(), now)
     # What changed since then is compared with what was known last, and says that it is not all.
     assert not second.changes(since=dead.isoformat())["complete"]
     second.close()
@@ -123,14 +125,14 @@ def test_a_file_that_could_not_be_written_for_long_begins_anew(system, monkeypat
     after = system.put(10)
     system.write()
     for place, consumers in ((first, 0), (after, 10)):
-        body = system.file.state(module.parse(place, system.clock.now()))["queues", "kafka/q/-"]
+        body = system.file.state(parse(place, system.clock.now()))["queues", "kafka/q/-"]
         assert msgspec.json.decode(body)["consumers"] == consumers
     with pytest.raises(GoneError):
-        system.file.find(module.parse(lost, system.clock.now()))
+        system.file.find(parse(lost, system.clock.now()))
 
 
 def test_an_answer_is_bounded_in_bytes(system, monkeypatch):
-    monkeypatch.setattr(module, "MAX_ANSWER_BYTES", 2000)
+    monkeypatch.setattr(fold, "MAX_ANSWER_BYTES", 2000)
     since = str(system.timeline.tip)
     for number in range(10):
         system.put(1, name=f"q{number}")
@@ -152,7 +154,7 @@ def test_when_it_changed_is_told_for_the_past_too(system):
     for consumers in range(3):
         system.clock.advance(5)
         places.append(system.put(consumers))
-        times.append(module.moment(milliseconds(system.clock.now())))
+        times.append(moment(milliseconds(system.clock.now())))
     answer = system.changes(since=places[0], until=places[1], sections=("queues",))
     at = msgspec.convert(answer["changes"][0]["at"], type=type(times[1]))
     assert at == times[1]
@@ -163,7 +165,7 @@ def test_a_life_without_a_file_is_from_memory():
     store = Store("test", clock)
     timeline = Timeline(shapes(), store.snapshot, Limits(), lambda name: ())
     with pytest.raises(LookupError):
-        timeline.life(("queues", "q"), None, "levels", 10, clock.now())
+        fold.life(timeline, ("queues", "q"), None, "levels", 10, clock.now())
     assert timeline.bytes_used() > 0
     timeline.close()
 
@@ -266,7 +268,7 @@ def test_a_beginning_that_fails_is_tried_until_it_is_in_the_file(system, monkeyp
     later = system.put(14)
     system.write()
     for at, consumers in ((place, 13), (later, 14)):
-        body = system.file.state(module.parse(at, system.clock.now()))["queues", "kafka/q/-"]
+        body = system.file.state(parse(at, system.clock.now()))["queues", "kafka/q/-"]
         assert msgspec.json.decode(body)["consumers"] == consumers
     system.close()
 
@@ -290,7 +292,7 @@ def test_what_is_unwritten_is_bounded_in_bytes(system, monkeypatch):
     lost = [system.put(consumers) for consumers in range(20)][10]
     system.write()
     with pytest.raises(GoneError):
-        system.file.find(module.parse(lost, system.clock.now()))
+        system.file.find(parse(lost, system.clock.now()))
 
 
 def test_a_file_that_is_opened_again_begins_anew(system):
@@ -318,10 +320,10 @@ def test_after_a_failure_what_was_before_is_kept_and_what_lies_between_is_gone(s
     place = system.put(2)
     system.write()
     for name, consumers in ((before, 1), (place, 2)):
-        past = system.timeline.snapshot(name, system.clock.now())
+        past = fold.snapshot(system.timeline, name, system.clock.now())
         bodies = (
             past.faces["queues"].rope.get("kafka/q/-").body,
-            system.file.state(module.parse(name, system.clock.now()))["queues", "kafka/q/-"],
+            system.file.state(parse(name, system.clock.now()))["queues", "kafka/q/-"],
         )
         assert [msgspec.json.decode(body)["consumers"] for body in bodies] == [consumers] * 2
     with pytest.raises(GoneError):

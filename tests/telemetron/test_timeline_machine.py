@@ -14,15 +14,16 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from msgspec.structs import replace
 
-from telemetron import archive, timeline
+from telemetron import archive, fold, timeline
 from telemetron.agents import AgentPart
 from telemetron.archive import Archive, GoneError
 from telemetron.delta import shapes
 from telemetron.document import Instance, Outcomes, Pod, Queue, Task, Workload
+from telemetron.fold import Asked
 from telemetron.place import Place, milliseconds
 from telemetron.store import Store
 from telemetron.testing import FakeClock
-from telemetron.timeline import Asked, Limits, Timeline
+from telemetron.timeline import Limits, Timeline
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
 FEEDS = {"agents": ("agents",), "things": ("queues", "workload")}
@@ -327,7 +328,7 @@ class TimelineMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def ask_at(self, data: Any) -> None:
         kept = self.pick(data)
-        snapshot = self.line.snapshot(str(kept.place), self.clock.now())
+        snapshot = fold.snapshot(self.line, str(kept.place), self.clock.now())
         body = b"".join(snapshot.chunks(list(snapshot.faces)))
         document = msgspec.json.decode(body)
         for name in ("id", "epoch", "revision", "started_at"):
@@ -412,17 +413,17 @@ class TimelineMachine(RuleBasedStateMachine):
         one = data.draw(st.sampled_from(self.kept + self.lost))
         asked = Asked(str(one.place), measures="none", limit=1000)
         try:
-            answer = self.line.after(asked)
+            answer = fold.after(self.line, asked)
         except GoneError:
             assert one in self.lost
-            gap = msgspec.json.decode(self.line.gap("lost", asked.since).body)
+            gap = msgspec.json.decode(fold.gap(self.line, "lost", asked.since).body)
             assert (gap["to"], gap["complete"]) == (str(self.line.tip), False)
             return
         assert one in self.kept
         assert answer.to == str(self.line.tip)
         known = states(one.document)
         body = msgspec.json.decode(answer.body) if answer.body else {"changes": []}
-        fold(known, body["changes"])
+        take(known, body["changes"])
         if not body.get("starting"):
             assert known == states(self.kept[-1].document)
         assert not answer.empty or not body["changes"]
@@ -437,7 +438,7 @@ class TimelineMachine(RuleBasedStateMachine):
         before = None
         complete = True
         while True:
-            body = self.line.life(id, before, "none", 3, self.clock.now())
+            body = fold.life(self.line, id, before, "none", 3, self.clock.now())
             answer = msgspec.json.decode(body)
             places += [change["place"] for change in answer["changes"]]
             complete = complete and answer["complete"]
@@ -505,14 +506,14 @@ class TimelineMachine(RuleBasedStateMachine):
         ]
 
     def changes(self, asked: Asked) -> Any:
-        return msgspec.json.decode(self.line.changes(asked, self.clock.now()).body)
+        return msgspec.json.decode(fold.changes(self.line, asked, self.clock.now()).body)
 
     @precondition(lambda self: self.lost)
     @rule(data=st.data())
     def ask_lost(self, data: Any) -> None:
         place = data.draw(st.sampled_from(self.lost)).place
         try:
-            self.line.snapshot(str(place), self.clock.now())
+            fold.snapshot(self.line, str(place), self.clock.now())
         except GoneError:
             return
         raise AssertionError(f"{place} was lost")
@@ -549,7 +550,7 @@ def _is_shorter(before: Any, after: Any) -> bool:
     return isinstance(before, list) and all(item in before for item in after)
 
 
-def fold(known: dict[tuple[str, str], dict[str, Any]], changes: Any) -> None:
+def take(known: dict[tuple[str, str], dict[str, Any]], changes: Any) -> None:
     """What a reader makes of what it is told."""
     for change in changes:
         id = change["section"], change["key"]

@@ -14,11 +14,13 @@ from pathlib import Path
 
 import pytest
 
+from telemetron import fold
 from telemetron.archive import Archive, GoneError
 from telemetron.delta import shapes
+from telemetron.fold import Asked
 from telemetron.place import Place
 from telemetron.store import Store
-from telemetron.timeline import Asked, Limits, Timeline
+from telemetron.timeline import Limits, Timeline
 
 KILLS = 180
 # Of files that are just being made.
@@ -154,7 +156,7 @@ def compare(archive: Archive, since: Place, until: Place, told: Told) -> None:
     timeline = Timeline(shapes(), Store("test").snapshot, Limits(), lambda name: ())
     timeline.file = archive
     asked = Asked(str(since), str(until), ("queues",), measures="none")
-    answer = json.loads(timeline.changes(asked, datetime.now(UTC)).body)
+    answer = json.loads(fold.changes(timeline, asked, datetime.now(UTC)).body)
     timeline.close()
     assert answer["complete"] == (since.epoch == until.epoch)
     changes = {change["key"].split("/")[1]: change for change in answer["changes"]}

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from telemetron import recorder, timeline
+from telemetron import fold, recorder, timeline
 from telemetron.history import BusyError
 from telemetron.web import changes as module
 from telemetron.web import streams
@@ -447,17 +447,17 @@ class Past:
         self.asked = []
         self.failing = {}
         self.slow = threading.Event()
-        after = timeline.Timeline.after
+        after = fold.after
 
-        def recorded(one, asked):
+        def recorded(timeline, asked):
             self.asked.append(asked)
             if error := self.failing.get(asked.key):
                 raise error
             if asked.since.startswith("ab."):
                 self.slow.wait(0.05)
-            return after(one, asked)
+            return after(timeline, asked)
 
-        monkeypatch.setattr(timeline.Timeline, "after", recorded)
+        monkeypatch.setattr(fold, "after", recorded)
 
 
 @pytest.fixture

@@ -1,0 +1,267 @@
+"""Folds of the timeline: the difference of two places, the past, the life of one entity."""
+
+from collections.abc import Collection, Iterator, Mapping
+from datetime import datetime
+from typing import Any, NamedTuple
+from urllib.parse import quote, urlencode
+
+from msgspec import Raw
+
+from telemetron.delta import MEASURES, Delta, Record, Shape, compare, fields
+from telemetron.place import Place, milliseconds, moment, parse
+from telemetron.recorder import Entry, Id, decode, encode
+from telemetron.rope import Change, Fragment, Rope
+from telemetron.snapshot import Face, Snapshot
+from telemetron.timeline import NAME, Between, Timeline
+
+MAX_ANSWER_BYTES = 1024 * 1024
+SOURCES = "sources"
+
+Json = dict[str, Any]
+
+
+class Asked(NamedTuple):
+    """Which changes are asked for."""
+
+    since: str | None = None
+    """None: the oldest that is in memory."""
+    until: str | None = None
+    sections: tuple[str, ...] = ()
+    """Empty: all."""
+    key: str | None = None
+    measures: str = "levels"
+    limit: int = 100
+    after: str | None = None
+    """Go on after this entity, as `SECTION/KEY`."""
+
+
+class Answer(NamedTuple):
+    """Changes as they are sent, up to which place, and whether there is nothing to tell."""
+
+    body: bytes
+    to: str
+    empty: bool
+    after: str | None = None
+    """The last entity of it, if there are more."""
+
+
+def snapshot(timeline: Timeline, text: str, now: datetime) -> Snapshot:
+    """The document as it was, but for measures: those are as last recorded."""
+    place, at, started_at = timeline.resolve(text, now)
+    asked = parse(text, now)
+    if isinstance(asked, datetime) and place.epoch != timeline.tip.epoch:
+        timeline.require_life(place, milliseconds(asked))
+    change = Change(place.revision, place.revision, moment(at))
+    fragments: dict[str, dict[str, Fragment]] = {name: {} for name in timeline.shapes}
+    for (section, key), body in timeline.state(place).items():
+        fragments[section][key] = Fragment(body, None, b"", change)
+    faces = {name: Face(_rope(found), change) for name, found in fragments.items()}
+    return Snapshot(timeline.system, place.epoch, moment(started_at), change, faces, place.step)
+
+
+def changes(timeline: Timeline, asked: Asked, now: datetime) -> Answer:
+    """What differs between two places, net; raises as `resolve`."""
+    oldest = str(timeline.oldest_in_memory())
+    since = timeline.resolve(oldest if asked.since is None else asked.since, now)
+    until = timeline.newest if asked.until is None else timeline.resolve(asked.until, now)
+    if (since.started_at, since.place) > (until.started_at, until.place):
+        since, until = until, since
+    complete = since.place.epoch == until.place.epoch
+    between = timeline.between(since.place, until.place)
+    starting = {} if complete else _starting(timeline, since.place, until.place)
+    found = _found(timeline, between, asked, set().union(*starting.values()))
+    some, last = _bounded(found, asked.limit)
+    body = {
+        "from": str(since.place),
+        "from_at": moment(since.at),
+        "to": str(until.place),
+        "to_at": moment(until.at),
+        "complete": complete,
+        "starting": sorted(starting),
+        "changes": some,
+        "truncated": last is not None,
+        "next": last and _next(asked, str(since.place), str(until.place), last),
+    }
+    # That a start lies in between has to be told, even if nothing else has.
+    return Answer(encode(body), str(until.place), complete and not some, last)
+
+
+def after(timeline: Timeline, asked: Asked) -> Answer:
+    """What has changed since a place until now; GoneError where it is not kept any more."""
+    if asked.since == str(timeline.tip):
+        return Answer(b"", asked.since, True)
+    return changes(timeline, asked, moment(0))
+
+
+def gap(timeline: Timeline, why: str, since: str | None) -> Answer:
+    """Says that what happened since then is lost, and what the present place is."""
+    body = {"from": since, "to": str(timeline.tip), "complete": False, "lost": why}
+    return Answer(encode(body), str(timeline.tip), False)
+
+
+def _starting(timeline: Timeline, since: Place, until: Place) -> dict[str, Collection[str]]:
+    """The sources that had not observed all of their part by then, and what they feed."""
+    rows = _rows(timeline, until)
+    if not rows:  # nobody had begun to look: none of those before
+        return {row["key"]: timeline.shapes.keys() for row in _rows(timeline, since)}
+    return {
+        row["key"]: timeline.feeds(row["collector"]) or timeline.shapes.keys() - {SOURCES}
+        for row in rows
+        if row["status"] not in ("ok", "off") and row["last_ok_at"] is None
+    }
+
+
+def _rows(timeline: Timeline, place: Place) -> list[Record]:
+    """What the sources that observe the system said of themselves then."""
+    state = timeline.state(place)
+    rows = [decode(body) for (section, _), body in state.items() if section == SOURCES]
+    return [row for row in rows if row["collector"] != NAME]
+
+
+def _found(
+    timeline: Timeline, between: Between, asked: Asked, unsure: Collection[str]
+) -> Iterator[Json]:
+    """The changed entities that are asked for, in the document's order."""
+    order = {name: at for at, name in enumerate(timeline.shapes)}
+    ids = [
+        id
+        for id in between.before.keys() | between.after.keys()
+        if between.before.get(id) != between.after.get(id) and _is_asked(id, asked)
+    ]
+    after = asked.after.partition("/") if asked.after else None
+    for id in sorted(ids, key=lambda id: (order[id[0]], id[1])):
+        if after and (order[id[0]], id[1]) <= (order.get(after[0], -1), after[2]):
+            continue
+        before, now = between.before.get(id), between.after.get(id)
+        if now is None and id[0] in unsure:
+            continue
+        change = _change(before, now, timeline.shapes[id[0]], MEASURES[asked.measures])
+        if id[0] in unsure:
+            change = _without_losses(change)
+        if change:
+            at = between.time(id)
+            yield _head(id, change.pop("change"), at) | change
+
+
+def _change(before: bytes | None, after: bytes | None, shape: Shape, measures: Any) -> Json:
+    """Empty where nothing that counts has changed."""
+    if before is None or after is None:
+        return _came_or_went(before, after)
+    return _changed(compare(decode(before), decode(after), shape, measures), shape, measures)
+
+
+def _changed(delta: Delta, shape: Shape, measures: Any) -> Json:
+    found = dict(fields(delta, shape, measures))
+    return {"change": "changed", "fields": found} if found else {}
+
+
+def life(
+    timeline: Timeline, id: Id, before: str | None, measures: str, limit: int, now: datetime
+) -> bytes:
+    """What happened to one entity, newest first; LookupError: nothing is known of it."""
+    bound = None if before is None else timeline.resolve(before, now).place
+    changes: list[Json] = []
+    more, complete = None, True
+    for lived in timeline.lived(id, bound):
+        if lived is None:
+            complete = False
+            continue
+        place, at, entry = lived
+        change = _lived_through(entry, timeline.shapes[id[0]], MEASURES[measures])
+        if change and len(changes) == limit:
+            more = changes[-1]["place"]
+            break
+        if change:
+            changes.append({"place": str(place), "at": moment(at)} | change)
+    present = id in timeline.bodies
+    if complete and not changes and not present and not bound:
+        raise LookupError(id)
+    oldest = timeline.oldest()
+    body = {
+        "section": id[0],
+        "key": id[1],
+        "present": present,
+        "oldest": oldest and str(oldest),
+        "complete": complete,
+        "changes": changes,
+        "truncated": more is not None,
+        "next": more and _next_life(id, more, measures, limit),
+    }
+    return encode(body)
+
+
+def _lived_through(entry: Entry, shape: Shape, measures: Any) -> Json:
+    """Empty where nothing that counts has changed."""
+    if entry.delta is None:
+        return _came_or_went(entry.old, entry.new)
+    return _changed(entry.delta, shape, measures)
+
+
+def _rope(fragments: Mapping[str, Fragment]) -> Rope:
+    steps = Rope().edited(fragments)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            rope: Rope = done.value
+            return rope
+
+
+def _is_asked(id: Id, asked: Asked) -> bool:
+    return (not asked.sections or id[0] in asked.sections) and asked.key in (None, id[1])
+
+
+def _head(id: Id, change: str, at: int | None) -> Json:
+    time = None if at is None else moment(at)
+    return {"section": id[0], "key": id[1], "change": change, "at": time}
+
+
+def _came_or_went(before: bytes | None, after: bytes | None) -> Json:
+    if after is not None:
+        return {"change": "added", "new": Raw(after)}
+    return {"change": "removed", "old": Raw(before or b"null")}
+
+
+def _without_losses(change: Json) -> Json:
+    """Without items that are gone; empty where nothing else has changed."""
+    if "fields" not in change:
+        return change
+    kept = {path: one for path, one in change["fields"].items() if not _is_loss(one)}
+    return change | {"fields": kept} if kept else {}
+
+
+def _is_loss(change: Json) -> bool:
+    old, new = change.get("old"), change.get("new")
+    if isinstance(old, list) and isinstance(new, list):
+        return len(new) < len(old) and all(item in old for item in new)
+    return "removed" in change
+
+
+def _bounded(found: Iterator[Json], limit: int) -> tuple[list[Json], str | None]:
+    """As many as may be in one answer, and the last of them if there are more: `SECTION/KEY`."""
+    changes: list[Json] = []
+    size = 0
+    for change in found:
+        size += len(encode(change))
+        if changes and (len(changes) == limit or size > MAX_ANSWER_BYTES):
+            return changes, f"{changes[-1]['section']}/{changes[-1]['key']}"
+        changes.append(change)
+    return changes, None
+
+
+def _next(asked: Asked, since: str, until: str, after: str) -> str:
+    query = {
+        "since": since,
+        "until": until,
+        "sections": ",".join(asked.sections),
+        "key": asked.key,
+        "measures": asked.measures,
+        "limit": asked.limit,
+        "after": after,
+    }
+    return "/system/changes?" + urlencode({k: v for k, v in query.items() if v})
+
+
+def _next_life(id: Id, before: str, measures: str, limit: int) -> str:
+    query = urlencode({"before": before, "measures": measures, "limit": limit})
+    return f"/system/history/{id[0]}/{quote(id[1])}?{query}"
