@@ -156,10 +156,12 @@ class Recorder:
         if delta:
             self._recorded[id].update(dict.fromkeys(measures, now))
             apply(before, delta)
-            old = encode(before)
-        self.bodies[id] = fragment.body if old == fragment.body else old
-        # Where no measure is left to look at, what differs is how equal values are written.
-        if old != fragment.body and PERIODS.keys() - measures:
+        if before == after:
+            self.bodies[id] = fragment.body
+        elif delta:
+            self.bodies[id] = encode(before)
+        # Where no measure is left to look at, what differs is a time that does not count.
+        if before != after and PERIODS.keys() - measures:
             self._postpone(id, measures)
         return Entry(section, key, pack(delta)) if delta else None
 
