@@ -87,10 +87,13 @@ class TopicQueue:
 
     def prune_unread(self) -> None:
         """Records that could not be read are no problem where none is left to read."""
-        self.unread = {number: why for number, why in self.unread.items() if self._misses(number)}
+        for number in [number for number in self.unread if not self._misses(number)]:
+            del self.unread[number]
 
     def _misses(self, number: int) -> bool:
-        lane = self.lanes[number] if number < len(self.lanes) else Lane()
+        if number >= len(self.lanes):
+            return False
+        lane = self.lanes[number]
         if lane.stand is None or lane.stand.base is None:
             return True
         return (lane.window.next if lane.window else lane.stand.base) < lane.stand.end
