@@ -20,6 +20,9 @@ MISSING: Any = object()
 # Below this a number counts seconds since 1970, from here on milliseconds.
 MILLISECONDS_FROM = 1e11
 
+# For an id that is a number: as it is written, 1.50 and not 1.5.
+_decode_as_written = msgspec.json.Decoder(float_hook=str).decode
+
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
@@ -47,7 +50,7 @@ def parse_task(
     blocked = _text(field(fields.blocked_task), MAX_ID)
     return PendingTask(
         id=_text(_header(headers, ID_HEADER), MAX_ID)
-        or _text(field(fields.id), MAX_ID)
+        or _text(_as_written(field(fields.id), fields.id, record.value), MAX_ID)
         or f"{topic}/{partition}/{record.offset}",
         submitted_at=_time(field(fields.submitted_at)) or _time(record.timestamp / 1000),
         priority=Priority(level and level.lower(), blocked) if level or blocked else None,
@@ -81,6 +84,10 @@ def _pointed(value: Any, pointer: str) -> Any:
         else:
             return MISSING
     return value
+
+
+def _as_written(found: Any, pointer: str, value: bytes | None) -> Any:
+    return _pointed(_decode_as_written(value or b""), pointer) if type(found) is float else found
 
 
 def _header(headers: Mapping[str, bytes | None], name: str) -> Any:

@@ -58,6 +58,12 @@ def _parse(value: bytes | bytearray | str) -> Any:
     if len(value) > MAX_VALUE:
         return None
     try:
-        return json.loads(value, parse_int=str, parse_float=str)
+        text = value if isinstance(value, str) else value.decode()
+        return json.loads(text, parse_int=str, parse_float=str, parse_constant=_refuse)
     except (ValueError, RecursionError):
         return None
+
+
+def _refuse(constant: str) -> None:
+    """NaN and Infinity are no JSON."""
+    raise ValueError(constant)
