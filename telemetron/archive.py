@@ -9,6 +9,7 @@ import sqlite3
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
@@ -395,21 +396,28 @@ class Archive:
         return (step for (blob,) in rows for step in _read(blob) if after < step.place <= until)
 
     def last_change(self, id: Id, until: Place) -> int | None:
-        """When something happened last to the entity, by that place of its epoch."""
+        """When something happened last to the entity, by that place of its epoch.
+
+        None: not since the epoch began, or began again after a hole.
+        """
         epoch = self._find_epoch(until.epoch)
+        newest = self._value(
+            "SELECT coalesce((SELECT id FROM batches WHERE epoch = ? AND (revision, step)"
+            " >= (?, ?) ORDER BY revision, step LIMIT 1), (SELECT max(id) FROM batches))",
+            (epoch.id, *until.at),
+        )
+        begun = "SELECT max(id) FROM batches WHERE begins AND epoch = ? AND id <= ?"
+        begin = self._value(begun, (epoch.id, newest)) or 0
         # In the newest batch it may have been touched later than that.
         rows = self._database.execute(
-            "SELECT begins, steps FROM batches WHERE epoch = ? AND (first_revision, first_step)"
-            " <= (?, ?) AND id IN (SELECT batch FROM touched WHERE entity = ? UNION ALL"
-            " SELECT id FROM batches WHERE begins) ORDER BY id DESC LIMIT 2",
-            (epoch.id, *until.at, _number(id)),
+            "SELECT b.steps FROM touched t JOIN batches b ON b.id = t.batch WHERE t.entity = ?"
+            " AND t.batch BETWEEN ? AND ? AND b.epoch = ? ORDER BY t.batch DESC LIMIT 2",
+            (_number(id), begin, newest, epoch.id),
         )
-        for begins, blob in rows:
+        for (blob,) in rows:
             for step in reversed(_read(blob)):
                 if _is_touched(step, id, until):
                     return step.at
-            if begins:
-                return None
         return None
 
     def life(self, id: Id, before: Place | None) -> Iterator[Lived | None]:
@@ -507,7 +515,9 @@ def _is_touched(step: Step, id: Id, until: Place) -> bool:
     return step.place <= until.at and any(entry.id == id for entry in step.entries)
 
 
+@lru_cache(maxsize=2)
 def _read(blob: bytes) -> list[Step]:
+    """Not to be changed: who asks for one entity's steps often asks for another's next."""
     return _steps(zlib.decompress(blob))
 
 
