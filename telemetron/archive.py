@@ -30,6 +30,8 @@ KEYFRAME_RATIO = 3
 KEYFRAME_BYTES = 32 * 1024
 KEYFRAMES = 24
 BUSY_SECONDS = 2.0
+# Of a batch that is kept at hand after it was read.
+SMALL_BYTES = 64 * 1024
 
 SCHEMA = """
 CREATE TABLE epochs (
@@ -91,6 +93,7 @@ class Archive:
     def __init__(self, path: str, system: str, epoch: str, started_at: int) -> None:
         self.path = path
         self._system = system
+        self._name = epoch
         self._database = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
         try:
             self._prepare()
@@ -185,7 +188,9 @@ class Archive:
         """Gives their size."""
         first, last = steps[0], steps[-1]
         blob = zlib.compress(pack(steps))
-        row = (self._epoch, *first.place, first.at, *last.place, last.at, begins, blob)
+        # Not every step is later than the one before: those of measures may be recorded first.
+        first_at = min(step.at for step in steps)
+        row = (self._epoch, *first.place, first_at, *last.place, last.at, begins, blob)
         batch = self._database.execute(
             "INSERT INTO batches (epoch, first_revision, first_step, first_at, revision, step,"
             " at, begins, steps) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -208,7 +213,13 @@ class Archive:
             self._live(at)
 
     def _live(self, at: int) -> None:
-        self._database.execute("UPDATE epochs SET alive_at = ? WHERE id = ?", (at, self._epoch))
+        """Raises where another process has forgotten this epoch: its number may be another's."""
+        found = self._database.execute(
+            "UPDATE epochs SET alive_at = ? WHERE id = ? AND epoch = ?",
+            (at, self._epoch, self._name),
+        )
+        if found.rowcount != 1:
+            raise ArchiveError("another process has forgotten what is in the file of this one")
 
     def wants_keyframe(self, max_age: int) -> bool:
         """Whether much has been appended since the last, or that is a while ago.
@@ -447,11 +458,13 @@ class Archive:
 
     def _first_batch(self) -> tuple[int, str, int, int]:
         """Its number, and its first place."""
-        row: tuple[int, str, int, int] = self._database.execute(
+        row: tuple[int, str, int, int] | None = self._database.execute(
             "SELECT b.id, e.epoch, b.first_revision, b.first_step FROM batches b"
             " JOIN epochs e ON e.id = b.epoch WHERE e.system = ? ORDER BY b.id LIMIT 1",
             (self._system,),
         ).fetchone()
+        if row is None:
+            raise GoneError("nothing is kept")
         return row
 
     def _touching(self, id: Id, before: Place | None) -> Iterator[tuple[int, str, int, bytes]]:
@@ -515,9 +528,13 @@ def _is_touched(step: Step, id: Id, until: Place) -> bool:
     return step.place <= until.at and any(entry.id == id for entry in step.entries)
 
 
-@lru_cache(maxsize=2)
 def _read(blob: bytes) -> list[Step]:
     """Not to be changed: who asks for one entity's steps often asks for another's next."""
+    return _read_small(blob) if len(blob) < SMALL_BYTES else _steps(zlib.decompress(blob))
+
+
+@lru_cache(maxsize=2)
+def _read_small(blob: bytes) -> list[Step]:
     return _steps(zlib.decompress(blob))
 
 

@@ -11,8 +11,9 @@ from msgspec import Struct
 from telemetron.document import UNSTAMPED
 
 MAX_TEXT = 4096
-# Both begin with a literal, which is what makes them fast: how a time ends that is not in UTC,
-_FOREIGN = re.compile(rb':\d\d"')
+# Both begin with a literal, which is what makes them fast: how a time ends that is not in UTC, and
+# an integer that may have more than 64 bits;
+_FOREIGN_OR_WIDE = re.compile(rb':[-\d]\d(?:"|\d{17})')
 # and a time that is the store's alone.
 _STAMPED = re.compile(rb'"updated_at":"(?!0001-01-01T00:00:00Z")')
 # Control, format (bidirectional overrides among them) and surrogate characters.
@@ -37,7 +38,7 @@ def _is_normal(encoded: bytes) -> bool:
         encoded.isascii()
         and b"\\" not in encoded  # JSON escapes all control characters but one
         and b"\x7f" not in encoded
-        and not _FOREIGN.search(encoded)
+        and not _FOREIGN_OR_WIDE.search(encoded)
         and not _STAMPED.search(encoded)
         and (len(encoded) <= MAX_TEXT or max(map(len, encoded.split(b'"'))) <= MAX_TEXT)
     )
@@ -46,12 +47,14 @@ def _is_normal(encoded: bytes) -> bool:
 def normal(value: Any) -> Any:
     """Text without control characters and of bounded length, times in UTC, all the way down.
 
-    `updated_at` is the store's alone.
+    `updated_at` is the store's alone. OverflowError: an integer is too wide for most readers.
     """
     if isinstance(value, str):
         return text(value)
     if isinstance(value, datetime):
         return utc(value)
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise OverflowError("an integer has more than 64 bits")
     if isinstance(value, list):
         return [normal(item) for item in value]
     if isinstance(value, dict):

@@ -7,6 +7,7 @@ from urllib.parse import quote, urlencode
 
 from msgspec import Raw
 
+from telemetron.archive import Moment
 from telemetron.delta import MEASURES, Delta, Record, Shape, compare, fields
 from telemetron.place import Place, milliseconds, moment, parse
 from telemetron.recorder import Entry, Id, decode, encode
@@ -64,7 +65,7 @@ def changes(timeline: Timeline, asked: Asked, now: datetime) -> Answer:
     oldest = str(timeline.oldest_in_memory())
     since = timeline.resolve(oldest if asked.since is None else asked.since, now)
     until = timeline.newest if asked.until is None else timeline.resolve(asked.until, now)
-    if (since.started_at, since.place) > (until.started_at, until.place):
+    if _order(timeline, since) > _order(timeline, until):
         since, until = until, since
     complete = since.place.epoch == until.place.epoch
     between = timeline.between(since.place, until.place)
@@ -159,7 +160,7 @@ def life(
     timeline: Timeline, id: Id, before: str | None, measures: str, limit: int, now: datetime
 ) -> bytes:
     """What happened to one entity, newest first; LookupError: nothing is known of it."""
-    bound = None if before is None else timeline.resolve(before, now).place
+    bound = None if before is None else _bound(timeline, before, now)
     changes: list[Json] = []
     more, complete = None, True
     for lived in timeline.lived(id, bound):
@@ -188,6 +189,19 @@ def life(
         "next": more and _next_life(id, more, measures, limit),
     }
     return encode(body)
+
+
+def _order(timeline: Timeline, one: Moment) -> tuple[bool, int, Place]:
+    """The present epoch is the last, whatever the clock was in others."""
+    return one.place.epoch == timeline.tip.epoch, one.started_at, one.place
+
+
+def _bound(timeline: Timeline, text: str, now: datetime) -> Place:
+    """The first place that is not asked for: one that arose before a time is."""
+    place, at, _ = timeline.resolve(text, now)
+    asked = parse(text, now)
+    arose = isinstance(asked, datetime) and at < milliseconds(asked)
+    return place._replace(step=place.step + 1) if arose else place
 
 
 def _lived_through(entry: Entry, shape: Shape, measures: Any) -> Json:
@@ -226,15 +240,17 @@ def _without_losses(change: Json) -> Json:
     """Without items that are gone; empty where nothing else has changed."""
     if "fields" not in change:
         return change
-    kept = {path: one for path, one in change["fields"].items() if not _is_loss(one)}
+    told = ((path, _without_loss(one)) for path, one in change["fields"].items())
+    kept = {path: one for path, one in told if one}
     return change | {"fields": kept} if kept else {}
 
 
-def _is_loss(change: Json) -> bool:
+def _without_loss(change: Json) -> Json | None:
     old, new = change.get("old"), change.get("new")
     if isinstance(old, list) and isinstance(new, list):
-        return len(new) < len(old) and all(item in old for item in new)
-    return "removed" in change
+        stayed = [item for item in old if item in new]
+        return {"old": stayed, "new": new} if stayed != new else None
+    return None if "removed" in change else change
 
 
 def _bounded(found: Iterator[Json], limit: int) -> tuple[list[Json], str | None]:

@@ -117,6 +117,7 @@ class Timeline:
         self._before_recent = self.recorder.last
         self._is_behind = self.file is not None
         self._begin(self._memory)
+        self._tend(self._memory, self._limits.memory_bytes)
 
     def _take(self, step: Step) -> None:
         self._recent.append(step)
@@ -167,15 +168,14 @@ class Timeline:
         if self.file is None:
             return
         if self._is_behind:
-            return self.open_file(self.file)
-        steps = list(self._unwritten)
-        if steps:
-            self.file.append(steps)
+            self.open_file(self.file)
+        elif self._unwritten:
+            self.file.append(list(self._unwritten))
             self._unwritten.taken()
-            limit = self._limits.file_bytes
-            self._tend(self.file, limit - min(LOG_BYTES, limit // 2))
         else:
-            self.file.live(at)
+            return self.file.live(at)
+        limit = self._limits.file_bytes
+        self._tend(self.file, limit - min(LOG_BYTES, limit // 2))
 
     def open_file(self, file: Archive) -> None:
         """From now on all goes into this file too."""
@@ -247,12 +247,17 @@ class Timeline:
 
     def oldest_in_memory(self) -> Place | None:
         """The oldest place that is answered without the file."""
+        self._close_open()  # which may forget what was the oldest
         return self._memory.oldest()
 
     def oldest(self) -> Place | None:
         """The oldest place that can be asked for."""
         kept = [archive.oldest() for archive in (self.file, self._memory) if archive]
-        return min((place for place in kept if place), default=None)
+        return min(filter(None, kept), key=self.order, default=None)
+
+    def order(self, place: Place) -> tuple[bool, Place]:
+        """The present epoch is the last, whatever the clock was in others."""
+        return place.epoch == self._epoch, place
 
     # what was
 
@@ -312,20 +317,26 @@ class Timeline:
     def _last_change(self, id: Id, until: Place) -> int | None:
         self._close_open()
         try:
-            return self._ask(until.epoch, lambda archive: archive.last_change(id, until))
+            at = self._ask(until.epoch, lambda archive: archive.last_change(id, until))
+            if at is None and self.file and self.file.leads_to(self._memory.first()):
+                at = self.file.last_change(id, until)
         except GoneError:
             return None
+        return at
 
     def lived(self, id: Id, bound: Place | None) -> Iterator[Lived | None]:
         """As `Archive.life`: what the memory knows, and before that the file."""
         self._close_open()
         first = self._memory.first()
-        if bound is None or first < bound:
+        if bound is None or self.order(first) < self.order(bound):
             yield from self._memory.life(id, bound)
             if self.file and not self.file.leads_to(first):
                 yield None
         if self.file:
-            yield from self.file.life(id, min(bound or first, first))
+            try:
+                yield from self.file.life(id, min(bound or first, first, key=self.order))
+            except GoneError:  # another process has forgotten this epoch
+                yield None
 
 
 class Steps(deque[Step]):

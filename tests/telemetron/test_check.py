@@ -55,6 +55,7 @@ MISFITS = {
     "a fraction for a whole": Queue(name="q", depth=1.5),
     "a time without a zone": replace(MODEL, status_since=datetime(2030, 1, 1)),  # noqa: DTZ001
     "an object": replace(MODEL, input_types=[object()]),
+    "an integer of more than 64 bits": Queue(name="q", depth=2**63),
     "a lone surrogate": replace(MODEL, model="\ud800"),
     "a list beyond its bound": Queue(name="q", members=[Member(client_id="c")] * 17),
     "a negative partition": Queue(name="q", lagging=[{"partition": -1}]),

@@ -2,6 +2,7 @@
 
 import sqlite3
 from datetime import timedelta
+from random import Random
 
 import msgspec
 import pytest
@@ -10,7 +11,7 @@ from telemetron import archive as archives
 from telemetron import fold
 from telemetron import timeline as module
 from telemetron.agents import AgentPart
-from telemetron.archive import Archive, GoneError
+from telemetron.archive import Archive, ArchiveError, GoneError
 from telemetron.delta import shapes
 from telemetron.document import Instance, Queue
 from telemetron.fold import Asked
@@ -441,6 +442,165 @@ def test_before_any_source_is_there_nothing_is_gone(tmp_path):
     assert answer["starting"] == ["kafka"]
     assert answer["changes"] == []
     second.close()
+
+
+def test_over_a_start_a_list_that_has_news_tells_no_losses(tmp_path):
+    first = System(tmp_path / "history.db")
+    others = first.store.add("other", "other")
+    beat(first, first.source, "x")
+    beat(first, others, "y")
+    since = str(first.timeline.tip)
+    second = first.restarted()
+    second.source.start(1000.0)
+    others = second.store.add("other", "other")
+    others.start(1000.0)
+    others.confirm()
+    beat(second, others, "z")
+    answer = second.changes(since=since, sections=("agents",))
+    assert answer["starting"] == ["kafka"]
+    (change,) = answer["changes"]
+    assert change["fields"]["models"] == {"old": [], "new": ["z"]}
+    second.close()
+
+
+def earlier(first):
+    """What starts after this ended, with the same file, when the clock is set back."""
+    first.write()
+    first.close()
+    return System(first.path, FakeClock(first.clock.now() - timedelta(seconds=5)))
+
+
+def test_a_start_with_the_clock_set_back_comes_after_what_was(tmp_path):
+    first = System(tmp_path / "history.db")
+    first.clock.advance(1)
+    oldest = first.timeline.oldest()
+    since = first.put(1)
+    second = earlier(first)
+    tip = second.put(7)
+    second.write()
+    answer = second.changes(since=since, sections=("queues",))
+    assert (answer["from"], answer["to"]) == (since, tip)
+    assert answer["changes"][0]["fields"]["consumers"] == {"old": 1, "new": 7}
+    assert fold.after(second.timeline, Asked(since, sections=("queues",))).to == tip
+    assert second.life()["consumers"] == [7, 1]
+    assert second.life(before=tip)["consumers"] == [1]
+    assert second.life(before=since)["consumers"] == []
+    assert second.timeline.oldest() == oldest
+    second.close()
+
+
+def test_measures_that_are_recorded_before_what_waited_hide_nothing(tmp_path, monkeypatch):
+    """While a question is answered publications wait, and the measures that are due come first."""
+    monkeypatch.setattr(module, "RECENT_WEIGHT", 3)
+    system = System(tmp_path / "history.db")
+    waiting = []
+
+    def put(consumers, depth):
+        queue = Queue(name="q", consumers=consumers, depth=depth)
+        system.store.put(system.source, "queues", "q", "q", queue)
+        system.store.flush()
+
+    put(1, 1)
+    system.clock.advance(9)
+    put(1, 2)
+    system.at(system.clock.now() - timedelta(seconds=9))
+    system.write()
+    system.store.watchers[:] = [waiting.append]
+    system.clock.advance(1)
+    put(2, 2)
+    time = system.clock.now() + timedelta(seconds=1)
+    system.clock.advance(4)
+    for _ in system.timeline.late(system.clock.monotonic(), milliseconds(system.clock.now())):
+        pass
+    for publication in waiting:
+        system.published(publication)
+    system.store.watchers[:] = [system.published]
+    assert system.at(time) == 2
+    ticked(system, *range(3, 20))
+    assert system.at(time) == 2
+    system.close()
+
+
+@pytest.mark.parametrize("is_open", [False, True])
+def test_failures_again_and_again_stay_within_the_bounds(tmp_path, is_open):
+    limits = Limits(memory_bytes=100_000, file_bytes=100_000)
+    system = System(tmp_path / "history.db", limits=limits, is_open=is_open)
+    random = Random(1)
+    for number in range(300):
+        name = f"q{number}"
+        part = Queue(name=name, consumer_group=random.randbytes(60).hex())
+        system.store.put(system.source, "queues", name, name, part)
+    system.store.flush()
+    for _ in range(60):
+        system.clock.advance(1)
+        system.timeline.restart(system.clock.monotonic(), milliseconds(system.clock.now()))
+        system.write()
+    assert system.timeline.bytes_used() < 200_000
+    assert not system.file or system.file.bytes_used() < 200_000
+    system.close()
+
+
+def test_a_life_before_a_time_has_what_happened_last_before_it(system):
+    ticked(system, 1, 2, 3)
+    system.clock.advance(10)
+    time = system.clock.now()
+    system.clock.advance(10)
+    ticked(system, 4)
+    assert system.life(before=time.isoformat())["consumers"] == [3, 2, 1]
+
+
+def test_the_oldest_is_asked_for_after_what_is_too_much_was_forgotten(tmp_path, monkeypatch):
+    limits = forgetful(monkeypatch)
+    monkeypatch.setattr(module, "OPEN_WEIGHT", 1000)
+    system = System(tmp_path / "history.db", limits=limits, is_open=False)
+    ticked(system, *range(100))
+    assert system.changes()["from"] == str(system.timeline.oldest())
+    system.close()
+
+
+def test_when_something_changed_is_asked_of_the_file_where_the_memory_has_forgotten_it(
+    tmp_path, monkeypatch
+):
+    system = System(tmp_path / "history.db", limits=forgetful(monkeypatch))
+    since = system.put(1)
+    system.clock.advance(1)
+    system.put(5, name="other")
+    at = system.clock.now()
+    system.write()
+    ticked(system, *range(30))
+    system.write()
+    changes = {one["key"]: one for one in system.changes(since=since)["changes"]}
+    assert changes["kafka/other/-"]["at"] == at.strftime("%Y-%m-%dT%H:%M:%SZ")
+    system.close()
+
+
+def test_what_another_process_has_forgotten_is_no_other_epochs(tmp_path, monkeypatch):
+    """Two processes with one file: the quiet one's past goes, and no wrong answer comes."""
+    monkeypatch.setattr(archives, "KEYFRAME_BYTES", 1)
+    busy = System(tmp_path / "history.db", limits=Limits(file_bytes=1))
+    quiet = System(busy.path)
+    quiet.put(1)
+    quiet.write()
+    for consumers in range(60):
+        ticked(busy, consumers)
+        busy.write()
+    busy.close()
+    life = quiet.life()
+    assert (life["consumers"], life["complete"]) == ([1], False)
+    quiet.clock.advance(1000)
+    quiet.put(2)
+    with pytest.raises(ArchiveError, match="another process"):
+        quiet.write()
+    quiet.file.close()
+    quiet.timeline.file = None
+    quiet.open()
+    time = ticked(quiet, *range(3, 10))
+    ticked(quiet, 10)
+    third = quiet.restarted()
+    ticked(third, *range(100, 200))
+    third.write()
+    assert third.at(time) == 9
+    third.close()
 
 
 def test_places_of_two_epochs_in_the_wrong_order_are_told_in_the_right_one(tmp_path):
