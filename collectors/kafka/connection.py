@@ -23,6 +23,9 @@ from telemetron.backoff import Backoff
 from telemetron.clock import Clock
 from telemetron.poll import TroubleError
 
+MAX_IN_FLIGHT = 16
+"""On one connection, of which a broker answers one request after the other: the time that each is
+given begins when few are before it."""
 REQUEST_SECONDS = 3.0
 """For a connection to be made, and for each answer."""
 CLOSE_SECONDS = 0.2
@@ -38,7 +41,7 @@ class Access(NamedTuple):
 
     client_id: str
     protocol: str
-    tls: ssl.SSLContext | None
+    tls: Tls | None
     sasl: dict[str, Any]
 
 
@@ -47,8 +50,13 @@ async def access(config: KafkaConfig) -> Access:
     protocol = "SSL" if config.tls else "PLAINTEXT"
     if config.sasl:
         protocol = f"SASL_{protocol}"
-    tls = await asyncio.to_thread(_tls_context, config.tls) if config.tls else None
-    return Access(config.client_id, protocol, tls, _credentials(config.sasl))
+    await _context(config.tls)
+    return Access(config.client_id, protocol, config.tls, _credentials(config.sasl))
+
+
+async def _context(tls: Tls | None) -> ssl.SSLContext | None:
+    """From the files as they are now: certificates are renewed while we run."""
+    return await asyncio.to_thread(_tls_context, tls) if tls else None
 
 
 def _tls_context(tls: Tls) -> ssl.SSLContext:
@@ -99,6 +107,8 @@ class Link:
         self._access = access
         self._clock = clock
         self._lock = asyncio.Lock()
+        self._room = asyncio.Semaphore(MAX_IN_FLIGHT)
+        self._is_closed = False
         self._conn: AIOKafkaConnection | None = None
         self._backoff = Backoff()
         self._retry_at = 0.0
@@ -111,6 +121,10 @@ class Link:
         """The answer; TroubleError: there is none. UnsupportedError: the broker is too old."""
         if (wait := self._quiet_until - self._clock.monotonic()) > 0:
             await self._clock.sleep(wait)
+        async with self._room:
+            return await self._call(request)
+
+    async def _call(self, request: Request) -> Answer:
         conn = await self._ready()
         try:
             async with asyncio.timeout(REQUEST_SECONDS):
@@ -135,6 +149,7 @@ class Link:
             self._conn = None
 
     async def close(self) -> None:
+        self._is_closed = True
         if self._conn is not None:
             closed = self._conn.close()
             self._conn = None
@@ -148,13 +163,15 @@ class Link:
                 raise TroubleError(*self._trouble)
             self.drop()
             try:
-                self._conn = await self._connect()
+                conn = self._conn = await self._connect()
             except Exception as error:
                 self._trouble = self._said(error, self._at_once)
                 self._retry_at = self._clock.monotonic() + self._backoff.next()
                 raise TroubleError(*self._trouble) from None
             self._backoff.reset()
-            return self._conn
+            if self._is_closed:  # meanwhile
+                self.drop()
+            return conn
 
     async def _connect(self) -> AIOKafkaConnection:
         conn = AIOKafkaConnection(
@@ -163,7 +180,7 @@ class Link:
             client_id=self._access.client_id,
             request_timeout_ms=int(REQUEST_SECONDS * 1000),
             security_protocol=self._access.protocol,
-            ssl_context=self._access.tls,
+            ssl_context=await _context(self._access.tls),
             **self._access.sasl,
         )
         try:

@@ -9,7 +9,7 @@ from collectors.kafka.jobs import Jobs
 from collectors.kafka.known import Known, refusal_of
 from collectors.kafka.lane import Window
 from collectors.kafka.queue import TopicQueue
-from collectors.kafka.records import Scan, scan
+from collectors.kafka.records import Scan, is_heavy, scan
 from collectors.kafka.request import Fetched
 from collectors.kafka.state import Refusal, Topic
 from collectors.kafka.task import parse_tasks
@@ -84,6 +84,8 @@ class Content:
                 is_hungry = True
                 if topic.leader(number) != node or topic.unread_until.get(number, 0.0) > now:
                     continue
+                if topic.broken.get((number, window.next), 0.0) > now:
+                    continue
                 if count < MAX_PARTITIONS:
                     here = offsets.setdefault(topic.name, {})
                     count += number not in here
@@ -102,21 +104,30 @@ class Content:
             topic.unread_until[number] = self.known.clock.monotonic() + RETRY_SECONDS
             return
         limit = 2 * max((self.known.wanted(queue) for queue in topic.queues), default=1)
-        if len(fetched.records) < IN_THREAD_FROM:
+        if not is_heavy(fetched.records, IN_THREAD_FROM):
             found = scan(fetched, offset, limit)
         else:
             found = await asyncio.to_thread(scan, fetched, offset, limit)
         if topic.log is not log:
             return
-        if found.trouble:
-            self._set_unread(
-                {topic.name: {number: offset}}, ("BadAnswer", found.trouble), UNREAD_SECONDS
-            )
-        elif found.next == offset:
-            topic.unread_until[number] = self.known.clock.monotonic() + RETRY_SECONDS
-        else:
+        if found.next > offset:  # what stands before records that cannot be decoded, too
             self._set_read(topic, number)
             await self._hand_out(topic, number, offset, found)
+        elif not found.trouble:
+            topic.unread_until[number] = self.known.clock.monotonic() + RETRY_SECONDS
+        if found.trouble and topic.log is log:
+            self._set_broken(topic, number, found)
+
+    def _set_broken(self, topic: Topic, number: int, found: Scan) -> None:
+        """Who waits for these records; others go on behind them."""
+        now, refusal = self.known.clock.monotonic(), ("BadAnswer", found.trouble)
+        topic.broken = {at: until for at, until in topic.broken.items() if until > now}
+        topic.broken[number, found.next] = now + UNREAD_SECONDS
+        for queue in topic.queues:
+            window = queue.lanes[number].window if number < len(queue.lanes) else None
+            if window and window.next == found.next and queue.unread.get(number) != refusal:
+                queue.unread[number] = refusal
+                self.known.touched.add(queue)
 
     async def _hand_out(self, topic: Topic, number: int, offset: int, found: Scan) -> None:
         """To every group that stands where it was read, each as its queue wants it."""
@@ -158,6 +169,9 @@ class Content:
     def _set_read(self, topic: Topic, number: int) -> None:
         topic.unread_until.pop(number, None)
         for queue in topic.queues:
+            window = queue.lanes[number].window if number < len(queue.lanes) else None
+            if window and (number, window.next) in topic.broken:
+                continue
             if queue.unread.pop(number, None):
                 self.known.touched.add(queue)
 

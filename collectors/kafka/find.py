@@ -15,6 +15,8 @@ from telemetron.poll import TroubleError
 MISSES = 2
 """How many times in a row a topic is not known until it counts as deleted."""
 MAX_GROUPS = 10_000
+MAX_AT_ONCE = 8
+"""Groups that are asked for at a time, so that others' requests are not behind all of them."""
 COORDINATOR_TOPIC = "__consumer_offsets"
 
 
@@ -25,11 +27,14 @@ class Finder:
         self.known = known
         self._listed: dict[int, set[str]] = {}
         """The groups that each broker lists."""
+        self._room = asyncio.Semaphore(MAX_AT_ONCE)
         self._topic_names: list[str] = []
         """Those that a pattern fits."""
 
     async def read_topics(self) -> None:
         """Leaders and ids of the topics that are known or named."""
+        named = {entry.topic for entry in self.known.config.entries}
+        unused = {n for n, topic in self.known.topics.items() if not topic.queues} - named
         try:
             answer = await self.known.brokers.any(ask.metadata(sorted(self.known.topics)))
             metadata = ask.parse_metadata(answer)
@@ -40,7 +45,10 @@ class Finder:
         now = self.known.clock.monotonic()
         for name, info in metadata.topics.items():
             if name in self.known.topics:
-                self._take_topic(self.known.topics[name], info, now)
+                topic = self.known.topics[name]
+                self._take_topic(topic, info, now)
+                if name in unused and not topic.queues and not 0 < topic.missed < MISSES:
+                    del self.known.topics[name]
         self.known.troubles.pop(CLUSTER, None)
         if self.known.is_complete:
             self._confirm_cluster()
@@ -70,15 +78,13 @@ class Finder:
             if topic.leaders != info.leaders or topic.refusal:
                 self.known.planned = False
                 self.known.touched.update(topic.queues)
-            groups = [group for group in self.known.groups.values() if topic.name in group.commits]
             if topic.id and info.id and topic.id != info.id:
-                for group in groups:
+                for group in self.known.groups.values():
                     group.disown(topic)
-            if topic.update(info, now):
+            if topic.update(info):
                 self.known.planned = False
                 self.known.raw.clear()
                 self.known.touched.update(topic.queues)
-            topic.seen_at = now
         else:
             topic.fault = info.error
 
@@ -159,7 +165,7 @@ class Finder:
         if self.known.raw.get("all") == answer.data:
             return
         metadata = ask.parse_metadata(answer)
-        self.known.raw["all"] = answer.data
+        before, self.known.raw["all"] = self._topic_names, answer.data
         patterns = [entry.topic for entry in self.known.config.entries if entry.is_pattern]
         self._topic_names = [
             name
@@ -168,6 +174,15 @@ class Finder:
             and not name.startswith("__")  # Kafka's own
             and any(matches(pattern, name) for pattern in patterns)
         ]
+        missing = [
+            name
+            for name in set(before).difference(self._topic_names)
+            if (topic := self.known.topics.get(name)) and topic.missed < MISSES
+        ]
+        if missing:  # whether they are gone is for `read_topics` to say
+            self._topic_names += missing
+            self.known.raw.pop("all")
+            self.known.due["topics"] = 0.0
 
     async def _list_groups(self, node: int, broker: Broker) -> bool:
         """Whether it told."""
@@ -219,7 +234,8 @@ class Finder:
 
     async def _find_coordinator(self, group: Group) -> None:
         try:
-            answer = await self.known.brokers.any(ask.find_coordinator(group.name))
+            async with self._room:
+                answer = await self.known.brokers.any(ask.find_coordinator(group.name))
             error, node = ask.parse_coordinator(answer)
         except (TroubleError, ValueError, UnsupportedError) as failed:
             self.known.lose(group, refusal_of(failed))
@@ -238,7 +254,8 @@ class Finder:
         if broker is None:
             return
         try:
-            answer = await broker.control.call(offsets_of(group, None))
+            async with self._room:
+                answer = await broker.control.call(offsets_of(group, None))
             if answer.data[4:] == group.committed_raw:
                 return
             commits = commits_of(group, answer)

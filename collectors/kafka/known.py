@@ -53,6 +53,8 @@ class Known:
         """When each leader last told the ends of its logs."""
         self.troubles: dict[str, TroubleError] = {}
         """By scope."""
+        self.scopes: set[str] = set()
+        """What the source consists of; empty: not known yet."""
         self.due = dict.fromkeys(("topics", "groups", "members"), 0.0)
         self.total = 0
         """Tasks of all parts."""
@@ -102,8 +104,19 @@ class Known:
         """Whether what was read then stands no more."""
         return self.clock.monotonic() - read_at > self.hold
 
+    def expect(self, scopes: list[str]) -> None:
+        """The source consists of these scopes; what comes late from others is told no more."""
+        self.scopes = set(scopes)
+        self.troubles = {scope: t for scope, t in self.troubles.items() if scope in self.scopes}
+        self.output.expect(scopes)
+
+    def _is_gone(self, scope: str) -> bool:
+        return bool(self.scopes) and scope not in self.scopes
+
     def tell(self, scope: str, trouble: TroubleError) -> None:
         """Trouble with a scope; logged once, until it is over or another one."""
+        if self._is_gone(scope):
+            return
         told = self.troubles.get(scope)
         if (told is None or told.reason != trouble.reason) and not self._is_same_outage(trouble):
             what = f"{self.output.source} ({scope})" if scope else self.output.source
@@ -123,6 +136,8 @@ class Known:
 
     def well(self, scope: str) -> None:
         """Nothing is wrong with a scope."""
+        if self._is_gone(scope):
+            return
         self.troubles.pop(scope, None)
         self.output.confirm(scope)
 
@@ -149,9 +164,7 @@ class Known:
         for known in (self.touched, self.hungry, self.beyond, self.cut):
             known.discard(queue)
         topic = self.topics[queue.topic]
-        topic.queues.remove(queue)
-        if not topic.queues and not any(entry.topic == topic.name for entry in self.config.entries):
-            del self.topics[topic.name]
+        topic.queues.remove(queue)  # whether it is gone too, its metadata tell
         if queue.group in self.groups:
             group = self.groups[queue.group]
             group.queues.remove(queue)

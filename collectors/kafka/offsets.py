@@ -54,7 +54,7 @@ class Offsets:
         scopes = sorted({CLUSTER, *topics, *(f"broker {node}" for node in nodes)})
         if scopes != self._scopes:
             self._scopes = scopes
-            self.known.output.expect(scopes)
+            self.known.expect(scopes)
 
     def by_coordinator(self) -> dict[int, list[Group]]:
         """The groups to read, by their coordinator."""
@@ -117,7 +117,7 @@ class Offsets:
                 self.known.touched.update(group.queues)
             now = self.known.clock.monotonic()
             group.raw, group.read_at, group.refusal = answer.data[4:], now, None
-            group.update(commits, topics, now)
+            group.update(commits, topics)
 
     def _lose(self, group: Group, why: str) -> None:
         """Its coordinator is to be found anew."""
@@ -192,11 +192,14 @@ class Offsets:
                 before = known.get(number)
                 if offset.error not in (ask.NONE, ask.TOPIC_DENIED):
                     topic.bad_since.setdefault(number, monotonic)
+                    topic.bad.setdefault(number, set()).add(which[0])
                     self.known.due["topics"] = min(self.known.due["topics"], monotonic)
                     continue
                 topic.asked[number] = ends
-                if before != offset or number in topic.bad_since:
-                    topic.bad_since.pop(number, None)
+                is_bad = topic.is_bad(number, which[0])
+                if before != offset or (number in topic.bad_since and not is_bad):
+                    if not is_bad:
+                        topic.bad_since.pop(number, None)
                     known[number] = offset
                     if before and before.error == ask.NONE and offset.error == ask.NONE:
                         self._compare(topic, number, offset.offset - before.offset, which[0], now)

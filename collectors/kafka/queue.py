@@ -148,20 +148,18 @@ class TopicQueue:
         )
 
     def _tasks(self, shown: int) -> list[PendingTask]:
-        if not self.shows_tasks:
+        if not self.shows_tasks or _is_forbidden(self.refusal):
             return []
         waiting = [
             task
             for number, lane in enumerate(self.lanes)
-            if lane.window and not self._is_forbidden(number)
+            if lane.window
+            and not _is_forbidden(self.troubles.get(number))
+            and not _is_forbidden(self.unread.get(number))
             for task in _first(lane.window.tasks, shown)
         ]
         waiting.sort(key=_age)
         return waiting[:shown]
-
-    def _is_forbidden(self, number: int) -> bool:
-        """Otherwise trouble leaves the tasks that were read last."""
-        return number in self.troubles and self.troubles[number][0] == "Forbidden"
 
     def _oldest(self, lags: list[int | None]) -> datetime | None:
         """Unknown as long as the head of one lagging partition is."""
@@ -214,6 +212,11 @@ class TopicQueue:
             {n: (problem, SAYS[problem]) for n, problem in states.items() if problem != "Unknown"}
         )
         yield from _by_partition(self.unread, "tasks are not shown: ")
+
+
+def _is_forbidden(trouble: tuple[str, str] | None) -> bool:
+    """Any other trouble leaves the tasks that were read last."""
+    return trouble is not None and trouble[0] == "Forbidden"
 
 
 def _by_partition(

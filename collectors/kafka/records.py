@@ -76,3 +76,13 @@ class _Scanner:
 def _is_abort(batch: Any) -> bool:
     record = next(iter(batch), None)
     return record is not None and bool(ControlRecord.parse(record.key) == ABORT_MARKER)
+
+
+def is_heavy(records: bytes, limit: int) -> bool:
+    """Whether there may be much to decode: many bytes, or compressed ones, however few."""
+    at = 0
+    while len(records) < limit and at + 23 <= len(records):
+        if records[at + 16] < 2 or records[at + 22] & 7:  # an old format, or a codec
+            return True
+        at += 12 + int.from_bytes(records[at + 8 : at + 12], "big")
+    return len(records) >= limit

@@ -64,14 +64,16 @@ class Topic:
         """The end of all records, where a group stands beyond that of the stable ones."""
         self.bad_since: dict[int, float] = {}
         """Partitions that their leader said an error of."""
+        self.bad: dict[int, set[str]] = {}
+        """Which of their ends that was; one that is told does not mend the other."""
+        self.broken: dict[tuple[int, int], float] = {}
+        """Partition and offset of records that cannot be decoded, until they are tried again."""
         self.unread_until: dict[int, float] = {}
         self.log = object()
         """Another one once records that were asked for may be gone, and others in their place."""
         self.produced_at: datetime | None = None
-        self.seen_at = 0.0
-        """When the cluster named it last."""
 
-    def update(self, info: TopicInfo, now: float) -> bool:
+    def update(self, info: TopicInfo) -> bool:
         """Take what the metadata says; True: it is another topic of the same name."""
         recreated = bool(self.id and info.id and self.id != info.id)
         if recreated:
@@ -89,6 +91,8 @@ class Topic:
         self.asked.clear()
         self.highs.clear()
         self.bad_since.clear()
+        self.bad.clear()
+        self.broken.clear()
         self.unread_until.clear()
         self.produced_at = None
         self.log = object()
@@ -106,6 +110,12 @@ class Topic:
             found.append(None if ours is None else ours.get(number, NO_COMMIT))
         return found
 
+    def is_bad(self, partition: int, told: str) -> bool:
+        """Whether its leader still says an error of an end other than the one just told."""
+        bad = self.bad.get(partition, set())
+        bad.discard(told)
+        return bool(bad)
+
     def leader(self, partition: int) -> int:
         """The leader's id; -1: none is known."""
         return self.leaders[partition] if partition < len(self.leaders) else -1
@@ -113,6 +123,7 @@ class Topic:
     def shrink(self, partition: int) -> None:
         """A partition ends earlier than before: what was read of it may be gone."""
         self.log = object()
+        self.broken.clear()
         for queue in self.queues:
             if partition < len(queue.lanes):
                 queue.lanes[partition].window = None
@@ -143,7 +154,6 @@ class Group:
         self.is_absent = False
         """Whether no broker knows it: nothing is committed."""
         self.read_at: float | None = None
-        self._changed_at: dict[str, float] = {}
         self._foreign: dict[str, dict[int, int]] = {}
         """Commits on topics that are gone, by partition: none of a new topic's of the name."""
         self._lost: dict[str, dict[int, int]] = {}
@@ -157,7 +167,7 @@ class Group:
         """When its coordinator told that last."""
         self.queues: list[TopicQueue] = []
 
-    def update(self, commits: Commits, topics: Iterable[str], now: float) -> None:
+    def update(self, commits: Commits, topics: Iterable[str]) -> None:
         """Take what it has committed on these topics."""
         self.is_absent = False
         taken = dict(self.commits)
@@ -165,8 +175,6 @@ class Group:
             before, after = self.commits.get(topic), commits.topics.get(topic, {})
             if before != after:
                 taken[topic] = after = self._judge(topic, before or {}, after)
-                if before and any(commit.offset >= 0 for commit in after.values()):
-                    self._changed_at[topic] = now
         if taken != self.commits:
             self.commits = taken
 
@@ -189,22 +197,25 @@ class Group:
     def disown(self, topic: Topic) -> None:
         """The topic is gone: what was committed while it was there is none of a new one's."""
         name = topic.name
-        if self._changed_at.get(name, 0.0) > topic.seen_at:
-            return
         ours, lost = self.commits.get(name, {}), self._lost.pop(name, {})
-        found = {n: lost.get(n, -1) if c.offset < 0 else c.offset for n, c in ours.items()}
-        foreign = self._foreign.pop(name, {}) | {n: at for n, at in found.items() if at >= 0}
+        found = lost | {n: commit.offset for n, commit in ours.items() if commit.offset >= 0}
+        foreign = self._foreign.pop(name, {}) | found
         if foreign:
             self._foreign[name] = foreign
+        if foreign and name in self.commits:
             self.commits = {**self.commits, name: self._judge(name, {}, ours)}
         if len(self._foreign) > MAX_FOREIGN:
             del self._foreign[next(iter(self._foreign))]
 
     def forget(self, topic: str) -> None:
-        """Nobody asks for it any more."""
+        """Nobody asks for it any more, perhaps since it is gone: that is told later."""
+        ours = self.commits.get(topic, {})
+        found = {n: commit.offset for n, commit in ours.items() if commit.offset >= 0}
+        if lost := self._lost.pop(topic, {}) | found:
+            self._lost[topic] = lost
+        if len(self._lost) > MAX_FOREIGN:
+            del self._lost[next(iter(self._lost))]
         self.commits = {name: ours for name, ours in self.commits.items() if name != topic}
-        self._changed_at.pop(topic, None)
-        self._lost.pop(topic, None)
 
 
 def offsets_of(group: Group, partitions: Partitions | None) -> Request:

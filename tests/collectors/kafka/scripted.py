@@ -40,8 +40,11 @@ class Log:
     high: int = 0
     error: int = 0
     fetch_error: int = 0
+    latest_error: int = 0
+    """Of its end alone."""
     leader: int = 1
-    records: bytes = b""
+    records: bytes | Callable[[int], bytes] = b""
+    """Those from an offset on, or the same for all."""
 
 
 @dataclass
@@ -84,6 +87,10 @@ class Scripted:
         """Of the groups, none of which is told with it."""
         self.garbled = ""
         """A topic of which no metadata can be read."""
+        self.forgetful = False
+        """Whether it names no topic at all, the next time that all are asked for."""
+        self.ended = asyncio.Event()
+        """Set once a connection has ended."""
         self.answers: dict[int, bytes | None] = {}
         """Bytes to answer an API with instead; None: no answer at all."""
         self.cut_off = False
@@ -119,6 +126,7 @@ class Scripted:
             pass
         finally:
             writer.close()
+            self.ended.set()
 
     def _answer(self, request: bytes) -> bytes | None:
         key, version, correlation = struct.unpack(">hhi", request[:8])
@@ -149,7 +157,9 @@ class Scripted:
         names = [(body.take(16), body.text(), body.tags())[1] for _ in range(body.count())]
         if self.garbled in names:
             return b""
-        known = [self._topic(name, self.topics.get(name or "")) for name in names or self.topics]
+        if not names:
+            names, self.forgetful = [] if self.forgetful else list(self.topics), False
+        known = [self._topic(name, self.topics.get(name or "")) for name in names]
         end = struct.pack(">i", -1) + NO_TAGS
         return compact_array(made) + b"\0" + bytes(4) + compact_array(known) + end
 
@@ -175,7 +185,8 @@ class Scripted:
                 number, at = body.int32(), body.int64()
                 log = self.topics[name].logs[number] if name in self.topics else Log(error=3)
                 end = log.start if at == -2 else log.end if isolation else log.high
-                entries.append(struct.pack(">ihqq", number, log.error, -1, end))
+                error = log.error or (log.latest_error if at == -1 else 0)
+                entries.append(struct.pack(">ihqq", number, error, -1, end))
             topics.append(wire.text(name) + wire.array(entries))
         return wire.array(topics)
 
@@ -274,11 +285,12 @@ class Scripted:
         for _ in range(body.count()):
             name, entries = body.name(), []
             for _ in range(body.count()):
-                number, _, _ = body.int32(), body.int32(), body.int64()
+                number, _, at = body.int32(), body.int32(), body.int64()
                 body.take(12)
                 log = self.topics[name].logs[number]
                 head = struct.pack(">ihqqq", number, log.fetch_error, log.high, log.end, log.start)
-                records = struct.pack(">i", len(log.records)) + log.records
+                found = log.records(at) if callable(log.records) else log.records
+                records = struct.pack(">i", len(found)) + found
                 entries.append(head + bytes(4) + struct.pack(">i", -1) + records)
             topics.append(wire.text(name) + wire.array(entries))
         return bytes(2) + bytes(4) + wire.array(topics)

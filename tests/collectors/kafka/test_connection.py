@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import certifi
 import pytest
 from aiokafka import errors
 
@@ -98,19 +99,43 @@ async def test_tls_where_there_is_none(broker: Scripted) -> None:
     assert trouble.reason == "Unreachable"
 
 
-async def test_a_certificate_that_is_not_trusted(broker: Scripted) -> None:
+@pytest.fixture
+async def tls_address(broker: Scripted) -> AsyncIterator[Address]:
+    """The broker's where it speaks TLS, with a certificate of its own."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(TLS / "cert.pem", TLS / "key.pem", "hunter2")
     server = await asyncio.start_server(broker.serve, "127.0.0.1", 0, ssl=context)
     async with server:
-        address = Address("127.0.0.1", server.sockets[0].getsockname()[1])
-        trouble = await trouble_with(address, tls={})
-        assert trouble.message.startswith(f"{address} has a certificate that is not trusted: ")
-        trusted = {"cafile": str(TLS / "cert.pem"), "check_hostname": False}
-        config = config_of(bootstrap_servers=["h"], tls=trusted)
-        link = Link(address, await access(config), Clock())
-        assert (await link.call(metadata(None))).version == 10
-        await link.close()
+        yield Address("127.0.0.1", server.sockets[0].getsockname()[1])
+
+
+async def test_a_certificate_that_is_not_trusted(tls_address: Address) -> None:
+    trouble = await trouble_with(tls_address, tls={})
+    assert trouble.message.startswith(f"{tls_address} has a certificate that is not trusted: ")
+    trusted = {"cafile": str(TLS / "cert.pem"), "check_hostname": False}
+    config = config_of(bootstrap_servers=["h"], tls=trusted)
+    link = Link(tls_address, await access(config), Clock())
+    assert (await link.call(metadata(None))).version == 10
+    await link.close()
+
+
+async def test_files_are_read_anew_for_every_connection(
+    tls_address: Address, tmp_path: Path
+) -> None:
+    file = tmp_path / "ca.pem"
+    file.write_text(certifi.contents())
+    config = config_of(bootstrap_servers=["h"], tls={"cafile": str(file), "check_hostname": False})
+    made = await access(config)
+    with pytest.raises(TroubleError, match="not trusted"):
+        await Link(tls_address, made, Clock()).call(metadata(None))
+    file.write_bytes((TLS / "cert.pem").read_bytes())
+    link = Link(tls_address, made, Clock())
+    assert (await link.call(metadata(None))).version == 10
+    await link.close()
+    file.unlink()
+    with pytest.raises(TroubleError, match="a file cannot be used") as trouble:
+        await Link(tls_address, made, Clock()).call(metadata(None))
+    assert trouble.value.reason == "InvalidConfig"
 
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-512"])

@@ -7,9 +7,14 @@ from typing import Any
 
 import pytest
 
-from collectors.kafka import content, find
+from collectors.kafka import connection, content, find, request
+from collectors.kafka import watch as rounds
+from collectors.kafka.request import Address
 from collectors.kafka.task import parse_tasks
+from telemetron.clock import Clock
+from telemetron.poll import TroubleError
 from tests.collectors.kafka import scripted as script
+from tests.collectors.kafka.conftest import config_of
 from tests.collectors.kafka.scripted import Group, Log, Scripted, Topic, batch, scripted
 
 QUEUE = {"topic": "t", "groups": ["g"]}
@@ -663,3 +668,214 @@ async def test_more_groups_than_are_looked_at(
         calls = len(watched.output.calls)
         await watched.until(lambda: ("confirm", "", None, "") in watched.output.calls[calls:])
         await six(watched)
+
+
+# brokers that go
+
+
+def after(watched: Any, *call: Any) -> list[Any]:
+    """What was called after that was called last."""
+    calls = watched.output.calls
+    return list(calls[len(calls) - calls[::-1].index(call) :])
+
+
+async def test_a_broker_that_leaves_while_it_is_connected_to(broker: Scripted, watch: Any) -> None:
+    """What the attempt says in the end is nobody's trouble any more."""
+    async with scripted() as second, watch(broker.address, QUEUE) as watched:
+        second.topics, second.groups = broker.topics, broker.groups
+        broker.brokers = second.brokers = {1: broker.port, 2: second.port}
+        broker.topics["t"].logs.append(Log(leader=2))
+        await watched.called("confirm", "broker 2", None, "")
+        second.answers = dict.fromkeys(script.ALL)  # it is frozen
+        await watched.until(lambda: any(call[:2] == BROKER_2 for call in watched.output.calls))
+        await second.asked_for(script.VERSIONS)
+        broker.topics["t"].logs[1].leader = 1
+        broker.brokers = {1: broker.port}
+        gone = ("expect", ["", "broker 1", "topic t"])
+        await watched.called(*gone)
+        await asyncio.sleep(connection.REQUEST_SECONDS + 0.2)
+        assert [call for call in after(watched, *gone) if "broker 2" in call] == []
+
+
+BROKER_2 = ("trouble", "broker 2")
+
+
+async def test_a_coordinator_that_answers_after_it_has_handed_over(
+    broker: Scripted, watch: Any
+) -> None:
+    async with scripted() as second, watch(broker.address, QUEUE) as watched:
+        await six(watched)
+        second.topics = broker.topics
+        second.groups = {"g": Group(commits={"t": {0: 4}})}
+        broker.groups["other"] = Group()
+        broker.brokers = second.brokers = {1: broker.port, 2: second.port}
+        broker.groups["g"] = Group(error=16, listed=False, coordinator=2)
+        await watched.called("confirm", "broker 2", None, "")
+        gate = second.gates[script.COMMITS] = asyncio.Event()
+        await second.asked_for(script.COMMITS)
+        second.groups = {"g": Group(error=16, listed=False, coordinator=1)}
+        broker.groups["g"] = Group(commits={"t": {0: 5}})
+        await watched.queue_until("t", lambda q: q.depth == 5)
+        gone = ("expect", ["", "broker 1", "topic t"])
+        second.gates.clear()
+        gate.set()
+        await broker.asked_for(script.COMMITS, 3)
+        assert [call for call in after(watched, *gone) if "broker 2" in call] == []
+
+
+async def test_a_connection_that_is_made_after_all_is_closed(broker: Scripted) -> None:
+    gate = broker.gates[script.VERSIONS] = asyncio.Event()
+    made = await connection.access(config_of(bootstrap_servers=[broker.address]))
+    link = connection.Link(Address("127.0.0.1", broker.port), made, Clock())
+    call = asyncio.create_task(link.call(request.list_groups()))
+    await broker.asked_for(script.VERSIONS)
+    await link.close()
+    gate.set()
+    with pytest.raises(TroubleError):
+        await call
+    await broker.ended.wait()
+
+
+class Pace(asyncio.Event):
+    """A gate that opens for each answer after a moment."""
+
+    async def wait(self) -> Any:
+        await asyncio.sleep(0.005)
+
+
+async def test_many_groups_on_one_connection(
+    broker: Scripted, watch: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All offsets together take longer than one may take; none is given up."""
+    for number in range(200):
+        broker.groups[f"x{number}"] = Group(commits={"u": {0: 0}})
+    broker.gates[script.COMMITS] = Pace()
+    monkeypatch.setattr(connection, "REQUEST_SECONDS", 0.8)
+    async with watch(broker.address, {"topic": "t"}) as watched:
+        await six(watched)
+        await broker.asked_for(script.COMMITS, 400)
+        assert watched.queue("t").depth == 6
+        assert watched.troubles() == []
+
+
+# ends that cannot be told
+
+
+async def test_a_leader_that_cannot_tell_its_end(broker: Scripted, watch: Any) -> None:
+    log_of(broker).latest_error = 5
+    async with watch(broker.address, QUEUE, hold=0.5) as watched:
+        await unknown(watched, "Unreachable")
+        log_of(broker).latest_error = 0
+        assert (await six(watched)).problems == []
+
+
+async def test_a_new_leader_that_cannot_tell_its_end(
+    broker: Scripted, leader: Scripted, watch: Any
+) -> None:
+    log = log_of(broker)
+    log.leader = 1
+    leader.groups = broker.groups
+    async with watch(broker.address, QUEUE, hold=0.5) as watched:
+        await six(watched)
+        log.leader, log.latest_error, log.end = 2, 5, 12
+        await unknown(watched, "Unreachable")
+        log.latest_error = 0
+        await watched.queue_until("t", lambda q: q.depth == 8 and not q.problems)
+
+
+# topics made anew
+
+
+ANEW = Log(end=20, high=20, records=batch(0, *[b"{}"] * 20))
+
+
+@pytest.mark.parametrize("discovery", [0.3, 3.0])
+async def test_a_topic_of_a_pattern_is_made_anew(
+    broker: Scripted, watch: Any, monkeypatch: pytest.MonkeyPatch, discovery: float
+) -> None:
+    """Whichever look notices first that it is gone."""
+    monkeypatch.setattr(rounds, "DISCOVER_SECONDS", discovery)
+    async with watch(broker.address, {**QUEUE, "topic": "t*"}, interval_seconds=0.1) as watched:
+        await six(watched)
+        del broker.topics["t"]
+        await watched.called("remove", "queues", "t/g")
+        broker.topics["t"] = Topic(id=2, logs=[ANEW])
+        await unknown(watched, "OffsetOutOfRange")
+
+
+async def test_a_topic_and_its_commits_go_and_an_old_commit_comes_back(
+    broker: Scripted, watch: Any
+) -> None:
+    broker.topics["other"] = Topic()
+    broker.groups["g"].commits["other"] = {0: 0}
+    async with watch(broker.address, {"topic": "*"}) as watched:
+        await six(watched)
+        del broker.topics["t"], broker.groups["g"].commits["t"]
+        await watched.called("remove", "queues", "t/g")
+        broker.topics["t"] = Topic(id=2, logs=[ANEW])
+        broker.groups["g"].commits["t"] = {0: 4}
+        await unknown(watched, "OffsetOutOfRange")
+
+
+async def test_a_topic_is_made_anew_while_its_group_works(
+    broker: Scripted, watch: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rounds, "REFRESH_SECONDS", 0.5)
+    async with watch(broker.address, QUEUE) as watched:
+        await six(watched)
+        await broker.asked_for(script.METADATA)
+        broker.groups["g"].commits["t"][0] = 5
+        await watched.queue_until("t", lambda q: q.lag == 5)
+        broker.topics["t"] = Topic(id=2, logs=[ANEW])
+        await unknown(watched, "OffsetOutOfRange")
+        broker.groups["g"].commits["t"][0] = 15
+        await watched.queue_until("t", lambda q: q.lag == 5 and not q.problems)
+
+
+async def test_one_answer_that_lacks_a_topic(broker: Scripted, watch: Any) -> None:
+    """As of a broker that was just started and does not know all of them yet."""
+    async with watch(broker.address, {**QUEUE, "topic": "t*"}) as watched:
+        await six(watched)
+        broker.forgetful = True
+        await watched.until(lambda: not broker.forgetful)
+        await broker.asked_for(script.METADATA, 4)
+        assert ("remove", "queues", "t/g") not in watched.output.calls
+
+
+# records that cannot be decoded
+
+
+async def test_records_that_cannot_be_decoded_are_the_trouble_of_who_waits_for_them(
+    broker: Scripted, watch: Any
+) -> None:
+    broken = batch(4, b"{}")[:-3] + b"\xff\xff\xff"
+    parts = [batch(0, *[b"{}"] * 4), broken, batch(5, *[b"{}"] * 5)]
+    log_of(broker).records = lambda at: b"".join(parts[(at >= 4) + (at >= 5) :])
+    broker.groups["g"].commits["t"][0] = 5
+    broker.groups["behind"] = Group(commits={"t": {0: 0}})
+    async with watch(broker.address, {"topic": "t", "groups": ["g", "behind"]}) as watched:
+        behind = await watched.queue_until("t", lambda q: len(q.tasks) == 4, "behind")
+        ahead = await watched.queue_until("t", lambda q: len(q.tasks) == 5)
+        behind = await watched.queue_until("t", lambda q: q.problems, "behind")
+        assert (reasons(behind), behind.depth, len(behind.tasks)) == (["BadAnswer"], 10, 4)
+        assert (ahead.problems, ahead.depth, ahead.depth_exact) == ([], 5, True)
+        broker.groups["behind"].commits["t"][0] = 5
+        await watched.queue_until("t", lambda q: len(q.tasks) == 5 and not q.problems, "behind")
+
+
+# without permission
+
+
+@pytest.mark.parametrize("what", ["group", "records"])
+async def test_tasks_of_what_may_not_be_read_any_more(
+    broker: Scripted, watch: Any, what: str
+) -> None:
+    async with watch(broker.address, QUEUE) as watched:
+        await six(watched)
+        if what == "group":
+            broker.groups["g"].error = 30
+        else:
+            log_of(broker).fetch_error = 29
+            log_of(broker).end = log_of(broker).high = 12
+        queue = await watched.queue_until("t", lambda q: reasons(q) == ["Forbidden"])
+        assert queue.tasks == []

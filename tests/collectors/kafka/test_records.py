@@ -7,7 +7,7 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collectors.kafka.records import Scan, scan
+from collectors.kafka.records import Scan, is_heavy, scan
 from collectors.kafka.request import Fetched
 from tests.collectors.kafka.scripted import batch
 
@@ -34,6 +34,14 @@ def test_plain_records() -> None:
     scanned = found(batch(0, b"a", b"b") + batch(2, b"c"))
     assert (offsets(scanned), scanned.next) == ([0, 1, 2], 3)
     assert scanned.records[0] == (0, 1_700_000_000_000, b"a", [])
+
+
+def test_few_bytes_may_be_much() -> None:
+    assert not is_heavy(batch(0, b"a", b"b") + batch(2, b"c"), 1000)
+    assert is_heavy(batch(0, b"a" * 1000), 1000)
+    assert is_heavy(batch(0, b"a") + batch(1, *[b"abcabcabc"] * 20, codec=4), 1000)
+    assert not is_heavy(b"", 1000)
+    assert not is_heavy(b"\x02" * 22, 1000)
 
 
 def test_a_batch_comes_whole_where_its_middle_was_asked_for() -> None:

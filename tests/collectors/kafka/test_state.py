@@ -5,12 +5,12 @@ from collectors.kafka.state import MAX_FOREIGN, Group, Topic
 
 
 def commit(group: Group, topic: str, offset: int) -> None:
-    group.update(Commits(NONE, {topic: {0: Commit(offset)}}), [topic], 0.0)
+    group.update(Commits(NONE, {topic: {0: Commit(offset)}}), [topic])
 
 
 def made(name: str) -> Topic:
     topic = Topic(name)
-    topic.update(TopicInfo("1", NONE, (1,)), 1.0)
+    topic.update(TopicInfo("1", NONE, (1,)))
     return topic
 
 
