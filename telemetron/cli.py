@@ -118,7 +118,11 @@ def state(url: str, token_file: str | None, sections: tuple[str, ...], at: str |
 @url_option
 @token_option
 @section_option
-@click.option("--since", metavar="PLACE|TIME|5m", help="From where.  [default: 5m; to follow: now]")
+@click.option(
+    "--since",
+    metavar="PLACE|TIME|5m",
+    help="From where.  [default: 5m; to follow: now; with --until: the oldest]",
+)
 @click.option("--until", metavar="PLACE|TIME|5m", help="Up to where.  [default: now]")
 @click.option("--key", metavar="KEY", help="Only entities with this key.")
 @click.option(
@@ -138,8 +142,8 @@ def changes(
         if follow:
             _follow(url, token, query)
         else:
-            since = {"since": "5m", **query}
-            answer = fetch(url, token, "/system/changes", since)
+            asked = query if "until" in query else {"since": "5m", **query}
+            answer = fetch(url, token, "/system/changes", asked)
             _show_changes(answer.body, _now(answer.date))
     except FetchError as error:
         _fail([str(error)])

@@ -80,7 +80,7 @@ def _opened(
     server = _base(url)
     if token is not None and not (token.isascii() and token.isprintable()):
         raise FetchError("the token is not one line of ASCII text")
-    asked = f"?{urlencode(query, quote_via=quote)}" if query else ""
+    asked = f"?{urlencode(query, quote_via=quote, errors='surrogateescape')}" if query else ""
     # `_base` looked at the scheme.
     request = Request(f"{server}{path}{asked}", headers=dict(headers))  # noqa: S310
     if token:

@@ -34,6 +34,8 @@ class Asked(NamedTuple):
     limit: int = 100
     after: str | None = None
     """Go on after this entity, as `SECTION/KEY`."""
+    root: str = ""
+    """What a proxy strips of paths; the one to ask for the rest begins with it."""
 
 
 class Answer(NamedTuple):
@@ -157,7 +159,13 @@ def _changed(delta: Delta, shape: Shape, measures: Any) -> Json:
 
 
 def life(
-    timeline: Timeline, id: Id, before: str | None, measures: str, limit: int, now: datetime
+    timeline: Timeline,
+    id: Id,
+    before: str | None,
+    measures: str,
+    limit: int,
+    now: datetime,
+    root: str = "",
 ) -> bytes:
     """What happened to one entity, newest first; LookupError: nothing is known of it."""
     bound = None if before is None else _bound(timeline, before, now)
@@ -186,7 +194,7 @@ def life(
         "complete": complete,
         "changes": changes,
         "truncated": more is not None,
-        "next": more and _next_life(id, more, measures, limit),
+        "next": more and root + _next_life(id, more, measures, limit),
     }
     return encode(body)
 
@@ -275,7 +283,7 @@ def _next(asked: Asked, since: str, until: str, after: str) -> str:
         "limit": asked.limit,
         "after": after,
     }
-    return "/system/changes?" + urlencode({k: v for k, v in query.items() if v})
+    return f"{asked.root}/system/changes?" + urlencode({k: v for k, v in query.items() if v})
 
 
 def _next_life(id: Id, before: str, measures: str, limit: int) -> str:

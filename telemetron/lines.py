@@ -49,6 +49,11 @@ def _field(one: dict[str, Any]) -> str:
 def _value(value: Any) -> str:
     """Short; of an item only what it has."""
     if isinstance(value, dict):
-        value = {name: one for name, one in value.items() if one not in (None, [], False)}
+        value = {name: one for name, one in value.items() if not _is_nothing(one)}
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= MAX_VALUE else text[: MAX_VALUE - 1] + "…"
+
+
+def _is_nothing(value: Any) -> bool:
+    """Zero is something."""
+    return value is None or value is False or value == []

@@ -65,12 +65,12 @@ class ChangesApp:
 
     async def _changes(self, scope: Scope, send: Send) -> None:
         given = parameters(scope["query_string"], ASKED)
-        asked = self._asked(given)
+        asked = self._asked(given, scope)
         now = self._store.clock.now()
         found = await recall(self._history, lambda timeline: fold.changes(timeline, asked, now))
         await answer(scope, send, 200, found.body, _JSON_HEADERS)
 
-    def _asked(self, given: Mapping[str, str]) -> Asked:
+    def _asked(self, given: Mapping[str, str], scope: Scope) -> Asked:
         names = self._store.snapshot.faces
         sections = tuple(given["sections"].split(",")) if "sections" in given else ()
         for name in sections:
@@ -84,6 +84,7 @@ class ChangesApp:
             measures=_measures(given),
             limit=_limit(given),
             after=given.get("after"),
+            root=scope.get("root_path", ""),
         )
 
     async def _life(self, scope: Scope, send: Send, path: str) -> None:
@@ -93,10 +94,10 @@ class ChangesApp:
             names = ", ".join(self._store.snapshot.faces)
             raise HttpProblem(404, f"no section {section!r}; there are {names}")
         id, measures, limit = (section, unquote(key)), _measures(given), _limit(given)
-        now = self._store.clock.now()
+        now, root = self._store.clock.now(), scope.get("root_path", "")
 
         def life(timeline: Timeline) -> bytes:
-            return fold.life(timeline, id, given.get("before"), measures, limit, now)
+            return fold.life(timeline, id, given.get("before"), measures, limit, now, root)
 
         try:
             body = await recall(self._history, life)
@@ -109,7 +110,7 @@ class ChangesApp:
     async def _stream(
         self, scope: Scope, receive: Receive, send: Send, headers: Mapping[bytes, bytes]
     ) -> None:
-        asked = self._asked(parameters(scope["query_string"], STREAMED))
+        asked = self._asked(parameters(scope["query_string"], STREAMED), scope)
         asked = await self._start(asked, headers.get(b"last-event-id", b"").decode("latin-1"))
         if self._open >= MAX_STREAMS:
             raise HttpProblem(503, "too many streams; ask again", {"retry-after": "5"})
@@ -160,7 +161,8 @@ def _measures(given: Mapping[str, str]) -> str:
 
 def _limit(given: Mapping[str, str]) -> int:
     limit = given.get("limit", "100")
-    if not (limit.isascii() and limit.isdigit() and 1 <= int(limit[:9]) <= MAX_LIMIT):
+    is_short = limit.isascii() and limit.isdigit() and len(limit) < 10
+    if not (is_short and 1 <= int(limit) <= MAX_LIMIT):
         raise HttpProblem(400, f"limit takes 1 to {MAX_LIMIT:,}")
     return int(limit)
 

@@ -14,13 +14,18 @@ T = TypeVar("T")
 async def recall(history: History, question: Callable[[Timeline], T]) -> T:
     """What the timeline answers; 400, 410 with the oldest place that is kept, or 503."""
     try:
-        return await history.ask(question)
-    except GoneError as error:
-        raise gone(error, await history.ask(oldest)) from None
+        return await history.ask(lambda timeline: _told(timeline, question))
     except BusyError as error:
         raise HttpProblem(503, str(error), {"retry-after": "1"}) from None
     except ValueError as error:
         raise HttpProblem(400, str(error)) from None
+
+
+def _told(timeline: Timeline, question: Callable[[Timeline], T]) -> T:
+    try:
+        return question(timeline)
+    except GoneError as error:
+        raise gone(error, oldest(timeline)) from None
 
 
 def oldest(timeline: Timeline) -> str | None:

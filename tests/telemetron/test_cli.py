@@ -370,6 +370,20 @@ def test_changes_on_a_terminal_are_readable(server: str) -> None:
     assert '  activity/active_task_ids/t2  added {"id": "t2", "status": "running"' in shown
 
 
+def test_changes_up_to_a_place_begin_before_it(server: str) -> None:
+    """Not 5 minutes ago, which may be after it."""
+    until = beat(server, "later")
+    beat(server, "later", version="2")
+    told = json.loads(telemetron_("changes", "--url", server, "--until", until).stdout)
+    assert told["to"] == until
+
+
+def test_a_key_that_is_no_text_names_nothing(server: str) -> None:
+    done = telemetron_("changes", "--url", server, "--since", beat(server, "x"), "--key", "\udcff")
+    assert (done.stderr, done.returncode) == ("", 0)
+    assert json.loads(done.stdout)["changes"] == []
+
+
 def test_changes_that_are_not_kept_any_more(server: str) -> None:
     line = refused(telemetron_("changes", "--url", server, "--since", "ab.1"), 1)
     assert "the oldest place that can be asked for is" in line

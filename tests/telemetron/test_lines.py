@@ -26,14 +26,14 @@ def test_an_entity_and_its_fields():
         "at": "2030-01-01T09:58:30Z",
         "fields": {
             "depth": {"old": None, "new": 41},
-            "members/a": {"removed": {"client_id": "a", "host": None, "partitions": 2}},
+            "members/a": {"removed": {"client_id": "a", "host": None, "partitions": 0}},
             "group_state": {"old": "Stable", "new": "x" * 500},
         },
     }
     assert list(changes(TOLD | {"changes": [change]}, NOW)) == [
         r"queues kafka/tasks/\x1b  changed 90s ago",
         "  depth  null → 41",
-        '  members/a  removed {"client_id": "a", "partitions": 2}',
+        '  members/a  removed {"client_id": "a", "partitions": 0}',
         f"  group_state  Stable → {'x' * 119}…",
     ]
 

@@ -190,6 +190,8 @@ async def test_a_life_is_told_newest_first_in_pages(live):
         ("/system/changes?since=0.1&sections=agent", 400, "no section 'agent'"),
         ("/system/changes?since=0.1&measures=some", 400, "measures takes none, levels, all"),
         ("/system/changes?since=0.1&limit=0", 400, "limit takes 1 to 1,000"),
+        ("/system/changes?since=0.1&limit=0000000019999", 400, "limit takes 1 to 1,000"),
+        (f"/system/changes?since=0.1&limit=1{'9' * 5000}", 400, "limit takes 1 to 1,000"),
         ("/system/changes?from=0.1", 400, "known: since, until"),
         ("/system/state?at=yesterday", 400, "expected a place"),
         ("/system/state?at=ab.1", 410, "nothing is kept of epoch ab"),
@@ -204,6 +206,36 @@ async def test_what_cannot_be_answered_is_said(live, path, status, detail):
     if status == 410:
         oldest = answer.json()["oldest"]
         assert (await live.client.get(f"/system/changes?since={oldest}")).status_code == 200
+
+
+async def test_what_is_gone_takes_one_question(live, monkeypatch):
+    """A second one, for the oldest place, could be refused where many ask."""
+    asked = []
+    ask = live.app.history.ask
+
+    async def counted(question):
+        asked.append(question)
+        return await ask(question)
+
+    monkeypatch.setattr(live.app.history, "ask", counted)
+    answer = await live.client.get("/system/changes?since=ab.1")
+    assert (answer.status_code, len(asked)) == (410, 1)
+    assert answer.json()["oldest"]
+
+
+async def test_the_rest_is_asked_for_through_the_proxy(serving):
+    async with serving("server: {root_path: /below}") as live:
+        for step in ("plan", "write"):
+            for name in ("a", "b"):
+                await beat(live, name, tasks=[{"id": "t-1", "step": step}])
+        for path in (
+            "/system/changes?sections=agents&limit=1",
+            "/system/history/agents/prod/a?limit=1",
+        ):
+            answer = (await live.client.get(path)).json()
+            assert answer["next"].startswith("/below/system/")
+            rest = await live.client.get(answer["next"].removeprefix("/below"))
+            assert len(rest.json()["changes"]) == 1
 
 
 async def test_a_place_ahead_of_now_is_not_guessed(live):

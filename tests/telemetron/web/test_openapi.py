@@ -1,5 +1,6 @@
 import json
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 
 import jsonschema_rs
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from collectors.heartbeats import collector
 from telemetron.http import TITLES, HttpProblem
+from telemetron.place import parse
 from telemetron.query import duration
 from telemetron.web.openapi import DURATION, document
 
@@ -54,6 +56,28 @@ def resolved(made, ref):
     for step in ref.removeprefix("#/").split("/"):
         made = made[step]
     return made
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        "1a2b.7",
+        "1a2b.7-3",
+        "5m",
+        "2026-12-31T23:59:59Z",
+        "2026-01-30T10:00:00.5+01:00",
+        "2026-02-28T10:00:00.123456-00:30",
+    ],
+)
+def test_a_point_in_the_past_is_taken(made, point):
+    """A form that checks values by the document refuses none that the server takes."""
+    asked = [one for operation in operations(made) for one in operation.get("parameters", ())]
+    found = [
+        one["schema"]["pattern"] for one in asked if one.get("name") in ("until", "at", "before")
+    ]
+    assert len(found) >= 3
+    assert all(re.search(pattern, point) for pattern in found)
+    assert parse(point, datetime(2026, 12, 31, tzinfo=UTC))
 
 
 def test_every_path_is_there(made):
