@@ -93,12 +93,13 @@ class Publisher:
         error, leader = topic.error(number), topic.leader(number)
         if ask.TOPIC_DENIED in (error, commit.error if commit else ask.NONE):
             return ("Forbidden", "no permission to describe the topic"), False
-        is_good = error == ask.NONE and leader >= 0 and number not in topic.bad_since
+        is_gone = leader not in self.known.brokers.known
+        is_good = error == ask.NONE and not is_gone and number not in topic.bad_since
         if is_good and not self.known.troubles:  # nearly always, for thousands of partitions
             return None, True
         now = self.known.clock.monotonic()
         trouble = self._silence(leader, self.known.read_at.get(leader), number in topic.ends, now)
-        if trouble is None and leader < 0:
+        if trouble is None and is_gone:
             topic.bad_since.setdefault(number, now)
             trouble = GONE if now - topic.bad_since[number] > self.known.hold else None
         if trouble is None and group.node is not None:

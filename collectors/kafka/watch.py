@@ -128,7 +128,7 @@ class Rounds:
             if group.queues and (group.read_at is None or group.read_at <= too_old):
                 late.update(group.queues)
         for topic in known.topics.values():
-            if topic.bad_since or -1 in topic.leaders:
+            if topic.bad_since or not known.brokers.known.keys() >= set(topic.leaders):
                 late.update(topic.queues)
         news = late | self._late
         known.touched.update(queue for queue in news if known.queues.get(queue.id) is queue)

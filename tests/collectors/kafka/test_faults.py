@@ -758,6 +758,17 @@ async def test_many_groups_on_one_connection(
         assert watched.troubles() == []
 
 
+async def test_a_leader_that_is_named_before_its_broker_is(broker: Scripted, watch: Any) -> None:
+    """As by a broker that is just let in again: what it leads is read once it is there."""
+    async with watch(broker.address, QUEUE, hold=0.5) as watched:
+        await six(watched)
+        broker.brokers = {9: broker.port}
+        log_of(broker).end = log_of(broker).high = 12
+        await unknown(watched, "Unreachable")
+        broker.brokers = {1: broker.port}
+        await watched.queue_until("t", lambda q: q.depth == 8 and not q.problems)
+
+
 # ends that cannot be told
 
 
