@@ -16,6 +16,8 @@ from telemetron.collector import Put
 SLICE_SECONDS = 0.004
 """How long the event loop is kept at a time."""
 GONE = ("Unreachable", "the partition has no leader")
+STRANGE = ("Unreachable", "its leader is no broker that is known")
+UNSERVED = ("Unreachable", "its leader does not serve it")
 LATE = ("Unreachable", "nobody tells where the group stands")
 
 
@@ -99,14 +101,12 @@ class Publisher:
             return None, True
         now = self.known.clock.monotonic()
         trouble = self._silence(leader, self.known.read_at.get(leader), number in topic.ends, now)
-        if trouble is None and is_gone:
+        if is_gone:
             topic.bad_since.setdefault(number, now)
-            trouble = GONE if now - topic.bad_since[number] > self.known.hold else None
         if trouble is None and group.node is not None:
             trouble = self._silence(group.node, group.read_at, group.read_at is not None, now)
-        if trouble is None and number in topic.bad_since:
-            late = now - topic.bad_since[number] > self.known.hold
-            trouble = ("Unreachable", "its leader does not serve it") if late else None
+        if trouble is None and now - topic.bad_since.get(number, now) > self.known.hold:
+            trouble = GONE if leader < 0 else STRANGE if is_gone else UNSERVED
         return trouble, is_good
 
     def _silence(

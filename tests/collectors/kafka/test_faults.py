@@ -764,7 +764,8 @@ async def test_a_leader_that_is_named_before_its_broker_is(broker: Scripted, wat
         await six(watched)
         broker.brokers = {9: broker.port}
         log_of(broker).end = log_of(broker).high = 12
-        await unknown(watched, "Unreachable")
+        queue = await unknown(watched, "Unreachable")
+        assert queue.problems[0].message.startswith("its leader is no broker that is known")
         broker.brokers = {1: broker.port}
         await watched.queue_until("t", lambda q: q.depth == 8 and not q.problems)
 
