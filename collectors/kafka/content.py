@@ -124,10 +124,9 @@ class Content:
         topic.broken = {at: until for at, until in topic.broken.items() if until > now}
         topic.broken[number, found.next] = now + UNREAD_SECONDS
         for queue in topic.queues:
-            window = queue.lanes[number].window if number < len(queue.lanes) else None
-            if window and window.next == found.next and queue.unread.get(number) != refusal:
-                queue.unread[number] = refusal
-                self.known.touched.add(queue)
+            window = queue.window(number)
+            if window and window.next == found.next:
+                self._tell(queue, number, refusal)
 
     async def _hand_out(self, topic: Topic, number: int, offset: int, found: Scan) -> None:
         """To every group that stands where it was read, each as its queue wants it."""
@@ -162,14 +161,19 @@ class Content:
                 assert topic is not None  # noqa: S101
                 topic.unread_until[number] = until
                 for queue in topic.queues:
-                    if queue.shows_tasks and queue.unread.get(number) != refusal:
-                        queue.unread[number] = refusal
-                        self.known.touched.add(queue)
+                    if queue.shows_tasks:
+                        self._tell(queue, number, refusal)
+
+    def _tell(self, queue: TopicQueue, number: int, refusal: Refusal) -> None:
+        """Why records of a partition are not read."""
+        if queue.unread.get(number) != refusal:
+            queue.unread[number] = refusal
+            self.known.touched.add(queue)
 
     def _set_read(self, topic: Topic, number: int) -> None:
         topic.unread_until.pop(number, None)
         for queue in topic.queues:
-            window = queue.lanes[number].window if number < len(queue.lanes) else None
+            window = queue.window(number)
             if window and (number, window.next) in topic.broken:
                 continue
             if queue.unread.pop(number, None):
@@ -178,7 +182,5 @@ class Content:
 
 def _window(queue: TopicQueue, number: int, offset: int, found: Scan) -> Window | None:
     """Where the records go that were read from this offset on; None: nowhere."""
-    if not queue.shows_tasks or number >= len(queue.lanes):
-        return None
-    window = queue.lanes[number].window
+    window = queue.window(number) if queue.shows_tasks else None
     return window if window and offset <= window.next < found.next else None

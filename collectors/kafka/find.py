@@ -55,12 +55,12 @@ class Finder:
         self._confirm_topics()
 
     async def _take_brokers(self, metadata: Metadata) -> None:
-        before = self.known.brokers.known.keys() & metadata.brokers.keys()
-        for broker in self.known.brokers.update(metadata.brokers):
-            await broker.close()
-            self.known.planned = False
-        if before != metadata.brokers.keys():
+        before = dict(self.known.brokers.known)
+        gone = self.known.brokers.update(metadata.brokers)
+        if before != self.known.brokers.known:
             self.known.planned = False  # one that is new may lead what was known before it
+        for broker in gone:
+            await broker.close()
         for node in self._listed.keys() - metadata.brokers.keys():
             del self._listed[node]
 

@@ -104,11 +104,13 @@ class Known:
         """Whether what was read then stands no more."""
         return self.clock.monotonic() - read_at > self.hold
 
-    def expect(self, scopes: list[str]) -> None:
+    def expect(self, scopes: set[str]) -> None:
         """The source consists of these scopes; what comes late from others is told no more."""
-        self.scopes = set(scopes)
+        if scopes == self.scopes:
+            return
+        self.scopes = scopes
         self.troubles = {scope: t for scope, t in self.troubles.items() if scope in self.scopes}
-        self.output.expect(scopes)
+        self.output.expect(sorted(scopes))
 
     def _is_gone(self, scope: str) -> bool:
         return bool(self.scopes) and scope not in self.scopes

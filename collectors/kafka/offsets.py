@@ -25,7 +25,6 @@ class Offsets:
         """Coordinators that did not answer last."""
         self._described: dict[tuple[int, str], tuple[bytes, dict[str, GroupInfo]]] = {}
         """The last answer by broker and kind of group, and what it says."""
-        self._scopes: list[str] = []
 
     def plan(self) -> None:
         """Whom to ask what, where that has changed."""
@@ -51,10 +50,7 @@ class Offsets:
         topics = [
             f"topic {entry.topic}" for entry in self.known.config.entries if not entry.is_pattern
         ]
-        scopes = sorted({CLUSTER, *topics, *(f"broker {node}" for node in nodes)})
-        if scopes != self._scopes:
-            self._scopes = scopes
-            self.known.expect(scopes)
+        self.known.expect({CLUSTER, *topics, *(f"broker {node}" for node in nodes)})
 
     def by_coordinator(self) -> dict[int, list[Group]]:
         """The groups to read, by their coordinator."""

@@ -70,6 +70,10 @@ class TopicQueue:
         self.unread.clear()
         self.produced_at = None
 
+    def window(self, number: int) -> Window | None:
+        """Of one partition; None: nothing is read of it."""
+        return self.lanes[number].window if number < len(self.lanes) else None
+
     def windows(self) -> Iterator[tuple[int, Window, int]]:
         """Partition, window and known end of each lane in which tasks wait."""
         if not self.shows_tasks:

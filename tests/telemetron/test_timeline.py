@@ -407,7 +407,8 @@ def beat(system, source, task):
     system.store.flush()
 
 
-def test_over_a_start_nothing_is_gone_that_nobody_looked_for(tmp_path):
+def started_again(tmp_path, seen):
+    """Of x and y another source than x's sees this after a start; and the place before it."""
     first = System(tmp_path / "history.db")
     others = first.store.add("other", "other")
     beat(first, first.source, "x")
@@ -418,7 +419,12 @@ def test_over_a_start_nothing_is_gone_that_nobody_looked_for(tmp_path):
     others = second.store.add("other", "other")
     others.start(1000.0)
     others.confirm()
-    beat(second, others, "y")
+    beat(second, others, seen)
+    return second, since
+
+
+def test_over_a_start_nothing_is_gone_that_nobody_looked_for(tmp_path):
+    second, since = started_again(tmp_path, "y")
     answer = second.changes(since=since, sections=("agents",))
     assert answer["starting"] == ["kafka"]
     told = {path for change in answer["changes"] for path in change["fields"]}
@@ -445,17 +451,7 @@ def test_before_any_source_is_there_nothing_is_gone(tmp_path):
 
 
 def test_over_a_start_a_list_that_has_news_tells_no_losses(tmp_path):
-    first = System(tmp_path / "history.db")
-    others = first.store.add("other", "other")
-    beat(first, first.source, "x")
-    beat(first, others, "y")
-    since = str(first.timeline.tip)
-    second = first.restarted()
-    second.source.start(1000.0)
-    others = second.store.add("other", "other")
-    others.start(1000.0)
-    others.confirm()
-    beat(second, others, "z")
+    second, since = started_again(tmp_path, "z")
     answer = second.changes(since=since, sections=("agents",))
     assert answer["starting"] == ["kafka"]
     (change,) = answer["changes"]
