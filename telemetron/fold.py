@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime
+from functools import partial
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
 
@@ -9,6 +10,7 @@ from msgspec import Raw
 
 from telemetron.archive import Moment
 from telemetron.delta import MEASURES, Delta, Record, Shape, compare, fields
+from telemetron.moments import times_of
 from telemetron.place import Place, milliseconds, moment, parse
 from telemetron.recorder import Entry, Id, decode, encode
 from telemetron.rope import Change, Fragment, Rope
@@ -138,12 +140,13 @@ def _found(
         before, now = between.before.get(id), between.after.get(id)
         if now is None and id[0] in unsure:
             continue
-        change = _change(before, now, timeline.shapes[id[0]], MEASURES[asked.measures])
+        shape, measures = timeline.shapes[id[0]], MEASURES[asked.measures]
+        change = _change(before, now, shape, measures)
         if id[0] in unsure:
             change = _without_losses(change)
         if change:
-            at = between.time(id)
-            yield _head(id, change.pop("change"), at) | change
+            touches = partial(between.touches, id)
+            yield _head(id) | times_of(change, touches, shape, measures) | change
 
 
 def _change(before: bytes | None, after: bytes | None, shape: Shape, measures: Any) -> Json:
@@ -176,12 +179,14 @@ def life(
             complete = False
             continue
         place, at, entry = lived
-        change = _lived_through(entry, timeline.shapes[id[0]], MEASURES[measures])
+        shape = timeline.shapes[id[0]]
+        change = _lived_through(entry, shape, MEASURES[measures])
         if change and len(changes) == limit:
             more = changes[-1]["place"]
             break
         if change:
-            changes.append({"place": str(place), "at": moment(at)} | change)
+            times = times_of(change, lambda _: [(at, entry)], shape, MEASURES[measures])  # noqa: B023
+            changes.append({"place": str(place)} | times | change)
     present = id in timeline.bodies
     if complete and not changes and not present and not bound:
         raise LookupError(id)
@@ -233,9 +238,8 @@ def _is_asked(id: Id, asked: Asked) -> bool:
     return (not asked.sections or id[0] in asked.sections) and asked.key in (None, id[1])
 
 
-def _head(id: Id, change: str, at: int | None) -> Json:
-    time = None if at is None else moment(at)
-    return {"section": id[0], "key": id[1], "change": change, "at": time}
+def _head(id: Id) -> Json:
+    return {"section": id[0], "key": id[1]}
 
 
 def _came_or_went(before: bytes | None, after: bytes | None) -> Json:
