@@ -70,21 +70,21 @@ def _latest(
         delta = entry.delta
         if delta is None:  # it came, and all of it with it
             return at if latest is None else latest
-        for path, _ in fields(delta, shape, measures):
+        for path, one in fields(delta, shape, measures):
             if paths.are_changed_by(path):
-                latest = max(latest or 0, _time(entry, path, at) if measures else at)
+                time = _time(entry, path, "old" in one, at) if measures else at
+                latest = max(latest or 0, time)
         if latest is not None and not entry.times:
             break
     return latest
 
 
-def _time(entry: Entry, path: str, at: int) -> int:
-    """When a measure changed that an entry recorded."""
+def _time(entry: Entry, path: str, whole: bool, at: int) -> int:
+    """When a measure changed that an entry recorded; `whole`: so it did with each of its parts."""
     above = set(_ancestors(path))
     times = entry.times or {}
-    return max(
-        (t for one, t in times.items() if one in above or path in _ancestors(one)), default=at
-    )
+    found = (t for one, t in times.items() if one in above or (whole and path in _ancestors(one)))
+    return max(found, default=at)
 
 
 def _ancestors(path: str) -> list[str]:

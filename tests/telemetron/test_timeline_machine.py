@@ -374,6 +374,19 @@ class TimelineMachine(RuleBasedStateMachine):
         if not other.document["sources"]:
             unsure.add("sources")
         self.compare(states(one.document), states(other.document), answer["changes"], unsure)
+        self.check_times(one, other, answer["changes"])
+
+    def check_times(self, one: Kept, other: Kept, changes: Any) -> None:
+        """Each is a time at which the state of the entity changed between the two, if all is kept."""
+        start, end = self.kept.index(one), self.kept.index(other)
+        between = self.kept[start + 1 : end + 1]
+        lost = any(one.place < gone.place < other.place for gone in self.lost)
+        for change in changes:
+            id = change["section"], change["key"]
+            times = {kept.at for kept in between if id in kept.moved}
+            at = change["at"] and datetime.fromisoformat(change["at"])
+            assert at in times or (at is None and (lost or one.place.epoch != other.place.epoch))
+            assert change["measured_at"] is None
 
     def compare(self, before: Any, after: Any, changes: Any, unsure: Any) -> None:
         expected = {
