@@ -267,6 +267,10 @@ class Timeline:
 
     # what was
 
+    def knew(self, id: Id) -> bool:
+        """Whether anything is known of the entity, now or in what is kept."""
+        return id in self.bodies or any(one is not None for one in self.lived(id, None))
+
     def require_life(self, place: Place, at: int) -> None:
         """GoneError where nobody was there to observe what was so long after a place."""
         lived = self._ask(place.epoch, lambda archive: archive.lived_until(place.epoch))

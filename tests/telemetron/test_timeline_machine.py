@@ -377,7 +377,7 @@ class TimelineMachine(RuleBasedStateMachine):
         self.check_times(one, other, answer["changes"])
 
     def check_times(self, one: Kept, other: Kept, changes: Any) -> None:
-        """Each is a time at which the state of the entity changed between the two, if all is kept."""
+        """Each is a time at which the state of the entity changed, if all in between is kept."""
         start, end = self.kept.index(one), self.kept.index(other)
         between = self.kept[start + 1 : end + 1]
         lost = any(one.place < gone.place < other.place for gone in self.lost)
