@@ -58,7 +58,7 @@ class Connection(HttpToolsProtocol):
         self.fd = -1
         self.header_of: object = None  # the request whose header comes in pieces, and how long
         self.header_bytes = 0
-        self.may_be_large = False  # the header that ends in the data at hand
+        self.unended = 0  # bytes since the end of the last header, or more
         self.refusal = _INVALID  # what the parser raises is answered with
         self.watched: object = None  # the request seen unfinished, and since when
         self.watched_since = 0.0
@@ -96,12 +96,12 @@ class Connection(HttpToolsProtocol):
         self.app_state = {**self.app_state, "connection": self}
 
     def data_received(self, data: bytes) -> None:
-        self.may_be_large = self.header_bytes + len(data) > _HEADER_BYTES
+        self.unended += len(data)
         super().data_received(data)
         if self.in_header():
             self._limit_header(len(data))
         else:
-            self.header_bytes = 0
+            self.unended = 0
         if len(self.pipeline) > _PIPELINED:
             self.readers.drop(self, "pipelined")
 
@@ -114,7 +114,7 @@ class Connection(HttpToolsProtocol):
             self._refuse(_URL_TOO_LARGE if len(self.url) > _HEADER_BYTES else _HEADER_TOO_LARGE)
 
     def on_headers_complete(self) -> None:
-        if self.may_be_large:
+        if self.unended > _HEADER_BYTES:
             self._require_small()
         super().on_headers_complete()
 

@@ -14,6 +14,11 @@ def test_a_place_is_read_as_it_is_written(text):
     assert str(place) == text
 
 
+@pytest.mark.parametrize("text", ['W/"1a.7"', '"1a.7"', '"1a.7-gzip"', 'W/"1a.7-gzip"'])
+def test_a_place_may_be_an_etag_as_a_header_has_it(text):
+    assert parse(text, NOW) == Place("1a", 7)
+
+
 def test_places_of_an_epoch_are_ordered_by_revision_and_step():
     texts = ["ab.9-2", "ab.10", "ab.9", "ab.10-1"]
     places = sorted((parse(text, NOW) for text in texts), key=lambda place: place.at)
@@ -39,7 +44,11 @@ def test_a_time_has_its_zone(text):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "x", "7", "5", "5 m", "-5m", "1a2b.", "1a2b.x", "AB.1", "2030-01-06T10:00:00"]
+    "text",
+    [
+        *("", "x", "7", "5", "5 m", "-5m", "1a2b.", "1a2b.x", "AB.1", "2030-01-06T10:00:00"),
+        *('""', 'W/""', '"5m"', '"1a.7', "W/1a.7", "*", '"1a.7", "1a.8"'),
+    ],
 )
 def test_what_is_neither_is_none(text):
     assert parse(text, NOW) is None
