@@ -97,7 +97,8 @@ class ChangesApp:
         for name in sections:
             if name not in names:
                 raise HttpProblem(400, f"no section {shown(name)}; there are {', '.join(names)}")
-        if (after := given.get("after")) and after.partition("/")[0] not in names:
+        after = given.get("after", "sources/")
+        if "/" not in after or after.partition("/")[0] not in names:
             raise HttpProblem(400, f"after: expected SECTION/KEY, as in `next`; got {shown(after)}")
         return Asked(
             since=given.get("since"),

@@ -65,6 +65,8 @@ class StateApp:
         if "at" in asked:
             past = await self._past(asked)
             _require(past, view)
+            if wait:
+                await self._pause(view, wait)
             return await self._send(view, scope, send, Answers(past))
         _require(self._store.snapshot, view)
         if wait is None:
@@ -122,8 +124,6 @@ class StateApp:
     async def _past(self, asked: Asked) -> Snapshot:
         now = self._store.clock.now()
         _require_past(when("at", asked, now), asked["at"], now)
-        if "since" in asked or "wait" in asked:
-            raise HttpProblem(400, "at: the past does not change; leave out since and wait")
 
         def past(timeline: Timeline) -> Snapshot:
             snapshot = fold.snapshot(timeline, asked["at"], now)

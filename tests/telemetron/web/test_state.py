@@ -236,7 +236,7 @@ async def test_a_time_is_a_place_to_wait_after(live):
     assert (await live.client.get("/system/state", params=asked)).status_code == 200
 
 
-@pytest.mark.parametrize("query", ["since=5m&", "since=0.1&", "", "since={old}&"])
+@pytest.mark.parametrize("query", ["since=5m&", "since=0.1&", "", "since={old}&", "at=0s&"])
 async def test_no_question_with_a_wait_makes_a_client_loop(live, query):
     old = place(await live.client.get("/system/state"))
     await beat(live)
