@@ -58,6 +58,8 @@ class Field(NamedTuple):
     identity: str | None = None
     attribute: str = ""
     """Its name in the Struct, which may differ from the document's."""
+    moves: bool = False
+    """Whether it is a measure, or has one inside."""
 
 
 Shape = Mapping[str, Field]
@@ -82,7 +84,9 @@ def _field(name: str, hint: Any) -> Field:
     inner = next(_structs(hint), None)
     shape = shape_of(inner) if inner else {}
     identity = IDENTITIES.get(inner) if inner else None
-    return Field(next(_measures(hint), None), shape, identity, name)
+    measure = next(_measures(hint), None)
+    moves = measure is not None or any(one.moves for one in shape.values())
+    return Field(measure, shape, identity, name, moves or name == CUT)
 
 
 def _structs(hint: Any) -> Iterator[type[Struct]]:
@@ -222,6 +226,8 @@ def moved(
     Nothing is decoded: this runs for each publication that the recorder does not record at once.
     """
     for name, field in shape.items():
+        if not (field.moves or kind):
+            continue
         was, value = getattr(old, field.attribute), getattr(new, field.attribute)
         if was == value:
             continue
@@ -252,11 +258,11 @@ def _moved_items(
         yield from ((path, one) for one in ([measure] if measure else kinds))
         return
     for id, item in new.items():
-        here = f"{path}/{escape(str(id))}"
-        if id in old:
-            yield from moved(old[id], item, field.shape, measure, here + "/")
-        elif measure:
-            yield here, measure
+        if id not in old and measure:
+            yield f"{path}/{escape(str(id))}", measure
+        elif id in old and old[id] != item:
+            here = f"{path}/{escape(str(id))}/"
+            yield from moved(old[id], item, field.shape, measure, here)
     if measure:
         yield from ((f"{path}/{escape(str(id))}", measure) for id in old.keys() - new.keys())
 

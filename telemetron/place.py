@@ -45,11 +45,14 @@ def parse(text: str, now: datetime) -> Place | datetime | None:
             return now - timedelta(seconds=float(match[1]) * _SECONDS[match[2]])
         # In a query a plus that was not escaped is a space.
         at = datetime.fromisoformat(text.replace(" ", "+"))
-        return at.astimezone(UTC) if at.tzinfo else None
     except OverflowError:  # before the year 1
         return datetime.min.replace(tzinfo=UTC)
     except ValueError:
         return None
+    try:
+        return at.astimezone(UTC) if at.tzinfo else None
+    except OverflowError:  # before the year 1, or after 9999
+        return (datetime.min if at.year == 1 else datetime.max).replace(tzinfo=UTC)
 
 
 def milliseconds(at: datetime) -> int:

@@ -37,6 +37,17 @@ def test_more_than_there_ever_was_is_the_first_of_all_times():
 
 
 @pytest.mark.parametrize(
+    ("text", "at"),
+    [
+        ("0001-01-01T00:00:00+14:00", datetime.min),
+        ("9999-12-31T23:59:59-14:00", datetime.max),
+    ],
+)
+def test_a_time_beyond_the_first_or_last_is_that(text, at):
+    assert parse(text, NOW) == at.replace(tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
     "text", ["2030-01-06T12:00:00+02:00", "2030-01-06T12:00:00 02:00", "2030-01-06T10:00:00Z"]
 )
 def test_a_time_has_its_zone(text):
