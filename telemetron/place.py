@@ -11,6 +11,7 @@ _PLACE = re.compile(r"([0-9a-f]{1,64})\.([0-9]{1,18})(?:-([0-9]{1,9}))?")
 # As a header gives it; Apache's mod_deflate adds a suffix.
 _ETAG = re.compile(r'(?:W/)?"([^"]*?)(?:-gzip)?"')
 _AGO = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,6})?)(s|m|h|d)")
+FIRST, LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 _SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
@@ -46,13 +47,13 @@ def parse(text: str, now: datetime) -> Place | datetime | None:
         # In a query a plus that was not escaped is a space.
         at = datetime.fromisoformat(text.replace(" ", "+"))
     except OverflowError:  # before the year 1
-        return datetime.min.replace(tzinfo=UTC)
+        return FIRST
     except ValueError:
         return None
     try:
         return at.astimezone(UTC) if at.tzinfo else None
     except OverflowError:  # before the year 1, or after 9999
-        return (datetime.min if at.year == 1 else datetime.max).replace(tzinfo=UTC)
+        return FIRST if at.year == 1 else LAST
 
 
 def milliseconds(at: datetime) -> int:
