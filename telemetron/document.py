@@ -466,6 +466,13 @@ class LastExit(Record, frozen=True):
     at: Annotated[Timestamp | None, about("When it ended.", clock="kubernetes")] = None
 
 
+class Limits(Record, frozen=True):
+    """How much a pod may use: Kubernetes quantities."""
+
+    cpu: Annotated[str | None, about("CPU limit, as `1500m`; null: unlimited.")] = None
+    memory: Annotated[str | None, about("Memory limit, as `2Gi`; null: unlimited.")] = None
+
+
 class Pod(Record, frozen=True):
     """One pod of a workload."""
 
@@ -486,6 +493,13 @@ class Pod(Record, frozen=True):
         None
     )
     started_at: Annotated[Timestamp | None, about("When it started.", clock="kubernetes")] = None
+    limits: Annotated[
+        Limits,
+        about(
+            "Limits in force, of all its containers together; while it is resized in place those"
+            " that its status reports."
+        ),
+    ] = Limits()
     cpu: Annotated[float | None, about("CPU used.", unit="cores", measure="sample")] = None
     memory: Annotated[float | None, about("Memory used.", unit="MiB", measure="sample")] = None
     network_in: Annotated[
@@ -524,10 +538,18 @@ class Workload(Record, frozen=True, kw_only=True):
     kind: Annotated[str, about("Its kind, as `Deployment`.")]
     max_pods: Annotated[int | None, about("Most pods it may have.", unit="pods")] = None
     pod_max_cpu: Annotated[
-        str | None, about("CPU limit of a pod: a Kubernetes quantity; null: none.")
+        str | None,
+        about(
+            "CPU limit of each active pod, without one that of the template: a Kubernetes"
+            " quantity. null: unlimited, or its pods differ (`pods[].limits`)."
+        ),
     ] = None
     pod_max_ram: Annotated[
-        str | None, about("Memory limit of a pod: a Kubernetes quantity; null: none.")
+        str | None,
+        about(
+            "Memory limit of each active pod, without one that of the template: a Kubernetes"
+            " quantity. null: unlimited, or its pods differ (`pods[].limits`)."
+        ),
     ] = None
     live: Annotated[Live | None, about("Its state; null: not observed.")] = None
     pods: Annotated[

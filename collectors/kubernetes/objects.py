@@ -59,8 +59,10 @@ class Resources(Lean, frozen=True):
 
 
 class Container(Lean, frozen=True):
+    name: str = ""
     image: str | None = None
     resources: Resources | None = None
+    restart_policy: str | None = None
 
 
 class Condition(Lean, frozen=True):
@@ -102,11 +104,15 @@ class ContainerStatus(Lean, frozen=True):
     restart_count: int = 0
     state: ContainerState | None = None
     last_state: ContainerState | None = None
+    resources: Resources | None = None
 
 
 class PodSpec(Lean, frozen=True):
     node_name: str | None = None
+    init_containers: list[Container] | None = None
     containers: list[Container] | None = None
+    resources: Resources | None = None
+    overhead: Limits | None = None
 
 
 class PodStatus(Lean, frozen=True):
@@ -118,6 +124,7 @@ class PodStatus(Lean, frozen=True):
     conditions: list[Condition] | None = None
     init_container_statuses: list[ContainerStatus] | None = None
     container_statuses: list[ContainerStatus] | None = None
+    resources: Resources | None = None
 
 
 class Pod(Named, frozen=True):
@@ -219,6 +226,7 @@ class Job(Named, frozen=True):
 
 
 class Target(Lean, frozen=True):
+    api_version: str = ""
     kind: str = ""
     name: str = ""
 
@@ -278,6 +286,11 @@ class Kind(NamedTuple):
     """Its metadata alone is asked for."""
     selected: bool = True
     """The configured label selector is applied to it."""
+
+    @property
+    def group(self) -> str:
+        """Its API group; empty: the core."""
+        return "".join(self.path.split("/")[2:-1])
 
 
 KINDS = {

@@ -6,12 +6,14 @@ from sys import intern
 
 from msgspec import Struct
 
-from collectors.kubernetes import objects, quantity
+from collectors.kubernetes import objects
 from collectors.kubernetes.declaration import Declaration, declared
+from collectors.kubernetes.limits import limits_of
 from telemetron.document import LastExit, Pod
 
 # A pod that is being made waits for these; they are told where nothing worse is known.
 STARTING = ("ContainerCreating", "PodInitializing")
+RESIZES = ("PodResizePending", "PodResizeInProgress")
 
 
 class SeenPod(Struct, frozen=True, gc=False):
@@ -21,8 +23,6 @@ class SeenPod(Struct, frozen=True, gc=False):
     owner: tuple[str, str] | None
     """Kind and name of its controller."""
     agent: Declaration | None
-    max_cpu: str | None
-    max_ram: str | None
     pod: Pod
 
     @property
@@ -56,8 +56,6 @@ def seen_pod(pod: objects.Pod, *, termination_messages: bool = False) -> SeenPod
         namespace=intern(metadata.namespace),
         owner=(intern(owner.kind), intern(owner.name)) if owner else None,
         agent=declared(metadata.annotations),
-        max_cpu=limit(containers, "cpu"),
-        max_ram=limit(containers, "memory"),
         pod=Pod(
             pod_id=metadata.name,
             status=intern(status.phase or "Unknown"),
@@ -68,6 +66,7 @@ def seen_pod(pod: objects.Pod, *, termination_messages: bool = False) -> SeenPod
             image=intern(containers[0].image) if containers and containers[0].image else None,
             restarts=sum([one.restart_count for one in statuses]) if statuses else None,
             last_exit=last_exit(statuses),
+            limits=limits_of(spec, status),
             node=intern(spec.node_name) if spec.node_name else None,
             ip=status.pod_ip,
             created_at=metadata.creation_timestamp,
@@ -89,7 +88,8 @@ def trouble_of(
         return Trouble("Terminating", _disruption(status.conditions))
     found = list(_of_containers(statuses, termination_messages))
     worst = next((one for one in found if one.reason not in STARTING), None)
-    return worst or _of_scheduling(status.conditions) or next(iter(found), WELL)
+    worst = worst or _of_scheduling(status.conditions) or next(iter(found), None)
+    return worst or _of_resize(status.conditions) or WELL
 
 
 def _of_containers(
@@ -109,6 +109,14 @@ def _of_scheduling(conditions: Sequence[objects.Condition] | None) -> Trouble | 
     for one in conditions or ():
         if one.type == "PodScheduled" and one.status == "False" and one.reason:
             return Trouble(one.reason, one.message)
+    return None
+
+
+def _of_resize(conditions: Sequence[objects.Condition] | None) -> Trouble | None:
+    """Return why the pod is not resized in place as its spec asks."""
+    for one in conditions or ():
+        if one.type in RESIZES and one.status == "True" and one.reason:
+            return Trouble(one.reason, ": ".join(filter(None, (one.type, one.message))))
     return None
 
 
@@ -140,9 +148,3 @@ def last_exit(statuses: Sequence[objects.ContainerStatus]) -> LastExit | None:
 
 def _ended(end: objects.Terminated) -> tuple[bool, datetime | None]:
     return end.finished_at is not None, end.finished_at
-
-
-def limit(containers: Sequence[objects.Container], resource: str) -> str | None:
-    """The limits of its containers together; null if any has none."""
-    limits = [one.resources.limits if one.resources else None for one in containers]
-    return quantity.total(tuple([getattr(one, resource) if one else None for one in limits]))

@@ -1,7 +1,6 @@
 """Kubernetes quantities: `500m`, `1Gi`; exact, and in the canonical form of the API machinery."""
 
 from decimal import Decimal, InvalidOperation
-from functools import lru_cache
 
 BINARY = {"Ki": 1024, "Mi": 1024**2, "Gi": 1024**3, "Ti": 1024**4, "Pi": 1024**5, "Ei": 1024**6}
 DECIMAL = {
@@ -37,16 +36,9 @@ def parse(quantity: Quantity) -> Decimal:
     return amount * factor
 
 
-@lru_cache(maxsize=4096)  # many pods, few limits
-def total(quantities: tuple[Quantity | None, ...]) -> str | None:
-    """The canonical sum, in the form of the first; None if any is missing, or there is none."""
-    if not quantities or None in quantities:
-        return None
-    try:
-        amount = sum([parse(one) for one in quantities if one is not None], Decimal(0))
-    except ValueError:
-        return None
-    return canonical(amount, binary=str(quantities[0])[-2:] in BINARY)
+def is_binary(quantity: Quantity) -> bool:
+    """Whether it is written in `Ki`, `Mi`, `Gi`, …, as its canonical form is then too."""
+    return str(quantity)[-2:] in BINARY
 
 
 def canonical(amount: Decimal, *, binary: bool = False) -> str:

@@ -10,12 +10,14 @@ from msgspec.structs import replace
 
 from collectors.kubernetes.cluster import At, Cluster, Home
 from collectors.kubernetes.declaration import Declaration
+from collectors.kubernetes.limits import common
 from collectors.kubernetes.pace import paced
 from collectors.kubernetes.pods import SeenPod
+from collectors.kubernetes.workloads import SeenWorkload
 from telemetron import key
 from telemetron.agents import AgentPart
 from telemetron.collector import Output, Put
-from telemetron.document import MAX_PODS, Instance, Live, Pod, Problem, Workload
+from telemetron.document import MAX_PODS, Instance, Limits, Live, Pod, Problem, Workload
 
 # A pod may be seen before its owner is; it waits so long for it.
 OWNER_SECONDS = 2.0
@@ -136,19 +138,26 @@ class Show:
         if seen is None and not pods:
             return None, []
         listed = cut(pods)
-        source = seen or pods[0]
+        limits = self._limits(seen, pods)
         return Workload(
             deployment_name=home[2],
             namespace=home[0],
             kind=home[1],
-            max_pods=self._cluster.max_pods(home) if seen else None,
-            pod_max_cpu=source.max_cpu,
-            pod_max_ram=source.max_ram,
+            max_pods=self._cluster.max_pods(home),
+            pod_max_cpu=limits.cpu,
+            pod_max_ram=limits.memory,
             live=self._live(home, seen.live, pods) if seen else None,
             pods=[self._measured(pod) for pod in listed],
             problems=self._problems(home, pods),
             truncated={"pods": len(pods)} if len(listed) < len(pods) else None,
         ), listed
+
+    def _limits(self, seen: SeenWorkload | None, pods: list[SeenPod]) -> Limits:
+        """Those of its active pods, else its template's, else those of the pods that ended."""
+        active = [pod.pod.limits for pod in pods if not pod.is_over]
+        if seen:
+            return common(active or [seen.limits])
+        return common(active or [pod.pod.limits for pod in pods])
 
     def _live(self, home: Home, live: Live, pods: list[SeenPod]) -> Live:
         if not self._cluster.is_synced("Pod", home[0]):

@@ -9,15 +9,16 @@ from typing import Any
 from msgspec import Struct
 
 from collectors.kubernetes.declaration import Declaration, declared
+from collectors.kubernetes.limits import limits_of
 from collectors.kubernetes.objects import (
     Condition,
     DaemonSet,
     Deployment,
     Job,
+    PodSpec,
     StatefulSet,
 )
-from collectors.kubernetes.pods import limit
-from telemetron.document import Live
+from telemetron.document import Limits, Live
 
 
 class SeenWorkload(Struct, frozen=True, gc=False):
@@ -28,8 +29,8 @@ class SeenWorkload(Struct, frozen=True, gc=False):
     replicas: int | None
     """Most pods it may have, if nothing scales it."""
     scalable: bool
-    max_cpu: str | None
-    max_ram: str | None
+    limits: Limits
+    """What its template asks for."""
     is_over: bool = False
     """A job that has finished."""
 
@@ -49,8 +50,7 @@ def seen_workload(kind: str, one: Any) -> SeenWorkload:
         ),
         replicas=replicas,
         scalable=kind in ("Deployment", "StatefulSet"),
-        max_cpu=limit(containers, "cpu"),
-        max_ram=limit(containers, "memory"),
+        limits=limits_of(template.spec or PodSpec()),
         is_over=kind == "Job" and live["rollout"] in ("complete", "stuck"),
     )
 

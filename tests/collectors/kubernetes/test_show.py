@@ -8,7 +8,14 @@ from collectors.kubernetes.objects import KINDS
 from collectors.kubernetes.show import Show
 from telemetron.testing import RecordingOutput
 from tests.collectors.kubernetes.test_cluster import put
-from tests.collectors.kubernetes.things import agent, deployment, pod, replicaset
+from tests.collectors.kubernetes.things import (
+    agent,
+    autoscaler,
+    container,
+    deployment,
+    pod,
+    replicaset,
+)
 
 
 @pytest.fixture
@@ -43,6 +50,46 @@ async def test_of_many_pods_those_that_are_not_well(cluster):
     web = (await shown(cluster))["workload", "default/Deployment/web"]
     assert len(web.pods) == 256
     assert not msgspec.json.decode(msgspec.json.encode(web), type=type(web)).problems
+
+
+def sized(name, owner, memory, **more):
+    one = pod(name, owner, **more)
+    one["spec"]["containers"] = [container(cpu="1", memory=memory)]
+    return one
+
+
+async def test_limits_of_pods_that_differ_are_null_above_them(cluster):
+    put(cluster, "Pod", sized("head", ("RayCluster", "ray"), "4Gi"))
+    put(cluster, "Pod", sized("worker", ("RayCluster", "ray"), "64Gi"))
+    ray = (await shown(cluster))["workload", "default/RayCluster/ray"]
+    assert (ray.pod_max_cpu, ray.pod_max_ram) == ("1", None)
+    assert [one.limits.memory for one in ray.pods] == ["4Gi", "64Gi"]
+
+
+async def test_limits_of_a_workload_are_those_of_its_active_pods(cluster):
+    web = "workload", "default/Deployment/web"
+    put(cluster, "ReplicaSet", replicaset("web-1", "web"))
+    put(cluster, "Deployment", deployment("web", 2))
+    assert (await shown(cluster))[web].pod_max_ram == "256Mi"
+    put(cluster, "Pod", sized("web-1-a", ("ReplicaSet", "web-1"), "2Gi"))
+    ended = sized("web-1-b", ("ReplicaSet", "web-1"), "1Gi", status={"phase": "Failed"})
+    put(cluster, "Pod", ended)
+    assert (await shown(cluster))[web].pod_max_ram == "2Gi"
+    cluster.drop("Pod", "default", "web-1-a")
+    assert (await shown(cluster))[web].pod_max_ram == "256Mi"
+
+
+async def test_limits_of_an_unwatched_owner_are_those_of_pods_that_ended(cluster):
+    put(cluster, "Pod", sized("alone", None, "1Gi", status={"phase": "Failed"}))
+    assert (await shown(cluster))["workload", "default/Pod/alone"].pod_max_ram == "1Gi"
+
+
+async def test_the_autoscaler_of_a_kind_that_is_not_watched(cluster):
+    put(cluster, "HorizontalPodAutoscaler", autoscaler("a", "Rollout", "web", 8))
+    put(cluster, "ReplicaSet", replicaset("web-1", "web", "Rollout"))
+    put(cluster, "Pod", pod("web-1-0", ("ReplicaSet", "web-1")))
+    rollout = (await shown(cluster))["workload", "default/Rollout/web"]
+    assert (rollout.max_pods, rollout.live) == (8, None)
 
 
 async def test_pods_that_cannot_be_read_are_not_counted():

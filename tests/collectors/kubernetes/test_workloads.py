@@ -5,6 +5,7 @@ import pytest
 
 from collectors.kubernetes.objects import KINDS
 from collectors.kubernetes.workloads import seen_workload
+from telemetron.document import Limits
 from tests.collectors.kubernetes.things import deployment, template
 
 
@@ -56,7 +57,7 @@ def test_absent_numbers_have_their_defaults():
     seen_one = seen("Deployment", {"template": {}}, {})
     live = seen_one.live
     assert (live.desired, live.ready, live.available, live.rollout) == (1, 0, 0, "progressing")
-    assert (seen_one.max_cpu, seen_one.agent, live.image) == (None, None, None)
+    assert (seen_one.limits, seen_one.agent, live.image) == (Limits(), None, None)
     assert seen("StatefulSet", {"replicas": 0, "template": {}}, {}).live.desired == 0
 
 
