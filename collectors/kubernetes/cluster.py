@@ -11,7 +11,7 @@ from typing import Any
 from collectors.kubernetes import objects
 from collectors.kubernetes.objects import KINDS
 from collectors.kubernetes.pods import SeenPod, seen_pod
-from collectors.kubernetes.workloads import VIEWS, SeenWorkload, seen_workload
+from collectors.kubernetes.workloads import VIEWS, SeenWorkload, followed, seen_workload
 
 LAST_PODS_OF_A_JOB = 3
 # Five times what is measured; of each kind, the four of workloads together.
@@ -205,6 +205,7 @@ class Cluster:
     # owners
 
     def _take_workload(self, home: Home, seen: SeenWorkload) -> None:
+        seen = followed(self.workloads.get(home), seen)
         if self.workloads.get(home) != seen:
             self.workloads[home] = seen
             self.dirty[home] = None

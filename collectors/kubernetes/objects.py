@@ -17,7 +17,7 @@ class Lean(Struct, frozen=True, gc=False, rename="camel"):
 
 
 class Annotations(Lean, frozen=True):
-    """The annotations that declare an agent, and the one that ends a first list."""
+    """The annotations that declare an agent, and those that Kubernetes sets itself."""
 
     agent: str | None = field(default=None, name="telemetron.dev/agent")
     description: str | None = field(default=None, name="telemetron.dev/description")
@@ -25,6 +25,7 @@ class Annotations(Lean, frozen=True):
     models: str | None = field(default=None, name="telemetron.dev/models")
     queues: str | None = field(default=None, name="telemetron.dev/queues")
     initial_events_end: str | None = field(default=None, name="k8s.io/initial-events-end")
+    revision: str | None = field(default=None, name="deployment.kubernetes.io/revision")
 
 
 class OwnerReference(Lean, frozen=True):
@@ -214,9 +215,16 @@ class JobSpec(WorkloadSpec, frozen=True):
     suspend: bool | None = None
 
 
+class Uncounted(Lean, frozen=True):
+    succeeded: list[str] | None = None
+
+
 class JobStatus(Lean, frozen=True):
+    active: int | None = None
     ready: int | None = None
     succeeded: int | None = None
+    failed_indexes: str | None = None
+    uncounted_terminated_pods: Uncounted | None = None
     conditions: list[Condition] | None = None
 
 
