@@ -39,6 +39,7 @@ def test_what_is_no_quantity(written):
         ("1024Ki", "1Mi"),
         ("512", "512"),
         ("0.5Ki", "512"),
+        ("0.5Gi", "512Mi"),
         ("128974848", "128974848"),
         ("1G", "1G"),
         ("0.1n", "0n"),
@@ -46,3 +47,7 @@ def test_what_is_no_quantity(written):
 )
 def test_the_canonical_form(written, form):
     assert canonical(parse(written), binary=is_binary(written)) == form
+
+
+def test_a_binary_amount_that_no_binary_suffix_fits_has_none():
+    assert canonical(parse("1000Ki") + parse("1500000"), binary=True) == "2524000"
