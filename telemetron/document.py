@@ -515,14 +515,25 @@ class Live(Record, frozen=True):
     """A workload's state as its controller sees it."""
 
     active_pods: Annotated[int | None, about("Pods that run.", unit="pods")] = None
-    desired: Annotated[int | None, about("Pods that should be.", unit="pods")] = None
+    desired: Annotated[int | None, about("Pods that should be now.", unit="pods")] = None
     ready: Annotated[int | None, about("Pods that are ready.", unit="pods")] = None
     available: Annotated[int | None, about("Pods that are available.", unit="pods")] = None
     image: Annotated[str | None, about("Image of its template's first container.")] = None
     rolled_out_at: Annotated[
-        Timestamp | None, about("When its last rollout progressed.", clock="kubernetes")
+        Timestamp | None,
+        about(
+            "When a Deployment's last rollout progressed, completed or ran out of time; pausing,"
+            " scaling and crashes do not move it.",
+            clock="kubernetes",
+        ),
     ] = None
-    rollout: Annotated[str | None, about("`complete`, `progressing`, `stuck` or `paused`.")] = None
+    rollout: Annotated[
+        str | None,
+        about(
+            "`complete`, `progressing`, `stuck` or `paused`, as `kubectl rollout status`; a"
+            " Deployment's stays `complete` until the next rollout. null: strategy `OnDelete`."
+        ),
+    ] = None
     reason: Annotated[str | None, about("Kubernetes' reason.")] = None
     message: Annotated[str | None, about("What Kubernetes says of it.", untrusted=True)] = None
     updated_at: UpdatedAt = UNSTAMPED
@@ -536,7 +547,13 @@ class Workload(Record, frozen=True, kw_only=True):
     deployment_name: Annotated[str, about("Its name.")]
     namespace: Annotated[str, about("Its namespace.")]
     kind: Annotated[str, about("Its kind, as `Deployment`.")]
-    max_pods: Annotated[int | None, about("Most pods it may have.", unit="pods")] = None
+    max_pods: Annotated[
+        int | None,
+        about(
+            "Most pods it may have: the largest maximum of its autoscalers, else its replicas.",
+            unit="pods",
+        ),
+    ] = None
     pod_max_cpu: Annotated[
         str | None,
         about(
