@@ -274,7 +274,6 @@ class Agent(Record, frozen=True):
             " `declared`: no instance ever beat."
         ),
     ]
-    silent_count: Annotated[int, about("Instances that are silent.", unit="instances", ge=0)]
     max_parallel_invocations: Annotated[
         int,
         about(
@@ -297,6 +296,7 @@ class Agent(Record, frozen=True):
     activity: Annotated[Activity, about("What it does now.")]
     instances: Annotated[list[Instance], about("Its instances, by id.", max_length=MAX_INSTANCES)]
     instance_count: Annotated[int, about("All its instances.", unit="instances", ge=0)]
+    silent_count: Annotated[int, about("Instances that are silent.", unit="instances", ge=0)]
     sources: Annotated[list[str], about("Sources that know it.", ref="sources[].key")]
     problems: Problems = []
     truncated: Truncated = None
