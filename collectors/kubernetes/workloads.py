@@ -199,15 +199,15 @@ def _stateful_set_rollout(one: StatefulSet, desired: int) -> str | None:
     return "progressing" if status.update_revision != status.current_revision else "complete"
 
 
-def daemon_set(one: DaemonSet) -> tuple[dict[str, Any], int]:
-    """Its state, and the number of nodes that should run it."""
+def daemon_set(one: DaemonSet) -> tuple[dict[str, Any], int | None]:
+    """Its state, and the number of nodes that should run it: unknown until they were counted."""
     status = one.status
-    desired = status.desired_number_scheduled or 0
+    desired = status.desired_number_scheduled or (0 if status.observed_generation else None)
     return {
         "desired": desired,
         "ready": status.number_ready or 0,
         "available": status.number_available or 0,
-        "rollout": _daemon_set_rollout(one, desired),
+        "rollout": _daemon_set_rollout(one, desired or 0),
     }, desired
 
 

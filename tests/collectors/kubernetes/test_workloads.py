@@ -223,6 +223,13 @@ def test_a_daemon_set_rolls_out(strategy, status, rollout):
     assert (one.live.rollout, one.replicas, one.scalable) == (rollout, 2, False)
 
 
+def test_a_daemon_set_whose_nodes_were_not_counted_yet():
+    new = seen("DaemonSet", {}, {"desiredNumberScheduled": 0})
+    assert (new.live.desired, new.replicas, new.live.rollout) == (None, None, "progressing")
+    none = seen("DaemonSet", {}, {"desiredNumberScheduled": 0, "observedGeneration": 1})
+    assert (none.live.desired, none.replicas, none.live.rollout) == (0, 0, "complete")
+
+
 def ended(type, reason):
     return {"conditions": [condition(type, "True", reason)], "active": 1}
 

@@ -1,12 +1,21 @@
 """Jobs are as the job controller of a real control plane runs them; the tests play its kubelets."""
 
 import asyncio
+from itertools import count
 from typing import Any
 
+import msgspec
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from collectors.kubernetes import objects
+from collectors.kubernetes.workloads import seen_workload
+from tests.real.controlplane import ControlPlane
 from tests.real.kubernetes.cluster import Cluster, Object, now, workload
 from tests.real.kubernetes.conftest import Watching
 from tests.real.kubernetes.view import State, View, has, pods
 from tests.real.kubernetes.view import workload as shown
+from tests.real.process import wait_until
 
 HOLD = "example.invalid/hold"
 NAME = "batch"
@@ -15,11 +24,16 @@ INDEX = "batch.kubernetes.io/job-completion-index"
 
 async def make(cluster: Cluster, *, held: bool = False, **spec: Any) -> None:
     """A Job whose pods nobody runs; those that are `held` stay after they are deleted."""
-    body = workload(NAME, tended=False, pod={"restartPolicy": "Never"}, **spec)
-    del body["spec"]["selector"]
+    body = job(NAME, **spec)
     if held:
         body["spec"]["template"]["metadata"]["finalizers"] = [HOLD]
     await cluster.make("Job", body)
+
+
+def job(name: str, **spec: Any) -> Object:
+    body = workload(name, tended=False, pod={"restartPolicy": "Never"}, **spec)
+    del body["spec"]["selector"]
+    return body
 
 
 async def release(cluster: Cluster) -> None:
@@ -35,14 +49,14 @@ async def end(cluster: Cluster, phase: str, index: int) -> None:
     found = [pod["metadata"] for pod in await cluster.all("Pod", f"app={NAME}")]
     found.sort(key=lambda pod: (pod["labels"].get(INDEX, ""), pod["name"]))
     name = found[index]["name"]
-    status = {"phase": phase, "containerStatuses": [ended(int(phase == "Failed"))]}
-    await cluster.patch("Pod", name, {"status": status}, "status")
+    await cluster.patch("Pod", name, {"status": ended(phase)}, "status")
 
 
-def ended(code: int) -> Object:
+def ended(phase: str) -> Object:
+    code = int(phase == "Failed")
     state = {"terminated": {"exitCode": code, "finishedAt": now(), "startedAt": now()}}
     common = {"name": "main", "image": "i", "imageID": "", "ready": False, "restartCount": 0}
-    return {**common, "state": state}
+    return {"phase": phase, "containerStatuses": [{**common, "state": state}]}
 
 
 async def until(view: View, **fields: Any) -> Any:
@@ -151,3 +165,63 @@ async def test_a_job_past_its_deadline(cluster: Cluster, watching: Watching) -> 
     async with watching() as view:
         await make(cluster, activeDeadlineSeconds=1)
         await until(view, rollout="stuck", desired=0, reason="DeadlineExceeded")
+
+
+# Of an Indexed Job any index may fail for good; others would wait before they try again.
+plain = st.fixed_dictionaries(
+    {"parallelism": st.integers(0, 4)}, optional={"completions": st.integers(1, 4)}
+)
+indexed = st.fixed_dictionaries(
+    {
+        "parallelism": st.integers(0, 4),
+        "completions": st.integers(1, 4),
+        "completionMode": st.just("Indexed"),
+        "backoffLimitPerIndex": st.just(0),
+    }
+)
+phases = st.sampled_from(["Succeeded", "Failed"])
+runs = st.tuples(plain, st.lists(st.just("Succeeded"), max_size=4)) | st.tuples(
+    indexed, st.lists(phases, max_size=4)
+)
+numbers = count()
+
+
+@settings(max_examples=3, deadline=None, phases=[Phase.generate])
+@given(jobs=st.lists(runs, min_size=8, max_size=8))
+def test_jobs_want_the_pods_that_their_controller_runs(
+    control_plane: ControlPlane, jobs: list[tuple[Object, list[str]]]
+) -> None:
+    space = f"jobs-{next(numbers)}"
+    control_plane.call("POST", "/api/v1/namespaces", {"metadata": {"name": space}})
+    batch = f"/apis/batch/v1/namespaces/{space}/jobs"
+    core = f"/api/v1/namespaces/{space}/pods"
+
+    def wants(name: str) -> tuple[int | None, Object]:
+        found = control_plane.call("GET", f"{batch}/{name}")
+        seen = seen_workload("Job", msgspec.convert(found, objects.Job))
+        return seen.live.desired, found["status"]
+
+    def settles(name: str, successes: int) -> None:
+        """The controller has counted its pods, and runs those that are wanted."""
+
+        def is_settled() -> bool:
+            desired, status = wants(name)
+            is_counted = status.get("succeeded", 0) == successes and "startTime" in status
+            is_empty = not any(status.get("uncountedTerminatedPods", {}).values())
+            return is_counted and is_empty and status.get("active", 0) == desired
+
+        wait_until(is_settled, seconds=20, what=f"{name} {jobs}")
+
+    for number, (spec, _) in enumerate(jobs):
+        control_plane.call("POST", batch, job(f"j{number}", **spec))
+    for number, (_, ends) in enumerate(jobs):
+        name = f"j{number}"
+        settles(name, 0)
+        query = f"?labelSelector=app%3D{name}"
+        made = [pod["metadata"]["name"] for pod in control_plane.call("GET", core + query)["items"]]
+        done = list(zip(made, ends, strict=False))
+        for pod, phase in done:
+            status = {"status": ended(phase)}
+            control_plane.call("PATCH", f"{core}/{pod}/status", status)
+        settles(name, sum([phase == "Succeeded" for _, phase in done]))
+    control_plane.call("DELETE", f"/api/v1/namespaces/{space}")
