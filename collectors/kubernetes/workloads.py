@@ -16,7 +16,7 @@ from collectors.kubernetes.objects import (
     Job,
     StatefulSet,
 )
-from collectors.kubernetes.pods import limit
+from collectors.kubernetes.pods import image_of, limit
 from telemetron.document import Live
 
 
@@ -38,15 +38,11 @@ def seen_workload(kind: str, one: Any) -> SeenWorkload:
     """What is shown of a workload of one of the `VIEWS`' kinds."""
     live, replicas = VIEWS[kind](one)
     template = one.spec.template
+    annotations = template.metadata.annotations if template.metadata else None
     containers = (template.spec.containers if template.spec else None) or []
     return SeenWorkload(
-        agent=declared(
-            one.metadata.annotations, template.metadata.annotations if template.metadata else None
-        ),
-        live=Live(
-            **live,
-            image=containers[0].image if containers else None,
-        ),
+        agent=declared(one.metadata.annotations, annotations),
+        live=Live(**live, image=image_of(annotations, template.spec)),
         replicas=replicas,
         scalable=kind in ("Deployment", "StatefulSet"),
         max_cpu=limit(containers, "cpu"),
