@@ -103,16 +103,15 @@ class Terminated(Lean, frozen=True):
     finished_at: datetime | None = None
 
     @property
-    def word(self) -> str:
-        """Its reason, or the word that kubectl prints instead."""
-        if self.reason:
-            return self.reason
+    def number(self) -> str:
+        """The word that kubectl prints if there is no reason."""
         return f"Signal:{self.signal}" if self.signal else f"ExitCode:{self.exit_code or 0}"
 
     @property
     def is_failure(self) -> bool:
         """Whether it did not complete; an exit code of 0 may still be `OOMKilled`."""
-        return bool(self.exit_code) or self.word not in ("Completed", "ExitCode:0")
+        word = self.reason or self.number
+        return bool(self.exit_code) or word not in ("Completed", "ExitCode:0")
 
 
 class ContainerState(Lean, frozen=True):

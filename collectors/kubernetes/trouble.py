@@ -107,9 +107,10 @@ def _of_init(pod: objects.Pod, messages: bool) -> Trouble | None:
         end = one.state.terminated if one.state else None
         if end and not end.exit_code:
             continue
-        found = _of_container(one, messages)
-        if found or not (one.started and one.name in sidecars):
-            return found or Trouble("PodInitializing", None, one.name)
+        found = _of_container(one, messages) or Trouble("PodInitializing", None, one.name)
+        is_done = one.started and one.name in sidecars and found.reason in STARTING
+        if not is_done:
+            return found
     return None
 
 
@@ -123,7 +124,7 @@ def _of_container(one: objects.ContainerStatus, messages: bool) -> Trouble | Non
     message = end.message if messages else None
     if end.reason and end.reason != "Completed":
         return Trouble(end.reason, message, one.name)
-    return Trouble("Error", message or end.word, one.name)
+    return Trouble("Error", message or end.number, one.name)
 
 
 def _is_initialized(status: objects.PodStatus) -> bool:
@@ -142,7 +143,7 @@ def _has_run(one: objects.ContainerStatus) -> bool:
 
 def _of_scheduling(conditions: Sequence[objects.Condition] | None) -> Trouble | None:
     found = condition(conditions, "PodScheduled")
-    if found and found.status == "False" and found.reason:
+    if found and found.status != "True" and found.reason:
         return Trouble(found.reason, found.message)
     return None
 

@@ -151,3 +151,11 @@ def test_a_job(spec, status, rollout, desired, reason):
     one = seen("Job", spec, status)
     assert (one.live.rollout, one.live.desired, one.live.reason) == (rollout, desired, reason)
     assert one.is_over == (rollout in ("complete", "stuck"))
+
+
+def test_the_image_is_that_of_the_templates_default_container():
+    containers = [{"name": "proxy", "image": "proxy:1"}, {"name": "app", "image": "app:1"}]
+    default = {"kubectl.kubernetes.io/default-container": "app"}
+    spec = {"template": template(*containers, annotations=default)}
+    assert changed({}, spec).image == "app:1"
+    assert changed({}, {"template": template(*containers)}).image == "proxy:1"
