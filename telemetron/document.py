@@ -486,11 +486,12 @@ class Queue(Record, frozen=True, kw_only=True):
 
 
 class LastExit(Record, frozen=True):
-    """How a container ended last."""
+    """The latest failure of a container; without one, the latest end."""
 
     reason: Annotated[str | None, about("Kubernetes' reason, as `OOMKilled`.")] = None
     exit_code: Annotated[int | None, about("Its exit code.")] = None
     at: Annotated[Timestamp | None, about("When it ended.", clock="kubernetes")] = None
+    container: Annotated[str | None, about("Name of the container that ended.")] = None
 
 
 class Limits(Record, frozen=True):
@@ -507,13 +508,29 @@ class Pod(Record, frozen=True):
     status: Annotated[
         str, about("Its phase: `Pending`, `Running`, `Succeeded`, `Failed`, `Unknown`.")
     ]
-    ready: Annotated[bool | None, about("Whether it is ready.")] = None
-    reason: Annotated[str | None, about("Why it is not well, as `CrashLoopBackOff`.")] = None
-    container: Annotated[str | None, about("Container the reason is about.")] = None
+    ready: Annotated[
+        bool | None, about("Whether it is ready: its condition `Ready`; null: not known.")
+    ] = None
+    reason: Annotated[
+        str | None,
+        about(
+            "Why it is not well, as `CrashLoopBackOff`; null: it is ready, it succeeded, or"
+            " nothing is known."
+        ),
+    ] = None
+    container: Annotated[
+        str | None, about("Container the reason is about; null: the whole pod.")
+    ] = None
     message: Annotated[str | None, about("What Kubernetes says of it.", untrusted=True)] = None
-    image: Annotated[str | None, about("Image of its first container.")] = None
-    restarts: Annotated[int | None, about("Restarts of its containers.", unit="restarts")] = None
-    last_exit: Annotated[LastExit | None, about("How a container ended last.")] = None
+    image: Annotated[
+        str | None, about("Image of its default container, as kubectl takes it, else of the first.")
+    ] = None
+    restarts: Annotated[
+        int | None, about("Restarts of all its containers, init included.", unit="restarts")
+    ] = None
+    last_exit: Annotated[
+        LastExit | None, about("Latest failure of a container, else the latest end; null: none.")
+    ] = None
     node: Annotated[str | None, about("Its node.")] = None
     ip: Annotated[str | None, about("Its address.")] = None
     created_at: Annotated[Timestamp | None, about("When it was created.", clock="kubernetes")] = (
@@ -545,7 +562,9 @@ class Live(Record, frozen=True):
     desired: Annotated[int | None, about("Pods that should be now.", unit="pods")] = None
     ready: Annotated[int | None, about("Pods that are ready.", unit="pods")] = None
     available: Annotated[int | None, about("Pods that are available.", unit="pods")] = None
-    image: Annotated[str | None, about("Image of its template's first container.")] = None
+    image: Annotated[
+        str | None, about("Image of its template's default container, else of the first.")
+    ] = None
     rolled_out_at: Annotated[
         Timestamp | None,
         about(

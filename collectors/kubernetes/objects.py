@@ -24,6 +24,9 @@ class Annotations(Lean, frozen=True):
     max_parallel: str | None = field(default=None, name="telemetron.dev/max-parallel-invocations")
     models: str | None = field(default=None, name="telemetron.dev/models")
     queues: str | None = field(default=None, name="telemetron.dev/queues")
+    default_container: str | None = field(
+        default=None, name="kubectl.kubernetes.io/default-container"
+    )
     initial_events_end: str | None = field(default=None, name="k8s.io/initial-events-end")
     revision: str | None = field(default=None, name="deployment.kubernetes.io/revision")
 
@@ -62,8 +65,9 @@ class Resources(Lean, frozen=True):
 class Container(Lean, frozen=True):
     name: str = ""
     image: str | None = None
-    resources: Resources | None = None
     restart_policy: str | None = None
+    """Of an init container: `Always` makes it a sidecar."""
+    resources: Resources | None = None
 
 
 class Condition(Lean, frozen=True):
@@ -88,32 +92,61 @@ class Waiting(Lean, frozen=True):
     message: str | None = None
 
 
+class Running(Lean, frozen=True):
+    """A container that runs; since when is not read."""
+
+
 class Terminated(Lean, frozen=True):
     exit_code: int | None = None
+    signal: int | None = None
     reason: str | None = None
     message: str | None = None
     finished_at: datetime | None = None
 
+    @property
+    def number(self) -> str:
+        """The word that kubectl prints if there is no reason."""
+        return f"Signal:{self.signal}" if self.signal else f"ExitCode:{self.exit_code or 0}"
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether it did not complete; an exit code of 0 may still be `OOMKilled`."""
+        word = self.reason or self.number
+        return bool(self.exit_code) or word not in ("Completed", "ExitCode:0")
+
 
 class ContainerState(Lean, frozen=True):
     waiting: Waiting | None = None
+    running: Running | None = None
     terminated: Terminated | None = None
 
 
 class ContainerStatus(Lean, frozen=True):
     name: str = ""
+    ready: bool | None = None
+    started: bool | None = None
     restart_count: int = 0
     state: ContainerState | None = None
     last_state: ContainerState | None = None
     resources: Resources | None = None
 
 
+class ReadinessGate(Lean, frozen=True):
+    condition_type: str = ""
+
+
 class PodSpec(Lean, frozen=True):
     node_name: str | None = None
-    init_containers: list[Container] | None = None
     containers: list[Container] | None = None
+    init_containers: list[Container] | None = None
     resources: Resources | None = None
     overhead: Limits | None = None
+    readiness_gates: list[ReadinessGate] | None = None
+
+    @property
+    def sidecars(self) -> set[str]:
+        """The names of its init containers that run as long as the pod."""
+        return {one.name for one in self.init_containers or () if one.restart_policy == "Always"}
 
 
 class PodStatus(Lean, frozen=True):

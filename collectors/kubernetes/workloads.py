@@ -24,6 +24,7 @@ from collectors.kubernetes.objects import (
     PodSpec,
     StatefulSet,
 )
+from collectors.kubernetes.pods import image_of
 from telemetron.document import Limits, Live
 
 # Reasons of the condition Progressing: a rollout is complete, or is not to go on.
@@ -68,15 +69,10 @@ def seen_workload(kind: str, one: Any) -> SeenWorkload:
     """What is shown of a workload of one of the `VIEWS`' kinds."""
     live, replicas = VIEWS[kind](one)
     template = one.spec.template
-    containers = (template.spec.containers if template.spec else None) or []
+    annotations = template.metadata.annotations if template.metadata else None
     return SeenWorkload(
-        agent=declared(
-            one.metadata.annotations, template.metadata.annotations if template.metadata else None
-        ),
-        live=Live(
-            **live,
-            image=containers[0].image if containers else None,
-        ),
+        agent=declared(one.metadata.annotations, annotations),
+        live=Live(**live, image=image_of(annotations, template.spec)),
         replicas=replicas,
         scalable=kind in ("Deployment", "StatefulSet"),
         limits=limits_of(template.spec or PodSpec()),

@@ -8,9 +8,13 @@ from collectors.kubernetes.pods import seen_pod
 from telemetron.document import Limits
 from tests.collectors.kubernetes.things import AT, container, pod
 
+BEFORE = "2026-11-28T09:00:00Z"
 
-def seen(status, **options):
-    raw = msgspec.json.encode(pod("p", status=status))
+
+def seen(status, spec=None, annotations=None, **options):
+    one = pod("p", status=status, annotations=annotations)
+    one["spec"].update(spec or {})
+    raw = msgspec.json.encode(one)
     return seen_pod(msgspec.json.decode(raw, type=objects.Pod), **options).pod
 
 
@@ -40,7 +44,8 @@ def test_a_succeeded_pod_is_well():
     ("state", "reason"),
     [
         (ended(0, "Completed"), None),
-        (ended(0), "Error"),
+        (ended(0), None),
+        (ended(0, "OOMKilled"), "OOMKilled"),
         (ended(2), "Error"),
         (ended(137, "OOMKilled"), "OOMKilled"),
         ({"waiting": {}}, None),
@@ -70,19 +75,60 @@ def test_termination_messages_are_asked_for():
     assert seen(status, termination_messages=True).message == "boom"
 
 
-def test_the_last_exit_is_the_latest():
+def test_the_last_exit_is_the_latest_failure_and_names_its_container():
     one = seen(
         {
             "containerStatuses": [
-                *statuses(ended(1, "Error", finishedAt="2026-11-28T09:00:00Z")),
-                *statuses(None, lastState=ended(2, "Error", finishedAt=AT)),
+                *statuses(ended(1, "Error", finishedAt=BEFORE)),
+                {"name": "app", "lastState": ended(2, "Error", finishedAt=AT)},
                 *statuses(ended(3, "Error")),
             ]
         }
     )
-    assert one.last_exit.exit_code == 2
+    assert (one.last_exit.exit_code, one.last_exit.container) == (2, "app")
     unknown = seen({"containerStatuses": statuses(ended(3), ended(3))})
     assert (unknown.last_exit.exit_code, unknown.last_exit.at) == (3, None)
+
+
+def test_an_exit_without_failure_hides_no_failure():
+    killed = ended(137, "OOMKilled", finishedAt=BEFORE)
+    done = ended(0, "Completed", finishedAt=AT)
+    both = [
+        {"name": "app", "state": {"running": {}}, "lastState": killed},
+        {"name": "rotate", "state": done},
+    ]
+    last = seen({"phase": "Running", "containerStatuses": both}).last_exit
+    assert (last.reason, last.exit_code, last.container) == ("OOMKilled", 137, "app")
+    last = seen({"phase": "Running", "containerStatuses": both[1:]}).last_exit
+    assert (last.reason, last.exit_code, last.container) == ("Completed", 0, "rotate")
+    again = [{"name": "app", "state": ended(0, finishedAt=AT), "lastState": killed}]
+    assert seen({"containerStatuses": again}).last_exit.reason == "OOMKilled"
+
+
+def test_a_sidecar_that_ends_with_its_pod_hides_no_failure():
+    status = {
+        "phase": "Failed",
+        "initContainerStatuses": [{"name": "proxy", "state": ended(137, "Error", finishedAt=AT)}],
+        "containerStatuses": [{"name": "main", "state": ended(1, "Error", finishedAt=BEFORE)}],
+    }
+    spec = {"initContainers": [{"name": "proxy", "restartPolicy": "Always"}]}
+    assert seen(status, spec).last_exit.container == "main"
+    assert seen({**status, "phase": "Running"}, spec).last_exit.container == "proxy"
+
+
+def test_the_image_is_the_default_containers():
+    spec = {"containers": [container("proxy:1"), {"name": "app", "image": "app:1"}]}
+    default = {"kubectl.kubernetes.io/default-container": "app"}
+    assert seen({}, spec).image == "proxy:1"
+    assert seen({}, spec, default).image == "app:1"
+    assert seen({}, spec, {"kubectl.kubernetes.io/default-container": "gone"}).image == "proxy:1"
+
+
+def test_restarts_are_those_of_all_but_ephemeral_containers():
+    kinds = ("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses")
+    found = {kind: statuses({"running": {}}) for kind in kinds}
+    assert seen(found).restarts == 2
+    assert seen({"ephemeralContainerStatuses": statuses(ended(1, "Error"))}).last_exit is None
 
 
 def test_limits_are_of_all_containers():

@@ -316,3 +316,11 @@ def test_how_many_pods_a_job_wants(spec, status, desired):
 )
 def test_how_many_pods_a_job_may_have(spec, most):
     assert seen("Job", spec, {}).replicas == most
+
+
+def test_the_image_is_that_of_the_templates_default_container():
+    containers = [{"name": "proxy", "image": "proxy:1"}, {"name": "app", "image": "app:1"}]
+    default = {"kubectl.kubernetes.io/default-container": "app"}
+    spec = {"template": template(*containers, annotations=default)}
+    assert changed({}, spec).image == "app:1"
+    assert changed({}, {"template": template(*containers)}).image == "proxy:1"

@@ -243,6 +243,7 @@ async def test_containers_that_crash_and_are_killed(cluster: Cluster, watching: 
             "reason": "OOMKilled",
             "exit_code": 137,
             "at": ended["finishedAt"],
+            "container": "main",
         }
 
         await cluster.container(
