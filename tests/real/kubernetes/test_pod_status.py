@@ -40,6 +40,7 @@ class Case:
         self.phase = self.status.get("phase", "")
         self.is_deleted = "deletionTimestamp" in raw["metadata"]
         self.init = self.status.get("initContainerStatuses", [])
+        self.undone = [one for one in self.init if not has_exited_with_0(one)]
         self.regular = self.status.get("containerStatuses", [])
         found = raw["spec"].get("initContainers", [])
         self.sidecars = {one["name"] for one in found if one.get("restartPolicy") == "Always"}
@@ -100,12 +101,16 @@ def fits_container(case: Case) -> bool:
 
 
 def awaited(case: Case) -> str:
-    """The first init container that is not done."""
-    for one in case.init:
-        is_over = one["state"].get("terminated", {"exitCode": 1})["exitCode"] == 0
-        if not is_over and not (one["name"] in case.sidecars and one.get("started")):
+    """The first init container that is neither done nor a sidecar that has started."""
+    for one in case.undone:
+        if not (one["name"] in case.sidecars and one.get("started")):
             return str(one["name"])
     return ""
+
+
+def has_exited_with_0(container: Object) -> bool:
+    end: Object = container["state"].get("terminated", {"exitCode": None})
+    return end["exitCode"] == 0
 
 
 def words(container: Object) -> set[str]:
@@ -128,34 +133,36 @@ def has_succeeded(case: Case) -> bool:
 
 
 def has_lost_its_node(case: Case) -> bool:
-    return (
-        (case.word, case.shown.reason)
-        == ("Unknown", "NodeLost")
-        == (
-            "Unknown",
-            case.status.get("reason"),
-        )
-    )
+    """`Unknown` is the word for it, and for a phase."""
+    is_lost = case.word == "Unknown" and case.status.get("reason") == "NodeLost"
+    return is_lost and case.shown.reason == "NodeLost"
 
 
 def has_a_reason_of_its_own(case: Case) -> bool:
     """The pod's own reason comes before its containers'."""
     is_going = case.is_deleted and case.phase != "Failed"
-    return not is_going and case.shown.reason == case.status.get("reason")
+    return not is_going and case.shown.reason == case.status.get("reason", "none")
 
 
 def has_a_container_that_failed(case: Case) -> bool:
-    """One that failed is hidden by none that is starting, runs or ended well."""
-    found = words(case.named) - {*STARTING, "Completed"} if case.named else set()
+    """The first that failed is hidden by none that is starting, runs, or ended later or well."""
+    firsts = [next(filter(trouble, ones), None) for ones in (case.undone, case.regular)]
+    if case.named not in firsts or case.shown.reason not in trouble(case.named):
+        return False
     is_sidecar = case.named.get("started") and case.shown.container in case.sidecars
-    has_run = case.is_init and not case.condition("Initialized")
-    return case.shown.reason in found and (case.word in MILD or is_sidecar or has_run)
+    has_run = not case.condition("Initialized")
+    return bool(case.word in MILD or not case.is_init or is_sidecar or has_run)
+
+
+def trouble(container: Object) -> set[str]:
+    """What may be said of a container that failed."""
+    return words(container) - {*STARTING, "Completed"}
 
 
 def is_not_scheduled(case: Case) -> bool:
     found = case.condition("PodScheduled")
     is_so = case.word in MILD and found.get("status") != "True"
-    return is_so and case.shown.reason == found.get("reason")
+    return is_so and case.shown.reason == found.get("reason", "none")
 
 
 def was_ended(case: Case) -> bool:
@@ -200,9 +207,9 @@ def has_not_started(case: Case) -> bool:
 
 
 def is_ready_all_the_same(case: Case) -> bool:
-    """The condition Ready decides, as it does for Services."""
+    """The condition Ready decides, as it does for Services; without it the containers do."""
     is_mild = case.word in ("Completed", "NotReady")
-    return bool(case.shown.reason is None and case.shown.ready and is_mild)
+    return case.shown.reason is None and is_mild and not case.is_unready
 
 
 RULES = (
@@ -223,16 +230,16 @@ def check(raw: Object, row: dict[str, Any]) -> None:
 
 
 def check_readiness(case: Case) -> None:
-    """As the condition Ready says; a pod that is not ready has a reason."""
-    ready, total = map(int, case.row["Ready"].split("/"))
+    """As the condition Ready says, else the containers; what is not ready has a reason."""
     condition = case.condition("Ready")
     if condition:
         assert case.shown.ready == (condition["status"] == "True")
     else:
         assert case.shown.ready is (False if case.is_unready else None)
-        assert ready < total or case.shown.ready is None
-    if case.shown.ready is False and case.phase != "Succeeded":
-        assert case.shown.reason
+    ready, total = map(int, case.row["Ready"].split("/"))
+    assert ready <= sum(one["ready"] for one in case.lasting) <= total
+    if case.shown.ready is False:
+        assert case.shown.reason or case.phase == "Succeeded"
 
 
 def check_restarts(case: Case) -> None:
