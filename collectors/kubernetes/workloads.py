@@ -63,6 +63,8 @@ class Rollout(Struct, frozen=True, gc=False):
     revision: str | None
     is_complete: bool
     """All pods are of this revision; scaling, pausing and crashes no longer change that."""
+    is_halted: bool
+    """Its condition tells of a pause, and no longer of the rollout."""
 
 
 def seen_workload(kind: str, one: Any) -> SeenWorkload:
@@ -90,9 +92,16 @@ def followed(old: SeenWorkload | None, new: SeenWorkload) -> SeenWorkload:
     if not (old and was and now and was.created_at == now.created_at):
         return new
     at = new.live.rolled_out_at or old.live.rolled_out_at
-    if was.is_complete and was.revision == now.revision and (now.revision or now.is_complete):
-        at, now = old.live.rolled_out_at, was
+    if was.is_complete and _is_same(was, now):
+        at, now = old.live.rolled_out_at, replace(now, is_complete=True)
     return replace(new, live=replace(new.live, rolled_out_at=at), rollout=now)
+
+
+def _is_same(was: Rollout, now: Rollout) -> bool:
+    """Whether it is the rollout that was complete; without a revision a pause tells."""
+    if was.revision != now.revision:
+        return False
+    return bool(now.revision) or (now.is_complete and (was.is_halted or now.is_halted))
 
 
 def deployment(one: Deployment) -> tuple[dict[str, Any], int]:
@@ -142,7 +151,8 @@ def _rollout(one: Deployment) -> Rollout:
     desired = _or(one.spec.replicas, 1)
     progressing = _condition(one.status.conditions, "Progressing")
     reason = progressing.reason if progressing else None
-    is_complete = reason in HALTS and not _is_rolling(one.status, desired)
+    is_halted = reason in HALTS
+    is_complete = is_halted and not _is_rolling(one.status, desired)
     if reason == ROLLED_OUT:
         is_complete = _deployment_rollout(one, desired, progressing) == "complete"
     annotations = one.metadata.annotations
@@ -150,6 +160,7 @@ def _rollout(one: Deployment) -> Rollout:
         created_at=one.metadata.creation_timestamp,
         revision=annotations.revision if annotations else None,
         is_complete=is_complete,
+        is_halted=is_halted,
     )
 
 

@@ -124,6 +124,15 @@ def test_a_crash_while_it_is_paused_is_no_rollout():
     assert web.is_now(4, DONE) == 1
 
 
+def test_a_rollout_of_which_only_the_end_was_seen_is_one():
+    web = Deployed()
+    assert web.is_now(1, DONE, "1") == 1
+    assert web.is_now(5, DONE, "2") == 5
+    other = Deployed()
+    assert other.is_now(1, DONE, None) == 1
+    assert other.is_now(5, DONE, None) == 5
+
+
 def test_a_rollback_is_a_rollout():
     web = Deployed()
     assert web.is_now(1, DONE, "2") == 1
