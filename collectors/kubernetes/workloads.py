@@ -111,13 +111,12 @@ def deployment(one: Deployment) -> tuple[dict[str, Any], int]:
     progressing = _condition(status.conditions, "Progressing")
     rollout = "paused" if one.spec.paused else _deployment_rollout(one, desired, progressing)
     cause = _cause(status.conditions, progressing, rollout)
+    has_time = progressing is not None and progressing.reason not in HALTS
     return {
         "desired": desired,
         "ready": status.ready_replicas or 0,
         "available": status.available_replicas or 0,
-        "rolled_out_at": progressing.last_update_time
-        if progressing and progressing.reason not in HALTS
-        else None,
+        "rolled_out_at": progressing.last_update_time if progressing and has_time else None,
         "rollout": rollout,
         "reason": cause.reason if cause else None,
         "message": cause.message if cause else None,

@@ -104,5 +104,5 @@ class Autoscaling(RuleBasedStateMachine):
 
 TestAutoscaling = Autoscaling.TestCase
 TestAutoscaling.settings = settings(
-    max_examples=30, stateful_step_count=25, deadline=None, derandomize=True
+    max_examples=20, stateful_step_count=20, deadline=None, derandomize=True
 )

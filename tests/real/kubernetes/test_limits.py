@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from copy import deepcopy
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -13,6 +14,9 @@ from collectors.kubernetes import objects
 from collectors.kubernetes.pods import seen_pod
 from collectors.kubernetes.quantity import parse
 from tests.real.controlplane import ControlPlane
+from tests.real.kubernetes.cluster import Cluster
+from tests.real.kubernetes.conftest import Watching
+from tests.real.kubernetes.view import pods as pods_of
 
 Object = dict[str, Any]
 Ask = Callable[[Object], Any]
@@ -160,3 +164,51 @@ def test_of_an_infeasible_resize_the_scheduler_counts_what_is_in_force(
     computed = ask(pod)["statusLimits"]
     for resource, limit in shown(pod).items():
         assert limit == (computed[resource] if is_limited(in_force(pod), resource) else None)
+
+
+def container(name: str, cpu: str, memory: str, **more: Any) -> Object:
+    limits = {"cpu": cpu, "memory": memory}
+    return {"name": name, "image": "i:1", "resources": {"limits": limits}, **more}
+
+
+APP = container("app", "1", "1Gi")
+PROXY = container("proxy", "500m", "256Mi", restartPolicy="Always")
+INIT = container("init", "2", "512Mi")
+BARE = {"name": "bare", "image": "i:1"}
+MADE: dict[str, tuple[Object, Object]] = {
+    "sidecar": (
+        {"containers": [APP], "initContainers": [PROXY]},
+        {"cpu": "1500m", "memory": "1280Mi"},
+    ),
+    "unlimited-sidecar": (
+        {"containers": [APP], "initContainers": [{**BARE, "restartPolicy": "Always"}]},
+        {"cpu": None, "memory": None},
+    ),
+    "init": (
+        {"containers": [APP], "initContainers": [PROXY, INIT]},
+        {"cpu": "2500m", "memory": "1280Mi"},
+    ),
+    "pod-level": (
+        {"containers": [BARE], "resources": {"limits": {"cpu": "2", "memory": "1Gi"}}},
+        {"cpu": "2", "memory": "1Gi"},
+    ),
+    "pod-level-over-container": (
+        {
+            "containers": [container("app", "1", "512Mi")],
+            "resources": {"limits": {"cpu": "3", "memory": "2Gi"}},
+        },
+        {"cpu": "3", "memory": "2Gi"},
+    ),
+}
+
+
+async def test_limits_of_pods_as_the_api_server_defaults_them(
+    ask: Ask, cluster: Cluster, watching: Watching
+) -> None:
+    async with watching() as view:
+        for name, (spec, _) in MADE.items():
+            await cluster.make("Pod", {"metadata": {"name": name}, "spec": spec})
+        for name, (_, right) in MADE.items():
+            await view.until(partial(pods_of, name=name, kind="Pod", limits=right))
+            computed = ask(await cluster.get("Pod", name))["statusLimits"]
+            assert computed.items() >= {key: one for key, one in right.items() if one}.items()
