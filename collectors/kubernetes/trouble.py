@@ -41,7 +41,7 @@ def trouble_of(pod: objects.Pod, *, termination_messages: bool = False) -> Troub
     if status.phase == "Failed":
         return _of_failure(status, worst)
     starting = _of_scheduling(status.conditions) or next(iter(found), None)
-    return worst or starting or _of_readiness(pod) or _of_phase(status.phase)
+    return worst or starting or _of_readiness(pod) or _of_phase(status)
 
 
 def is_ready(pod: objects.Pod) -> bool | None:
@@ -56,7 +56,10 @@ def condition(
     conditions: Sequence[objects.Condition] | None, type: str
 ) -> objects.Condition | None:
     """Return the condition of this type."""
-    return next((one for one in conditions or () if one.type == type), None)
+    for one in conditions or ():  # a loop: every event of every pod comes here
+        if one.type == type:
+            return one
+    return None
 
 
 def _of_deletion(status: objects.PodStatus) -> Trouble:
@@ -195,5 +198,7 @@ def _lasting(pod: objects.Pod) -> list[objects.ContainerStatus]:
     return [*(pod.status.container_statuses or ()), *init]
 
 
-def _of_phase(phase: str | None) -> Trouble:
-    return Trouble(phase) if phase in ("Pending", "Unknown") else WELL
+def _of_phase(status: objects.PodStatus) -> Trouble:
+    if status.phase in ("Pending", "Unknown"):
+        return Trouble(status.phase, status.message)
+    return WELL
