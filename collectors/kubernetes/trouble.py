@@ -4,7 +4,7 @@ They follow `printPod` (k8s.io/kubernetes, pkg/printers/internalversion/printers
 docs/kubernetes.md lists where and why the reason is more precise.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -97,24 +97,23 @@ def _of_containers(pod: objects.Pod, messages: bool) -> list[Trouble]:
     """Return the trouble of each; init containers come first until the pod is initialized."""
     statuses = pod.status.container_statuses or ()
     regular = [found for one in statuses if (found := _of_container(one, messages))]
-    init = _of_init(pod, messages)
-    if init is None:
+    init = list(_of_init(pod, messages))
+    if not init:
         return regular
-    return [*regular, init] if _is_initialized(pod.status) else [init, *regular]
+    return [*regular, *init] if _is_initialized(pod.status) else [*init, *regular]
 
 
-def _of_init(pod: objects.Pod, messages: bool) -> Trouble | None:
-    """Return the trouble of the first init container that is not done, if only to wait for it."""
+def _of_init(pod: objects.Pod, messages: bool) -> Iterator[Trouble]:
+    """Yield the trouble of each init container that is not done, if only to wait for it."""
     sidecars = pod.spec.sidecars
     for one in pod.status.init_container_statuses or ():
         end = one.state.terminated if one.state else None
         if end and not end.exit_code:
             continue
         found = _of_container(one, messages) or Trouble("PodInitializing", None, one.name)
-        is_done = one.started and one.name in sidecars and found.reason in STARTING
-        if not is_done:
-            return found
-    return None
+        has_started = one.started and one.name in sidecars
+        if not (has_started and found.reason in STARTING):
+            yield found
 
 
 def _of_container(one: objects.ContainerStatus, messages: bool) -> Trouble | None:
