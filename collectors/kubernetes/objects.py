@@ -4,6 +4,7 @@ What is not named here (managedFields, environment variables, volumes, foreign a
 skipped by the decoder and never stands in memory. Field names are those of the API, in camelCase.
 """
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -144,9 +145,11 @@ class PodSpec(Lean, frozen=True):
     readiness_gates: list[ReadinessGate] | None = None
 
     @property
-    def sidecars(self) -> set[str]:
+    def sidecars(self) -> Collection[str]:
         """The names of its init containers that run as long as the pod."""
-        return {one.name for one in self.init_containers or () if one.restart_policy == "Always"}
+        if not self.init_containers:
+            return ()
+        return {one.name for one in self.init_containers if one.restart_policy == "Always"}
 
 
 class PodStatus(Lean, frozen=True):

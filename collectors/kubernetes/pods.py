@@ -68,8 +68,9 @@ def image_of(annotations: objects.Annotations | None, spec: objects.PodSpec | No
     """Return the image of the container that kubectl takes by default."""
     containers = (spec.containers if spec else None) or []
     name = annotations.default_container if annotations else None
-    named = (one for one in containers if one.name == name)
-    found = next(named, containers[0] if containers else None)
+    found = containers[0] if containers else None
+    if name:
+        found = next((one for one in containers if one.name == name), found)
     return intern(found.image) if found and found.image else None
 
 

@@ -4,7 +4,7 @@ They follow `printPod` (k8s.io/kubernetes, pkg/printers/internalversion/printers
 docs/kubernetes.md lists where and why the reason is more precise.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -43,7 +43,7 @@ def trouble_of(pod: objects.Pod, *, termination_messages: bool = False) -> Troub
         return _of_failure(status, worst)
     starting = _of_scheduling(status.conditions) or next(iter(found), None)
     ill = worst or starting or _of_readiness(pod) or _of_resize(status)
-    return ill or _of_phase(status.phase)
+    return ill or _of_phase(status)
 
 
 def is_ready(pod: objects.Pod) -> bool | None:
@@ -58,7 +58,10 @@ def condition(
     conditions: Sequence[objects.Condition] | None, type: str
 ) -> objects.Condition | None:
     """Return the condition of this type."""
-    return next((one for one in conditions or () if one.type == type), None)
+    for one in conditions or ():  # a loop: every event of every pod comes here
+        if one.type == type:
+            return one
+    return None
 
 
 def _of_deletion(status: objects.PodStatus) -> Trouble:
@@ -96,24 +99,23 @@ def _of_containers(pod: objects.Pod, messages: bool) -> list[Trouble]:
     """Return the trouble of each; init containers come first until the pod is initialized."""
     statuses = pod.status.container_statuses or ()
     regular = [found for one in statuses if (found := _of_container(one, messages))]
-    init = _of_init(pod, messages)
-    if init is None:
+    init = list(_of_init(pod, messages))
+    if not init:
         return regular
-    return [*regular, init] if _is_initialized(pod.status) else [init, *regular]
+    return [*regular, *init] if _is_initialized(pod.status) else [*init, *regular]
 
 
-def _of_init(pod: objects.Pod, messages: bool) -> Trouble | None:
-    """Return the trouble of the first init container that is not done, if only to wait for it."""
+def _of_init(pod: objects.Pod, messages: bool) -> Iterator[Trouble]:
+    """Yield the trouble of each init container that is not done, if only to wait for it."""
     sidecars = pod.spec.sidecars
     for one in pod.status.init_container_statuses or ():
         end = one.state.terminated if one.state else None
         if end and not end.exit_code:
             continue
         found = _of_container(one, messages) or Trouble("PodInitializing", None, one.name)
-        is_done = one.started and one.name in sidecars and found.reason in STARTING
-        if not is_done:
-            return found
-    return None
+        has_started = one.started and one.name in sidecars
+        if not (has_started and found.reason in STARTING):
+            yield found
 
 
 def _of_container(one: objects.ContainerStatus, messages: bool) -> Trouble | None:
@@ -206,5 +208,7 @@ def _of_resize(status: objects.PodStatus) -> Trouble | None:
     return None
 
 
-def _of_phase(phase: str | None) -> Trouble:
-    return Trouble(phase) if phase in ("Pending", "Unknown") else WELL
+def _of_phase(status: objects.PodStatus) -> Trouble:
+    if status.phase in ("Pending", "Unknown"):
+        return Trouble(status.phase, status.message)
+    return WELL

@@ -14,7 +14,8 @@ DONE = {"terminated": {"exitCode": 0, "reason": "Completed"}}
 CRASHING = {"waiting": {"reason": "CrashLoopBackOff"}}
 CREATING = {"waiting": {"reason": "ContainerCreating"}}
 INITIALIZING = {"waiting": {"reason": "PodInitializing"}}
-SIDECAR = {"initContainers": [{"name": "proxy", "restartPolicy": "Always"}]}
+PROXY = [{"name": "proxy", "restartPolicy": "Always"}]
+SIDECAR = {"initContainers": PROXY}
 
 
 def condition(type, status="False", reason=None, message=None):
@@ -68,6 +69,20 @@ def test_a_sidecar_that_crashes_while_main_runs_is_named():
         "containerStatuses": regular(main=RUNNING),
     }
     assert found(status, SIDECAR) == ("CrashLoopBackOff", "proxy")
+
+
+def test_a_sidecar_that_crashes_is_hidden_by_none_that_starts():
+    status = {
+        "phase": "Running",
+        "conditions": [condition("Initialized", "True"), condition("Ready")],
+        "initContainerStatuses": [
+            {"name": "slow", "started": False, "state": RUNNING},
+            *regular(proxy=CRASHING),
+        ],
+        "containerStatuses": regular(main=RUNNING),
+    }
+    both = {"initContainers": [{"name": "slow", "restartPolicy": "Always"}, *PROXY]}
+    assert found(status, both) == ("CrashLoopBackOff", "proxy")
 
 
 def test_the_init_container_that_is_waited_for_is_named():

@@ -4,7 +4,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from tests.real.kubernetes.cluster import UNTENDED
+from tests.real.controlplane import UNTENDED
 
 Object = dict[str, Any]
 
@@ -88,7 +88,7 @@ def pods(draw: st.DrawFn) -> Object:
     metadata: Object = {"labels": UNTENDED}
     if draw(st.integers(0, 4)) == 4:
         metadata["finalizers"] = ["example.invalid/wait"]
-    phases = ("Running", "Running", "Pending", "Failed", "Succeeded", "Unknown")
+    phases = ("Running", "Running", "Pending", "Failed", "Succeeded", "Unknown", "")
     said: Object = {
         "phase": draw(choice(phases)),
         "reason": draw(choice(REASONS)),
