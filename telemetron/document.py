@@ -98,14 +98,19 @@ class SourceRow(Record, frozen=True):
         str,
         about(
             "`starting`: no complete observation yet. `ok`: every scope was confirmed within"
-            " `max_age_seconds`. `stale`: that promise is broken, the last known stays."
+            " `max_age_seconds`. `degraded`: the same, but the last look at a scope failed, or the"
+            " collector crashed and has confirmed nothing since. `stale`: a scope was not confirmed"
+            " within `max_age_seconds`, the last known stays."
             " `failing`: the collector does not run. `off`: built in, not configured."
         ),
     ]
     since: Annotated[Timestamp, about("Since when it has this status.", clock="telemetron")]
     max_age_seconds: Annotated[
         float | None,
-        about("While `ok`, nothing shown is older than this. null while off.", unit="seconds"),
+        about(
+            "While `ok` or `degraded`, nothing shown is older than this. null while off.",
+            unit="seconds",
+        ),
     ]
     last_ok_at: Annotated[
         Timestamp | None,
@@ -118,7 +123,11 @@ class SourceRow(Record, frozen=True):
         int, about("Entities it contributes to.", unit="entities", measure="level", ge=0)
     ]
     problems: Annotated[
-        list[SourceProblem], about("Problems by scope; allowed while ok.", max_length=32)
+        list[SourceProblem],
+        about(
+            "Problems by scope. While `ok` they are known for certain, as a missing permission.",
+            max_length=32,
+        ),
     ]
     truncated: Truncated = None
 

@@ -24,6 +24,8 @@ class Scope(NamedTuple):
     deadline: float
     """Monotonic time until which the promise holds."""
     confirmed_at: datetime | None
+    in_trouble: bool = False
+    """The last look at it failed."""
 
 
 class Source:
@@ -107,8 +109,8 @@ class Source:
 
     def trouble(self, scope: str, reason: str, message: str) -> None:
         """The scope cannot be observed; see `Output.trouble`."""
-        if scope not in self._scopes:
-            self._scopes[scope] = Scope(self._promise(), None)
+        known = self._scopes.get(scope) or Scope(self._promise(), None)
+        self._scopes[scope] = known._replace(in_trouble=True)
         self._report("trouble", scope, scope, reason, message)
         self._judge()
 
@@ -195,7 +197,12 @@ class Source:
             return "stale"
         if self._scopes and all(scope.confirmed_at for scope in self._scopes.values()):
             self._complete = True
-        return "ok" if self._complete else "starting"
+        if not self._complete:
+            return "starting"
+        is_degraded = ("failure", "") in self.problems or any(
+            scope.in_trouble for scope in self._scopes.values()
+        )
+        return "degraded" if is_degraded else "ok"
 
     def _known_good(self) -> datetime | None:
         """The time at which all scopes had been confirmed."""

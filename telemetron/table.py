@@ -38,6 +38,7 @@ STYLES = {
     "healthy": "green",
     "complete": "green",
     "starting": "yellow",
+    "degraded": "yellow",
     "stale": "yellow",
     "waiting": "yellow",
     "progressing": "yellow",
