@@ -277,8 +277,17 @@ class Agent(Record, frozen=True):
         about("Queues it takes tasks from, sorted.", ref="queues[].name", max_length=MAX_NAMES),
     ]
     activity: Annotated[Activity, about("What it does now.")]
-    instances: Annotated[list[Instance], about("Its instances, by id.", max_length=MAX_INSTANCES)]
-    instance_count: Annotated[int, about("All its instances.", unit="instances", ge=0)]
+    instances: Annotated[
+        list[Instance],
+        about("Its instances, by id; of too many some of each status.", max_length=MAX_INSTANCES),
+    ]
+    instance_count: Annotated[
+        Annotated[int, Meta(ge=0)] | None,
+        about(
+            "All its instances, listed or not; null: its pods cannot be observed, and none beats.",
+            unit="instances",
+        ),
+    ]
     sources: Annotated[list[str], about("Sources that know it.", ref="sources[].key")]
     problems: Problems = []
     truncated: Truncated = None
@@ -490,6 +499,13 @@ class Pod(Record, frozen=True):
     restarts: Annotated[int | None, about("Restarts of its containers.", unit="restarts")] = None
     last_exit: Annotated[LastExit | None, about("How a container ended last.")] = None
     node: Annotated[str | None, about("Its node.")] = None
+    node_ready: Annotated[
+        bool | None,
+        about(
+            "Whether its node is ready; null: not known. false also if only the pod says so, which"
+            " Kubernetes marked because its node fell silent."
+        ),
+    ] = None
     ip: Annotated[str | None, about("Its address.")] = None
     created_at: Annotated[Timestamp | None, about("When it was created.", clock="kubernetes")] = (
         None
@@ -509,7 +525,15 @@ class Pod(Record, frozen=True):
 class Live(Record, frozen=True):
     """A workload's state as its controller sees it."""
 
-    active_pods: Annotated[int | None, about("Pods that run.", unit="pods")] = None
+    active_pods: Annotated[
+        int | None,
+        about(
+            "Pods that have neither succeeded nor failed and are not being deleted, as Kubernetes"
+            " counts active pods: those that wait or crash are among them, so compare with `ready`."
+            " null: not all of its pods can be observed.",
+            unit="pods",
+        ),
+    ] = None
     desired: Annotated[int | None, about("Pods that should be.", unit="pods")] = None
     ready: Annotated[int | None, about("Pods that are ready.", unit="pods")] = None
     available: Annotated[int | None, about("Pods that are available.", unit="pods")] = None
@@ -523,6 +547,13 @@ class Live(Record, frozen=True):
     updated_at: UpdatedAt = UNSTAMPED
 
 
+class Owner(Record, frozen=True):
+    """The controller of a workload."""
+
+    kind: Annotated[str, about("Its kind, as `CronJob`.")]
+    name: Annotated[str, about("Its name, in the workload's namespace.")]
+
+
 class Workload(Record, frozen=True, kw_only=True):
     """One Deployment, StatefulSet, DaemonSet, Job or lone pod."""
 
@@ -531,6 +562,10 @@ class Workload(Record, frozen=True, kw_only=True):
     deployment_name: Annotated[str, about("Its name.")]
     namespace: Annotated[str, about("Its namespace.")]
     kind: Annotated[str, about("Its kind, as `Deployment`.")]
+    owner: Annotated[
+        Owner | None,
+        about("Its controller, as the CronJob of a Job; null: none, or `live` is null."),
+    ] = None
     max_pods: Annotated[int | None, about("Most pods it may have.", unit="pods")] = None
     pod_max_cpu: Annotated[
         str | None, about("CPU limit of a pod: a Kubernetes quantity; null: none.")
@@ -542,7 +577,9 @@ class Workload(Record, frozen=True, kw_only=True):
     pods: Annotated[
         list[Pod],
         about(
-            "Its pods, by name; where there are too many, those that are not well first.",
+            "Its pods, by name. If there are too many: first those that run and are not well, then"
+            " those that run, those that failed, those that succeeded; of each the newest, of every"
+            " reason some.",
             max_length=MAX_PODS,
         ),
     ] = []

@@ -33,10 +33,19 @@ class OwnerReference(Lean, frozen=True):
     controller: bool | None = None
 
 
-class Metadata(Lean, frozen=True):
+class Identity(Lean, frozen=True):
     name: str = ""
     namespace: str = ""
     resource_version: str = ""
+
+
+class Identified(Lean, frozen=True):
+    """Any object, even one of which nothing else can be understood."""
+
+    metadata: Identity = Identity()
+
+
+class Metadata(Identity, frozen=True):
     generation: int | None = None
     creation_timestamp: datetime | None = None
     deletion_timestamp: datetime | None = None
@@ -128,8 +137,12 @@ class Pod(Named, frozen=True):
 # workloads
 
 
+class TemplateMetadata(Metadata, frozen=True):
+    labels: dict[str, str] | None = None
+
+
 class Template(Lean, frozen=True):
-    metadata: Metadata | None = None
+    metadata: TemplateMetadata | None = None
     spec: PodSpec | None = None
 
 
@@ -218,6 +231,14 @@ class Job(Named, frozen=True):
     status: JobStatus = JobStatus()
 
 
+class NodeStatus(Lean, frozen=True):
+    conditions: list[Condition] | None = None
+
+
+class Node(Named, frozen=True):
+    status: NodeStatus = NodeStatus()
+
+
 class Target(Lean, frozen=True):
     kind: str = ""
     name: str = ""
@@ -298,3 +319,6 @@ KINDS = {
         ),
     )
 }
+
+NODES = Kind("Node", "nodes", "/api/v1", Node, selected=False)
+"""Of no namespace, so that a Role cannot permit it: watched only if the configuration asks."""

@@ -23,6 +23,10 @@ class SeenPod(Struct, frozen=True, gc=False):
     agent: Declaration | None
     max_cpu: str | None
     max_ram: str | None
+    is_deleted: bool
+    """Its deletion has begun."""
+    on_lost_node: bool
+    """The node lifecycle controller marked it: its node is not ready."""
     pod: Pod
 
     @property
@@ -32,6 +36,11 @@ class SeenPod(Struct, frozen=True, gc=False):
     @property
     def is_over(self) -> bool:
         return self.pod.status in ("Succeeded", "Failed")
+
+    @property
+    def is_active(self) -> bool:
+        """As Kubernetes counts pods: its controller.IsPodActive."""
+        return not self.is_over and not self.is_deleted
 
 
 class Trouble(Struct, frozen=True, gc=False):
@@ -58,6 +67,8 @@ def seen_pod(pod: objects.Pod, *, termination_messages: bool = False) -> SeenPod
         agent=declared(metadata.annotations),
         max_cpu=limit(containers, "cpu"),
         max_ram=limit(containers, "memory"),
+        is_deleted=metadata.deletion_timestamp is not None,
+        on_lost_node=is_on_lost_node(status.conditions),
         pod=Pod(
             pod_id=metadata.name,
             status=intern(status.phase or "Unknown"),
@@ -122,6 +133,18 @@ def _disruption(conditions: Sequence[objects.Condition] | None) -> str | None:
 
 def _is_true(conditions: Sequence[objects.Condition] | None, type: str) -> bool | None:
     return next((one.status == "True" for one in conditions or () if one.type == type), None)
+
+
+def is_on_lost_node(conditions: Sequence[objects.Condition] | None) -> bool:
+    """Whether the node lifecycle controller made it not ready, because its node is not.
+
+    It clears `Ready` and nothing else (util/node.MarkPodsNotReady); a kubelet gives a reason, and
+    clears `ContainersReady` too.
+    """
+    found = {one.type: one for one in conditions or ()}
+    ready, containers = found.get("Ready"), found.get("ContainersReady")
+    is_marked = ready and ready.status == "False" and not ready.reason
+    return bool(is_marked and containers and containers.status == "True")
 
 
 def last_exit(statuses: Sequence[objects.ContainerStatus]) -> LastExit | None:

@@ -17,12 +17,14 @@ from collectors.kubernetes.objects import (
     StatefulSet,
 )
 from collectors.kubernetes.pods import limit
-from telemetron.document import Live
+from telemetron.document import Live, Owner
 
 
 class SeenWorkload(Struct, frozen=True, gc=False):
     """One workload, without its pods."""
 
+    owner: Owner | None
+    """Its controller."""
     agent: Declaration | None
     live: Live
     replicas: int | None
@@ -32,6 +34,8 @@ class SeenWorkload(Struct, frozen=True, gc=False):
     max_ram: str | None
     is_over: bool = False
     """A job that has finished."""
+    is_selected: bool = True
+    """The configured label selector fits the pods of its template."""
 
 
 def seen_workload(kind: str, one: Any) -> SeenWorkload:
@@ -39,7 +43,9 @@ def seen_workload(kind: str, one: Any) -> SeenWorkload:
     live, replicas = VIEWS[kind](one)
     template = one.spec.template
     containers = (template.spec.containers if template.spec else None) or []
+    owner = one.metadata.owner
     return SeenWorkload(
+        owner=Owner(owner.kind, owner.name) if owner else None,
         agent=declared(
             one.metadata.annotations, template.metadata.annotations if template.metadata else None
         ),
