@@ -177,7 +177,7 @@ def _sources(sources: Iterable[Source]) -> Iterator[Family]:
         "telemetron_source_problems",
         "Problems that a source has now.",
         named,
-        [((s.name,), len(s.problems)) for s in sources],
+        [((s.name,), s.problem_count) for s in sources],
     )
     yield Family(
         "gauge",

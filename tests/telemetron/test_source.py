@@ -358,8 +358,27 @@ def test_problems_are_bounded_in_number_and_length(ok: Watched) -> None:
     for number in range(MAX_KNOWN + 50):
         ok.source.refuse("part", f"queues {number}", "s" * 2000, "Refused", "m" * 2000)
     row = ok.row
-    assert (len(row.problems), row.truncated) == (MAX_PROBLEMS, {"problems": MAX_KNOWN})
+    assert (len(row.problems), row.truncated) == (MAX_PROBLEMS, {"problems": MAX_KNOWN + 50})
     assert len(row.problems[0].scope) == len(row.problems[0].message) == 500
+
+
+def test_problems_that_are_only_counted_end_like_the_others(ok: Watched) -> None:
+    for number in range(MAX_KNOWN + 3):
+        ok.source.refuse("part", f"queues {number}", "s", "Refused", "wrong")
+    count = MAX_KNOWN + 3
+    assert ok.row.truncated == {"problems": count}
+    ok.source.accept("part", f"queues {count - 1}")
+    assert ok.row.truncated == {"problems": count - 1}
+    ok.source.settle("s", set(), {f"queues {count - 2}": "wrong"})
+    assert (ok.source.problem_count, len(ok.row.problems), ok.row.truncated) == (1, 1, None)
+
+
+def test_many_parts_that_are_refused_hide_no_trouble(ok: Watched) -> None:
+    for number in range(MAX_PROBLEMS):
+        ok.source.refuse("part", f"queues {number}", "", "Refused", f"wrong {number:02}")
+    ok.source.trouble("z", "Timeout", "late")
+    assert ok.problems()[-1] == ("z", "Timeout")
+    assert (len(ok.row.problems), ok.row.truncated) == (MAX_PROBLEMS, {"problems": 33})
 
 
 def test_whatever_is_refused_a_failure_and_a_trouble_are_told(ok: Watched) -> None:
