@@ -27,7 +27,7 @@ from telemetron.document import (
 from telemetron.part import Part
 
 MAX_NAME = 256
-# The best first: an agent's status is the best of its instances'.
+# The best first.
 STATUSES = ("active", "idle", "silent", "declared")
 # Who is believed first about a scalar.
 ORIGINS = ("heartbeat", "kubernetes", "configuration")
@@ -111,7 +111,7 @@ def _agent(group: str, namespace: str | None, members: Sequence[Part]) -> Agent:
         name=name,
         namespace=namespace,
         description=_first(parts, "description"),
-        status=min([one.status for one in instances], key=_rank, default="declared"),
+        status=_status(instances, task_count),
         max_parallel_invocations=_max_parallel(parts),
         deployment_name=_first(parts, "deployment_name"),
         models=models[:MAX_NAMES],
@@ -126,6 +126,7 @@ def _agent(group: str, namespace: str | None, members: Sequence[Part]) -> Agent:
         ),
         instances=_listed(instances),
         instance_count=instance_count if _is_known(parts) else None,
+        silent_count=sum([one.status == "silent" for one in instances]),
         sources=sorted({member.source for member in members}),
         problems=problems[:MAX_PROBLEMS],
         truncated=_truncated(models, queues, tasks, task_count, instance_count, problems),
@@ -147,6 +148,8 @@ def _truncated(
         cut["queues"] = len(queues)
     if task_count > min(len(tasks), MAX_ACTIVE_TASKS):
         cut["activity.active_task_ids"] = task_count
+    if any(task.wait_count > len(task.waits) for task in tasks):
+        cut["activity.active_task_ids.waits"] = sum([task.wait_count for task in tasks])
     if instance_count > MAX_INSTANCES:
         cut["instances"] = instance_count
     if len(problems) > MAX_PROBLEMS:
@@ -159,6 +162,12 @@ def _is_known(parts: Sequence[AgentPart]) -> bool:
     return all(part.has_all_pods for part in parts) or any(
         part.instance and part.instance.status != "declared" for part in parts
     )
+
+
+def _status(instances: Sequence[Instance], task_count: int) -> str:
+    """The best of its instances'; but an agent whose tasks are all with silent ones is not idle."""
+    status = min([one.status for one in instances], key=_rank, default="declared")
+    return "silent" if status == "idle" and task_count else status
 
 
 def _rank(status: str) -> int:
