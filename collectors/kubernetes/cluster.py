@@ -46,8 +46,8 @@ class Cluster:
         self.dirty: dict[Home, None] = {}
         self.waiting: dict[At, Home] = {}
         """Pods whose owner has not been seen yet, and that owner."""
-        self.limited: set[str] = set()
-        """Kinds of which there are too many to know all."""
+        self.left_out: dict[str, set[At]] = {}
+        """By kind, the objects for which there was no room."""
         self.nodes: dict[str, Node] = {}
         self._termination_messages = termination_messages
         self._fits = selector(label_selector) if label_selector else None
@@ -64,8 +64,10 @@ class Cluster:
         """What one object is now."""
         at = one.metadata.namespace, one.metadata.name
         if not self._has_room(kind, at):
-            self.limited.add(kind)
-        elif kind == "Pod":
+            self.left_out.setdefault(kind, set()).add(at)
+            return
+        self._let_in(kind, at)
+        if kind == "Pod":
             self._take_pod(at, seen_pod(one, termination_messages=self._termination_messages))
         elif kind == "ReplicaSet":
             owner = one.metadata.owner
@@ -80,6 +82,7 @@ class Cluster:
     def drop(self, kind: str, namespace: str, name: str) -> None:
         """An object is no more."""
         at = namespace, name
+        self._let_in(kind, at)
         if kind == "Pod":
             self._drop_pod(at)
         elif kind == "ReplicaSet":
@@ -101,7 +104,16 @@ class Cluster:
         }.get(kind)
         if known is None:
             known = [(space, name) for space, one, name in self.workloads if one == kind]
-        return [at for at in known if namespace in (None, at[0])]
+        return [at for at in (*known, *self.left_out.get(kind, ())) if namespace in (None, at[0])]
+
+    def _let_in(self, kind: str, at: At) -> None:
+        """The object is left out no longer."""
+        left = self.left_out.get(kind)
+        if left and at in left:
+            left.remove(at)
+            if not left:
+                del self.left_out[kind]
+                self._touch(None)  # what was null because of it is known
 
     def _has_room(self, kind: str, at: At) -> bool:
         known: Any = {
@@ -123,7 +135,7 @@ class Cluster:
     def lack(self, kind: str, namespace: str | None, problem: Problem) -> None:
         """Say why not all objects of a kind are known; the same again changes nothing."""
         at = kind, namespace
-        if at in self._synced and kind not in self.limited:
+        if at in self._synced and kind not in self.left_out:
             return  # what is known stays
         old = self._lacks.get(at)
         if old is None or (old.reason, old.message) != (problem.reason, problem.message):
@@ -139,7 +151,7 @@ class Cluster:
 
     def is_complete(self, kind: str, namespace: str) -> bool:
         """Whether every object of a kind is known."""
-        return kind not in self.limited and self.is_synced(kind, namespace)
+        return kind not in self.left_out and self.is_synced(kind, namespace)
 
     def has_all_pods(self, home: Home) -> bool:
         """Whether every pod of a workload is known, so that they may be counted."""
@@ -164,7 +176,7 @@ class Cluster:
     def _doubts(self, home: Home, kinds: Iterable[str]) -> Iterator[Problem]:
         for kind in kinds:
             problem = self._lacks.get((kind, None)) or self._lacks.get((kind, home[0]))
-            if problem:
+            if problem and not self.is_complete(kind, home[0]):
                 yield problem
 
     def is_on_ready_node(self, pod: SeenPod) -> bool | None:

@@ -180,7 +180,7 @@ class Observer:
         self._odd[scope] = odd
         if not self._is_shown:
             return
-        if self._watches[scope].kind.name in self._cluster.limited:
+        if self._watches[scope].kind.name in self._cluster.left_out:
             message = f"there are more than {MAX_OBJECTS}; the others are left out"
             self._lack(scope, "LimitReached", message)
         elif odd:

@@ -271,7 +271,8 @@ def cut(pods: list[SeenPod], limit: int) -> list[SeenPod]:
     for at, pod in enumerate(sorted(pods, key=_created, reverse=True)):
         kind = _rank(pod), pod.pod.reason
         turns[kind] += 1
-        order.append((kind[0], turns[kind], at, pod))
+        if turns[kind] <= limit:
+            order.append((kind[0], turns[kind], at, pod))
     return [pod for *_, pod in sorted(order, key=_place)[:limit]]
 
 
