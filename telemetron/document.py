@@ -99,14 +99,19 @@ class SourceRow(Record, frozen=True):
         str,
         about(
             "`starting`: no complete observation yet. `ok`: every scope was confirmed within"
-            " `max_age_seconds`. `stale`: that promise is broken, the last known stays."
+            " `max_age_seconds`. `degraded`: the same, but the last look at a scope failed, or the"
+            " collector crashed and has confirmed nothing since. `stale`: a scope was not confirmed"
+            " within `max_age_seconds`, the last known stays."
             " `failing`: the collector does not run. `off`: built in, not configured."
         ),
     ]
     since: Annotated[Timestamp, about("Since when it has this status.", clock="telemetron")]
     max_age_seconds: Annotated[
         float | None,
-        about("While `ok`, nothing shown is older than this. null while off.", unit="seconds"),
+        about(
+            "While `ok` or `degraded`, nothing shown is older than this. null while off.",
+            unit="seconds",
+        ),
     ]
     last_ok_at: Annotated[
         Timestamp | None,
@@ -119,7 +124,11 @@ class SourceRow(Record, frozen=True):
         int, about("Entities it contributes to.", unit="entities", measure="level", ge=0)
     ]
     problems: Annotated[
-        list[SourceProblem], about("Problems by scope; allowed while ok.", max_length=32)
+        list[SourceProblem],
+        about(
+            "Problems by scope. While `ok` they are known for certain, as a missing permission.",
+            max_length=32,
+        ),
     ]
     truncated: Truncated = None
 
@@ -294,8 +303,17 @@ class Agent(Record, frozen=True):
         about("Queues it takes tasks from, sorted.", ref="queues[].name", max_length=MAX_NAMES),
     ]
     activity: Annotated[Activity, about("What it does now.")]
-    instances: Annotated[list[Instance], about("Its instances, by id.", max_length=MAX_INSTANCES)]
-    instance_count: Annotated[int, about("All its instances.", unit="instances", ge=0)]
+    instances: Annotated[
+        list[Instance],
+        about("Its instances, by id; of too many some of each status.", max_length=MAX_INSTANCES),
+    ]
+    instance_count: Annotated[
+        Annotated[int, Meta(ge=0)] | None,
+        about(
+            "All its instances, listed or not; null: its pods cannot be observed, and none beats.",
+            unit="instances",
+        ),
+    ]
     silent_count: Annotated[int, about("Instances that are silent.", unit="instances", ge=0)]
     sources: Annotated[list[str], about("Sources that know it.", ref="sources[].key")]
     problems: Problems = []
@@ -532,6 +550,13 @@ class Pod(Record, frozen=True):
         LastExit | None, about("Latest failure of a container, else the latest end; null: none.")
     ] = None
     node: Annotated[str | None, about("Its node.")] = None
+    node_ready: Annotated[
+        bool | None,
+        about(
+            "Whether its node is ready; null: not known. false also if only the pod says so, which"
+            " Kubernetes marked because its node fell silent."
+        ),
+    ] = None
     ip: Annotated[str | None, about("Its address.")] = None
     created_at: Annotated[Timestamp | None, about("When it was created.", clock="kubernetes")] = (
         None
@@ -558,7 +583,15 @@ class Pod(Record, frozen=True):
 class Live(Record, frozen=True):
     """A workload's state as its controller sees it."""
 
-    active_pods: Annotated[int | None, about("Pods that run.", unit="pods")] = None
+    active_pods: Annotated[
+        int | None,
+        about(
+            "Pods that have neither succeeded nor failed and are not being deleted, as Kubernetes"
+            " counts active pods: those that wait or crash are among them, so compare with `ready`."
+            " null: not all of its pods can be observed.",
+            unit="pods",
+        ),
+    ] = None
     desired: Annotated[int | None, about("Pods that should be now.", unit="pods")] = None
     ready: Annotated[int | None, about("Pods that are ready.", unit="pods")] = None
     available: Annotated[int | None, about("Pods that are available.", unit="pods")] = None
@@ -585,6 +618,13 @@ class Live(Record, frozen=True):
     updated_at: UpdatedAt = UNSTAMPED
 
 
+class Owner(Record, frozen=True):
+    """The controller of a workload."""
+
+    kind: Annotated[str, about("Its kind, as `CronJob`.")]
+    name: Annotated[str, about("Its name, in the workload's namespace.")]
+
+
 class Workload(Record, frozen=True, kw_only=True):
     """One Deployment, StatefulSet, DaemonSet, Job or lone pod."""
 
@@ -593,6 +633,10 @@ class Workload(Record, frozen=True, kw_only=True):
     deployment_name: Annotated[str, about("Its name.")]
     namespace: Annotated[str, about("Its namespace.")]
     kind: Annotated[str, about("Its kind, as `Deployment`.")]
+    owner: Annotated[
+        Owner | None,
+        about("Its controller, as the CronJob of a Job; null: none, or `live` is null."),
+    ] = None
     max_pods: Annotated[
         int | None,
         about(
@@ -618,7 +662,9 @@ class Workload(Record, frozen=True, kw_only=True):
     pods: Annotated[
         list[Pod],
         about(
-            "Its pods, by name; where there are too many, those that are not well first.",
+            "Its pods, by name. If there are too many: first those that run and are not well, then"
+            " those that run, those that failed, those that succeeded; of each the newest, of every"
+            " reason some.",
             max_length=MAX_PODS,
         ),
     ] = []

@@ -38,10 +38,19 @@ class OwnerReference(Lean, frozen=True):
     controller: bool | None = None
 
 
-class Metadata(Lean, frozen=True):
+class Identity(Lean, frozen=True):
     name: str = ""
     namespace: str = ""
     resource_version: str = ""
+
+
+class Identified(Lean, frozen=True):
+    """Any object, even one of which nothing else can be understood."""
+
+    metadata: Identity = Identity()
+
+
+class Metadata(Identity, frozen=True):
     generation: int | None = None
     creation_timestamp: datetime | None = None
     deletion_timestamp: datetime | None = None
@@ -172,8 +181,12 @@ class Pod(Named, frozen=True):
 # workloads
 
 
+class TemplateMetadata(Metadata, frozen=True):
+    labels: dict[str, str] | None = None
+
+
 class Template(Lean, frozen=True):
-    metadata: Metadata | None = None
+    metadata: TemplateMetadata | None = None
     spec: PodSpec | None = None
 
 
@@ -269,6 +282,14 @@ class Job(Named, frozen=True):
     status: JobStatus = JobStatus()
 
 
+class NodeStatus(Lean, frozen=True):
+    conditions: list[Condition] | None = None
+
+
+class Node(Named, frozen=True):
+    status: NodeStatus = NodeStatus()
+
+
 class Target(Lean, frozen=True):
     api_version: str = ""
     kind: str = ""
@@ -355,3 +376,6 @@ KINDS = {
         ),
     )
 }
+
+NODES = Kind("Node", "nodes", "/api/v1", Node, selected=False)
+"""Of no namespace, so that a Role cannot permit it: watched only if the configuration asks."""

@@ -1,6 +1,6 @@
 """Pods: what is shown of one, made of what the API says. Pure functions."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from operator import itemgetter
 from sys import intern
@@ -24,6 +24,10 @@ class SeenPod(Struct, frozen=True, gc=False):
     owner: tuple[str, str] | None
     """Kind and name of its controller."""
     agent: Declaration | None
+    is_deleted: bool
+    """Its deletion has begun."""
+    on_lost_node: bool
+    """The node lifecycle controller marked it: its node is not ready."""
     pod: Pod
 
     @property
@@ -33,6 +37,11 @@ class SeenPod(Struct, frozen=True, gc=False):
     @property
     def is_over(self) -> bool:
         return self.pod.status in ("Succeeded", "Failed")
+
+    @property
+    def is_active(self) -> bool:
+        """As Kubernetes counts pods: its controller.IsPodActive."""
+        return not self.is_over and not self.is_deleted
 
 
 def seen_pod(pod: objects.Pod, *, termination_messages: bool = False) -> SeenPod:
@@ -45,6 +54,8 @@ def seen_pod(pod: objects.Pod, *, termination_messages: bool = False) -> SeenPod
         namespace=intern(metadata.namespace),
         owner=(intern(owner.kind), intern(owner.name)) if owner else None,
         agent=declared(metadata.annotations),
+        is_deleted=metadata.deletion_timestamp is not None,
+        on_lost_node=is_on_lost_node(status.conditions),
         pod=Pod(
             pod_id=metadata.name,
             status=intern(status.phase or "Unknown"),
@@ -72,6 +83,18 @@ def image_of(annotations: objects.Annotations | None, spec: objects.PodSpec | No
     if name:
         found = next((one for one in containers if one.name == name), found)
     return intern(found.image) if found and found.image else None
+
+
+def is_on_lost_node(conditions: Sequence[objects.Condition] | None) -> bool:
+    """Whether the node lifecycle controller made it not ready, because its node is not.
+
+    It clears `Ready` and nothing else (util/node.MarkPodsNotReady); a kubelet gives a reason, and
+    clears `ContainersReady` too.
+    """
+    found = {one.type: one for one in conditions or ()}
+    ready, containers = found.get("Ready"), found.get("ContainersReady")
+    is_marked = ready and ready.status == "False" and not ready.reason
+    return bool(is_marked and containers and containers.status == "True")
 
 
 def last_exit(pod: objects.Pod) -> LastExit | None:

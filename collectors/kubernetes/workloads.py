@@ -25,7 +25,7 @@ from collectors.kubernetes.objects import (
     StatefulSet,
 )
 from collectors.kubernetes.pods import image_of
-from telemetron.document import Limits, Live
+from telemetron.document import Limits, Live, Owner
 
 # Reasons of the condition Progressing: a rollout is complete, or is not to go on.
 ROLLED_OUT = "NewReplicaSetAvailable"
@@ -42,6 +42,8 @@ ENDS = {
 class SeenWorkload(Struct, frozen=True, gc=False):
     """One workload, without its pods."""
 
+    owner: Owner | None
+    """Its controller."""
     agent: Declaration | None
     live: Live
     replicas: int | None
@@ -53,6 +55,8 @@ class SeenWorkload(Struct, frozen=True, gc=False):
     """A job that has finished."""
     rollout: "Rollout | None" = None
     """The last one of a Deployment."""
+    is_selected: bool = True
+    """The configured label selector fits the pods of its template."""
 
 
 class Rollout(Struct, frozen=True, gc=False):
@@ -72,7 +76,9 @@ def seen_workload(kind: str, one: Any) -> SeenWorkload:
     live, replicas = VIEWS[kind](one)
     template = one.spec.template
     annotations = template.metadata.annotations if template.metadata else None
+    owner = one.metadata.owner
     return SeenWorkload(
+        owner=Owner(owner.kind, owner.name) if owner else None,
         agent=declared(one.metadata.annotations, annotations),
         live=Live(**live, image=image_of(annotations, template.spec)),
         replicas=replicas,

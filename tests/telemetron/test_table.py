@@ -118,6 +118,7 @@ def test_sections_that_were_not_asked_for_are_not_shown() -> None:
         ([("heartbeats", "ok"), ("kubernetes", "off")], "none"),
         ([("heartbeats", "starting"), ("kubernetes", "off")], "none (heartbeats is starting)"),
         ([("heartbeats", "off"), ("kafka", "ok")], "none (heartbeats is off)"),
+        ([("heartbeats", "degraded")], "none (heartbeats is degraded)"),
     ],
 )
 def test_an_empty_section_says_who_cannot_be_relied_on(
