@@ -3,6 +3,7 @@
 REASONS = {
     "Crashed": "The collector failed with an error of its own; it is started again.",
     "DuplicateKey": "Two groups of parts claim one key; the entity of one of them is not shown.",
+    "DuplicateInstance": "Several processes beat under one instance id; the newest is shown.",
     "ImportFailed": "The collector's code could not be imported.",
     "InvalidAnnotation": "An annotation that configures Telemetron cannot be understood.",
     "InvalidConfig": "The source's configuration is not valid.",
@@ -16,6 +17,7 @@ REASONS = {
     "BadAnswer": "The observed system answered something that cannot be understood.",
     "MetricsUnavailable": "The observed system offers no usage figures; they are null.",
     "LimitReached": "There is more than the source's limits let it show.",
+    "NotSelected": "The configured label selector leaves out what would have to be observed.",
     "NoCommit": "The consumer group has committed no offset, so that what waits is not known.",
     "NotFound": "What the configuration names does not exist.",
     "OffsetOutOfRange": "The committed offset is none of the log: truncated, or made anew.",
