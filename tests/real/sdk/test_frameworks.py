@@ -90,7 +90,7 @@ def test_crewai(run, frameworks, stand_in: StandIn) -> None:
         [
             ("research", ["llm fake"]),
             ("research", ["tool look"]),
-            ("look", ["llm fake"]),
+            ("research", ["llm fake"]),  # the tool has answered
             ("research", ["llm failing"]),
         ],
     ), told
@@ -105,7 +105,7 @@ def test_celery(run, frameworks, stand_in: StandIn, tmp_path: Path) -> None:
     worker = run(program, str(broker), url=stand_in.url, python=frameworks)
     stand_in.wait_for_beat(lambda beat: beat["outcomes"]["completed"] >= 4)
     stand_in.wait_for_beat(
-        lambda beat: beat["outcomes"] == {"completed": 4, "failed": 2, "canceled": 1}
+        lambda beat: beat["outcomes"] == {"completed": 4, "failed": 1, "canceled": 1}
     )
     worker.send_signal(signal.SIGTERM)
     _, errors = worker.communicate(timeout=60)

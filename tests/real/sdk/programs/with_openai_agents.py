@@ -72,7 +72,7 @@ class LeavesWaitsOpen(RunHooks):
     async def on_agent_start(self, context, agent):
         if agent.name == "first":
             current().wait("human", "an approval that nobody closes")
-            current().wait("tool", "a tool whose end is not told").__enter__()
+            current().wait("tool", "a tool whose end is not told")
 
     async def on_handoff(self, context, from_agent, to_agent):
         agent.flush(10)
