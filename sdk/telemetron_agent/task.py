@@ -81,7 +81,7 @@ class Task:
         self.partition = None if partition is None else integer(partition)
         self.offset = None if offset is None else integer(offset)
         self.started_on = time.time()
-        self.progressed_at = self.started_on
+        self.progressed_at: float | None = self.started_on
         self.step = step
         self._waits = _NO_WAITS
         self._loose: dict[Wait, None] | None = None
@@ -276,6 +276,10 @@ class NullTask(Task):
 
     __slots__ = ()
 
+    def __init__(self, id: object = None) -> None:
+        super().__init__(Activity(nothing), id)
+        self.progressed_at = None
+
     def progress(self, step: object = None) -> None:
         """Nothing."""
 
@@ -366,7 +370,7 @@ def _is_of_trio(kind: type[BaseException]) -> bool:
 
 def _elsewhere(id: str) -> Task:
     """What a pickled task is: it has the id, as for a child's `parent_id`, and reports nothing."""
-    return NullTask(Activity(nothing), id)
+    return NullTask(id)
 
 
-NULL = NullTask(Activity(nothing))
+NULL = NullTask()
