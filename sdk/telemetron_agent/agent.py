@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partialmethod
 from typing import Any, TypeVar, overload
 
 from . import identity, life
@@ -141,7 +142,7 @@ class Agent:
             record = records.read(id)
             if record is not None:
                 return begin(**{**record._asdict(), **facts})
-            if callable(id) or isinstance(id, (staticmethod, classmethod)):
+            if callable(id) or isinstance(id, (staticmethod, classmethod, partialmethod)):
                 from .function import wrap
 
                 return wrap(begin, id)

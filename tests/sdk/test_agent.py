@@ -234,11 +234,11 @@ def test_an_agent_after_one_of_its_name_is_another_life(stand_in) -> None:
 
 
 def test_agents_of_one_name_and_another_instance_are_apart(stand_in) -> None:
-    with Agent("bot", url=stand_in.url, instance="a") as a:
-        with Agent("bot", url=stand_in.url, instance="b") as b:
-            assert a.boot_id != b.boot_id
-            assert a.flush(10)
-            assert b.flush(10)
+    url = stand_in.url
+    with Agent("bot", url=url, instance="a") as a, Agent("bot", url=url, instance="b") as b:
+        assert a.boot_id != b.boot_id
+        assert a.flush(10)
+        assert b.flush(10)
     assert {beat["instance"] for beat in stand_in.beats} == {"a", "b"}
     assert len(stand_in.goodbyes) == 2
 
