@@ -225,9 +225,7 @@ class Program:
             stop.wait(0.05)
         return False
 
-    def _watch(
-        self, server: subprocess.Popen[bytes], stop: Stop, seconds: float | None
-    ) -> int:
+    def _watch(self, server: subprocess.Popen[bytes], stop: Stop, seconds: float | None) -> int:
         """Until it is over: say who died."""
         until = time.monotonic() + (math.inf if seconds is None else seconds)
         running = dict(self._agents)
