@@ -107,7 +107,8 @@ class Life:
             _lives.pop(self.key, None)
         if self.reporter is None or getpid() != self._pid:
             return
-        _farewells[self.key] = self.reporter.done
+        if self.reporter.last:
+            _farewells[self.key] = self.reporter.last
         self.reporter.close(timeout)
         for key, done in list(_farewells.items()):
             if done.happened:

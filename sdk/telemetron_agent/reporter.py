@@ -123,9 +123,14 @@ class Reporter:
         """
         self._closed.append(time.monotonic())
         self._signals.put(None)
-        last = self.done if self.started else self._after
+        last = self.last
         if last and not self._is_here():
             last.wait(max(0.0, self._closed[0] + _seconds(timeout) - time.monotonic()))
+
+    @property
+    def last(self) -> Once | None:
+        """The goodbye that a closed reporter may still send; of one never started, the former's."""
+        return self.done if self.started else self._after
 
     def _is_here(self) -> bool:
         """Whether this is the reporter's own thread, as in a log handler that flushes."""

@@ -233,6 +233,15 @@ def test_an_agent_after_one_of_its_name_is_another_life(stand_in) -> None:
     assert last.index(boots[1]) > methods.index("DELETE")  # else the goodbye would be the second's
 
 
+def test_an_agent_after_one_that_never_reported_reports_at_once(stand_in) -> None:
+    with Agent("bot", url=stand_in.url, interval=60) as agent:
+        pickled = pickle.dumps(agent)
+    stand_in.wait_for(lambda each: each.method == "DELETE")
+    pickle.loads(pickled).close()
+    with Agent("bot", url=stand_in.url, interval=60) as agent:
+        assert agent.flush(3)
+
+
 def test_agents_of_one_name_and_another_instance_are_apart(stand_in) -> None:
     url = stand_in.url
     with Agent("bot", url=url, instance="a") as a, Agent("bot", url=url, instance="b") as b:
