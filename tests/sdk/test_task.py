@@ -115,8 +115,13 @@ def exception(name: str, module: str, base: type[BaseException]) -> BaseExceptio
 CurioCancelled = type("CancelledError", (Exception,), {"__module__": "curio.errors"})
 
 
+BaseExceptionGroup = vars(builtins).get("BaseExceptionGroup") or type(
+    "BaseExceptionGroup", (BaseException,), {"exceptions": property(lambda self: self.args[1])}
+)  # Python 3.11 has it
+
+
 def group(*errors: BaseException) -> BaseException:
-    several: BaseException = vars(builtins)["BaseExceptionGroup"]("several", errors)
+    several: BaseException = BaseExceptionGroup("several", errors)
     return several
 
 
