@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import Callable
 from functools import partial
+from mmap import mmap
 from os import getpid
 from typing import Any, NamedTuple
 from weakref import WeakSet
@@ -118,6 +119,8 @@ class Life:
         """In a forked process: an instance of its own, with no tasks."""
         self._pid = getpid()
         self.activity.detach()
+        if self._forked:
+            self._forked[0] = 1
         self._begin(self._process())
 
     def rest(self) -> None:
@@ -142,16 +145,26 @@ class Life:
         self.instance = instance
         self.boot_id = uuid.uuid4().hex
         self.activity = Activity(nothing, self.wrap)
-        life: dict[str, object] = {
+        head = {
             "instance": instance,
             "boot_id": self.boot_id,
             "started_at": rfc3339(time.time()),
         }
-        state = partial(_state, life, self._facts, self.activity)
+        self._forked = _shared_byte() if self._endpoint else None
+        state = partial(self._state, head, self.activity, self._forked)
         self.reporter = self._new_reporter(state, after)
         if self.reporter:
             self.activity.changed = self.reporter.change
             _say_goodbye_in_multiprocessing()
+
+    def _state(
+        self, head: dict[str, str | None], activity: Activity, forked: mmap | None, most: int
+    ) -> tuple[dict[str, object], Any]:
+        """A beat's head, and the `most` oldest tasks."""
+        if forked and forked[0] and forked is self._forked:
+            self.rest()  # where the fork was outside of Python, nobody else tells
+        tasks, told = activity.snapshot(most)
+        return {**head, **self._facts, **told}, tasks
 
     def _new_reporter(self, state: State, after: Once | None) -> Reporter | None:
         if self._endpoint is None:
@@ -170,12 +183,12 @@ class Life:
         )
 
 
-def _state(
-    life: dict[str, object], facts: dict[str, object], activity: Activity, most: int
-) -> tuple[dict[str, object], Any]:
-    """A beat's head, and the `most` oldest tasks."""
-    tasks, told = activity.snapshot(most)
-    return {**life, **facts, **told}, tasks
+def _shared_byte() -> mmap | None:
+    """A byte that a forked process can set, for its parent to see."""
+    try:
+        return mmap(-1, 1)
+    except OSError:  # no memory, or a sandbox
+        return None
 
 
 _lives: dict[Key, Life] = {}
