@@ -96,6 +96,7 @@ class Agent:
                 host=instance or segment(self.pod_id) or identity.host(),
                 facts=facts,
                 token=_token(given["token"]),
+                given=self._given,
                 pickled=pickled,
             )
         )
@@ -178,10 +179,10 @@ class Agent:
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _load, (self.name, self._given)
+        return load, (self.name, self._given)
 
 
-def _load(name: str, given: dict[str, Any]) -> Agent:
+def load(name: str, given: dict[str, Any]) -> Agent:
     """A pickled agent: the one of this process, else one that reports from its first task on."""
     agent = Agent.__new__(Agent)
     agent._begin(name, pickled=True, **given)

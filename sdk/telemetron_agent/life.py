@@ -42,6 +42,7 @@ class Life:
     """An instance of an agent from its start to its goodbye; a fork begins another.
 
     facts: what each beat has besides the life's own. host: what a child's instance begins with.
+    given: the arguments of its first agent, for other processes.
     pickled: whether another process may be the given instance, so that this one needs its own.
     """
 
@@ -53,6 +54,7 @@ class Life:
         host: str,
         facts: dict[str, Any],
         token: Callable[[], str | None],
+        given: dict[str, Any],
         pickled: bool = False,
     ) -> None:
         self.holders: WeakSet[Agent] = WeakSet()
@@ -62,8 +64,9 @@ class Life:
         self._host = host
         self._facts = facts
         self._token = token
-        given = None if pickled else key.instance
-        self._begin(given or self._process(), _farewells.pop(key, None))
+        self._given = given
+        instance = None if pickled else key.instance
+        self._begin(instance or self._process(), _farewells.pop(key, None))
 
     def join(self, holder: Agent, facts: dict[str, Any]) -> None:
         """One more agent is this instance: its models and queues count too."""
@@ -119,6 +122,8 @@ class Life:
         """In a forked process: an instance of its own, with no tasks."""
         self._pid = getpid()
         self.activity.detach()
+        if _lives.get(self.key) is not self:
+            return  # closed before the fork
         if self._forked:
             self._forked[0] = 1
         self._begin(self._process())
@@ -135,6 +140,15 @@ class Life:
 
         task.forget()
         return wrap(partial(self.begin_task, **task.given()), function)
+
+    def __copy__(self) -> Life:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Life:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _load, (self.key.name, self._given)
 
     def _process(self) -> str:
         return f"{self._host[:240]}-{os.getpid()}"
@@ -181,6 +195,13 @@ class Life:
             state=state,
             after=after,
         )
+
+
+def _load(name: str, given: dict[str, Any]) -> Life:
+    """A pickled life, as of a decorated function: that of the process's own agent."""
+    from .agent import load
+
+    return load(name, given)._life
 
 
 def _shared_byte() -> mmap | None:

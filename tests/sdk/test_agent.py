@@ -8,7 +8,10 @@ import os
 import pickle
 import socket
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from types import FunctionType
+from typing import Any
 
 import pytest
 
@@ -265,6 +268,43 @@ def test_a_copy_of_an_agent_is_itself(stand_in) -> None:
         assert b"secret" not in pickled
         assert pickle.loads(pickled).agent is agent
         assert pickle.dumps(agent) == pickle.dumps(agent)
+
+
+def held(function: Any) -> Iterator[Any]:
+    """All that a function made in another one holds, which cloudpickle pickles with it."""
+    for cell in function.__closure__ or ():
+        if isinstance(cell.cell_contents, FunctionType):
+            yield from held(cell.cell_contents)
+        else:
+            yield cell.cell_contents
+
+
+def test_all_that_a_decorated_function_holds_can_be_pickled(stand_in) -> None:
+    with Agent("bot", url=stand_in.url, interval=60) as agent:
+        for function in (agent.task(len), agent.task("nightly")(len)):
+            assert len(list(held(function))) >= 2
+            for each in held(function):
+                pickle.loads(pickle.dumps(each))
+
+
+def test_a_closed_agent_stays_closed_in_a_child(stand_in, python) -> None:
+    source = """
+import os
+from telemetron_agent import Agent
+agent = Agent("bot", instance="parent", interval=60)
+agent.flush(10)
+agent.close()
+child = os.fork()
+with agent.task("unseen"):
+    agent.flush(1)
+if not child:
+    os._exit(0)
+os.waitpid(child, 0)
+"""
+    _, errors = python(source, stand_in.url).communicate(timeout=30)
+    assert errors == ""
+    assert {beat["instance"] for beat in stand_in.beats} == {"parent"}
+    assert stand_in.goodbyes == ["/agents/bot/instances/parent"]
 
 
 def test_a_pickled_agent_is_another_process_s_own(stand_in, python) -> None:
