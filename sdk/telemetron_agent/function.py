@@ -82,10 +82,14 @@ def _last(task: Task, result: Any) -> Any:
 
 
 def _done(task: Task, future: Any) -> None:
-    """The end of a future of asyncio or concurrent.futures."""
-    try:
-        future.result()
-    except BaseException as error:  # also a CancelledError, which none of its waiters get here
+    """The end of a future of asyncio or concurrent.futures.
+
+    Not by its result(): asyncio would no longer log an exception that nothing else asks for.
+    """
+    error = getattr(future, "_exception", None)
+    if future.cancelled():
+        task.end("canceled")
+    elif error is not None:
         task.end_with(error)
     else:
         task.end()

@@ -306,6 +306,19 @@ async def test_a_function_that_returns_a_future(stand_in, agent: Agent) -> None:
     assert await asyncio.to_thread(outcomes, stand_in, agent) == (2, 1, 1)
 
 
+async def test_an_exception_of_a_future_that_nothing_asks_for_is_logged(agent: Agent) -> None:
+    logged: list[object] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: logged.append(context["exception"]))
+    error = KeyError()
+    future = agent.task(loop.create_future)()
+    future.set_exception(error)
+    await asyncio.sleep(0)
+    del future
+    gc.collect()
+    assert logged == [error]
+
+
 async def test_a_generator_based_coroutine(stand_in, agent: Agent) -> None:
     @types.coroutine
     def old() -> Iterator[None]:

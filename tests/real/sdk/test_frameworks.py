@@ -58,15 +58,16 @@ def test_langgraph(run, frameworks, stand_in: StandIn) -> None:
 
 def test_an_interrupted_graph_goes_on_as_the_same_task(run, frameworks, stand_in) -> None:
     ended(run(HERE / "programs" / "with_langgraph.py", url=stand_in.url, python=frameworks))
-    asked = [
-        task
-        for beat in stand_in.beats
-        for task in beat["tasks"]
-        if [wait["kind"] for wait in task["waits"]] == ["human"]
-    ]
-    assert [task["step"] for task in asked[:2]] == ["approve", "again"]
-    assert asked[0]["id"] == asked[1]["id"]
-    assert len({task["id"] for task in asked}) == 2  # two threads
+    asked: dict[str, list[str]] = {}
+    for beat in stand_in.beats:
+        for task in beat["tasks"]:
+            steps = asked.setdefault(task["id"], [])
+            if [wait["kind"] for wait in task["waits"]] == ["human"] and task["step"] not in steps:
+                steps.append(task["step"])
+    # Of two threads; the second one is asked once more without a beat in between.
+    first, second = [steps for steps in asked.values() if steps]
+    assert first == ["approve", "again"]
+    assert second[0] == "approve"
 
 
 def test_openai_agents(run, frameworks, stand_in: StandIn) -> None:
