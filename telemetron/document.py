@@ -504,11 +504,19 @@ class Queue(Record, frozen=True, kw_only=True):
 
 
 class LastExit(Record, frozen=True):
-    """How a container ended last."""
+    """The latest failure of a container; without one, the latest end."""
 
     reason: Annotated[str | None, about("Kubernetes' reason, as `OOMKilled`.")] = None
     exit_code: Annotated[int | None, about("Its exit code.")] = None
     at: Annotated[Timestamp | None, about("When it ended.", clock="kubernetes")] = None
+    container: Annotated[str | None, about("Name of the container that ended.")] = None
+
+
+class Limits(Record, frozen=True):
+    """How much a pod may use: Kubernetes quantities."""
+
+    cpu: Annotated[str | None, about("CPU limit, as `1500m`; null: unlimited.")] = None
+    memory: Annotated[str | None, about("Memory limit, as `2Gi`; null: unlimited.")] = None
 
 
 class Pod(Record, frozen=True):
@@ -518,13 +526,29 @@ class Pod(Record, frozen=True):
     status: Annotated[
         str, about("Its phase: `Pending`, `Running`, `Succeeded`, `Failed`, `Unknown`.")
     ]
-    ready: Annotated[bool | None, about("Whether it is ready.")] = None
-    reason: Annotated[str | None, about("Why it is not well, as `CrashLoopBackOff`.")] = None
-    container: Annotated[str | None, about("Container the reason is about.")] = None
+    ready: Annotated[
+        bool | None, about("Whether it is ready: its condition `Ready`; null: not known.")
+    ] = None
+    reason: Annotated[
+        str | None,
+        about(
+            "Why it is not well, as `CrashLoopBackOff`; null: it is ready, it succeeded, or"
+            " nothing is known."
+        ),
+    ] = None
+    container: Annotated[
+        str | None, about("Container the reason is about; null: the whole pod.")
+    ] = None
     message: Annotated[str | None, about("What Kubernetes says of it.", untrusted=True)] = None
-    image: Annotated[str | None, about("Image of its first container.")] = None
-    restarts: Annotated[int | None, about("Restarts of its containers.", unit="restarts")] = None
-    last_exit: Annotated[LastExit | None, about("How a container ended last.")] = None
+    image: Annotated[
+        str | None, about("Image of its default container, as kubectl takes it, else of the first.")
+    ] = None
+    restarts: Annotated[
+        int | None, about("Restarts of all its containers, init included.", unit="restarts")
+    ] = None
+    last_exit: Annotated[
+        LastExit | None, about("Latest failure of a container, else the latest end; null: none.")
+    ] = None
     node: Annotated[str | None, about("Its node.")] = None
     node_ready: Annotated[
         bool | None,
@@ -538,6 +562,13 @@ class Pod(Record, frozen=True):
         None
     )
     started_at: Annotated[Timestamp | None, about("When it started.", clock="kubernetes")] = None
+    limits: Annotated[
+        Limits,
+        about(
+            "Limits in force, of all its containers together; while it is resized in place those"
+            " that its status reports."
+        ),
+    ] = Limits()
     cpu: Annotated[float | None, about("CPU used.", unit="cores", measure="sample")] = None
     memory: Annotated[float | None, about("Memory used.", unit="MiB", measure="sample")] = None
     network_in: Annotated[
@@ -561,14 +592,27 @@ class Live(Record, frozen=True):
             unit="pods",
         ),
     ] = None
-    desired: Annotated[int | None, about("Pods that should be.", unit="pods")] = None
+    desired: Annotated[int | None, about("Pods that should be now.", unit="pods")] = None
     ready: Annotated[int | None, about("Pods that are ready.", unit="pods")] = None
     available: Annotated[int | None, about("Pods that are available.", unit="pods")] = None
-    image: Annotated[str | None, about("Image of its template's first container.")] = None
-    rolled_out_at: Annotated[
-        Timestamp | None, about("When its last rollout progressed.", clock="kubernetes")
+    image: Annotated[
+        str | None, about("Image of its template's default container, else of the first.")
     ] = None
-    rollout: Annotated[str | None, about("`complete`, `progressing`, `stuck` or `paused`.")] = None
+    rolled_out_at: Annotated[
+        Timestamp | None,
+        about(
+            "When a Deployment's last rollout progressed, completed or ran out of time; pausing,"
+            " scaling and crashes do not move it.",
+            clock="kubernetes",
+        ),
+    ] = None
+    rollout: Annotated[
+        str | None,
+        about(
+            "`complete`, `progressing`, `stuck` or `paused`, as `kubectl rollout status`; a"
+            " Deployment's stays `complete` until the next rollout. null: strategy `OnDelete`."
+        ),
+    ] = None
     reason: Annotated[str | None, about("Kubernetes' reason.")] = None
     message: Annotated[str | None, about("What Kubernetes says of it.", untrusted=True)] = None
     updated_at: UpdatedAt = UNSTAMPED
@@ -593,12 +637,26 @@ class Workload(Record, frozen=True, kw_only=True):
         Owner | None,
         about("Its controller, as the CronJob of a Job; null: none, or `live` is null."),
     ] = None
-    max_pods: Annotated[int | None, about("Most pods it may have.", unit="pods")] = None
+    max_pods: Annotated[
+        int | None,
+        about(
+            "Most pods it may have: the largest maximum of its autoscalers, else its replicas.",
+            unit="pods",
+        ),
+    ] = None
     pod_max_cpu: Annotated[
-        str | None, about("CPU limit of a pod: a Kubernetes quantity; null: none.")
+        str | None,
+        about(
+            "CPU limit of each active pod, without one that of the template: a Kubernetes"
+            " quantity. null: unlimited, or its pods differ (`pods[].limits`)."
+        ),
     ] = None
     pod_max_ram: Annotated[
-        str | None, about("Memory limit of a pod: a Kubernetes quantity; null: none.")
+        str | None,
+        about(
+            "Memory limit of each active pod, without one that of the template: a Kubernetes"
+            " quantity. null: unlimited, or its pods differ (`pods[].limits`)."
+        ),
     ] = None
     live: Annotated[Live | None, about("Its state; null: not observed.")] = None
     pods: Annotated[

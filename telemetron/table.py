@@ -172,7 +172,7 @@ class View:
         live = workload.live
         ready = f"{known(live.ready)}/{known(live.desired)}" if live else UNKNOWN
         reasons = {pod.reason for pod in workload.pods}
-        if live and live.rollout != "complete":
+        if live and (live.rollout != "complete" or (live.ready or 0) < (live.desired or 0)):
             reasons.add(live.reason)
         restarts = [pod.restarts for pod in workload.pods]
         return (

@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 from msgspec.structs import replace
 
 from collectors.kubernetes import objects
+from collectors.kubernetes.objects import KINDS
 from collectors.kubernetes.pods import SeenPod, seen_pod
 from collectors.kubernetes.selector import selector
-from collectors.kubernetes.workloads import VIEWS, SeenWorkload, seen_workload
+from collectors.kubernetes.workloads import VIEWS, SeenWorkload, followed, seen_workload
 from telemetron.document import Problem
 
 # Five times what is measured; of each kind, the four of workloads together.
@@ -41,8 +42,8 @@ class Cluster:
         self.workloads: dict[Home, SeenWorkload] = {}
         self.members: dict[Home, list[str]] = {}
         """The names of its pods, sorted."""
-        self.autoscaled: dict[Home, int] = {}
-        """Most pods, by what is scaled."""
+        self.autoscaled: dict[Home, dict[str, int]] = {}
+        """The maxima of the autoscalers of each target, by the autoscaler's name."""
         self.dirty: dict[Home, None] = {}
         self.waiting: dict[At, Home] = {}
         """Pods whose owner has not been seen yet, and that owner."""
@@ -54,7 +55,7 @@ class Cluster:
         self._home: dict[At, Home] = {}
         self._replicasets: dict[At, At | None] = {}
         """The kind and name of their controllers."""
-        self._autoscalers: dict[At, tuple[Home, int | None]] = {}
+        self._autoscalers: dict[At, tuple[Home | None, int | None]] = {}
         self._awaited: dict[Home, dict[At, None]] = {}
         self._synced: set[tuple[str, str | None]] = set()
         self._lacks: dict[tuple[str, str | None], Problem] = {}
@@ -188,12 +189,13 @@ class Cluster:
 
     def max_pods(self, home: Home) -> int | None:
         """By what scales it, else its replicas; null where it is not known what scales it."""
-        one = self.workloads[home]
-        if not one.scalable:
+        one = self.workloads.get(home)
+        if one and not one.scalable:
             return one.replicas
         if home in self.autoscaled:
-            return self.autoscaled[home]
-        return one.replicas if self.is_complete("HorizontalPodAutoscaler", home[0]) else None
+            return max(self.autoscaled[home].values())
+        is_known = self.is_complete("HorizontalPodAutoscaler", home[0])
+        return one.replicas if one and is_known else None
 
     def pods_of(self, home: Home) -> list[SeenPod]:
         """Its pods by name."""
@@ -302,6 +304,7 @@ class Cluster:
         return replace(seen, is_selected=self._fits((metadata and metadata.labels) or {}))
 
     def _take_workload(self, home: Home, seen: SeenWorkload) -> None:
+        seen = followed(self.workloads.get(home), seen)
         if self.workloads.get(home) != seen:
             self.workloads[home] = seen
             self.dirty[home] = None
@@ -326,18 +329,35 @@ class Cluster:
 
     def _take_autoscaler(self, at: At, one: objects.Autoscaler) -> None:
         target = one.spec.scale_target_ref
-        self._scale(at, ((at[0], target.kind, target.name), one.spec.max_replicas))
+        home = (at[0], target.kind, target.name) if is_scaled(target) else None
+        self._scale(at, (home, one.spec.max_replicas))
 
-    def _scale(self, at: At, what: tuple[Home, int | None] | None) -> None:
+    def _scale(self, at: At, what: tuple[Home | None, int | None] | None) -> None:
         old = self._autoscalers.pop(at, None)
-        if old:
-            self.autoscaled.pop(old[0], None)
-            self.dirty[old[0]] = None
         if what:
             self._autoscalers[at] = what
-            self.dirty[what[0]] = None
-            if what[1] is not None:
-                self.autoscaled[what[0]] = what[1]
+        if what == old:
+            return
+        for home, _ in filter(None, (old, what)):
+            if home:
+                self._rescale(home, at[1], what[1] if what and what[0] == home else None)
+
+    def _rescale(self, home: Home, name: str, most: int | None) -> None:
+        """Let one autoscaler of this target have this maximum, or none."""
+        maxima = self.autoscaled.setdefault(home, {})
+        maxima.pop(name, None)
+        if most is not None:
+            maxima[name] = most
+        if not maxima:
+            del self.autoscaled[home]
+        self.dirty[home] = None
+
+
+def is_scaled(target: objects.Target) -> bool:
+    """Whether this can be a workload as it is shown: a Deployment of another API group is none."""
+    kind = KINDS.get(target.kind)
+    group = target.api_version.rpartition("/")[0]
+    return kind is None or not target.api_version or group == kind.group
 
 
 def needed_for_pods(kind: str) -> tuple[str, ...]:

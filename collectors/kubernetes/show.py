@@ -11,13 +11,14 @@ from msgspec.structs import replace
 
 from collectors.kubernetes.cluster import At, Cluster, Home
 from collectors.kubernetes.declaration import Declaration
+from collectors.kubernetes.limits import common
 from collectors.kubernetes.pace import paced
 from collectors.kubernetes.pods import SeenPod
 from collectors.kubernetes.workloads import SeenWorkload
 from telemetron import key
 from telemetron.agents import AgentPart
 from telemetron.collector import Output, Put
-from telemetron.document import MAX_PODS, Live, Pod, Problem, Workload
+from telemetron.document import MAX_PODS, Limits, Live, Pod, Problem, Workload
 
 # A pod may be seen before its owner is; it waits so long for it.
 OWNER_SECONDS = 2.0
@@ -141,21 +142,28 @@ class Show:
     # workloads
 
     def _workload(self, home: Home, seen: SeenWorkload | None, pods: list[SeenPod]) -> Workload:
-        source = seen or pods[0]
         is_over = seen is not None and seen.is_over
         listed = cut(pods, MAX_PODS_OF_A_FINISHED_JOB if is_over else MAX_PODS)
+        limits = self._limits(seen, pods)
         return Workload(
             deployment_name=home[2],
             namespace=home[0],
             kind=home[1],
             owner=seen.owner if seen else None,
-            max_pods=self._cluster.max_pods(home) if seen else None,
-            pod_max_cpu=source.max_cpu,
-            pod_max_ram=source.max_ram,
+            max_pods=self._cluster.max_pods(home),
+            pod_max_cpu=limits.cpu,
+            pod_max_ram=limits.memory,
             live=self._live(home, seen.live, pods) if seen else None,
             pods=[self._measured(pod) for pod in listed],
             truncated={"pods": len(pods)} if len(listed) < len(pods) else None,
         )
+
+    def _limits(self, seen: SeenWorkload | None, pods: list[SeenPod]) -> Limits:
+        """Those of its active pods, else its template's, else those of the other pods."""
+        active = [pod.pod.limits for pod in pods if pod.is_active]
+        if seen:
+            return common(active or [seen.limits])
+        return common(active or [pod.pod.limits for pod in pods])
 
     def _live(self, home: Home, live: Live, pods: list[SeenPod]) -> Live:
         if not self._cluster.has_all_pods(home):

@@ -234,6 +234,7 @@ def test_workload_says_why_it_is_not_well() -> None:
     )
     live = Live(desired=2, ready=1, rollout="progressing", reason="ReplicaSetUpdated")
     well = Live(desired=1, ready=1, rollout="complete", reason="NewReplicaSetAvailable")
+    short = Live(desired=2, ready=1, rollout="complete", reason="FailedCreate")
     lines = shown(
         a_state(
             workload=[
@@ -241,6 +242,7 @@ def test_workload_says_why_it_is_not_well() -> None:
                     deployment_name="d", namespace="n", kind="Deployment", live=live, pods=[bad]
                 ),
                 Workload(deployment_name="w", namespace="n", kind="Deployment", live=well),
+                Workload(deployment_name="s", namespace="n", kind="Deployment", live=short),
                 Workload(
                     deployment_name="x",
                     namespace="n",
@@ -253,6 +255,7 @@ def test_workload_says_why_it_is_not_well() -> None:
     why = "CrashLoopBackOff, ReplicaSetUpdated"
     assert row(lines, "n/d") == ["n/d", "Deployment", "1/2", "progressing", "3", why]
     assert row(lines, "n/w") == ["n/w", "Deployment", "1/1", "complete", "0", "–"]
+    assert row(lines, "n/s") == ["n/s", "Deployment", "1/2", "complete", "0", "FailedCreate"]
     assert row(lines, "n/x") == ["n/x", "Job", "?", "?", "?", "–"]
 
 

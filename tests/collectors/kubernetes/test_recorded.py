@@ -121,7 +121,7 @@ def test_why_a_pod_is_not_well(workload, name, status, reason, container, messag
 def test_how_a_container_ended(workload):
     (pod,) = workload("Pod", "crashing").pods
     at = datetime(2026, 11, 28, 3, 1, tzinfo=UTC)
-    assert (pod.restarts, pod.last_exit) == (4, LastExit("OOMKilled", 137, at))
+    assert (pod.restarts, pod.last_exit) == (4, LastExit("OOMKilled", 137, at, "main"))
 
 
 def test_each_running_pod_of_an_annotated_deployment_is_an_instance(parts):

@@ -14,6 +14,8 @@ from tests.collectors.kubernetes.test_cluster import put
 from tests.collectors.kubernetes.things import (
     AT,
     agent,
+    autoscaler,
+    container,
     deployment,
     metadata,
     pod,
@@ -244,6 +246,46 @@ async def test_nodes_that_are_watched_say_whether_they_are_ready(cluster):
 
 def put_node(cluster, one):
     cluster.take("Node", msgspec.convert(one, NODES.type, strict=False))
+
+
+def sized(name, owner, memory, **more):
+    one = pod(name, owner, **more)
+    one["spec"]["containers"] = [container(cpu="1", memory=memory)]
+    return one
+
+
+async def test_limits_of_pods_that_differ_are_null_above_them(cluster):
+    put(cluster, "Pod", sized("head", ("RayCluster", "ray"), "4Gi"))
+    put(cluster, "Pod", sized("worker", ("RayCluster", "ray"), "64Gi"))
+    ray = (await shown(cluster))["workload", "default/RayCluster/ray"]
+    assert (ray.pod_max_cpu, ray.pod_max_ram) == ("1", None)
+    assert [one.limits.memory for one in ray.pods] == ["4Gi", "64Gi"]
+
+
+async def test_limits_of_a_workload_are_those_of_its_active_pods(cluster):
+    web = "workload", "default/Deployment/web"
+    put(cluster, "ReplicaSet", replicaset("web-1", "web"))
+    put(cluster, "Deployment", deployment("web", 2))
+    assert (await shown(cluster))[web].pod_max_ram == "256Mi"
+    put(cluster, "Pod", sized("web-1-a", ("ReplicaSet", "web-1"), "2Gi"))
+    ended = sized("web-1-b", ("ReplicaSet", "web-1"), "1Gi", status={"phase": "Failed"})
+    put(cluster, "Pod", ended)
+    assert (await shown(cluster))[web].pod_max_ram == "2Gi"
+    cluster.drop("Pod", "default", "web-1-a")
+    assert (await shown(cluster))[web].pod_max_ram == "256Mi"
+
+
+async def test_limits_of_an_unwatched_owner_are_those_of_pods_that_ended(cluster):
+    put(cluster, "Pod", sized("alone", None, "1Gi", status={"phase": "Failed"}))
+    assert (await shown(cluster))["workload", "default/Pod/alone"].pod_max_ram == "1Gi"
+
+
+async def test_the_autoscaler_of_a_kind_that_is_not_watched(cluster):
+    put(cluster, "HorizontalPodAutoscaler", autoscaler("a", "Rollout", "web", 8))
+    put(cluster, "ReplicaSet", replicaset("web-1", "web", "Rollout"))
+    put(cluster, "Pod", pod("web-1-0", ("ReplicaSet", "web-1")))
+    rollout = (await shown(cluster))["workload", "default/Rollout/web"]
+    assert (rollout.max_pods, rollout.live) == (8, None)
 
 
 async def test_pods_that_cannot_be_read_are_not_counted():
