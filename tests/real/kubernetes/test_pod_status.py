@@ -145,12 +145,14 @@ def has_a_reason_of_its_own(case: Case) -> bool:
 
 def has_a_container_that_failed(case: Case) -> bool:
     """The first that failed is hidden by none that is starting, runs, or ended later or well."""
-    firsts = [next(filter(trouble, ones), None) for ones in (case.undone, case.regular)]
-    if case.named not in firsts or case.shown.reason not in trouble(case.named):
+    if not case.named or case.shown.reason not in trouble(case.named):
         return False
+    init, regular = (next(filter(trouble, ones), None) for ones in (case.undone, case.regular))
+    if not case.is_init and regular:
+        return bool(case.named == regular)
     is_sidecar = case.named.get("started") and case.shown.container in case.sidecars
-    has_run = not case.condition("Initialized")
-    return bool(case.word in MILD or not case.is_init or is_sidecar or has_run)
+    is_mild = case.word in MILD or is_sidecar or not case.condition("Initialized")
+    return is_mild and case.named in (init, regular)
 
 
 def trouble(container: Object) -> set[str]:
