@@ -18,7 +18,7 @@ class Lean(Struct, frozen=True, gc=False, rename="camel"):
 
 
 class Annotations(Lean, frozen=True):
-    """Those that declare an agent, name the default container, or end a first list."""
+    """The annotations that declare an agent, and those that Kubernetes sets itself."""
 
     agent: str | None = field(default=None, name="telemetron.dev/agent")
     description: str | None = field(default=None, name="telemetron.dev/description")
@@ -29,6 +29,7 @@ class Annotations(Lean, frozen=True):
         default=None, name="kubectl.kubernetes.io/default-container"
     )
     initial_events_end: str | None = field(default=None, name="k8s.io/initial-events-end")
+    revision: str | None = field(default=None, name="deployment.kubernetes.io/revision")
 
 
 class OwnerReference(Lean, frozen=True):
@@ -37,10 +38,19 @@ class OwnerReference(Lean, frozen=True):
     controller: bool | None = None
 
 
-class Metadata(Lean, frozen=True):
+class Identity(Lean, frozen=True):
     name: str = ""
     namespace: str = ""
     resource_version: str = ""
+
+
+class Identified(Lean, frozen=True):
+    """Any object, even one of which nothing else can be understood."""
+
+    metadata: Identity = Identity()
+
+
+class Metadata(Identity, frozen=True):
     generation: int | None = None
     creation_timestamp: datetime | None = None
     deletion_timestamp: datetime | None = None
@@ -128,6 +138,7 @@ class ContainerStatus(Lean, frozen=True):
     restart_count: int = 0
     state: ContainerState | None = None
     last_state: ContainerState | None = None
+    resources: Resources | None = None
 
 
 class ReadinessGate(Lean, frozen=True):
@@ -138,6 +149,8 @@ class PodSpec(Lean, frozen=True):
     node_name: str | None = None
     containers: list[Container] | None = None
     init_containers: list[Container] | None = None
+    resources: Resources | None = None
+    overhead: Limits | None = None
     readiness_gates: list[ReadinessGate] | None = None
 
     @property
@@ -157,6 +170,7 @@ class PodStatus(Lean, frozen=True):
     conditions: list[Condition] | None = None
     init_container_statuses: list[ContainerStatus] | None = None
     container_statuses: list[ContainerStatus] | None = None
+    resources: Resources | None = None
 
 
 class Pod(Named, frozen=True):
@@ -167,8 +181,12 @@ class Pod(Named, frozen=True):
 # workloads
 
 
+class TemplateMetadata(Metadata, frozen=True):
+    labels: dict[str, str] | None = None
+
+
 class Template(Lean, frozen=True):
-    metadata: Metadata | None = None
+    metadata: TemplateMetadata | None = None
     spec: PodSpec | None = None
 
 
@@ -246,9 +264,16 @@ class JobSpec(WorkloadSpec, frozen=True):
     suspend: bool | None = None
 
 
+class Uncounted(Lean, frozen=True):
+    succeeded: list[str] | None = None
+
+
 class JobStatus(Lean, frozen=True):
+    active: int | None = None
     ready: int | None = None
     succeeded: int | None = None
+    failed_indexes: str | None = None
+    uncounted_terminated_pods: Uncounted | None = None
     conditions: list[Condition] | None = None
 
 
@@ -257,7 +282,16 @@ class Job(Named, frozen=True):
     status: JobStatus = JobStatus()
 
 
+class NodeStatus(Lean, frozen=True):
+    conditions: list[Condition] | None = None
+
+
+class Node(Named, frozen=True):
+    status: NodeStatus = NodeStatus()
+
+
 class Target(Lean, frozen=True):
+    api_version: str = ""
     kind: str = ""
     name: str = ""
 
@@ -318,6 +352,11 @@ class Kind(NamedTuple):
     selected: bool = True
     """The configured label selector is applied to it."""
 
+    @property
+    def group(self) -> str:
+        """Its API group; empty: the core."""
+        return "".join(self.path.split("/")[2:-1])
+
 
 KINDS = {
     kind.name: kind
@@ -337,3 +376,6 @@ KINDS = {
         ),
     )
 }
+
+NODES = Kind("Node", "nodes", "/api/v1", Node, selected=False)
+"""Of no namespace, so that a Role cannot permit it: watched only if the configuration asks."""

@@ -7,8 +7,9 @@ from sys import intern
 
 from msgspec import Struct
 
-from collectors.kubernetes import objects, quantity
+from collectors.kubernetes import objects
 from collectors.kubernetes.declaration import Declaration, declared
+from collectors.kubernetes.limits import limits_of
 from collectors.kubernetes.trouble import is_ready, trouble_of
 from telemetron.document import UNSTAMPED, LastExit, Pod
 
@@ -23,8 +24,10 @@ class SeenPod(Struct, frozen=True, gc=False):
     owner: tuple[str, str] | None
     """Kind and name of its controller."""
     agent: Declaration | None
-    max_cpu: str | None
-    max_ram: str | None
+    is_deleted: bool
+    """Its deletion has begun."""
+    on_lost_node: bool
+    """The node lifecycle controller marked it: its node is not ready."""
     pod: Pod
 
     @property
@@ -35,11 +38,15 @@ class SeenPod(Struct, frozen=True, gc=False):
     def is_over(self) -> bool:
         return self.pod.status in ("Succeeded", "Failed")
 
+    @property
+    def is_active(self) -> bool:
+        """As Kubernetes counts pods: its controller.IsPodActive."""
+        return not self.is_over and not self.is_deleted
+
 
 def seen_pod(pod: objects.Pod, *, termination_messages: bool = False) -> SeenPod:
     """What is shown of a pod; messages of ended containers only where they are wanted."""
     metadata, spec, status = pod.metadata, pod.spec, pod.status
-    containers = spec.containers or []
     statuses = [*(status.init_container_statuses or ()), *(status.container_statuses or ())]
     trouble = trouble_of(pod, termination_messages=termination_messages)
     owner = metadata.owner
@@ -47,8 +54,8 @@ def seen_pod(pod: objects.Pod, *, termination_messages: bool = False) -> SeenPod
         namespace=intern(metadata.namespace),
         owner=(intern(owner.kind), intern(owner.name)) if owner else None,
         agent=declared(metadata.annotations),
-        max_cpu=limit(containers, "cpu"),
-        max_ram=limit(containers, "memory"),
+        is_deleted=metadata.deletion_timestamp is not None,
+        on_lost_node=is_on_lost_node(status.conditions),
         pod=Pod(
             pod_id=metadata.name,
             status=intern(status.phase or "Unknown"),
@@ -59,6 +66,7 @@ def seen_pod(pod: objects.Pod, *, termination_messages: bool = False) -> SeenPod
             image=image_of(metadata.annotations, spec),
             restarts=sum([one.restart_count for one in statuses]) if statuses else None,
             last_exit=last_exit(pod),
+            limits=limits_of(spec, status),
             node=intern(spec.node_name) if spec.node_name else None,
             ip=status.pod_ip,
             created_at=metadata.creation_timestamp,
@@ -75,6 +83,18 @@ def image_of(annotations: objects.Annotations | None, spec: objects.PodSpec | No
     if name:
         found = next((one for one in containers if one.name == name), found)
     return intern(found.image) if found and found.image else None
+
+
+def is_on_lost_node(conditions: Sequence[objects.Condition] | None) -> bool:
+    """Whether the node lifecycle controller made it not ready, because its node is not.
+
+    It clears `Ready` and nothing else (util/node.MarkPodsNotReady); a kubelet gives a reason, and
+    clears `ContainersReady` too.
+    """
+    found = {one.type: one for one in conditions or ()}
+    ready, containers = found.get("Ready"), found.get("ContainersReady")
+    is_marked = ready and ready.status == "False" and not ready.reason
+    return bool(is_marked and containers and containers.status == "True")
 
 
 def last_exit(pod: objects.Pod) -> LastExit | None:
@@ -97,9 +117,3 @@ def _ends(pod: objects.Pod) -> Iterator[tuple[Weight, str, objects.Terminated]]:
             if state and (end := state.terminated):
                 weight = (end.is_failure, one.name not in late, end.finished_at or UNSTAMPED)
                 yield weight, one.name, end
-
-
-def limit(containers: Sequence[objects.Container], resource: str) -> str | None:
-    """The limits of its containers together; null if any has none."""
-    limits = [one.resources.limits if one.resources else None for one in containers]
-    return quantity.total(tuple([getattr(one, resource) if one else None for one in limits]))

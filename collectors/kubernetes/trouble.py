@@ -14,6 +14,7 @@ from collectors.kubernetes import objects
 # A container waits for these while its pod starts; a worse reason hides them.
 STARTING = ("ContainerCreating", "PodInitializing")
 LOST = "NodeLost"
+RESIZES = ("PodResizePending", "PodResizeInProgress")
 
 
 class Trouble(Struct, frozen=True, gc=False):
@@ -41,7 +42,8 @@ def trouble_of(pod: objects.Pod, *, termination_messages: bool = False) -> Troub
     if status.phase == "Failed":
         return _of_failure(status, worst)
     starting = _of_scheduling(status.conditions) or next(iter(found), None)
-    return worst or starting or _of_readiness(pod) or _of_phase(status)
+    ill = worst or starting or _of_readiness(pod) or _of_resize(status)
+    return ill or _of_phase(status)
 
 
 def is_ready(pod: objects.Pod) -> bool | None:
@@ -198,6 +200,15 @@ def _lasting(pod: objects.Pod) -> list[objects.ContainerStatus]:
     sidecars = pod.spec.sidecars
     init = [one for one in pod.status.init_container_statuses or () if one.name in sidecars]
     return [*(pod.status.container_statuses or ()), *init]
+
+
+def _of_resize(status: objects.PodStatus) -> Trouble | None:
+    """Return why a running pod is not resized in place as its spec asks."""
+    for one in status.conditions or ():
+        is_waiting = one.type in RESIZES and one.status == "True" and one.reason
+        if is_waiting and status.phase == "Running":
+            return Trouble(one.reason, ": ".join(filter(None, (one.type, one.message))))
+    return None
 
 
 def _of_phase(status: objects.PodStatus) -> Trouble:

@@ -5,6 +5,7 @@ import pytest
 
 from collectors.kubernetes import objects
 from collectors.kubernetes.pods import seen_pod
+from telemetron.document import Limits
 from tests.collectors.kubernetes.things import AT, container, pod
 
 BEFORE = "2026-11-28T09:00:00Z"
@@ -133,11 +134,35 @@ def test_restarts_are_those_of_all_but_ephemeral_containers():
 def test_limits_are_of_all_containers():
     one = pod("p")
     one["spec"]["containers"] = [container(), container(cpu="1", memory="1Gi")]
-    found = seen_pod(msgspec.convert(one, objects.Pod, strict=False))
-    assert (found.max_cpu, found.max_ram) == ("1500m", "1280Mi")
-    one["spec"]["containers"].append({"name": "x"})
-    found = seen_pod(msgspec.convert(one, objects.Pod, strict=False))
-    assert (found.max_cpu, found.max_ram) == (None, None)
+    found = seen_pod(msgspec.convert(one, objects.Pod, strict=False)).pod
+    assert found.limits == Limits("1500m", "1280Mi")
     one["spec"]["containers"] = None
-    found = seen_pod(msgspec.convert(one, objects.Pod, strict=False))
-    assert (found.max_cpu, found.pod.image) == (None, None)
+    found = seen_pod(msgspec.convert(one, objects.Pod, strict=False)).pod
+    assert (found.limits, found.image) == (Limits(), None)
+
+
+def resizing(reason, type="PodResizePending", **status):
+    pending = {"type": type, "status": "True", "reason": reason, "message": "too large"}
+    ready = {"type": "Ready", "status": "True"}
+    found = seen({"phase": "Running", "conditions": [ready, pending], **status})
+    return found.reason, found.message
+
+
+@pytest.mark.parametrize("reason", ["Infeasible", "Deferred"])
+def test_a_resize_that_waits_is_the_reason_of_a_pod_that_is_well(reason):
+    assert resizing(reason) == (reason, "PodResizePending: too large")
+    crash = statuses({"waiting": {"reason": "CrashLoopBackOff"}})
+    assert resizing(reason, containerStatuses=crash)[0] == "CrashLoopBackOff"
+
+
+def test_a_resize_in_progress_is_a_reason_only_if_it_fails():
+    assert resizing(None, "PodResizeInProgress") == (None, None)
+    assert resizing("Error", "PodResizeInProgress") == ("Error", "PodResizeInProgress: too large")
+
+
+def test_the_limits_of_a_resized_pod_are_those_in_force():
+    one = pod("p")
+    in_force = {"limits": {"cpu": "1", "memory": "1Gi"}}
+    one["status"]["containerStatuses"][0]["resources"] = in_force
+    found = seen_pod(msgspec.convert(one, objects.Pod, strict=False)).pod
+    assert (found.limits, found.reason) == (Limits("1", "1Gi"), None)
