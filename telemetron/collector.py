@@ -59,7 +59,8 @@ class Output(Protocol):
         """Say that all that is shown of a scope is true now.
 
         With `reason` (of `telemetron.reason`) a problem stands beside it: one that is known for
-        certain, as a permission that is missing. Without, the scope's problem is over.
+        certain, as a permission that is missing. Without, the scope's problem is over. A source
+        that says `Unreachable`, `Timeout` or `Unauthorized` is `degraded` all the same.
         """
 
     def trouble(self, scope: str, reason: str, message: str) -> None:

@@ -17,6 +17,8 @@ from telemetron.reason import REASONS
 MAX_PROBLEMS = 32
 MAX_KNOWN = 256
 BOUNDED_BY_SCOPES = ("failure", "trouble")
+# Never beside `ok`, even if what the collector shows (null) is true.
+UNANSWERED = ("Unreachable", "Timeout", "Unauthorized")
 MAX_MESSAGE = 500
 
 
@@ -101,14 +103,14 @@ class Source:
 
     def confirm(self, scope: str = "", *, reason: str | None = None, message: str = "") -> None:
         """All that is shown of the scope is true now; see `Output.confirm`."""
-        self._scopes[scope] = Scope(self._promise(), self.clock.now())
+        self._scopes[scope] = Scope(self._promise(), self.clock.now(), reason in UNANSWERED)
         if reason is not None:
             self._report("trouble", scope, scope, reason, message)
         elif self.problems:
             self._forget("trouble", scope)
         if self._running:
             self._forget("failure", "")
-        if self.status != "ok":
+        if self.status != "ok" or reason in UNANSWERED:
             self._judge()
 
     def trouble(self, scope: str, reason: str, message: str) -> None:

@@ -4,7 +4,7 @@ They follow `printPod` (k8s.io/kubernetes, pkg/printers/internalversion/printers
 docs/kubernetes.md lists where and why the reason is more precise.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -96,26 +96,29 @@ def _words(disruption: objects.Condition | None) -> str | None:
 
 
 def _of_containers(pod: objects.Pod, messages: bool) -> list[Trouble]:
-    """Return the trouble of each; init containers come first until the pod is initialized."""
+    """Return the trouble of each; what an uninitialized pod waits for comes first."""
     statuses = pod.status.container_statuses or ()
     regular = [found for one in statuses if (found := _of_container(one, messages))]
-    init = list(_of_init(pod, messages))
-    if not init:
-        return regular
-    return [*regular, *init] if _is_initialized(pod.status) else [*init, *regular]
+    awaited, sidecars = _of_init(pod, messages)
+    if awaited and not _is_initialized(pod.status):
+        return [*awaited, *regular, *sidecars]
+    return [*regular, *awaited, *sidecars]
 
 
-def _of_init(pod: objects.Pod, messages: bool) -> Iterator[Trouble]:
-    """Yield the trouble of each init container that is not done, if only to wait for it."""
-    sidecars = pod.spec.sidecars
+def _of_init(pod: objects.Pod, messages: bool) -> tuple[list[Trouble], list[Trouble]]:
+    """Return the init containers that must still end or start, and trouble of started sidecars."""
+    awaited, sidecars = [], []
+    names = pod.spec.sidecars
     for one in pod.status.init_container_statuses or ():
         end = one.state.terminated if one.state else None
         if end and not end.exit_code:
             continue
-        found = _of_container(one, messages) or Trouble("PodInitializing", None, one.name)
-        has_started = one.started and one.name in sidecars
-        if not (has_started and found.reason in STARTING):
-            yield found
+        found = _of_container(one, messages)
+        if not (one.started and one.name in names):
+            awaited.append(found or Trouble("PodInitializing", None, one.name))
+        elif found:
+            sidecars.append(found)
+    return awaited, sidecars
 
 
 def _of_container(one: objects.ContainerStatus, messages: bool) -> Trouble | None:

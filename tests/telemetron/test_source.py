@@ -213,6 +213,18 @@ def test_a_confirmation_ends_the_degradation_whatever_it_knows(
     assert ok.problems() == ([("", reason)] if reason else [])
 
 
+@pytest.mark.parametrize("reason", ["Unreachable", "Timeout", "Unauthorized"])
+def test_no_answer_is_never_ok_even_if_it_is_confirmed(ok: Watched, reason: str) -> None:
+    ok.source.confirm("extra", reason=reason, message="no figures")
+    assert (ok.row.status, ok.problems()) == ("degraded", [("extra", reason)])
+    ok.clock.advance(5)
+    ok.source.confirm()
+    ok.source.confirm("extra", reason=reason, message="no figures")
+    assert (ok.row.status, ok.row.last_ok_at) == ("degraded", at(5))
+    ok.source.confirm("extra")
+    assert (ok.row.status, ok.row.problems) == ("ok", [])
+
+
 def test_degraded_until_every_scope_is_confirmed_again(ok: Watched) -> None:
     ok.source.confirm("a")
     ok.source.trouble("a", "Timeout", "late")

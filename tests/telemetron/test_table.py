@@ -184,12 +184,14 @@ def test_agents_that_work_hang_and_are_gone_are_told_apart() -> None:
                     instances=[gone],
                 ),
                 an_agent("idle"),
+                an_agent("unseen", status="declared", instance_count=None),
             ]
         )
     )
     assert row(lines, "prod/busy") == ["prod/busy", "active", "2/4", "10m", "1", "KeyError, 2m"]
     assert row(lines, "gone") == ["gone", "silent", "1/1", "?", "1 (1 silent 4m)", "–"]
     assert row(lines, "idle") == ["idle", "idle", "0/1", "–", "1", "–"]
+    assert row(lines, "unseen") == ["unseen", "declared", "0/1", "–", "?", "–"]
     assert row(lines, "t1") == ["t1", "prod/busy", "running", "?", "2s", "–", "reads"]
     assert row(lines, "t2") == [
         "t2",

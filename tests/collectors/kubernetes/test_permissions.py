@@ -97,8 +97,13 @@ async def test_what_depends_on_a_forbidden_kind_is_null_and_says_why(
         assert problems(observed.agents[f"{other}/writer"]) == []
 
         api.faults.clear()
-        await observed.until(lambda: found(observed, space) == WHOLE)
-        assert problems(observed.workloads[f"{space}/Deployment/web"]) == []
+        await observed.until(lambda: observed.problems == {})
+        await observed.until(
+            lambda: (
+                found(observed, space) == WHOLE
+                and problems(observed.workloads[f"{space}/Deployment/web"]) == []
+            )
+        )
 
 
 def problems(entity):
@@ -126,6 +131,19 @@ async def test_without_their_controllers_pods_are_shown_and_no_state_of_the_cont
         # The pods themselves declare the agent, and all of them are known.
         assert observed.agents["left/writer"].instance_count == 2
         assert found(observed, "right") == WHOLE
+
+
+@pytest.mark.parametrize("kind", ["StatefulSet", "DaemonSet", "Job"])
+async def test_pods_of_a_controller_that_is_forbidden_are_shown(api, observing, kind):
+    resource = KINDS[kind].resource
+    api.put("pods", pod("w-0", (kind, "w"), namespace="left", annotations=agent("a")))
+    forbid(api, resource, "left")
+    async with observing(namespaces=["left"]) as observed:
+        await observed.until(lambda: observed.status == "ok")
+        one = observed.workloads[f"left/{kind}/w"]
+        assert ([pod.pod_id for pod in one.pods], one.live, one.max_pods) == (["w-0"], None, None)
+        assert problems(one) == [("Forbidden", f"no permission to watch {resource} in left")]
+        assert observed.agents["left/a"].instance_count == 1
 
 
 async def test_pods_of_a_replicaset_whose_owner_cannot_be_known_say_so(api, observing):

@@ -69,6 +69,10 @@ def test_a_sidecar_that_crashes_while_main_runs_is_named():
         "containerStatuses": regular(main=RUNNING),
     }
     assert found(status, SIDECAR) == ("CrashLoopBackOff", "proxy")
+    started = [{**one, "started": True} for one in regular(proxy=CRASHING)]
+    rest = {"phase": "Running", "initContainerStatuses": started}
+    assert found({**rest, "containerStatuses": regular(main=KILLED)}, SIDECAR)[1] == "main"
+    assert found({**rest, "containerStatuses": regular(main=RUNNING)}, SIDECAR)[1] == "proxy"
 
 
 def test_a_sidecar_that_crashes_is_hidden_by_none_that_starts():

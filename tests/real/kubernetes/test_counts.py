@@ -103,12 +103,12 @@ async def test_of_a_failed_job_the_pod_that_failed_is_listed_and_all_are_counted
         job = await view.until(
             lambda state: (
                 has(shown(state, "batch", "Job")["live"], reason="FailedIndexes")
+                and has(shown(state, "batch", "Job"), truncated={"pods": 6})
                 and shown(state, "batch", "Job")
             )
         )
         assert [one["status"] for one in job["pods"]] == ["Failed", "Succeeded", "Succeeded"]
         assert job["pods"][0]["pod_id"] == first[0]["metadata"]["name"]
-        assert job["truncated"] == {"pods": 6}
         assert job["live"]["active_pods"] == 0
 
 

@@ -49,6 +49,10 @@ class Case:
     def condition(self, type: str) -> Object:
         return next((one for one in self.status.get("conditions", []) if one["type"] == type), {})
 
+    def has_started(self, init: Object) -> bool:
+        """Whether it is a sidecar that the other containers no longer wait for."""
+        return init["name"] in self.sidecars and init.get("started", False)
+
     @property
     def named(self) -> Object:
         """The container that the reason is about."""
@@ -102,7 +106,7 @@ def fits_container(case: Case) -> bool:
 def awaited(case: Case) -> str:
     """The first init container that is neither done nor a sidecar that has started."""
     for one in case.undone:
-        if not (one["name"] in case.sidecars and one.get("started")):
+        if not case.has_started(one):
             return str(one["name"])
     return ""
 
@@ -145,12 +149,14 @@ def has_a_reason_of_its_own(case: Case) -> bool:
 
 def has_a_container_that_failed(case: Case) -> bool:
     """The first that failed is hidden by none that is starting, runs, or ended later or well."""
-    firsts = [next(filter(trouble, ones), None) for ones in (case.undone, case.regular)]
-    if case.named not in firsts or case.shown.reason not in trouble(case.named):
+    if not case.named or case.shown.reason not in trouble(case.named):
         return False
-    is_sidecar = case.named.get("started") and case.shown.container in case.sidecars
-    has_run = not case.condition("Initialized")
-    return bool(case.word in MILD or not case.is_init or is_sidecar or has_run)
+    started = [one for one in case.undone if case.has_started(one)]
+    awaited = [one for one in case.undone if not case.has_started(one)]
+    firsts = [next(filter(trouble, ones), None) for ones in (case.regular, awaited, started)]
+    if firsts[0] and not case.is_init:
+        return bool(case.named == firsts[0])
+    return case.named in firsts and (case.word in MILD or not case.condition("Initialized"))
 
 
 def trouble(container: Object) -> set[str]:
@@ -354,6 +360,12 @@ GATED = {"type": "PodScheduled", "status": "Unknown", "reason": "SchedulingGated
 )
 @example(body({"initContainerStatuses": [STARTED, FAILED]}, sidecars=True))
 @example(body({"initContainerStatuses": [WORDLESS, ODD]}))
+@example(
+    body(
+        {"initContainerStatuses": [{**CRASHING, "started": True}], "containerStatuses": [FAILED]},
+        sidecars=True,
+    )
+)
 @example(body({"phase": "Running", "containerStatuses": [DONE, CRASHING, FAILED]}))
 @example(body({"phase": "Running", "conditions": [GATED], "containerStatuses": [DONE]}))
 @example(body({"phase": "Pending", "containerStatuses": [{**DONE, "ready": True}]}))
