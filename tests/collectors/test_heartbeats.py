@@ -76,14 +76,13 @@ def tell(process: Process, line: str) -> None:
 async def until(live: Any, wanted: Callable[[list[dict[str, Any]]], object]) -> dict[str, Any]:
     """The first agent, once the agents are as wanted; a long poll tells of each change."""
     async with asyncio.timeout(30):
-        place = "none"
+        query: dict[str, str] = {}
         while True:
-            path = f"/system/state/agents?since={place}&wait=30s"
-            answer = await live.client.get(path, timeout=40)
+            answer = await live.client.get("/system/state/agents", params=query, timeout=40)
             agents = answer.json()["agents"]
             if wanted(agents):
                 return agents[0] if agents else {}
-            place = answer.headers["etag"].removeprefix('W/"').removesuffix('"')
+            query = {"since": answer.headers["etag"], "wait": "30s"}
 
 
 def tasks(agents: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:

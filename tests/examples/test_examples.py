@@ -99,7 +99,7 @@ async def test_an_overview_of_a_busy_system(serving: Any, run: Any, busy: Any) -
     assert lines[lines.index("agents 1") :] == [
         "agents 1",
         "  prod/planner  active  2 of 1 tasks",
-        "    t-1  running, ranking, STALLED, waits for llm claude-sonnet",
+        "    t-1  waiting, ranking, STALLED, waits for llm claude-sonnet",
         "    t-2  running",
         "models 1",
         "  seen/1  cooling_down  120 of ? tokens a minute",

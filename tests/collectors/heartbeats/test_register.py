@@ -673,6 +673,9 @@ def test_all_that_a_beat_says_is_shown(bench: Bench) -> None:
         "task_count": 1,
         "last_failure": None,
         "problems": [],
+        "workload": None,
+        "pods": [],
+        "has_all_pods": True,
     }
     assert instance == {
         "id": "i",
