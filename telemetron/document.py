@@ -441,6 +441,23 @@ class Queue(Record, frozen=True, kw_only=True):
         Timestamp | None,
         about("When a committed offset last advanced.", clock="telemetron", measure="sample"),
     ] = None
+    open_transaction_since: Annotated[
+        Timestamp | None,
+        about(
+            "When Telemetron first saw the transaction that has been open longest, which holds back"
+            " all records behind it; null: none for more than a second, or not known.",
+            clock="telemetron",
+            measure="sample",
+        ),
+    ] = None
+    open_transaction_offsets: Annotated[
+        int | None,
+        about(
+            "Offsets behind open transactions, less those in `lag`; null: not known.",
+            unit="offsets",
+            measure="level",
+        ),
+    ] = None
     partitions: Annotated[int | None, about("Its partitions.", unit="partitions")] = None
     lagging: Annotated[
         list[PartitionLag],

@@ -1,7 +1,7 @@
 """Record batches as brokers keep them: https://kafka.apache.org/documentation/#recordbatch.
 
-aiokafka's reader unpacks a batch whole, whatever its size, and gives up a batch of which one header's
-name is not UTF-8; it reads the formats before Kafka 0.11 only.
+aiokafka's own reader unpacks a batch whole, whatever its size, and gives up a batch if the name of
+one header is not UTF-8. It reads the formats before Kafka 0.11 only.
 """
 
 import struct

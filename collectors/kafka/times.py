@@ -47,8 +47,7 @@ def of_record(milliseconds: int) -> datetime:
 
 def _parse(value: Any) -> datetime:
     if isinstance(value, bytes):
-        is_binary = len(value) == 8 and not value.isascii() or b"\0" in value
-        if is_binary and len(value) == 8:
+        if len(value) == 8 and (b"\0" in value or not value.isascii()):
             return _from_number(int.from_bytes(value, "big"))
         value = value.decode()
     if isinstance(value, str):
