@@ -14,7 +14,7 @@ from telemetron.document import PendingTask
     [
         (30, Log(0, 100), "unknown", Stand(30, 100)),
         (100, Log(0, 100), "unknown", Stand(100, 100)),
-        (30, Log(80, 100), "unknown", Stand(80, 100, "RecordsLost")),
+        (30, Log(80, 100), "unknown", Stand(80, 100, "OffsetsDeleted")),
         (-1, Log(0, 100), "unknown", Stand(None, 100, "NoCommit")),
         (-1, Log(0, 100), "earliest", Stand(0, 100)),
         (-1, Log(20, 100), "earliest", Stand(20, 100)),
@@ -25,7 +25,7 @@ from telemetron.document import PendingTask
         (60, Log(0, 10, high=10), "earliest", Stand(0, 10, "OffsetOutOfRange")),
         (60, Log(0, 0, high=0), "unknown", Stand(0, 0, "OffsetOutOfRange")),
         (15, Log(0, 10, high=17), "unknown", Stand(10, 10)),
-        (5, Log(9, 4), "unknown", Stand(9, 9, "RecordsLost")),
+        (5, Log(9, 4), "unknown", Stand(9, 9, "OffsetsDeleted")),
     ],
 )
 def test_what_waits(commit: int, log: Log, policy: str, expected: Stand) -> None:

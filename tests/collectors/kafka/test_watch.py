@@ -196,7 +196,7 @@ async def test_records_that_were_deleted_before_they_were_consumed(
     broker: Any, filled: str, watch: Any
 ) -> None:
     async with watch(broker.address, {"topic": filled, "groups": ["g"]}) as watched:
-        await watched.queue_until(filled, lambda q: q.depth == 3)
+        await watched.queue_until(filled, lambda q: len(q.tasks) == 3)
         await do(broker.truncate, filled, 4)
         queue = await watched.queue_until(filled, lambda q: q.depth == 1 and q.tasks)
         assert (queue.lag, ids(queue), reasons(queue)) == (1, ["t4"], ["RecordsLost"])
