@@ -76,6 +76,7 @@ class Truth:
         wait_until(
             lambda: len(self.leaders(topic)) == partitions, seconds=SECONDS, what="new partitions"
         )
+        self._producer.list_topics(topic, timeout=SECONDS)  # else it may not know them yet
 
     def produce(
         self,
@@ -153,8 +154,17 @@ class Truth:
     def _offsets(self, topic: str, spec: OffsetSpec, *, stable: bool = True) -> dict[int, int]:
         level = IsolationLevel.READ_COMMITTED if stable else IsolationLevel.READ_UNCOMMITTED
         asked = {TopicPartition(topic, number): spec for number in self.leaders(topic)}
-        found = self.admin.list_offsets(asked, isolation_level=level)
-        return {part.partition: future.result(SECONDS).offset for part, future in found.items()}
+        found: dict[int, int] = {}
+
+        def told() -> bool:  # a leader that has just become one refuses
+            answers = self.admin.list_offsets(asked, isolation_level=level)
+            with suppress(KafkaException):
+                for part, answer in answers.items():
+                    found[part.partition] = answer.result(SECONDS).offset
+            return len(found) == len(asked)
+
+        wait_until(told, seconds=SECONDS, what=f"offsets of {topic}")
+        return found
 
     def allow(self, *bindings: AclBinding) -> None:
         """Make ACLs, and wait until they hold."""

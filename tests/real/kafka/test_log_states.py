@@ -1,0 +1,354 @@
+"""Whatever happens to a log, a queue shows what Kafka's own consumer can read of it.
+
+Random histories of one topic; the oracle is librdkafka's consumer, from the commit to the end, and
+the history itself for what was lost.
+"""
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from confluent_kafka import Message, Producer
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from telemetron.document import Queue
+from tests.collectors.kafka.conftest import Watched, watching
+from tests.real.kafka.broker import Cluster
+from tests.real.kafka.truth import SECONDS, Truth
+from tests.real.process import wait_until
+
+BUDGET_SECONDS = 50
+"""For random histories; one that has begun is finished."""
+STEPS = 12
+NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
+COMPACTED = {
+    "cleanup_policy": "compact,delete",
+    "segment_ms": "100",
+    "min_cleanable_dirty_ratio": "0.01",
+    "min_compaction_lag_ms": "0",
+}
+TRUTH: list[Truth] = []
+"""The one that the machines use, which take no arguments."""
+
+partitions = st.integers(0, 2)
+fractions = st.integers(0, 8).map(lambda eighths: eighths / 8)
+counts = st.integers(1, 4)
+
+
+class Collecting:
+    """A collector of one queue, in a thread of its own."""
+
+    def __init__(self, watched: Watched, loop: asyncio.AbstractEventLoop, topic: str) -> None:
+        self._watched = watched
+        self._loop = loop
+        self._topic = topic
+
+    def await_queue(self, true: Callable[[Queue], bool], seconds: float = SECONDS) -> Queue:
+        """The queue, once that is true of it, else how it is in the end."""
+        last: list[Queue] = []
+
+        def is_true(queue: Queue) -> bool:
+            last[:] = [queue]
+            return true(queue)
+
+        waiting = self._watched.queue_until(self._topic, is_true, seconds=seconds)
+        with suppress(AssertionError):
+            asyncio.run_coroutine_threadsafe(waiting, self._loop).result()
+        return last[0]
+
+    def await_metadata(self) -> None:
+        """Until it has asked for the topic's metadata, and heard it, once more."""
+        call = ("confirm", f"topic {self._topic}", None, "")
+        calls = self._watched.output.calls
+        times = calls.count(call) + 2  # the first one may have been asked before
+        waiting = self._watched.until(lambda: calls.count(call) >= times, SECONDS)
+        asyncio.run_coroutine_threadsafe(waiting, self._loop).result()
+
+
+@contextmanager
+def collecting(truth: Truth, topic: str) -> Iterator[Collecting]:
+    """Started, and ended with the context."""
+    begun: list[Collecting] = []
+    ready, end = threading.Event(), threading.Event()
+
+    async def collect() -> None:
+        queue = {"topic": topic, "groups": ["g"], "on_no_commit": "earliest", "max_tasks": 200}
+        async with watching(truth.client["bootstrap.servers"].split(","), queue) as watched:
+            begun.append(Collecting(watched, asyncio.get_running_loop(), topic))
+            ready.set()
+            await asyncio.to_thread(end.wait)
+
+    thread = threading.Thread(target=asyncio.run, args=(collect(),))
+    thread.start()
+    try:
+        assert ready.wait(SECONDS)
+        yield begun[0]
+    finally:
+        end.set()
+        thread.join()
+
+
+class LogStates(RuleBasedStateMachine):
+    """One topic, one group, and what happens to them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.truth = TRUTH[0]
+        self.topic = ""
+        self.is_compacted = self.is_recreated = False
+        self.partitions = 0
+        self.commits: dict[int, int] = {}
+        self.visible: dict[int, set[int]] = {}
+        """Offsets of the records that could be read when they were looked at last."""
+        self.known: dict[int, int] = {}
+        """From here on Telemetron has read all that there was, or was to read."""
+        self.open: tuple[Producer, int] | None = None
+        self._contexts: list[AbstractContextManager[Any]] = []
+        self._number = 0
+
+    # what happens
+
+    @initialize(is_compacted=st.booleans(), partitions=st.integers(1, 2))
+    def begin(self, is_compacted: bool, partitions: int) -> None:
+        self.is_compacted, self.partitions = is_compacted, partitions
+        config = COMPACTED if is_compacted else {}
+        self.topic = self.truth.topic(partitions, **config)
+        context = collecting(self.truth, self.topic)
+        self.collecting = context.__enter__()
+        self._contexts.append(context)
+
+    @rule(partition=partitions, count=counts)
+    def produce(self, partition: int, count: int) -> None:
+        for key, value in self._records(count):
+            self.truth.produce(self.topic, [value], partition=self._at(partition), key=key)
+
+    @rule(partition=partitions, count=counts, commit=st.booleans())
+    def transact(self, partition: int, count: int, commit: bool) -> None:
+        with self.truth.transaction() as producer:
+            self._produce_in(producer, self._at(partition), count)
+            if commit:
+                producer.commit_transaction(SECONDS)
+
+    @precondition(lambda self: self.open is None)
+    @rule(partition=partitions, count=counts)
+    def open_transaction(self, partition: int, count: int) -> None:
+        context = self.truth.transaction()
+        producer = context.__enter__()
+        self._contexts.append(context)
+        self._produce_in(producer, self._at(partition), count)
+        self.open = producer, self._at(partition)
+
+    @precondition(lambda self: self.open is not None)
+    @rule(commit=st.booleans())
+    def end_transaction(self, commit: bool) -> None:
+        assert self.open is not None
+        stable, high = self._ends(), self._ends(stable=False)
+        behind = sum(high[number] - stable[number] for number in high)
+        queue = self.collecting.await_queue(lambda it: it.open_transaction_offsets == behind)
+        assert queue.open_transaction_offsets == behind
+        assert behind == 0 or queue.open_transaction_since is not None
+        producer, _ = self.open
+        (producer.commit_transaction if commit else producer.abort_transaction)(SECONDS)
+        self.open = None
+
+    @rule(partition=partitions, where=fractions)
+    def commit(self, partition: int, where: float) -> None:
+        """Anywhere between 0 and the end of all records."""
+        number = self._at(partition)
+        self._settle()
+        start, offset = self._starts()[number], int(where * self._ends(stable=False)[number])
+        if offset < min(start, self._base(number, start)):  # what was there is not known any more
+            self.known[number] = start
+        self.truth.commit("g", self.topic, {number: offset})
+        self.commits[number] = offset
+
+    @rule(partition=partitions, where=fractions)
+    def delete_before(self, partition: int, where: float) -> None:
+        """The log begins anywhere between its start and the end of all records."""
+        number = self._at(partition)
+        self._settle()
+        start, stable, high = self._starts(), self._ends(), self._ends(stable=False)
+        before = start[number] + int(where * (high[number] - start[number]))
+        if before > start[number]:
+            self.truth.delete_before(self.topic, before, number)
+            if before > stable[number]:  # records that could not be read, whatever became of them
+                self.known[number] = before
+
+    @precondition(lambda self: self.is_compacted and self.open is None)
+    @rule(partition=partitions)
+    def compact(self, partition: int) -> None:
+        """Until no key is there twice but in the active segment."""
+        number = self._at(partition)
+
+        def compacted() -> bool:
+            self.truth.produce(self.topic, [b"{}"], partition=number, key=b"roll")
+            keys = [message.key() for message in self._read(number, self._starts()[number])]
+            return all(keys.count(key) <= 1 for key in keys[:-3])
+
+        wait_until(compacted, seconds=SECONDS, what="compaction")
+
+    @precondition(lambda self: self.partitions < 3)
+    @rule()
+    def grow(self) -> None:
+        self.partitions += 1
+        self.truth.grow(self.topic, self.partitions)
+
+    @precondition(lambda self: self.open is None and not self.is_recreated)
+    @rule()
+    def recreate(self) -> None:
+        self.is_recreated = True
+        self.truth.delete(self.topic)
+        config = COMPACTED if self.is_compacted else {}
+        self.truth.topic(self.partitions, name=self.topic, **config)
+        self.collecting.await_metadata()  # a commit before that counts as one on the old topic
+        self.commits.clear()
+        self.visible.clear()
+        self.known.clear()
+
+    @rule()
+    def settle(self) -> None:
+        self._settle()
+
+    def teardown(self) -> None:
+        try:
+            if self._contexts:
+                self._settle()
+        finally:
+            for context in reversed(self._contexts):
+                context.__exit__(None, None, None)
+            if self.topic:
+                self.truth.delete(self.topic)
+
+    # what should be shown
+
+    def _settle(self) -> None:
+        """Await that the queue shows what a consumer of the group could read now."""
+        end = time.monotonic() + SECONDS
+        while True:  # a compaction that goes on changes what can be read
+            starts, lag, waiting = self._waiting()
+            expected = (len(waiting), True, lag, waiting)
+            queue = self.collecting.await_queue(
+                lambda it, expected=expected, starts=starts: (
+                    _shown(it) == expected and self._problems_are_right(it, starts)
+                ),
+                SECONDS / 4,
+            )
+            if _shown(queue) == expected or time.monotonic() > end:
+                break
+        assert _shown(queue) == expected
+        assert self._problems_are_right(queue, starts), (queue.problems, self.commits, starts)
+        assert queue.oldest_submitted_at == (waiting[0][0] if waiting else None)
+
+    def _waiting(self) -> tuple[dict[int, int], int, list[tuple[datetime, int, int]]]:
+        """Where the logs start, the lag, and each record's time, partition and offset."""
+        starts, ends = self._starts(), self._ends()
+        waiting: list[tuple[datetime, int, int]] = []
+        lag = 0
+        for number, end in ends.items():
+            base = min(self._base(number, starts[number]), end)
+            lag += end - base
+            found = self._read(number, base) if base < end else []
+            waiting += [(_submitted_at(one), number, one.offset()) for one in found]
+            before = {at for at in self.visible.get(number, ()) if not base <= at < end}
+            self.visible[number] = before | {one.offset() for one in found}
+        return starts, lag, sorted(waiting)
+
+    def _problems_are_right(self, queue: Queue, starts: dict[int, int]) -> bool:
+        """Said to be lost is what could be read once, and unknown only what was not read."""
+        lost, unknown = set(), set()
+        for number, start in starts.items():
+            commit = self.commits.get(number)
+            if commit is None or commit >= start:
+                continue
+            seen = self.visible.get(number, set())
+            if any(commit <= offset < start for offset in seen):
+                lost.add(number)
+            elif commit < self.known.get(number, 0):
+                unknown.add(number)
+        reasons = {problem.reason for problem in queue.problems} - {"OpenTransaction"}
+        if unknown:  # for some of them it may happen to be known
+            return reasons <= {"OffsetsDeleted", "RecordsLost"} and reasons != set()
+        return reasons == ({"RecordsLost"} if lost else set())
+
+    def _base(self, number: int, start: int) -> int:
+        return max(self.commits.get(number, 0), start)
+
+    def _read(self, number: int, offset: int) -> list[Message]:
+        with self.truth.reader(self.topic, offset, number) as read:
+            return read()
+
+    def _starts(self) -> dict[int, int]:
+        return self.truth.starts(self.topic)
+
+    def _ends(self, *, stable: bool = True) -> dict[int, int]:
+        return self.truth.ends(self.topic, stable=stable)
+
+    def _at(self, partition: int) -> int:
+        return partition % self.partitions
+
+    def _produce_in(self, producer: Producer, partition: int, count: int) -> None:
+        for key, value in self._records(count):
+            producer.produce(self.topic, value, key, partition)
+        producer.flush(SECONDS)
+
+    def _records(self, count: int) -> Iterator[tuple[bytes | None, bytes | None]]:
+        """Keys and values: now and then a tombstone, a time that is not in order, or none."""
+        for _ in range(count):
+            self._number += 1
+            at = NOON - timedelta(minutes=self._number * 7 % 5)
+            value = {"id": str(self._number), "submitted_at": at.isoformat()}
+            is_tombstone = self._number % 6 == 0
+            key = b"%d" % (self._number % 3) if self.is_compacted or is_tombstone else None
+            yield key, None if is_tombstone else json.dumps(value).encode()
+
+
+def _shown(queue: Queue) -> tuple[int | None, bool | None, int | None, list[Any]]:
+    tasks = [(task.submitted_at, task.partition, task.offset) for task in queue.tasks]
+    return queue.depth, queue.depth_exact, queue.lag, tasks
+
+
+def _submitted_at(message: Message) -> datetime:
+    """As the test wrote it, or the record's own time."""
+    value = message.value()
+    if value and "submitted_at" in (task := json.loads(value)):
+        return datetime.fromisoformat(task["submitted_at"])
+    _, milliseconds = message.timestamp()
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=milliseconds)
+
+
+@pytest.fixture(autouse=True)
+def _truth(kafka: Cluster, truth: Truth) -> Iterator[None]:
+    TRUTH.append(truth)
+    truth.commit("g", truth.topic(), {0: 0})  # so that the group's coordinator is there
+    yield
+    TRUTH.clear()
+
+
+def test_any_history_of_a_log() -> None:
+    """Histories of twelve events each, until the time is over; a failure prints its steps."""
+    options = settings(
+        max_examples=3,
+        stateful_step_count=STEPS,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+        print_blob=True,
+    )
+    end = time.monotonic() + BUDGET_SECONDS
+    while time.monotonic() < end:
+        run_state_machine_as_test(LogStates, settings=options)
