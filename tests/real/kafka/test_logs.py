@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from tests.real.kafka.broker import Cluster
 from tests.real.kafka.conftest import Observing
-from tests.real.kafka.observer import Entity, ids, offsets, reasons, source
+from tests.real.kafka.observer import cluster_source, ids, offsets, reasons, source
 from tests.real.kafka.truth import SECONDS, Truth, tasks
 from tests.real.process import wait_until
 
@@ -74,7 +74,7 @@ def test_offsets_expired_by_retention_are_told_like_deleted_ones(
     truth.produce(topic, tasks(0, 4))
     truth.commit(group, topic, {0: 1})
     with observing(kafka=source(kafka.servers(), topic, group)) as observer:
-        queue = observer.await_queue(topic, group, lambda it: it["depth"] is not None)
+        observer.await_queue(topic, group, lambda it: it["tasks"])
 
         def expired() -> bool:
             truth.produce(topic, tasks(100, 1))  # rolls the segment
@@ -213,10 +213,11 @@ def test_tasks_that_are_compacted_away_after_they_were_shown_do_not_wait(
     for key in (b"a", b"b", b"a", b"a", b"c"):
         truth.produce(topic, [b"{}"], key=key)
     truth.commit(group, topic, {0: 0})
-    with observing(kafka=source(kafka.servers(), topic, group)) as observer:
+    queues = [{"topic": topic, "groups": [group]}]
+    config = cluster_source(kafka.servers(), queues, interval_seconds=0.05)  # it looks more often
+    with observing(kafka=config) as observer:
         observer.await_shown(topic, group, **exact(5))
         truth.configure(topic, min_compaction_lag_ms="0")
-        queue: Entity = {}
 
         def compacted() -> bool:
             truth.produce(topic, [b"{}"], key=b"last")  # a new segment lets the old be cleaned
