@@ -212,6 +212,7 @@ class Group:
         name = topic.name
         ours, lost = self.commits.get(name, {}), self._lost.pop(name, {})
         found = lost | {n: commit.offset for n, commit in ours.items() if commit.offset >= 0}
+        found = {n: offset for n, offset in found.items() if offset}  # 0 is the start of any log
         foreign = self._foreign.pop(name, {}) | found
         if foreign:
             self._foreign[name] = foreign

@@ -25,6 +25,7 @@ LEVELS = {
     "ModelDeployment.failed_rpm",
     "ModelDeployment.refused_rpm",
     "Queue.depth",
+    "Queue.open_transaction_offsets",
     "Queue.depth_exact",
     "Queue.lag",
     "Queue.unacknowledged",

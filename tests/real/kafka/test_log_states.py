@@ -112,6 +112,8 @@ class LogStates(RuleBasedStateMachine):
         self.is_compacted = self.is_recreated = False
         self.partitions = 0
         self.commits: dict[int, int] = {}
+        self.former: dict[int, int] = {}
+        """Those on the topic that was deleted."""
         self.visible: dict[int, set[int]] = {}
         """Offsets of the records that could be read when they were looked at last."""
         self.known: dict[int, int] = {}
@@ -171,6 +173,8 @@ class LogStates(RuleBasedStateMachine):
         number = self._at(partition)
         self._settle()
         start, offset = self._starts()[number], int(where * self._ends(stable=False)[number])
+        if offset and offset == self.former.get(number):
+            return  # it counts as one on the topic that was deleted
         if offset < min(start, self._base(number, start)):  # what was there is not known any more
             self.known[number] = start
         self.truth.commit("g", self.topic, {number: offset})
@@ -215,6 +219,7 @@ class LogStates(RuleBasedStateMachine):
         config = COMPACTED if self.is_compacted else {}
         self.truth.topic(self.partitions, name=self.topic, **config)
         self.collecting.await_metadata()  # a commit before that counts as one on the old topic
+        self.former = {**self.commits}
         self.commits.clear()
         self.visible.clear()
         self.known.clear()
