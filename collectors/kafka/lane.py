@@ -102,12 +102,14 @@ class Window:
 
         If the log was deleted up to `base`, `commit` is less, and the tasks between are lost.
         """
-        passed = [task for task in self.tasks if (task.offset or 0) < base]
+        passed = 0
+        while passed < len(self.tasks) and (self.tasks[passed].offset or 0) < base:
+            passed += 1
         if passed:
-            last = passed[-1].offset or 0
+            last = self.tasks[passed - 1].offset or 0
             if last >= (base if commit is None else commit):
                 self._last_lost = last
-            self._set(self.tasks[len(passed) :])
+            self._set(self.tasks[passed:])
         if base < self.begin or base > self.next:
             self._set(())
             self.next = self._read_from = base

@@ -41,6 +41,7 @@ SAMPLES = {
     "Queue.oldest_submitted_at",
     "Queue.produced_at",
     "Queue.consumed_at",
+    "Queue.open_transaction_since",
     "Queue.tasks",
     "Queue.measured_at",
     "Pod.cpu",
