@@ -93,7 +93,7 @@ class Window:
         self.is_keyed = False
         """Whether a record in it has a key: no other one is ever compacted away."""
         self._read_from = 0
-        """All from here to `next` was read."""
+        """All from here to `next` was read, and the group has consumed no record of it."""
         self._last_lost = NO_OFFSET
         """The last record that is known to have been deleted before the group committed it."""
 
@@ -106,15 +106,21 @@ class Window:
         while passed < len(self.tasks) and (self.tasks[passed].offset or 0) < base:
             passed += 1
         if passed:
-            last = self.tasks[passed - 1].offset or 0
-            if last >= (base if commit is None else commit):
-                self._last_lost = last
+            for task in self.tasks[:passed]:
+                self._pass(task.offset or 0, base if commit is None else commit)
             self._set(self.tasks[passed:])
         if base < self.begin or base > self.next:
             self._set(())
             self.next = self._read_from = base
             self.check, self.is_keyed = None, False
         self.begin = base
+
+    def _pass(self, offset: int, commit: int) -> None:
+        """A task is lost if the group has not committed it; else it may be set back to it."""
+        if offset >= commit:
+            self._last_lost = offset
+        else:
+            self._read_from = offset + 1
 
     def _set(self, tasks: Sequence[PendingTask]) -> None:
         self.tasks, self._by_age = tasks, None

@@ -27,7 +27,7 @@ SAYS = {
     "NoCommit": "the group has committed no offset",
     "OffsetOutOfRange": "the committed offset is none of this log: it was truncated, or the topic"
     " made anew",
-    "OffsetsDeleted": "the log begins behind the group's commit; whether the deleted offsets held"
+    "OffsetsDeleted": "the log starts after the group's commit; whether the deleted offsets held"
     " records is not known",
     "RecordsLost": "records were deleted before the group consumed them",
     "Unknown": "not observed yet",

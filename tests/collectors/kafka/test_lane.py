@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from collectors.kafka.lane import Log, Stand, Window, stand
@@ -109,6 +109,14 @@ def test_what_was_lost_is_so_until_the_group_has_moved_past_it() -> None:
     assert filled(2, begin=2, next=5).loss(1) == "OffsetsDeleted"
 
 
+def test_what_was_consumed_is_not_known_to_be_lost_if_the_group_is_set_back() -> None:
+    window = filled(2, 5, begin=2, next=12)
+    window.move(6)
+    window.move(8, commit=6)
+    assert [window.loss(commit) for commit in (6, 5, 2)] == ["", "OffsetsDeleted", "OffsetsDeleted"]
+
+
+@example({0}, [("read", 1), ("commit", 1), ("delete", 1), ("commit", 0)])
 @given(
     st.sets(st.integers(0, 30)),
     st.lists(st.tuples(st.sampled_from(["commit", "delete", "read"]), st.integers(0, 30))),

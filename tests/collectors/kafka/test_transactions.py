@@ -5,8 +5,10 @@ import struct
 import pytest
 
 from collectors.kafka import wire
+from collectors.kafka.config import QueueConfig
 from collectors.kafka.connection import Access
 from collectors.kafka.known import Known
+from collectors.kafka.queue import OpenTransaction, TopicQueue
 from collectors.kafka.request import Offset
 from collectors.kafka.state import Ends, Topic
 from collectors.kafka.transactions import LONG_SECONDS, Transactions
@@ -91,3 +93,29 @@ def test_records_that_come_between_the_two_answers_are_no_transaction(looks: Loo
         looks.clock.advance(1)
         looks.look(stable=(10 * number, 0), high=(10 * number - 3, 0))
         assert looks.topic.opened == {}
+
+
+@pytest.mark.parametrize(
+    ("offsets", "text"),
+    [
+        ([1], "1 offset (partition 0)"),
+        ([9], "9 offsets (partition 0)"),
+        ([1005], "at least 1000 offsets (partition 0)"),
+        ([4, 6], "at least 10 offsets (partitions 0, 1)"),
+    ],
+)
+def test_a_transaction_that_is_open_for_long_is_a_problem_since_it_was_seen(
+    looks: Looks, offsets: list[int], text: str
+) -> None:
+    queue = TopicQueue("t", "g", QueueConfig(topic="t"))
+    queue.resize(3)
+    since = looks.clock.now()
+    looks.clock.advance(20)
+    queue.transactions = {n: OpenTransaction(5, o, since, True) for n, o in enumerate(offsets)}
+    queue.transactions[2] = OpenTransaction(0, 1000, looks.clock.now(), False)
+    built = queue.build(looks.clock.now(), 20)
+    (problem,) = built.problems
+    assert (problem.reason, problem.since) == ("OpenTransaction", since)
+    assert problem.message == f"an open transaction holds back {text}"
+    assert built.open_transaction_since == since
+    assert built.open_transaction_offsets == 1000 + sum(offsets)

@@ -18,7 +18,7 @@ def exact(depth: int) -> dict[str, object]:
 def test_a_deleted_transaction_marker_is_no_lost_record(
     kafka: Cluster, truth: Truth, group: str, observing: Observing
 ) -> None:
-    """The worker has committed all ten records; the log begins behind their marker."""
+    """The worker has committed all ten records; the log starts after their marker."""
     topic = truth.topic()
     truth.commit(group, topic, {0: 0})
     with observing(kafka=source(kafka.servers(), topic, group)) as observer:
