@@ -154,12 +154,16 @@ class LogStates(RuleBasedStateMachine):
     @rule(commit=st.booleans())
     def end_transaction(self, commit: bool) -> None:
         assert self.open is not None
-        stable, high = self._ends(), self._ends(stable=False)
-        behind = sum(high[number] - stable[number] for number in high)
+        producer, partition = self.open
+        wait_until(  # markers are written after a commit or an abort was answered
+            lambda: {number for number, behind in self._behind().items() if behind} <= {partition},
+            seconds=SECONDS,
+            what="the markers of other transactions",
+        )
+        behind = sum(self._behind().values())
         queue = self.collecting.await_queue(lambda it: it.open_transaction_offsets == behind)
         assert queue.open_transaction_offsets == behind
         assert behind == 0 or queue.open_transaction_since is not None
-        producer, _ = self.open
         (producer.commit_transaction if commit else producer.abort_transaction)(SECONDS)
         self.open = None
 
@@ -313,6 +317,11 @@ class LogStates(RuleBasedStateMachine):
 
     def _ends(self, *, stable: bool = True) -> dict[int, int]:
         return self.truth.ends(self.topic, stable=stable)
+
+    def _behind(self) -> dict[int, int]:
+        """Offsets behind open transactions."""
+        stable, high = self._ends(), self._ends(stable=False)
+        return {number: high[number] - stable[number] for number in high}
 
     def _at(self, partition: int) -> int:
         return partition % self.partitions
