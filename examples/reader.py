@@ -13,6 +13,7 @@ from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
 from urllib.error import HTTPError, URLError
+from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
 Json = dict[str, Any]
@@ -27,15 +28,15 @@ class Answer(NamedTuple):
 
 def states(url: str, token: str | None = None) -> Iterator[Answer]:
     """The state now, and whenever it has changed. Asks again when the server does not answer."""
-    place = ""
+    query = ""
     while True:
         try:
-            request = Request(f"{url}/system/state?since={place}&wait=30s")
+            request = Request(f"{url}/system/state{query}")
             if token:
                 request.add_header("Authorization", f"Bearer {token}")
             with urlopen(request, timeout=40) as answer:
                 now = parsedate_to_datetime(answer.headers["Date"])
-                place = answer.headers["ETag"].removeprefix('W/"').removesuffix('"')
+                query = "?" + urlencode({"since": answer.headers["ETag"], "wait": "30s"})
                 yield Answer(json.load(answer), now)
         except HTTPError as error:
             if error.code != 304:  # nothing new within the 30 seconds
@@ -72,7 +73,7 @@ def hanging(answer: Answer) -> Iterator[str]:
 def doubts(state: Json) -> Iterator[str]:
     """What of the state is not to be relied on."""
     for source in state["sources"]:
-        if source["status"] in ("stale", "failing"):
+        if source["status"] in ("degraded", "stale", "failing"):
             since = source["last_ok_at"] or "never"
             yield f"source {source['key']} is {source['status']}; last right: {since}"
         elif source["status"] == "starting":

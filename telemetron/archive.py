@@ -21,7 +21,7 @@ from telemetron.recorder import Entry, Id, Step, decode, encode, pack
 
 MEMORY = ":memory:"
 APPLICATION = 0x7E1E3E70
-VERSION = 2
+VERSION = 3
 LOG_BYTES = 4 * 1024 * 1024
 """What SQLite may keep in the log beside the file."""
 KEYFRAME_ENTITIES = 200
@@ -196,7 +196,7 @@ class Archive:
             " at, begins, steps) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             row,
         ).lastrowid
-        touched = {_number(entry.id) for step in steps for entry in step.entries}
+        touched = _touched(steps)
         self._database.executemany(
             "INSERT INTO touched VALUES (?, ?)", [(entity, batch) for entity in touched]
         )
@@ -275,10 +275,9 @@ class Archive:
             database.execute("DELETE FROM keyframes WHERE id = ?", (keyframe,))
             old = database.execute("SELECT id, steps FROM batches WHERE id < ?", (batch,))
             for id, blob in old.fetchall():
-                touched = {_number(entry.id) for step in _read(blob) for entry in step.entries}
                 database.executemany(
                     "DELETE FROM touched WHERE entity = ? AND batch = ?",
-                    [(entity, id) for entity in touched],
+                    [(entity, id) for entity in _touched(_read(blob))],
                 )
             database.execute("DELETE FROM batches WHERE id < ?", (batch,))
             database.execute(
@@ -406,10 +405,11 @@ class Archive:
         )
         return (step for (blob,) in rows for step in _read(blob) if after < step.place <= until)
 
-    def last_change(self, id: Id, until: Place) -> int | None:
-        """When something happened last to the entity, by that place of its epoch.
+    def touches(self, id: Id, until: Place, states: bool) -> Iterator[Lived]:
+        """What happened to an entity by that place of its epoch, newest first.
 
-        None: not since the epoch began, or began again after a hole.
+        `states`: only what changed more than its measures. Ends where the epoch began, or began
+        again after a hole.
         """
         epoch = self._find_epoch(until.epoch)
         newest = self._value(
@@ -419,17 +419,18 @@ class Archive:
         )
         begun = "SELECT max(id) FROM batches WHERE begins AND epoch = ? AND id <= ?"
         begin = self._value(begun, (epoch.id, newest)) or 0
-        # In the newest batch it may have been touched later than that.
+        measures, state = _numbers(id)
         rows = self._database.execute(
-            "SELECT b.steps FROM touched t JOIN batches b ON b.id = t.batch WHERE t.entity = ?"
-            " AND t.batch BETWEEN ? AND ? AND b.epoch = ? ORDER BY t.batch DESC LIMIT 2",
-            (_number(id), begin, newest, epoch.id),
+            "SELECT DISTINCT b.id, b.steps FROM touched t JOIN batches b ON b.id = t.batch"
+            " WHERE t.entity IN (?, ?) AND t.batch BETWEEN ? AND ? AND b.epoch = ?"
+            " ORDER BY t.batch DESC",
+            (state if states else measures, state, begin, newest, epoch.id),
         )
-        for (blob,) in rows:
+        for _, blob in rows:
             for step in reversed(_read(blob)):
-                if _is_touched(step, id, until):
-                    return step.at
-        return None
+                place = Place(until.epoch, *step.place)
+                if place <= until:
+                    yield from (Lived(place, step.at, one) for one in step.entries if one.id == id)
 
     def life(self, id: Id, before: Place | None) -> Iterator[Lived | None]:
         """What happened to one entity, newest first, before that place.
@@ -480,9 +481,9 @@ class Archive:
         return self._database.execute(
             "SELECT b.id, e.epoch, b.begins, b.steps FROM batches b"
             " JOIN epochs e ON e.id = b.epoch WHERE e.system = ? AND b.id <= coalesce(?, b.id)"
-            " AND b.id IN (SELECT batch FROM touched WHERE entity = ? UNION ALL"
+            " AND b.id IN (SELECT batch FROM touched WHERE entity IN (?, ?) UNION ALL"
             " SELECT id FROM batches WHERE begins) ORDER BY b.id DESC",
-            (self._system, bound, _number(id)),
+            (self._system, bound, *_numbers(id)),
         )
 
     def _find_epoch(self, epoch: str) -> "_Epoch":
@@ -524,10 +525,6 @@ def _lead_on(changed: dict[Id, Any], bodies: Mapping[Id, bytes], entry: Entry) -
     apply(changed[entry.id], delta)
 
 
-def _is_touched(step: Step, id: Id, until: Place) -> bool:
-    return step.place <= until.at and any(entry.id == id for entry in step.entries)
-
-
 def _read(blob: bytes) -> list[Step]:
     """Not to be changed: who asks for one entity's steps often asks for another's next."""
     return _read_small(blob) if len(blob) < SMALL_BYTES else _steps(zlib.decompress(blob))
@@ -538,10 +535,19 @@ def _read_small(blob: bytes) -> list[Step]:
     return _steps(zlib.decompress(blob))
 
 
-def _number(id: Id) -> int:
-    """A number that stands for the entity; should two have the same, their keys still differ."""
+def _touched(steps: Iterable[Step]) -> set[int]:
+    entries = (entry for step in steps for entry in step.entries)
+    return {_numbers(entry.id)[entry.is_state] for entry in entries}
+
+
+def _numbers(id: Id) -> tuple[int, int]:
+    """Numbers for an entity: its measures changed, and its state did.
+
+    If two entities have the same, their keys still differ.
+    """
     digest = blake2b("/".join(id).encode(), digest_size=4).digest()
-    return int.from_bytes(digest, "big", signed=True)
+    number = int.from_bytes(digest, "big", signed=True)
+    return number & ~1, number | 1
 
 
 def batched(items: Iterable[Any], size: int) -> Iterator[list[Any]]:

@@ -59,14 +59,16 @@ class Output(Protocol):
         """Say that all that is shown of a scope is true now.
 
         With `reason` (of `telemetron.reason`) a problem stands beside it: one that is known for
-        certain, as a permission that is missing. Without, the scope's problem is over.
+        certain, as a permission that is missing. Without, the scope's problem is over. A source
+        that says `Unreachable`, `Timeout` or `Unauthorized` is `degraded` all the same.
         """
 
     def trouble(self, scope: str, reason: str, message: str) -> None:
         """Say that a scope cannot be observed, and why; what is known of it stays.
 
         `reason` is one of `telemetron.reason`, `message` one line of your own, never an upstream's
-        body. Past `max_age_seconds` without a `confirm` the source is `stale`.
+        body. The source is `degraded` until the next `confirm` of the scope, and `stale` past
+        `max_age_seconds` without one.
         """
 
     def count(self, event: str, number: int = 1) -> None:

@@ -56,6 +56,10 @@ class Field(NamedTuple):
     shape: Mapping[str, "Field"] = {}
     """The fields of the record, or of each record of the list, that stands there."""
     identity: str | None = None
+    attribute: str = ""
+    """Its name in the Struct, which may differ from the document's."""
+    moves: bool = False
+    """Whether it is a measure, or has one inside."""
 
 
 Shape = Mapping[str, Field]
@@ -67,7 +71,7 @@ def shape_of(struct: type[Struct]) -> Shape:
     """The fields of a type of the document, by their names there."""
     hints = get_type_hints(struct, include_extras=True)
     names = {field.name: field.encode_name for field in msgspec.structs.fields(struct)}
-    return {names[name]: _field(hint) for name, hint in hints.items()}
+    return {names[name]: _field(name, hint) for name, hint in hints.items()}
 
 
 def shapes() -> dict[str, Shape]:
@@ -76,10 +80,13 @@ def shapes() -> dict[str, Shape]:
     return {name: shape_of(entity) for name, entity in entities.items()}
 
 
-def _field(hint: Any) -> Field:
+def _field(name: str, hint: Any) -> Field:
     inner = next(_structs(hint), None)
     shape = shape_of(inner) if inner else {}
-    return Field(next(_measures(hint), None), shape, IDENTITIES.get(inner) if inner else None)
+    identity = IDENTITIES.get(inner) if inner else None
+    measure = next(_measures(hint), None)
+    moves = measure is not None or any(one.moves for one in shape.values())
+    return Field(measure, shape, identity, name, moves or name == CUT)
 
 
 def _structs(hint: Any) -> Iterator[type[Struct]]:
@@ -208,6 +215,66 @@ def _copied(value: Any) -> Any:
     return [_copied(one) for one in value] if isinstance(value, list) else value
 
 
+# between two entities as they were published
+
+
+def moved(
+    old: Struct, new: Struct, shape: Shape, kind: str | None = None, under: str = ""
+) -> Iterator[tuple[str, str]]:
+    """Yield the path, as `fields` yields it, and the kind of each measure that differs.
+
+    Nothing is decoded: this runs for each publication that the recorder does not record at once.
+    """
+    for name, field in shape.items():
+        if not (field.moves or kind):
+            continue
+        was, value = getattr(old, field.attribute), getattr(new, field.attribute)
+        if was == value:
+            continue
+        path, measure = under + escape(name), kind or field.measure
+        if name == CUT:
+            yield from ((path, one) for one in _cut_kinds(was or {}, value or {}, shape))
+        elif isinstance(was, Struct) and isinstance(value, Struct) and field.shape:
+            yield from moved(was, value, field.shape, measure, path + "/")
+        elif isinstance(was, list) and isinstance(value, list) and field.shape:
+            yield from _moved_items(was, value, field, measure, path)
+        elif measure:
+            yield path, measure
+
+
+def _cut_kinds(old: Mapping[str, int], new: Mapping[str, int], shape: Shape) -> Iterator[str]:
+    """The kinds of the measures among the cut lists whose full count differs."""
+    for name in old.keys() | new.keys():
+        if old.get(name) != new.get(name) and (measure := shape.get(name, PLAIN).measure):
+            yield measure
+
+
+def _moved_items(
+    was: list[Any], value: list[Any], field: Field, measure: str | None, path: str
+) -> Iterator[tuple[str, str]]:
+    old, new = _by_identity(was, field), _by_identity(value, field)
+    if len(old) != len(was) or len(new) != len(value):  # compared as a whole, as in `_change`
+        kinds = {one.measure for one in field.shape.values() if one.measure}
+        yield from ((path, one) for one in ([measure] if measure else kinds))
+        return
+    for id, item in new.items():
+        if id not in old and measure:
+            yield f"{path}/{escape(str(id))}", measure
+        elif id in old and old[id] != item:
+            here = f"{path}/{escape(str(id))}/"
+            yield from moved(old[id], item, field.shape, measure, here)
+    if measure:
+        yield from ((f"{path}/{escape(str(id))}", measure) for id in old.keys() - new.keys())
+
+
+def _by_identity(items: list[Any], field: Field) -> dict[Any, Any]:
+    """Empty if nothing tells the items apart."""
+    if field.identity is None:
+        return {}
+    name = field.shape[field.identity].attribute
+    return {getattr(item, name): item for item in items}
+
+
 # for readers
 
 
@@ -228,6 +295,16 @@ def fields(delta: Delta, shape: Shape, measures: Set[str], under: str = "") -> I
             yield path, {"old": change[0], "new": change[1]}
         else:
             yield from _items(path, field, measures, *change)
+
+
+def is_measure(path: list[str], change: Mapping[str, Any], shape: Shape) -> bool:
+    """Whether a changed field, as `fields` gives it, is a measure or part of one."""
+    name, *rest = path
+    field = shape.get(name, PLAIN)
+    if name == CUT:
+        return not _counts(name, (change["old"], change["new"]), shape, MEASURES["none"])
+    rest = rest[1:] if field.identity else rest
+    return field.measure is not None or (bool(rest) and is_measure(rest, change, field.shape))
 
 
 def _items(

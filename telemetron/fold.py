@@ -1,14 +1,16 @@
 """Folds of the timeline: the difference of two places, the past, the life of one entity."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
 
 from msgspec import Raw
 
-from telemetron.archive import Moment
+from telemetron.archive import GoneError, Moment
 from telemetron.delta import MEASURES, Delta, Record, Shape, compare, fields
+from telemetron.moments import times_of
 from telemetron.place import Place, milliseconds, moment, parse
 from telemetron.recorder import Entry, Id, decode, encode
 from telemetron.rope import Change, Fragment, Rope
@@ -36,6 +38,17 @@ class Asked(NamedTuple):
     """Go on after this entity, as `SECTION/KEY`."""
     root: str = ""
     """What a proxy strips of paths; the one to ask for the rest begins with it."""
+    cut: bool = False
+    """Whether `since` is the oldest place that is kept, because an older time was asked for."""
+
+
+class UnknownKeyError(LookupError):
+    """No entity of these sections has or had this key."""
+
+    def __init__(self, sections: Sequence[str], key: str) -> None:
+        super().__init__(key)
+        self.sections = sections
+        self.key = key
 
 
 class Answer(NamedTuple):
@@ -63,15 +76,58 @@ def snapshot(timeline: Timeline, text: str, now: datetime) -> Snapshot:
 
 
 def changes(timeline: Timeline, asked: Asked, now: datetime) -> Answer:
-    """What differs between two places, net; raises as `resolve`."""
-    oldest = str(timeline.oldest_in_memory())
-    since = timeline.resolve(oldest if asked.since is None else asked.since, now)
-    until = timeline.newest if asked.until is None else timeline.resolve(asked.until, now)
+    """Return what differs between two places, net; raises as `resolve`.
+
+    UnknownKeyError if nothing has the key that is asked for, now or in what is kept.
+    """
+    answer, between = _net(timeline, asked, now)
+    ids = between.before.keys() | between.after.keys()
+    if not any(_is_asked(id, asked) for id in ids):
+        require_key(timeline, asked)
+    return answer
+
+
+def require_key(timeline: Timeline, asked: Asked) -> None:
+    """Raise UnknownKeyError if nothing has the key, now or in what is kept."""
+    if asked.key is None:
+        return
+    sections = asked.sections or tuple(timeline.shapes)
+    if not any(timeline.knew((section, asked.key)) for section in sections):
+        raise UnknownKeyError(sections, asked.key)
+
+
+def start(timeline: Timeline, text: str, now: datetime) -> tuple[Moment, bool]:
+    """Return what a place, time or duration names, and whether it is later than that.
+
+    A time before all that is kept means the oldest place.
+    """
+    try:
+        return timeline.resolve(text, now), False
+    except GoneError:
+        at, oldest = parse(text, now), timeline.oldest()
+        if isinstance(at, datetime) and oldest:
+            found = timeline.resolve(str(oldest), now)
+            if milliseconds(at) < found.at:
+                return found, True
+        raise
+
+
+def _net(timeline: Timeline, asked: Asked, now: datetime) -> tuple[Answer, Between]:
+    cut = [asked.cut, False]
+    if asked.since is None:
+        since = timeline.resolve(str(timeline.oldest_in_memory()), now)
+    else:
+        since, cut[1] = start(timeline, asked.since, now)
+    until = timeline.newest
+    if asked.until is not None:
+        until, is_cut = start(timeline, asked.until, now)
+        cut.append(is_cut)
     if _order(timeline, since) > _order(timeline, until):
         since, until = until, since
-    complete = since.place.epoch == until.place.epoch
+    one_epoch = since.place.epoch == until.place.epoch
+    complete = one_epoch and not any(cut)
     between = timeline.between(since.place, until.place)
-    starting = {} if complete else _starting(timeline, since.place, until.place)
+    starting = {} if one_epoch else _starting(timeline, since.place, until.place)
     found = _found(timeline, between, asked, set().union(*starting.values()))
     some, last = _bounded(found, asked.limit)
     body = {
@@ -85,15 +141,15 @@ def changes(timeline: Timeline, asked: Asked, now: datetime) -> Answer:
         "truncated": last is not None,
         "next": last and _next(asked, str(since.place), str(until.place), last),
     }
-    # That a start lies in between has to be told, even if nothing else has.
-    return Answer(encode(body), str(until.place), complete and not some, last)
+    # That it is not complete is news, even if nothing changed.
+    return Answer(encode(body), str(until.place), complete and not some, last), between
 
 
 def after(timeline: Timeline, asked: Asked) -> Answer:
     """What has changed since a place until now; GoneError where it is not kept any more."""
-    if asked.since == str(timeline.tip):
+    if asked.since == str(timeline.tip) and not asked.cut:
         return Answer(b"", asked.since, True)
-    return changes(timeline, asked, moment(0))
+    return _net(timeline, asked, moment(0))[0]
 
 
 def gap(timeline: Timeline, why: str, since: str | None) -> Answer:
@@ -138,12 +194,13 @@ def _found(
         before, now = between.before.get(id), between.after.get(id)
         if now is None and id[0] in unsure:
             continue
-        change = _change(before, now, timeline.shapes[id[0]], MEASURES[asked.measures])
+        shape, measures = timeline.shapes[id[0]], MEASURES[asked.measures]
+        change = _change(before, now, shape, measures)
         if id[0] in unsure:
             change = _without_losses(change)
         if change:
-            at = between.time(id)
-            yield _head(id, change.pop("change"), at) | change
+            touches = partial(between.touches, id)
+            yield _head(id) | times_of(change, touches, shape, measures) | change
 
 
 def _change(before: bytes | None, after: bytes | None, shape: Shape, measures: Any) -> Json:
@@ -167,24 +224,26 @@ def life(
     now: datetime,
     root: str = "",
 ) -> bytes:
-    """What happened to one entity, newest first; LookupError: nothing is known of it."""
-    bound = None if before is None else _bound(timeline, before, now)
+    """What happened to one entity, newest first; UnknownKeyError: nothing is known of it."""
+    bound, is_cut = (None, False) if before is None else _bound(timeline, before, now)
     changes: list[Json] = []
-    more, complete = None, True
+    more, complete = None, not is_cut
     for lived in timeline.lived(id, bound):
         if lived is None:
             complete = False
             continue
         place, at, entry = lived
-        change = _lived_through(entry, timeline.shapes[id[0]], MEASURES[measures])
+        shape = timeline.shapes[id[0]]
+        change = _lived_through(entry, shape, MEASURES[measures])
         if change and len(changes) == limit:
             more = changes[-1]["place"]
             break
         if change:
-            changes.append({"place": str(place), "at": moment(at)} | change)
+            times = times_of(change, lambda _: [(at, entry)], shape, MEASURES[measures])  # noqa: B023
+            changes.append({"place": str(place)} | times | change)
     present = id in timeline.bodies
-    if complete and not changes and not present and not bound:
-        raise LookupError(id)
+    if not changes and not timeline.knew(id):
+        raise UnknownKeyError((id[0],), id[1])
     oldest = timeline.oldest()
     body = {
         "section": id[0],
@@ -204,12 +263,12 @@ def _order(timeline: Timeline, one: Moment) -> tuple[bool, int, Place]:
     return one.place.epoch == timeline.tip.epoch, one.started_at, one.place
 
 
-def _bound(timeline: Timeline, text: str, now: datetime) -> Place:
-    """The first place that is not asked for: one that arose before a time is."""
-    place, at, _ = timeline.resolve(text, now)
+def _bound(timeline: Timeline, text: str, now: datetime) -> tuple[Place, bool]:
+    """The first place that is not asked for: one that arose before a time is. And as `start`."""
+    (place, at, _), is_cut = start(timeline, text, now)
     asked = parse(text, now)
     arose = isinstance(asked, datetime) and at < milliseconds(asked)
-    return place._replace(step=place.step + 1) if arose else place
+    return place._replace(step=place.step + 1) if arose else place, is_cut
 
 
 def _lived_through(entry: Entry, shape: Shape, measures: Any) -> Json:
@@ -233,9 +292,8 @@ def _is_asked(id: Id, asked: Asked) -> bool:
     return (not asked.sections or id[0] in asked.sections) and asked.key in (None, id[1])
 
 
-def _head(id: Id, change: str, at: int | None) -> Json:
-    time = None if at is None else moment(at)
-    return {"section": id[0], "key": id[1], "change": change, "at": time}
+def _head(id: Id) -> Json:
+    return {"section": id[0], "key": id[1]}
 
 
 def _came_or_went(before: bytes | None, after: bytes | None) -> Json:

@@ -22,10 +22,12 @@ TITLES = {
     409: "Conflict",
     410: "Gone",
     413: "Body too large",
+    414: "URI too long",
     415: "Unsupported media type",
     421: "Misdirected request",
     422: "Not valid",
     429: "Too many",
+    431: "Headers too large",
     500: "Internal error",
     503: "Not available",
 }
@@ -64,6 +66,11 @@ async def answer(
     await send({"type": "http.response.start", "status": status, "headers": raw})
     body = b"" if scope["method"] == "HEAD" else body
     await send({"type": "http.response.body", "body": body})
+
+
+def header(scope: Scope, wanted: bytes) -> bytes:
+    """Return the value of a header whose lines make one list; empty without it."""
+    return b", ".join([value for name, value in scope["headers"] if name == wanted])
 
 
 def route_path(scope: Scope) -> str:

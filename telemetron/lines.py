@@ -41,10 +41,16 @@ def _notes(told: dict[str, Any]) -> Iterator[str]:
         yield f"nothing changed from {told['from']} to {told['to']}"
     if told["truncated"]:
         yield f"… there is more: {told['next']}"
-    if not told["complete"]:
+    if not told["complete"] and _epoch(told["from"]) == _epoch(told["to"]):
+        yield f"not complete: nothing is known before {told['from_at']}"
+    elif not told["complete"]:
         starting = ", ".join(told["starting"])
         seen = f"; not all observed yet: {starting}" if starting else ""
         yield f"not complete: Telemetron was started in between{seen}"
+
+
+def _epoch(place: str) -> str:
+    return place.partition(".")[0]
 
 
 def _field(one: dict[str, Any]) -> str:

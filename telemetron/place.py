@@ -8,7 +8,10 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 _PLACE = re.compile(r"([0-9a-f]{1,64})\.([0-9]{1,18})(?:-([0-9]{1,9}))?")
+# As a header gives it; Apache's mod_deflate adds a suffix.
+_ETAG = re.compile(r'(?:W/)?"([^"]*?)(?:-gzip)?"')
 _AGO = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,6})?)(s|m|h|d)")
+FIRST, LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 _SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
@@ -29,7 +32,13 @@ class Place(NamedTuple):
 
 
 def parse(text: str, now: datetime) -> Place | datetime | None:
-    """A place, a time (RFC 3339), or how long ago (`30s`, `5m`, `2h`, `1d`); None: neither."""
+    """Return the place, or the time, that a text names; None if it names neither.
+
+    A place is written as it is or as an ETag; a time as RFC 3339, or how long ago: `30s`, `5m`,
+    `2h`, `1d`.
+    """
+    if match := _ETAG.fullmatch(text):
+        text = match[1] if _PLACE.fullmatch(match[1]) else ""
     if match := _PLACE.fullmatch(text):
         return Place(match[1], int(match[2]), int(match[3] or 0))
     try:
@@ -37,11 +46,14 @@ def parse(text: str, now: datetime) -> Place | datetime | None:
             return now - timedelta(seconds=float(match[1]) * _SECONDS[match[2]])
         # In a query a plus that was not escaped is a space.
         at = datetime.fromisoformat(text.replace(" ", "+"))
-        return at.astimezone(UTC) if at.tzinfo else None
     except OverflowError:  # before the year 1
-        return datetime.min.replace(tzinfo=UTC)
+        return FIRST
     except ValueError:
         return None
+    try:
+        return at.astimezone(UTC) if at.tzinfo else None
+    except OverflowError:  # before the year 1, or after 9999
+        return FIRST if at.year == 1 else LAST
 
 
 def milliseconds(at: datetime) -> int:

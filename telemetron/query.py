@@ -1,26 +1,58 @@
-"""Query parameters: what is not known is refused with the names that are."""
+"""Query parameters: an unknown one is refused with the names of the known ones."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from urllib.parse import parse_qsl
 
 from telemetron.http import HttpProblem
+from telemetron.place import Place, parse
 
 MAX_WAIT_SECONDS = 60.0
+# So much of a wrong value is repeated in the answer.
+SHOWN = 100
+LISTS = ("sections",)
+"""They take names joined by commas, or come several times."""
 _DURATION = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,6})?)(ms|s|m)?")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, None: 1.0}
 
 
 def parameters(query: bytes, known: Sequence[str]) -> dict[str, str]:
-    """The parameters by name; 400 for one that is not known or comes twice."""
+    """Return the parameters by name; 400 if one is unknown, or comes twice and is no list."""
     found: dict[str, str] = {}
-    for name, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
+    for name, value in _pairs(query):
         if name not in known:
             names = ", ".join(known) or "none"
-            raise HttpProblem(400, f"unknown query parameter {name!r}; known: {names}")
-        if name in found:
-            raise HttpProblem(400, f"query parameter {name!r} comes twice")
-        found[name] = value
+            raise HttpProblem(400, f"unknown query parameter {shown(name)}; known: {names}")
+        if name not in found:
+            found[name] = value
+        elif name in LISTS:
+            found[name] += f",{value}"
+        else:
+            raise HttpProblem(400, f"query parameter {name!r} comes twice; send it once")
+    return found
+
+
+def _pairs(query: bytes) -> list[tuple[str, str]]:
+    try:
+        return parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=100)
+    except ValueError:
+        raise HttpProblem(400, "more than 100 query parameters") from None
+
+
+def shown(value: str) -> str:
+    """Quote a value for an error, cut if it is long."""
+    return repr(value if len(value) <= SHOWN else value[:SHOWN] + "…")
+
+
+def when(name: str, given: Mapping[str, str], now: datetime) -> Place | datetime | None:
+    """Return the place or time that a parameter names, None without it; 400 if it names neither."""
+    if name not in given:
+        return None
+    found = parse(given[name], now)
+    if found is None:
+        expected = "a place (an ETag), a time with its zone, or how long ago, as 30s, 5m, 2h or 1d"
+        raise HttpProblem(400, f"{name}: expected {expected}; got {shown(given[name])}")
     return found
 
 

@@ -1,7 +1,8 @@
 """The recorder: what of each publication goes into the history of changes.
 
-Every change of state does; of an entity's measures, levels at most once in 10 s and samples once a
-minute. What is left out so is looked at again when it is due.
+Every change of state does, with the entity's measures as they are then. Measures that change while
+the state stays are recorded late: levels at most once in 10 s, samples once a minute. The recorder
+remembers when each of these was published, so that a late record carries the time of its change.
 """
 
 import heapq
@@ -11,7 +12,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from telemetron.delta import Delta, Shape, apply, compare
+from telemetron.delta import Delta, Shape, apply, compare, moved
 from telemetron.place import milliseconds
 from telemetron.snapshot import Snapshot
 from telemetron.store import Publication
@@ -36,6 +37,10 @@ class Entry(Struct, array_like=True, frozen=True, gc=False):
     """The delta; as bytes, because thousands of entries are kept at hand."""
     old: bytes | None = None
     new: bytes | None = None
+    is_state: bool = True
+    """Whether more than measures changed."""
+    times: dict[str, int] | None = None
+    """When measures changed that were recorded late, by path; all else changed with the step."""
 
     @property
     def id(self) -> Id:
@@ -84,6 +89,8 @@ class Recorder:
         self._snapshot = snapshot
         self._recorded: dict[Id, dict[str, float]] = {}
         """When measures of each kind were recorded last."""
+        self._pending: dict[Id, dict[str, tuple[str, int]]] = {}
+        """Measures that are not recorded yet, by path: the kind, and when it was published."""
         self._due: dict[Id, float] = {}
         self._queue: list[tuple[float, Id]] = []
 
@@ -94,16 +101,19 @@ class Recorder:
 
     def record(self, publication: Publication, now: float) -> Iterator[None]:
         """The step is `last` in the end; yields after each entity."""
-        self._snapshot = publication.snapshot
+        before, self._snapshot = self._snapshot, publication.snapshot
+        change = publication.snapshot.change
+        at = milliseconds(change.at)
         entries: list[Entry] = []
         for section, keys in publication.changed.items():
-            for key, moved in keys.items():
-                if entry := self._entry((section, key), moved, now):
+            for key, is_state in keys.items():
+                id = section, key
+                self._note(id, before, at, is_state)
+                if entry := self._entry(id, is_state, now, at):
                     entries.append(entry)
                 yield
-        change = publication.snapshot.change
         skipped = change.revision - self.last.revision - 1
-        self.last = Step(change.revision, 0, milliseconds(change.at), entries, skipped)
+        self.last = Step(change.revision, 0, at, entries, skipped)
 
     def restart(self, now: float, at: int) -> None:
         """Take all in as it is, after a failure; what led to it is not recorded."""
@@ -118,6 +128,7 @@ class Recorder:
             for key, fragment in zip(face.rope.every_key(), face.rope, strict=True)
         }
         self._recorded = {id: dict.fromkeys(PERIODS, now) for id in self.bodies}
+        self._pending.clear()
         self._due.clear()
         self._queue.clear()
 
@@ -131,13 +142,27 @@ class Recorder:
             due, id = heapq.heappop(self._queue)
             if self._due.get(id) == due:
                 del self._due[id]
-                if entry := self._entry(id, False, now):
+                if id in self._pending and (entry := self._entry(id, False, now, at)):
                     entries.append(entry)
             yield
         if entries:
             self.last = Step(self.last.revision, self.last.step + 1, at, entries)
 
-    def _entry(self, id: Id, moved: bool, now: float) -> Entry | None:
+    def _note(self, id: Id, before: Snapshot, at: int, is_state: bool) -> None:
+        """Remember which measures of an entity this publication changed.
+
+        If its state changed too, they are recorded now: then only what is pending matters.
+        """
+        section, key = id
+        old = before.faces[section].rope.get(key)
+        new = self._snapshot.faces[section].rope.get(key)
+        if old is None or new is None or (is_state and id not in self._pending):
+            return
+        pending = self._pending.setdefault(id, {})
+        for path, kind in moved(old.entity, new.entity, self._shapes[section]):
+            pending[path] = kind, at
+
+    def _entry(self, id: Id, is_state: bool, now: float, at: int) -> Entry | None:
         section, key = id
         fragment = self._snapshot.faces[section].rope.get(key)
         old = self.bodies.get(id)
@@ -147,12 +172,13 @@ class Recorder:
             self.bodies[id] = fragment.body
             self._recorded[id] = dict.fromkeys(PERIODS, now)
             return Entry(section, key, new=fragment.body)
-        measures = {kind for kind in PERIODS if now >= self._next(id, kind)}
-        if not moved and not measures:
+        measures = {kind for kind in PERIODS if is_state or now >= self._next(id, kind)}
+        if not measures:
             self._postpone(id)
             return None
         before, after = decode(old), decode(fragment.body)
         delta = compare(before, after, self._shapes[section], measures)
+        times = self._recorded_now(id, measures, at)
         if delta:
             self._recorded[id].update(dict.fromkeys(measures, now))
             apply(before, delta)
@@ -160,23 +186,34 @@ class Recorder:
             self.bodies[id] = fragment.body
         elif delta:
             self.bodies[id] = encode(before)
-        # Where no measure is left to look at, what differs is a time that does not count.
-        if before != after and PERIODS.keys() - measures:
-            self._postpone(id, measures)
-        return Entry(section, key, pack(delta)) if delta else None
+        self._postpone(id)
+        if not delta:
+            return None
+        return Entry(section, key, pack(delta), is_state=is_state, times=times or None)
+
+    def _recorded_now(self, id: Id, measures: Set[str], at: int) -> dict[str, int]:
+        """Take the measures of these kinds off what is pending; give the times before this one."""
+        pending = self._pending.pop(id, {})
+        if left := {path: one for path, one in pending.items() if one[0] not in measures}:
+            self._pending[id] = left
+        return {path: t for path, (kind, t) in pending.items() if kind in measures and t != at}
 
     def _forget(self, id: Id) -> Entry | None:
         self._due.pop(id, None)
         self._recorded.pop(id, None)
+        self._pending.pop(id, None)
         old = self.bodies.pop(id, None)
         return Entry(*id, old=old) if old is not None else None
 
     def _next(self, id: Id, kind: str) -> float:
         return self._recorded[id][kind] + PERIODS[kind]
 
-    def _postpone(self, id: Id, looked: Set[str] = frozenset()) -> None:
-        """Look again when the next kind of measures is due that was not looked at now."""
-        due = min(self._next(id, kind) for kind in PERIODS.keys() - looked)
+    def _postpone(self, id: Id) -> None:
+        """Look again when the first kind of what is pending is due."""
+        kinds = {kind for kind, _ in self._pending.get(id, {}).values()}
+        if not kinds:
+            return
+        due = min(self._next(id, kind) for kind in kinds)
         if self._due.get(id, due + 1) > due:
             self._due[id] = due
             heapq.heappush(self._queue, (due, id))

@@ -5,8 +5,10 @@ written in the file's, where there is one. Everything here happens on one thread
 """
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from itertools import chain
 from typing import NamedTuple, TypeVar
 
@@ -42,11 +44,15 @@ class Limits(NamedTuple):
 
 
 class Between(NamedTuple):
-    """What may differ between two places: entities before and after, and when each changed."""
+    """What may differ between two places: entities before and after, and what happened to each.
+
+    `touches` gives the entries of an entity with their times, newest first; with True it may skip
+    those that changed only measures.
+    """
 
     before: Mapping[Id, bytes | None]
     after: Mapping[Id, bytes | None]
-    time: Callable[[Id], int | None]
+    touches: Callable[[Id, bool], Iterable[tuple[int, Entry]]]
 
 
 class Timeline:
@@ -261,6 +267,10 @@ class Timeline:
 
     # what was
 
+    def knew(self, id: Id) -> bool:
+        """Whether anything is known of the entity, now or in what is kept."""
+        return id in self.bodies or any(one is not None for one in self.lived(id, None))
+
     def require_life(self, place: Place, at: int) -> None:
         """GoneError where nobody was there to observe what was so long after a place."""
         lived = self._ask(place.epoch, lambda archive: archive.lived_until(place.epoch))
@@ -279,17 +289,19 @@ class Timeline:
     def _is_recent(self, place: Place) -> bool:
         return place.epoch == self._epoch and place.at >= self._before_recent.place
 
-    def _undone(self, place: Place) -> tuple[dict[Id, bytes | None], dict[Id, int]]:
-        """What changed since a recent place: as it was then, None: not there; and when last."""
+    def _undone(
+        self, place: Place
+    ) -> tuple[dict[Id, bytes | None], dict[Id, list[tuple[int, Entry]]]]:
+        """What changed since a recent place: as it was then, None: not there; and its entries."""
         records: dict[Id, Record | None] = {}
-        times: dict[Id, int] = {}
+        touches: dict[Id, list[tuple[int, Entry]]] = {}
         for step in reversed(self._recent):
             if step.place <= place.at:
                 break
             for entry in step.entries:
-                times.setdefault(entry.id, step.at)
+                touches.setdefault(entry.id, []).append((step.at, entry))
                 self._undo(entry, records)
-        return {id: encode(one) if one else None for id, one in records.items()}, times
+        return {id: encode(one) if one else None for id, one in records.items()}, touches
 
     def _undo(self, entry: Entry, records: dict[Id, Record | None]) -> None:
         delta = entry.delta
@@ -305,24 +317,35 @@ class Timeline:
         """All that may differ, and more."""
         if not self._is_recent(since) or until.epoch != self._epoch:
             states = self.state(since), self.state(until)
-            return Between(*states, lambda id: self._last_change(id, until))
-        undone, times = self._undone(since)
+            return Between(*states, partial(self._touches, since, until))
+        undone, touches = self._undone(since)
         later, _ = self._undone(until)
         now = self.recorder.bodies
         after = {id: later[id] if id in later else now.get(id) for id in undone}
         if until == self.tip:
-            return Between(undone, after, times.get)
-        return Between(undone, after, lambda id: self._last_change(id, until))
+            return Between(undone, after, lambda id, _: touches[id])
+        return Between(undone, after, partial(self._touches, since, until))
 
-    def _last_change(self, id: Id, until: Place) -> int | None:
+    def _touches(
+        self, since: Place, until: Place, id: Id, states: bool
+    ) -> Iterator[tuple[int, Entry]]:
+        """Of a place in another epoch only that it is before."""
+        for place, at, entry in self._touched(id, until, states):
+            if place.epoch == since.epoch and place <= since:
+                return
+            yield at, entry
+
+    def _touched(self, id: Id, until: Place, states: bool) -> Iterator[Lived]:
         self._close_open()
-        try:
-            at = self._ask(until.epoch, lambda archive: archive.last_change(id, until))
-            if at is None and self.file and self.file.leads_to(self._memory.first()):
-                at = self.file.last_change(id, until)
-        except GoneError:
-            return None
-        return at
+        with suppress(GoneError):
+            first = self._memory.first()
+            if until.epoch == self._epoch:
+                yield from self._memory.touches(id, until, states)
+                if not (self.file and self.file.leads_to(first)):
+                    return
+                until = min(first, until)
+            if self.file:
+                yield from self.file.touches(id, until, states)
 
     def lived(self, id: Id, bound: Place | None) -> Iterator[Lived | None]:
         """As `Archive.life`: what the memory knows, and before that the file."""

@@ -46,6 +46,11 @@ def route(path: str) -> Route:
             return Route(kind, _name(name, "agent's name"))
         case [name, "instances", id] if name and id:
             return Route("instances", _name(name, "agent's name"), _name(id, "id"))
+        # A proxy has decoded the slashes of the name.
+        case [*parts, ("heartbeat" | "livez") as kind] if all(parts):
+            return Route(kind, _name("/".join(parts), "agent's name"))
+        case [*parts, "instances", id] if all(parts) and id:
+            return Route("instances", _name("/".join(parts), "agent's name"), _name(id, "id"))
         case _:
             detail = "below /agents/ are {name}/heartbeat, {name}/instances/{id}, {name}/livez"
             raise HttpProblem(404, detail)

@@ -7,12 +7,13 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable
-from itertools import islice
 
 from .text import rfc3339
 
 TYPE_CHECKING = False  # typing.TYPE_CHECKING without the import
 if TYPE_CHECKING:
+    from typing import Any
+
     from .task import Task
 
 OUTCOMES = ("completed", "failed", "canceled")
@@ -26,10 +27,11 @@ class Activity:
     handlers and the garbage collector (closing a generator) end tasks at any moment.
     """
 
-    def __init__(self, changed: Callable[[], None]) -> None:
+    def __init__(self, changed: Callable[[], None], wrap: Callable[..., Any] | None = None) -> None:
         self.lock = threading.RLock()
         self.changed = changed
-        self.used = False
+        self.wrap = wrap or _unwrapped
+        """Makes a function one whose calls are tasks like a given one."""
         self._outcomes = dict.fromkeys(OUTCOMES, 0)
         self._last_failure: dict[str, object] | None = None
         self._tasks: dict[weakref.ref[Task], None] = {}
@@ -40,7 +42,6 @@ class Activity:
         ref = weakref.ref(task, self._dropped.append)
         with self.lock:
             self._tasks[ref] = None
-            self.used = True
         if self._dropped:
             self._end_dropped()
         self.changed()
@@ -59,11 +60,23 @@ class Activity:
                 }
         self.changed()
 
+    def forget(self, task: Task) -> None:
+        """Drop an active task without an outcome, as if it had never been started."""
+        with self.lock:
+            self._tasks.pop(weakref.ref(task), None)
+        self.changed()
+
+    @property
+    def used(self) -> bool:
+        """Whether there are tasks, or were."""
+        return bool(self._tasks) or any(self._outcomes.values())
+
     def snapshot(self, most: int) -> tuple[list[weakref.ref[Task]], dict[str, object]]:
         """The oldest active tasks, `most` at most; and what a beat tells of all of them."""
         self._end_dropped()
         with self.lock:
-            tasks = list(islice(self._tasks, most))
+            # Not of an islice: the garbage collector may end a task while that is made.
+            tasks = list(self._tasks)[:most]
             told = {
                 "task_count": len(self._tasks),
                 "outcomes": dict(self._outcomes),
@@ -86,6 +99,10 @@ class Activity:
             with self.lock:
                 if self._tasks.pop(ref, self) is not self:
                     self._outcomes["canceled"] += 1
+
+
+def _unwrapped(task: Task, function: Any) -> Any:
+    return function
 
 
 def nothing() -> None:

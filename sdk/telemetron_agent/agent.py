@@ -2,35 +2,26 @@
 
 from __future__ import annotations
 
-import atexit
-import os
-import time
-import uuid
 from collections.abc import Callable, Iterable
-from functools import partial
+from functools import partialmethod
 from typing import Any, TypeVar, overload
 
-from . import identity
+from . import identity, life
 from . import record as records
-from .activity import Activity, nothing
+from .life import EXIT_TIMEOUT, Key, Life
 from .log import warn, warn_once
 from .task import NULL, Task
-from .text import integer, label, labels, rfc3339, segment, text
+from .text import integer, label, labels, segment, text
 
 TYPE_CHECKING = False  # typing.TYPE_CHECKING without the import
 if TYPE_CHECKING:
-    import threading
-
     from .endpoint import Endpoint
-    from .reporter import Reporter, State
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 MAX_PARALLEL = 1_000_000
 MAX_TOKEN = 65_536
 """Characters."""
-EXIT_TIMEOUT = 1.0
-"""Seconds that all goodbyes of a process may take together."""
 
 
 class Agent:
@@ -44,6 +35,10 @@ class Agent:
     instance: default pod or host name and process id.
     interval: seconds between beats, 1 to 300.
     token: default TELEMETRON_TOKEN, else the content of TELEMETRON_TOKEN_FILE.
+
+    Agents of one name, namespace, server and instance in a process are one instance: they share
+    a reporter, which says goodbye when the last of them is closed. A copy of an agent is the
+    agent itself; a pickled one becomes the agent of the process that loads it, without its token.
 
     No method raises. None waits for the network, but `close()` and `flush()`: one second.
     """
@@ -65,28 +60,57 @@ class Agent:
         interval: float = 5.0,
         token: str | None = None,
     ) -> None:
+        self._begin(
+            name,
+            url=url,
+            namespace=namespace,
+            instance=instance,
+            pod_id=pod_id,
+            version=version,
+            description=description,
+            deployment_name=deployment_name,
+            models=models,
+            queues=queues,
+            max_parallel=max_parallel,
+            interval=interval,
+            token=token,
+        )
+        self._life.start()
+
+    def _begin(self, name: str, *, pickled: bool = False, **given: Any) -> None:
+        """Join the life of this instance, or begin it."""
+        facts = _facts(given)
         self.name = segment(name) or "unnamed"
-        self.pod_id = label(pod_id) or label(identity.pod_name())
-        self.namespace = label(namespace) or label(identity.namespace())
-        self._interval = _interval(interval)
-        self._fixed_token = text(token, MAX_TOKEN)
-        self._facts = {
-            "namespace": self.namespace,
-            "pod_id": self.pod_id,
-            "version": label(version) or label(identity.version()),
-            "description": text(description),
-            "deployment_name": label(deployment_name),
-            "models": labels(models),
-            "queues": labels(queues),
-            "max_parallel_invocations": integer(max_parallel, 1, MAX_PARALLEL),
-            "interval_seconds": self._interval,
-        }
-        self._endpoint = _endpoint(self.name, url or os.environ.get("TELEMETRON_URL"))
-        self._host = segment(instance) or segment(self.pod_id) or identity.host()
-        self._begin(segment(instance) or self._process())
-        _open.add(self)
-        if self._reporter:
-            self._reporter.start()
+        self.pod_id = facts["pod_id"]
+        self.namespace = facts["namespace"]
+        endpoint = _endpoint(self.name, given["url"] or identity.environment("TELEMETRON_URL"))
+        instance = segment(given["instance"])
+        url = endpoint.place if endpoint and given["url"] else None  # without credentials
+        self._given = {**given, "models": facts["models"], "queues": facts["queues"], "url": url}
+        self._given["token"] = None
+        self._key = Key(self.name, self.namespace, endpoint.place if endpoint else None, instance)
+        self._life = life.find(self._key) or life.share(
+            Life(
+                self._key,
+                endpoint,
+                host=instance or segment(self.pod_id) or identity.host(),
+                facts=facts,
+                token=_token(given["token"]),
+                given=self._given,
+                pickled=pickled,
+            )
+        )
+        self._life.join(self, facts)
+
+    @property
+    def instance(self) -> str:
+        """The id of this instance; another one after a fork."""
+        return self._life.instance
+
+    @property
+    def boot_id(self) -> str:
+        """The id of this life of the instance; another one after a fork."""
+        return self._life.boot_id
 
     @overload
     def task(self, id: Function, /) -> Function: ...  # type: ignore[overload-overlap]
@@ -113,42 +137,34 @@ class Agent:
         model, queue, partition, offset: what it uses, and where it was taken from.
         """
         try:
+            begin = self._life.begin_task
             if id is None or isinstance(id, (str, int)):
-                return self._start(id, **facts)
+                return begin(id, **facts)
             record = records.read(id)
             if record is not None:
-                return self._start(**{**record._asdict(), **facts})
-            if callable(id) or isinstance(id, (staticmethod, classmethod)):
+                return begin(**{**record._asdict(), **facts})
+            if callable(id) or isinstance(id, (staticmethod, classmethod, partialmethod)):
                 from .function import wrap
 
-                return wrap(self._start, id)
-            return self._start(id, **facts)
+                return wrap(begin, id)
+            return begin(id, **facts)
         except Exception as error:  # a hostile argument, or the host's own limits
             warn_once(f"a task of agent {self.name!r}", error)
             return NULL
-
-    def _start(self, id: object = None, **facts: Any) -> Task:
-        reporter = self._reporter
-        task = Task(self._activity, id, **facts)
-        if reporter and not reporter.started:
-            reporter.start()  # after a fork it runs from the first task on
-        return task
 
     def flush(self, timeout: float = 1.0) -> bool:
         """Tell now what is not told yet, as before a serverless function is frozen.
 
         timeout: seconds to wait for the server's answer at most. True once it took a beat.
         """
-        return self._reporter.flush(timeout) if self._reporter else False
+        return self._life.flush(timeout)
 
     def close(self, timeout: float = EXIT_TIMEOUT) -> None:
         """Say goodbye and report no more; the end of the process does it too.
 
         timeout: seconds to wait for the goodbye at most.
         """
-        _open.discard(self)
-        if self._reporter:
-            self._reporter.close(timeout)
+        self._life.leave(self, timeout)
 
     def __enter__(self) -> Agent:
         return self
@@ -156,55 +172,46 @@ class Agent:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _restart(self) -> None:
-        """In a forked process: an instance of its own, with no tasks."""
-        self._activity.detach()
-        self._begin(self._process())
+    def __copy__(self) -> Agent:
+        return self
 
-    def _rest(self) -> None:
-        """A process that only forks does not work itself: goodbye until its first task."""
-        if self._reporter and self._reporter.started and not self._activity.used:
-            self._reporter.close(0)
-            self._begin(self.instance, after=self._reporter.done)
+    def __deepcopy__(self, memo: object) -> Agent:
+        return self
 
-    def _process(self) -> str:
-        return f"{self._host[:240]}-{os.getpid()}"
-
-    def _begin(self, instance: str, after: threading.Event | None = None) -> None:
-        """A life: what its reporter tells is its own, also while the next one begins."""
-        self.instance = instance
-        self.boot_id = uuid.uuid4().hex
-        self._activity = Activity(nothing)
-        life = {"instance": instance, "boot_id": self.boot_id, "started_at": rfc3339(time.time())}
-        state = partial(_state, {**life, **self._facts}, self._activity)
-        self._reporter = self._new_reporter(state, after)
-        if self._reporter:
-            self._activity.changed = self._reporter.change
-
-    def _new_reporter(self, state: State, after: threading.Event | None) -> Reporter | None:
-        if self._endpoint is None:
-            return None
-        from .reporter import Reporter
-
-        return Reporter(
-            self._endpoint,
-            name=self.name,
-            instance=self.instance,
-            namespace=self.namespace,
-            interval=self._interval,
-            token=self._token,
-            state=state,
-            after=after,
-        )
-
-    def _token(self) -> str | None:
-        return self._fixed_token or identity.environment_token()
+    def __reduce__(self) -> tuple[Any, ...]:
+        return load, (self.name, self._given)
 
 
-def _state(head: dict[str, object], activity: Activity, most: int) -> tuple[dict[str, object], Any]:
-    """A beat's head, and the `most` oldest tasks."""
-    tasks, told = activity.snapshot(most)
-    return {**head, **told}, tasks
+def load(name: str, given: dict[str, Any]) -> Agent:
+    """A pickled agent: the one of this process, else one that reports from its first task on."""
+    agent = Agent.__new__(Agent)
+    agent._begin(name, pickled=True, **given)
+    others = (each for each in list(agent._life.holders) if each is not agent)
+    return next(others, agent)
+
+
+def _facts(given: dict[str, Any]) -> dict[str, Any]:
+    """What every beat has of an agent's arguments."""
+    return {
+        "namespace": label(given["namespace"]) or label(identity.namespace()),
+        "pod_id": label(given["pod_id"]) or label(identity.pod_name()),
+        "version": label(given["version"]) or label(identity.version()),
+        "description": text(given["description"]),
+        "deployment_name": label(given["deployment_name"]),
+        "models": labels(given["models"]),
+        "queues": labels(given["queues"]),
+        "max_parallel_invocations": integer(given["max_parallel"], 1, MAX_PARALLEL),
+        "interval_seconds": _interval(given["interval"]),
+    }
+
+
+def _token(given: object) -> Callable[[], str | None]:
+    """The given token, else the environment's at each beat; without the end of its line."""
+    try:
+        fixed = None if given is None else str(given).strip()[:MAX_TOKEN]
+    except Exception:  # a caller's broken __str__
+        fixed = None
+    return lambda: fixed or identity.environment_token()
 
 
 def _endpoint(name: str, url: str | None) -> Endpoint | None:
@@ -213,7 +220,7 @@ def _endpoint(name: str, url: str | None) -> Endpoint | None:
     from .endpoint import Endpoint
 
     try:
-        return Endpoint(url)
+        return Endpoint(url.strip())
     except (ValueError, TypeError, AttributeError):  # its text could quote a password
         warn("agent %r does not report: its url is no http or https URL", name)
         return None
@@ -224,33 +231,3 @@ def _interval(seconds: object) -> float:
         return max(1.0, min(300.0, float(seconds)))  # type: ignore[arg-type]
     except (TypeError, ValueError):
         return 5.0
-
-
-_open: set[Agent] = set()
-"""What the end of the process closes, and a fork restarts."""
-
-
-def _at_exit() -> None:
-    """All goodbyes side by side, in one second in all."""
-    until = time.monotonic() + EXIT_TIMEOUT
-    agents = list(_open)
-    for agent in agents:
-        agent.close(0)
-    for agent in agents:
-        agent.close(max(0.0, until - time.monotonic()))
-
-
-def _after_fork_in_child() -> None:
-    for agent in list(_open):
-        agent._restart()
-
-
-def _after_fork_in_parent() -> None:
-    for agent in list(_open):
-        agent._rest()
-
-
-atexit.register(_at_exit)
-getattr(os, "register_at_fork", dict)(  # not on Windows
-    after_in_child=_after_fork_in_child, after_in_parent=_after_fork_in_parent
-)

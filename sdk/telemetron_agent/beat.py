@@ -7,7 +7,7 @@ import time
 import weakref
 from collections.abc import Iterable
 
-from .task import Task, Wait
+from .task import MAX_WAITS, Task, Wait
 from .text import rfc3339
 
 MAX_BYTES = 256 * 1024
@@ -49,7 +49,8 @@ def _task(task: Task) -> dict[str, object]:
         "started_on": rfc3339(task.started_on),
         "progressed_at": rfc3339(task.progressed_at),
         "step": task.step,
-        "waits": [_wait(wait) for wait in waits] or None,
+        "waits": [_wait(wait) for wait in waits[:MAX_WAITS]] or None,
+        "wait_count": len(waits) if len(waits) > MAX_WAITS else None,
         "queue": task.queue,
         "partition": task.partition,
         "offset": task.offset,
@@ -59,7 +60,10 @@ def _task(task: Task) -> dict[str, object]:
 
 
 def _wait(wait: Wait) -> dict[str, object]:
-    return {"kind": wait.kind, "name": wait.name, "since": rfc3339(wait.since)}
+    told: dict[str, object] = {"kind": wait.kind, "name": wait.name, "since": rfc3339(wait.since)}
+    if wait.task is not None:
+        told["task"] = wait.task
+    return told
 
 
 def _json(value: object) -> bytes:

@@ -1,7 +1,7 @@
 """Celery: `instrument_celery(agent)`, once, and each task of the worker is seen.
 
 Id, parent and queue are Celery's; the first step is the task's name. An attempt that is retried
-counts as failed, under the class of what made it fail.
+has no outcome: the task goes on, and counts once.
 """
 
 from __future__ import annotations
@@ -10,12 +10,15 @@ from typing import Any
 
 from .agent import Agent
 from .log import guarded
+from .task import current
 from .text import text
 
-ENDS = {"SUCCESS": "completed", "FAILURE": "failed", "RETRY": "failed"}
+ENDS = {"SUCCESS": "completed", "FAILURE": "failed"}
 """Every other state is `canceled`: REVOKED, IGNORED, REJECTED."""
 HELD = "telemetron_task"
 """Attribute of a task's request, which lives as long as the attempt."""
+PARENT = "telemetron_parent_id"
+"""Header of a retry: Celery names the task that published it, itself, as its parent."""
 
 _installed: set[Agent] = set()
 
@@ -33,7 +36,8 @@ def instrument_celery(agent: Agent) -> None:
     def started(*, task: Any, task_id: Any, **more: Any) -> None:
         request = task.request
         queue = (request.delivery_info or {}).get("routing_key")
-        held = agent.task(task_id, parent_id=request.parent_id, queue=queue)
+        parent = getattr(request, PARENT, None) or request.parent_id
+        held = agent.task(task_id, parent_id=parent, queue=queue)
         held.step = text(task.name)
         setattr(request, HELD, held.__enter__())
 
@@ -42,9 +46,16 @@ def instrument_celery(agent: Agent) -> None:
         held = getattr(task.request, HELD, None)
         if held is None:
             return
-        error = getattr(retval, "exc", None) or retval  # of a retry, what made it fail
-        held.end(ENDS.get(state, "canceled"), error if isinstance(error, BaseException) else None)
+        if state == "RETRY":
+            held.forget()
+        held.end(ENDS.get(state, "canceled"), retval if isinstance(retval, BaseException) else None)
         held.__exit__(None, None, None)
+
+    @guarded
+    def published(*, headers: Any = None, **more: Any) -> None:
+        here = current()
+        if headers and headers.get("id") == here.id and here.parent_id:
+            headers[PARENT] = here.parent_id
 
     @guarded
     def forked(**more: Any) -> None:
@@ -54,6 +65,7 @@ def instrument_celery(agent: Agent) -> None:
     def stopped(**more: Any) -> None:
         agent.close()  # a child process of the pool ends without running what atexit holds
 
+    signals.before_task_publish.connect(published, weak=False)
     signals.task_prerun.connect(started, weak=False)
     signals.task_postrun.connect(ended, weak=False)
     signals.worker_process_init.connect(forked, weak=False)

@@ -11,7 +11,7 @@ from typing import Any
 
 from .agent import Agent
 from .log import guarded
-from .runs import Runs, close_wait
+from .runs import Calls, Runs, here
 from .task import Task
 
 _installed: set[Agent] = set()
@@ -26,6 +26,7 @@ def instrument_crewai(agent: Agent) -> None:
 
     _installed.add(agent)
     runs = Runs(agent)
+    calls = Calls()
 
     def task(context: Any) -> Task:
         return runs.task(_run(context))
@@ -35,25 +36,30 @@ def instrument_crewai(agent: Agent) -> None:
         runs.begin(id(run), step=getattr(run, "name", None))
 
     def execution_end(context: Any) -> None:
-        runs.close_waits(_run(context))
+        for group in calls.groups:
+            if group[0] == _run(context):
+                calls.end_all(group)
         runs.end(_run(context), context.error)
 
     def pre_step(context: Any) -> None:
         task(context).progress(context.step_name)
 
     def pre_model_call(context: Any) -> None:
-        runs.close_waits(_run(context))  # a model is asked once all tools have answered
-        task(context).wait("llm", getattr(context.llm, "model", None))
+        calls.end_all(_group(context))  # a model is asked once all tools have answered
+        model = getattr(context.llm, "model", None)
+        calls.begin(_group(context), "llm", task(context).wait("llm", model))
 
     def post_model_call(context: Any) -> None:
+        calls.end(_group(context), "llm")
         task(context).progress()
 
     def pre_tool_call(context: Any) -> None:
-        task(context).wait("tool", context.tool_name).__enter__()  # several may run at once
+        wait = task(context).wait("tool", context.tool_name)
+        calls.begin(_group(context), _call(context), wait)
 
     def post_tool_call(context: Any) -> None:
-        close_wait(task(context), "tool", context.tool_name)
-        task(context).progress(context.tool_name)
+        calls.end(_group(context), _call(context))
+        task(context).progress()
 
     for hook in (
         execution_start,
@@ -70,3 +76,14 @@ def instrument_crewai(agent: Agent) -> None:
 def _run(context: Any) -> int:
     """Crews and flows are told apart by the object."""
     return id(getattr(context, "crew", None) or getattr(context, "flow", None))
+
+
+def _group(context: Any) -> tuple[object, ...]:
+    """Whose calls: those of tasks that run side by side, in one crew or by one agent, are apart."""
+    task = getattr(context, "task", None)
+    return _run(context), id(task) if task else here(), id(getattr(context, "agent", None))
+
+
+def _call(context: Any) -> tuple[object, ...]:
+    """Which call of a tool: several of them may run side by side."""
+    return context.tool_name, here()

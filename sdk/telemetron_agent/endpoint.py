@@ -27,6 +27,13 @@ class Answer(NamedTuple):
     reason: str
 
 
+class InvalidTokenError(ValueError):
+    """The token cannot be sent in an HTTP header."""
+
+    def __init__(self) -> None:
+        super().__init__("the token has a control character or another that HTTP does not allow")
+
+
 class Endpoint:
     """A Telemetron by its base URL: http or https, a path prefix is kept, proxies are ignored.
 
@@ -49,13 +56,14 @@ class Endpoint:
     ) -> Answer:
         """One request and its answer, in `timeout` seconds in all.
 
-        Raises OSError (TimeoutError among them) and http.client.HTTPException.
+        Raises OSError (TimeoutError among them), http.client.HTTPException, InvalidTokenError.
         """
         deadline = time.monotonic() + timeout
         headers = {"Connection": "close"}
         if body is not None:
             headers["Content-Type"] = "application/json"
         if token:
+            _check(token)
             headers["Authorization"] = f"Bearer {token}"
         connection = self._connection(timeout)
         try:
@@ -72,6 +80,11 @@ class Endpoint:
         return http.client.HTTPSConnection(
             self._host, self._port, timeout=timeout, context=self._context
         )
+
+
+def _check(token: str) -> None:
+    if not token.isprintable() or not all(ord(each) < 256 for each in token):
+        raise InvalidTokenError
 
 
 class _Timed(io.RawIOBase):

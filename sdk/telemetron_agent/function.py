@@ -1,10 +1,14 @@
-"""A function as a task: `@agent.task` on a sync, async, generator or async generator function."""
+"""A function as a task: `@agent.task` on anything that is called.
+
+The task lasts as long as what the call returns: a coroutine, a generator, a future.
+"""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncGenerator, Callable, Generator
-from functools import wraps
+from functools import partial, partialmethod, wraps
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any
 
 from .task import Task, leave
@@ -17,31 +21,93 @@ def wrap(start: Start, function: Any) -> Any:
     """`function`, each call of which is a task whose first step is the function's name."""
     if isinstance(function, (staticmethod, classmethod)):
         return type(function)(wrap(start, function.__func__))
-    step = getattr(function, "__qualname__", None)
+    if isinstance(function, partialmethod):
+        return partialmethod(wrap(start, function.func), *function.args, **function.keywords)
+    called = _called(function)
+    step = getattr(called, "__qualname__", None)
     for fits, make in (
+        (_is_coroutine_function, _coroutine),
         (inspect.isasyncgenfunction, _async_generator),
         (inspect.isgeneratorfunction, _generator),
-        (inspect.iscoroutinefunction, _coroutine),
     ):
-        if fits(function):
+        if fits(called):
             return make(lambda: start(step=step), function)
     return _plain(lambda: start(step=step), function)
+
+
+def _called(function: Any) -> Any:
+    """The function whose code runs: within partials, or of an object with `__call__`."""
+    while isinstance(function, partial):
+        function = function.func
+    if inspect.isroutine(function) or inspect.isclass(function):
+        return function
+    return getattr(function, "__call__", function)  # noqa: B004  not whether there is one
+
+
+def _is_coroutine_function(function: Any) -> bool:
+    """Also of `types.coroutine`, which makes them of generator functions."""
+    flags = getattr(getattr(function, "__code__", None), "co_flags", 0)
+    return inspect.iscoroutinefunction(function) or bool(flags & inspect.CO_ITERABLE_COROUTINE)
 
 
 def _plain(start: Start, function: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(function)
     def task(*args: Any, **kwargs: Any) -> Any:
-        with start():
-            return function(*args, **kwargs)
+        task = start()
+        token = task.enter()
+        try:
+            result = function(*args, **kwargs)
+        except BaseException as error:
+            task.end_with(error)
+            raise
+        finally:
+            leave(token)
+        return _last(task, result)
 
     return task
+
+
+def _last(task: Task, result: Any) -> Any:
+    """`result`, with which the task ends, or as long as which it lasts."""
+    make = LASTING.get(type(result))
+    if make is not None:
+        if inspect.isawaitable(result):
+            make = _coroutine  # also a generator of types.coroutine
+        return make(lambda: task, lambda: result)()
+    if result is not None and hasattr(type(result), "add_done_callback"):
+        result.add_done_callback(partial(_done, task))
+    else:
+        task.end()
+    return result
+
+
+def _done(task: Task, future: Any) -> None:
+    """The end of a future of asyncio or concurrent.futures.
+
+    Not by its result(): asyncio would no longer log an exception that nothing else asks for.
+    """
+    error = getattr(future, "_exception", None)
+    if future.cancelled():
+        task.end("canceled")
+    elif error is not None:
+        task.end_with(error)
+    else:
+        task.end()
 
 
 def _coroutine(start: Start, function: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(function)
     async def task(*args: Any, **kwargs: Any) -> Any:
-        with start():
-            return await function(*args, **kwargs)
+        task = start()
+        token = task.enter()
+        try:
+            result = await function(*args, **kwargs)
+        except BaseException as error:
+            task.end_with(error)
+            raise
+        finally:
+            leave(token)
+        return _last(task, result)
 
     return task
 
@@ -123,3 +189,11 @@ def _async_generator(start: Start, function: Callable[..., Any]) -> Callable[...
                     go, argument = inner.athrow, error
 
     return task
+
+
+LASTING = {
+    CoroutineType: _coroutine,
+    GeneratorType: _generator,
+    AsyncGeneratorType: _async_generator,
+}
+"""What goes on after a call has returned it."""

@@ -19,7 +19,7 @@ LONGEST_HOST = 63
 
 def pod_name(file: str = HOSTS_FILE) -> str | None:
     """POD_NAME (downward API), else the host's name where the hosts `file` is a pod's."""
-    return os.environ.get("POD_NAME") or (_pod_host() if _is_of_a_pod(file) else None)
+    return environment("POD_NAME") or (_pod_host() if _is_of_a_pod(file) else None)
 
 
 def _is_of_a_pod(file: str) -> bool:
@@ -41,12 +41,12 @@ def version() -> str | None:
     Not that of its package, which may be a launcher: `python -m gunicorn`.
     """
     found = getattr(sys.modules.get("__main__"), "__version__", None)
-    return os.environ.get("POD_VERSION") or (found if isinstance(found, str) else None)
+    return environment("POD_VERSION") or (found if isinstance(found, str) else None)
 
 
 def namespace(file: str = NAMESPACE_FILE) -> str | None:
     """POD_NAMESPACE, else the mounted namespace `file`, else None."""
-    return os.environ.get("POD_NAMESPACE") or read(file)
+    return environment("POD_NAMESPACE") or read(file)
 
 
 def host() -> str:
@@ -58,10 +58,14 @@ def host() -> str:
 
 
 def environment_token() -> str | None:
-    """TELEMETRON_TOKEN, else what stands in TELEMETRON_TOKEN_FILE now (it may be rotated)."""
-    token = os.environ.get("TELEMETRON_TOKEN")
-    file = os.environ.get("TELEMETRON_TOKEN_FILE")
-    return token or (read(file) if file else None)
+    """TELEMETRON_TOKEN, else the content of the file TELEMETRON_TOKEN_FILE now: it may rotate."""
+    file = environment("TELEMETRON_TOKEN_FILE")
+    return environment("TELEMETRON_TOKEN") or (read(file) if file else None)
+
+
+def environment(name: str) -> str | None:
+    """An environment variable, stripped as files are: a Secret's value often ends a line."""
+    return (os.environ.get(name) or "").strip() or None
 
 
 def read(file: str) -> str | None:

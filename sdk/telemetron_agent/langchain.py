@@ -1,7 +1,8 @@
 """LangChain and LangGraph: `instrument_langchain(agent)`, once, and all that runs is seen.
 
 A run that begins outside of a task becomes one; inside of one it is a part of it. The nodes of a
-graph are steps; models, tools and retrievers are waited for.
+graph are steps; models, tools and retrievers are waited for. After `interrupt()` the task waits for
+a human, until a run of the same thread goes on with it.
 """
 
 from __future__ import annotations
@@ -39,7 +40,13 @@ def _handler(agent: Agent) -> Any:
     from langchain_core.callbacks import BaseCallbackHandler
 
     class Handler(BaseCallbackHandler):  # type: ignore[misc]
-        """LangChain's callbacks as tasks and waits."""
+        """LangChain's callbacks as tasks and waits; copies of a graph's configuration share it."""
+
+        def __copy__(self) -> Any:
+            return self
+
+        def __deepcopy__(self, memo: object) -> Any:
+            return self
 
         run_inline = True  # in the context of what it tells of, and at once
         raise_error = False
@@ -56,7 +63,8 @@ def _handler(agent: Agent) -> Any:
             if parent is None:
                 self._left(_here())
             step = node or name if parent is None or name == node else None
-            self._runs.begin(run_id, parent, step)
+            thread = (more.get("metadata") or {}).get("thread_id") if parent is None else None
+            self._runs.begin(run_id, parent, step, thread)
 
         @guarded
         def _model(self, serialized: Any, input: Any, *, run_id: Any, **more: Any) -> None:
@@ -91,7 +99,10 @@ def _handler(agent: Agent) -> Any:
 
         @guarded
         def _failed(self, error: BaseException, *, run_id: Any, **more: Any) -> None:
-            self._runs.end(run_id, error)
+            if _is_interrupt(error):
+                self._runs.interrupt(run_id)
+            else:
+                self._runs.end(run_id, error)
 
         on_chat_model_start = on_llm_start = _model
         on_tool_start = on_retriever_start = _tool
@@ -106,6 +117,11 @@ def _here() -> asyncio.Task[Any] | None:
         return asyncio.current_task()
     except RuntimeError:  # no event loop runs
         return None
+
+
+def _is_interrupt(error: BaseException) -> bool:
+    """LangGraph's `interrupt()`: how it leaves a node, and no failure."""
+    return any(base.__name__ == "GraphInterrupt" for base in type(error).__mro__)
 
 
 def _model_name(more: Any) -> object:

@@ -14,8 +14,9 @@ from typing import Any
 
 from .agent import Agent
 from .log import guarded, guarded_async
-from .runs import close_wait, close_waits
-from .task import NULL, Task, Wait, current, leave
+from .runs import Calls, end_loose
+from .task import NULL, Task, current, leave
+from .text import text
 
 _installed: dict[Agent, Any] = {}
 
@@ -48,26 +49,28 @@ def _hooks() -> Any:
 
         @guarded_async
         def on_handoff(self, context: Any, from_agent: Any, to_agent: Any) -> None:
-            _close_waits()
+            _end_calls()
             current().progress(f"handed over to {to_agent.name}")
 
         @guarded_async
         def on_llm_start(self, context: Any, agent: Any, *prompt: Any) -> None:
-            _close_waits()  # a model is asked once all tools have answered
-            current().wait("llm", _model(agent))
+            _end_calls()  # a model is asked once all tools have answered
+            current().step = text(agent.name)
+            _begin_call("llm", _model(agent), "llm")
 
         @guarded_async
         def on_llm_end(self, context: Any, agent: Any, response: Any) -> None:
+            _end_call("llm")
             current().progress()
 
         @guarded_async
         def on_tool_start(self, context: Any, agent: Any, tool: Any) -> None:
-            current().wait("tool", tool.name).__enter__()  # several may run at once
+            _begin_call("tool", tool.name, _call_id(context, tool))
 
         @guarded_async
         def on_tool_end(self, context: Any, agent: Any, tool: Any, result: Any) -> None:
-            close_wait(current(), "tool", tool.name)
-            current().progress(tool.name)
+            _end_call(_call_id(context, tool))
+            current().progress(agent.name)
 
     return Hooks()
 
@@ -101,17 +104,31 @@ def _runner(agent: Agent, hooks: Any, inner: Any) -> Any:
     return Runner()
 
 
-_running: weakref.WeakKeyDictionary[Task, tuple[Wait, ...]] = weakref.WeakKeyDictionary()
-"""Tasks that a run goes on in, and what they waited for before: the program's own.
+_running: weakref.WeakKeyDictionary[Task, _Run] = weakref.WeakKeyDictionary()
+"""Tasks that a run goes on in. A run within one, as of an agent that is a tool, is its child."""
+_calls = Calls()
+"""Models and tools that runs wait for; several tools may be called at once."""
 
-A run within one, as of an agent that is a tool, is its child.
-"""
 
-
-def _close_waits() -> None:
-    """End what the run left open: a model or a tool that failed, a wait of the run's own code."""
+def _begin_call(kind: str, name: object, key: object) -> None:
     task = current()
-    close_waits(task, _running.get(task, ()))
+    _calls.begin(_running.get(task), key, task.wait(kind, name))
+
+
+def _end_call(key: object) -> None:
+    _calls.end(_running.get(current()), key)
+
+
+def _end_calls() -> None:
+    """End the calls that the run left open: a model or a tool that failed."""
+    run = _running.get(current())
+    if run is not None:
+        run.end_calls()
+
+
+def _call_id(context: Any, tool: Any) -> object:
+    """What tells calls of one tool apart."""
+    return getattr(context, "tool_call_id", tool.name)
 
 
 class _Run:
@@ -121,7 +138,8 @@ class _Run:
         around = current()
         self._own = around is NULL or around in _running
         self._task = agent.task() if self._own else around
-        _running[self._task] = self._task.waits
+        self._kept = self._task.waits  # the program's own
+        _running[self._task] = self
 
     def __enter__(self) -> None:
         self._token = self._task.enter()
@@ -152,8 +170,14 @@ class _Run:
         error = asyncio.CancelledError() if loop.cancelled() else loop.exception()
         self._end(type(error) if error else None, error)
 
+    def end_calls(self) -> None:
+        """End what its calls wait for, and waits that nothing else will end."""
+        _calls.end_all(self)
+        end_loose(self._task, self._kept)
+
     def _end(self, kind: Any, error: Any) -> None:
-        close_waits(self._task, _running.pop(self._task, ()))
+        _running.pop(self._task, None)
+        self.end_calls()
         if self._own:
             self._task.__exit__(kind, error, None)
 

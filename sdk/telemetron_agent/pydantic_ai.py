@@ -1,7 +1,7 @@
 """Pydantic AI: `instrument_pydantic_ai(agent)`, once, and each run is seen.
 
 A run outside of a task becomes one; inside of one it is a part of it. Models and tools are waited
-for; a tool that has answered is a step.
+for; the step is the agent's name.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def _capability(agent: Agent) -> Any:
         ) -> Any:
             with self.task.wait("tool", call.tool_name):
                 result = await handler(args)
-            self.task.progress(call.tool_name)
+            self.task.progress()
             return result
 
     return Telemetron()

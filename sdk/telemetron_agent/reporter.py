@@ -13,8 +13,9 @@ from collections.abc import Callable
 from urllib.parse import quote
 
 from .beat import MAX_BYTES, MAX_TASKS, encode
-from .endpoint import Answer, Endpoint
+from .endpoint import Answer, Endpoint, InvalidTokenError
 from .log import warn
+from .once import Once
 from .task import Task
 from .text import rfc3339, text
 
@@ -52,7 +53,7 @@ class Reporter:
         interval: float,
         token: Callable[[], str | None],
         state: State,
-        after: threading.Event | None = None,
+        after: Once | None = None,
     ) -> None:
         self._endpoint = endpoint
         self._name = name
@@ -72,11 +73,16 @@ class Reporter:
         self._signals: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._changed = False
         self._flushes: deque[Flush] = deque()
-        self._closing = False
+        self._closed: deque[float] = deque()
         self._unstarted = [None]
+        self._thread = 0
         self.started = False
-        self.done = threading.Event()
-        """Set once the goodbye is said, or cannot be."""
+        self.done = Once()
+        """The goodbye is said, or cannot be."""
+
+    @property
+    def _closing(self) -> bool:
+        return bool(self._closed)
 
     def start(self) -> None:
         """Start the thread, unless it was started before."""
@@ -101,7 +107,7 @@ class Reporter:
 
     def flush(self, timeout: float) -> bool:
         """Beat now, even in trouble; whether that was taken within `timeout` seconds."""
-        if self._closing or self.done.is_set():
+        if self._closing or self.done.happened or self._is_here():
             return False
         self.start()
         flush = Flush()
@@ -110,14 +116,28 @@ class Reporter:
         return flush.over.wait(_seconds(timeout)) and flush.taken
 
     def close(self, timeout: float) -> None:
-        """Let the thread say goodbye and end; waits for that `timeout` seconds at most."""
-        self._closing = True
+        """Let the thread say goodbye and end.
+
+        Waits until `timeout` seconds after the first call at most: signal handlers that
+        interrupt each other and each close have one time in all.
+        """
+        self._closed.append(time.monotonic())
         self._signals.put(None)
-        last = self.done if self.started else self._after
-        if last:
-            last.wait(_seconds(timeout))
+        last = self.last
+        if last and not self._is_here():
+            last.wait(max(0.0, self._closed[0] + _seconds(timeout) - time.monotonic()))
+
+    @property
+    def last(self) -> Once | None:
+        """The goodbye that a closed reporter may still send; of one never started, the former's."""
+        return self.done if self.started else self._after
+
+    def _is_here(self) -> bool:
+        """Whether this is the reporter's own thread, as in a log handler that flushes."""
+        return self._thread == threading.get_ident()
 
     def _run(self) -> None:
+        self._thread = threading.get_ident()
         if self._after:
             self._after.wait(REQUEST_TIMEOUT + GOODBYE_TIMEOUT)
         while not self._closing:
@@ -126,8 +146,8 @@ class Reporter:
             for flush in flushes:
                 flush.end(taken=not self._trouble.failures)
             self._pause(pause)
-        for flush in self._flushes:
-            flush.end(taken=False)
+        while self._flushes:
+            self._flushes.popleft().end(taken=False)
         self._goodbye()
         self.done.set()
 
@@ -176,7 +196,7 @@ class Flush:
     """One who waits for a beat."""
 
     def __init__(self) -> None:
-        self.over = threading.Event()
+        self.over = Once()
         self.taken = False
 
     def end(self, *, taken: bool) -> None:
@@ -226,6 +246,8 @@ def refusal(answer: Answer) -> str:
 def describe(error: Exception) -> str:
     """An exception for the log: others than the system's could quote a token or an answer."""
     kind = type(error).__name__
+    if isinstance(error, InvalidTokenError):
+        return str(error)
     if isinstance(error, OSError) and not isinstance(error, http.client.BadStatusLine):
         return f"{kind}: {text(error, 200)}"
     return kind

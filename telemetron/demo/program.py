@@ -2,6 +2,7 @@
 
 import argparse
 import http.client
+import math
 import os
 import shutil
 import signal
@@ -9,7 +10,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -103,12 +103,28 @@ def run(
         port = _free_port(port)
     except (OSError, OverflowError) as error:
         return _complain(f"port {port} of 127.0.0.1: {error}")
-    stop = threading.Event()
+    stop = Stop()
     with _signals(stop), _folder() as folder:
         for fault, names in (("hang", hang), ("crash", crash)):
             for name in names:
                 (folder / f"{fault}-{name}").touch()
         return Program(folder, port, litellm).run(stop, seconds)
+
+
+class Stop:
+    """Whether a signal asked the demo to stop.
+
+    Not a threading.Event: its `wait` and its `set` share a lock that is not reentrant, and a signal
+    handler runs in the midst of the former.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def wait(self, seconds: float) -> None:
+        """Sleep, even if a signal comes: so give few seconds."""
+        if not self.asked:
+            time.sleep(seconds)
 
 
 class Program:
@@ -123,7 +139,7 @@ class Program:
         self._agents: dict[str, subprocess.Popen[bytes]] = {}
         self._broker: Broker | None = None
 
-    def run(self, stop: threading.Event, seconds: float | None) -> int:
+    def run(self, stop: Stop, seconds: float | None) -> int:
         """Start all, watch until `stop` or the end of `seconds`, stop all."""
         try:
             self._start_broker()
@@ -132,11 +148,11 @@ class Program:
         finally:
             _stop([one.process for one in (self._broker, self._proxy) if one])
 
-    def _run(self, stop: threading.Event, seconds: float | None) -> int:
+    def _run(self, stop: Stop, seconds: float | None) -> int:
         server = self._start_server()
         try:
             if not self._is_ready(server, stop):
-                return 0 if stop.is_set() else _complain(f"Telemetron did not start on {self._url}")
+                return 0 if stop.asked else _complain(f"Telemetron did not start on {self._url}")
             for name in AGENTS:
                 self._agents[name] = self._start(
                     "telemetron.demo.agent", name, str(self._folder), *self._address
@@ -201,21 +217,19 @@ class Program:
             start_new_session=True,
         )
 
-    def _is_ready(self, server: subprocess.Popen[bytes], stop: threading.Event) -> bool:
+    def _is_ready(self, server: subprocess.Popen[bytes], stop: Stop) -> bool:
         until = time.monotonic() + READY_TIMEOUT
-        while time.monotonic() < until and server.poll() is None and not stop.is_set():
+        while time.monotonic() < until and server.poll() is None and not stop.asked:
             if _get_status(self._port, "/readyz") == 200:
                 return True
             stop.wait(0.05)
         return False
 
-    def _watch(
-        self, server: subprocess.Popen[bytes], stop: threading.Event, seconds: float | None
-    ) -> int:
+    def _watch(self, server: subprocess.Popen[bytes], stop: Stop, seconds: float | None) -> int:
         """Until it is over: say who died."""
-        until = time.monotonic() + (threading.TIMEOUT_MAX if seconds is None else seconds)
+        until = time.monotonic() + (math.inf if seconds is None else seconds)
         running = dict(self._agents)
-        while not stop.is_set() and time.monotonic() < until:
+        while not stop.asked and time.monotonic() < until:
             if server.poll() is not None:
                 return _complain(f"Telemetron ended with exit code {server.returncode}")
             for name, process in list(running.items()):
@@ -227,10 +241,14 @@ class Program:
 
 
 @contextmanager
-def _signals(stop: threading.Event) -> Iterator[None]:
-    """SIGINT and SIGTERM set `stop`."""
-    signals = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, lambda *_: stop.set()) for number in signals]
+def _signals(stop: Stop) -> Iterator[None]:
+    """SIGINT, SIGTERM and the end of the terminal ask to stop."""
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def ask(*_: object) -> None:
+        stop.asked = True
+
+    before = [signal.signal(number, ask) for number in signals]
     try:
         yield
     finally:

@@ -97,9 +97,10 @@ def accepts_gzip(header: bytes) -> bool:
 
 def matches(header: bytes, etag: bytes) -> bool:
     """Whether `If-None-Match` names this ETag, by weak comparison (RFC 9110, 8.8.3.2)."""
-    if header == etag or header.strip() == b"*":
+    if header == etag:
         return True
-    return etag[2:] in [item.strip().removeprefix(b"W/") for item in header.split(b",")]
+    known = [item.strip().removeprefix(b"W/") for item in header.split(b",")]
+    return etag[2:] in known or b"*" in known
 
 
 def not_modified(etag: bytes) -> Any:

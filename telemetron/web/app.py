@@ -53,6 +53,8 @@ class App(Service):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self._router(scope, receive, send)
+        if scope["root_path"]:
+            _strip(scope, scope["root_path"])
         started = perf_counter()
         try:
             answered, histogram = self._dispatch(scope, receive, send)
@@ -148,6 +150,13 @@ class App(Service):
             )
             id = key.join(agent.namespace, agent.name)
             self.store.put(source, "agents", agent.name, id, part)
+
+
+def _strip(scope: Scope, root: str) -> None:
+    """Take off the path what a proxy leaves there: the server has put it before the path again."""
+    if scope["raw_path"].startswith(f"{root}{root}/".encode()):
+        scope["raw_path"] = scope["raw_path"][len(root) :]
+        scope["path"] = scope["path"][len(root) :]
 
 
 def _problem(_: Request, error: Exception) -> Any:

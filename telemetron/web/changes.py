@@ -1,22 +1,36 @@
 """`GET /system/changes`, once or as a stream of events, and `GET /system/history/…`."""
 
 import asyncio
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
+from typing import TypeVar
 from urllib.parse import unquote
 
 from telemetron import fold
 from telemetron.delta import MEASURES
-from telemetron.fold import Asked
+from telemetron.fold import Asked, UnknownKeyError
 from telemetron.history import History
-from telemetron.http import EMPTY, HttpProblem, Receive, Scope, Send, answer, require_method
+from telemetron.http import (
+    EMPTY,
+    HttpProblem,
+    Receive,
+    Scope,
+    Send,
+    answer,
+    header,
+    require_method,
+)
 from telemetron.place import Place, parse
-from telemetron.query import parameters
+from telemetron.query import parameters, shown, when
 from telemetron.store import Store
 from telemetron.timeline import Timeline
 from telemetron.web.accept import preferred
 from telemetron.web.connection import Connection
+from telemetron.web.nearest import unknown_key
 from telemetron.web.recall import recall
 from telemetron.web.streams import Event, Reader, Streams, event
+
+T = TypeVar("T")
 
 PATH = "/system/changes"
 LIFE = "/system/history/"
@@ -54,28 +68,38 @@ class ChangesApp:
         require_method(scope, "GET", "HEAD")
         if path.startswith(LIFE):
             return self._life(scope, send, path[len(LIFE) :])
-        headers = dict(scope["headers"])
-        accept = headers.get(b"accept", b"").decode("latin-1")
-        media = preferred(accept, (JSON, EVENTS))
+        media = preferred(header(scope, b"accept").decode("latin-1"), (JSON, EVENTS))
         if media == EVENTS:
-            return self._stream(scope, receive, send, headers)
+            return self._stream(scope, receive, send)
         if media is None:
             raise HttpProblem(406, f"changes are {JSON} or {EVENTS}")
         return self._changes(scope, send)
 
     async def _changes(self, scope: Scope, send: Send) -> None:
         given = parameters(scope["query_string"], ASKED)
-        asked = self._asked(given, scope)
         now = self._store.clock.now()
-        found = await recall(self._history, lambda timeline: fold.changes(timeline, asked, now))
+        asked = self._asked(given, scope, now)
+        found = await self._recall(lambda timeline: fold.changes(timeline, asked, now))
         await answer(scope, send, 200, found.body, _JSON_HEADERS)
 
-    def _asked(self, given: Mapping[str, str], scope: Scope) -> Asked:
+    async def _recall(self, question: Callable[[Timeline], T]) -> T:
+        """As `recall`; 404 with the nearest keys if nothing has the key that is asked for."""
+        try:
+            return await recall(self._history, question)
+        except UnknownKeyError as error:
+            raise unknown_key(self._store.snapshot, error.sections, error.key) from None
+
+    def _asked(self, given: Mapping[str, str], scope: Scope, now: datetime) -> Asked:
+        for name in ("since", "until"):
+            when(name, given, now)
         names = self._store.snapshot.faces
         sections = tuple(given["sections"].split(",")) if "sections" in given else ()
         for name in sections:
             if name not in names:
-                raise HttpProblem(400, f"no section {name!r}; there are {', '.join(names)}")
+                raise HttpProblem(400, f"no section {shown(name)}; there are {', '.join(names)}")
+        after = given.get("after", "sources/")
+        if "/" not in after or after.partition("/")[0] not in names:
+            raise HttpProblem(400, f"after: expected SECTION/KEY, as in `next`; got {shown(after)}")
         return Asked(
             since=given.get("since"),
             until=given.get("until"),
@@ -92,26 +116,22 @@ class ChangesApp:
         given = parameters(scope["query_string"], ("before", "measures", "limit"))
         if section not in self._store.snapshot.faces:
             names = ", ".join(self._store.snapshot.faces)
-            raise HttpProblem(404, f"no section {section!r}; there are {names}")
+            raise HttpProblem(404, f"no section {shown(section)}; there are {names}")
         id, measures, limit = (section, unquote(key)), _measures(given), _limit(given)
         now, root = self._store.clock.now(), scope.get("root_path", "")
+        when("before", given, now)
 
         def life(timeline: Timeline) -> bytes:
             return fold.life(timeline, id, given.get("before"), measures, limit, now, root)
 
-        try:
-            body = await recall(self._history, life)
-        except LookupError:
-            raise HttpProblem(404, f"nothing is known of {id[1]!r} in {section}") from None
-        await answer(scope, send, 200, body, _JSON_HEADERS)
+        await answer(scope, send, 200, await self._recall(life), _JSON_HEADERS)
 
     # streams
 
-    async def _stream(
-        self, scope: Scope, receive: Receive, send: Send, headers: Mapping[bytes, bytes]
-    ) -> None:
-        asked = self._asked(parameters(scope["query_string"], STREAMED), scope)
-        asked = await self._start(asked, headers.get(b"last-event-id", b"").decode("latin-1"))
+    async def _stream(self, scope: Scope, receive: Receive, send: Send) -> None:
+        now = self._store.clock.now()
+        asked = self._asked(parameters(scope["query_string"], STREAMED), scope, now)
+        asked = await self._start(asked, header(scope, b"last-event-id").decode("latin-1"), now)
         if self._open >= MAX_STREAMS:
             raise HttpProblem(503, "too many streams; ask again", {"retry-after": "5"})
         await send({"type": "http.response.start", "status": 200, "headers": _EVENT_HEADERS})
@@ -128,22 +148,26 @@ class ChangesApp:
             gone.cancel()
         return await send(EMPTY)
 
-    async def _start(self, asked: Asked, last: str) -> Asked:
+    async def _start(self, asked: Asked, last: str, now: datetime) -> Asked:
         """After the last event, else from the place that is named, else from now.
 
-        Who resumes is refused nothing that the stream itself can tell: a browser would give up.
+        A reader that resumes is refused neither a place that is gone nor a key that is not there
+        yet after a restart: a browser would give up.
         """
-        now = self._store.clock.now()
         if last:
             place = parse(last, now)
             if not isinstance(place, Place):
                 raise HttpProblem(400, f"Last-Event-ID: {last!r} is not the id of an event")
             return asked._replace(since=str(place))
 
-        def start(timeline: Timeline) -> str:
-            return str(timeline.resolve(asked.since, now).place if asked.since else timeline.tip)
+        def start(timeline: Timeline) -> Asked:
+            fold.require_key(timeline, asked)
+            if asked.since is None:
+                return asked._replace(since=str(timeline.tip))
+            found, is_cut = fold.start(timeline, asked.since, now)
+            return asked._replace(since=str(found.place), cut=is_cut)
 
-        return asked._replace(since=await recall(self._history, start))
+        return await self._recall(start)
 
     async def _tell(self, reader: Reader, connection: Connection) -> None:
         told: Event | None = event(b"retry: %d\n" % RETRY_MS, reader.asked)

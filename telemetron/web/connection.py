@@ -22,6 +22,8 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from telemetron.http import TITLES, HttpProblem
+
 SEND_BUFFER = 256 * 1024
 """SO_SNDBUF of every connection, bytes. The least that was measured to cost no throughput at 400 KB
 over loopback; the kernel doubles it."""
@@ -32,9 +34,10 @@ _HEADER_BYTES = 64 * 1024
 _PIPELINED = 100
 _LOG_SECONDS = 60.0
 _DROP_UNSENT = struct.pack("ii", 1, 0)  # struct linger: on, for 0 seconds
-_HEADER_TOO_LARGE = (
-    b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
-    b"content-length: 0\r\nconnection: close\r\n\r\n"
+_INVALID = HttpProblem(400, "this is not HTTP/1.1; nothing of it was answered")
+_URL_TOO_LARGE = HttpProblem(414, "the request line has more than 64 KiB", limit=_HEADER_BYTES)
+_HEADER_TOO_LARGE = HttpProblem(
+    431, "the headers have more than 64 KiB; send fewer, or shorter ones", limit=_HEADER_BYTES
 )
 _REASONS = {
     "memory": "readers held back too much memory",
@@ -55,6 +58,8 @@ class Connection(HttpToolsProtocol):
         self.fd = -1
         self.header_of: object = None  # the request whose header comes in pieces, and how long
         self.header_bytes = 0
+        self.unended = 0  # bytes since the end of the last header, or more
+        self.refusal = _INVALID  # what the parser raises is answered with
         self.watched: object = None  # the request seen unfinished, and since when
         self.watched_since = 0.0
 
@@ -91,9 +96,12 @@ class Connection(HttpToolsProtocol):
         self.app_state = {**self.app_state, "connection": self}
 
     def data_received(self, data: bytes) -> None:
+        self.unended += len(data)
         super().data_received(data)
         if self.in_header():
             self._limit_header(len(data))
+        else:
+            self.unended = 0
         if len(self.pipeline) > _PIPELINED:
             self.readers.drop(self, "pipelined")
 
@@ -103,8 +111,38 @@ class Connection(HttpToolsProtocol):
             return
         self.header_bytes += size
         if self.header_bytes > _HEADER_BYTES:
-            self.transport.write(_HEADER_TOO_LARGE)
-            self.transport.close()
+            self._refuse(_URL_TOO_LARGE if len(self.url) > _HEADER_BYTES else _HEADER_TOO_LARGE)
+
+    def on_headers_complete(self) -> None:
+        if self.unended > _HEADER_BYTES:
+            self._require_small()
+        super().on_headers_complete()
+
+    def _require_small(self) -> None:
+        """What is raised here the parser raises, and `send_400_response` is called."""
+        if len(self.url) > _HEADER_BYTES:
+            self.refusal = _URL_TOO_LARGE
+            raise ValueError
+        size = sum(len(name) + len(value) + 4 for name, value in self.headers)
+        if len(self.url) + size > _HEADER_BYTES:
+            self.refusal = _HEADER_TOO_LARGE
+            raise ValueError
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what the parser did not take."""
+        self._refuse(self.refusal)
+
+    def _refuse(self, problem: HttpProblem) -> None:
+        """Answer and close; in the middle of another answer only close."""
+        if self.transport.is_closing():
+            return
+        if self.cycle is None or self.cycle.response_complete:
+            status = f"HTTP/1.1 {problem.status} {TITLES[problem.status]}\r\n"
+            headers = "content-type: application/problem+json\r\nconnection: close\r\n"
+            body = problem.body()
+            length = f"content-length: {len(body)}\r\n\r\n"
+            self.transport.write((status + headers + length).encode() + body)
+        self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)

@@ -23,11 +23,16 @@ class Guard:
             self._check_token(_header(scope, b"authorization"), role)
 
     def check_host(self, scope: Scope) -> None:
-        """On loopback only names of this machine are taken."""
+        """Accept on loopback only names of this machine, against DNS rebinding.
+
+        HTTP/1.0 needs no `Host`, and HAProxy's checks send none; a browser always sends one.
+        """
         if self._hosts is None:
             return
         host = _header(scope, b"host")
         if host == self._accepted:  # most requests name the same
+            return
+        if not host and scope["http_version"] == "1.0":
             return
         name, _, port = host.lower().rpartition(b":")
         if not (host.lower() in self._hosts or (name in self._hosts and port.isdigit())):

@@ -176,7 +176,7 @@ def _changes() -> Json:
             "200": _content(
                 {"application/json": _ref("schemas", "Changes"), "text/event-stream": _TEXT}
             ),
-            **{status: _ref("responses", status) for status in ("406", "410", "503")},
+            **{status: _ref("responses", status) for status in ("404", "406", "410", "503")},
         },
     )
     item["get"] |= {
@@ -285,12 +285,6 @@ _SECTIONS = _query(
     style="form",
     explode=False,
 )
-_SINCE = _query(
-    "since",
-    _TEXT,
-    "A place, `EPOCH.REVISION` as in an ETag, opaque to readers: answer with what is newer, else"
-    " with 304. An unknown place is answered at once.",
-)
 _WAIT = _query(
     "wait",
     {"type": "string", "pattern": DURATION},
@@ -302,14 +296,22 @@ _MEASURES = _query(
     {"type": "boolean"},
     "Whether a change of a measure after `since` is one too.",
 )
+_EPOCH_REVISION = r"[0-9a-f]{1,64}\.[0-9]{1,18}(-[0-9]{1,9})?"
 _POINT = {
     "type": "string",
-    "pattern": r"^([0-9a-f]{1,64}\.[0-9]{1,18}(-[0-9]{1,9})?"
+    "pattern": rf"^({_EPOCH_REVISION}"
+    rf'|(W/)?"{_EPOCH_REVISION}(-gzip)?"'
     r"|[0-9]{1,6}(\.[0-9]{1,6})?[smhd]"
     r"|[12][0-9]{3}-((0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])|(0[13-9]|1[0-2])-(29|30)"
     r"|(0[13578]|1[02])-31)T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]"
     r"(\.[0-9]{1,6})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9]))$",
 }
+_SINCE = _query(
+    "since",
+    _POINT,
+    "A place, as the ETag has it, a time (RFC 3339), or how long ago, as `5m`: answer with the"
+    " state if it is newer, else with 304. An unknown place is answered at once.",
+)
 _AT = _query(
     "at",
     _POINT,
@@ -319,8 +321,9 @@ _AT = _query(
 _CHANGED_SINCE = _query(
     "since",
     _POINT,
-    "A place, a time (RFC 3339), or how long ago: `30s`, `5m`, `2h`, `1d`. Without it a stream"
-    " begins now, and an answer with the oldest that is kept of this start of the server.",
+    "A place, a time (RFC 3339), or how long ago: `30s`, `5m`, `2h`, `1d`; a time before all that"
+    " is kept means the oldest place, and `complete` is false. Without it a stream begins now, and"
+    " an answer with the oldest place that is kept of this start of the server.",
 )
 _UNTIL = _query("until", _POINT, "As `since`; now, where it is not said. Not for a stream.")
 _ONLY = _query(
@@ -330,7 +333,11 @@ _ONLY = _query(
     style="form",
     explode=False,
 )
-_ONE_KEY = _query("key", _TEXT, "Only changes of entities with this key.")
+_ONE_KEY = _query(
+    "key",
+    _TEXT,
+    "Only changes of entities with this key; 404 if none has it or is known to have had.",
+)
 _KINDS = _query(
     "measures",
     {"type": "string", "enum": list(MEASURES)},
@@ -341,7 +348,11 @@ _LIMIT = _query(
     {"type": "integer", "minimum": 1, "maximum": 1000},
     "At most so many entities, or changes of one; 100 unless said.",
 )
-_AFTER = _query("after", _TEXT, "Go on after this entity, `SECTION/KEY`; see `next`.")
+_AFTER = _query(
+    "after",
+    {"type": "string", "pattern": rf"^({'|'.join(['sources', *SECTIONS])})/"},
+    "Go on after this entity, `SECTION/KEY`; see `next`.",
+)
 _BEFORE = _query("before", _POINT, "Only what happened before this place or time.")
 _VERBOSE = _query(
     "verbose",
@@ -467,7 +478,16 @@ _CHANGE: Json = {
         "section": {"description": "The entity's section.", "type": "string"},
         "key": {"description": "The entity's key.", "type": "string"},
         "change": {"description": "What.", "enum": ["added", "removed", "changed"]},
-        "at": {"description": "When it happened last; null: unknown.", "type": ["string", "null"]},
+        "at": {
+            "description": "When it came or went, or when the last of its state in `fields` changed"
+            " (if there is none, of its measures); null: unknown.",
+            "type": ["string", "null"],
+        },
+        "measured_at": {
+            "description": "When the last of the measures in `fields` changed; null: there is none,"
+            " or unknown.",
+            "type": ["string", "null"],
+        },
         "fields": {
             "description": "By path, items by their identity: `old` and `new`; of an item of a"
             " list `added` or `removed`.",
@@ -477,7 +497,7 @@ _CHANGE: Json = {
         "old": {"description": "The entity that was removed.", "type": "object"},
         "new": {"description": "The entity that was added.", "type": "object"},
     },
-    "required": ["change", "at"],
+    "required": ["change", "at", "measured_at"],
 }
 _CHANGES: Json = {
     "title": "Changes",
@@ -489,13 +509,14 @@ _CHANGES: Json = {
         "to": _PLACE,
         "to_at": _TIME,
         "complete": {
-            "description": "false: Telemetron was started in between; what happened while it did"
-            " not run is not known.",
+            "description": "false: Telemetron was started in between, and what happened while it"
+            " did not run is not known; or nothing is kept of a time that was asked for, and `from`"
+            " is the oldest place.",
             "type": "boolean",
         },
         "starting": {
-            "description": "Where not complete: sources that had not observed all of their part at"
-            " `to`; of sections that they feed no removals are told.",
+            "description": "After a start in between: sources that had not observed all of their"
+            " part at `to`; of sections that they feed no removals are told.",
             "type": "array",
             "items": {"type": "string"},
         },

@@ -5,6 +5,7 @@ from hashlib import blake2b
 from starlette.requests import Request
 from starlette.responses import Response
 
+from telemetron.http import header
 from telemetron.web.answer import matches
 
 # Nothing is loaded from elsewhere, whatever a page or its scripts would like to.
@@ -28,8 +29,7 @@ def etag_of(body: bytes) -> str:
 def unless_known(request: Request, response: Response, etag: str) -> Response:
     """The response, to be asked for again with its ETag; 304 to a client that has it already."""
     headers = {"etag": etag, "cache-control": "no-cache"}
-    known = request.headers.get("if-none-match", "").encode("latin-1")
-    if matches(known, etag.encode()):
+    if matches(header(request.scope, b"if-none-match"), etag.encode()):
         return Response(status_code=304, headers=headers)
     response.headers.update(headers)
     return response

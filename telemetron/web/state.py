@@ -3,28 +3,27 @@
 import asyncio
 from collections.abc import Awaitable, Mapping
 from datetime import datetime, timedelta
-from difflib import get_close_matches
-from itertools import islice
 from typing import NamedTuple
 from urllib.parse import unquote
 
 from telemetron import fold
+from telemetron.archive import GoneError
 from telemetron.history import History
-from telemetron.http import EMPTY, HttpProblem, Receive, Scope, Send, require_method
-from telemetron.place import parse
-from telemetron.query import duration, flag, parameters
-from telemetron.rope import Change, Rope
+from telemetron.http import EMPTY, HttpProblem, Receive, Scope, Send, header, require_method
+from telemetron.place import Place
+from telemetron.query import duration, flag, parameters, shown, when
+from telemetron.rope import Change
 from telemetron.snapshot import Snapshot
 from telemetron.store import Store
 from telemetron.timeline import Timeline
 from telemetron.web.answer import Answers, accepts_gzip, etag, matches, not_modified
+from telemetron.web.nearest import unknown_key
 from telemetron.web.recall import recall
 from telemetron.web.waiters import View, Waiters
 
 PATH = "/system/state"
 WAITING = ("since", "wait", "measures")
 MAX_WAITERS = 10_000
-NEAR_KEYS = 100
 CLOCK_SKEW = timedelta(seconds=1)
 
 Asked = Mapping[str, str]
@@ -34,7 +33,7 @@ class Wait(NamedTuple):
     """What a long poll asks for: a change after this revision, and for how long."""
 
     revision: int | None
-    """None: an unknown place."""
+    """None: an unknown place, or none."""
     seconds: float
     measures: bool
 
@@ -62,10 +61,12 @@ class StateApp:
         section, _, key = path[len(PATH) + 1 :].partition("/")
         known = ("at", *WAITING) if section else ("sections", "at", *WAITING)
         asked = parameters(scope["query_string"], known)
-        view, wait = self._view(section, unquote(key), asked), self._wait(asked)
+        view, wait = self._view(section, unquote(key), asked), await self._wait(asked)
         if "at" in asked:
             past = await self._past(asked)
             _require(past, view)
+            if wait:
+                await self._pause(view, wait)
             return await self._send(view, scope, send, Answers(past))
         _require(self._store.snapshot, view)
         if wait is None:
@@ -86,10 +87,10 @@ class StateApp:
         answers = past or self._answers
         headers = dict(scope["headers"])
         answer = answers.plain(view)
-        if (asked := headers.get(b"if-none-match")) and matches(asked, answer.etag):
+        if b"if-none-match" in headers and matches(header(scope, b"if-none-match"), answer.etag):
             await send(not_modified(answer.etag))
             return await send(EMPTY)
-        if (accepted := headers.get(b"accept-encoding")) and accepts_gzip(accepted):
+        if b"accept-encoding" in headers and accepts_gzip(header(scope, b"accept-encoding")):
             answer = await answers.gzip(view)
         if answer.only is not None:
             await send(answer.start)
@@ -117,12 +118,12 @@ class StateApp:
         if not section:
             return self._sections(asked)
         if section not in faces:
-            raise HttpProblem(404, f"no section {section!r}; there are {', '.join(faces)}")
+            raise HttpProblem(404, f"no section {shown(section)}; there are {', '.join(faces)}")
         return View((section,), key or None)
 
     async def _past(self, asked: Asked) -> Snapshot:
         now = self._store.clock.now()
-        _require_past(asked["at"], now)
+        _require_past(when("at", asked, now), asked["at"], now)
 
         def past(timeline: Timeline) -> Snapshot:
             snapshot = fold.snapshot(timeline, asked["at"], now)
@@ -140,30 +141,37 @@ class StateApp:
         names = asked["sections"].split(",")
         for name in names:
             if name not in faces:
-                raise HttpProblem(400, f"no section {name!r}; there are {', '.join(faces)}")
+                raise HttpProblem(400, f"no section {shown(name)}; there are {', '.join(faces)}")
         return View(tuple(name for name in faces if name in names))
 
-    def _wait(self, asked: Asked) -> Wait | None:
-        """What to wait for; None: without a place there is nothing to wait for."""
+    async def _wait(self, asked: Asked) -> Wait | None:
+        """What to wait for; None: the present state is asked for, whatever it is."""
         seconds = duration("wait", asked["wait"]) if "wait" in asked else 0.0
         measures = flag("measures", asked["measures"]) if "measures" in asked else False
-        if "since" not in asked:
+        now = self._store.clock.now()
+        since = when("since", asked, now)
+        if isinstance(since, datetime):
+            since = await recall(self._history, lambda timeline: _place(timeline, asked, now))
+        if since is None and not seconds and "since" not in asked:
             return None
-        epoch, _, revision = asked["since"].rpartition(".")
-        known = epoch == self._store.snapshot.epoch and revision.isascii() and revision.isdigit()
-        return Wait(int(revision[:20]) if known else None, seconds, measures)
+        known = since is not None and since.epoch == self._store.snapshot.epoch
+        return Wait(since.revision if since and known else None, seconds, measures)
 
     # long polls
 
     async def _is_newer(self, view: View, wait: Wait, receive: Receive) -> bool:
         """Whether there is something to show: at once for an unknown or future place."""
-        if wait.revision is None or wait.revision > self._store.snapshot.change.revision:
+        revision = wait.revision
+        if revision is None or revision > self._store.snapshot.change.revision:
+            await self._pause(view, wait)
             return True
         if not wait.seconds or self._waiters.stopping:
-            return self._has_changed(view, wait, wait.revision)
+            return self._has_changed(view, wait, revision)
+        if self._has_changed(view, wait, revision):
+            await self._pause(view, wait)
         if len(self._waiters) >= MAX_WAITERS:
             raise HttpProblem(503, "too many long polls wait; ask again", {"retry-after": "5"})
-        changed = asyncio.ensure_future(self._changed(view, wait, wait.revision))
+        changed = asyncio.ensure_future(self._changed(view, wait, revision))
         gone = asyncio.ensure_future(_disconnected(receive))
         try:
             await asyncio.wait({changed, gone}, return_when=asyncio.FIRST_COMPLETED)
@@ -171,6 +179,10 @@ class StateApp:
         finally:
             changed.cancel()
             gone.cancel()
+
+    async def _pause(self, view: View, wait: Wait) -> None:
+        """Hold back a client that asks the same again and again, and need not wait."""
+        await self._waiters.pause(min(wait.seconds, self._waiters.at_once((view, wait))))
 
     async def _changed(self, view: View, wait: Wait, revision: int) -> bool:
         loop = asyncio.get_running_loop()
@@ -187,9 +199,16 @@ class StateApp:
         return (change.revision if wait.measures else change.state_revision) > revision
 
 
-def _require_past(text: str, now: datetime) -> None:
+def _place(timeline: Timeline, asked: Asked, now: datetime) -> Place | None:
+    """The place that `since` means, which is a time; None: nothing is kept of it."""
+    try:
+        return timeline.resolve(asked["since"], now).place
+    except GoneError:
+        return None
+
+
+def _require_past(at: Place | datetime | None, text: str, now: datetime) -> None:
     """400 for what is yet to come; the reader's clock may be a little ahead."""
-    at = parse(text, now)
     if isinstance(at, datetime) and at > now + CLOCK_SKEW:
         raise HttpProblem(400, f"at: {text!r} is in the future; now is {now:%Y-%m-%dT%H:%M:%SZ}")
 
@@ -197,21 +216,11 @@ def _require_past(text: str, now: datetime) -> None:
 def _require(snapshot: Snapshot, view: View) -> Change:
     """When it changed last; 404 with the nearest keys where there is no such entity."""
     change = snapshot.change_of(*view)
-    if change is not None:
-        return change
-    section, key = view.sections[0], str(view.key)
-    near = nearest(key, snapshot.faces[section].rope)
-    hint = f"; did you mean {near[0]}?" if near else ""
-    raise HttpProblem(404, f"no {key!r} in {section}{hint}", nearest=near)
+    if change is None:
+        raise unknown_key(snapshot, view.sections, str(view.key))
+    return change
 
 
 async def _disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-def nearest(key: str, rope: Rope) -> list[str]:
-    """Up to three keys that may have been meant; bounded work, however many there are."""
-    name = key.rpartition("/")[2]
-    same = list(islice((one for one in rope.every_key() if one.endswith("/" + name)), 3))
-    return same or get_close_matches(key, rope.around(key, NEAR_KEYS), n=3)

@@ -233,4 +233,4 @@ def _next(asked: Asked, answer: Answer) -> Asked:
     """First the rest of it, which is told again to who is cut off before its end."""
     if answer.after:
         return asked._replace(until=answer.to, after=answer.after)
-    return asked._replace(since=answer.to, until=None, after=None)
+    return asked._replace(since=answer.to, until=None, after=None, cut=False)

@@ -2,7 +2,8 @@
 
 import asyncio
 from bisect import bisect_left
-from collections import deque
+from collections import Counter, deque
+from collections.abc import Hashable
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -11,6 +12,8 @@ from telemetron.store import Publication
 
 # A reader that asks again and again with the newest place is answered once in this time.
 PACE_SECONDS = 1.0
+# So many that ask the same in that time, and need not wait, are answered at once.
+AT_ONCE = 20
 
 
 class View(NamedTuple):
@@ -38,6 +41,8 @@ class Waiters:
         self._clock = clock
         self._waiting: dict[tuple[View, bool], set[asyncio.Future[None]]] = {}
         self._recent: deque[tuple[int, float]] = deque()
+        self._asked: Counter[int] = Counter()
+        self._asked_since = -PACE_SECONDS
         self._stopped: asyncio.Event = asyncio.Event()
 
     @property
@@ -87,6 +92,20 @@ class Waiters:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._stopped.wait()
+
+    def at_once(self, question: Hashable) -> float:
+        """Seconds until a question that need not wait is answered, which many may ask.
+
+        A client that asks it in a loop would otherwise do so thousands of times a second.
+        """
+        now = self._clock.monotonic()
+        if now >= self._asked_since + PACE_SECONDS:
+            self._asked.clear()
+            self._asked_since = now
+        number = hash(question)
+        self._asked[number] += 1
+        late = self._asked[number] > AT_ONCE
+        return self._asked_since + PACE_SECONDS - now if late else 0.0
 
     def too_soon(self, revision: int) -> float:
         """Seconds until the revision is old enough to be answered."""

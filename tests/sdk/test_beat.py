@@ -32,6 +32,7 @@ def test_a_task_in_full(activity: Activity) -> None:
     (running,) = sent(activity)["tasks"]
     started = running.pop("started_on")
     assert started.endswith("Z")
+    assert running.pop("progressed_at") == started
     assert running == {
         "id": "t",
         "parent_id": "p",
@@ -52,9 +53,28 @@ def test_a_task_in_full(activity: Activity) -> None:
     assert sent(activity)["tasks"][0]["status"] == "running"
 
 
+def test_the_oldest_waits_are_listed_and_all_are_counted(activity: Activity) -> None:
+    task = Task(activity, "t")
+    for number in range(16):
+        task.wait("tool", number).__enter__()
+    (told,) = sent(activity)["tasks"]
+    assert (len(told["waits"]), "wait_count" in told) == (16, False)
+    task.wait("agent", "last", task="t-2").__enter__()
+    (told,) = sent(activity)["tasks"]
+    assert [wait["name"] for wait in told["waits"]] == [str(number) for number in range(16)]
+    assert told["wait_count"] == 17
+
+
+def test_a_wait_for_a_task_names_it(activity: Activity) -> None:
+    task = Task(activity, "t")
+    with task.wait("agent", "writer", task="t-2"):
+        (told,) = sent(activity)["tasks"]
+    assert told["waits"][0]["task"] == "t-2"
+
+
 def test_a_task_of_which_little_is_known(activity: Activity) -> None:
     task = Task(activity, "t")
-    assert list(sent(activity)["tasks"][0]) == ["id", "status", "started_on"]
+    assert list(sent(activity)["tasks"][0]) == ["id", "status", "started_on", "progressed_at"]
     task.end()
 
 

@@ -6,8 +6,10 @@ import asyncio
 import contextvars
 import gc
 import inspect
+import types
 from collections.abc import AsyncIterator, Iterator
-from functools import partial
+from concurrent.futures import Future
+from functools import partial, partialmethod
 
 import pytest
 
@@ -200,3 +202,188 @@ def test_an_async_generator_that_is_abandoned(stand_in, agent: Agent) -> None:
     asyncio.run(main())
     gc.collect()
     assert outcomes(stand_in, agent) == (0, 0, 1)
+
+
+class Caller:
+    """An object whose call is a coroutine."""
+
+    async def __call__(self, answer: str) -> str:
+        await asyncio.sleep(0)
+        return f"{answer} {current().step}"
+
+    async def method(self) -> str:
+        await asyncio.sleep(0)
+        return current().id
+
+    def __repr__(self) -> str:
+        return "a caller"
+
+
+def running(stand_in, agent: Agent) -> int:
+    assert agent.flush(10)
+    return int(stand_in.beats[-1]["task_count"])
+
+
+async def test_an_object_with_an_async_call(stand_in, agent: Agent) -> None:
+    called = agent.task(Caller())
+    assert inspect.iscoroutinefunction(called)
+    assert await called("yes") == "yes Caller.__call__"
+    assert await agent.task(partial(Caller(), "no"))() == "no Caller.__call__"
+    assert await agent.task(partial(Caller.method, Caller()))() != ""
+    assert await asyncio.to_thread(outcomes, stand_in, agent) == (3, 0, 0)
+
+
+@pytest.mark.parametrize("error", [None, KeyError(), asyncio.CancelledError()])
+async def test_a_function_that_returns_a_coroutine(stand_in, agent: Agent, error) -> None:
+    go = asyncio.Event()
+
+    async def work() -> str:
+        await go.wait()
+        if error:
+            raise error
+        return current().id
+
+    @agent.task
+    def begin() -> object:
+        return work()
+
+    job = asyncio.ensure_future(begin())
+    assert await asyncio.to_thread(running, stand_in, agent) == 1
+    go.set()
+    await asyncio.wait([job])
+    told = {None: (1, 0, 0), KeyError: (0, 1, 0), asyncio.CancelledError: (0, 0, 1)}
+    expected = told[type(error) if error else None]
+    assert await asyncio.to_thread(outcomes, stand_in, agent) == expected
+
+
+def test_a_function_that_returns_a_generator(stand_in, agent: Agent) -> None:
+    def numbers() -> Iterator[str]:
+        yield current().id
+        yield current().id
+
+    outside = current()
+    made = agent.task(lambda: numbers())()
+    first = next(made)
+    assert current() is outside
+    assert running(stand_in, agent) == 1
+    assert list(made) == [first]
+    agent.task(lambda: numbers())()  # which nobody iterates
+    gc.collect()
+    assert outcomes(stand_in, agent) == (1, 0, 1)
+
+
+async def test_a_coroutine_that_returns_an_async_generator(stand_in, agent: Agent) -> None:
+    async def words() -> AsyncIterator[str]:
+        yield current().id
+        yield current().id
+
+    @agent.task
+    async def ask() -> AsyncIterator[str]:
+        return words()
+
+    stream = await ask()
+    first = await stream.__anext__()
+    assert await asyncio.to_thread(running, stand_in, agent) == 1
+    assert [each async for each in stream] == [first]
+    assert [each async for each in agent.task(lambda: words())()] != []
+    assert await asyncio.to_thread(outcomes, stand_in, agent) == (2, 0, 0)
+
+
+async def test_a_function_that_returns_a_future(stand_in, agent: Agent) -> None:
+    loop = asyncio.get_running_loop()
+    futures = [loop.create_future() for _ in range(3)]
+    for future in futures:
+        assert agent.task(lambda future=future: future)() is future
+    pending: Future[int] = Future()
+    assert agent.task(lambda: pending)() is pending
+    assert await asyncio.to_thread(running, stand_in, agent) == 4
+    futures[0].set_result(1)
+    futures[1].set_exception(KeyError())
+    futures[2].cancel()
+    pending.set_result(1)
+    await asyncio.wait(futures)
+    assert isinstance(futures[1].exception(), KeyError)
+    assert await asyncio.to_thread(outcomes, stand_in, agent) == (2, 1, 1)
+
+
+async def test_an_exception_of_a_future_that_nothing_asks_for_is_logged(agent: Agent) -> None:
+    logged: list[object] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: logged.append(context["exception"]))
+    error = KeyError()
+    future = agent.task(loop.create_future)()
+    future.set_exception(error)
+    await asyncio.sleep(0)
+    del future
+    gc.collect()
+    assert logged == [error]
+
+
+async def test_a_generator_based_coroutine(stand_in, agent: Agent) -> None:
+    @types.coroutine
+    def old() -> Iterator[None]:
+        yield
+        return current().id
+
+    assert await agent.task(old)() != ""
+    assert await agent.task(lambda: old())() != ""
+    assert await asyncio.to_thread(outcomes, stand_in, agent) == (2, 0, 0)
+
+
+def test_a_decorator_with_arguments(stand_in, agent: Agent) -> None:
+    @agent.task()
+    def unnamed() -> tuple[str, str | None]:
+        return current().id, current().step
+
+    @agent.task("nightly", queue="q", parent_id="p")
+    def nightly() -> tuple[object, ...]:
+        task = current()
+        return task.id, task.queue, task.parent_id
+
+    assert running(stand_in, agent) == 0
+    assert outcomes(stand_in, agent) == (0, 0, 0)
+    assert len({unnamed()[0] for _ in range(3)}) == 3
+    assert unnamed()[1].endswith("unnamed")
+    assert nightly() == nightly() == ("nightly", "q", "p")
+    assert outcomes(stand_in, agent) == (6, 0, 0)
+
+
+def test_a_decorator_with_arguments_in_a_task(agent: Agent) -> None:
+    with agent.task("around"):
+
+        @agent.task()
+        def work() -> str | None:
+            return current().parent_id
+
+        assert work() == "around"
+    assert work() is None
+
+
+def test_more_methods(stand_in, agent: Agent) -> None:
+    class Worker:
+        @classmethod
+        @agent.task()
+        def a(cls) -> type:
+            return cls
+
+        @staticmethod
+        @agent.task("b")
+        def b() -> str:
+            return current().id
+
+        def c(self, number: int) -> int:
+            return number
+
+        d = agent.task(partialmethod(c, 4))
+
+    assert Worker.a() is Worker
+    assert Worker().b() == "b"
+    assert Worker().d() == 4
+    assert outcomes(stand_in, agent) == (3, 0, 0)
+
+
+def test_outside_of_a_task_the_decorator_changes_nothing() -> None:
+    def work() -> int:
+        return 1
+
+    assert current()(work) is work

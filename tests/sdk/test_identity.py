@@ -83,3 +83,17 @@ def test_the_token_itself_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TELEMETRON_TOKEN_FILE", "/nowhere")
     monkeypatch.setenv("TELEMETRON_TOKEN", "direct")
     assert identity.environment_token() == "direct"
+
+
+@pytest.mark.parametrize("token", ["secret\n", " secret\r\n", "secret"])
+def test_a_token_of_the_environment_is_stripped(monkeypatch: pytest.MonkeyPatch, token) -> None:
+    monkeypatch.setenv("TELEMETRON_TOKEN", token)
+    assert identity.environment_token() == "secret"
+
+
+def test_a_blank_variable_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("TELEMETRON_TOKEN", "POD_NAME", "POD_NAMESPACE", "POD_VERSION"):
+        monkeypatch.setenv(name, " \n")
+    assert identity.environment_token() is None
+    assert identity.namespace("/nowhere") is None
+    assert identity.pod_name("/nowhere") is None

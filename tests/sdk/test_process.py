@@ -240,3 +240,103 @@ def test_a_parent_that_never_worked_says_goodbye(stand_in, python) -> None:
     working = [beat for beat in masters if beat["boot_id"] == lives[1]]
     assert [task["id"] for task in working[0]["tasks"]] == ["after all"]
     assert len(stand_in.goodbyes) == 4
+
+
+SIGNALS = """
+import os, signal, sys, threading, time
+from telemetron_agent import Agent
+agent = Agent("x", interval=60)
+
+def stop(*_):
+    CALL
+    sys.exit(7)
+
+signal.signal(signal.SIGTERM, stop)
+print("ready", flush=True)
+sys.stdin.readline()
+
+def repeat():
+    for number in range(40):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(number * 0.00001)
+
+threading.Thread(target=repeat).start()
+time.sleep(30)
+"""
+
+
+@pytest.mark.parametrize("call", ["agent.close()", "agent.flush(0.5)"])
+def test_signals_that_interrupt_each_other_end_the_process(stand_in, python, call: str) -> None:
+    stand_in.mode = "hang"
+    process = python(SIGNALS.replace("CALL", call), stand_in.url)
+    assert process.stdout.readline() == "ready\n"
+    stand_in.wait_for_count(1)
+    before = time.monotonic()
+    _, errors = process.communicate("\n", timeout=10)
+    assert process.returncode == 7, errors
+    assert time.monotonic() - before < 2.5, errors  # one for the goodbye, the rest Python's own
+
+
+WAITS = """
+import signal
+from telemetron_agent.once import Once
+
+def again(*_):
+    if len(handlers) < 3:
+        handlers.append(signal.setitimer(signal.ITIMER_REAL, 0.00002))
+    once.wait(0.001)
+
+signal.signal(signal.SIGALRM, again)
+for moment in range(500):
+    once, handlers = Once(), []
+    signal.setitimer(signal.ITIMER_REAL, 0.00001 + moment * 0.0000002)
+    once.wait(0.002)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    once.set()
+    assert once.wait(5)
+print("done")
+"""
+
+
+def test_a_wait_is_interrupted_by_another_one_at_any_moment(python) -> None:
+    assert python(WAITS).communicate(timeout=30) == ("done\n", "")
+
+
+C_FORK = """
+import ctypes, os, sys
+from telemetron_agent import Agent
+agent = Agent("x", instance="parent", interval=1)
+agent.flush(10)
+libc = ctypes.PyDLL(None)  # keeps the GIL, and runs none of Python's fork hooks
+child = libc.fork()
+if not child:
+    with agent.task("of the child"):
+        agent.flush(10)
+    agent.close()
+    os._exit(0)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+sys.stdin.readline()
+with agent.task("of the parent"):
+    agent.flush(10)
+"""
+
+
+def test_a_fork_outside_of_python_begins_another_life(stand_in, python) -> None:
+    process = python(C_FORK, stand_in.url)
+    assert process.stdout.readline() == "0\n"
+    # The parent only forked: goodbye until it works itself.
+    stand_in.wait_for(lambda each: each.path == "/agents/x/instances/parent")
+    _, errors = process.communicate("\n", timeout=30)
+    assert (process.returncode, errors) == (0, "")
+    lives: dict[str, set[str]] = {}
+    tasks: dict[str, set[str]] = {}
+    for beat in stand_in.beats:
+        lives.setdefault(beat["instance"], set()).add(beat["boot_id"])
+        tasks.setdefault(beat["instance"], set()).update(each["id"] for each in beat["tasks"])
+    assert tasks.pop("parent") == {"of the parent"}
+    ((child, told),) = tasks.items()
+    assert child.startswith("parent-")
+    assert told == {"of the child"}
+    assert (len(lives["parent"]), len(lives[child])) == (2, 1)
+    told_goodbye = sorted(path.rpartition("/")[2] for path in stand_in.goodbyes)
+    assert told_goodbye == ["parent", "parent", child]

@@ -147,7 +147,7 @@ def test_the_token_is_asked_each_time_and_never_said(stand_in, report, caplog) -
         "Bearer two",
     ]
     assert len(warnings(caplog)) == 2
-    assert "ValueError" in warnings(caplog)[0]
+    assert "the token has a control character or another that HTTP" in warnings(caplog)[0]
     assert "sec" not in "".join(warnings(caplog))
 
 
@@ -235,6 +235,46 @@ def test_a_flush_tries_a_server_in_trouble_at_once(stand_in, report) -> None:
     assert not reporter.flush(10)
     stand_in.mode = "ok"
     assert reporter.flush(10)
+
+
+def test_all_closes_share_one_time(stand_in, report, monkeypatch) -> None:
+    monkeypatch.setattr("telemetron_agent.reporter.REQUEST_TIMEOUT", 2.0)
+    stand_in.mode = "hang"
+    reporter = report(stand_in.url)
+    stand_in.wait_for_count(1)
+    before = time.monotonic()
+    for _ in range(5):
+        reporter.close(0.3)
+    assert 0.25 < time.monotonic() - before < 0.9
+    stand_in.stop()
+
+
+def test_a_log_handler_that_flushes_does_not_wait_for_itself(stand_in, report) -> None:
+    flushed: list[bool] = []
+
+    class Flushes(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            flushed.append(reporters[0].flush(30))
+            reporters[0].close(30)
+
+    reporters: list[Reporter] = []
+    handler = Flushes()
+    logging.getLogger("telemetron_agent").addHandler(handler)
+    try:
+        go = threading.Event()
+
+        def token() -> None:
+            go.wait(10)
+
+        stand_in.mode = "500"
+        reporters.append(report(stand_in.url, token=token))
+        go.set()
+        before = time.monotonic()
+        reporters[0].done.wait(10)
+        assert time.monotonic() - before < 5
+    finally:
+        logging.getLogger("telemetron_agent").removeHandler(handler)
+    assert flushed == [False]
 
 
 def test_who_flushes_while_it_closes_is_told(stand_in, report) -> None:

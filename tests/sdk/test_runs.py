@@ -12,7 +12,7 @@ import pytest
 
 from telemetron_agent import Agent, current
 from telemetron_agent.log import guarded, guarded_async
-from telemetron_agent.runs import MAX_RUNS, Runs, close_wait, close_waits
+from telemetron_agent.runs import MAX_RUNS, Calls, Runs, end_loose
 
 
 @pytest.fixture
@@ -90,26 +90,76 @@ def test_runs_that_never_end_are_bounded(stand_in, agent, runs) -> None:
     assert stand_in.beats[-1]["task_count"] == MAX_RUNS
 
 
-def test_waits_whose_end_is_told_by_name(agent: Agent) -> None:
-    task = agent.task()
-    for name in ("a", "b", "a"):
-        task.wait("tool", name).__enter__()
-    close_wait(task, "tool", "a")
-    assert [wait.name for wait in task.waits] == ["b", "a"]
-    close_wait(task, "tool", "unknown")
-    close_waits(task)
-    assert task.waits == ()
+def test_a_call_ends_by_itself_or_with_its_group(agent: Agent) -> None:
+    task, calls = agent.task(), Calls()
+    for group, key in (("a", 1), ("a", 2), ("b", 1)):
+        calls.begin(group, key, task.wait("tool", f"{group}{key}"))
+    calls.end("a", 2)
+    calls.end("a", "unknown")
+    calls.end("unknown", 1)
+    assert [wait.name for wait in task.waits] == ["a1", "b1"]
+    calls.end_all("a")
+    assert [wait.name for wait in task.waits] == ["b1"]
+    assert calls.groups == ["b"]
 
 
-def test_waits_of_the_program_are_its_own(agent: Agent, runs: Runs) -> None:
-    with agent.task() as task, task.wait("agent", "crew"):
-        runs.begin("run")
+def test_loose_waits_of_a_run_end_with_it(agent: Agent) -> None:
+    with agent.task() as task:
+        mine = task.wait("agent", "crew")
         task.wait("human", "left open")
-        task.wait("tool", "t").__enter__()
-        runs.close_waits("run")
-        assert [wait.name for wait in task.waits] == ["crew"]
-        runs.close_waits("unknown")
-        runs.end("run")
+        with task.wait("tool", "held"):
+            end_loose(task, (mine,))
+            assert [wait.name for wait in task.waits] == ["crew", "held"]
+
+
+def test_a_node_that_ends_ends_its_own_calls(agent: Agent, runs: Runs) -> None:
+    task = runs.begin("graph")
+    runs.begin("one", parent="graph")
+    runs.begin("two", parent="graph")
+    runs.wait("call of one", "one", "llm", "m1")
+    runs.wait("call of two", "two", "llm", "m2")
+    runs.wait("tool of two", "two", "tool", "t")
+    runs.end("tool of two")  # which is progress
+    assert [wait.name for wait in task.waits] == ["m1", "m2"]
+    runs.end("two", asyncio.CancelledError())  # the end of its call is not reported
+    assert [wait.name for wait in task.waits] == ["m1"]
+    runs.end("graph")
+    assert task.waits == ()
+    runs.end("call of one")
+
+
+def test_an_interrupted_run_waits_for_a_human_and_goes_on(stand_in, agent, runs) -> None:
+    outside = current()
+    task = runs.begin("first", thread="thread-1")
+    runs.begin("node", parent="first")
+    runs.interrupt("node")
+    runs.end("first")
+    assert [wait.kind for wait in task.waits] == ["human"]
+    assert current() is outside
+    other = runs.begin("other", thread="thread-2")
+    assert other is not task
+    runs.end("other")
+    assert runs.begin("second", thread="thread-1") is current() is task
+    assert task.waits == ()
+    runs.end("second")
+    assert outcomes(stand_in, agent) == (2, 0, 0)
+
+
+def test_an_interrupted_run_that_cannot_go_on_is_over(stand_in, agent, runs) -> None:
+    runs.begin("run")
+    runs.interrupt("run")
+    assert outcomes(stand_in, agent) == (1, 0, 0)
+
+
+def test_an_interrupted_part_of_a_program_s_task(agent: Agent, runs: Runs) -> None:
+    with agent.task() as task:
+        runs.begin("first", thread=1)
+        runs.interrupt("first")
+        assert [wait.kind for wait in task.waits] == ["human"]
+        assert runs.begin("second", thread=1) is task
+        assert task.waits == ()
+        runs.end("second")
+        assert not task.ended
 
 
 @pytest.mark.parametrize("framework", ["langchain", "openai_agents", "celery", "crewai"])

@@ -81,3 +81,29 @@ async def test_the_largest_beat_is_taken(live, caplog) -> None:
     assert seen["activity"]["active_task_ids"][0]["id"] == tasks[0].id
     await asyncio.to_thread(agent.close)
     assert "telemetron_agent" not in [record.name for record in caplog.records]
+
+
+async def test_a_task_that_never_progressed_is_judged_by_its_start(live) -> None:
+    agent = Agent("x", url=live.url)
+    with agent.task("t"):
+        (seen,) = await wait_for_agents(
+            live, lambda agents: agents and agents[0]["activity"]["active_task_ids"]
+        )
+        await asyncio.to_thread(agent.close)
+    (shown,) = seen["activity"]["active_task_ids"]
+    assert shown["stalled"] is False  # not null: it will be true, if the task hangs
+    assert shown["progressed_at"] == shown["started_on"]
+
+
+async def test_more_waits_than_are_listed_are_counted(live) -> None:
+    agent = Agent("x", url=live.url)
+    with agent.task("t") as task, task.wait("agent", "writer", task="t-2"):
+        for number in range(20):
+            task.wait("tool", number).__enter__()
+        (seen,) = await wait_for_agents(
+            live, lambda agents: agents and agents[0]["activity"]["active_task_ids"]
+        )
+        await asyncio.to_thread(agent.close)
+    (shown,) = seen["activity"]["active_task_ids"]
+    assert shown["waits"][0]["task"] == "t-2"
+    assert (len(shown["waits"]), shown["wait_count"]) == (16, 21)

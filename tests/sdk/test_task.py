@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import builtins
 import concurrent.futures
 import contextvars
+import copy
 import gc
+import pickle
 import threading
 import uuid
 from collections.abc import Iterator
@@ -54,12 +57,11 @@ def test_a_task_from_start_to_end(activity: Activity, changes: Changes) -> None:
     with Task(activity, "t-1", parent_id="p", model="m", queue="q", partition="3", offset=4) as t:
         assert active(activity) == ["t-1"]
         assert (t.parent_id, t.model, t.queue, t.partition, t.offset) == ("p", "m", "q", 3, 4)
-        assert (t.step, t.progressed_at) == (None, None)
+        assert (t.step, t.progressed_at) == (None, t.started_on)  # a start is progress
         t.progress("read")
         t.progress()
         assert t.step == "read"
-        assert t.progressed_at is not None
-        assert t.progressed_at >= t.started_on
+        assert t.progressed_at > t.started_on
     assert active(activity) == []
     assert outcomes(activity) == (1, 0, 0)
     assert changes.count == 4
@@ -105,6 +107,24 @@ def test_only_the_first_end_counts(activity: Activity, changes: Changes) -> None
     assert changes.count == told
 
 
+def exception(name: str, module: str, base: type[BaseException]) -> BaseException:
+    """An instance of a library's class of exceptions, which need not be installed."""
+    return type(name, (base,), {"__module__": module})()
+
+
+CurioCancelled = type("CancelledError", (Exception,), {"__module__": "curio.errors"})
+
+
+BaseExceptionGroup = vars(builtins).get("BaseExceptionGroup") or type(
+    "BaseExceptionGroup", (BaseException,), {"exceptions": property(lambda self: self.args[1])}
+)  # Python 3.11 has it
+
+
+def group(*errors: BaseException) -> BaseException:
+    several: BaseException = BaseExceptionGroup("several", errors)
+    return several
+
+
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
@@ -114,6 +134,15 @@ def test_only_the_first_end_counts(activity: Activity, changes: Changes) -> None
         (GeneratorExit(), (0, 0, 1)),
         (asyncio.CancelledError(), (0, 0, 1)),
         (concurrent.futures.CancelledError(), (0, 0, 1)),
+        (SystemExit(), (0, 0, 1)),
+        (SystemExit(0), (0, 0, 1)),
+        (SystemExit("no configuration"), (0, 1, 0)),
+        (exception("Cancelled", "trio", BaseException), (0, 0, 1)),
+        (exception("TaskCancelled", "curio", CurioCancelled), (0, 0, 1)),
+        (exception("GreenletExit", "greenlet", BaseException), (0, 0, 1)),
+        (exception("Cancelled", "the.program", Exception), (0, 1, 0)),
+        (group(asyncio.CancelledError(), group(KeyboardInterrupt())), (0, 0, 1)),
+        (group(asyncio.CancelledError(), ValueError()), (0, 1, 0)),
     ],
 )
 def test_an_exception_goes_on(
@@ -177,10 +206,10 @@ def test_an_unknown_kind_of_wait_is_other(activity: Activity) -> None:
     assert Task(activity).wait(["llm"], "full").kind == "other"  # type: ignore[arg-type]
 
 
-def test_waits_are_bounded(activity: Activity) -> None:
+def test_more_waits_than_a_beat_lists_are_kept(activity: Activity) -> None:
     task = Task(activity)
     opened = [task.wait("tool", number).__enter__() for number in range(MAX_WAITS + 5)]
-    assert task.waits == tuple(opened[:MAX_WAITS])
+    assert task.waits == tuple(opened)
     for wait in opened:
         wait.end()
     assert task.waits == ()
@@ -225,12 +254,73 @@ def test_a_wait_follows_one_of_its_kind_that_was_never_closed(activity: Activity
     assert [wait.name for wait in task.waits] == ["kept", "d"]
 
 
-def test_progress_closes_waits_for_a_model(activity: Activity) -> None:
+def test_progress_ends_only_a_wait_for_a_model_that_nothing_holds(activity: Activity) -> None:
     task = Task(activity)
-    with task.wait("llm", "m"):
+    with task.wait("llm", "held"):
         task.wait("tool", "t")
+        task.wait("llm", "loose")
         task.progress("answered")
-        assert [wait.kind for wait in task.waits] == ["tool"]
+        assert [(wait.kind, wait.name) for wait in task.waits] == [("llm", "held"), ("tool", "t")]
+        task.progress()
+    assert [wait.kind for wait in task.waits] == ["tool"]
+
+
+async def test_a_hung_call_stays_visible_beside_one_that_returns(activity: Activity) -> None:
+    hung, answered = asyncio.Event(), asyncio.Event()
+
+    async def ask(name: str, answer: asyncio.Event | None) -> None:
+        with current().wait("llm", name):
+            await (answer.wait() if answer else asyncio.sleep(0))
+        current().progress("answered")
+        answered.set()
+
+    with Task(activity) as task:
+        both = asyncio.gather(ask("quick", None), ask("slow", hung))
+        await answered.wait()
+        assert [wait.name for wait in task.waits] == ["slow"]
+        hung.set()
+        await both
+        assert task.waits == ()
+
+
+def test_waits_held_in_many_threads_are_all_seen(activity: Activity) -> None:
+    task = Task(activity)
+    all_wait = threading.Barrier(17)
+
+    def ask(number: int) -> None:
+        for _ in range(200):
+            with task.wait("llm", number):
+                task.progress()
+        with task.wait("llm", number):
+            all_wait.wait(10)
+            all_wait.wait(10)
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(16)]
+    for thread in threads:
+        thread.start()
+    all_wait.wait(10)
+    assert sorted(wait.name or "" for wait in task.waits) == sorted(map(str, range(16)))
+    all_wait.wait(10)
+    for thread in threads:
+        thread.join()
+    assert task.waits == ()
+
+
+def test_a_wait_that_is_replaced_before_it_is_held_is_seen(activity: Activity) -> None:
+    task = Task(activity)
+    first = task.wait("llm", "first")
+    task.wait("llm", "second")  # by another thread, before the first one enters its block
+    with first:
+        task.progress()
+        assert task.waits == (first,)
+
+
+def test_the_task_waited_for(activity: Activity) -> None:
+    task, other = Task(activity), Task(activity, "other")
+    task.wait("agent", "writer", task=other)
+    task.wait("queue", "sections", task="t-7")
+    task.wait("human")
+    assert [wait.task for wait in task.waits] == ["other", "t-7", None]
 
 
 def test_the_current_task() -> None:
@@ -258,6 +348,34 @@ def test_outside_of_a_task_nothing_happens() -> None:
     task.end("failed")
     assert (task.step, task.waits, task.progressed_at, task.ended) == (None, (), None, False)
     assert current() is nobody
+
+
+def test_a_task_is_never_its_own_parent(activity: Activity) -> None:
+    assert Task(activity, "t", parent_id="t").parent_id is None
+    with Task(activity, "caller"), Task(activity, "t"), Task(activity, "t") as again:
+        assert again.parent_id == "caller"
+
+
+def test_a_forgotten_task_has_no_outcome(activity: Activity) -> None:
+    with Task(activity, "t") as task:
+        task.forget()
+        assert active(activity) == []
+        assert current() is not task
+    assert outcomes(activity) == (0, 0, 0)
+
+
+def test_copies_of_a_task_and_a_wait_are_itself(activity: Activity) -> None:
+    with Task(activity, "t") as task, task.wait("llm", "m") as wait:
+        assert copy.copy(task) is copy.deepcopy(task) is task
+        assert copy.copy(wait) is copy.deepcopy(wait) is wait
+        assert copy.deepcopy(current()) is task
+        loaded = pickle.loads(pickle.dumps({"task": task, "wait": wait}))
+    assert loaded["task"].id == "t"
+    loaded["wait"].end()
+    with loaded["task"] as elsewhere:
+        elsewhere.progress("unseen")
+    assert pickle.loads(pickle.dumps(current())).waits == ()
+    assert outcomes(activity) == (1, 0, 0)
 
 
 def test_a_task_that_is_over_is_not_current(activity: Activity) -> None:

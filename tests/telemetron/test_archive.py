@@ -112,12 +112,31 @@ def test_a_keyframe_is_due_after_much_or_after_long(archive):
     assert archive.wants_keyframe(HOUR)
 
 
-def test_when_an_entity_changed_last(archive):
+def touched(archive, until, states=False, id=KEY):
+    return [one.at for one in archive.touches(id, Place("ab", until), states)]
+
+
+def test_what_happened_to_an_entity_newest_first(archive):
     fill(archive, 5, 6)
     archive.append([Step(7, 0, 7000), step(8)])
-    for until, at in ((5, 5000), (6, 6000), (7, 6000), (8, 8000)):
-        assert archive.last_change(KEY, Place("ab", until)) == at
-    assert archive.last_change(("queues", "r"), Place("ab", 8)) is None
+    for until, times in (
+        (5, [5000]),
+        (6, [6000, 5000]),
+        (7, [6000, 5000]),
+        (8, [8000, 6000, 5000]),
+    ):
+        assert touched(archive, until) == times
+    assert touched(archive, 8, id=("queues", "r")) == []
+
+
+def test_batches_of_measures_are_not_read_for_changes_of_state(archive):
+    fill(archive, 5)
+    for revision in range(6, 9):
+        late = Entry(*KEY, pack({"depth": [revision - 1, revision]}), is_state=False)
+        archive.append([Step(revision, 0, revision * 1000, [late])])
+    assert touched(archive, 8) == [8000, 7000, 6000, 5000]
+    assert touched(archive, 8, states=True) == [5000]
+    assert [one.place.revision for one in archive.life(KEY, None)] == [8, 7, 6, 5]
 
 
 def test_what_was_in_a_hole_is_not_guessed(archive):
@@ -134,7 +153,7 @@ def test_what_was_in_a_hole_is_not_guessed(archive):
         archive.state(Place("ab", 7))
     # What changed it before that is not known.
     archive.append([Step(10, 0, 10_000)])
-    assert archive.last_change(("queues", "r"), Place("ab", 10)) is None
+    assert touched(archive, 10, id=("queues", "r")) == []
 
 
 def test_a_hole_of_late_steps_alone_is_one_too(archive):

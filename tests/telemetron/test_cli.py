@@ -387,8 +387,29 @@ def test_changes_up_to_a_place_begin_before_it(server: str) -> None:
 
 def test_a_key_that_is_no_text_names_nothing(server: str) -> None:
     done = telemetron_("changes", "--url", server, "--since", beat(server, "x"), "--key", "\udcff")
-    assert (done.stderr, done.returncode) == ("", 0)
-    assert json.loads(done.stdout)["changes"] == []
+    assert "404 no '\ufffd' in any section" in refused(done, 1)
+
+
+@pytest.mark.parametrize("options", [(), ("--follow",), ("--section", "agents")])
+def test_a_wrong_key_is_an_error_that_names_the_nearest(
+    server: str, options: tuple[str, ...]
+) -> None:
+    beat(server, "scribe")
+    done = telemetron_("changes", "--url", server, "--key", "scribe", *options)
+    assert "did you mean cli/scribe?" in refused(done, 1)
+
+
+def test_changes_of_a_young_server_are_those_since_its_start() -> None:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    with serving(port=port):
+        beat(url, "one")
+        done = telemetron_("changes", "--url", url, "--section", "agents")
+        shown = on_terminal("changes", "--url", url, "--section", "agents")
+    told = json.loads(done.stdout)
+    assert (done.returncode, told["complete"]) == (0, False)
+    assert [change["key"] for change in told["changes"]] == ["cli/one"]
+    assert "not complete: nothing is known before 20" in shown
 
 
 def test_changes_that_are_not_kept_any_more(server: str) -> None:

@@ -52,9 +52,13 @@ def test_what_came_or_went_at_an_unknown_time():
 
 def test_what_is_not_told_is_said():
     told = TOLD | {"complete": False, "starting": ["kafka"], "truncated": True, "next": "/more"}
-    assert list(changes(told, NOW))[1:] == [
+    assert list(changes(told | {"to": "cd.2"}, NOW))[1:] == [
         "… there is more: /more",
         "not complete: Telemetron was started in between; not all observed yet: kafka",
+    ]
+    told = TOLD | {"complete": False, "from_at": "2030-01-01T09:55:00Z"}
+    assert list(changes(told, NOW))[1:] == [
+        "not complete: nothing is known before 2030-01-01T09:55:00Z"
     ]
 
 

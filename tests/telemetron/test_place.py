@@ -2,7 +2,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from telemetron.place import Place, milliseconds, moment, parse
+from telemetron.place import FIRST, LAST, Place, milliseconds, moment, parse
 
 NOW = datetime(2030, 1, 6, 10, tzinfo=UTC)
 
@@ -12,6 +12,11 @@ def test_a_place_is_read_as_it_is_written(text):
     place = parse(text, NOW)
     assert isinstance(place, Place)
     assert str(place) == text
+
+
+@pytest.mark.parametrize("text", ['W/"1a.7"', '"1a.7"', '"1a.7-gzip"', 'W/"1a.7-gzip"'])
+def test_a_place_may_be_an_etag_as_a_header_has_it(text):
+    assert parse(text, NOW) == Place("1a", 7)
 
 
 def test_places_of_an_epoch_are_ordered_by_revision_and_step():
@@ -32,6 +37,17 @@ def test_more_than_there_ever_was_is_the_first_of_all_times():
 
 
 @pytest.mark.parametrize(
+    ("text", "at"),
+    [
+        ("0001-01-01T00:00:00+14:00", FIRST),
+        ("9999-12-31T23:59:59-14:00", LAST),
+    ],
+)
+def test_a_time_beyond_the_first_or_last_is_that(text, at):
+    assert parse(text, NOW) == at
+
+
+@pytest.mark.parametrize(
     "text", ["2030-01-06T12:00:00+02:00", "2030-01-06T12:00:00 02:00", "2030-01-06T10:00:00Z"]
 )
 def test_a_time_has_its_zone(text):
@@ -39,7 +55,11 @@ def test_a_time_has_its_zone(text):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "x", "7", "5", "5 m", "-5m", "1a2b.", "1a2b.x", "AB.1", "2030-01-06T10:00:00"]
+    "text",
+    [
+        *("", "x", "7", "5", "5 m", "-5m", "1a2b.", "1a2b.x", "AB.1", "2030-01-06T10:00:00"),
+        *('""', 'W/""', '"5m"', '"1a.7', "W/1a.7", "*", '"1a.7", "1a.8"'),
+    ],
 )
 def test_what_is_neither_is_none(text):
     assert parse(text, NOW) is None

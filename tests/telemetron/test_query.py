@@ -1,11 +1,12 @@
 from contextlib import suppress
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from telemetron.http import HttpProblem
-from telemetron.query import duration, flag, parameters
+from telemetron.query import duration, flag, parameters, when
 
 
 def test_parameters_by_name():
@@ -13,7 +14,18 @@ def test_parameters_by_name():
     assert parameters(b"", ("a",)) == {}
 
 
-@pytest.mark.parametrize("query", [b"d=1", b"a=1&a=2", b"a", b"%00=1"])
+def test_a_list_may_come_several_times():
+    assert parameters(b"sections=a&sections=b,c", ("sections",)) == {"sections": "a,b,c"}
+
+
+def test_a_wrong_value_is_shown_cut():
+    with pytest.raises(HttpProblem) as raised:
+        when("since", {"since": "x" * 10_000}, datetime.now(UTC))
+    assert raised.value.status == 400
+    assert len(raised.value.detail) < 300
+
+
+@pytest.mark.parametrize("query", [b"&".join([b"a=1"] * 200), b"d=1", b"a=1&a=2", b"a", b"%00=1"])
 def test_what_is_not_known_or_comes_twice_is_refused(query):
     known = ("a",) if query != b"a" else ()
     with pytest.raises(HttpProblem) as raised:

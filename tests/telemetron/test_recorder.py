@@ -103,13 +103,41 @@ def test_samples_are_recorded_every_minute_at_most(system):
     assert recorded == ["2030-01-01T00:01:00Z", "2030-01-01T00:02:00Z"]
 
 
-def test_a_measure_that_is_not_due_goes_not_with_a_change_of_state(system):
+def test_measures_are_recorded_with_each_change_of_state(system):
     system.put(depth=0, consumers=1)
     system.put(depth=7, consumers=2)
-    assert system.deltas() == [None, {"consumers": [1, 2]}]
-    system.clock.advance(10)
+    assert system.deltas() == [None, {"depth": [0, 7], "consumers": [1, 2]}]
+    system.clock.advance(60)
+    assert not system.late()
+
+
+def times(system):
+    return [entry.times for entry in system.steps[-1].entries if entry.section == "queues"]
+
+
+def test_what_is_recorded_late_has_the_time_of_its_change(system):
+    system.put(depth=0, lag=0)
+    published = []
+    for number in (1, 2):
+        system.clock.advance(1)
+        system.put(depth=number, lag=min(number, 1))
+        published.append(milliseconds(system.clock.now()))
+    system.clock.advance(8)
     assert system.late()
-    assert system.deltas()[2:] == [{"depth": [0, 7]}]
+    assert system.deltas()[1:] == [{"depth": [0, 2], "lag": [0, 1]}]
+    assert times(system) == [{"depth": published[1], "lag": published[0]}]
+
+
+def test_what_a_change_of_state_finds_pending_keeps_its_time(system):
+    system.put(depth=0, lag=0)
+    system.clock.advance(1)
+    system.put(depth=1, lag=1)
+    published = milliseconds(system.clock.now())
+    system.clock.advance(1)
+    system.put(depth=1, lag=2, consumers=1)
+    assert times(system) == [{"depth": published}]
+    system.clock.advance(60)
+    assert not system.late()
 
 
 def test_a_measure_that_returned_to_where_it_was_is_not_recorded(system):

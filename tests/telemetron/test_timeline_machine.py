@@ -19,7 +19,7 @@ from telemetron.agents import AgentPart
 from telemetron.archive import Archive, GoneError
 from telemetron.delta import shapes
 from telemetron.document import Instance, Outcomes, Pod, Queue, Task, Workload
-from telemetron.fold import Asked
+from telemetron.fold import Asked, UnknownKeyError
 from telemetron.place import Place, milliseconds
 from telemetron.store import Store
 from telemetron.testing import FakeClock
@@ -374,6 +374,19 @@ class TimelineMachine(RuleBasedStateMachine):
         if not other.document["sources"]:
             unsure.add("sources")
         self.compare(states(one.document), states(other.document), answer["changes"], unsure)
+        self.check_times(one, other, answer["changes"])
+
+    def check_times(self, one: Kept, other: Kept, changes: Any) -> None:
+        """Each is a time at which the state of the entity changed, if all in between is kept."""
+        start, end = self.kept.index(one), self.kept.index(other)
+        between = self.kept[start + 1 : end + 1]
+        lost = any(one.place < gone.place < other.place for gone in self.lost)
+        for change in changes:
+            id = change["section"], change["key"]
+            times = {kept.at for kept in between if id in kept.moved}
+            at = change["at"] and datetime.fromisoformat(change["at"])
+            assert at in times or (at is None and (lost or one.place.epoch != other.place.epoch))
+            assert change["measured_at"] is None
 
     def compare(self, before: Any, after: Any, changes: Any, unsure: Any) -> None:
         expected = {
@@ -491,19 +504,24 @@ class TimelineMachine(RuleBasedStateMachine):
         keys = [None, *(change["key"] for change in whole)]
         key = data.draw(st.sampled_from(keys))
         asked = Asked(since, until, tuple(sections), key, measures, limit)
+        expected = [
+            change
+            for change in whole
+            if (not sections or change["section"] in sections) and key in (None, change["key"])
+        ]
         pages = []
         while True:
-            answer = self.changes(asked)
+            try:
+                answer = self.changes(asked)
+            except UnknownKeyError:  # none of these sections had it
+                assert key is not None
+                break
             assert len(answer["changes"]) <= limit
             pages += answer["changes"]
             if not answer["truncated"]:
                 break
             asked = followed(answer["next"])
-        assert pages == [
-            change
-            for change in whole
-            if (not sections or change["section"] in sections) and key in (None, change["key"])
-        ]
+        assert pages == expected
 
     def changes(self, asked: Asked) -> Any:
         return msgspec.json.decode(fold.changes(self.line, asked, self.clock.now()).body)

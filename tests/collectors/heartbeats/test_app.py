@@ -262,3 +262,18 @@ async def test_the_operations_are_described(live: Any) -> None:
     answers = paths["/agents/{name}/heartbeat"]["post"]["responses"]
     assert set(answers) >= {"204", "400", "413", "415", "422", "429"}
     assert "409" in paths["/agents/{name}/instances/{id}"]["delete"]["responses"]
+
+
+async def test_a_proxy_may_decode_the_slashes_of_a_name(live: Any) -> None:
+    for name in ("team/planner", "team%2Fplanner"):
+        assert (await post(live, f"/agents/{name}/heartbeat")).status_code == 204
+        assert [agent["name"] for agent in await agents(live)] == ["team/planner"]
+        assert (await live.client.get(f"/agents/{name}/livez")).status_code == 200
+    for name in ("/", "team//planner"):
+        assert (await post(live, f"/agents/{name}/heartbeat")).status_code == 404
+    for key in ("-/team~1planner", "-%2Fteam~1planner", "-/team%7E1planner"):
+        for kind in ("state", "history"):
+            answer = await live.client.get(f"/system/{kind}/agents/{key}")
+            assert answer.status_code == 200
+    assert (await live.client.delete("/agents/team/planner/instances/i")).status_code == 204
+    assert await agents(live) == []

@@ -64,31 +64,45 @@ def goodbyes(stand_in: StandIn) -> set[str]:
 
 
 MULTIPROCESSING = """
-import multiprocessing, sys
+import concurrent.futures, multiprocessing, sys
 from telemetron_agent import Agent
 agent = Agent("x", instance="parent" if __name__ == "__main__" else None, interval=1)
 
 def work(number):
     with agent.task(f"t-{number}"):
         agent.flush(10)
-    agent.close()
+
+def processes(context):
+    children = [context.Process(target=work, args=(n,)) for n in range(3)]
+    for child in children: child.start()
+    for child in children: child.join()
+    assert [child.exitcode for child in children] == [0, 0, 0]
+
+def pool(context):
+    with context.Pool(2) as pool:
+        pool.map(work, range(3), chunksize=1)
+        pool.close()
+        pool.join()
+
+def executor(context):
+    with concurrent.futures.ProcessPoolExecutor(2, mp_context=context) as pool:
+        list(pool.map(work, range(3)))
 
 if __name__ == "__main__":
     with agent.task("of the parent"):
-        context = multiprocessing.get_context(sys.argv[1])
-        children = [context.Process(target=work, args=(n,)) for n in range(3)]
-        for child in children: child.start()
-        for child in children: child.join()
+        globals()[sys.argv[2]](multiprocessing.get_context(sys.argv[1]))
         agent.flush(10)
-        sys.exit(sum(child.exitcode for child in children))
 """
 
 
+@pytest.mark.parametrize("made", ["processes", "pool", "executor"])
 @pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
-def test_multiprocessing(run, stand_in: StandIn, tmp_path: Path, method: str) -> None:
+def test_children_of_multiprocessing_say_goodbye(
+    run, stand_in: StandIn, tmp_path: Path, method: str, made: str
+) -> None:
     program = tmp_path / "program.py"
     program.write_text(MULTIPROCESSING)
-    process = run(program, method, url=stand_in.url)
+    process = run(program, method, made, url=stand_in.url)
     _, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (0, "")
     tasks: dict[str, set[str]] = {}
@@ -98,8 +112,9 @@ def test_multiprocessing(run, stand_in: StandIn, tmp_path: Path, method: str) ->
         for task in beat["tasks"]:
             tasks.setdefault(beat["instance"], set()).add(task["id"])
     assert tasks.pop("parent") == {"of the parent"}
-    assert sorted(tasks.values(), key=str) == [{"t-0"}, {"t-1"}, {"t-2"}]
+    assert set.union(*tasks.values()) == {"t-0", "t-1", "t-2"}
     assert all(len(lives) == 1 for lives in boots.values())
+    assert goodbyes(stand_in) == set(boots)
 
 
 SIGNALS = """

@@ -47,10 +47,27 @@ def test_langgraph(run, frameworks, stand_in: StandIn) -> None:
     told = moments(stand_in)
     assert came_in_order(told, [("work", ["llm None"]), (None, ["llm None"])]), told
     assert ("work", ["llm None"]) in moments(stand_in, "mine")
-    # ask, stream, the program's own, 20 at once, two bare models; a node; a graph, four bare models
-    assert outcomes(stand_in) == {"completed": 25, "failed": 1, "canceled": 5}
+    # ask, stream, the program's own, 20 at once, two bare models, two interrupted; a node; two
+    # graphs, four bare models
+    assert outcomes(stand_in) == {"completed": 27, "failed": 1, "canceled": 6}
     failures = {beat["last_failure"]["error"] for beat in stand_in.beats if beat["last_failure"]}
     assert failures == {"KeyError"}
+    # A node that returned has not ended the wait of the one that hangs.
+    assert [waits for _, waits in told if "llm slow" in waits][-1] == ["llm slow"]
+
+
+def test_an_interrupted_graph_goes_on_as_the_same_task(run, frameworks, stand_in) -> None:
+    ended(run(HERE / "programs" / "with_langgraph.py", url=stand_in.url, python=frameworks))
+    asked: dict[str, list[str]] = {}
+    for beat in stand_in.beats:
+        for task in beat["tasks"]:
+            steps = asked.setdefault(task["id"], [])
+            if [wait["kind"] for wait in task["waits"]] == ["human"] and task["step"] not in steps:
+                steps.append(task["step"])
+    # Of two threads; the second one is asked once more without a beat in between.
+    first, second = [steps for steps in asked.values() if steps]
+    assert first == ["approve", "again"]
+    assert second[0] == "approve"
 
 
 def test_openai_agents(run, frameworks, stand_in: StandIn) -> None:
@@ -69,8 +86,14 @@ def test_openai_agents(run, frameworks, stand_in: StandIn) -> None:
     assert ("top", ["agent top", "llm fake"]) in moments(stand_in, "mine")
     subs = [task for beat in stand_in.beats for task in beat["tasks"] if task["step"] == "sub"]
     assert {task["parent_id"] for task in subs} == {"mine"}
-    # handed over, streamed, an agent as a tool and the program's task around it, sync
-    assert outcomes(stand_in) == {"completed": 5, "failed": 2, "canceled": 1}
+    looking = moments(stand_in, "looking")
+    assert ("looker", ["queue its own", "tool look"]) in looking  # of two calls the slow one
+    assert looking[-2:] == [
+        ("looker", ["queue its own", "llm fake"]),
+        ("looker", ["queue its own"]),
+    ]
+    # handed over, streamed, an agent as a tool and the program's tasks, sync
+    assert outcomes(stand_in) == {"completed": 6, "failed": 2, "canceled": 1}
 
 
 def test_pydantic_ai(run, frameworks, stand_in: StandIn) -> None:
@@ -79,7 +102,9 @@ def test_pydantic_ai(run, frameworks, stand_in: StandIn) -> None:
     assert ("working", ["llm fake"]) in told
     assert ("working", ["tool left", "tool right"]) in told
     assert (None, ["llm fake"]) in moments(stand_in, "mine")
-    assert outcomes(stand_in) == {"completed": 3, "failed": 1, "canceled": 1}
+    # An agent that returned has not ended the wait of the one beside it.
+    assert (None, ["llm slow"]) in moments(stand_in, "both")
+    assert outcomes(stand_in) == {"completed": 4, "failed": 1, "canceled": 1}
 
 
 def test_crewai(run, frameworks, stand_in: StandIn) -> None:
@@ -90,12 +115,14 @@ def test_crewai(run, frameworks, stand_in: StandIn) -> None:
         [
             ("research", ["llm fake"]),
             ("research", ["tool look"]),
-            ("look", ["llm fake"]),
+            ("research", ["llm fake"]),  # the tool has answered
             ("research", ["llm failing"]),
         ],
     ), told
     assert ("research", ["tool look"]) in moments(stand_in, "mine")
-    assert outcomes(stand_in) == {"completed": 3, "failed": 1, "canceled": 0}
+    # A task of the crew that returned has not ended the wait of the one beside it.
+    assert ["llm slow"] in [waits for _, waits in moments(stand_in, "both")]
+    assert outcomes(stand_in) == {"completed": 4, "failed": 1, "canceled": 0}
 
 
 def test_celery(run, frameworks, stand_in: StandIn, tmp_path: Path) -> None:
@@ -103,9 +130,8 @@ def test_celery(run, frameworks, stand_in: StandIn, tmp_path: Path) -> None:
     broker.mkdir()
     program = HERE / "programs" / "with_celery.py"
     worker = run(program, str(broker), url=stand_in.url, python=frameworks)
-    stand_in.wait_for_beat(lambda beat: beat["outcomes"]["completed"] >= 4)
-    stand_in.wait_for_beat(
-        lambda beat: beat["outcomes"] == {"completed": 4, "failed": 2, "canceled": 1}
+    stand_in.wait_for_beat(  # work, retry, parent, child, retried; fail; ignore
+        lambda beat: beat["outcomes"] == {"completed": 5, "failed": 1, "canceled": 1}
     )
     worker.send_signal(signal.SIGTERM)
     _, errors = worker.communicate(timeout=60)
@@ -118,6 +144,15 @@ def test_celery(run, frameworks, stand_in: StandIn, tmp_path: Path) -> None:
         if task["id"] == "child"
     }
     assert child == ("parent", "questions")
+    retried = {
+        (task["id"], task["parent_id"])
+        for beat in stand_in.beats
+        for task in beat["tasks"]
+        if task["step"] == "retry"
+    }
+    assert retried == {("retry", None), ("retried", "parent")}
+    failures = {beat["last_failure"]["error"] for beat in stand_in.beats if beat["last_failure"]}
+    assert failures == {"KeyError"}
     # The worker itself, which runs no task, said goodbye; its child process says what it does.
     assert stand_in.goodbyes[0] == "/agents/celery/instances/worker"
     assert all(beat["instance"] != "worker" for beat in stand_in.beats if beat["tasks"])

@@ -150,6 +150,25 @@ def test_a_hung_agent_goes_on_when_it_is_let(start: Start, port: int) -> None:
     assert " died " not in output
 
 
+def children(process: subprocess.Popen[str]) -> list[int]:
+    file = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    return [int(pid) for pid in file.read_text().split()]
+
+
+def test_many_signals_end_every_process(start: Start, port: int) -> None:
+    process = start("--port", str(port))
+    read_welcome(process)
+    started = children(process)
+    assert len(started) >= 5
+    for pause in range(20):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            process.send_signal(number)
+            time.sleep(pause * 0.00001)  # so that one comes in the midst of another's handler
+    _, errors = finish(process, signal.SIGTERM)
+    assert errors == ""
+    assert [pid for pid in started if Path(f"/proc/{pid}").exists()] == []
+
+
 def test_a_proxy_that_is_not_there_holds_up_nobody(start: Start, port: int) -> None:
     """`true` ends at once: the researchers say what they would have asked a model."""
     process = start("--port", str(port), "--litellm", "true")

@@ -146,3 +146,12 @@ async def test_what_is_no_http_is_400(live):
     async with asyncio.timeout(10):
         assert b" 400 " in await reader.read()
     writer.close()
+
+
+@pytest.mark.parametrize("path", ["/", "/system/state", "/system/schema", "/livez"])
+async def test_a_proxy_may_leave_the_root_path_where_it_is(serving, path):
+    async with serving("server: {root_path: /below}") as live:
+        stripped = await live.client.get(path)
+        left = await live.client.get(f"/below{path}")
+        assert (left.status_code, left.content) == (200, stripped.content)
+        assert (await live.client.get(f"/below/below{path}")).status_code == 404

@@ -185,8 +185,14 @@ async def test_a_life_is_told_newest_first_in_pages(live):
     [
         ("/system/changes?since=x", 400, "expected a place"),
         ("/system/changes?since=ab.1", 410, "the oldest place that can be asked for is"),
-        ("/system/changes?since=5m", 410, "nothing is kept of that time"),
-        ("/system/changes?since=2000-01-01T00:00:00Z", 410, "nothing is kept of that time"),
+        ("/system/changes?since=", 400, "since: expected a place"),
+        ("/system/changes?since=0.1&until=banana", 400, "until: expected a place"),
+        ("/system/changes?since=0.1&since=0.2", 400, "comes twice"),
+        ("/system/changes?after=agents", 400, "after: expected SECTION/KEY"),
+        ("/system/state?at=5m", 410, "nothing is kept of that time"),
+        ("/system/state?at=", 400, "at: expected a place"),
+        ("/system/history/agents/nobody?before=banana", 400, "before: expected a place"),
+        ("/system/history/agents/nobody?before=0s", 404, "no 'nobody' in agents"),
         ("/system/changes?since=0.1&sections=agent", 400, "no section 'agent'"),
         ("/system/changes?since=0.1&measures=some", 400, "measures takes none, levels, all"),
         ("/system/changes?since=0.1&limit=0", 400, "limit takes 1 to 1,000"),
@@ -195,7 +201,7 @@ async def test_a_life_is_told_newest_first_in_pages(live):
         ("/system/changes?from=0.1", 400, "known: since, until"),
         ("/system/state?at=yesterday", 400, "expected a place"),
         ("/system/state?at=ab.1", 410, "nothing is kept of epoch ab"),
-        ("/system/history/agents/nobody", 404, "nothing is known of 'nobody'"),
+        ("/system/history/agents/nobody", 404, "no 'nobody' in agents"),
         ("/system/history/agent/nobody", 404, "no section 'agent'"),
     ],
 )
@@ -206,6 +212,110 @@ async def test_what_cannot_be_answered_is_said(live, path, status, detail):
     if status == 410:
         oldest = answer.json()["oldest"]
         assert (await live.client.get(f"/system/changes?since={oldest}")).status_code == 200
+
+
+@pytest.mark.parametrize("since", ["5m", "2000-01-01T00:00:00Z", "999999d"])
+async def test_a_time_before_all_that_is_kept_means_the_oldest_place(live, since):
+    await beat(live)
+    oldest = await changes(live)
+    answer = await changes(live, since=since)
+    assert answer["from"] == oldest["from"]
+    assert (answer["complete"], answer["starting"]) == (False, [])
+    assert answer["changes"] == oldest["changes"]
+    assert oldest["complete"]
+    past = (await life(live, "agents/prod/planner", before=since)).json()
+    assert (past["changes"], past["complete"], past["present"]) == ([], False, True)
+    path = f"/system/changes?since={since}"
+    async with live.client.stream("GET", path, headers=EVENTS) as response:
+        told = events(response)
+        await anext(told)
+        first = json.loads((await anext(told))["data"])
+        assert (first["from"], first["complete"]) == (oldest["from"], False)
+        await beat(live, version="2")
+        assert json.loads((await anext(told))["data"])["complete"]
+
+
+async def test_an_etag_is_a_place_as_it_is(live):
+    etag = (await live.client.get("/system/state")).headers["etag"]
+    await beat(live)
+    for since in (etag, etag[2:], etag[3:-1], etag[:-1] + '-gzip"'):
+        answer = await changes(live, since=since, until=since, sections="agents")
+        assert answer["from"] == answer["to"] == etag[3:-1]
+        past = await live.client.get("/system/state", params={"at": since})
+        assert past.headers["etag"] == etag
+
+
+async def test_sections_may_come_several_times(live):
+    await beat(live)
+    for query in ("sections=agents,queues", "sections=agents&sections=queues"):
+        answer = (await live.client.get(f"/system/changes?{query}")).json()
+        assert [change["section"] for change in answer["changes"]] == ["agents"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/system/changes?key=writer",
+        "/system/changes?key=writer&sections=agents",
+        "/system/changes?key=prod/writr",
+        "/system/history/agents/writer",
+        "/system/history/agents/prod/Writer?measures=none",
+        "/system/state/agents/writer",
+    ],
+)
+@pytest.mark.parametrize("accept", ["application/json", "text/event-stream"])
+async def test_a_wrong_key_is_an_error_that_names_the_nearest(live, path, accept):
+    await beat(live, "writer")
+    answer = await live.client.get(path, headers={"accept": accept})
+    assert answer.status_code == 404
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["nearest"][0] == "prod/writer"
+    assert "did you mean prod/writer?" in answer.json()["detail"]
+
+
+async def test_a_key_that_was_known_is_none(live):
+    await beat(live, "writer")
+    await live.client.get("/system/state")
+    await live.client.delete("/agents/writer/instances/i1?namespace=prod")
+    now = await place(live)
+    asked = {"key": "prod/writer", "since": now}
+    assert (await changes(live, **asked))["changes"] == []
+    headers = EVENTS
+    async with live.client.stream(
+        "GET", "/system/changes", params=asked, headers=headers
+    ) as response:
+        assert response.status_code == 200
+    assert (await live.client.get("/system/changes?key=prod/writer&sections=queues")).is_error
+
+
+async def test_a_reader_that_resumes_may_ask_for_a_key_that_is_not_there_yet(live):
+    headers = EVENTS | {"last-event-id": await place(live)}
+    path = "/system/changes?key=prod/planner"
+    async with live.client.stream("GET", path, headers=headers) as response:
+        told = events(response)
+        await anext(told)
+        await beat(live)
+        answer = json.loads((await anext(told))["data"])
+    assert [change["key"] for change in answer["changes"]] == ["prod/planner"]
+
+
+async def test_measures_that_are_recorded_late_do_not_stamp_the_state(live, monkeypatch):
+    monkeypatch.setitem(recorder.PERIODS, "sample", 0.3)
+    task = {"id": "t", "step": "plan", "progressed_at": "2030-01-01T00:00:00Z"}
+    await beat(live, tasks=[task])
+    since = await place(live)
+    await beat(live, tasks=[task | {"progressed_at": "2030-01-01T00:01:00Z"}])
+    await beat(live, tasks=[task | {"step": "write", "progressed_at": "2030-01-01T00:01:00Z"}])
+    updated_at = (await live.client.get("/system/state")).json()["agents"][0]["updated_at"]
+    await asyncio.sleep(0.4)  # what is late is recorded by now
+    for measures in ("none", "levels", "all"):
+        answer = await changes(live, since=since, sections="agents", measures=measures)
+        (change,) = answer["changes"]
+        at, moment = map(datetime.fromisoformat, (change["at"], updated_at))
+        assert abs(at - moment) <= timedelta(milliseconds=1)
+        assert (change["measured_at"] is None) == (measures != "all")
+        lived = (await life(live, "agents/prod/planner", measures=measures)).json()
+        assert lived["changes"][0]["at"] == change["at"]
 
 
 async def test_what_is_gone_takes_one_question(live, monkeypatch):
@@ -303,7 +413,7 @@ async def test_a_stream_goes_on_after_the_last_event(live):
     await beat(live, "two")
     headers = EVENTS | {"last-event-id": event["id"]}
     async with live.client.stream(
-        "GET", "/system/changes?sections=agents&since=ignored", headers=headers
+        "GET", "/system/changes?sections=agents&since=0.1", headers=headers
     ) as response:
         told = events(response)
         await anext(told)
@@ -312,8 +422,11 @@ async def test_a_stream_goes_on_after_the_last_event(live):
 
 
 async def test_a_stream_leaves_out_what_is_not_asked_for_and_moves_on(live):
+    await beat(live, "two")
+    await live.client.delete("/agents/two/instances/i1?namespace=prod")
+    since = await place(live)
     async with live.client.stream(
-        "GET", "/system/changes?key=prod/two", headers=EVENTS
+        "GET", f"/system/changes?key=prod/two&since={since}", headers=EVENTS
     ) as response:
         told = events(response)
         await anext(told)
@@ -514,6 +627,8 @@ async def test_whose_answer_fails_keeps_up_nobody_else_and_is_told_later(
 ):
     monkeypatch.setattr(streams, "RETRY_SECONDS", 0.1)
     past.failing["prod/two"] = error
+    for name in ("one", "two"):
+        await beat(live, name)
     since = await place(live)
     asked = f"{AGENTS}&since={since}&key=prod/"
     waiting = live.app.changes.streams
@@ -521,8 +636,8 @@ async def test_whose_answer_fails_keeps_up_nobody_else_and_is_told_later(
     await until(lambda: len(waiting) == 1)
     failing = asyncio.create_task(first(live, f"{asked}two"))
     await until(lambda: len(waiting) == 2)
-    await beat(live, "two")
-    await beat(live, "one")
+    await beat(live, "two", version="2")
+    await beat(live, "one", version="2")
     async with asyncio.timeout(5):
         found = await telling
     assert [one["key"] for one in json.loads(found["data"])["changes"]] == ["prod/one"]
@@ -543,9 +658,11 @@ async def test_those_at_the_newest_place_do_not_wait_for_all_that_come_from_long
         )
         for number in range(60)
     ]
-    new = asyncio.create_task(first(live, "/system/changes?key=prod/new"))
-    await until(lambda: len(live.app.changes.streams) >= 40)
     await beat(live, "new")
+    now = await place(live)
+    new = asyncio.create_task(first(live, f"/system/changes?key=prod/new&since={now}"))
+    await until(lambda: len(live.app.changes.streams) >= 40)
+    await beat(live, "new", version="2")
     answer = json.loads((await new)["data"])
     assert [one["key"] for one in answer["changes"]] == ["prod/new"]
     assert sum(one.done() for one in old) < 40

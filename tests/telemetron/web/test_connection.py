@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import fcntl
+import json
 import logging
 import re
 import select
@@ -374,6 +375,56 @@ def test_a_header_without_end_is_refused(clients: ExitStack) -> None:
             while not is_reset(client):
                 client.sendall(b"x" * 1000)
         assert read_to_end(client).startswith(b"HTTP/1.1 431 ")
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        ([f"X: {70_000 * 'x'}"], 431),
+        ([f"X: {100_000 * 'x'}"], 431),
+        ([f"X-{n}: {1000 * 'x'}" for n in range(70)], 431),
+        ([f"X: {60_000 * 'x'}"], 200),
+    ],
+)
+def test_headers_of_more_than_64_kb_are_refused_however_they_arrive(
+    clients: ExitStack, head: list[str], status: int
+) -> None:
+    with served(Document(chunks=1), Readers()) as port:
+        for pieces in (1, 3):
+            client = clients.enter_context(connect(port, b""))
+            request = get("/", *head)
+            size = -(-len(request) // pieces)
+            with suppress(ConnectionError):
+                for at in range(0, len(request), size):
+                    client.sendall(request[at : at + size])
+            if status == 200:
+                assert read_answer(client) == b"/"
+            else:
+                answer = read_to_end(client)
+                assert answer.startswith(b"HTTP/1.1 431 ")
+                assert b"application/problem+json" in answer
+
+
+def test_a_long_request_line_is_414(clients: ExitStack) -> None:
+    with served(Document(chunks=1), Readers()) as port:
+        client = clients.enter_context(connect(port, get("/" + 70_000 * "x")))
+        assert read_to_end(client).startswith(b"HTTP/1.1 414 ")
+
+
+def test_a_large_body_is_no_large_header(clients: ExitStack) -> None:
+    with served(Document(chunks=1), Readers()) as port:
+        body = 100_000 * b"x"
+        request = get("/", f"Content-Length: {len(body)}") + body
+        client = clients.enter_context(connect(port, request))
+        assert read_answer(client) == b"/"
+
+
+def test_what_is_not_http_is_a_problem(clients: ExitStack) -> None:
+    with served(Document(chunks=1), Readers()) as port:
+        client = clients.enter_context(connect(port, b"nonsense\r\n\r\n"))
+        answer = read_to_end(client)
+        assert answer.startswith(b"HTTP/1.1 400 Bad request\r\n")
+        assert json.loads(answer.partition(b"\r\n\r\n")[2])["status"] == 400
 
 
 def test_long_headers_in_pieces_one_after_the_other_are_served(clients: ExitStack) -> None:

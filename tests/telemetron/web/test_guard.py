@@ -7,9 +7,9 @@ from telemetron.web.guard import Guard
 TOKENS = Auth(read=Secret("r" * 20), write=Secret("w" * 20))
 
 
-def scope(**headers):
+def scope(version="1.1", **headers):
     raw = [(name.encode(), value.encode()) for name, value in headers.items()]
-    return {"type": "http", "method": "GET", "headers": raw}
+    return {"type": "http", "method": "GET", "http_version": version, "headers": raw}
 
 
 def status(guard, role, **headers):
@@ -71,6 +71,15 @@ def test_with_one_token_alone_the_other_role_is_denied():
 )
 def test_on_loopback_the_host_must_be_this_machine(host, expected):
     assert status(Guard(Server()), "read", host=host) == expected
+
+
+def test_http_1_0_needs_no_host_but_a_foreign_one_is_refused():
+    guard = Guard(Server())
+    guard.check(scope("1.0"), "read")
+    for version, headers in (("1.1", {}), ("1.0", {"host": "evil.example"})):
+        with pytest.raises(HttpProblem) as raised:
+            guard.check(scope(version, **headers), "read")
+        assert raised.value.status == 421
 
 
 def test_elsewhere_any_host_will_do():

@@ -2,6 +2,7 @@ import asyncio
 import gzip
 import json
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import msgspec
@@ -180,9 +181,13 @@ async def test_an_unknown_key_names_the_nearest(live, key, near):
         ("/system/state?sections=", 400, "no section ''"),
         ("/system/state?section=agents", 400, "known: sections, at, since, wait, measures"),
         ("/system/state/agents?sections=agents", 400, "known: at, since, wait, measures"),
-        ("/system/state?since=x&wait=61s", 400, "at most 60s"),
-        ("/system/state?since=x&wait=soon", 400, "duration"),
-        ("/system/state?since=x&measures=yes", 400, "true or false"),
+        ("/system/state?since=0.1&wait=61s", 400, "at most 60s"),
+        ("/system/state?since=0.1&wait=soon", 400, "duration"),
+        ("/system/state?since=0.1&measures=yes", 400, "true or false"),
+        ("/system/state?since=banana&wait=30s", 400, "since: expected a place"),
+        ("/system/state?since=&wait=30s", 400, "since: expected a place"),
+        ("/system/state?since=W/1a.3&wait=30s", 400, "since: expected a place"),
+        ("/system/state/agents?since=30", 400, "how long ago, as 30s, 5m, 2h or 1d; got '30'"),
         ("/system/state?wait=soon", 400, "duration"),
         ("/system/state?since=x&since=y", 400, "twice"),
     ],
@@ -204,7 +209,7 @@ async def test_without_a_place_there_is_nothing_to_wait_for(live):
     assert time.monotonic() - started < 5
 
 
-@pytest.mark.parametrize("since", ["", "nonsense", "0.1", "{epoch}.999999", "{epoch}.-1"])
+@pytest.mark.parametrize("since", ["0.1", "{epoch}.999999", "5m"])
 async def test_an_unknown_or_future_place_is_answered_at_once(live, since):
     epoch = (await live.client.get("/system/state")).json()["epoch"]
     started = time.monotonic()
@@ -213,6 +218,52 @@ async def test_an_unknown_or_future_place_is_answered_at_once(live, since):
     )
     assert answer.status_code == 200
     assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize("form", ['W/"{}"', '"{}"', "{}", '"{}-gzip"', 'W/"{}-gzip"'])
+async def test_a_place_is_taken_as_the_header_has_it(live, form):
+    since = form.format(place(await live.client.get("/system/state")))
+    answer = await live.client.get("/system/state", params={"since": since, "wait": "50ms"})
+    assert answer.status_code == 304
+
+
+async def test_a_time_is_a_place_to_wait_after(live):
+    await beat(live)
+    await live.client.get("/system/state")
+    asked = {"since": "0s", "wait": "50ms"}
+    assert (await live.client.get("/system/state", params=asked)).status_code == 304
+    asked["since"] = "2000-01-01T00:00:00Z"
+    assert (await live.client.get("/system/state", params=asked)).status_code == 200
+
+
+@pytest.mark.parametrize("query", ["since=5m&", "since=0.1&", "", "since={old}&", "at=0s&"])
+async def test_no_question_with_a_wait_makes_a_client_loop(live, query):
+    old = place(await live.client.get("/system/state"))
+    await beat(live)
+    path = f"/system/state?{query.format(old=old)}wait=30s"
+    answered = 0
+    with suppress(TimeoutError):
+        async with asyncio.timeout(1.5):
+            while True:
+                await live.client.get(path)
+                answered += 1
+    assert 1 <= answered <= 60
+
+
+async def test_lines_of_a_header_are_one_list(live):
+    etag = (await live.client.get("/system/state")).headers["etag"]
+    for path in ("/system/state", "/openapi.json"):
+        etag = (await live.client.get(path)).headers["etag"]
+        for values in (['"x"', etag], [etag, '"x"'], [f'"x", {etag}'], ['"x"', "*"]):
+            lines = [("if-none-match", value) for value in values]
+            assert (await live.client.get(path, headers=lines)).status_code == 304, values
+        assert (await live.client.get(path, headers={"if-none-match": '"x"'})).status_code == 200
+
+
+async def test_sections_may_come_several_times(live):
+    once = await live.client.get("/system/state?sections=agents,queues")
+    twice = await live.client.get("/system/state?sections=agents&sections=queues")
+    assert twice.content == once.content
 
 
 async def test_since_alone_does_not_wait(live):

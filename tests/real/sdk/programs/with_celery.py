@@ -34,9 +34,10 @@ def fail():
     raise KeyError("a secret")
 
 
-@app.task(name="retry", bind=True, max_retries=1)
+@app.task(name="retry", bind=True, max_retries=2)
 def retry(self):
-    if self.request.retries == 0:
+    agent.flush(10)
+    if self.request.retries < 2:
         raise self.retry(exc=ValueError("a secret"), countdown=0)
 
 
@@ -48,6 +49,7 @@ def ignore():
 @app.task(name="parent")
 def parent():
     work.apply_async(task_id="child")
+    retry.apply_async(task_id="retried")
 
 
 @app.task(name="end")

@@ -1,6 +1,7 @@
 """What CrewAI can do: run, fail, be a part of a task, run async."""
 
 import asyncio
+import threading
 
 from crewai import Agent, BaseLLM, Crew, Task
 from crewai.tools import tool
@@ -36,6 +37,44 @@ def crew(model):
     return Crew(agents=[member], tasks=[work])
 
 
+class Quick(BaseLLM):
+    def call(self, messages, *args, **kwargs):
+        return "Thought: I know\nFinal Answer: quick"
+
+
+class Slow(BaseLLM):
+    def call(self, messages, *args, **kwargs):
+        assert quick_is_over.wait(30)
+        agent.flush(10)  # it hangs, and the other one has returned
+        return "Thought: I know\nFinal Answer: slow"
+
+
+def answered(output):
+    quick_is_over.set()
+
+
+def side_by_side():
+    """Two tasks of a crew at once."""
+    tasks = []
+    for llm in (Slow(model="slow"), Quick(model="quick")):
+        member = Agent(role=llm.model, goal="g", backstory="b", llm=llm)
+        tasks.append(
+            Task(
+                name=llm.model,
+                description="d",
+                expected_output="o",
+                agent=member,
+                async_execution=True,
+                callback=answered,
+            )
+        )
+    last = Task(name="last", description="d", expected_output="o", agent=tasks[1].agent)
+    with agent.task("both"):
+        Crew(agents=[task.agent for task in tasks], tasks=[*tasks, last]).kickoff()
+
+
+quick_is_over = threading.Event()
+side_by_side()
 assert str(crew("fake").kickoff()) == "done"
 try:
     crew("failing").kickoff()

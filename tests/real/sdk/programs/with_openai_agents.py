@@ -32,10 +32,14 @@ class Fake(Model):
             raise answer
         return answer
 
+    def outputs(self):
+        answer = self.answer()
+        return answer if isinstance(answer, list) else [answer]
+
     async def get_response(self, *args, **kwargs):
         if not self.answers:
             await asyncio.sleep(60)
-        return ModelResponse(output=[self.answer()], usage=Usage(), response_id=None)
+        return ModelResponse(output=self.outputs(), usage=Usage(), response_id=None)
 
     async def stream_response(self, *args, **kwargs):
         response = Response(
@@ -43,7 +47,7 @@ class Fake(Model):
             created_at=0,
             model="fake",
             object="response",
-            output=[self.answer()],
+            output=self.outputs(),
             tool_choice="none",
             tools=[],
             parallel_tool_calls=False,
@@ -53,9 +57,10 @@ class Fake(Model):
         )
 
 
-def call(name, arguments="{}"):
+def call(name, arguments="{}", id=None):
+    id = id or name
     return ResponseFunctionToolCall(
-        type="function_call", id=name, call_id=name, name=name, arguments=arguments
+        type="function_call", id=id, call_id=id, name=name, arguments=arguments
     )
 
 
@@ -72,7 +77,7 @@ class LeavesWaitsOpen(RunHooks):
     async def on_agent_start(self, context, agent):
         if agent.name == "first":
             current().wait("human", "an approval that nobody closes")
-            current().wait("tool", "a tool whose end is not told").__enter__()
+            current().wait("tool", "a tool whose end is not told")
 
     async def on_handoff(self, context, from_agent, to_agent):
         agent.flush(10)
@@ -82,6 +87,31 @@ class LeavesWaitsOpen(RunHooks):
 def broken():
     """Fails."""
     raise KeyError("a secret")
+
+
+@function_tool
+async def look(subject: str) -> str:
+    """Looks."""
+    if subject == "slow":
+        await answered.wait()
+        await asyncio.sleep(0.1)
+        agent.flush(10)  # the quick one has answered
+    else:
+        answered.set()
+    return "seen"
+
+
+async def side_by_side():
+    global answered
+    answered = asyncio.Event()
+    calls = [call("look", f'{{"subject": "{each}"}}', f"c-{each}") for each in ("slow", "quick")]
+    looker = Agent("looker", model=Fake(calls, say("done")), tools=[look])
+    async with asyncio.timeout(30):
+        with agent.task("looking") as task:
+            job = asyncio.create_task(Runner.run(looker, "q"))
+            with task.wait("queue", "its own"):  # which no run may end
+                await job
+                agent.flush(10)
 
 
 async def main():
@@ -121,5 +151,6 @@ async def main():
 
 
 asyncio.run(main())
+asyncio.run(side_by_side())
 assert Runner.run_sync(Agent("sync", model=Fake(say("done"))), "q").final_output == "done"
 agent.flush(10)

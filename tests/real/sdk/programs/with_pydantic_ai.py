@@ -51,6 +51,30 @@ def fail(messages, info):
     raise KeyError("a secret")
 
 
+async def answer_quick(messages, info):
+    return ModelResponse(parts=[TextPart("quick")])
+
+
+async def answer_slow(messages, info):
+    await quick_is_over.wait()
+    agent.flush(10)  # it hangs, and the other one has returned
+    return ModelResponse(parts=[TextPart("slow")])
+
+
+async def sub_agents():
+    """Two agents side by side in one task."""
+    global quick_is_over
+    quick_is_over = asyncio.Event()
+
+    async def run_quick():
+        await Agent(FunctionModel(answer_quick, model_name="quick")).run("q")
+        quick_is_over.set()
+
+    with agent.task("both"):
+        slow = Agent(FunctionModel(answer_slow, model_name="slow")).run("q")
+        await asyncio.gather(slow, run_quick())
+
+
 async def main():
     global both
     both = asyncio.Barrier(2)
@@ -73,4 +97,5 @@ async def main():
 
 
 asyncio.run(main())
+asyncio.run(sub_agents())
 agent.flush(10)
