@@ -442,7 +442,8 @@ class PendingTask(Record, frozen=True):
 
     id: Annotated[str, about("The task's id.", untrusted=True)]
     submitted_at: Annotated[
-        Timestamp | None, about("When it was submitted.", clock="submitter")
+        Timestamp | None,
+        about("When it was submitted; null: not known, see `problem`.", clock="submitter"),
     ] = None
     priority: Annotated[Priority | None, about("How urgent it is.")] = None
     invoked_by: Annotated[str | None, about("Who submitted it.", untrusted=True)] = None
@@ -468,7 +469,13 @@ class Queue(Record, frozen=True, kw_only=True):
         bool | None, about("Whether `depth` is exact or an upper bound.", measure="level")
     ] = None
     lag: Annotated[
-        int | None, about("Log end less committed offset.", unit="offsets", measure="level")
+        int | None,
+        about(
+            "Last stable offset less committed offset, or less the start of the log if that is"
+            " later.",
+            unit="offsets",
+            measure="level",
+        ),
     ] = None
     unacknowledged: Annotated[
         int | None,
@@ -476,15 +483,42 @@ class Queue(Record, frozen=True, kw_only=True):
     ] = None
     oldest_submitted_at: Annotated[
         Timestamp | None,
-        about("When the oldest waiting task was submitted.", clock="submitter", measure="sample"),
+        about(
+            "When the oldest waiting task was submitted, of those that were read: all if"
+            " `depth_exact`.",
+            clock="submitter",
+            measure="sample",
+        ),
     ] = None
     produced_at: Annotated[
         Timestamp | None,
-        about("When the end of the log last advanced.", clock="telemetron", measure="sample"),
+        about(
+            "When the end of the log last advanced, open transactions included.",
+            clock="telemetron",
+            measure="sample",
+        ),
     ] = None
     consumed_at: Annotated[
         Timestamp | None,
         about("When a committed offset last advanced.", clock="telemetron", measure="sample"),
+    ] = None
+    open_transaction_since: Annotated[
+        Timestamp | None,
+        about(
+            "When Telemetron first saw the transaction that has been open longest, which holds back"
+            " all records behind it; null: none for more than a second, or not known.",
+            clock="telemetron",
+            measure="sample",
+        ),
+    ] = None
+    open_transaction_offsets: Annotated[
+        int | None,
+        about(
+            "Offsets behind open transactions, which `lag` and `depth` do not count; null: not"
+            " known.",
+            unit="offsets",
+            measure="level",
+        ),
     ] = None
     partitions: Annotated[int | None, about("Its partitions.", unit="partitions")] = None
     lagging: Annotated[

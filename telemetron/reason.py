@@ -21,6 +21,9 @@ REASONS = {
     "NoCommit": "The consumer group has committed no offset, so that what waits is not known.",
     "NotFound": "What the configuration names does not exist.",
     "OffsetOutOfRange": "The committed offset is none of the log: truncated, or made anew.",
+    "OffsetsDeleted": "The log starts after the group's commit; whether records were lost is not"
+    " known.",
+    "OpenTransaction": "An open transaction of a producer holds back the records behind it.",
     "RecordsLost": "Records were deleted before the consumer group had consumed them.",
     "Unreadable": "A task's record does not hold what a task is made of.",
     "RateLimited": "The observed system asks to be asked less often.",

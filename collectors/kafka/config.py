@@ -85,8 +85,9 @@ class Fields(Config, frozen=True):
     submitted_at: Annotated[
         Place,
         Meta(
-            description="When it was submitted: RFC 3339, or a number of seconds or milliseconds"
-            " since 1970. Without it the record's own time counts."
+            description="When it was submitted: ISO 8601, RFC 1123, or a number (also as text) of"
+            " seconds, milliseconds, microseconds or nanoseconds since 1970. If a record has no"
+            " such value, the record's own time counts."
         ),
     ] = "/submitted_at"
 

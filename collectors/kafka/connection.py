@@ -136,9 +136,8 @@ class Link:
                 self._trouble = self._said(error, "lost the connection")
                 self.drop()
             raise TroubleError(*self._trouble) from None
-        throttle = int.from_bytes(answer.data[:4], "big", signed=True)  # so begin all of ours
-        if throttle > 0:
-            seconds = min(throttle / 1000, MAX_QUIET_SECONDS)
+        if answer.throttle > 0:
+            seconds = min(answer.throttle / 1000, MAX_QUIET_SECONDS)
             self._quiet_until = self._clock.monotonic() + seconds
         return answer
 

@@ -27,6 +27,12 @@ IN_THREAD_FROM = 1 << 15
 RETRY_SECONDS = 0.5
 UNREAD_SECONDS = 10.0
 """Until a partition whose records could not be read is tried again."""
+COMPACTION_SECONDS = 5.0
+COMPACTION_INTERVALS = 50
+"""Until records with keys that wait in a topic with holes are read again, which may be gone; sooner
+if the interval is short."""
+KEYED_TIMES = 6
+"""So many times as long in a topic in which no hole was seen yet."""
 
 
 class Content:
@@ -35,9 +41,16 @@ class Content:
     def __init__(self, known: Known, publish: Callable[[], Awaitable[None]]) -> None:
         self.known = known
         self._publish = publish
+        self._checks = 0
+        self._alone: dict[int, tuple[str, int]] = {}
+        """Of each leader, a partition of which nothing came beside others: it is asked for alone,
+        so that an answer without records says that there are none."""
 
     def feed(self, jobs: Jobs) -> None:
         """Read the tasks that are missing, leader by leader, beside the rounds."""
+        interval = COMPACTION_INTERVALS * self.known.config.interval
+        if self.known.is_due("compaction", min(COMPACTION_SECONDS, interval)):
+            self._recheck()
         nodes = {
             self.known.topics[queue.topic].leader(number)
             for queue in self.known.hungry
@@ -45,6 +58,17 @@ class Content:
         }
         for node in nodes & self.known.brokers.known.keys():
             jobs.start(("records", node), partial(self._read_records, node), wait=False)
+
+    def _recheck(self) -> None:
+        """Have tasks read again that compaction may have removed."""
+        self._checks += 1
+        is_time = self._checks % KEYED_TIMES == 0
+        for queue in self.known.queues.values():
+            if is_time or self.known.topics[queue.topic].is_compacted:
+                for _, window, _ in queue.windows():
+                    if window.is_keyed:
+                        window.recheck()
+                        self.known.hungry.add(queue)
 
     async def _read_records(self, node: int) -> None:
         """Until nothing is missing of this leader, or it is in trouble."""
@@ -62,16 +86,26 @@ class Content:
                 return
             if error != ask.NONE:
                 return
+            is_whole = sum(map(len, offsets.values())) == 1 and not answer.throttle
             for name, partitions in topics.items():
                 for number, fetched in partitions.items():
                     topic = self.known.topics.get(name)
                     if topic and topic.log is logs[name]:
-                        await self._take_records(topic, number, offsets[name][number], fetched)
+                        at = offsets[name][number]
+                        await self._take_records(topic, number, at, fetched, is_whole)
             await self._publish()
             await self.known.clock.sleep(len(answer.data) / BYTES_PER_SECOND)
 
     def _missing(self, node: int) -> dict[str, dict[int, int]]:
         """The offsets to read from, by topic and partition: the least that a group misses."""
+        offsets = self._least_missing(node)
+        name, number = self._alone.get(node, ("", -1))
+        if number not in offsets.get(name, ()):
+            return offsets
+        del self._alone[node]
+        return {name: {number: offsets[name][number]}}
+
+    def _least_missing(self, node: int) -> dict[str, dict[int, int]]:
         now = self.known.clock.monotonic()
         offsets: dict[str, dict[int, int]] = {}
         count = 0
@@ -79,22 +113,27 @@ class Content:
             topic = self.known.topics[queue.topic]
             is_hungry = False
             for number, window, end in queue.windows():
-                if not window.wants(end, self.known.wanted(queue)):
+                is_short = window.wants(end, self.known.wanted(queue))
+                at = window.next if is_short else window.check
+                if at is None:
                     continue
                 is_hungry = True
                 if topic.leader(number) != node or topic.unread_until.get(number, 0.0) > now:
                     continue
-                if topic.broken.get((number, window.next), 0.0) > now:
+                if topic.broken.get((number, at), 0.0) > now:
                     continue
                 if count < MAX_PARTITIONS:
                     here = offsets.setdefault(topic.name, {})
                     count += number not in here
-                    here[number] = min(here.get(number, window.next), window.next)
+                    here[number] = min(here.get(number, at), at)
             if not is_hungry:
                 self.known.hungry.discard(queue)
         return offsets
 
-    async def _take_records(self, topic: Topic, number: int, offset: int, fetched: Fetched) -> None:
+    async def _take_records(
+        self, topic: Topic, number: int, offset: int, fetched: Fetched, is_whole: bool
+    ) -> None:
+        """`is_whole`: whether nothing else took room in the answer."""
         log = topic.log
         if fetched.error == ask.TOPIC_DENIED:
             refusal = ("Forbidden", "no permission to read the topic")
@@ -110,11 +149,15 @@ class Content:
             found = await asyncio.to_thread(scan, fetched, offset, limit)
         if topic.log is not log:
             return
+        if is_whole and not fetched.records:  # as if all that is behind were compacted away
+            found = Scan([], max(offset, fetched.last_stable), has_holes=True)
+        topic.is_compacted |= found.has_holes
         if found.next > offset:  # what stands before records that cannot be decoded, too
             self._set_read(topic, number)
             await self._hand_out(topic, number, offset, found)
         elif not found.trouble:
             topic.unread_until[number] = self.known.clock.monotonic() + RETRY_SECONDS
+            self._alone[topic.leader(number)] = topic.name, number
         if found.trouble and topic.log is log:
             self._set_broken(topic, number, found)
 
@@ -140,7 +183,12 @@ class Content:
             window = _window(queue, number, offset, found)
             if window is None or topic.log is not log:
                 continue  # the group went elsewhere meanwhile
-            window.take(parsed[id(queue.config)], found.next, self.known.wanted(queue))
+            tasks = parsed[id(queue.config)]
+            if window.check is not None and offset <= window.check < found.next:
+                window.renew(tasks, found.next)
+            if offset <= window.next < found.next:
+                window.take(tasks, found.next, self.known.wanted(queue))
+            window.is_keyed |= found.is_keyed
             self.known.touched.add(queue)
 
     async def _parse(
@@ -183,4 +231,7 @@ class Content:
 def _window(queue: TopicQueue, number: int, offset: int, found: Scan) -> Window | None:
     """Where the records go that were read from this offset on; None: nowhere."""
     window = queue.window(number) if queue.shows_tasks else None
-    return window if window and offset <= window.next < found.next else None
+    if window is None:
+        return None
+    wanted = (window.next, window.check)
+    return window if any(at is not None and offset <= at < found.next for at in wanted) else None

@@ -55,7 +55,7 @@ class Known:
         """By scope."""
         self.scopes: set[str] = set()
         """What the source consists of; empty: not known yet."""
-        self.due = dict.fromkeys(("topics", "groups", "members"), 0.0)
+        self.due = dict.fromkeys(("topics", "groups", "members", "compaction"), 0.0)
         self.total = 0
         """Tasks of all parts."""
         self.shown = MAX_SHOWN

@@ -10,6 +10,7 @@ from collectors.kafka.known import CLUSTER, Known, refusal_of, trouble_of
 from collectors.kafka.queue import TopicQueue
 from collectors.kafka.request import Commits, GroupInfo
 from collectors.kafka.state import Ends, Group, Refusal, Stands, Topic, commits_of, offsets_of
+from collectors.kafka.transactions import Transactions
 from collectors.kafka.wire import Answer, UnsupportedError
 from telemetron.poll import TroubleError
 
@@ -21,6 +22,7 @@ class Offsets:
         self.known = known
         self.ends: dict[int, Ends] = {}
         """What each leader is asked."""
+        self._transactions = Transactions(known)
         self._failing: set[int] = set()
         """Coordinators that did not answer last."""
         self._described: dict[tuple[int, str], tuple[bytes, dict[str, GroupInfo]]] = {}
@@ -144,6 +146,7 @@ class Offsets:
         scope = f"broker {node}"
         try:
             control = self.known.brokers.known[node].control
+            highs = await self._transactions.ask(node, ends)
             latest, earliest = await asyncio.gather(
                 control.call(ends.latest), control.call(ends.earliest)
             )
@@ -151,6 +154,8 @@ class Offsets:
                 return  # planned anew meanwhile
             self._take_ends(("latest", node), ends, latest)
             self._take_ends(("earliest", node), ends, earliest)
+            if highs is not None:
+                self._transactions.take(node, ends, highs, latest)
             self._take_stands(ends, stands)
             await self._read_highs(node)
         except (TroubleError, ValueError, UnsupportedError) as error:

@@ -65,6 +65,11 @@ class Publisher:
         queue.resize(len(topic.leaders))
         queue.produced_at = topic.produced_at
         queue.refusal = topic.refusal or (group.refusal if group else None)
+        self._place_lanes(queue, topic, group)
+        is_known = 0 < len(queue.lanes) <= len(topic.tops) and not (queue.troubles or queue.refusal)
+        queue.transactions = topic.open if is_known else None
+
+    def _place_lanes(self, queue: TopicQueue, topic: Topic, group: Group | None) -> None:
         if group is None:
             return
         now, policy = self.known.clock.now(), queue.config.on_no_commit

@@ -1,10 +1,13 @@
 """A topic as one group sees it, and the queue that the document shows of it."""
 
-from collections.abc import Iterable, Iterator, Mapping
+import heapq
+from collections.abc import Iterator, Mapping
 from datetime import datetime
+from itertools import islice
+from typing import NamedTuple
 
 from collectors.kafka.config import QueueConfig
-from collectors.kafka.lane import Lane, Window
+from collectors.kafka.lane import Lane, Window, age
 from collectors.kafka.request import GroupInfo, GroupMember
 from telemetron.document import (
     MAX_PROBLEMS,
@@ -24,9 +27,24 @@ SAYS = {
     "NoCommit": "the group has committed no offset",
     "OffsetOutOfRange": "the committed offset is none of this log: it was truncated, or the topic"
     " made anew",
+    "OffsetsDeleted": "the log starts after the group's commit; whether the deleted offsets held"
+    " records is not known",
     "RecordsLost": "records were deleted before the group consumed them",
     "Unknown": "not observed yet",
 }
+
+
+class OpenTransaction(NamedTuple):
+    """The oldest open transaction of a partition: it holds back all that is behind it."""
+
+    first: int
+    """Its first offset: the last stable one of the log."""
+    offsets: int
+    """So many are behind it."""
+    since: datetime
+    """When it was seen first."""
+    is_long: bool
+    """Whether that is a problem by now."""
 
 
 class TopicQueue:
@@ -46,6 +64,8 @@ class TopicQueue:
         self.info: GroupInfo | None = None
         self.is_share = False
         self.produced_at: datetime | None = None
+        self.transactions: Mapping[int, OpenTransaction] | None = None
+        """By partition; None: not known."""
         self._since: dict[tuple[str, str], datetime] = {}
 
     @property
@@ -69,6 +89,7 @@ class TopicQueue:
         self.troubles.clear()
         self.unread.clear()
         self.produced_at = None
+        self.transactions = None
 
     def window(self, number: int) -> Window | None:
         """Of one partition; None: nothing is read of it."""
@@ -86,7 +107,7 @@ class TopicQueue:
                 continue
             if lane.window is None:
                 lane.window = Window()
-                lane.window.begin = lane.window.next = stand.base
+                lane.window.move(stand.base)
             yield number, lane.window, stand.end
 
     def prune_unread(self) -> None:
@@ -110,6 +131,7 @@ class TopicQueue:
         tasks = self._tasks(shown)
         lagging = self._lagging(lags)
         members = self._members()
+        transactions = (self.transactions or {}).values()
         cut = {
             "members": len(members) if len(members) > MAX_MEMBERS else 0,
             "lagging": len(lagging) if len(lagging) > MAX_LAGGING else 0,
@@ -126,6 +148,10 @@ class TopicQueue:
             lag=sum(lag for lag in lags if lag) if known else None,
             oldest_submitted_at=self._oldest(lags) if known else None,
             produced_at=self.produced_at,
+            open_transaction_since=min((one.since for one in transactions), default=None),
+            open_transaction_offsets=None
+            if self.transactions is None
+            else sum(one.offsets for one in transactions),
             consumed_at=max(filter(None, (lane.consumed_at for lane in self.lanes)), default=None),
             partitions=len(self.lanes) or None,
             lagging=lagging[:MAX_LAGGING],
@@ -152,32 +178,32 @@ class TopicQueue:
         )
 
     def _tasks(self, shown: int) -> list[PendingTask]:
+        """The oldest of all that was read."""
         if not self.shows_tasks or _is_forbidden(self.refusal):
             return []
-        waiting = [
-            task
+        windows = [
+            lane.window.by_age
             for number, lane in enumerate(self.lanes)
-            if lane.window
-            and not _is_forbidden(self.troubles.get(number))
-            and not _is_forbidden(self.unread.get(number))
-            for task in _first(lane.window.tasks, shown)
+            if lane.window and not self._is_hidden(number)
         ]
-        waiting.sort(key=_age)
-        return waiting[:shown]
+        return list(islice(heapq.merge(*windows, key=age), shown))
+
+    def _is_hidden(self, number: int) -> bool:
+        return _is_forbidden(self.troubles.get(number)) or _is_forbidden(self.unread.get(number))
 
     def _oldest(self, lags: list[int | None]) -> datetime | None:
-        """Unknown as long as the head of one lagging partition is."""
-        heads = []
-        for lag, lane in zip(lags, self.lanes, strict=True):
+        """Of all that was read; unknown as long as the head of one lagging partition is."""
+        found = []
+        for number, (lag, lane) in enumerate(zip(lags, self.lanes, strict=True)):
             if not lag:
                 continue
-            if not (self.shows_tasks and lane.window):
+            if not (self.shows_tasks and lane.window) or self._is_hidden(number):
                 return None
             if lane.window.tasks:
-                heads.append(lane.window.tasks[0].submitted_at)
+                found.append(lane.window.by_age[0].submitted_at)
             elif not lane.window.is_exact(lane.stand.end if lane.stand else 0):
                 return None
-        return min(filter(None, heads), default=None)
+        return min(filter(None, found), default=None)
 
     def _lagging(self, lags: list[int | None]) -> list[PartitionLag]:
         worst = sorted(
@@ -197,7 +223,20 @@ class TopicQueue:
         """What is wrong, each since it was seen first."""
         said = list(dict.fromkeys(self._said()))
         self._since = {key: self._since.get(key, now) for key in said}
-        return [Problem(*key, self._since[key]) for key in said[:MAX_PROBLEMS]]
+        found = [Problem(*key, self._since[key]) for key in said]
+        found += self._held_back()
+        return found[:MAX_PROBLEMS]
+
+    def _held_back(self) -> list[Problem]:
+        """One problem for all partitions with a transaction that has been open for long."""
+        if self.refusal or not self.transactions:
+            return []
+        long = {n: one for n, one in sorted(self.transactions.items()) if one.is_long}
+        if not long:
+            return []
+        offsets = _rounded(sum(one.offsets for one in long.values()))
+        message = f"an open transaction holds back {offsets} ({_names(list(long))})"
+        return [Problem("OpenTransaction", message, min(one.since for one in long.values()))]
 
     def _said(self) -> Iterator[tuple[str, str]]:
         if self.refusal:
@@ -234,20 +273,17 @@ def _by_partition(
         yield reason, f"{prefix}{message} ({_names(numbers)})"
 
 
+def _rounded(offsets: int) -> str:
+    """With one digit, so that a problem does not change with each record."""
+    unit = 10 ** (len(str(offsets)) - 1)
+    least = "at least " if offsets >= 10 else ""
+    return f"{least}{offsets // unit * unit} offset{'s' if offsets > 1 else ''}"
+
+
 def _names(numbers: list[int]) -> str:
     named = ", ".join(map(str, numbers[:MAX_NAMED]))
     more = ", …" if len(numbers) > MAX_NAMED else ""
     return f"partition{'s' if len(numbers) > 1 else ''} {named}{more}"
-
-
-def _first(tasks: Iterable[PendingTask], number: int) -> Iterator[PendingTask]:
-    for _, task in zip(range(number), tasks, strict=False):
-        yield task
-
-
-def _age(task: PendingTask) -> tuple[float, int, int]:
-    at = task.submitted_at.timestamp() if task.submitted_at else float("inf")
-    return at, task.partition or 0, task.offset or 0
 
 
 def _member(member: GroupMember, topic: str) -> Member:

@@ -1,13 +1,14 @@
 """Records of one partition, decoded as a reader of committed transactions sees them."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from aiokafka.errors import UnsupportedCodecError
-from aiokafka.record import MemoryRecords
-from aiokafka.record.control_record import ABORT_MARKER, ControlRecord
-
+from collectors.kafka.batch import MAX_BYTES, Batch, LegacyBatch, TooLargeError, batches
+from collectors.kafka.codec import UnsupportedCodecError
 from collectors.kafka.request import Fetched
 from collectors.kafka.task import Record
+
+ABORT = b"\0\0"
+"""The type in the key of a control record, behind its version."""
 
 
 class Scan(NamedTuple):
@@ -16,6 +17,10 @@ class Scan(NamedTuple):
     records: list[Record]
     next: int
     trouble: str = ""
+    is_keyed: bool = False
+    """Whether a record has a key: compaction may remove it."""
+    has_holes: bool = False
+    """Whether offsets are without anything: compaction has removed it."""
 
 
 def scan(fetched: Fetched, offset: int, limit: int) -> Scan:
@@ -25,9 +30,12 @@ def scan(fetched: Fetched, offset: int, limit: int) -> Scan:
     """
     scanner = _Scanner(fetched.aborted, offset, limit)
     try:
-        scanner.read(MemoryRecords(fetched.records))
+        scanner.read(fetched.records)
     except UnsupportedCodecError:
         return scanner.result("the records' compression is not supported")
+    except TooLargeError:
+        limit_text = f"{MAX_BYTES >> 20} MiB"
+        return scanner.result(f"a batch of records unpacks to more than {limit_text}")
     except Exception:  # the codecs, partly compiled, raise of all kinds what is broken
         return scanner.result("the records cannot be decoded")
     return scanner.result()
@@ -41,41 +49,44 @@ class _Scanner:
         self._limit = limit
         self._records: list[Record] = []
         self._next = offset
+        self._is_keyed = self._has_holes = False
 
-    def read(self, batches: Any) -> None:
-        while batches.has_next() and len(self._records) < self._limit:
-            self._read_batch(batches.next_batch())
-
-    def result(self, trouble: str = "") -> Scan:
-        return Scan(self._records, self._next, trouble)
-
-    def _read_batch(self, batch: Any) -> None:
-        if self._is_left_out(batch):
-            self._next = max(self._next, batch.next_offset)
-            return
-        for record in batch:
-            if record.offset < self._next:
-                continue  # a batch comes whole, even where its middle was asked for
+    def read(self, records: bytes) -> None:
+        for batch in batches(records):
             if len(self._records) >= self._limit:
                 return
-            value, headers = record.value, list(record.headers)
-            self._records.append(Record(record.offset, record.timestamp or -1, value, headers))
-            self._next = record.offset + 1
+            self._has_holes |= batch.base_offset > self._next
+            self._read_batch(batch)
+
+    def result(self, trouble: str = "") -> Scan:
+        return Scan(self._records, self._next, trouble, self._is_keyed, self._has_holes)
+
+    def _read_batch(self, batch: Batch | LegacyBatch) -> None:
+        if not self._is_left_out(batch):
+            expected = max(self._next, batch.base_offset)
+            for offset, timestamp, key, value, headers in batch.read(self._next):
+                if len(self._records) >= self._limit:
+                    return
+                self._records.append(Record(offset, timestamp, value, headers))
+                self._is_keyed |= key is not None
+                self._has_holes |= offset > expected
+                self._next = expected = offset + 1
+            self._has_holes |= batch.next_offset > expected
         self._next = max(self._next, batch.next_offset)  # its end may be compacted away
 
-    def _is_left_out(self, batch: Any) -> bool:
+    def _is_left_out(self, batch: Batch | LegacyBatch) -> bool:
         while self._aborted and self._aborted[0][1] <= batch.base_offset:
             self._producers.add(self._aborted.pop(0)[0])
-        if batch.is_control_batch:
+        if batch.is_control:
             if _is_abort(batch):
                 self._producers.discard(batch.producer_id)
             return True
         return batch.is_transactional and batch.producer_id in self._producers
 
 
-def _is_abort(batch: Any) -> bool:
-    record = next(iter(batch), None)
-    return record is not None and bool(ControlRecord.parse(record.key) == ABORT_MARKER)
+def _is_abort(batch: Batch | LegacyBatch) -> bool:
+    marker = next(batch.read(0), None)
+    return marker is not None and (marker.key or b"")[2:4] == ABORT
 
 
 def is_heavy(records: bytes, limit: int) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from collectors.kafka import request
-from collectors.kafka.queue import TopicQueue
+from collectors.kafka.queue import OpenTransaction, TopicQueue
 from collectors.kafka.request import (
     NONE,
     Commit,
@@ -35,6 +35,7 @@ class Ends:
         self.partitions = partitions
         self.latest = request.list_offsets(partitions, request.LATEST)
         self.earliest = request.list_offsets(partitions, request.EARLIEST)
+        self.highs = request.list_offsets(partitions, request.LATEST, request.UNCOMMITTED)
         self.stands: dict[str, Stands] = {}
         """By group, read before what was answered last was asked."""
 
@@ -62,6 +63,12 @@ class Topic:
         """The question that the end is the answer of."""
         self.highs: dict[int, int] = {}
         """The end of all records, where a group stands beyond that of the stable ones."""
+        self.tops: dict[int, int] = {}
+        """The end of all records of every partition, as it was read last."""
+        self.open: dict[int, OpenTransaction] = {}
+        """Transactions that were seen open more than once."""
+        self.opened: dict[int, tuple[int, datetime, float]] = {}
+        """First offset of each that was seen open last, and the time and clock then."""
         self.bad_since: dict[int, float] = {}
         """Partitions that their leader said an error of."""
         self.bad: dict[int, set[str]] = {}
@@ -69,6 +76,8 @@ class Topic:
         self.broken: dict[tuple[int, int], float] = {}
         """Partition and offset of records that cannot be decoded, until they are tried again."""
         self.unread_until: dict[int, float] = {}
+        self.is_compacted = False
+        """Whether offsets without anything were seen."""
         self.log = object()
         """Another one once records that were asked for may be gone, and others in their place."""
         self.produced_at: datetime | None = None
@@ -90,11 +99,15 @@ class Topic:
         self.ends.clear()
         self.asked.clear()
         self.highs.clear()
+        self.tops.clear()
+        self.open.clear()
+        self.opened.clear()
         self.bad_since.clear()
         self.bad.clear()
         self.broken.clear()
         self.unread_until.clear()
         self.produced_at = None
+        self.is_compacted = False
         self.log = object()
         for queue in self.queues:
             queue.forget()
@@ -199,6 +212,7 @@ class Group:
         name = topic.name
         ours, lost = self.commits.get(name, {}), self._lost.pop(name, {})
         found = lost | {n: commit.offset for n, commit in ours.items() if commit.offset >= 0}
+        found = {n: offset for n, offset in found.items() if offset}  # 0 is the start of any log
         foreign = self._foreign.pop(name, {}) | found
         if foreign:
             self._foreign[name] = foreign

@@ -5,20 +5,21 @@ The rule for a task's id is told in docs/tasks.md.
 
 import re
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import msgspec
 
 from collectors.kafka.config import QueueConfig
+from collectors.kafka.times import of_record, parse_time
+from collectors.kafka.value import MISSING, decode
 from telemetron.document import PendingTask, Priority, Problem
 
 ID_HEADER = "telemetron-task-id"
 MAX_ID = 256
 MAX_LEVEL = 64
-MISSING: Any = object()
-# Below this a number counts seconds since 1970, from here on milliseconds.
-MILLISECONDS_FROM = 1e11
+NO_TIME = "the value at {} is not a time that is understood"
+NO_RECORD_TIME = "the record's own time is not plausible"
 
 # For an id that is a number: as it is written, 1.50 and not 1.5.
 _decode_as_written = msgspec.json.Decoder(float_hook=str).decode
@@ -40,19 +41,21 @@ def parse_task(
 ) -> PendingTask:
     """What may be shown of a record; `now` is since when a problem with it is known."""
     headers = dict(record.headers)  # of several the last counts
-    value, trouble = _decode(record.value)
+    value = decode(record.value)
 
     def field(place: str) -> Any:
-        return _pointed(value, place) if place.startswith("/") else _header(headers, place)
+        return _pointed(value.json, place) if place.startswith("/") else _header(headers, place)
 
     fields = config.fields
+    submitted_at, time_trouble = _submitted_at(record, headers, value.json, fields.submitted_at)
+    trouble = value.trouble or time_trouble
     level = _text(field(fields.priority), MAX_LEVEL)
     blocked = _text(field(fields.blocked_task), MAX_ID)
     return PendingTask(
         id=_text(_header(headers, ID_HEADER), MAX_ID)
-        or _text(_as_written(field(fields.id), fields.id, record.value), MAX_ID)
+        or _text(_as_written(field(fields.id), fields.id, value.text), MAX_ID)
         or f"{topic}/{partition}/{record.offset}",
-        submitted_at=_time(field(fields.submitted_at)) or _time(record.timestamp / 1000),
+        submitted_at=submitted_at,
         priority=Priority(level and level.lower(), blocked) if level or blocked else None,
         invoked_by=_text(field(fields.invoked_by), MAX_ID),
         partition=partition,
@@ -63,14 +66,21 @@ def parse_task(
     )
 
 
-def _decode(value: bytes | None) -> tuple[Any, str]:
-    """The JSON value, and why there is none."""
-    if value is None:
-        return MISSING, "the record has no value (a tombstone)"
+def _submitted_at(
+    record: Record, headers: Mapping[str, bytes | None], value: Any, place: str
+) -> tuple[datetime | None, str]:
+    """When it was submitted, and why that is not known; the record's time counts without a value.
+
+    A value that is not understood is not replaced: the record's time may be one of a later copy.
+    """
+    found = _pointed(value, place) if place.startswith("/") else headers.get(place)
     try:
-        return msgspec.json.decode(value), ""
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        return MISSING, "the record's value is not JSON"
+        if found is not None and found is not MISSING:
+            return parse_time(found), ""
+        return (of_record(record.timestamp), "") if record.timestamp >= 0 else (None, "")
+    except ValueError:
+        has_value = found is not None and found is not MISSING
+        return None, NO_TIME.format(place) if has_value else NO_RECORD_TIME
 
 
 def _pointed(value: Any, pointer: str) -> Any:
@@ -86,8 +96,8 @@ def _pointed(value: Any, pointer: str) -> Any:
     return value
 
 
-def _as_written(found: Any, pointer: str, value: bytes | None) -> Any:
-    return _pointed(_decode_as_written(value or b""), pointer) if type(found) is float else found
+def _as_written(found: Any, pointer: str, text: bytes) -> Any:
+    return _pointed(_decode_as_written(text), pointer) if type(found) is float else found
 
 
 def _header(headers: Mapping[str, bytes | None], name: str) -> Any:
@@ -108,22 +118,6 @@ def _content(value: Any, limit: int) -> str | None:
         return None
     text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
     return text if len(text) <= limit else text[: limit - 1] + "…"
-
-
-def _time(value: Any) -> datetime | None:
-    """A time from RFC 3339 (without an offset: in UTC) or a number, in whole milliseconds."""
-    try:
-        if isinstance(value, str):
-            made = msgspec.convert(value, datetime)
-            made = made.astimezone(UTC) if made.tzinfo else made.replace(tzinfo=UTC)
-        elif isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
-            seconds = value / 1000 if value >= MILLISECONDS_FROM else value
-            made = datetime.fromtimestamp(seconds, UTC)
-        else:
-            return None
-    except (ValueError, OverflowError, OSError):
-        return None
-    return made.replace(microsecond=made.microsecond // 1000 * 1000)
 
 
 def parse_tasks(

@@ -132,6 +132,11 @@ class Answer(NamedTuple):
     version: int
     data: bytes
 
+    @property
+    def throttle(self) -> int:
+        """Milliseconds for which a quota holds us back: so begin all answers that we ask for."""
+        return int.from_bytes(self.data[:4], "big", signed=True)
+
     def reader(self, *, flexible: bool = False) -> Reader:
         return Reader(self.data, flexible=flexible)
 

@@ -10,6 +10,8 @@ from .text import label
 HEADER = "telemetron-task-id"
 MAX_VALUE = 1_048_576
 """Bytes; the id is not looked for in a larger value."""
+_STARTS = {0: (5, 9), 1: (17,), 3: (18,)}
+"""Where JSON may begin behind the frame of a schema registry, by the frame's first byte."""
 
 
 class Record(NamedTuple):
@@ -57,11 +59,13 @@ def _in_value(value: Any) -> str | None:
 def _parse(value: bytes | bytearray | str) -> Any:
     if len(value) > MAX_VALUE:
         return None
-    try:
-        text = value if isinstance(value, str) else value.decode()
-        return json.loads(text, parse_int=str, parse_float=str, parse_constant=_refuse)
-    except (ValueError, RecursionError):
-        return None
+    for start in _STARTS.get(value[0], (0,)) if value and not isinstance(value, str) else (0,):
+        try:
+            text = value if isinstance(value, str) else value[start:].decode()
+            return json.loads(text, parse_int=str, parse_float=str, parse_constant=_refuse)
+        except (ValueError, RecursionError):
+            pass
+    return None
 
 
 def _refuse(constant: str) -> None:

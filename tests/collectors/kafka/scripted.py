@@ -329,7 +329,7 @@ def batch(offset: int, *values: bytes, **attributes: Any) -> bytes:
     codec = attributes.get("codec", 0)
     builder = DefaultRecordBatchBuilder(2, codec, producer >= 0, producer, 0, 0, 1 << 20)
     for number, value in enumerate(values):
-        builder.append(number, 1_700_000_000_000, None, value, [])
+        builder.append(number, 1_700_000_000_000, attributes.get("key"), value, [])
     built = bytearray(builder.build())
     built[:8] = struct.pack(">q", offset)  # not part of what the checksum covers
     return bytes(built)

@@ -1,7 +1,9 @@
 """Where a group stands, and the window of tasks that wait for it."""
 
+from datetime import UTC, datetime
+
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from collectors.kafka.lane import Log, Stand, Window, stand
@@ -14,7 +16,7 @@ from telemetron.document import PendingTask
     [
         (30, Log(0, 100), "unknown", Stand(30, 100)),
         (100, Log(0, 100), "unknown", Stand(100, 100)),
-        (30, Log(80, 100), "unknown", Stand(80, 100, "RecordsLost")),
+        (30, Log(80, 100), "unknown", Stand(80, 100, "OffsetsDeleted")),
         (-1, Log(0, 100), "unknown", Stand(None, 100, "NoCommit")),
         (-1, Log(0, 100), "earliest", Stand(0, 100)),
         (-1, Log(20, 100), "earliest", Stand(20, 100)),
@@ -25,7 +27,7 @@ from telemetron.document import PendingTask
         (60, Log(0, 10, high=10), "earliest", Stand(0, 10, "OffsetOutOfRange")),
         (60, Log(0, 0, high=0), "unknown", Stand(0, 0, "OffsetOutOfRange")),
         (15, Log(0, 10, high=17), "unknown", Stand(10, 10)),
-        (5, Log(9, 4), "unknown", Stand(9, 9, "RecordsLost")),
+        (5, Log(9, 4), "unknown", Stand(9, 9, "OffsetsDeleted")),
     ],
 )
 def test_what_waits(commit: int, log: Log, policy: str, expected: Stand) -> None:
@@ -65,6 +67,112 @@ def test_a_window_is_an_upper_bound_until_all_is_read() -> None:
     assert (window.depth(20), [task.offset for task in window.tasks]) == (2, [5, 9])
     window.move(2)  # set back: what was read is forgotten
     assert (window.depth(20), window.next, list(window.tasks)) == (18, 2, [])
+
+
+def filled(*offsets: int, begin: int, next: int) -> Window:
+    window = Window()
+    window.move(begin)
+    window.take(tasks(*offsets), next, 99)
+    return window
+
+
+@pytest.mark.parametrize(
+    ("start", "commit", "problem"),
+    [
+        (6, 2, "RecordsLost"),
+        (11, 10, ""),  # a marker, or an aborted record
+        (11, 7, ""),
+        (11, 5, "RecordsLost"),
+        (11, 6, ""),
+        (30, 10, "OffsetsDeleted"),  # what was behind 12 had not been read
+        (30, 5, "RecordsLost"),
+    ],
+)
+def test_what_the_start_of_the_log_has_passed(start: int, commit: int, problem: str) -> None:
+    """Records 2 and 5 among the offsets 2 to 12, all of which were read."""
+    window = filled(2, 5, begin=2, next=12)
+    window.move(commit)
+    window.move(start, commit)
+    assert window.loss(commit) == problem
+
+
+def test_what_was_lost_is_so_until_the_group_has_moved_past_it() -> None:
+    window = filled(2, 5, 8, begin=2, next=12)
+    window.move(6, commit=3)
+    window.move(10, commit=3)
+    assert [window.loss(commit) for commit in (3, 8, 9, 1)] == [
+        "RecordsLost",
+        "RecordsLost",
+        "",
+        "RecordsLost",
+    ]
+    assert filled(2, begin=2, next=5).loss(1) == "OffsetsDeleted"
+
+
+def test_what_was_consumed_is_not_known_to_be_lost_if_the_group_is_set_back() -> None:
+    window = filled(2, 5, begin=2, next=12)
+    window.move(6)
+    window.move(8, commit=6)
+    assert [window.loss(commit) for commit in (6, 5, 2)] == ["", "OffsetsDeleted", "OffsetsDeleted"]
+
+
+@example({0}, [("read", 1), ("commit", 1), ("delete", 1), ("commit", 0)])
+@given(
+    st.sets(st.integers(0, 30)),
+    st.lists(st.tuples(st.sampled_from(["commit", "delete", "read"]), st.integers(0, 30))),
+)
+def test_nothing_is_said_to_be_lost_but_records_that_are(
+    records: set[int], moves: list[tuple[str, int]]
+) -> None:
+    window, commit, start, end = Window(), 0, 0, 31
+    window.move(0)
+    gone: set[int] = set()
+    for what, at in moves:
+        if what == "read":
+            base = max(window.next, start)
+            window.take(tasks(*(n for n in sorted(records) if base <= n < at)), max(base, at), 4)
+            continue
+        if what == "commit":
+            commit = at
+        else:
+            start = max(start, at)
+            gone |= {n for n in records if n < start}
+        window.move(max(commit, start), commit)
+        if commit < start:
+            lost = {n for n in gone if n >= commit}
+            assert (window.loss(commit) != "RecordsLost") or lost
+            assert window.loss(commit) or not lost
+    assert window.depth(end) >= len([n for n in records if n >= max(commit, start)])
+
+
+def test_what_is_compacted_away_is_dropped_when_it_is_read_again() -> None:
+    window = filled(2, 5, 8, 9, begin=2, next=12)
+    window.recheck()
+    assert window.check == 2
+    window.renew(tasks(5), 7)
+    assert ([task.offset for task in window.tasks], window.check) == ([5, 8, 9], 7)
+    window.move(6)
+    window.renew(tasks(9, 20), 30)
+    assert ([task.offset for task in window.tasks], window.check) == ([9], None)
+    assert (window.depth(12), window.next) == (1, 12)
+    window.renew([], 40)
+    assert [task.offset for task in window.tasks] == [9]
+
+
+def test_the_oldest_come_first_by_their_own_time_and_those_without_one_last() -> None:
+    times = [None, 30, 10, 20]
+    window = Window()
+    window.take(
+        [
+            PendingTask(id="", offset=n, submitted_at=at and datetime.fromtimestamp(at, UTC))
+            for n, at in enumerate(times)
+        ],
+        4,
+        9,
+    )
+    assert [task.offset for task in window.by_age] == [2, 3, 1, 0]
+    window.move(3)
+    assert [task.offset for task in window.by_age] == [3]
 
 
 @given(

@@ -91,7 +91,56 @@ def test_a_batch_that_is_broken_anywhere(codec: int, at: int, garbage: bytes) ->
     """None, gzip, snappy, lz4, zstd: each fails in its own way."""
     broken = bytearray(batch(0, *[b"abcabcabc"] * 20, codec=codec))
     broken[at : at + len(garbage)] = garbage
-    assert found(bytes(broken)).trouble in ("", "the records cannot be decoded")
+    too_large = "a batch of records unpacks to more than 16 MiB"  # as its broken header says
+    assert found(bytes(broken)).trouble in ("", "the records cannot be decoded", too_large)
+
+
+def with_header(name: bytes, value: bytes | None) -> bytes:
+    builder = DefaultRecordBatchBuilder(2, 0, 0, -1, -1, 0, 1 << 16)
+    builder.append(0, 1_700_000_000_000, b"key", b"{}", [("name", value)])
+    built = bytes(builder.build())
+    assert len(name) == 4
+    return built.replace(b"name", name)
+
+
+@pytest.mark.parametrize("value", [None, b"", b"\xff\xfe"])
+def test_a_header_whose_name_is_no_utf_8_hides_no_record(value: bytes | None) -> None:
+    scanned = found(with_header(b"a\xff\xfeb", value) + batch(1, b"{}"))
+    assert (offsets(scanned), scanned.trouble) == ([0, 1], "")
+    assert scanned.records[0].headers == [("a\ufffd\ufffdb", value)]
+
+
+def test_keys_and_holes_show_what_compaction_may_do_and_did() -> None:
+    plain, keyed = found(batch(0, b"a") + batch(1, b"b")), found(with_header(b"name", None))
+    assert (plain.is_keyed, plain.has_holes) == (False, False)
+    assert (keyed.is_keyed, keyed.has_holes) == (True, False)
+    assert found(batch(0, b"a") + batch(2, b"b")).has_holes
+    compacted = bytearray(batch(0, b"a"))
+    compacted[23:27] = struct.pack(">i", 4)  # last offset delta
+    assert found(bytes(compacted)).has_holes
+    aborted = batch(0, b"a", b"b", producer_id=7) + marker(2, 7, commit=False) + batch(3, b"c")
+    assert not found(aborted, aborted=[(7, 0)]).has_holes
+
+
+@pytest.mark.parametrize("codec", [1, 2, 3, 4])
+def test_a_batch_that_unpacks_to_much_is_read_as_far_as_it_is_wanted(codec: int) -> None:
+    """Of 20 MB, the first records; behind 16 MiB of them, none."""
+    builder = DefaultRecordBatchBuilder(2, codec, 0, -1, -1, 0, 1 << 25)
+    for number in range(20):
+        builder.append(number, 1_700_000_000_000, None, b" " * 1_000_000, [])
+    built = bytes(builder.build())
+    assert (offsets(found(built, limit=3)), found(built, limit=3).trouble) == ([0, 1, 2], "")
+    scanned = found(built)
+    assert scanned.trouble == "a batch of records unpacks to more than 16 MiB"
+    assert offsets(scanned) == list(range(scanned.next))
+    assert 15 <= scanned.next <= 16
+    assert found(built, offset=18).next == 18
+
+
+def test_a_codec_that_is_not_known() -> None:
+    unknown = bytearray(batch(0, b"a"))
+    unknown[22] |= 7
+    assert found(bytes(unknown)).trouble == "the records' compression is not supported"
 
 
 @pytest.mark.parametrize("codec", [1, 2, 3, 4])

@@ -60,3 +60,10 @@ def test_a_group_forgets_topics_that_are_gone() -> None:
     for number in (0, 1):
         commit(group, f"t{number}", 4)
     assert [group.commits[f"t{number}"][0].foreign for number in (0, 1)] == [False, True]
+
+
+def test_a_commit_of_0_is_good_for_any_topic_of_the_name() -> None:
+    group = Group("g")
+    commit(group, "t", 0)
+    group.disown(made("t"))
+    assert group.commits["t"] == {0: Commit(0)}

@@ -14,6 +14,7 @@ from telemetron.document import PendingTask, Priority
 from telemetron_agent.record import read
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
+RECORDED = datetime(2023, 11, 14, 22, 13, 20, 123_000, tzinfo=UTC)
 
 
 def task(value: Any, headers: Any = (), config: QueueConfig | None = None) -> PendingTask:
@@ -66,6 +67,12 @@ def test_fields_that_stand_elsewhere() -> None:
         ({"id": "v"}, [("telemetron-task-id", None)]),
         ({"id": "v"}, [("telemetron-task-id", b"\xff\xfe")]),
         ({"id": "v"}, [("telemetron-task-id", b"\x01\x02")]),
+        (b'\0\0\0\0\x11{"id": "framed"}', []),
+        (b"\0" + b'\0\0\0\0\0\0\0\x11{"id": "framed"}', []),
+        (b"\1" + bytes(range(16)) + b'{"id": "framed"}', []),
+        (b"\3\0" + bytes(range(16)) + b'{"id": 1.50}', []),
+        (b"\0", []),
+        (b"\0\0\0\0\x11\x02\x0aavro", []),
         ({"id": "x" * 300}, []),
         ({"id": "a\x00b"}, []),
         ({"id": 12}, []),
@@ -100,25 +107,54 @@ def test_the_id_is_the_one_that_the_agent_sends(value: Any, headers: Any) -> Non
     assert task(encoded, headers).id == theirs.id
 
 
+def test_when_it_was_submitted() -> None:
+    made = task({"submitted_at": "2026-01-31T12:00:00+01:00"})
+    assert (made.submitted_at, made.problem) == (datetime(2026, 1, 31, 11, tzinfo=UTC), None)
+
+
+@pytest.mark.parametrize("value", [{}, {"submitted_at": None}, [1]])
+def test_without_a_submitted_at_the_records_time_counts(value: Any) -> None:
+    made = task(value)
+    assert (made.submitted_at, made.problem) == (RECORDED, None)
+
+
+@pytest.mark.parametrize("at", ["yesterday", "", -5, 0, 1e300, True, [1], {"at": 1}])
+def test_a_submitted_at_that_is_not_understood_is_null_with_a_problem(at: Any) -> None:
+    made = task({"id": "t-1", "submitted_at": at})
+    assert made.problem is not None
+    assert (made.id, made.submitted_at, made.problem.reason) == ("t-1", None, "Unreadable")
+    assert made.problem.message == "the value at /submitted_at is not a time that is understood"
+
+
 @pytest.mark.parametrize(
-    ("at", "expected"),
-    [
-        (1_700_000_000, "2023-11-14T22:13:20+00:00"),
-        (1_700_000_000_500, "2023-11-14T22:13:20.500000+00:00"),
-        ("2026-01-31T12:00:00", "2026-01-31T12:00:00+00:00"),
-        ("yesterday", "2023-11-14T22:13:20.123000+00:00"),
-        (-5, "2023-11-14T22:13:20.123000+00:00"),
-        (1e300, "2023-11-14T22:13:20.123000+00:00"),
-        (True, "2023-11-14T22:13:20.123000+00:00"),
-    ],
+    "value", [b"1699999200000", (1_699_999_200_000).to_bytes(8, "big"), b"2023-11-14T22:00:00Z"]
 )
-def test_when_it_was_submitted(at: Any, expected: str) -> None:
-    assert task({"submitted_at": at}).submitted_at == datetime.fromisoformat(expected)
+def test_a_submitted_at_in_a_header_is_text_or_a_big_endian_integer(value: bytes) -> None:
+    made = task({}, [("x-at", value)], shown(submitted_at="x-at"))
+    assert made.submitted_at == datetime(2023, 11, 14, 22, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("value", [b"\xff\xfe", b"", b"\0" * 8, b"\xff" * 8, b"soon"])
+def test_a_header_that_is_no_time_is_null_with_a_problem(value: bytes) -> None:
+    made = task({}, [("x-at", value)], shown(submitted_at="x-at"))
+    assert (made.submitted_at, made.problem and made.problem.reason) == (None, "Unreadable")
+
+
+@pytest.mark.parametrize("timestamp", [0, 1, 1_700_000_000, 1 << 62])
+def test_a_records_own_time_that_is_not_plausible_is_null_with_a_problem(timestamp: int) -> None:
+    record = Record(7, timestamp, b"{}", [])
+    made = parse_task(record, "jobs", 2, QueueConfig(topic="jobs"), NOW)
+    assert made.problem is not None
+    assert (made.submitted_at, made.problem.message) == (
+        None,
+        "the record's own time is not plausible",
+    )
 
 
 def test_a_record_without_a_time() -> None:
     record = Record(7, -1, b"{}", [])
-    assert parse_task(record, "jobs", 2, QueueConfig(topic="jobs"), NOW).submitted_at is None
+    made = parse_task(record, "jobs", 2, QueueConfig(topic="jobs"), NOW)
+    assert (made.submitted_at, made.problem) == (None, None)
 
 
 @pytest.mark.parametrize(

@@ -196,13 +196,66 @@ async def test_records_that_were_deleted_before_they_were_consumed(
     broker: Any, filled: str, watch: Any
 ) -> None:
     async with watch(broker.address, {"topic": filled, "groups": ["g"]}) as watched:
-        await watched.queue_until(filled, lambda q: q.depth == 3)
+        await watched.queue_until(filled, lambda q: len(q.tasks) == 3)
         await do(broker.truncate, filled, 4)
         queue = await watched.queue_until(filled, lambda q: q.depth == 1 and q.tasks)
         assert (queue.lag, ids(queue), reasons(queue)) == (1, ["t4"], ["RecordsLost"])
         await do(broker.commit, filled, "g", 4)
         queue = await watched.queue_until(filled, lambda q: not q.problems)
         assert queue.depth == 1
+
+
+async def test_a_marker_that_was_deleted_is_no_lost_record(
+    broker: Any, topic: str, watch: Any
+) -> None:
+    await do(broker.create, topic)
+    await do(broker.transaction, topic, *tasks(0, 3))
+    await do(broker.commit, topic, "g", 3)
+    async with watch(broker.address, {"topic": topic, "groups": ["g"]}) as watched:
+        await watched.queue_until(topic, lambda q: q.depth == 0 and q.depth_exact and q.lag == 1)
+        await do(broker.truncate, topic, 4)
+        queue = await watched.queue_until(topic, lambda q: q.lag == 0)
+        assert (queue.depth, queue.depth_exact, queue.problems) == (0, True, [])
+
+
+async def test_without_records_what_was_deleted_is_not_known(
+    broker: Any, filled: str, watch: Any
+) -> None:
+    queues = {"topic": filled, "groups": ["g"], "max_tasks": 0}
+    async with watch(broker.address, queues) as watched:
+        await watched.queue_until(filled, lambda q: q.depth == 3)
+        await do(broker.truncate, filled, 4)
+        queue = await watched.queue_until(filled, lambda q: q.depth == 1)
+        assert reasons(queue) == ["OffsetsDeleted"]
+
+
+async def test_what_is_behind_an_open_transaction(broker: Any, filled: str, watch: Any) -> None:
+    await do(broker.commit, filled, "g", 5)
+    async with watch(broker.address, {"topic": filled, "groups": ["g"]}) as watched:
+        queue = await watched.queue_until(filled, lambda q: q.open_transaction_offsets == 0)
+        assert queue.open_transaction_since is None
+        producer = await do(broker.transaction, filled, *tasks(5, 7), commit=None)
+        queue = await watched.queue_until(filled, lambda q: q.open_transaction_offsets == 2)
+        assert (queue.depth, queue.lag, queue.problems) == (0, 0, [])
+        assert queue.open_transaction_since is not None
+        assert queue.produced_at is not None
+        await do(producer.commit_transaction, 10)
+        queue = await watched.queue_until(filled, lambda q: q.open_transaction_offsets == 0)
+        assert (queue.open_transaction_since, queue.depth, queue.lag) == (None, 2, 3)
+
+
+async def test_the_oldest_task_stands_behind_newer_ones(
+    broker: Any, topic: str, watch: Any
+) -> None:
+    await do(broker.create, topic)
+    for hour in (12, 10, 11):
+        value = {"id": f"t{hour}", "submitted_at": f"2026-01-31T{hour}:00:00Z"}
+        await do(broker.produce, topic, json.dumps(value).encode())
+    await do(broker.commit, topic, "g", 0)
+    async with watch(broker.address, {"topic": topic, "groups": ["g"], "max_tasks": 2}) as watched:
+        queue = await watched.queue_until(topic, lambda q: len(q.tasks) == 2 and q.depth_exact)
+        assert ids(queue) == ["t10", "t11"]
+        assert queue.oldest_submitted_at == datetime(2026, 1, 31, 10, tzinfo=UTC)
 
 
 async def test_a_commit_beyond_the_end(broker: Any, filled: str, watch: Any) -> None:

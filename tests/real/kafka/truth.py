@@ -10,13 +10,25 @@ from uuid import uuid4
 from confluent_kafka import (
     Consumer,
     ConsumerGroupTopicPartitions,
+    IsolationLevel,
     KafkaError,
     KafkaException,
     Message,
     Producer,
     TopicPartition,
 )
-from confluent_kafka.admin import AclBinding, AclBindingFilter, AdminClient, NewPartitions, NewTopic
+from confluent_kafka.admin import (
+    AclBinding,
+    AclBindingFilter,
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewPartitions,
+    NewTopic,
+    OffsetSpec,
+    ResourceType,
+)
 
 from tests.real.kafka.broker import Cluster
 from tests.real.process import wait_until
@@ -64,6 +76,7 @@ class Truth:
         wait_until(
             lambda: len(self.leaders(topic)) == partitions, seconds=SECONDS, what="new partitions"
         )
+        self._producer.list_topics(topic, timeout=SECONDS)  # else it may not know them yet
 
     def produce(
         self,
@@ -121,6 +134,38 @@ class Truth:
         part = TopicPartition(topic, partition, offset)
         self.admin.delete_records([part])[part].result(SECONDS)
 
+    def configure(self, topic: str, **config: str) -> None:
+        """Change settings of a topic; dots are underscores."""
+        change = [
+            ConfigEntry(key.replace("_", "."), value, incremental_operation=AlterConfigOpType.SET)
+            for key, value in config.items()
+        ]
+        resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=change)
+        self.admin.incremental_alter_configs([resource])[resource].result(SECONDS)
+
+    def starts(self, topic: str) -> dict[int, int]:
+        """Where the log of each partition starts."""
+        return self._offsets(topic, OffsetSpec.earliest())
+
+    def ends(self, topic: str, *, stable: bool = True) -> dict[int, int]:
+        """Where the log of each partition ends, or what is stable of it."""
+        return self._offsets(topic, OffsetSpec.latest(), stable=stable)
+
+    def _offsets(self, topic: str, spec: OffsetSpec, *, stable: bool = True) -> dict[int, int]:
+        level = IsolationLevel.READ_COMMITTED if stable else IsolationLevel.READ_UNCOMMITTED
+        asked = {TopicPartition(topic, number): spec for number in self.leaders(topic)}
+        found: dict[int, int] = {}
+
+        def told() -> bool:  # a leader that has just become one refuses
+            answers = self.admin.list_offsets(asked, isolation_level=level)
+            with suppress(KafkaException):
+                for part, answer in answers.items():
+                    found[part.partition] = answer.result(SECONDS).offset
+            return len(found) == len(asked)
+
+        wait_until(told, seconds=SECONDS, what=f"offsets of {topic}")
+        return found
+
     def allow(self, *bindings: AclBinding) -> None:
         """Make ACLs, and wait until they hold."""
         for made in self.admin.create_acls(list(bindings)).values():
@@ -144,12 +189,25 @@ class Truth:
             with suppress(KafkaException):  # it was ended
                 producer.abort_transaction(SECONDS)
 
+    def transact(
+        self, topic: str, values: Iterable[bytes | None], *, partition: int = 0, commit: bool = True
+    ) -> None:
+        """The records of one transaction, committed or aborted."""
+        with self.transaction() as producer:
+            for value in values:
+                producer.produce(topic, value, partition=partition)
+            producer.flush(SECONDS)
+            if commit:
+                producer.commit_transaction(SECONDS)
+
     @contextmanager
-    def reader(self, topic: str, offset: int) -> Iterator[Callable[[], list[Message]]]:
-        """Gives what can be read of partition 0 from there to the end, as no group's member."""
+    def reader(
+        self, topic: str, offset: int, partition: int = 0
+    ) -> Iterator[Callable[[], list[Message]]]:
+        """Gives what can be read of a partition from there to the end, as no group's member."""
         config = {"group.id": "nobody", "enable.partition.eof": True, "enable.auto.commit": False}
         consumer = Consumer({**self.client, **config})
-        consumer.assign([TopicPartition(topic, 0, offset)])
+        consumer.assign([TopicPartition(topic, partition, offset)])
 
         def read() -> list[Message]:
             found = []

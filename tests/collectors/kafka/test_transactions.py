@@ -1,0 +1,121 @@
+"""Which transactions are open, and since when."""
+
+import struct
+
+import pytest
+
+from collectors.kafka import wire
+from collectors.kafka.config import QueueConfig
+from collectors.kafka.connection import Access
+from collectors.kafka.known import Known
+from collectors.kafka.queue import OpenTransaction, TopicQueue
+from collectors.kafka.request import Offset
+from collectors.kafka.state import Ends, Topic
+from collectors.kafka.transactions import LONG_SECONDS, Transactions
+from collectors.kafka.wire import Answer
+from telemetron.testing import FakeClock, RecordingOutput
+from tests.collectors.kafka.conftest import config_of
+
+
+class Looks:
+    """One topic of two partitions, and what its leader says of its ends."""
+
+    def __init__(self) -> None:
+        self.clock = FakeClock()
+        config = config_of(bootstrap_servers=["127.0.0.1:1"], queues=[{"topic": "t"}])
+        output = RecordingOutput(self.clock)
+        self.known = Known(config, output, Access("test", "PLAINTEXT", None, {}), 10)  # type: ignore[arg-type]
+        self.topic: Topic = self.known.topics["t"]
+        self.ends = Ends({"t": [0, 1]})
+        self.transactions = Transactions(self.known)
+
+    def look(self, *, stable: tuple[int, int], high: tuple[int, int]) -> None:
+        for number, offset in enumerate(stable):
+            self.topic.ends[number] = self.topic.starts[number] = Offset(0, offset)
+        self.transactions.take(1, self.ends, _answer(high), _answer(stable))
+
+
+def _answer(offsets: tuple[int, int]) -> Answer:
+    entries = [struct.pack(">ihqq", n, 0, -1, offset) for n, offset in enumerate(offsets)]
+    return Answer(2, bytes(4) + wire.array([wire.text("t") + wire.array(entries)]))
+
+
+@pytest.fixture
+def looks() -> Looks:
+    return Looks()
+
+
+def test_a_transaction_counts_once_it_was_open_in_two_looks(looks: Looks) -> None:
+    looks.look(stable=(5, 7), high=(5, 7))
+    looks.look(stable=(5, 7), high=(9, 7))
+    since = looks.clock.now()
+    assert looks.topic.open == {}
+    looks.clock.advance(1)
+    looks.look(stable=(5, 7), high=(12, 7))
+    assert looks.topic.open == {0: (5, 7, since, False)}
+    looks.clock.advance(LONG_SECONDS)
+    looks.look(stable=(5, 7), high=(12, 7))
+    assert looks.topic.open == {0: (5, 7, since, True)}
+    looks.look(stable=(13, 7), high=(13, 7))
+    assert looks.topic.open == looks.topic.opened == {}
+
+
+def test_one_transaction_after_the_other_is_none_that_lasts(looks: Looks) -> None:
+    looks.look(stable=(0, 0), high=(0, 0))
+    for first in range(0, 50, 5):
+        looks.clock.advance(3)
+        looks.look(stable=(first, 0), high=(first + 3, 0))
+        assert looks.topic.open == {}
+
+
+def test_records_that_come_behind_an_open_transaction_are_produced(looks: Looks) -> None:
+    looks.look(stable=(5, 7), high=(9, 7))
+    assert looks.topic.produced_at is None  # it was not seen
+    looks.clock.advance(1)
+    looks.look(stable=(5, 7), high=(9, 7))
+    assert looks.topic.produced_at is None
+    looks.clock.advance(1)
+    looks.look(stable=(5, 7), high=(10, 7))
+    assert looks.topic.produced_at == looks.clock.now()
+
+
+def test_the_first_records_of_a_transaction_are_produced(looks: Looks) -> None:
+    looks.look(stable=(5, 7), high=(5, 7))
+    looks.look(stable=(9, 7), high=(9, 7))
+    looks.clock.advance(1)
+    looks.look(stable=(9, 7), high=(10, 7))
+    assert looks.topic.produced_at == looks.clock.now()
+
+
+def test_records_that_come_between_the_two_answers_are_no_transaction(looks: Looks) -> None:
+    """The end of all records is asked for first."""
+    for number in range(5):
+        looks.clock.advance(1)
+        looks.look(stable=(10 * number, 0), high=(10 * number - 3, 0))
+        assert looks.topic.opened == {}
+
+
+@pytest.mark.parametrize(
+    ("offsets", "text"),
+    [
+        ([1], "1 offset (partition 0)"),
+        ([9], "9 offsets (partition 0)"),
+        ([1005], "at least 1000 offsets (partition 0)"),
+        ([4, 6], "at least 10 offsets (partitions 0, 1)"),
+    ],
+)
+def test_a_transaction_that_is_open_for_long_is_a_problem_since_it_was_seen(
+    looks: Looks, offsets: list[int], text: str
+) -> None:
+    queue = TopicQueue("t", "g", QueueConfig(topic="t"))
+    queue.resize(3)
+    since = looks.clock.now()
+    looks.clock.advance(20)
+    queue.transactions = {n: OpenTransaction(5, o, since, True) for n, o in enumerate(offsets)}
+    queue.transactions[2] = OpenTransaction(0, 1000, looks.clock.now(), False)
+    built = queue.build(looks.clock.now(), 20)
+    (problem,) = built.problems
+    assert (problem.reason, problem.since) == ("OpenTransaction", since)
+    assert problem.message == f"an open transaction holds back {text}"
+    assert built.open_transaction_since == since
+    assert built.open_transaction_offsets == 1000 + sum(offsets)
