@@ -376,11 +376,10 @@ class Member(Record, frozen=True):
     client_id: Annotated[str, about("Its client id.", untrusted=True)]
     host: Annotated[str | None, about("Its address.", ref="workload[].pods[].ip")] = None
     partitions: Annotated[
-        list[int] | None,
+        Annotated[list[int], Meta(max_length=MAX_PARTITIONS)] | None,
         about(
             "Numbers of this topic's partitions that it has, the lowest first; null: not known, as"
-            " while a classic group rebalances.",
-            max_length=MAX_PARTITIONS,
+            " while a classic group rebalances."
         ),
     ] = None
     partition_count: Annotated[
