@@ -16,7 +16,7 @@ REASONS = {
     "BadAnswer": "The observed system answered something that cannot be understood.",
     "MetricsUnavailable": "The observed system offers no usage figures; they are null.",
     "LimitReached": "There is more than the source's limits let it show.",
-    "NoCommit": "The consumer group has committed no offset, so that what waits is not known.",
+    "NoCommit": "No offset is committed, by the group or by any; what waits is not known.",
     "NotFound": "What the configuration names does not exist.",
     "OffsetOutOfRange": "The committed offset is none of the log: truncated, or made anew.",
     "RecordsLost": "Records were deleted before the consumer group had consumed them.",

@@ -13,8 +13,8 @@ from uuid import uuid4
 from collectors.kafka.wire import NO_TAGS, Reader, compact_array, compact_text, text
 from tests.real.process import wait_until
 
-COORDINATOR, SHARE, STREAMS = (10, 3), (76, 1), (88, 0)
-"""APIs and versions: who coordinates a group, and the heartbeats."""
+COMMIT, COORDINATOR, SHARE, STREAMS = (8, 8), (10, 3), (76, 1), (88, 0)
+"""APIs and versions: an offset, who coordinates a group, and the heartbeats."""
 NOT_YET = {14, 15, 16}
 """Errors of a coordinator that is just being made."""
 JOIN, LEAVE = 0, -1
@@ -35,6 +35,13 @@ class Connection:
 
     def ask(self, api: tuple[int, int], body: bytes) -> tuple[int, Reader]:
         """Error, and the answer behind it and its message."""
+        reader = self.send(api, body)
+        error = reader.int16()
+        reader.text()
+        return error, reader
+
+    def send(self, api: tuple[int, int], body: bytes) -> Reader:
+        """The answer, behind the time that it was throttled."""
         head = struct.pack(">hhi", *api, 1) + text(self._client_id) + NO_TAGS
         self._socket.sendall(struct.pack(">i", len(head + body)) + head + body)
         (size,) = struct.unpack(">i", self._take(4))
@@ -42,9 +49,7 @@ class Connection:
         reader.int32()
         reader.tags()
         reader.int32()
-        error = reader.int16()
-        reader.text()
-        return error, reader
+        return reader
 
     def _take(self, size: int) -> bytes:
         taken = b""
@@ -56,6 +61,16 @@ class Connection:
 
     def close(self) -> None:
         self._socket.close()
+
+
+def commit_to_the_empty_group(server: str, topic: str, offset: int) -> None:
+    """Of partition 0, as clients without a group could; other clients refuse the name."""
+    part = struct.pack(">iqi", 0, offset, -1) + NULL + NO_TAGS
+    topics = compact_array([compact_text(topic) + compact_array([part]) + NO_TAGS])
+    body = compact_text("") + struct.pack(">i", -1) + compact_text("") + NULL + topics + NO_TAGS
+    connection = Connection(server, "worker")
+    connection.send(COMMIT, body)
+    connection.close()
 
 
 class BeatingMember:

@@ -12,7 +12,7 @@ import pytest
 from tests.real.kafka import observer as telemetron
 from tests.real.kafka.broker import Cluster
 from tests.real.kafka.conftest import Observing
-from tests.real.kafka.heartbeat import beating
+from tests.real.kafka.heartbeat import beating, commit_to_the_empty_group
 from tests.real.kafka.observer import cluster_source, ids, reasons, source
 from tests.real.kafka.oracle import Oracle
 from tests.real.kafka.truth import SECONDS, Truth, tasks
@@ -159,13 +159,11 @@ def test_the_first_commit_of_a_group_has_its_time(
 def test_the_group_with_the_empty_name(kafka: Cluster, truth: Truth, observing: Observing) -> None:
     topic = truth.topic()
     truth.produce(topic, tasks(0, 3))
-    truth.commit("", topic, {0: 1})
-    try:
-        with observing(kafka=source(kafka.servers(), topic)) as observer:
-            queue = observer.await_shown(topic, "", depth=2)
-            assert queue["key"] == f"kafka/{topic}/~3"
-    finally:
-        truth.forget("")
+    truth.commit("any", topic, {0: 1})  # so that there is a coordinator
+    commit_to_the_empty_group(kafka.servers()[0], topic, 1)
+    with observing(kafka=source(kafka.servers(), topic)) as observer:
+        queue = observer.await_shown(topic, "", depth=2, group_state="Empty", problems=[])
+        assert queue["key"] == f"kafka/{topic}/~3"
 
 
 def test_a_renamed_topic_is_one_that_no_group_reads(
