@@ -15,17 +15,19 @@ from telemetron.document import (
     MAX_ACTIVE_TASKS,
     MAX_INSTANCES,
     MAX_NAMES,
+    MAX_PROBLEMS,
     Activity,
     Agent,
     Failure,
     Instance,
+    Problem,
     Task,
     Timestamp,
 )
 from telemetron.part import Part
 
 MAX_NAME = 256
-# The best first: an agent's status is the best of its instances'.
+# The best first.
 STATUSES = ("active", "idle", "silent", "declared")
 # Who is believed first about a scalar.
 ORIGINS = ("heartbeat", "kubernetes", "configuration")
@@ -51,6 +53,7 @@ class AgentPart(Struct, frozen=True, gc=False, kw_only=True):
     tasks: list[Task] = []
     task_count: int = 0
     last_failure: Failure | None = None
+    problems: list[Problem] = []
 
 
 def merge_agents(parts: Sequence[Part]) -> Iterator[Agent]:
@@ -98,7 +101,7 @@ def _agent(group: str, namespace: str | None, members: Sequence[Part]) -> Agent:
         name=name,
         namespace=namespace,
         description=_first(parts, "description"),
-        status=min([one.status for one in instances], key=_rank, default="declared"),
+        status=_status(instances, task_count),
         max_parallel_invocations=_max_parallel(parts),
         deployment_name=_first(parts, "deployment_name"),
         models=models[:MAX_NAMES],
@@ -113,7 +116,9 @@ def _agent(group: str, namespace: str | None, members: Sequence[Part]) -> Agent:
         ),
         instances=instances[:MAX_INSTANCES],
         instance_count=len(instances),
+        silent_count=sum([one.status == "silent" for one in instances]),
         sources=sorted({member.source for member in members}),
+        problems=[problem for part in parts for problem in part.problems][:MAX_PROBLEMS],
         truncated=_truncated(models, queues, tasks, task_count, instances),
     )
 
@@ -132,9 +137,17 @@ def _truncated(
         cut["queues"] = len(queues)
     if task_count > min(len(tasks), MAX_ACTIVE_TASKS):
         cut["activity.active_task_ids"] = task_count
+    if any(task.wait_count > len(task.waits) for task in tasks):
+        cut["activity.active_task_ids.waits"] = sum([task.wait_count for task in tasks])
     if len(instances) > MAX_INSTANCES:
         cut["instances"] = len(instances)
     return cut or None
+
+
+def _status(instances: Sequence[Instance], task_count: int) -> str:
+    """The best of its instances'; but an agent whose tasks are all with silent ones is not idle."""
+    status = min([one.status for one in instances], key=_rank, default="declared")
+    return "silent" if status == "idle" and task_count else status
 
 
 def _rank(status: str) -> int:

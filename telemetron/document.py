@@ -23,6 +23,7 @@ UNSTAMPED = datetime(1, 1, 1, tzinfo=UTC)
 MAX_PROBLEMS = 8
 MAX_INSTANCES = 256
 MAX_ACTIVE_TASKS = 256
+MAX_WAITS = 16
 MAX_NAMES = 64
 MAX_PODS = 256
 MAX_PARTITIONS = 64
@@ -135,6 +136,9 @@ class Wait(Record, frozen=True):
     kind: Annotated[str, about("`llm`, `tool`, `queue`, `agent`, `human`, `auth` or `other`.")]
     name: Annotated[str | None, about("What it waits for.", untrusted=True)] = None
     since: Annotated[Timestamp | None, about("Since when.", clock="agent")] = None
+    task: Annotated[
+        str | None, about("Id of the task it waits for; null: not reported.", untrusted=True)
+    ] = None
 
 
 class Task(Record, frozen=True):
@@ -152,11 +156,14 @@ class Task(Record, frozen=True):
         bool | None,
         about(
             "`progressed_at` has not moved for `stall_after_seconds` by Telemetron's own clock;"
-            " null: progress was never reported."
+            " null: progress was never reported, or `last_known` is true."
         ),
     ] = None
     step: Annotated[str | None, about("What it does now.", untrusted=True)] = None
-    waits: Annotated[list[Wait], about("What it waits for, oldest first.")] = []
+    waits: Annotated[
+        list[Wait], about("What it waits for, oldest first.", max_length=MAX_WAITS)
+    ] = []
+    wait_count: Annotated[int, about("All its open waits, listed or not.", unit="waits", ge=0)] = 0
     queue: Annotated[str | None, about("Queue it came from.", ref="queues[].name")] = None
     partition: Annotated[int | None, about("Partition it came from.")] = None
     offset: Annotated[int | None, about("Offset it came from.")] = None
@@ -237,6 +244,21 @@ class Instance(Record, frozen=True):
         Outcomes | None,
         about("How its tasks ended since its start; null: not reported.", measure="level"),
     ] = None
+    lives: Annotated[
+        int | None,
+        about(
+            "Its starts seen since Telemetron first heard it, or its last goodbye; more than 1: it"
+            " was restarted. null: it never beat.",
+            unit="lives",
+        ),
+    ] = None
+    tasks_lost: Annotated[
+        int | None,
+        about(
+            "Tasks that were active when one of these lives ended without a goodbye.",
+            unit="tasks",
+        ),
+    ] = None
     source: Source = ""
 
 
@@ -249,7 +271,11 @@ class Agent(Record, frozen=True):
     description: Annotated[str | None, about("What it is for.", untrusted=True)]
     status: Annotated[
         str,
-        about("The best of its instances': `active`, `idle`, `silent`, `declared`."),
+        about(
+            "`active`: an instance that beats has a task. `silent`: none has, and a silent instance"
+            " held one, or all are silent. `idle`: an instance beats, and no task is known."
+            " `declared`: no instance ever beat."
+        ),
     ]
     max_parallel_invocations: Annotated[
         int,
@@ -273,6 +299,7 @@ class Agent(Record, frozen=True):
     activity: Annotated[Activity, about("What it does now.")]
     instances: Annotated[list[Instance], about("Its instances, by id.", max_length=MAX_INSTANCES)]
     instance_count: Annotated[int, about("All its instances.", unit="instances", ge=0)]
+    silent_count: Annotated[int, about("Instances that are silent.", unit="instances", ge=0)]
     sources: Annotated[list[str], about("Sources that know it.", ref="sources[].key")]
     problems: Problems = []
     truncated: Truncated = None

@@ -3,6 +3,7 @@
 REASONS = {
     "Crashed": "The collector failed with an error of its own; it is started again.",
     "DuplicateKey": "Two groups of parts claim one key; the entity of one of them is not shown.",
+    "DuplicateInstance": "Several processes beat under one instance id; the newest is shown.",
     "ImportFailed": "The collector's code could not be imported.",
     "InvalidAnnotation": "An annotation that configures Telemetron cannot be understood.",
     "InvalidConfig": "The source's configuration is not valid.",

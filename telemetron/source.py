@@ -6,6 +6,8 @@ from datetime import datetime
 from math import inf
 from typing import NamedTuple
 
+from loguru import logger
+
 from telemetron.check import text
 from telemetron.clock import Clock, Timer
 from telemetron.document import SourceProblem, SourceRow
@@ -175,10 +177,22 @@ class Source:
             self._say_unconfirmed(now)
         last_ok_at = None if status in ("ok", "off") else self._known_good()
         if (status, last_ok_at) != (self.status, self.last_ok_at):
-            self.since = self.clock.now() if status != self.status else self.since
+            if status != self.status:
+                self._log(status)
+                self.since = self.clock.now()
             self.status, self.last_ok_at = status, last_ok_at
             self._changed(self)
         self._arm(now)
+
+    def _log(self, status: str) -> None:
+        """Log a change of status; that a source becomes `ok` after its start is no news."""
+        line = f"source {self.name}: {status} (was {self.status})"
+        if status in ("ok", "starting", "off"):
+            is_start = self.status in ("off", "starting")
+            logger.log("DEBUG" if is_start else "INFO", "{}", line)
+        else:
+            problems = "; ".join(f"{one.reason}: {one.message}" for one in self.row().problems[:3])
+            logger.warning("{}{}", line, f": {problems}" if problems else "")
 
     def _say_unconfirmed(self, now: float) -> None:
         late = [name for name, scope in self._scopes.items() if scope.deadline <= now]

@@ -14,10 +14,13 @@ from telemetron.document import (
     MAX_ACTIVE_TASKS,
     MAX_INSTANCES,
     MAX_NAMES,
+    MAX_WAITS,
     Agent,
     Failure,
     Instance,
+    Problem,
     Task,
+    Wait,
 )
 from telemetron.part import Part
 
@@ -83,6 +86,43 @@ def test_known_from_configuration_alone() -> None:
     assert (agent.key, agent.status) == ("-/writer", "declared")
     assert (agent.max_parallel_invocations, agent.instances) == (4, [])
     assert (agent.activity.active_task_ids, agent.activity.least_progressed_at) == ([], None)
+
+
+# status
+
+
+@pytest.mark.parametrize(
+    ("statuses", "holder", "status"),
+    [
+        (["idle", "silent"], "silent", "silent"),
+        (["idle", "silent"], None, "idle"),
+        (["active", "silent"], "silent", "active"),
+        (["silent", "silent"], None, "silent"),
+        (["idle", "idle"], None, "idle"),
+        (["silent", "declared"], "silent", "silent"),
+    ],
+)
+def test_an_idle_agent_has_no_task(statuses: list[str], holder: str | None, status: str) -> None:
+    task = Task(id="t", last_known=True)
+    parts = [
+        beat(str(at), one, tasks=[task] if one == holder else []) for at, one in enumerate(statuses)
+    ]
+    agent = one(*parts)
+    assert agent.status == status
+    assert agent.silent_count == statuses.count("silent")
+
+
+def test_waits_that_are_not_listed_are_said_to_be_cut() -> None:
+    waits = [Wait("llm", str(number)) for number in range(MAX_WAITS)]
+    cut = Task(id="a", waits=waits, wait_count=40)
+    agent = one(beat(tasks=[cut, Task(id="b", waits=waits[:2], wait_count=2)], task_count=2))
+    assert agent.truncated == {"activity.active_task_ids.waits": 42}
+
+
+def test_problems_of_its_parts_are_the_agents() -> None:
+    problem = Problem("DuplicateInstance", "two of them", NOON)
+    agent = one(beat("a", problems=[problem]), beat("b"))
+    assert agent.problems == [problem]
 
 
 # namespaces

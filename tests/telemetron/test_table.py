@@ -44,7 +44,13 @@ def a_source(key: str, status: str, **fields: Any) -> SourceRow:
 def an_agent(name: str, **fields: Any) -> Agent:
     given = {"key": f"-/{name}", "namespace": None, "description": None, "status": "idle"}
     given |= {"max_parallel_invocations": 1, "deployment_name": None, "models": [], "queues": []}
-    given |= {"activity": Activity(), "instances": [], "instance_count": 1, "sources": []}
+    given |= {
+        "activity": Activity(),
+        "instances": [],
+        "instance_count": 1,
+        "silent_count": 0,
+        "sources": [],
+    }
     return Agent(name=name, **given | fields)
 
 
