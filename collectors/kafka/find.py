@@ -294,7 +294,10 @@ class Finder:
             if answer.data[4:] == group.committed_raw:
                 return
             commits = commits_of(group, answer)
-        except (TroubleError, ValueError, UnsupportedError):
+        except UnsupportedError:
+            group.is_searched = True  # there is no more to know
+            return
+        except (TroubleError, ValueError):
             return  # what is known stays
         group.is_searched |= commits.error not in ask.COORDINATOR_ERRORS
         if commits.error == ask.NONE:

@@ -196,7 +196,7 @@ class Known:
         if not failing:
             self.well(scope_of(node))
 
-    def release(self, what: str, nodes: Container[int]) -> None:
+    def release(self, what: str, nodes: Container[int | None]) -> None:
         """A question is asked of these brokers only: others fail it no longer."""
         for node, failing in self.failing.items():
             if node not in nodes:

@@ -29,7 +29,9 @@ class Members:
 
     async def read_shown(self) -> None:
         """Of all groups that have queues; what nobody tells for too long is unknown."""
-        shown = [group for group in self._known.groups.values() if group.queues]
+        groups = self._known.groups.values()
+        self._known.release("members", {group.node for group in groups})
+        shown = [group for group in groups if group.queues]
         await self.read("shown", shown)
         for group in shown:
             if group.info and self._is_late(group):

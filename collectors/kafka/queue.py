@@ -247,7 +247,11 @@ class TopicQueue:
 
     def _unread(self) -> dict[int, tuple[str, str]]:
         """Without what the source says: that a broker is out of reach."""
-        return {n: told for n, told in self.unread.items() if n not in self.cut_off}
+        return {
+            number: told
+            for number, told in self.unread.items()
+            if number not in self.cut_off or _is_forbidden(told)
+        }
 
 
 def _is_forbidden(trouble: tuple[str, str] | None) -> bool:

@@ -77,9 +77,10 @@ class Observer:
         return self.await_source(lambda it: it["status"] == "ok" and not it["problems"], name)
 
     def logged(self) -> list[dict[str, Any]]:
-        """Records at warning and above, so far."""
+        """Records at warning and above, so far; not that the status of a source has changed."""
         lines = [json.loads(line) for line in self._log.read_text().splitlines()]
-        return [line for line in lines if line["level"].upper() not in ("INFO", "DEBUG", "TRACE")]
+        serious = [it for it in lines if it["level"].upper() not in ("INFO", "DEBUG", "TRACE")]
+        return [line for line in serious if line["logger"] != "telemetron.source"]
 
 
 def reasons(entity: Entity) -> set[str]:
