@@ -205,6 +205,18 @@ async def test_queues_with_groups_come_first(broker: Scripted, watch: Any) -> No
         await watched.called("confirm", "", "LimitReached", message)
 
 
+async def test_groups_whose_offsets_cannot_be_asked_for_hide_no_other_topic(
+    broker: Scripted, watch: Any
+) -> None:
+    broker.groups["g"].type, broker.groups["g"].members = "share", {"one": {"t": [0]}}
+    broker.topics["new"] = Topic(id=3, logs=[Log(end=5, high=5)])
+    del broker.versions[script.SHARE_OFFSETS]
+    async with watch(broker.address) as watched:
+        await watched.queue_until("new", lambda q: reasons(q) == ["NoCommit"], group=None)
+        queue = await watched.queue_until("t", lambda q: q.consumers == 1)
+        assert (queue.depth, reasons(queue)) == (None, ["BadAnswer"])
+
+
 # brokers that cannot be reached at the address that they advertise
 
 
