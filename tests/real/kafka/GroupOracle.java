@@ -14,7 +14,10 @@ import org.apache.kafka.clients.admin.ListShareGroupOffsetsSpec;
 import org.apache.kafka.clients.admin.OffsetSpec;
 import org.apache.kafka.common.TopicPartition;
 
-/** Says of all groups what Kafka's own client says: a line of JSON for each line that it reads. */
+/**
+ * Says of groups what Kafka's own client says: a line of JSON for each line that it reads, with the
+ * groups whose names begin with that.
+ */
 public class GroupOracle {
     private final Admin admin;
 
@@ -27,17 +30,19 @@ public class GroupOracle {
              BufferedReader in = new BufferedReader(new InputStreamReader(System.in))) {
             ObjectMapper json = new ObjectMapper();
             GroupOracle oracle = new GroupOracle(admin);
-            while (in.readLine() != null) {
-                System.out.println(json.writeValueAsString(oracle.groups()));
+            for (String prefix = in.readLine(); prefix != null; prefix = in.readLine()) {
+                System.out.println(json.writeValueAsString(oracle.groups(prefix)));
             }
         }
     }
 
-    private Map<String, Object> groups() {
+    private Map<String, Object> groups(String prefix) {
         Map<String, Object> found = new TreeMap<>();
         try {
             for (GroupListing group : admin.listGroups().all().get()) {
-                found.put(group.groupId(), group(group));
+                if (group.groupId().startsWith(prefix)) {
+                    found.put(group.groupId(), group(group));
+                }
             }
         } catch (Exception error) {  // a group that has just gone: the test looks again
             found.put("error", String.valueOf(error));

@@ -7,7 +7,9 @@ from contextlib import contextmanager
 from typing import IO, Any, NamedTuple
 
 from tests.real.kafka.broker import Cluster
+from tests.real.process import wait_until
 
+LOOK_SECONDS = 20
 STOP_SECONDS = 10
 
 
@@ -34,14 +36,20 @@ class Oracle:
         self._in: IO[str] = process.stdin  # type: ignore[assignment]
         self._out: IO[str] = process.stdout  # type: ignore[assignment]
 
-    def groups(self) -> dict[str, GroupTruth]:
-        """By name; looks again where one was going just then."""
-        while "error" in (found := self._look()):
-            pass
+    def groups(self, prefix: str) -> dict[str, GroupTruth]:
+        """Those whose names begin so, by name; looks again where one was going just then."""
+        found: dict[str, Any] = {}
+
+        def is_whole() -> bool:
+            found.clear()
+            found.update(self._look(prefix))
+            return "error" not in found
+
+        wait_until(is_whole, seconds=LOOK_SECONDS, what=f"groups {prefix}")
         return {name: _truth(group) for name, group in found.items()}
 
-    def _look(self) -> dict[str, Any]:
-        self._in.write("\n")
+    def _look(self, prefix: str) -> dict[str, Any]:
+        self._in.write(f"{prefix}\n")
         self._in.flush()
         line = self._out.readline()
         assert line, "the oracle has ended"

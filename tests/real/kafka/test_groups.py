@@ -88,7 +88,7 @@ def test_a_streams_group(
             assert shown["members"][0]["partitions"] == [0, 1]
             with beating(server, "streams", group, topic, client_id="two"):
                 shown = observer.await_shown(topic, group, consumers=2)
-                said = admin_client.groups()[group]
+                said = admin_client.groups(group)[group]
                 assert said.consumers(topic) == 2
                 assert said.lags[topic] == {0: 7, 1: 0}
                 assert shown["generation"] > joined["generation"]

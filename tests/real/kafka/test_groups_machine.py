@@ -217,7 +217,7 @@ class Groups(RuleBasedStateMachine):
                 self.truth.delete(topic)
 
     def _differences(self) -> list[str]:
-        said = {n: group for n, group in self.oracle.groups().items() if n.startswith(self.run)}
+        said = self.oracle.groups(self.run)
         shown = {
             pair: queue
             for pair, queue in self.observer.queues().items()
