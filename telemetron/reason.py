@@ -17,6 +17,7 @@ REASONS = {
     "BadAnswer": "The observed system answered something that cannot be understood.",
     "MetricsUnavailable": "The observed system offers no usage figures; they are null.",
     "LimitReached": "There is more than the source's limits let it show.",
+    "NotSelected": "The configured label selector leaves out what would have to be observed.",
     "NoCommit": "No offset is committed, by the group or by any; what waits is not known.",
     "NotFound": "What the configuration names does not exist.",
     "OffsetOutOfRange": "The committed offset is none of the log: truncated, or made anew.",

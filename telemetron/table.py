@@ -38,6 +38,7 @@ STYLES = {
     "healthy": "green",
     "complete": "green",
     "starting": "yellow",
+    "degraded": "yellow",
     "stale": "yellow",
     "waiting": "yellow",
     "progressing": "yellow",
@@ -134,9 +135,9 @@ class View:
     def instances(self, agent: Agent) -> str:
         silent = [one.silent_since for one in agent.instances if one.status == "silent"]
         if not silent:
-            return str(agent.instance_count)
+            return known(agent.instance_count)
         since = self.age(min(filter(None, silent), default=None))
-        return f"{agent.instance_count} ({len(silent)} silent {since})"
+        return f"{known(agent.instance_count)} ({len(silent)} silent {since})"
 
     def task(self, agent: Agent, task: Task) -> Row:
         stalled = " stalled" if task.stalled else ""
@@ -171,7 +172,7 @@ class View:
         live = workload.live
         ready = f"{known(live.ready)}/{known(live.desired)}" if live else UNKNOWN
         reasons = {pod.reason for pod in workload.pods}
-        if live and live.rollout != "complete":
+        if live and (live.rollout != "complete" or (live.ready or 0) < (live.desired or 0)):
             reasons.add(live.reason)
         restarts = [pod.restarts for pod in workload.pods]
         return (
