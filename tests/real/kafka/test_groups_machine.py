@@ -28,7 +28,7 @@ from tests.real.process import wait_until
 
 PROTOCOLS = ["classic", "consumer"]
 KINDS = [*PROTOCOLS, "share", "streams"]
-EXAMPLES, STEPS = 3, 16
+EXAMPLES, STEPS = 2, 14
 MAX_TOPICS, MAX_MEMBERS = 3, 5
 SETTLED = {"Stable", "Empty"}
 PREFIX = "machine"
