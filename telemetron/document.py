@@ -26,6 +26,7 @@ MAX_ACTIVE_TASKS = 256
 MAX_WAITS = 16
 MAX_NAMES = 64
 MAX_PODS = 256
+MAX_PARTITIONS = 64
 
 Timestamp = Annotated[datetime, Meta(tz=True)]
 Clock = Literal["telemetron", "agent", "kubernetes", "kafka", "litellm", "submitter"]
@@ -53,7 +54,9 @@ class Record(Struct, frozen=True, gc=False):
     """The base of every type in the document: immutable, invisible to the garbage collector."""
 
 
-Key = Annotated[str, about("Stable key, unique in its section; `~1` is `/`, `~0` is `~`.")]
+Key = Annotated[
+    str, about("Stable key, unique in its section; `~1` is `/`, `~0` is `~`, `~3` an empty name.")
+]
 Source = Annotated[str, about("Source that observed it.", ref="sources[].key")]
 MeasuredAt = Annotated[
     Timestamp | None,
@@ -417,7 +420,16 @@ class Member(Record, frozen=True):
 
     client_id: Annotated[str, about("Its client id.", untrusted=True)]
     host: Annotated[str | None, about("Its address.", ref="workload[].pods[].ip")] = None
-    partitions: Annotated[int | None, about("Partitions it has.", unit="partitions")] = None
+    partitions: Annotated[
+        Annotated[list[int], Meta(max_length=MAX_PARTITIONS)] | None,
+        about(
+            "Numbers of this topic's partitions that it has, the lowest first; null: not known, as"
+            " while a classic group rebalances."
+        ),
+    ] = None
+    partition_count: Annotated[
+        int | None, about("How many of this topic's partitions it has.", unit="partitions")
+    ] = None
 
 
 class PartitionLag(Record, frozen=True):
@@ -460,10 +472,35 @@ class Queue(Record, frozen=True, kw_only=True):
     key: Key = ""
     source: Source = ""
     name: Annotated[str, about("The queue's (topic's) name.")]
-    consumer_group: Annotated[str | None, about("The consumer group.")] = None
-    consumers: Annotated[int | None, about("Members of the group now.", unit="members")] = None
-    group_state: Annotated[str | None, about("State of the group, the broker's word.")] = None
-    members: Annotated[list[Member], about("Members of the group.", max_length=16)] = []
+    consumer_group: Annotated[
+        str | None, about("The consumer group; null: no group reads the queue.")
+    ] = None
+    consumers: Annotated[
+        int | None,
+        about(
+            "Members of the group that have partitions of this topic now; null: not known.",
+            unit="members",
+        ),
+    ] = None
+    group_state: Annotated[
+        str | None, about("State of the group, the broker's word; null: not known.")
+    ] = None
+    generation: Annotated[
+        int | None,
+        about(
+            "Rebalances of the group since Telemetron first saw it: changes of its epoch, or, of a"
+            " classic group, at least those that were observed; null: not known.",
+            unit="rebalances",
+        ),
+    ] = None
+    members: Annotated[
+        list[Member],
+        about(
+            "All members of the group, those that have partitions of this topic first; empty, too,"
+            " while `consumers` and `group_state` are null.",
+            max_length=16,
+        ),
+    ] = []
     depth: Annotated[int | None, about("Tasks that wait.", unit="tasks", measure="level")] = None
     depth_exact: Annotated[
         bool | None, about("Whether `depth` is exact or an upper bound.", measure="level")

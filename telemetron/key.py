@@ -1,6 +1,6 @@
 """Keys: components joined by `/`; inside one, `~` is `~0` and `/` is `~1`, as in RFC 6901.
 
-Null is `-`; a component that is itself `-` is `~2`.
+Null is `-`; a component that is itself `-` is `~2`, one that is empty is `~3`.
 """
 
 
@@ -15,4 +15,6 @@ def escape(component: str | None) -> str:
         return "-"
     if component == "-":
         return "~2"
+    if component == "":
+        return "~3"
     return component.replace("~", "~0").replace("/", "~1")

@@ -18,7 +18,7 @@ REASONS = {
     "MetricsUnavailable": "The observed system offers no usage figures; they are null.",
     "LimitReached": "There is more than the source's limits let it show.",
     "NotSelected": "The configured label selector leaves out what would have to be observed.",
-    "NoCommit": "The consumer group has committed no offset, so that what waits is not known.",
+    "NoCommit": "No offset is committed, by the group or by any; what waits is not known.",
     "NotFound": "What the configuration names does not exist.",
     "OffsetOutOfRange": "The committed offset is none of the log: truncated, or made anew.",
     "OffsetsDeleted": "The log starts after the group's commit; whether records were lost is not"

@@ -100,7 +100,7 @@ class QueueConfig(Config, frozen=True):
         Annotated[list[Pattern], Meta(min_length=1, max_length=1000)] | None,
         Meta(
             description="Consumer groups, or patterns of their names; null: every group that has"
-            " committed an offset on the topic."
+            " committed an offset on the topic, or has members that read it."
         ),
     ] = None
     on_no_commit: Annotated[

@@ -266,6 +266,8 @@ class Brokers:
         self.known: dict[int, Broker] = {}
         self._access = access
         self._clock = clock
+        self.first = {parse_address(server) for server in servers}
+        """Where the configuration begins."""
         self._first = [Link(parse_address(server), access, clock) for server in servers]
         self._good: Link | None = None
         """The one that answered last."""

@@ -6,9 +6,11 @@ from collectors.kafka import request as ask
 from collectors.kafka.config import QueueConfig, matches
 from collectors.kafka.connection import Broker
 from collectors.kafka.known import CLUSTER, Known, refusal_of, trouble_of
+from collectors.kafka.members import Members
+from collectors.kafka.membership import DEAD
 from collectors.kafka.queue import TopicQueue
-from collectors.kafka.request import GroupInfo, Metadata
-from collectors.kafka.state import Group, Topic, commits_of, offsets_of
+from collectors.kafka.request import Metadata
+from collectors.kafka.state import Group, Refusal, Topic, commits_of, offsets_of
 from collectors.kafka.wire import UnsupportedError
 from telemetron.poll import TroubleError
 
@@ -18,15 +20,15 @@ MAX_GROUPS = 10_000
 MAX_AT_ONCE = 8
 """Groups that are asked for at a time, so that others' requests are not behind all of them."""
 COORDINATOR_TOPIC = "__consumer_offsets"
+UNSEEN = "which groups read the topic is not known"
 
 
 class Finder:
     """Looks for what is there; never makes anything be there."""
 
-    def __init__(self, known: Known) -> None:
+    def __init__(self, known: Known, members: Members) -> None:
         self.known = known
-        self._listed: dict[int, set[str]] = {}
-        """The groups that each broker lists."""
+        self._members = members
         self._room = asyncio.Semaphore(MAX_AT_ONCE)
         self._topic_names: list[str] = []
         """Those that a pattern fits."""
@@ -61,8 +63,9 @@ class Finder:
             self.known.planned = False  # one that is new may lead what was known before it
         for broker in gone:
             await broker.close()
-        for node in self._listed.keys() - metadata.brokers.keys():
-            del self._listed[node]
+        self.known.expect()
+        for node in self.known.listed.keys() - metadata.brokers.keys():
+            del self.known.listed[node]
 
     def _take_topic(self, topic: Topic, info: ask.TopicInfo, now: float) -> None:
         topic.fault = 0
@@ -140,22 +143,43 @@ class Finder:
         known = self.known.brokers.known.items()
         if all(await asyncio.gather(*(self._list_groups(*broker) for broker in known))):
             self._forget_groups()
-        is_cut = not set().union(*self._listed.values()) <= self.known.groups.keys()
-        self._limit("groups", is_cut, f"the first {MAX_GROUPS} groups are looked at")
         for name in {name for entry in self.known.config.entries for name in entry.named_groups}:
             self.known.groups.setdefault(name, Group(name))
         unlocated = [group for group in self.known.groups.values() if group.node is None]
         await self._locate(unlocated)
-        seeking = [entry for entry in self.known.config.entries if entry.seeks_groups]
-        await asyncio.gather(
-            *(
-                self._find_commits(group)
-                for group in self.known.groups.values()
-                if any(entry.has_group(group.name) for entry in seeking)
-            )
-        )
+        sought = self._sought()
+        await asyncio.gather(*map(self._find_commits, sought))
+        await self._members.read("sought", [group for group in sought if not group.queues])
+        self.known.see(self._unseen(sought))
         self._take_pairs(self._pairs())
         return True
+
+    def _sought(self) -> list[Group]:
+        """The groups that are shown once they read a topic."""
+        seeking = [entry for entry in self.known.config.entries if entry.seeks_groups]
+        groups = self.known.groups.values()
+        return [group for group in groups if any(entry.has_group(group.name) for entry in seeking)]
+
+    def _unseen(self, sought: list[Group]) -> Refusal | None:
+        """Why a group that reads a topic may be none of those that we know; None: it is not so."""
+        listed = set().union(*self.known.listed.values())
+        is_cut = not listed <= self.known.groups.keys()
+        self._limit("groups", is_cut, f"the first {MAX_GROUPS} groups are looked at")
+        if is_cut:
+            return "LimitReached", f"{UNSEEN}: the first {MAX_GROUPS} groups are looked at"
+        for node in self.known.brokers.known.keys() - self.known.listed.keys():
+            return self._unanswered(node)
+        for group in sought:
+            if not group.is_searched or group.described_at is None:
+                return self._unanswered(group.node)
+        return None
+
+    def _unanswered(self, node: int | None) -> Refusal:
+        trouble = self.known.silence(node)
+        if trouble is None:
+            return "Unreachable", f"{UNSEEN}: a coordinator has not told its groups"
+        broker = "" if node is None else f"broker {node}: "
+        return trouble.reason, f"{UNSEEN}: {broker}{trouble.message}"
 
     def _limit(self, what: str, is_reached: bool, message: str) -> None:
         if is_reached:
@@ -190,9 +214,15 @@ class Finder:
     async def _list_groups(self, node: int, broker: Broker) -> bool:
         """Whether it told."""
         try:
-            listings = ask.parse_groups(await broker.control.call(ask.list_groups()))
-        except (TroubleError, ValueError, UnsupportedError):
-            return False  # what it listed before still counts; its scope says what is wrong
+            error, listings = ask.parse_groups(await broker.control.call(ask.list_groups()))
+            if error in ask.COORDINATOR_ERRORS:
+                return False  # it just started; what it listed before still counts
+            if error != ask.NONE:
+                raise TroubleError("BadAnswer", f"its list of groups has error {error}")
+        except (TroubleError, ValueError, UnsupportedError) as failed:
+            self.known.fail(node, "groups", trouble_of(failed))
+            return False
+        self.known.serve(node, "groups")
         for name, kind in listings:
             group = self.known.groups.get(name)
             if group is None:
@@ -201,14 +231,15 @@ class Finder:
                 group = self.known.groups[name] = Group(name)
             if (group.node, group.type) != (node, kind):
                 group.node, group.type, group.request = node, kind, None
-        self._listed[node] = {listing.name for listing in listings}
+                group.committed_raw = b""
+        self.known.listed[node] = {listing.name for listing in listings}
         return True
 
     def _forget_groups(self) -> None:
-        listed = set().union(*self._listed.values())
+        listed = set().union(*self.known.listed.values())
         named = {name for entry in self.known.config.entries for name in entry.named_groups}
         for name in self.known.groups.keys() - listed - named:
-            if self.known.groups[name].node in self._listed:
+            if self.known.groups[name].node in self.known.listed:
                 for queue in list(self.known.groups[name].queues):
                     self.known.drop(queue)
                 del self.known.groups[name]
@@ -218,16 +249,17 @@ class Finder:
         if not groups:
             return
         try:
-            exist = any(self._listed.values()) or await self._has_coordinators()
+            exist = any(self.known.listed.values()) or await self._has_coordinators()
         except (TroubleError, ValueError, UnsupportedError):
             return
         if exist:
             await asyncio.gather(*map(self._find_coordinator, groups))
-        elif self._listed.keys() == self.known.brokers.known.keys():  # nobody may know them
+        elif self.known.listed.keys() == self.known.brokers.known.keys():  # nobody may know them
             for group in groups:
-                group.info = GroupInfo(ask.NONE, "Dead", ())
-                group.is_absent, group.refusal = True, None
-                group.read_at = group.described_at = self.known.clock.monotonic()
+                group.read_at = self.known.clock.monotonic()
+                group.describe(DEAD, None, group.read_at)
+                group.is_absent = group.is_searched = True
+                group.refusal = None
 
     async def _has_coordinators(self) -> bool:
         """To ask for a coordinator creates the topic that keeps the offsets: not by us."""
@@ -262,8 +294,12 @@ class Finder:
             if answer.data[4:] == group.committed_raw:
                 return
             commits = commits_of(group, answer)
-        except (TroubleError, ValueError, UnsupportedError):
+        except UnsupportedError:
+            group.is_searched = True  # there is no more to know
+            return
+        except (TroubleError, ValueError):
             return  # what is known stays
+        group.is_searched |= commits.error not in ask.COORDINATOR_ERRORS
         if commits.error == ask.NONE:
             group.committed_raw = answer.data[4:]
             group.committed = {
@@ -281,13 +317,15 @@ class Finder:
                     pairs[topic, group] = self._entry(topic, group) or entry
         known = {topic for entry in self.known.config.entries for topic in self._matching(entry)}
         for group_state in self.known.groups.values():
-            for topic in group_state.committed & known:
+            for topic in known & (group_state.committed | group_state.subscribed):
                 found = self._entry(topic, group_state.name)
                 if found and found.seeks_groups:
                     pairs[topic, group_state.name] = found
-        for entry in self.known.config.entries:  # a topic that is named is shown, consumed or not
-            if not entry.is_pattern and not any(topic == entry.topic for topic, _ in pairs):
-                pairs.update({(topic, None): entry for topic in self._matching(entry)})
+        read = {topic for topic, _ in pairs}
+        for entry in sorted(self.known.config.entries, key=lambda entry: entry.is_pattern):
+            for topic in self._matching(entry):
+                if topic not in read:
+                    pairs.setdefault((topic, None), entry)
         return pairs
 
     def _matching(self, entry: QueueConfig) -> list[str]:
@@ -304,9 +342,12 @@ class Finder:
         return None
 
     def _take_pairs(self, pairs: dict[tuple[str, str | None], QueueConfig]) -> None:
-        order = sorted(pairs, key=lambda pair: (pair[0], pair[1] or ""))
         limit = self.known.config.max_queues
-        self._limit("queues", len(order) > limit, f"the first {limit} queues are shown")
+        order = sorted(pairs, key=lambda pair: _rank(pair, pairs[pair]))
+        read = sum(group is not None for _, group in pairs)
+        self._limit("queues", read > limit, f"the first {limit} queues are shown")
+        unread = f"{len(pairs) - limit} topics that no group reads are not looked at"
+        self._limit("topics", read <= limit < len(pairs), unread)
         wanted = set(order[:limit])
         for queue in list(self.known.queues.values()):
             if (queue.topic, queue.group) not in wanted:
@@ -315,3 +356,9 @@ class Finder:
         for name, group in order[:limit]:
             if (name, group) not in known:
                 self.known.add(TopicQueue(name, group, pairs[name, group]))
+
+
+def _rank(pair: tuple[str, str | None], config: QueueConfig) -> tuple[bool, bool, str, str]:
+    """Queues with groups first, then topics that are named."""
+    topic, group = pair
+    return group is None, group is None and config.is_pattern, topic, group or ""

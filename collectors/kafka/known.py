@@ -1,6 +1,7 @@
 """What is known of one cluster, shared by those that find, read and show it."""
 
 import logging
+from collections.abc import Container
 
 from collectors.kafka.config import MAX_SHOWN, KafkaConfig
 from collectors.kafka.connection import Access, Brokers
@@ -53,6 +54,12 @@ class Known:
         """When each leader last told the ends of its logs."""
         self.troubles: dict[str, TroubleError] = {}
         """By scope."""
+        self.failing: dict[int, set[str]] = {}
+        """What each broker did not answer when it was asked last."""
+        self.listed: dict[int, set[str]] = {}
+        """The groups that each broker lists."""
+        self.unseen: Refusal | None = ("Unreachable", "the groups are not known yet")
+        """Why there may be groups that we do not know of; None: we know all that we may see."""
         self.scopes: set[str] = set()
         """What the source consists of; empty: not known yet."""
         self.due = dict.fromkeys(("topics", "groups", "members", "compaction"), 0.0)
@@ -96,20 +103,41 @@ class Known:
             self.touched.update(group.queues)
 
     def lose(self, group: Group, refusal: Refusal) -> None:
-        """Nobody says where it stands; what was read of it last stands for a while."""
-        if group.read_at is None or self.is_old(group.read_at):
+        """Nobody says where it stands; what was read of it last stays for a while.
+
+        If that is since Kafka is out of reach, it stays until it is back: the source says so.
+        """
+        is_old = group.read_at is not None and self.is_old(group.read_at)
+        if group.read_at is None or (is_old and self.silence(group.node) is None):
             self.refuse(group, refusal)
+
+    def silence(self, node: int | None) -> TroubleError | None:
+        """Why a broker (None: whichever) is out of reach, as the source says; None: it is not."""
+        return self.troubles.get(CLUSTER if node is None else scope_of(node))
+
+    def see(self, unseen: Refusal | None) -> None:
+        """Whether all groups are known, or why not."""
+        if unseen != self.unseen:
+            self.unseen = unseen
+            self.touched.update(queue for queue in self.queues.values() if queue.group is None)
 
     def is_old(self, read_at: float) -> bool:
         """Whether what was read then stands no more."""
         return self.clock.monotonic() - read_at > self.hold
 
-    def expect(self, scopes: set[str]) -> None:
-        """The source consists of these scopes; what comes late from others is told no more."""
+    def expect(self) -> None:
+        """The source consists of the cluster, its brokers, and the topics that are named.
+
+        Each broker counts: one that does not answer may coordinate groups that nobody else knows.
+        What comes late from a broker that is gone is told no more.
+        """
+        topics = (f"topic {entry.topic}" for entry in self.config.entries if not entry.is_pattern)
+        scopes = {CLUSTER, *topics, *map(scope_of, self.brokers.known)}
         if scopes == self.scopes:
             return
         self.scopes = scopes
         self.troubles = {scope: t for scope, t in self.troubles.items() if scope in self.scopes}
+        self.failing = {n: what for n, what in self.failing.items() if n in self.brokers.known}
         self.output.expect(sorted(scopes))
 
     def _is_gone(self, scope: str) -> bool:
@@ -123,6 +151,8 @@ class Known:
         if (told is None or told.reason != trouble.reason) and not self._is_same_outage(trouble):
             what = f"{self.output.source} ({scope})" if scope else self.output.source
             log.warning("source %s: %s: %s", what, trouble.reason, trouble.message)
+        if told is None:
+            self._touch_unread()
         self.troubles[scope] = trouble
         self.output.trouble(scope, trouble.reason, trouble.message)
 
@@ -140,8 +170,37 @@ class Known:
         """Nothing is wrong with a scope."""
         if self._is_gone(scope):
             return
-        self.troubles.pop(scope, None)
+        if self.troubles.pop(scope, None):
+            self._touch_unread()
         self.output.confirm(scope)
+
+    def _touch_unread(self) -> None:
+        """Of records that cannot be read, queues say what the source does not."""
+        self.touched.update(queue for queue in self.queues.values() if queue.unread)
+
+    def fail(self, node: int, what: str, trouble: TroubleError) -> None:
+        """A broker did not answer a question; its scope stays in trouble until it does."""
+        broker = self.brokers.known.get(node)
+        if broker is None:
+            return
+        self.failing.setdefault(node, set()).add(what)
+        if trouble.reason in OUTAGE and broker.address not in self.brokers.first:
+            message = f"{trouble.message} (broker {node} advertises this address)"
+            trouble = TroubleError(trouble.reason, message)
+        self.tell(scope_of(node), trouble)
+
+    def serve(self, node: int, what: str) -> None:
+        """A broker answered a question, and perhaps with it all that it is asked."""
+        failing = self.failing.get(node, set())
+        failing.discard(what)
+        if not failing:
+            self.well(scope_of(node))
+
+    def release(self, what: str, nodes: Container[int | None]) -> None:
+        """A question is asked of these brokers only: others fail it no longer."""
+        for node, failing in self.failing.items():
+            if node not in nodes:
+                failing.discard(what)
 
     def add(self, queue: TopicQueue) -> None:
         """A queue that is to be shown."""
@@ -174,6 +233,11 @@ class Known:
             group.forget(queue.topic)
         self.output.remove("queues", queue.id)
         self.planned = False
+
+
+def scope_of(node: int) -> str:
+    """The scope of one broker."""
+    return f"broker {node}"
 
 
 def trouble_of(error: Exception) -> TroubleError:

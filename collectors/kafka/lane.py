@@ -210,9 +210,10 @@ class Lane:
         self._placed = (commit, log)
         self.told = commit.lag
         self.stand = found
-        if self.commit is not None and NO_OFFSET < self.commit < commit.offset:
+        offset = NO_OFFSET if commit.foreign else commit.offset
+        if self.commit is not None and self.commit < offset:
             self.consumed_at = now
-        self.commit = commit.offset
+        self.commit = offset
         if found.base is None:
             self.window = None
         elif self.window:

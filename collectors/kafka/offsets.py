@@ -1,4 +1,4 @@
-"""Where groups stand and logs end; whose members they are."""
+"""Where groups stand and logs end."""
 
 import asyncio
 from collections.abc import Iterable
@@ -6,9 +6,9 @@ from datetime import datetime
 
 from collectors.kafka import request as ask
 from collectors.kafka.connection import Broker
-from collectors.kafka.known import CLUSTER, Known, refusal_of, trouble_of
+from collectors.kafka.known import Known, refusal_of, trouble_of
 from collectors.kafka.queue import TopicQueue
-from collectors.kafka.request import Commits, GroupInfo
+from collectors.kafka.request import Commits
 from collectors.kafka.state import Ends, Group, Refusal, Stands, Topic, commits_of, offsets_of
 from collectors.kafka.transactions import Transactions
 from collectors.kafka.wire import Answer, UnsupportedError
@@ -23,10 +23,6 @@ class Offsets:
         self.ends: dict[int, Ends] = {}
         """What each leader is asked."""
         self._transactions = Transactions(known)
-        self._failing: set[int] = set()
-        """Coordinators that did not answer last."""
-        self._described: dict[tuple[int, str], tuple[bytes, dict[str, GroupInfo]]] = {}
-        """The last answer by broker and kind of group, and what it says."""
 
     def plan(self) -> None:
         """Whom to ask what, where that has changed."""
@@ -48,19 +44,14 @@ class Offsets:
         self.known.raw.clear()
         self.known.touched.update(self.known.queues.values())
 
-    def _expect(self, nodes: Iterable[int]) -> None:
-        topics = [
-            f"topic {entry.topic}" for entry in self.known.config.entries if not entry.is_pattern
-        ]
-        self.known.expect({CLUSTER, *topics, *(f"broker {node}" for node in nodes)})
-
     def by_coordinator(self) -> dict[int, list[Group]]:
         """The groups to read, by their coordinator."""
         groups: dict[int, list[Group]] = {}
         for group in self.known.groups.values():
             if group.queues and group.node is not None:
                 groups.setdefault(group.node, []).append(group)
-        self._expect((groups.keys() | self.ends.keys()) & self.known.brokers.known.keys())
+        self.known.release("commits", groups)
+        self.known.release("ends", self.ends)
         return groups
 
     async def read_commits(self, node: int, groups: list[Group]) -> None:
@@ -71,9 +62,8 @@ class Offsets:
                 self._lose(group, "the group's coordinator is no broker that is known")
             return
         read = await asyncio.gather(*(self._read_group(node, broker, group) for group in groups))
-        (self._failing.discard if all(read) else self._failing.add)(node)
-        if all(read) and node not in self.ends:
-            self.known.well(f"broker {node}")
+        if all(read):
+            self.known.serve(node, "commits")
 
     async def _read_group(self, node: int, broker: Broker, group: Group) -> bool:
         """Whether the coordinator answered."""
@@ -93,7 +83,7 @@ class Offsets:
                 return True
             commits = commits_of(group, answer)
         except TroubleError as trouble:
-            self.known.tell(f"broker {node}", trouble)
+            self.known.fail(node, "commits", trouble)
             return False
         except (ValueError, UnsupportedError) as error:
             self._refuse(group, refusal_of(error))
@@ -143,7 +133,6 @@ class Offsets:
         `stands` was read before: an end is only ever compared with commits that are older, however
         late the answer comes.
         """
-        scope = f"broker {node}"
         try:
             control = self.known.brokers.known[node].control
             highs = await self._transactions.ask(node, ends)
@@ -159,13 +148,12 @@ class Offsets:
             self._take_stands(ends, stands)
             await self._read_highs(node)
         except (TroubleError, ValueError, UnsupportedError) as error:
-            self.known.tell(scope, trouble_of(error))
+            self.known.fail(node, "ends", trouble_of(error))
         except KeyError:
             self.known.planned = False  # the broker is gone
         else:
             self.known.read_at[node] = self.known.clock.monotonic()
-            if node not in self._failing:
-                self.known.well(scope)
+            self.known.serve(node, "ends")
 
     def _take_stands(self, ends: Ends, stands: dict[str, Stands]) -> None:
         before, ends.stands = ends.stands, stands
@@ -242,43 +230,3 @@ class Offsets:
             for number, commit in enumerate(topic.commits(queue.group) if queue.group else ())
             if commit and topic.is_read(number) and commit.offset > topic.ends[number].offset
         ]
-
-    async def read_members(self) -> None:
-        """State and members of all groups."""
-        asked: dict[tuple[int, str], list[Group]] = {}
-        for group in self.known.groups.values():
-            if group.queues and group.node is not None:
-                asked.setdefault((group.node, group.type), []).append(group)
-        await asyncio.gather(*(self._describe(*key, groups) for key, groups in asked.items()))
-        for group in self.known.groups.values():
-            if group.info and self.known.is_old(group.described_at):
-                group.info = None
-                self.known.touched.update(group.queues)
-
-    def _parse_described(self, key: tuple[int, str], answer: Answer) -> dict[str, GroupInfo]:
-        before, described = self._described.get(key, (b"", {}))
-        if before != answer.data[4:]:
-            described = ask.parse_described(key[1], answer)
-            self._described[key] = answer.data[4:], described
-        return described
-
-    async def _describe(self, node: int, kind: str, groups: list[Group]) -> None:
-        broker = self.known.brokers.known.get(node)
-        if broker is None:
-            return
-        names = sorted(group.name for group in groups)
-        try:
-            answer = await broker.control.call(ask.describe_groups(kind, names))
-            described = self._parse_described((node, kind), answer)
-        except (TroubleError, ValueError, UnsupportedError):
-            return  # the broker's scope says what is wrong
-        now = self.known.clock.monotonic()
-        for group in groups:
-            info = described.get(group.name)
-            if info is None or info.error not in (ask.NONE, ask.GROUP_DENIED):
-                continue  # the last known stands for a while
-            group.described_at = now
-            found = info if info.error == ask.NONE else None
-            if found != group.info:
-                group.info = found
-                self.known.touched.update(group.queues)

@@ -10,7 +10,7 @@ from collectors.kafka.known import CLUSTER, Known
 from collectors.kafka.lane import Log
 from collectors.kafka.queue import TopicQueue
 from collectors.kafka.request import Commit
-from collectors.kafka.state import Group, Refusal, Topic
+from collectors.kafka.state import NO_COMMIT, Group, Refusal, Topic
 from telemetron.collector import Put
 
 SLICE_SECONDS = 0.004
@@ -46,6 +46,9 @@ class Publisher:
 
     def _put(self, queue: TopicQueue) -> None:
         self._place(queue)
+        if queue.is_idle:
+            self._take_back(queue)
+            return
         before = self.known.parts.get(queue.id)
         part = queue.build(self.known.clock.now(), self.known.wanted(queue))
         room = MAX_SHOWN - self.known.total + (len(before.tasks) if before else 0)
@@ -64,18 +67,24 @@ class Publisher:
         group = self.known.groups.get(queue.group) if queue.group is not None else None
         queue.resize(len(topic.leaders))
         queue.produced_at = topic.produced_at
-        queue.refusal = topic.refusal or (group.refusal if group else None)
+        queue.refusal = topic.refusal or (group.refusal if group else self._unseen(queue))
+        queue.cut_off = self._cut_off(topic)
         self._place_lanes(queue, topic, group)
         is_known = 0 < len(queue.lanes) <= len(topic.tops) and not (queue.troubles or queue.refusal)
         queue.transactions = topic.open if is_known else None
 
     def _place_lanes(self, queue: TopicQueue, topic: Topic, group: Group | None) -> None:
-        if group is None:
-            return
         now, policy = self.known.clock.now(), queue.config.on_no_commit
-        queue.info, queue.is_share = group.info, group.type == "share"
-        commits = topic.commits(group.name)
-        is_late = group.read_at is not None and self.known.is_old(group.read_at)
+        if group is None:
+            commits: list[Commit | None] = [NO_COMMIT] * len(queue.lanes)
+            queue.is_idle = queue.config.is_pattern and (
+                queue.refusal is not None or not topic.has_records
+            )
+        else:
+            commits = topic.commits(group.name)
+            queue.info, queue.untold, queue.is_share = group.info, group.untold, group.is_share
+            queue.generation = group.rebalances.count if group.info else None
+        is_late = group is not None and self._is_late(group)
         for number, lane in enumerate(queue.lanes):
             commit = commits[number]
             trouble, is_good = self._trouble(topic, group, number, commit)
@@ -93,8 +102,28 @@ class Publisher:
         if any(window.wants(end, self.known.wanted(queue)) for _, window, end in queue.windows()):
             self.known.hungry.add(queue)
 
+    def _take_back(self, queue: TopicQueue) -> None:
+        if part := self.known.parts.pop(queue.id, None):
+            self.known.total -= len(part.tasks)
+            self.known.output.remove("queues", queue.id)
+
+    def _unseen(self, queue: TopicQueue) -> Refusal | None:
+        """Why it is not known that no group reads the topic; once it was known, it stays so."""
+        queue.is_seen |= self.known.unseen is None
+        return None if queue.is_seen else self.known.unseen
+
+    def _cut_off(self, topic: Topic) -> set[int]:
+        """The partitions whose leader is out of reach: the source says so."""
+        if not self.known.troubles:
+            return set()
+        return {n for n, leader in enumerate(topic.leaders) if self.known.silence(leader)}
+
+    def _is_late(self, group: Group) -> bool:
+        is_old = group.read_at is not None and self.known.is_old(group.read_at)
+        return is_old and self.known.silence(group.node) is None
+
     def _trouble(
-        self, topic: Topic, group: Group, number: int, commit: Commit | None
+        self, topic: Topic, group: Group | None, number: int, commit: Commit | None
     ) -> tuple[Refusal | None, bool]:
         """Why a partition is not known, and whether what was read of it last is good."""
         error, leader = topic.error(number), topic.leader(number)
@@ -105,20 +134,20 @@ class Publisher:
         if is_good and not self.known.troubles:  # nearly always, for thousands of partitions
             return None, True
         now = self.known.clock.monotonic()
-        trouble = self._silence(leader, self.known.read_at.get(leader), number in topic.ends, now)
         if is_gone:
             topic.bad_since.setdefault(number, now)
-        if trouble is None and group.node is not None:
-            trouble = self._silence(group.node, group.read_at, group.read_at is not None, now)
-        if trouble is None and now - topic.bad_since.get(number, now) > self.known.hold:
+        trouble = None if number in topic.ends else self._silence(leader)
+        if trouble is None and group is not None and group.read_at is None:
+            trouble = self._silence(group.node)
+        is_out = number in topic.bad_since and now - topic.bad_since[number] > self.known.hold
+        if trouble is None and is_out and self.known.silence(leader) is None:
             trouble = GONE if leader < 0 else STRANGE if is_gone else UNSERVED
         return trouble, is_good
 
-    def _silence(
-        self, node: int, read_at: float | None, is_known: bool, now: float
-    ) -> Refusal | None:
-        """The broker's trouble, where what it told last is too old, or is nothing."""
-        told = self.known.troubles.get(f"broker {node}")
-        if told is None or (is_known and read_at is not None and now - read_at <= self.known.hold):
-            return None
-        return told.reason, f"broker {node}: {told.message}"
+    def _silence(self, node: int | None) -> Refusal | None:
+        """Why nothing is known of what a broker has never told.
+
+        What it told before stays, as long as it is out of reach: the source says so.
+        """
+        told = None if node is None else self.known.silence(node)
+        return (told.reason, f"broker {node}: {told.message}") if told else None

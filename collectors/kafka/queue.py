@@ -1,15 +1,16 @@
 """A topic as one group sees it, and the queue that the document shows of it."""
 
 import heapq
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
 from typing import NamedTuple
 
 from collectors.kafka.config import QueueConfig
 from collectors.kafka.lane import Lane, Window, age
-from collectors.kafka.request import GroupInfo, GroupMember
+from collectors.kafka.membership import GroupInfo, GroupMember
 from telemetron.document import (
+    MAX_PARTITIONS,
     MAX_PROBLEMS,
     Member,
     PartitionLag,
@@ -32,6 +33,7 @@ SAYS = {
     "RecordsLost": "records were deleted before the group consumed them",
     "Unknown": "not observed yet",
 }
+NOBODY = ("NoCommit", "no group that Telemetron sees reads this topic")
 
 
 class OpenTransaction(NamedTuple):
@@ -48,7 +50,7 @@ class OpenTransaction(NamedTuple):
 
 
 class TopicQueue:
-    """One topic and one group (None: nobody consumes it), lane by lane."""
+    """One topic and one group (None: no group reads it), lane by lane."""
 
     def __init__(self, topic: str, group: str | None, config: QueueConfig) -> None:
         self.topic = topic
@@ -62,7 +64,16 @@ class TopicQueue:
         self.unread: dict[int, tuple[str, str]] = {}
         """Reason and message by partition, of those whose records cannot be read."""
         self.info: GroupInfo | None = None
+        self.untold: tuple[str, str] | None = None
+        """Reason and message where the members of the group are not known."""
+        self.generation: int | None = None
         self.is_share = False
+        self.is_idle = False
+        """Whether it is not shown: no group reads the topic, and it holds no records."""
+        self.is_seen = False
+        """Whether it was known for certain that no group reads the topic."""
+        self.cut_off: set[int] = set()
+        """Partitions whose leader is out of reach."""
         self.produced_at: datetime | None = None
         self.transactions: Mapping[int, OpenTransaction] | None = None
         """By partition; None: not known."""
@@ -126,22 +137,25 @@ class TopicQueue:
     def build(self, now: datetime, shown: int) -> Queue:
         """What the document shows; at most `shown` tasks of it."""
         lags = [self._lag(number, lane) for number, lane in enumerate(self.lanes)]
-        known = None not in lags and bool(lags) and self.group is not None and not self.refusal
+        known = None not in lags and bool(lags) and not self.refusal
         depth = sum(map(self._depth, self.lanes)) if known else None
         tasks = self._tasks(shown)
         lagging = self._lagging(lags)
         members = self._members()
         transactions = (self.transactions or {}).values()
+        most = max((it.partition_count or 0 for it in members[:MAX_MEMBERS]), default=0)
         cut = {
             "members": len(members) if len(members) > MAX_MEMBERS else 0,
+            "members.partitions": most if most > MAX_PARTITIONS else 0,
             "lagging": len(lagging) if len(lagging) > MAX_LAGGING else 0,
             "tasks": (depth or 0) if self.shows_tasks and (depth or 0) > len(tasks) else 0,
         }
         return Queue(
             name=self.topic,
             consumer_group=self.group,
-            consumers=len(self.info.members) if self.info else None,
+            consumers=self._consumers(members),
             group_state=self.info.state if self.info else None,
+            generation=self.generation,
             members=members[:MAX_MEMBERS],
             depth=depth,
             depth_exact=self._is_exact() if known else None,
@@ -213,11 +227,23 @@ class TopicQueue:
         return [PartitionLag(n, lags[n], self.lanes[n].consumed_at) for n in worst]
 
     def _members(self) -> list[Member]:
+        """Those that have partitions of this topic come first."""
         members = self.info.members if self.info else ()
         return sorted(
-            (_member(member, self.topic) for member in members),
-            key=lambda member: (member.client_id, member.host or "", member.partitions or 0),
+            (_member(member, self.topic, len(self.lanes)) for member in members),
+            key=lambda it: (
+                it.partition_count == 0,
+                it.client_id,
+                it.host or "",
+                it.partitions or [],
+            ),
         )
+
+    def _consumers(self, members: Sequence[Member]) -> int | None:
+        if self.group is None:
+            return None if self.refusal else 0
+        counts = [member.partition_count for member in members]
+        return None if self.info is None or None in counts else sum(map(bool, counts))
 
     def _problems(self, now: datetime) -> list[Problem]:
         """What is wrong, each since it was seen first."""
@@ -242,19 +268,29 @@ class TopicQueue:
         if self.refusal:
             yield self.refusal
             return
-        if self.group is None:
-            yield "NoCommit", "no group has committed an offset on this topic"
-            return
+        if self.untold:
+            yield self.untold
         yield from _by_partition(self.troubles)
         states = {
             number: lane.stand.problem
             for number, lane in enumerate(self.lanes)
             if lane.stand and lane.stand.problem and number not in self.troubles
         }
+        if self.group is None and "NoCommit" in states.values():
+            yield NOBODY
+            return
         yield from _by_partition(
             {n: (problem, SAYS[problem]) for n, problem in states.items() if problem != "Unknown"}
         )
-        yield from _by_partition(self.unread, "tasks are not shown: ")
+        yield from _by_partition(self._unread(), "tasks are not shown: ")
+
+    def _unread(self) -> dict[int, tuple[str, str]]:
+        """Without what the source says: that a broker is out of reach."""
+        return {
+            number: told
+            for number, told in self.unread.items()
+            if number not in self.cut_off or _is_forbidden(told)
+        }
 
 
 def _is_forbidden(trouble: tuple[str, str] | None) -> bool:
@@ -286,6 +322,10 @@ def _names(numbers: list[int]) -> str:
     return f"partition{'s' if len(numbers) > 1 else ''} {named}{more}"
 
 
-def _member(member: GroupMember, topic: str) -> Member:
+def _member(member: GroupMember, topic: str, partitions: int) -> Member:
     host = member.host.lstrip("/") or None
-    return Member(member.client_id, host, member.assignment.get(topic, 0))
+    if member.assignment is None:
+        return Member(member.client_id, host)
+    # A task of a stream may have more partitions of its other topics.
+    has = sorted(number for number in member.assignment.get(topic, ()) if number < partitions)
+    return Member(member.client_id, host, has[:MAX_PARTITIONS], len(has))

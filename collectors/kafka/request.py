@@ -16,7 +16,6 @@ UNKNOWN_TOPIC = 3
 COORDINATOR_ERRORS = {14, 15, 16}
 TOPIC_DENIED = 29
 GROUP_DENIED = 30
-GROUP_NOT_FOUND = 69
 
 LATEST, EARLIEST = -1, -2
 UNCOMMITTED, COMMITTED = 0, 1
@@ -55,26 +54,13 @@ class Metadata(NamedTuple):
 
 
 class GroupListing(NamedTuple):
-    """One group that a broker coordinates; `type` is `classic`, `consumer` or `share`."""
+    """One group that a broker coordinates.
+
+    `type` is in lower case; brokers before Kafka 3.8 tell none, and every group is `classic`.
+    """
 
     name: str
     type: str
-
-
-class GroupMember(NamedTuple):
-    """One member of a group; `assignment`: the number of its partitions by topic."""
-
-    client_id: str
-    host: str
-    assignment: dict[str, int]
-
-
-class GroupInfo(NamedTuple):
-    """A group's state, the broker's word, and its members."""
-
-    error: int
-    state: str
-    members: tuple[GroupMember, ...]
 
 
 class Commit(NamedTuple):
@@ -185,13 +171,13 @@ def list_groups() -> Request:
     return Request(16, Version(5, empty + empty + NO_TAGS, flexible=True), Version(2, b""))
 
 
-def parse_groups(answer: Answer) -> list[GroupListing]:
+def parse_groups(answer: Answer) -> tuple[int, list[GroupListing]]:
+    """Error, and the groups; what is not permitted is left out, without one."""
     flexible = answer.version >= 3
     reader = answer.reader(flexible=flexible)
     reader.int32()
-    if error := reader.int16():  # what is not permitted is left out, without one
-        raise ValueError(f"error {error}")
-    return [_listing(reader, flexible) for _ in range(reader.count())]
+    error = reader.int16()
+    return error, [_listing(reader, flexible) for _ in range(reader.count())]
 
 
 def _listing(reader: Reader, flexible: bool) -> GroupListing:
@@ -216,95 +202,6 @@ def parse_coordinator(answer: Answer) -> tuple[int, int]:
     error = reader.int16()
     reader.text()
     return error, reader.int32()
-
-
-def describe_groups(kind: str, groups: Iterable[str]) -> Request:
-    """State and members of groups of one type."""
-    names = sorted(groups)
-    if kind == "classic":
-        return Request(15, Version(4, wire.array([wire.text(g) for g in names]) + b"\x00"))
-    body = wire.compact_array([wire.compact_text(g) for g in names]) + b"\x00" + NO_TAGS
-    if kind == "consumer":
-        return Request(69, Version(0, body, flexible=True))
-    return Request(77, Version(1, body, flexible=True))
-
-
-def parse_described(kind: str, answer: Answer) -> dict[str, GroupInfo]:
-    reader = answer.reader(flexible=kind != "classic")
-    reader.int32()
-    parse = _described if kind == "classic" else _described_anew
-    return dict(parse(reader, kind) for _ in range(reader.count()))
-
-
-def _described(reader: Reader, kind: str) -> tuple[str, GroupInfo]:
-    error, name, state = reader.int16(), reader.name(), reader.name()
-    reader.text()
-    reader.text()
-    members = tuple(_member(reader) for _ in range(reader.count()))
-    reader.int32()
-    return name, GroupInfo(error, state, members)
-
-
-def _member(reader: Reader) -> GroupMember:
-    reader.text()
-    reader.text()
-    client_id, host = reader.name(), reader.name()
-    reader.bytes()
-    return GroupMember(client_id, host, _assignment(reader.bytes() or b""))
-
-
-def _assignment(encoded: bytes) -> dict[str, int]:
-    """The consumer protocol's assignment; what another protocol wrote there is not told."""
-    reader = Reader(encoded)
-    try:
-        reader.int16()
-        return {reader.name(): len(reader.numbers()) for _ in range(reader.count())}
-    except ValueError:
-        return {}
-
-
-def _described_anew(reader: Reader, kind: str) -> tuple[str, GroupInfo]:
-    error = reader.int16()
-    reader.text()
-    name, state = reader.name(), reader.name()
-    reader.int32()
-    reader.int32()
-    reader.text()
-    members = tuple(_member_anew(reader, kind) for _ in range(reader.count()))
-    reader.int32()
-    reader.tags()
-    if error == GROUP_NOT_FOUND:
-        return name, GroupInfo(NONE, "Dead", ())
-    return name, GroupInfo(error, state, members)
-
-
-def _member_anew(reader: Reader, kind: str) -> GroupMember:
-    reader.text()
-    if kind == "consumer":
-        reader.text()
-    reader.text()
-    reader.int32()
-    client_id, host = reader.name(), reader.name()
-    for _ in range(reader.count()):
-        reader.text()
-    if kind == "consumer":
-        reader.text()
-    assignment = _assignment_anew(reader)
-    if kind == "consumer":
-        _assignment_anew(reader)  # the one it is on its way to
-    reader.tags()
-    return GroupMember(client_id, host, assignment)
-
-
-def _assignment_anew(reader: Reader) -> dict[str, int]:
-    assigned = {}
-    for _ in range(reader.count()):
-        reader.take(16)
-        topic = reader.name()
-        assigned[topic] = len(reader.numbers())
-        reader.tags()
-    reader.tags()
-    return assigned
 
 
 # Where groups stand

@@ -4,12 +4,12 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from collectors.kafka import request
+from collectors.kafka.membership import GroupInfo, Rebalances
 from collectors.kafka.queue import OpenTransaction, TopicQueue
 from collectors.kafka.request import (
     NONE,
     Commit,
     Commits,
-    GroupInfo,
     Offset,
     Partitions,
     TopicInfo,
@@ -141,6 +141,14 @@ class Topic:
             if partition < len(queue.lanes):
                 queue.lanes[partition].window = None
 
+    @property
+    def has_records(self) -> bool:
+        """Whether any of its logs does not end where it starts."""
+        return any(
+            self.is_read(number) and self.ends[number].offset > self.starts[number].offset
+            for number in self.ends.keys() & self.starts.keys()
+        )
+
     def error(self, partition: int) -> int:
         """What its leader said of a partition."""
         return self.ends.get(partition, UNREAD).error or self.starts.get(partition, UNREAD).error
@@ -175,10 +183,33 @@ class Group:
         """Topics it has committed on."""
         self.committed_raw = b""
         """The answer that told so."""
+        self.is_searched = False
+        """Whether it is known on which topics it has committed."""
         self.info: GroupInfo | None = None
-        self.described_at = 0.0
+        """Its members; None: not known."""
+        self.untold: Refusal | None = None
+        """Why they are not."""
+        self.described_at: float | None = None
         """When its coordinator told that last."""
+        self.subscribed: frozenset[str] = frozenset()
+        """Topics that its members read."""
+        self.rebalances = Rebalances()
         self.queues: list[TopicQueue] = []
+
+    @property
+    def is_share(self) -> bool:
+        return self.type == "share"
+
+    def describe(self, info: GroupInfo | None, untold: Refusal | None, now: float) -> bool:
+        """Take what is known of its members; whether that is news."""
+        is_new = (info, untold) != (self.info, self.untold)
+        self.info, self.untold, self.described_at = info, untold, now
+        if info is not None and is_new:
+            self.rebalances.take(info)
+            # While a classic group rebalances, nobody tells what its members read.
+            known = frozenset() if info.is_told else self.subscribed
+            self.subscribed = known.union(info.topics)
+        return is_new
 
     def update(self, commits: Commits, topics: Iterable[str]) -> None:
         """Take what it has committed on these topics."""
@@ -234,11 +265,11 @@ class Group:
 
 def offsets_of(group: Group, partitions: Partitions | None) -> Request:
     """The request for where a group stands in these partitions, or in all it has committed on."""
-    make = request.share_offsets if group.type == "share" else request.fetch_offsets
+    make = request.share_offsets if group.is_share else request.fetch_offsets
     return make(group.name, partitions)
 
 
 def commits_of(group: Group, answer: Answer) -> Commits:
     """What the answer to that says."""
-    parse = request.parse_share_offsets if group.type == "share" else request.parse_commits
+    parse = request.parse_share_offsets if group.is_share else request.parse_commits
     return parse(answer)

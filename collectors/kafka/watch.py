@@ -13,6 +13,7 @@ from collectors.kafka.content import Content
 from collectors.kafka.find import Finder
 from collectors.kafka.jobs import Jobs
 from collectors.kafka.known import CLUSTER, Known
+from collectors.kafka.members import Members
 from collectors.kafka.offsets import Offsets
 from collectors.kafka.publish import Publisher
 from collectors.kafka.queue import TopicQueue
@@ -61,7 +62,8 @@ class Rounds:
     def __init__(self, known: Known) -> None:
         self.jobs = Jobs()
         self._known = known
-        self._finder = Finder(known)
+        self._members = Members(known)
+        self._finder = Finder(known, self._members)
         self._offsets = Offsets(known)
         self._publisher = Publisher(known)
         self._content = Content(known, self._publisher.publish)
@@ -99,7 +101,7 @@ class Rounds:
         if known.brokers.known and known.is_due("groups", discover):
             self.jobs.start("groups", self._discover)
         if self._is_discovered and known.is_due("members", REFRESH_SECONDS):
-            self.jobs.start("members", self._offsets.read_members)
+            self.jobs.start("members", self._members.read_shown)
             known.share_out()
         await self._settle()
         await self._read_topics_anew()  # those that were just found
@@ -112,7 +114,7 @@ class Rounds:
 
     async def _discover(self) -> None:
         if await self._finder.discover():
-            await self._offsets.read_members()
+            await self._members.read_shown()
             self._is_discovered = True
 
     def _touch_late(self) -> None:

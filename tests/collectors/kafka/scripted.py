@@ -2,7 +2,7 @@
 
 import asyncio
 import struct
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +13,7 @@ from collectors.kafka import wire
 from collectors.kafka.wire import NO_TAGS, Reader, compact_array, compact_text
 
 METADATA, OFFSETS, FETCH, COMMITS, COORDINATOR = 3, 2, 1, 9, 10
-DESCRIBE, GROUPS, VERSIONS, CONSUMER, SHARE, SHARE_OFFSETS = 15, 16, 18, 69, 77, 90
+DESCRIBE, GROUPS, VERSIONS, CONSUMER, SHARE, STREAMS, SHARE_OFFSETS = 15, 16, 18, 69, 77, 89, 90
 HIGHS = -OFFSETS
 """The end of all records, those of open transactions among them."""
 ALL = {
@@ -27,6 +27,7 @@ ALL = {
     VERSIONS: (0, 4),
     CONSUMER: (0, 1),
     SHARE: (1, 1),
+    STREAMS: (0, 0),
     SHARE_OFFSETS: (0, 1),
 }
 
@@ -65,6 +66,10 @@ class Group:
     coordinator: int = 1
     coordinator_error: int = 0
     state: str = "Stable"
+    protocol: str = "consumer"
+    members: dict[str, dict[str, list[int]]] = field(default_factory=dict)
+    """Partitions by client id and topic; each member subscribes to what it has."""
+    epoch: int = 0
     describe_error: int = 0
     """Where it is of a newer kind."""
 
@@ -250,33 +255,48 @@ class Scripted:
         return struct.pack(">hhi", error, -1, node) + wire.text("h") + bytes(4)
 
     def describe(self, body: Reader, version: int) -> bytes:
-        names = [body.name() for _ in range(body.count())]
-        groups = [
-            struct.pack(">h", self.groups.get(name, Group()).error)
-            + wire.text(name)
-            + wire.text(self.groups[name].state if name in self.groups else "Dead")
-            + wire.text("")
-            + wire.text("")
-            + wire.array([])
-            + bytes(4)
-            for name in names
-        ]
+        """As brokers do: a group of another type looks like one that does not exist."""
+        groups = []
+        for name in [body.name() for _ in range(body.count())]:
+            found = self.groups.get(name, Group(state="Dead"))
+            group = found if found.type == "classic" else Group(state="Dead")
+            head = struct.pack(">h", group.error) + wire.text(name) + wire.text(group.state)
+            told = "Rebalance" not in group.state
+            members = [
+                wire.text(client)
+                + b"\xff\xff"
+                + wire.text(client)
+                + wire.text("/10.0.0.1")
+                + _bytes(_subscription(topics) if told else b"")
+                + _bytes(_assignment(topics) if told else b"")
+                for client, topics in group.members.items()
+            ]
+            middle = wire.text(group.protocol) + wire.text("range")
+            groups.append(head + middle + wire.array(members) + bytes(4))
         return wire.array(groups)
 
-    def describe_anew(self, body: Reader, version: int) -> bytes:
-        names = [body.name() for _ in range(body.count())]
-        groups = [
-            struct.pack(">h", self.groups[name].describe_error)
-            + b"\0"
-            + compact_text(name)
-            + compact_text(self.groups[name].state)
-            + bytes(8)
-            + compact_text("")
-            + compact_array([])
-            + bytes(4)
-            + NO_TAGS
-            for name in names
-        ]
+    def describe_consumer(self, body: Reader, version: int) -> bytes:
+        return self._describe_anew(body, "consumer")
+
+    def describe_share(self, body: Reader, version: int) -> bytes:
+        return self._describe_anew(body, "share")
+
+    def describe_streams(self, body: Reader, version: int) -> bytes:
+        return self._describe_anew(body, "streams")
+
+    def _describe_anew(self, body: Reader, kind: str) -> bytes:
+        groups = []
+        for name in [body.name() for _ in range(body.count())]:
+            group = self.groups.get(name, Group())
+            error = group.describe_error if group.type == kind else 69
+            group = Group(state="Dead") if error else group
+            head = struct.pack(">h", error) + b"\0" + compact_text(name)
+            head += compact_text(group.state) + struct.pack(">ii", group.epoch, group.epoch)
+            middle = {"streams": _topology(group)}.get(kind, compact_text("uniform"))
+            members = [
+                _member(kind, client, assigned) for client, assigned in group.members.items()
+            ]
+            groups.append(head + middle + compact_array(members) + bytes(4) + NO_TAGS)
         return compact_array(groups) + NO_TAGS
 
     def fetch(self, body: Reader, version: int) -> bytes:
@@ -296,6 +316,66 @@ class Scripted:
         return bytes(2) + bytes(4) + wire.array(topics)
 
 
+def _bytes(value: bytes) -> bytes:
+    return struct.pack(">i", len(value)) + value
+
+
+def _subscription(topics: Iterable[str]) -> bytes:
+    return b"\0\1" + wire.array([wire.text(topic) for topic in topics]) + b"\xff" * 4
+
+
+def _assignment(topics: Mapping[str, Iterable[int]]) -> bytes:
+    parts = [wire.text(t) + wire.array([_int32(n) for n in ns]) for t, ns in topics.items() if ns]
+    return b"\0\1" + wire.array(parts) + b"\xff" * 4
+
+
+def _int32(number: int) -> bytes:
+    return struct.pack(">i", number)
+
+
+def _assigned(topics: Mapping[str, Iterable[int]]) -> bytes:
+    return (
+        compact_array(
+            [
+                bytes(16) + compact_text(t) + compact_array([_int32(n) for n in ns]) + NO_TAGS
+                for t, ns in topics.items()
+                if ns
+            ]
+        )
+        + NO_TAGS
+    )
+
+
+def _topology(group: Group) -> bytes:
+    """A subtopology for each topic, of its name."""
+    topics = sorted({topic for assigned in group.members.values() for topic in assigned})
+    parts = [
+        compact_text(topic) + compact_array([compact_text(topic)]) + compact_array([]) * 3 + NO_TAGS
+        for topic in topics
+    ]
+    return b"\1" + _int32(1) + compact_array(parts) + NO_TAGS
+
+
+def _member(kind: str, client: str, topics: Mapping[str, Iterable[int]]) -> bytes:
+    """As a description of each type has it."""
+    named = compact_array([compact_text(topic) for topic in topics])
+    who = compact_text(client) + compact_text("/10.0.0.1")
+    id, epoch, null = compact_text(client), bytes(4), b"\0"
+    if kind == "share":
+        return id + null + epoch + who + named + _assigned(topics) + NO_TAGS
+    if kind == "consumer":
+        assigned = _assigned(topics)
+        return id + null + null + epoch + who + named + null + assigned * 2 + NO_TAGS
+    tasks = [
+        compact_text(topic) + compact_array([_int32(n) for n in numbers]) + NO_TAGS
+        for topic, numbers in topics.items()
+        if numbers
+    ]
+    assigned = compact_array(tasks) + compact_array([]) * 2 + NO_TAGS
+    middle = bytes(4) + compact_text("process") + b"\xff" + compact_array([]) * 3
+    return id + epoch + null + null + who + middle + assigned * 2 + b"\0" + NO_TAGS
+
+
 ANSWERS: dict[int, Callable[[Scripted, Reader, int], bytes]] = {
     METADATA: Scripted.metadata,
     OFFSETS: Scripted.offsets,
@@ -304,8 +384,9 @@ ANSWERS: dict[int, Callable[[Scripted, Reader, int], bytes]] = {
     COORDINATOR: Scripted.coordinator,
     DESCRIBE: Scripted.describe,
     GROUPS: Scripted.list,
-    CONSUMER: Scripted.describe_anew,
-    SHARE: Scripted.describe_anew,
+    CONSUMER: Scripted.describe_consumer,
+    SHARE: Scripted.describe_share,
+    STREAMS: Scripted.describe_streams,
     SHARE_OFFSETS: Scripted.share_offsets,
 }
 FLEXIBLE_FROM = {
@@ -319,6 +400,7 @@ FLEXIBLE_FROM = {
     VERSIONS: 3,
     CONSUMER: 0,
     SHARE: 0,
+    STREAMS: 0,
     SHARE_OFFSETS: 0,
 }
 

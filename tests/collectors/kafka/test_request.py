@@ -13,9 +13,7 @@ from collectors.kafka import request as ask
 from collectors.kafka.request import (
     Commit,
     Commits,
-    GroupInfo,
     GroupListing,
-    GroupMember,
     Metadata,
     Offset,
     TopicInfo,
@@ -28,7 +26,6 @@ RECORDED = {
         (Path(__file__).parent / "recorded.json").read_text()
     ).items()
 }
-MEMBER = GroupMember("old", "/127.0.0.1", {"tasks": 2})
 
 
 def test_metadata_has_ids_of_topics() -> None:
@@ -42,22 +39,14 @@ def test_metadata_has_ids_of_topics() -> None:
 
 
 def test_groups_of_all_kinds() -> None:
-    assert ask.parse_groups(RECORDED["groups"]) == [
-        GroupListing("new", "consumer"),
-        GroupListing("classic", "classic"),
-        GroupListing("shared", "share"),
-    ]
-
-
-def test_members_of_groups_of_all_kinds() -> None:
-    assert ask.parse_described("classic", RECORDED["classic"]) == {
-        "classic": GroupInfo(0, "Stable", (MEMBER,)),
-        "nobody": GroupInfo(0, "Dead", ()),
-    }
-    (new,) = ask.parse_described("consumer", RECORDED["consumer"]).values()
-    assert new == GroupInfo(0, "Stable", (MEMBER._replace(client_id="new"),))
-    (shared,) = ask.parse_described("share", RECORDED["share"]).values()
-    assert shared == GroupInfo(0, "Stable", (MEMBER._replace(client_id="sharer"),))
+    assert ask.parse_groups(RECORDED["groups"]) == (
+        0,
+        [
+            GroupListing("new", "consumer"),
+            GroupListing("classic", "classic"),
+            GroupListing("shared", "share"),
+        ],
+    )
 
 
 def test_where_groups_stand() -> None:
@@ -95,7 +84,7 @@ def test_older_brokers_know_neither_ids_nor_types() -> None:
         {7: ask.Address("h", 9092)}, {"t": TopicInfo("", 0, (7,))}
     )
     data = empty + b"\x00\x00" + one + text("g") + text("consumer")
-    assert ask.parse_groups(Answer(2, data)) == [GroupListing("g", "classic")]
+    assert ask.parse_groups(Answer(2, data)) == (0, [GroupListing("g", "classic")])
 
 
 def test_the_best_version_that_the_broker_speaks() -> None:
@@ -117,9 +106,6 @@ def test_nothing_is_ever_created() -> None:
 PARSERS: dict[str, Callable[[Answer], Any]] = {
     "metadata": ask.parse_metadata,
     "groups": ask.parse_groups,
-    "classic": lambda answer: ask.parse_described("classic", answer),
-    "consumer": lambda answer: ask.parse_described("consumer", answer),
-    "share": lambda answer: ask.parse_described("share", answer),
     "commits": ask.parse_commits,
     "share_offsets": ask.parse_share_offsets,
     "ends": ask.parse_offsets,

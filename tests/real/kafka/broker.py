@@ -204,6 +204,10 @@ class Cluster:
         )
         return done.stdout
 
+    def program(self, source: str) -> list[str]:
+        """The command that runs a Java program of this folder, with the bootstrap address."""
+        return [*_java("128m", quiet=True), str(HERE / source), self.servers()[0]]
+
 
 @contextmanager
 def cluster(

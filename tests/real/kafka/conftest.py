@@ -12,6 +12,7 @@ import pytest
 from tests.real.kafka import broker, observer
 from tests.real.kafka.broker import Cluster
 from tests.real.kafka.observer import Observer
+from tests.real.kafka.oracle import Oracle, oracle
 from tests.real.kafka.truth import Truth
 from tests.real.toxiproxy import Toxiproxy
 
@@ -56,6 +57,13 @@ def tool_lag(kafka: Cluster) -> ToolLag:
         return sum(int(row[5]) for row in rows if re.fullmatch(r"-?\d+", row[5]))
 
     return lag
+
+
+@pytest.fixture(scope="session")
+def admin_client(kafka: Cluster) -> Iterator[Oracle]:
+    """Kafka's own, in Java."""
+    with oracle(kafka) as made:
+        yield made
 
 
 @pytest.fixture

@@ -37,7 +37,7 @@ class Observer:
         found = [queue for queue in self.state()["queues"] if queue["source"] == source]
         return {(queue["name"], queue["consumer_group"]): queue for queue in found}
 
-    def queue(self, topic: str, group: str, source: str = "kafka") -> Entity:
+    def queue(self, topic: str, group: str | None, source: str = "kafka") -> Entity:
         """One queue; empty where it is not shown."""
         return self.queues(source).get((topic, group), {})
 
@@ -46,12 +46,17 @@ class Observer:
         return next(source for source in self.state()["sources"] if source["key"] == name)
 
     def await_queue(
-        self, topic: str, group: str, true: Callable[[Entity], bool], *, source: str = "kafka"
+        self,
+        topic: str,
+        group: str | None,
+        true: Callable[[Entity], bool],
+        *,
+        source: str = "kafka",
     ) -> Entity:
         """The queue, once that is true of it; AssertionError tells how it is instead."""
         return _await(lambda: self.queue(topic, group, source), lambda queue: queue and true(queue))
 
-    def await_shown(self, topic: str, group: str, **fields: Any) -> Entity:
+    def await_shown(self, topic: str, group: str | None, **fields: Any) -> Entity:
         """The queue, once its fields are these."""
         return self.await_queue(topic, group, lambda queue: fields.items() <= queue.items())
 
@@ -72,9 +77,10 @@ class Observer:
         return self.await_source(lambda it: it["status"] == "ok" and not it["problems"], name)
 
     def logged(self) -> list[dict[str, Any]]:
-        """Records at warning and above, so far."""
+        """Records at warning and above, so far; not that the status of a source has changed."""
         lines = [json.loads(line) for line in self._log.read_text().splitlines()]
-        return [line for line in lines if line["level"].upper() not in ("INFO", "DEBUG", "TRACE")]
+        serious = [it for it in lines if it["level"].upper() not in ("INFO", "DEBUG", "TRACE")]
+        return [line for line in serious if line["logger"] != "telemetron.source"]
 
 
 def reasons(entity: Entity) -> set[str]:

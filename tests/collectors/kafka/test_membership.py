@@ -1,0 +1,149 @@
+"""Descriptions of groups of every type by Apache Kafka 4.3.1, recorded; and their rebalances."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from collectors.kafka.membership import (
+    DEAD,
+    KINDS,
+    GroupInfo,
+    GroupMember,
+    Rebalances,
+    describe_groups,
+    parse_described,
+)
+from collectors.kafka.wire import Answer
+
+RECORDED = {
+    name: Answer(version, bytes.fromhex(data))
+    for name, (version, data) in json.loads(
+        (Path(__file__).parent / "recorded.json").read_text()
+    ).items()
+}
+
+
+def described(kind: str) -> dict[str, GroupInfo]:
+    """Without the random ids of the members."""
+    return {
+        name: info._replace(members=tuple(member._replace(id="") for member in info.members))
+        for name, info in parse_described(kind, RECORDED[kind]).items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "client", "epoch"),
+    [
+        ("classic", "classic", "old", None),
+        ("consumer", "new", "new", 2),
+        ("share", "shared", "sharer", 3),
+    ],
+)
+def test_members_and_what_they_have(kind: str, name: str, client: str, epoch: int | None) -> None:
+    (member,) = described(kind)[name].members
+    topics = frozenset({"tasks"})
+    assert member == GroupMember(client, "/127.0.0.1", {"tasks": (0, 1)}, topics)
+    assert described(kind)[name].state == "Stable"
+    assert described(kind)[name].epoch == epoch
+
+
+def test_a_streams_member_has_the_partitions_of_its_active_tasks() -> None:
+    """With an endpoint, tags, a repartition topic of 3 partitions, and a changelog."""
+    (member,) = described("streams")["app2"].members
+    topics = {"tasks": (0, 1), "app2-by-key-repartition": (0, 1, 2)}
+    assert member == GroupMember("streamer", "/127.0.0.1", topics, frozenset(topics))
+    assert described("streams")["app2"].epoch == 3
+
+
+@pytest.mark.parametrize("kind", ["classic", "streams"])
+def test_a_group_that_does_not_exist(kind: str) -> None:
+    info = described(kind)["nobody"]
+    assert (info.state, info.members, info.is_absent) == ("Dead", (), True)
+
+
+def test_requests_name_the_groups_of_one_type() -> None:
+    for kind, (api, version) in {
+        "classic": (15, 4),
+        "consumer": (69, 0),
+        "share": (77, 1),
+        "streams": (89, 0),
+    }.items():
+        request = describe_groups(kind, ["b", "a"])
+        sent = request.prepare({api: (0, 9)})
+        assert (sent.number, sent.body.index(b"a") < sent.body.index(b"b")) == (version, True)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_answer_that_is_cut(kind: str) -> None:
+    whole = RECORDED[kind]
+    for length in range(4, len(whole.data) - 6):
+        with pytest.raises(ValueError, match=r".*"):
+            parse_described(kind, Answer(whole.version, whole.data[:length]))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(data=st.binary(max_size=200))
+@settings(max_examples=40, deadline=None)
+def test_garbage_is_refused_or_harmless(kind: str, data: bytes) -> None:
+    try:
+        parse_described(kind, Answer(RECORDED[kind].version, data))
+    except ValueError:
+        return
+
+
+# rebalances
+
+
+def info(state: str, *members: str, epoch: int | None = None, **more: Any) -> GroupInfo:
+    made = (GroupMember(id, "h", more.get("assignment", {}), id=id) for id in members)
+    return GroupInfo(0, state, tuple(made), epoch)
+
+
+def counted(*infos: GroupInfo) -> int | None:
+    rebalances = Rebalances()
+    for one in infos:
+        rebalances.take(one)
+    return rebalances.count
+
+
+@pytest.mark.parametrize(
+    ("infos", "count"),
+    [
+        ([], None),
+        ([info("Stable", "a", epoch=7)], 0),
+        ([info("Stable", "a", epoch=7), info("Reconciling", "a", "b", epoch=9)], 2),
+        ([info("Stable", "a", epoch=7), info("Stable", "a", epoch=7)], 0),
+        # deleted, and made again
+        ([info("Stable", "a", epoch=7), info("Stable", "a", epoch=2)], 2),
+        ([info("Empty", epoch=7), DEAD], 0),
+        ([DEAD, info("Stable", "a", epoch=3)], 3),
+        # migrated to the new protocol
+        ([info("Stable", "a"), info("Stable", "a", epoch=5)], 1),
+    ],
+)
+def test_a_generation_counts_epochs(infos: list[GroupInfo], count: int | None) -> None:
+    assert counted(*infos) == count
+
+
+STABLE, MOVING = info("Stable", "a"), info("PreparingRebalance", "a", "b")
+
+
+@pytest.mark.parametrize(
+    ("infos", "count"),
+    [
+        ([STABLE, STABLE], 0),
+        ([STABLE, MOVING], 1),
+        ([STABLE, MOVING, info("CompletingRebalance", "a", "b"), info("Stable", "a", "b")], 1),
+        ([STABLE, MOVING, STABLE, MOVING], 2),
+        ([STABLE, info("Stable", "a", "b")], 1),  # too short to be seen
+        ([STABLE, info("Stable", "a", assignment={"t": (0,)})], 1),
+        ([STABLE, info("Empty")], 1),
+        ([DEAD, STABLE], 1),
+    ],
+)
+def test_a_classic_generation_counts_what_is_observed(infos: list[GroupInfo], count: int) -> None:
+    assert counted(*infos) == count
