@@ -50,6 +50,7 @@ class Source:
         self.since = clock.now()
         self.last_ok_at: datetime | None = None
         self.max_age_seconds: float | None = None
+        self.address: str | None = None
         self.problems: dict[tuple[str, str], SourceProblem] = {}
         """By kind (`failure`, `trouble` of a scope, hidden `part` or `group`) and name."""
         self._changed = changed
@@ -65,9 +66,10 @@ class Source:
         self._patience = self.clock.monotonic() + patience_seconds
         self._judge()
 
-    def start(self, max_age_seconds: float) -> None:
+    def start(self, max_age_seconds: float, address: str | None = None) -> None:
         """The collector runs; it has `max_age_seconds` to confirm something."""
         self.max_age_seconds = max_age_seconds
+        self.address = address and text(address, MAX_MESSAGE)
         self._running = True
         self._patience = self.clock.monotonic() + max_age_seconds
         self._changed(self)
@@ -146,6 +148,7 @@ class Source:
             entities=self.entities,
             problems=order[:MAX_PROBLEMS],
             truncated={"problems": len(order)} if len(order) > MAX_PROBLEMS else None,
+            address=self.address,
         )
 
     def _promise(self) -> float:

@@ -13,6 +13,19 @@ from telemetron.testing import FakeClock, RecordingOutput
 
 KEY = "sk-good"
 METRICS = "text/plain; version=0.0.4; charset=utf-8"
+FAMILIES = {
+    "litellm_deployment_total_requests": "counter",
+    "litellm_deployment_success_responses": "counter",
+    "litellm_deployment_failure_responses": "counter",
+    "litellm_deployment_cooled_down": "counter",
+    "litellm_deployment_state": "gauge",
+    "litellm_total_tokens_metric": "counter",
+    "litellm_spend_metric": "counter",
+    "litellm_llm_api_latency_metric": "histogram",
+    "litellm_cache_hits_metric": "counter",
+    "litellm_cached_tokens_metric": "counter",
+}
+"""The metrics that the collector reads, as the proxy names them if nobody configured which."""
 
 
 class Reply(NamedTuple):
@@ -47,6 +60,8 @@ class ScriptedProxy:
         self.key: str | None = KEY
         self.models = [model("a"), model("b", "claude", "anthropic/claude")]
         self.samples: dict[tuple[str, str], float] = {}
+        self.families = dict(FAMILIES)
+        self.cache: dict[str, Any] = {"cache": None}
         self.process: float | None = 1000.0
         self.date = 2000.0
         self.date_header: str | None = None
@@ -78,7 +93,7 @@ class ScriptedProxy:
 
     def fail(self, id: str, calls: int = 1, cls: str = "Openai.RateLimitError", status: Any = 429):
         """Calls that failed."""
-        error = {"exception_class": cls, "exception_status": status}
+        error = {"exception_class": cls, "exception_status": status, "model_group": "any"}
         self.count("litellm_deployment_total_requests_total", calls, model_id=id)
         self.count("litellm_deployment_failure_responses_total", calls, model_id=id, **error)
 
@@ -150,12 +165,14 @@ class ScriptedProxy:
             return self.replies[path]
         if path == "/health/liveliness":
             return Reply(body=b'"I\'m alive!"')
-        if path == "/health/readiness":
-            return _json({"db": "Not connected" if self.database is None else "connected"})
+        if path in ("/health/readiness", "/health/readiness/details"):
+            more = self.cache if path.endswith("details") else {}
+            db = "Not connected" if self.database is None else "connected"
+            return _json({"db": db, **more})
         if self.key and authorization != f"Bearer {self.key}":
             return Reply(401, b"{}")
         if path == "/metrics/":
-            return Reply(200, self._page(), METRICS)
+            return Reply(200, self._page(self.queries[-1].get("name[]")), METRICS)
         said: dict[str, Any] = {
             "/v1/models": {"data": []},
             "/model/info": {"data": self.models},
@@ -165,11 +182,28 @@ class ScriptedProxy:
         }
         return _json(said[path]) if path in said else Reply(404, b"{}")
 
-    def _page(self) -> bytes:
-        lines = ["# HELP some metric", "# TYPE some counter"]
-        lines += [f"{name}{{{labels}}} {value}" for (name, labels), value in self.samples.items()]
+    def _page(self, wanted: list[str] | None) -> bytes:
+        """As prometheus_client writes it, which names a metric without samples if asked for all.
+
+        Workers that share a page (no `process`) answer nothing to whoever names metrics, and name
+        no metric without samples.
+        """
+        lines = []
+        for family, kind in self.families.items():
+            samples = {
+                key: value for key, value in self.samples.items() if key[0].startswith(family)
+            }
+            kept = [
+                f"{name}{{{labels}}} {value}"
+                for (name, labels), value in samples.items()
+                if wanted is None or (name in wanted and self.process is not None)
+            ]
+            if kept or (wanted is None and self.process is not None):
+                suffix = "_total" if kind == "counter" else ""
+                lines += [f"# HELP {family}{suffix} help", f"# TYPE {family}{suffix} {kind}", *kept]
         if self.process is not None:
-            lines.append(f"process_start_time_seconds {self.process}")
+            lines += ["# TYPE process_start_time_seconds gauge"]
+            lines += [f"process_start_time_seconds {self.process}"]
         return "".join(f"{line}\n" for line in lines).encode()
 
 

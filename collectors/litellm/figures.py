@@ -1,0 +1,187 @@
+"""What the counters say of one deployment: null, never zero, if the metrics do not have it."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from collectors.litellm.metrics import (
+    ANSWERED,
+    CACHE_HITS,
+    CACHED_TOKENS,
+    FAILURES,
+    FAMILIES,
+    LATENCY,
+    REFUSED,
+    REQUESTS,
+    SPEND,
+    SUCCESSES,
+    TOKENS,
+    UNROUTED,
+    Page,
+    Series,
+)
+from collectors.litellm.models import Names
+from collectors.litellm.usage import Minute, Usage
+from telemetron.document import MAX_CALLERS, MAX_REFUSALS, ModelCaller, ModelDeployment, Refusal
+
+
+class Calls(NamedTuple):
+    """What the calls of a deployment came to between two looks."""
+
+    succeeded: bool
+    cached: bool
+    doubtful: bool
+    """Some failed, but failures are not counted by their causes."""
+
+
+class Figures(NamedTuple):
+    """What the counters say now."""
+
+    usage: Usage
+    page: Page
+    caches: bool | None
+    """Whether the proxy answers from a cache; None: not known."""
+    caller: str | None
+    """The label that names callers, if they are wanted."""
+
+    @property
+    def sees_successes(self) -> bool:
+        return self.page.has(SUCCESSES) or self.page.has(ANSWERED)
+
+    def missing(self) -> list[str]:
+        """The metrics whose absence leaves something unknown."""
+        needed = set(FAMILIES) - {CACHE_HITS, CACHED_TOKENS}
+        if self.page.has(REQUESTS) and self.page.has(SUCCESSES):
+            needed -= {FAILURES}
+        if self.caches is not False:
+            if not self._sees_cached():
+                needed |= {CACHE_HITS}
+            # Workers that share a page name a metric only once they have counted something.
+            if self.page.has(CACHE_HITS) or self.page.process is not None:
+                needed |= {CACHED_TOKENS}
+        return sorted(FAMILIES[kind] for kind in needed if not self.page.has(kind))
+
+    def calls(self, rose: Mapping[Series, float], id: str) -> Calls:
+        """From the rises of one deployment's counters."""
+        sums = Minute()
+        for series, rise in rose.items():
+            sums.add(series, rise)
+        cached = self._cached(sums, id)
+        succeeded = sums.of(SUCCESSES, id) - (cached or 0.0)
+        if not self.page.has(SUCCESSES) or cached is None:
+            succeeded = sums.of(ANSWERED, id)
+        failed = None if self.page.has(FAILURES) else self._failed(sums, id)
+        return Calls(succeeded > 0, bool(cached), bool(failed))
+
+    def of(self, part: ModelDeployment, names: Names) -> dict[str, Any]:
+        """The measures of a deployment, by field."""
+        spend = self.usage.spent(part.id) if self.page.has(SPEND) else None
+        minute = self.usage.minute
+        if minute is None:
+            return {"spend": spend}
+        refused = [name for name in minute.names(REFUSED) if names.group(name) == part.model]
+        callers, count = self._callers(minute, part.id)
+        measures: dict[str, Any] = {
+            "rpm": self._rpm(minute, part.id),
+            "tpm": self._tpm(minute, part.id),
+            "failed_rpm": self._failed(minute, part.id),
+            "refused_rpm": self._refused(minute, part.model, names),
+            "refusals": _refusals(minute, refused) if self.page.has_unrouted(FAILURES) else None,
+            "latency_seconds": self._latency(minute, part.id),
+            "callers": callers,
+            "spend": spend,
+        }
+        if count > MAX_CALLERS:
+            measures["truncated"] = {**(part.truncated or {}), "callers": count}
+        return measures
+
+    def _rise(self, minute: Minute, kind: str, id: str) -> float | None:
+        return minute.of(kind, id) if self.page.has(kind) else None
+
+    def _sees_cached(self) -> bool:
+        """Whether answers of providers are counted apart from those of the cache."""
+        return self.page.has(CACHE_HITS) or (self.page.has(SUCCESSES) and self.page.has(ANSWERED))
+
+    def _cached(self, minute: Minute, id: str) -> float | None:
+        """How many calls the proxy's cache answered; None: not known."""
+        if self.page.has(CACHE_HITS):
+            return minute.of(CACHE_HITS, id)
+        if self.caches is False:
+            return 0.0
+        if self._sees_cached():
+            return max(0.0, minute.of(SUCCESSES, id) - minute.of(ANSWERED, id))
+        return None
+
+    def _rpm(self, minute: Minute, id: str) -> float | None:
+        requests, cached = self._rise(minute, REQUESTS, id), self._cached(minute, id)
+        return None if requests is None or cached is None else max(0.0, requests - cached)
+
+    def _tpm(self, minute: Minute, id: str) -> float | None:
+        tokens, cached = self._rise(minute, TOKENS, id), self._rise(minute, CACHED_TOKENS, id)
+        if cached is None and self._cached(minute, id) == 0:
+            cached = 0.0
+        return None if tokens is None or cached is None else max(0.0, tokens - cached)
+
+    def _failed(self, minute: Minute, id: str) -> float | None:
+        """LiteLLM counts each request as a success or a failure, too."""
+        if self.page.has(FAILURES):
+            return minute.of(FAILURES, id)
+        requests = self._rise(minute, REQUESTS, id)
+        successes = self._rise(minute, SUCCESSES, id)
+        return None if requests is None or successes is None else max(0.0, requests - successes)
+
+    def _refused(self, minute: Minute, model: str, names: Names) -> float | None:
+        if self.page.has_unrouted(FAILURES):
+            kind = REFUSED
+        elif self.page.has_unrouted(REQUESTS):
+            kind = UNROUTED
+        else:
+            return None
+        mine = (name for name in minute.names(kind) if names.group(name) == model)
+        return sum(minute.of(kind, name) for name in mine)
+
+    def _latency(self, minute: Minute, id: str) -> float | None:
+        answered = self._rise(minute, ANSWERED, id)
+        return round(minute.of(LATENCY, id) / answered, 3) if answered else None
+
+    def _callers(self, minute: Minute, id: str) -> tuple[list[ModelCaller] | None, int]:
+        """The most active, by name, and how many there are."""
+        kinds = [kind for kind in (REQUESTS, TOKENS, FAILURES) if self._names_callers(kind)]
+        if not kinds:
+            return None, 0
+        none = self._cached(minute, id) == 0
+        callers = [
+            ModelCaller(
+                name="" if name == "None" else name,
+                rpm=self._less(counts, REQUESTS, CACHE_HITS, none),
+                failed_rpm=self._less(counts, FAILURES, FAILURES, True),
+                tpm=self._less(counts, TOKENS, CACHED_TOKENS, none),
+            )
+            for name, counts in minute.callers.get(id, {}).items()
+        ]
+        callers.sort(key=lambda one: (-(one.rpm or 0.0), -(one.tpm or 0.0), one.name))
+        return sorted(callers[:MAX_CALLERS], key=lambda one: one.name), len(callers)
+
+    def _less(
+        self, counts: Mapping[str, float], kind: str, cached: str, none: bool
+    ) -> float | None:
+        """What one caller's count is without cached answers; `none`: there are none of them."""
+        if not self._names_callers(kind) or not (none or self._names_callers(cached)):
+            return None
+        less = 0.0 if none else counts.get(cached, 0.0)
+        return max(0.0, round(counts.get(kind, 0.0) - less, 9))
+
+    def _names_callers(self, kind: str) -> bool:
+        labels = self.page.labels.get(kind)
+        has_label = labels is None or self.caller in labels
+        return self.caller is not None and self.page.has(kind) and has_label
+
+
+def _refusals(minute: Minute, names: list[str]) -> list[Refusal]:
+    """The most frequent, by class and status."""
+    counted: dict[tuple[str | None, int | None], float] = {}
+    for name in names:
+        for error, rise in minute.refusals[name].items():
+            counted[error] = counted.get(error, 0.0) + rise
+    found = [Refusal(*error, rpm=rise) for error, rise in counted.items()]
+    found.sort(key=lambda one: (-one.rpm, str(one)))
+    return sorted(found[:MAX_REFUSALS], key=lambda one: (one.error_class or "", str(one)))
