@@ -20,8 +20,10 @@ from collectors.litellm.metrics import (
     Series,
 )
 from collectors.litellm.models import Names
-from collectors.litellm.usage import Minute, Usage
+from collectors.litellm.usage import Error, Minute, Usage
 from telemetron.document import MAX_CALLERS, MAX_REFUSALS, ModelCaller, ModelDeployment, Refusal
+
+CALLED = (REQUESTS, TOKENS, FAILURES)
 
 
 class Calls(NamedTuple):
@@ -78,21 +80,21 @@ class Figures(NamedTuple):
         minute = self.usage.minute
         if minute is None:
             return {"spend": spend}
-        refused = [name for name in minute.names(REFUSED) if names.group(name) == part.model]
+        refusals, reasons = self._refusals(minute, part.model, names)
         callers, count = self._callers(minute, part.id)
         measures: dict[str, Any] = {
             "rpm": self._rpm(minute, part.id),
             "tpm": self._tpm(minute, part.id),
             "failed_rpm": self._failed(minute, part.id),
             "refused_rpm": self._refused(minute, part.model, names),
-            "refusals": _refusals(minute, refused) if self.page.has_unrouted(FAILURES) else None,
+            "refusals": refusals,
             "latency_seconds": self._latency(minute, part.id),
             "callers": callers,
             "spend": spend,
         }
-        if count > MAX_CALLERS:
-            measures["truncated"] = {**(part.truncated or {}), "callers": count}
-        return measures
+        cut = {"callers": count} if count > MAX_CALLERS else {}
+        cut |= {"refusals": reasons} if reasons > MAX_REFUSALS else {}
+        return measures | ({"truncated": {**(part.truncated or {}), **cut}} if cut else {})
 
     def _rise(self, minute: Minute, kind: str, id: str) -> float | None:
         return minute.of(kind, id) if self.page.has(kind) else None
@@ -139,14 +141,29 @@ class Figures(NamedTuple):
         mine = (name for name in minute.names(kind) if names.group(name) == model)
         return sum(minute.of(kind, name) for name in mine)
 
+    def _refusals(
+        self, minute: Minute, model: str, names: Names
+    ) -> tuple[list[Refusal] | None, int]:
+        """The most frequent, by class and status, and how many there are."""
+        if not self.page.has_unrouted(FAILURES):
+            return None, 0
+        counted: dict[Error, float] = {}
+        for name in minute.names(REFUSED):
+            for error, rise in minute.refusals[name].items() if names.group(name) == model else ():
+                counted[error] = counted.get(error, 0.0) + rise
+        found = [Refusal(*error, rpm=rise) for error, rise in counted.items()]
+        found.sort(key=lambda one: (-one.rpm, str(one)))
+        kept = sorted(found[:MAX_REFUSALS], key=lambda one: (one.error_class or "", str(one)))
+        return kept, len(found)
+
     def _latency(self, minute: Minute, id: str) -> float | None:
         answered = self._rise(minute, ANSWERED, id)
         return round(minute.of(LATENCY, id) / answered, 3) if answered else None
 
     def _callers(self, minute: Minute, id: str) -> tuple[list[ModelCaller] | None, int]:
         """The most active, by name, and how many there are."""
-        kinds = [kind for kind in (REQUESTS, TOKENS, FAILURES) if self._names_callers(kind)]
-        if not kinds:
+        named = [kind for kind in CALLED if self.caller in self.page.labels.get(kind, ())]
+        if not any(map(self.page.has, named)):
             return None, 0
         none = self._cached(minute, id) == 0
         callers = [
@@ -172,16 +189,4 @@ class Figures(NamedTuple):
 
     def _names_callers(self, kind: str) -> bool:
         labels = self.page.labels.get(kind)
-        has_label = labels is None or self.caller in labels
-        return self.caller is not None and self.page.has(kind) and has_label
-
-
-def _refusals(minute: Minute, names: list[str]) -> list[Refusal]:
-    """The most frequent, by class and status."""
-    counted: dict[tuple[str | None, int | None], float] = {}
-    for name in names:
-        for error, rise in minute.refusals[name].items():
-            counted[error] = counted.get(error, 0.0) + rise
-    found = [Refusal(*error, rpm=rise) for error, rise in counted.items()]
-    found.sort(key=lambda one: (-one.rpm, str(one)))
-    return sorted(found[:MAX_REFUSALS], key=lambda one: (one.error_class or "", str(one)))
+        return self.page.has(kind) and (labels is None or self.caller in labels)

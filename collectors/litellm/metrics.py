@@ -146,7 +146,8 @@ class _Reader:
         elif name == _STATE:
             labels, value = _sample(rest)
             states = self._states.setdefault(labels.get("model_id", ""), {})
-            states[labels.get("litellm_model_name", "")] = value
+            model = labels.get("litellm_model_name", "")
+            states[model] = max(value, states.get(model, 0.0))  # several workers: each has one
 
     def page(self) -> Page:
         return Page(

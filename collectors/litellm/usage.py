@@ -10,6 +10,9 @@ WINDOW_SECONDS = 60.0
 # What several processes behind one address say is not believed for so long.
 SEVERAL_SECONDS = 300.0
 MAX_PROCESSES = 64
+# So often counters that several share fall within that time until several replicas are believed.
+FALLS = 3
+SHARED = 0.0
 MAX_REMEMBERED = 200_000
 
 Counters = Mapping[tuple[Series, int], float]
@@ -58,8 +61,8 @@ class Usage:
 
     A process is known by its start time. What one that is new had counted before it was first seen
     is known to be recent only if it was started since the last look, by the proxy's own clock.
-    Workers that share a page have no start time: a page belongs to those whose counters it goes on
-    from, and one that goes on from none may be a restart or another replica.
+    Workers that share a page have no start time. Counters that fall were begun again by a restart,
+    or are another replica's: nobody can tell, until they fall again and again.
     """
 
     def __init__(self, slack_seconds: float) -> None:
@@ -67,8 +70,8 @@ class Usage:
         """The last one; None: nobody looked a minute ago, or what it used cannot be known."""
         self._slack = slack_seconds
         self._processes: dict[float, Counters] = {}
-        self._lineages = 0
-        self._last: float | None = None
+        self._last = SHARED
+        self._falls: deque[float] = deque(maxlen=FALLS)
         self._asked_at: float | None = None
         self._samples: deque[Sample] = deque()
         self._returned_at: float | None = None
@@ -81,8 +84,8 @@ class Usage:
 
         For a thread: 5 MB of metrics are 23,000 series, and take 100 ms. Others may read meanwhile.
         """
-        process = self._lineage(page) if page.process is None else page.process
-        before = self._before(process, now)
+        process = page.process or SHARED
+        before = self._before(process, page, now)
         if process != self._last:
             self._expired.clear()
         self._store(process, page.counters)
@@ -100,25 +103,26 @@ class Usage:
         """What the deployment cost since the process started."""
         return round(self._spent.get(of, 0.0) + self._expired.get(of, 0.0), 9)
 
-    def _lineage(self, page: Page) -> float:
-        """A name, below zero, for those who share a page."""
-        shared = [process for process in self._processes if process < 0]
-        for process in reversed(shared):  # the last one first
-            if _goes_on(self._processes[process], page.counters):
-                return process
-        self._lineages += 1
-        return -float(self._lineages)
-
-    def _before(self, process: float, now: float) -> Counters | None:
+    def _before(self, process: float, page: Page, now: float) -> Counters | None:
         """What this process had counted when it was last seen; None: nobody knows."""
         if process in self._processes:
             if process != self._last:
                 self._returned_at = now
-            return self._processes[process]
-        if process > 0 and self._asked_at and process >= self._asked_at:
+            if process != SHARED or self._is_one(self._processes[process], page, now):
+                return self._processes[process]
+        elif process and self._asked_at and process >= self._asked_at:
             return {}
         self._samples.clear()
         return None
+
+    def _is_one(self, before: Counters, page: Page, now: float) -> bool:
+        """Whether a page that several share goes on from the one before."""
+        if _goes_on(before, page.counters):
+            return not self.is_several(now)
+        self._falls.append(now)
+        if len(self._falls) == FALLS and now - self._falls[0] < SEVERAL_SECONDS:
+            self._returned_at = now
+        return False
 
     def _store(self, process: float, counters: Counters) -> None:
         self._processes.pop(process, None)

@@ -87,14 +87,16 @@ class ScriptedProxy:
 
     def succeed(self, id: str, calls: int = 1, tokens: int = 0, **labels: Any) -> None:
         """Calls that succeeded."""
+        labels = {"model_group": "any", **labels}
         self.count("litellm_deployment_total_requests_total", calls, model_id=id, **labels)
         self.count("litellm_deployment_success_responses_total", calls, model_id=id, **labels)
         self.count("litellm_total_tokens_metric_total", tokens, model_id=id, **labels)
 
     def fail(self, id: str, calls: int = 1, cls: str = "Openai.RateLimitError", status: Any = 429):
         """Calls that failed."""
-        error = {"exception_class": cls, "exception_status": status, "model_group": "any"}
-        self.count("litellm_deployment_total_requests_total", calls, model_id=id)
+        group = {"model_group": "any"}
+        error = {"exception_class": cls, "exception_status": status, **group}
+        self.count("litellm_deployment_total_requests_total", calls, model_id=id, **group)
         self.count("litellm_deployment_failure_responses_total", calls, model_id=id, **error)
 
     def cool(self, id: str, status: Any = 429, times: int = 1) -> None:
