@@ -410,7 +410,8 @@ class ModelDeployment(Record, frozen=True, kw_only=True):
     refusals: Annotated[
         list[Refusal] | None,
         about(
-            "`refused_rpm` by class and status, sorted; the 16 most frequent. null as that, and if the proxy does not count reasons.",
+            "`refused_rpm` by class and status, sorted; the 16 most frequent. null as that, and"
+            " if the proxy does not count reasons.",
             measure="level",
         ),
     ] = None

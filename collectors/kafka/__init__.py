@@ -14,9 +14,9 @@ def promise(config: KafkaConfig) -> float:
 
 
 def address(config: KafkaConfig) -> str:
-    """The brokers to begin with."""
-    servers = map(parse_address, config.bootstrap_servers)
-    return ",".join(join(*server) for server in servers)
+    """The brokers to begin with; what somebody put before an `@` is not shown."""
+    servers = [parse_address(server) for server in config.bootstrap_servers]
+    return ",".join(join(host.rpartition("@")[2], port) for host, port in servers)
 
 
 async def run(config: KafkaConfig, output: Output) -> None:

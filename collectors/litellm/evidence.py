@@ -74,8 +74,12 @@ class Evidence:
     def cool(
         self, cooldown_seconds: float | None, last_look: float, now: float, at: datetime
     ) -> None:
-        """It was cooled down at some time since the last look."""
-        if cooldown_seconds is not None and last_look + cooldown_seconds > now:
+        """It was cooled down at some time since the last look.
+
+        One that may be over before the next look is only counted: of a deployment that is cooled
+        down again and again the status would change twice between any two looks.
+        """
+        if cooldown_seconds is not None and cooldown_seconds > 2 * (now - last_look):
             until = at + timedelta(seconds=cooldown_seconds)
             self.cooling = Cooling(until, last_look + cooldown_seconds)
 

@@ -68,6 +68,8 @@ class ScriptedProxy:
         self.settings: dict[str, Any] = {"cooldown_time": 45, "provider_budget_config": None}
         self.budgets: dict[str, Any] = {}
         self.database: dict[str, Any] | None = None
+        self.one: dict[str, Reply] = {}
+        """What it says of one deployment, by id."""
         self.replies: dict[str, Reply] = {}
         self.everything: Reply | None = None
         self.next: list[Reply] = []
@@ -173,6 +175,8 @@ class ScriptedProxy:
             return _json({"db": db, **more})
         if self.key and authorization != f"Bearer {self.key}":
             return Reply(401, b"{}")
+        if path == "/model/info" and "litellm_model_id" in self.queries[-1]:
+            return self.one.get(self.queries[-1]["litellm_model_id"][0], Reply(404, b"{}"))
         if path == "/metrics/":
             return Reply(200, self._page(self.queries[-1].get("name[]")), METRICS)
         said: dict[str, Any] = {

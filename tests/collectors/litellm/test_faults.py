@@ -500,6 +500,12 @@ def test_the_environment_alone_switches_it_on(key_file) -> None:
     config = configure(specs["litellm"], collector)
     assert config == LitellmConfig(url="http://x:4000", key_file=file)
     assert collector.max_age_seconds(config) == 90
+    assert collector.address(config) == "x:4000"
+
+
+def test_the_address_of_the_source_has_no_path() -> None:
+    config = LitellmConfig(url="https://eu.example/llm", key=Secret("sk-1"))
+    assert collector.address(config) == "eu.example:443"
 
 
 async def test_a_key_in_the_configuration(bench, proxy) -> None:

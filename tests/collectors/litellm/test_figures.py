@@ -371,7 +371,7 @@ def page(types: set[str], labels: set[str], drawn: list[tuple[str, str, int]], t
     return "".join(f"{line}\n" for line in lines).encode()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     types=st.sets(st.sampled_from(sorted(FAMILIES))),
     labels=st.sets(st.sampled_from(LABELS)),
