@@ -21,7 +21,7 @@ from tests.real.process import CACHE, free_port, locked, running, wait_until
 
 LOCK = Path(__file__).parents[3] / "requirements" / "litellm.txt"
 INSTALL_SECONDS = 480
-READY_SECONDS = 240
+READY_SECONDS = 150
 _KEY = hashlib.sha256(LOCK.read_bytes()).hexdigest()[:12]
 VENV = CACHE / f"litellm-{sys.version_info.major}.{sys.version_info.minor}-{_KEY}"
 MASTER_KEY = "sk-master-of-tests"
@@ -127,9 +127,9 @@ def _headers() -> dict[str, str]:
 
 
 @contextmanager
-def litellm(folder: Path, config: dict[str, Any]) -> Iterator[LiteLLM]:
+def litellm(folder: Path, config: dict[str, Any], *options: str) -> Iterator[LiteLLM]:
     """A proxy that answers, ended with the context."""
-    proxy = LiteLLM(folder, config)
+    proxy = LiteLLM(folder, config, *options)
     try:
         proxy.start()
         proxy.wait()

@@ -1,7 +1,6 @@
 """Real proxies in other configurations, before a collector whose clock the tests move.
 
-Two are started at once: one with a cache, budgets, aliases and wildcards, and one with two
-workers; a third has chosen metrics only.
+`rich` has a cache, budgets, aliases and wildcards, `workers` two workers, `chosen` some metrics.
 """
 
 import asyncio
@@ -12,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
@@ -21,7 +20,7 @@ from collectors.litellm.metrics import FAILURES, Series
 from telemetron.secret import Secret
 from tests.collectors.litellm.scripted import Bench
 from tests.real.litellm.balancer import balancer
-from tests.real.litellm.proxy import MASTER_KEY, VENV, LiteLLM, build
+from tests.real.litellm.proxy import MASTER_KEY, VENV, LiteLLM, build, litellm
 from tests.real.litellm.upstream import (
     COMPLETION_TOKENS,
     PROMPT_TOKENS,
@@ -40,15 +39,6 @@ print(json.dumps([s for s in range(400, 600) if not _is_cooldown_required(None, 
 """
 
 
-class Proxies(NamedTuple):
-    """What the tests call, and the provider of all."""
-
-    upstream: Upstream
-    rich: LiteLLM
-    workers: LiteLLM
-    chosen: LiteLLM
-
-
 def deployment(provider: Upstream, name: str, model: str = "openai/gpt-4o", **more: Any) -> Any:
     base = provider.base(name.replace("/*", ""))
     params = {"model": model, "api_key": "none", "api_base": base, "max_retries": 0, **more}
@@ -65,7 +55,7 @@ def config(models: list[Any], router: dict[str, Any] | None = None, **settings: 
     }
 
 
-def rich(provider: Upstream) -> Any:
+def rich_config(provider: Upstream) -> Any:
     names = ("cached", "dead", "fussy", "strange", "good")
     models = [deployment(provider, name) for name in names]
     price = {"input_cost_per_token": 0.1, "output_cost_per_token": 0.1}
@@ -78,7 +68,7 @@ def rich(provider: Upstream) -> Any:
     return config(models, router, cache=True, cache_params={"type": "local"})
 
 
-def chosen(provider: Upstream) -> Any:
+def chosen_config(provider: Upstream) -> Any:
     metrics = [
         {
             "group": "some",
@@ -94,25 +84,30 @@ def chosen(provider: Upstream) -> Any:
     return config([deployment(provider, "good")], prometheus_metrics_config=metrics)
 
 
-@pytest.fixture(scope="session")
-def proxies(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxies]:
+@pytest.fixture(scope="module")
+def provider() -> Iterator[Upstream]:
     with upstream() as provider:
         provider.moods = {"dead": Mood(500), "fussy": Mood(400), "strange": Mood(404)}
-        plain = config([deployment(provider, "good")])
-        made = [
-            LiteLLM(tmp_path_factory.mktemp("rich"), rich(provider)),
-            LiteLLM(tmp_path_factory.mktemp("workers"), plain, "--num_workers", "2"),
-            LiteLLM(tmp_path_factory.mktemp("chosen"), chosen(provider)),
-        ]
-        try:
-            for proxy in made:
-                proxy.start()
-            for proxy in made:
-                proxy.wait()
-            yield Proxies(provider, *made)
-        finally:
-            for proxy in made:
-                proxy.close()
+        yield provider
+
+
+@pytest.fixture(scope="module")
+def rich(provider: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiteLLM]:
+    with litellm(tmp_path_factory.mktemp("rich"), rich_config(provider)) as proxy:
+        yield proxy
+
+
+@pytest.fixture(scope="module")
+def chosen(provider: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiteLLM]:
+    with litellm(tmp_path_factory.mktemp("chosen"), chosen_config(provider)) as proxy:
+        yield proxy
+
+
+@pytest.fixture(scope="module")
+def workers(provider: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiteLLM]:
+    folder, plain = tmp_path_factory.mktemp("workers"), config([deployment(provider, "good")])
+    with litellm(folder, plain, "--num_workers", "2") as proxy:
+        yield proxy
 
 
 @asynccontextmanager
@@ -149,17 +144,17 @@ async def call(proxy: LiteLLM, model: str, prompt: str = "well?") -> int:
     return await asyncio.to_thread(proxy.call, model, 20.0, prompt)
 
 
-async def test_workers_that_share_their_metrics(proxies: Proxies) -> None:
-    async with collecting(proxies.workers.url, interval_seconds=1) as bench:
+async def test_workers_that_share_their_metrics(workers: LiteLLM) -> None:
+    async with collecting(workers.url, interval_seconds=1) as bench:
         assert (bench.part("good-1").rpm, bench.part("good-1").spend) == (None, None)
         assert "not counted yet" in bench.state()["metrics"][1]
         for _ in range(4):
-            assert await call(proxies.workers, "good") == 200
+            assert await call(workers, "good") == 200
         await until(bench, lambda: bench.part("good-1").status == "healthy", "a success")
         await asyncio.sleep(1)
         await minute(bench)
         for _ in range(4):
-            assert await call(proxies.workers, "good") == 200
+            assert await call(workers, "good") == 200
         await until(bench, lambda: bench.part("good-1").rpm == 4, "all calls of the minute")
         one = bench.part("good-1")
         assert (one.tpm, one.failed_rpm, one.refused_rpm) == (4 * TOKENS, 0, 0)
@@ -167,10 +162,10 @@ async def test_workers_that_share_their_metrics(proxies: Proxies) -> None:
         assert "litellm_deployment_cooled_down" in bench.state()["metrics"][1]
 
 
-async def test_metrics_and_labels_that_are_chosen(proxies: Proxies) -> None:
-    async with collecting(proxies.chosen.url, interval_seconds=1) as bench:
+async def test_metrics_and_labels_that_are_chosen(chosen: LiteLLM) -> None:
+    async with collecting(chosen.url, interval_seconds=1) as bench:
         await minute(bench)
-        assert await call(proxies.chosen, "good") == 200
+        assert await call(chosen, "good") == 200
         await until(bench, lambda: bench.part("good-1").rpm == 1, "the call")
         one = bench.part("good-1")
         assert one.spend > 0
@@ -184,8 +179,8 @@ async def test_metrics_and_labels_that_are_chosen(proxies: Proxies) -> None:
         assert "litellm_cache_hits_metric" not in message  # the proxy says that it has no cache
 
 
-async def test_names_of_wildcards_and_aliases(proxies: Proxies) -> None:
-    async with collecting(proxies.rich.url) as bench:
+async def test_names_of_wildcards_and_aliases(rich: LiteLLM) -> None:
+    async with collecting(rich.url) as bench:
         one = bench.part("openai/*-1")
         assert (one.model, one.upstream_model, one.provider) == ("openai/*", "*", "openai")
         assert (one.input_context, one.input_cost_per_token) == (None, None)
@@ -198,46 +193,46 @@ async def test_names_of_wildcards_and_aliases(proxies: Proxies) -> None:
         assert len(bench.output.parts) == 7
 
 
-async def test_calls_by_other_names_are_the_deployments(proxies: Proxies) -> None:
+async def test_calls_by_other_names_are_the_deployments(rich: LiteLLM) -> None:
     options = {"interval_seconds": 1, "callers": "requested_model"}
-    async with collecting(proxies.rich.url, **options) as bench:
+    async with collecting(rich.url, **options) as bench:
         await minute(bench)
         for number, name in enumerate(("good", "nice", "secret", "openai/gpt-4o-mini")):
-            assert await call(proxies.rich, name, f"by name {number}") == 200
+            assert await call(rich, name, f"by name {number}") == 200
         await until(bench, lambda: bench.part("good-1").tpm == 3 * TOKENS, "the aliases' calls")
         await until(bench, lambda: bench.part("openai/*-1").rpm == 1, "the wildcard's call")
         named = {one.name: (one.rpm, one.tpm) for one in bench.part("good-1").callers}
         assert named == dict.fromkeys(("good", "nice", "secret"), (1, TOKENS))
 
 
-async def test_the_proxys_cache_is_not_the_provider(proxies: Proxies) -> None:
-    async with collecting(proxies.rich.url, interval_seconds=1) as bench:
+async def test_the_proxys_cache_is_not_the_provider(provider: Upstream, rich: LiteLLM) -> None:
+    async with collecting(rich.url, interval_seconds=1) as bench:
         await minute(bench)
-        sent = proxies.upstream.calls.count("cached")
+        sent = provider.calls.count("cached")
         for _ in range(3):
-            assert await call(proxies.rich, "cached", "the same") == 200
-        assert proxies.upstream.calls.count("cached") == sent + 1
+            assert await call(rich, "cached", "the same") == 200
+        assert provider.calls.count("cached") == sent + 1
         await until(bench, lambda: bench.part("cached-1").rpm == 1, "the call")
         await asyncio.sleep(1)
         await bench.after(1)
         assert (bench.part("cached-1").rpm, bench.part("cached-1").tpm) == (1, TOKENS)
-        proxies.upstream.moods["cached"] = Mood(500)
-        assert await call(proxies.rich, "cached", "another") == 500
+        provider.moods["cached"] = Mood(500)
+        assert await call(rich, "cached", "another") == 500
         await until(bench, lambda: bench.part("cached-1").status == "unhealthy", "the failure")
         await asyncio.sleep(2.5)  # the cooldown of the real proxy
-        assert await call(proxies.rich, "cached", "the same") == 200
+        assert await call(rich, "cached", "the same") == 200
         await asyncio.sleep(1)
         for _ in range(3):
             await bench.after(1)
         assert bench.part("cached-1").status == "unhealthy"
 
 
-async def test_what_the_caller_did_is_not_the_models_fault(proxies: Proxies) -> None:
-    async with collecting(proxies.rich.url, interval_seconds=1) as bench:
+async def test_what_the_caller_did_is_not_the_models_fault(rich: LiteLLM) -> None:
+    async with collecting(rich.url, interval_seconds=1) as bench:
         await minute(bench)
-        assert await call(proxies.rich, "fussy", "too long") == 400
-        assert await call(proxies.rich, "strange") == 404
-        assert await call(proxies.rich, "dead") == 500
+        assert await call(rich, "fussy", "too long") == 400
+        assert await call(rich, "strange") == 404
+        assert await call(rich, "dead") == 500
         await until(bench, lambda: bench.part("dead-1").status == "unhealthy", "the failure")
         await until(bench, lambda: bench.part("strange-1").status == "unhealthy", "the 404")
         await until(bench, lambda: bench.part("fussy-1").failed_rpm == 1, "the 400")
@@ -245,13 +240,13 @@ async def test_what_the_caller_did_is_not_the_models_fault(proxies: Proxies) -> 
         assert (one.status, one.last_error) == ("unknown", None)
 
 
-async def test_a_budget_that_is_spent(proxies: Proxies) -> None:
-    async with collecting(proxies.rich.url, interval_seconds=1) as bench:
+async def test_a_budget_that_is_spent(rich: LiteLLM) -> None:
+    async with collecting(rich.url, interval_seconds=1) as bench:
         await minute(bench)
-        assert await call(proxies.rich, "poor", "the first") == 200
+        assert await call(rich, "poor", "the first") == 200
         await until(bench, lambda: bench.part("poor-1").credits == 0, "the end of the budget")
         assert bench.part("poor-1").status == "unhealthy"
-        statuses = [await call(proxies.rich, "poor", f"more {n}") for n in range(3)]
+        statuses = [await call(rich, "poor", f"more {n}") for n in range(3)]
         assert set(statuses) == {429}
         await until(bench, lambda: bench.part("poor-1").refused_rpm == 3, "the refusals")
         one = bench.part("poor-1")
@@ -261,18 +256,18 @@ async def test_a_budget_that_is_spent(proxies: Proxies) -> None:
         ]
 
 
-async def test_a_model_that_nobody_serves(proxies: Proxies) -> None:
-    async with collecting(proxies.rich.url, interval_seconds=1) as bench:
+async def test_a_model_that_nobody_serves(rich: LiteLLM) -> None:
+    async with collecting(rich.url, interval_seconds=1) as bench:
         assert "calls" not in bench.state()
-        assert await call(proxies.rich, "nobody") == 400
+        assert await call(rich, "nobody") == 400
         await until(bench, lambda: "calls" in bench.state(), "the call")
         reason, message = bench.state()["calls"]
         assert reason == "UnknownModel"
         assert message.endswith(": other")  # this version hides the name
 
 
-async def test_replicas_behind_one_address(proxies: Proxies) -> None:
-    with balancer(proxies.rich.url, proxies.chosen.url) as front:
+async def test_replicas_behind_one_address(rich: LiteLLM, chosen: LiteLLM) -> None:
+    with balancer(rich.url, chosen.url) as front:
         async with collecting(front.url, interval_seconds=1) as bench:
             async with asyncio.timeout(SECONDS):
                 while "several" not in (bench.state().get("metrics") or ("", ""))[1]:
@@ -281,16 +276,16 @@ async def test_replicas_behind_one_address(proxies: Proxies) -> None:
             assert {part.rpm for part in bench.output.parts.values()} == {None}
 
 
-async def test_a_proxy_that_stops_answering(proxies: Proxies) -> None:
-    async with collecting(proxies.rich.url, interval_seconds=1) as bench:
-        assert await call(proxies.rich, "good", "before it freezes") == 200
+async def test_a_proxy_that_stops_answering(rich: LiteLLM) -> None:
+    async with collecting(rich.url, interval_seconds=1) as bench:
+        assert await call(rich, "good", "before it freezes") == 200
         await until(bench, lambda: bench.part("good-1").status == "healthy", "a success")
-        proxies.rich.send(signal.SIGSTOP)
+        rich.send(signal.SIGSTOP)
         try:
             bench.clock.advance(collecting_age := 36)
             assert bench.part("good-1").status == "unknown", collecting_age
         finally:
-            proxies.rich.send(signal.SIGCONT)
+            rich.send(signal.SIGCONT)
 
 
 def test_whose_fault_a_failure_is_as_the_router_decides() -> None:
