@@ -243,7 +243,7 @@ class Deployments:
     def _measures(self, part: ModelDeployment) -> dict[str, Any]:
         if self.figures is None:
             return {"spend": self._spent_today(part)}
-        measures = self.figures.of(part, self.names)
+        measures = self.figures.of(part)
         if measures["spend"] is None:
             measures["spend"] = self._spent_today(part)
         return measures

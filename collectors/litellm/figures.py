@@ -1,5 +1,6 @@
 """What the counters say of one deployment: null, never zero, if the metrics do not have it."""
 
+from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -35,15 +36,22 @@ class Calls(NamedTuple):
     """Some failed, but failures are not counted by their causes."""
 
 
-class Figures(NamedTuple):
-    """What the counters say now."""
+class Figures:
+    """What the counters say now.
 
-    usage: Usage
-    page: Page
-    caches: bool | None
-    """Whether the proxy answers from a cache; None: not known."""
-    caller: str | None
-    """The label that names callers, if they are wanted."""
+    `caches`: whether the proxy answers from a cache; None: not known. `caller`: the label that
+    names callers, if they are wanted.
+    """
+
+    def __init__(
+        self, usage: Usage, page: Page, names: Names, caches: bool | None, caller: str | None
+    ) -> None:
+        self.page = page
+        self._usage = usage
+        self._caches = caches
+        self._caller = caller
+        self._refused = self._by_group(names)
+        """Calls that were refused within the last minute, by model group and error."""
 
     @property
     def sees_successes(self) -> bool:
@@ -54,7 +62,7 @@ class Figures(NamedTuple):
         needed = set(FAMILIES) - {CACHE_HITS, CACHED_TOKENS}
         if self.page.has(REQUESTS) and self.page.has(SUCCESSES):
             needed -= {FAILURES}
-        if self.caches is not False:
+        if self._caches is not False:
             if not self._sees_cached():
                 needed |= {CACHE_HITS}
             # Workers that share a page name a metric only once they have counted something.
@@ -74,19 +82,19 @@ class Figures(NamedTuple):
         failed = None if self.page.has(FAILURES) else self._failed(sums, id)
         return Calls(succeeded > 0, bool(cached), bool(failed))
 
-    def of(self, part: ModelDeployment, names: Names) -> dict[str, Any]:
+    def of(self, part: ModelDeployment) -> dict[str, Any]:
         """The measures of a deployment, by field."""
-        spend = self.usage.spent(part.id) if self.page.has(SPEND) else None
-        minute = self.usage.minute
+        spend = self._usage.spent(part.id) if self.page.has(SPEND) else None
+        minute = self._usage.minute
         if minute is None:
             return {"spend": spend}
-        refusals, reasons = self._refusals(minute, part.model, names)
+        refusals, reasons = self._refusals(part.model)
         callers, count = self._callers(minute, part.id)
         measures: dict[str, Any] = {
             "rpm": self._rpm(minute, part.id),
             "tpm": self._tpm(minute, part.id),
             "failed_rpm": self._failed(minute, part.id),
-            "refused_rpm": self._refused(minute, part.model, names),
+            "refused_rpm": self._refused_rpm(part.model),
             "refusals": refusals,
             "latency_seconds": self._latency(minute, part.id),
             "callers": callers,
@@ -107,7 +115,7 @@ class Figures(NamedTuple):
         """How many calls the proxy's cache answered; None: not known."""
         if self.page.has(CACHE_HITS):
             return minute.of(CACHE_HITS, id)
-        if self.caches is False:
+        if self._caches is False:
             return 0.0
         if self._sees_cached():
             return max(0.0, minute.of(SUCCESSES, id) - minute.of(ANSWERED, id))
@@ -131,27 +139,26 @@ class Figures(NamedTuple):
         successes = self._rise(minute, SUCCESSES, id)
         return None if requests is None or successes is None else max(0.0, requests - successes)
 
-    def _refused(self, minute: Minute, model: str, names: Names) -> float | None:
-        if self.page.has_unrouted(FAILURES):
-            kind = REFUSED
-        elif self.page.has_unrouted(REQUESTS):
-            kind = UNROUTED
-        else:
-            return None
-        mine = (name for name in minute.names(kind) if names.group(name) == model)
-        return sum(minute.of(kind, name) for name in mine)
+    def _by_group(self, names: Names) -> dict[str, dict[Error, float]]:
+        """From failures without a deployment; without these from requests, which have no error."""
+        minute, found = self._usage.minute or Minute(), defaultdict[str, dict[Error, float]](dict)
+        kind = REFUSED if self.page.has_unrouted(FAILURES) else UNROUTED
+        for name, errors in minute.unrouted[kind].items():
+            group = found[names.group(name) or ""]
+            for error, rise in errors.items():
+                group[error] = round(group.get(error, 0.0) + rise, 9)
+        return found
 
-    def _refusals(
-        self, minute: Minute, model: str, names: Names
-    ) -> tuple[list[Refusal] | None, int]:
+    def _refused_rpm(self, model: str) -> float | None:
+        if not (self.page.has_unrouted(FAILURES) or self.page.has_unrouted(REQUESTS)):
+            return None
+        return sum(self._refused.get(model, {}).values())
+
+    def _refusals(self, model: str) -> tuple[list[Refusal] | None, int]:
         """The most frequent, by class and status, and how many there are."""
         if not self.page.has_unrouted(FAILURES):
             return None, 0
-        counted: dict[Error, float] = {}
-        for name in minute.names(REFUSED):
-            for error, rise in minute.refusals[name].items() if names.group(name) == model else ():
-                counted[error] = counted.get(error, 0.0) + rise
-        found = [Refusal(*error, rpm=rise) for error, rise in counted.items()]
+        found = [Refusal(*error, rpm=rise) for error, rise in self._refused.get(model, {}).items()]
         found.sort(key=lambda one: (-one.rpm, str(one)))
         kept = sorted(found[:MAX_REFUSALS], key=lambda one: (one.error_class or "", str(one)))
         return kept, len(found)
@@ -162,7 +169,7 @@ class Figures(NamedTuple):
 
     def _callers(self, minute: Minute, id: str) -> tuple[list[ModelCaller] | None, int]:
         """The most active, by name, and how many there are."""
-        named = [kind for kind in CALLED if self.caller in self.page.labels.get(kind, ())]
+        named = [kind for kind in CALLED if self._caller in self.page.labels.get(kind, ())]
         if not any(map(self.page.has, named)):
             return None, 0
         none = self._cached(minute, id) == 0
@@ -189,4 +196,4 @@ class Figures(NamedTuple):
 
     def _names_callers(self, kind: str) -> bool:
         labels = self.page.labels.get(kind)
-        return self.page.has(kind) and (labels is None or self.caller in labels)
+        return self.page.has(kind) and (labels is None or self._caller in labels)

@@ -161,9 +161,10 @@ class Proxy:
             return self._tell(None, LICENCE)
         now = self._clock.monotonic()
         rises = await asyncio.to_thread(self._usage.take, page, now, date)
-        figures = Figures(self._usage, page, self._caches, self._caller)
+        names = self._deployments.names
+        figures = Figures(self._usage, page, names, self._caches, self._caller)
         self._deployments.note(rises, figures, self._looked_at)
-        self._unserved.note(rises, self._deployments.names)
+        self._unserved.note(rises, names)
         self._tell_unserved()
         self._looked_at = now
         if self._usage.is_several(now):

@@ -4,7 +4,7 @@ from collections import defaultdict, deque
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from collectors.litellm.metrics import REFUSED, SPEND, Page, Series
+from collectors.litellm.metrics import REFUSED, SPEND, UNROUTED, Page, Series
 
 WINDOW_SECONDS = 60.0
 # What several processes behind one address say is not believed for so long.
@@ -26,15 +26,16 @@ class Minute:
         self.callers: defaultdict[str, defaultdict[str, dict[str, float]]]
         """By deployment, caller and kind."""
         self.callers = defaultdict(lambda: defaultdict(dict))
-        self.refusals: defaultdict[str, dict[Error, float]] = defaultdict(dict)
-        """By the name that was asked for, and error."""
+        self.unrouted: dict[str, defaultdict[str, dict[Error, float]]]
+        """Of each kind without a deployment, by the name that was asked for, and error."""
+        self.unrouted = {kind: defaultdict(dict) for kind in (REFUSED, UNROUTED)}
         self._sums: dict[tuple[str, str], float] = {}
 
     def add(self, series: Series, rise: float) -> None:
         kind, of, error_class, status_code, caller = series
         self._sums[kind, of] = self._sums.get((kind, of), 0.0) + rise
-        if kind == REFUSED:
-            errors, error = self.refusals[of], (error_class, status_code)
+        if kind in self.unrouted:
+            errors, error = self.unrouted[kind][of], (error_class, status_code)
             errors[error] = errors.get(error, 0.0) + rise
         elif caller is not None:
             counts = self.callers[of][caller]
@@ -43,10 +44,6 @@ class Minute:
     def of(self, kind: str, of: str) -> float:
         """How much it rose."""
         return round(self._sums.get((kind, of), 0.0), 9)
-
-    def names(self, kind: str) -> list[str]:
-        """What of this kind rose at all."""
-        return [of for rose, of in self._sums if rose == kind]
 
 
 class Sample(NamedTuple):

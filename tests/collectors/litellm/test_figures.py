@@ -388,7 +388,7 @@ def test_never_a_number_of_a_metric_that_was_not_seen(
         seen = seen._replace(process=process)
         usage.take(seen, look * 10.0, 2000.0)
     part = ModelDeployment(id="a", model="gpt-4o")
-    said = Figures(usage, seen, caches, "api_key_alias").of(part, Names([part], {}))
+    said = Figures(usage, seen, Names([part], {}), caches, "api_key_alias").of(part)
     named = {
         family
         for family in {*types, *(SAMPLES[name] for name, _, _ in drawn)}
