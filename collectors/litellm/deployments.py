@@ -138,7 +138,7 @@ class Deployments:
     def _seen(
         self, id: str, rose: Mapping[Series, float], figures: Figures, is_refused: bool
     ) -> Seen:
-        calls = figures.calls(rose, id)
+        calls = figures.calls(rose)
         # A cached answer sets the gauge too.
         ended_well = not calls.cached and self._state(id, figures.page) == 0
         found = seen(

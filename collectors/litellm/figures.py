@@ -1,7 +1,7 @@
 """What the counters say of one deployment: null, never zero, if the metrics do not have it."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from collectors.litellm.metrics import (
@@ -24,6 +24,8 @@ from collectors.litellm.models import Names
 from collectors.litellm.usage import Error, Minute, Usage
 from telemetron.document import MAX_CALLERS, MAX_REFUSALS, ModelCaller, ModelDeployment, Refusal
 
+Rise = Callable[[str], float]
+"""How much a kind of counter of one deployment rose."""
 CALLED = (REQUESTS, TOKENS, FAILURES)
 
 
@@ -70,16 +72,20 @@ class Figures:
                 needed |= {CACHED_TOKENS}
         return sorted(FAMILIES[kind] for kind in needed if not self.page.has(kind))
 
-    def calls(self, rose: Mapping[Series, float], id: str) -> Calls:
+    def calls(self, rose: Mapping[Series, float]) -> Calls:
         """From the rises of one deployment's counters."""
-        sums = Minute()
+        sums: dict[str, float] = {}
         for series, rise in rose.items():
-            sums.add(series, rise)
-        cached = self._cached(sums, id)
-        succeeded = sums.of(SUCCESSES, id) - (cached or 0.0)
+            sums[series.kind] = sums.get(series.kind, 0.0) + rise
+
+        def of(kind: str) -> float:
+            return sums.get(kind, 0.0)
+
+        cached = self._cached(of)
+        succeeded = of(SUCCESSES) - (cached or 0.0)
         if not self.page.has(SUCCESSES) or cached is None:
-            succeeded = sums.of(ANSWERED, id)
-        failed = None if self.page.has(FAILURES) else self._failed(sums, id)
+            succeeded = of(ANSWERED)
+        failed = None if self.page.has(FAILURES) else self._failed(of)
         return Calls(succeeded > 0, bool(cached), bool(failed))
 
     def of(self, part: ModelDeployment) -> dict[str, Any]:
@@ -88,15 +94,19 @@ class Figures:
         minute = self._usage.minute
         if minute is None:
             return {"spend": spend}
+
+        def of(kind: str) -> float:
+            return minute.of(kind, part.id)
+
         refusals, reasons = self._refusals(part.model)
-        callers, count = self._callers(minute, part.id)
+        callers, count = self._callers(minute.callers.get(part.id, {}), self._cached(of) == 0)
         measures: dict[str, Any] = {
-            "rpm": self._rpm(minute, part.id),
-            "tpm": self._tpm(minute, part.id),
-            "failed_rpm": self._failed(minute, part.id),
+            "rpm": self._rpm(of),
+            "tpm": self._tpm(of),
+            "failed_rpm": self._failed(of),
             "refused_rpm": self._refused_rpm(part.model),
             "refusals": refusals,
-            "latency_seconds": self._latency(minute, part.id),
+            "latency_seconds": self._latency(of),
             "callers": callers,
             "spend": spend,
         }
@@ -104,39 +114,39 @@ class Figures:
         cut |= {"refusals": reasons} if reasons > MAX_REFUSALS else {}
         return measures | ({"truncated": {**(part.truncated or {}), **cut}} if cut else {})
 
-    def _rise(self, minute: Minute, kind: str, id: str) -> float | None:
-        return minute.of(kind, id) if self.page.has(kind) else None
+    def _rise(self, of: Rise, kind: str) -> float | None:
+        return of(kind) if self.page.has(kind) else None
 
     def _sees_cached(self) -> bool:
         """Whether answers of providers are counted apart from those of the cache."""
         return self.page.has(CACHE_HITS) or (self.page.has(SUCCESSES) and self.page.has(ANSWERED))
 
-    def _cached(self, minute: Minute, id: str) -> float | None:
+    def _cached(self, of: Rise) -> float | None:
         """How many calls the proxy's cache answered; None: not known."""
         if self.page.has(CACHE_HITS):
-            return minute.of(CACHE_HITS, id)
+            return of(CACHE_HITS)
         if self._caches is False:
             return 0.0
         if self._sees_cached():
-            return max(0.0, minute.of(SUCCESSES, id) - minute.of(ANSWERED, id))
+            return max(0.0, of(SUCCESSES) - of(ANSWERED))
         return None
 
-    def _rpm(self, minute: Minute, id: str) -> float | None:
-        requests, cached = self._rise(minute, REQUESTS, id), self._cached(minute, id)
+    def _rpm(self, of: Rise) -> float | None:
+        requests, cached = self._rise(of, REQUESTS), self._cached(of)
         return None if requests is None or cached is None else max(0.0, requests - cached)
 
-    def _tpm(self, minute: Minute, id: str) -> float | None:
-        tokens, cached = self._rise(minute, TOKENS, id), self._rise(minute, CACHED_TOKENS, id)
-        if cached is None and self._cached(minute, id) == 0:
+    def _tpm(self, of: Rise) -> float | None:
+        tokens, cached = self._rise(of, TOKENS), self._rise(of, CACHED_TOKENS)
+        if cached is None and self._cached(of) == 0:
             cached = 0.0
         return None if tokens is None or cached is None else max(0.0, tokens - cached)
 
-    def _failed(self, minute: Minute, id: str) -> float | None:
+    def _failed(self, of: Rise) -> float | None:
         """LiteLLM counts each request as a success or a failure, too."""
         if self.page.has(FAILURES):
-            return minute.of(FAILURES, id)
-        requests = self._rise(minute, REQUESTS, id)
-        successes = self._rise(minute, SUCCESSES, id)
+            return of(FAILURES)
+        requests = self._rise(of, REQUESTS)
+        successes = self._rise(of, SUCCESSES)
         return None if requests is None or successes is None else max(0.0, requests - successes)
 
     def _by_group(self, names: Names) -> dict[str, dict[Error, float]]:
@@ -163,16 +173,17 @@ class Figures:
         kept = sorted(found[:MAX_REFUSALS], key=lambda one: (one.error_class or "", str(one)))
         return kept, len(found)
 
-    def _latency(self, minute: Minute, id: str) -> float | None:
-        answered = self._rise(minute, ANSWERED, id)
-        return round(minute.of(LATENCY, id) / answered, 3) if answered else None
+    def _latency(self, of: Rise) -> float | None:
+        answered = self._rise(of, ANSWERED)
+        return round(of(LATENCY) / answered, 3) if answered else None
 
-    def _callers(self, minute: Minute, id: str) -> tuple[list[ModelCaller] | None, int]:
-        """The most active, by name, and how many there are."""
+    def _callers(
+        self, counted: Mapping[str, Mapping[str, float]], none: bool
+    ) -> tuple[list[ModelCaller] | None, int]:
+        """The most active, by name, and how many there are; `none`: no answer was cached."""
         named = [kind for kind in CALLED if self._caller in self.page.labels.get(kind, ())]
         if not any(map(self.page.has, named)):
             return None, 0
-        none = self._cached(minute, id) == 0
         callers = [
             ModelCaller(
                 name="" if name == "None" else name,
@@ -180,7 +191,7 @@ class Figures:
                 failed_rpm=self._less(counts, FAILURES, FAILURES, True),
                 tpm=self._less(counts, TOKENS, CACHED_TOKENS, none),
             )
-            for name, counts in minute.callers.get(id, {}).items()
+            for name, counts in counted.items()
         ]
         callers.sort(key=lambda one: (-(one.rpm or 0.0), -(one.tpm or 0.0), one.name))
         return sorted(callers[:MAX_CALLERS], key=lambda one: one.name), len(callers)

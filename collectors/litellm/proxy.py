@@ -167,6 +167,7 @@ class Proxy:
         self._unserved.note(rises, names)
         self._tell_unserved()
         self._looked_at = now
+        await asyncio.sleep(0)  # each of these takes its time if there are many deployments
         if self._usage.is_several(now):
             return self._tell(None, SEVERAL)
         self._tell(figures, _why_not(figures))
