@@ -106,7 +106,8 @@ def chosen(provider: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iter
 @pytest.fixture(scope="module")
 def workers(provider: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiteLLM]:
     folder, plain = tmp_path_factory.mktemp("workers"), config([deployment(provider, "good")])
-    with litellm(folder, plain, "--num_workers", "2") as proxy:
+    options = ("--num_workers", "2", "--timeout_worker_healthcheck", "60")
+    with litellm(folder, plain, *options) as proxy:
         yield proxy
 
 
