@@ -16,5 +16,5 @@ def of_url(url: str) -> str | None:
 
 
 def join(host: str, port: int) -> str:
-    """`host:port`; an IPv6 address stands in brackets."""
+    """`host:port`; an IPv6 address in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -93,7 +93,7 @@ class Collector(Struct, frozen=True, kw_only=True):
     address: Callable[[Any], str | None] = lambda config: None
     """Where it asks, from its configuration: `host:port` without credentials, path or query.
 
-    Called once, in a thread. None: it asks nobody, or does not know.
+    Called once, in a thread. None: it has no such address, or does not know it.
     """
     run: Callable[[Any, Output], Awaitable[None]]
     """Observes until cancelled. Trouble with the outside is its own; an exception is a bug."""

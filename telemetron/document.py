@@ -127,7 +127,7 @@ class SourceRow(Record, frozen=True):
         str | None,
         about(
             "Where it is asked: `host:port`, several separated by commas, never credentials, path"
-            " or query. null: it asks nobody, or the address is not known."
+            " or query. null: it has none, or does not know it."
         ),
     ] = None
 
@@ -394,7 +394,7 @@ class ModelDeployment(Record, frozen=True, kw_only=True):
     failed_rpm: Annotated[
         float | None,
         about(
-            "Failed requests in the last minute, whoever's fault.",
+            "Failed requests in the last minute, callers' faults included.",
             unit="requests",
             measure="level",
         ),

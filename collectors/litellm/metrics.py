@@ -91,7 +91,7 @@ class Page(NamedTuple):
     labels: dict[str, frozenset[str]]
     """The labels of each kind that has samples."""
     overflowing: frozenset[str]
-    """The kinds of which some samples belong to nobody knows whom."""
+    """The kinds of which some samples may belong to any deployment."""
 
     def has(self, kind: str) -> bool:
         """Whether zero means zero: the metric is there, and each sample names its deployment."""
@@ -195,7 +195,7 @@ def _text(raw: bytes) -> str:
 
 
 def _series(kind: str, labels: dict[str, str], caller: str | None) -> Series | None:
-    """The series of a sample; None: nobody can say whose it is."""
+    """The series of a sample; None: it does not name its deployment."""
     of = labels.get("model_id")
     if of is None:
         return None

@@ -187,7 +187,8 @@ class Proxy:
     async def _ask_page(self) -> tuple[metrics.Page, float | None]:
         """Some samples of the metrics; all, to learn which metrics a new process has.
 
-        Workers that share a page answer nothing to whoever names metrics, and have no start time.
+        Workers that share a page answer a request for named metrics with nothing, and have no
+        start time.
         """
         if self._families:
             page, date = await self._get_page(metrics.TARGET)

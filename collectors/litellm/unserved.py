@@ -48,6 +48,6 @@ class Unserved:
             self._output.count("calls_of_unknown_models", number)
 
     def names(self, served: Names) -> list[str]:
-        """Those that nobody serves, sorted."""
+        """Those that no deployment serves, sorted."""
         unserved = [name for name in self._asked_at if served.group(name) is None]
         return sorted({name if _NAME.fullmatch(name) else "(no name)" for name in unserved})

@@ -59,12 +59,12 @@ class Usage:
     A process is known by its start time. What one that is new had counted before it was first seen
     is known to be recent only if it was started since the last look, by the proxy's own clock.
     Workers that share a page have no start time. Counters that fall were begun again by a restart,
-    or are another replica's: nobody can tell, until they fall again and again.
+    or are another replica's: only if they fall again and again is it the latter.
     """
 
     def __init__(self, slack_seconds: float) -> None:
         self.minute: Minute | None = None
-        """The last one; None: nobody looked a minute ago, or what it used cannot be known."""
+        """The last one; None: there was no look a minute ago, or what it used is not known."""
         self._slack = slack_seconds
         self._processes: dict[float, Counters] = {}
         self._last = SHARED
