@@ -8,7 +8,7 @@ state=$(curl -fsS --max-time 10 ${TELEMETRON_TOKEN:+-H "Authorization: Bearer $T
 
 trouble=$(printf '%s' "$state" | jq -r '
     # What is not observed is no good news: it comes first.
-    (.sources[] | select(.status == "stale" or .status == "failing")
+    (.sources[] | select(.status | IN("degraded", "stale", "failing"))
         | "source \(.key) is \(.status): \([.problems[].reason] | unique | join(", "))"),
     (.agents[] | select(.status == "silent")
         | "agent \(.key) is silent"),

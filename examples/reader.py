@@ -72,7 +72,7 @@ def hanging(answer: Answer) -> Iterator[str]:
 def doubts(state: Json) -> Iterator[str]:
     """What of the state is not to be relied on."""
     for source in state["sources"]:
-        if source["status"] in ("stale", "failing"):
+        if source["status"] in ("degraded", "stale", "failing"):
             since = source["last_ok_at"] or "never"
             yield f"source {source['key']} is {source['status']}; last right: {since}"
         elif source["status"] == "starting":

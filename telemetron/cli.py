@@ -1,14 +1,17 @@
 """The command line. What takes long to import is imported by the command that needs it.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 78 the configuration is not valid.
+Exit codes: 0 done, 1 failed, 2 wrong usage, 78 the configuration is not valid, 130 interrupted.
 """
 
+import errno
 import json
 import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from math import inf
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 
 FAILED = 1
 BAD_CONFIG = 78  # EX_CONFIG of sysexits.h
+INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
 config_option = click.option(
     "--config", metavar="FILE", help="Configuration file (YAML); without it: the defaults."
@@ -46,7 +50,30 @@ section_option = click.option(
 )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class Commands(click.Group):
+    """The commands; an interrupt ends them quietly, and output that cannot be written in a line."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            result = super().invoke(ctx)
+            if sys.stdout is not None:
+                sys.stdout.flush()  # else the interpreter fails to, after the exit code is set
+            return result
+        except KeyboardInterrupt:
+            sys.exit(INTERRUPTED)
+        except OSError as error:
+            if error.errno == errno.EPIPE:
+                raise  # click ends quietly: the reader has seen enough
+            _drop_output()
+            _fail([f"cannot write the output: {error.strerror}"])
+
+
+def _drop_output() -> None:
+    """Send what is still buffered nowhere, so that the interpreter does not fail to write it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(telemetron.__version__, message="telemetron %(version)s")
 def main() -> None:
     """Telemetron always knows the state of a multi-agent AI system."""
@@ -60,9 +87,10 @@ def main() -> None:
 def serve(config: str | None, **options: Any) -> None:
     """Run the server until SIGINT or SIGTERM."""
     given = {key: value for key, value in options.items() if value is not None}
-    settings = _load(config, given)
     from telemetron import logs
 
+    logs.configure("info")  # until the configuration says else: its problems are logged too
+    settings = _load(config, given)
     logs.configure(settings.log.level)
     from telemetron.web.app import App, server_options
     from telemetron.web.server import StartError
@@ -72,7 +100,7 @@ def serve(config: str | None, **options: Any) -> None:
     try:
         sys.exit(run(app, **server_options(app)))
     except StartError as error:
-        _fail([str(error)])
+        _refuse_start([str(error)], FAILED)
 
 
 @main.command()
@@ -81,7 +109,10 @@ def validate(config: str | None) -> None:
     """Check the whole configuration, each source's keys too."""
     from telemetron.config import ConfigError, parse
 
-    settings, sources, problems = parse(config, os.environ)
+    try:
+        settings, sources, problems = parse(config, os.environ)
+    except ConfigError as error:
+        _fail(map(str, error.problems), BAD_CONFIG)
     problems += [problem for spec in sources.values() for problem in _source_problems(spec)]
     if problems or settings is None:
         _fail(map(str, ConfigError(problems).problems), BAD_CONFIG)
@@ -89,9 +120,9 @@ def validate(config: str | None) -> None:
         name if name == spec.collector else f"{name} ({spec.collector})"
         for name, spec in sorted(settings.sources.items())
     ]
-    click.echo(f"{config or 'environment'}: ok")
-    click.echo(f"on: {', '.join(on) or 'nothing'}")
-    click.echo(f"off: {', '.join(settings.off) or 'nothing'}")
+    _print(f"{config or 'environment'}: ok")
+    _print(f"on: {', '.join(on) or 'nothing'}")
+    _print(f"off: {', '.join(settings.off) or 'nothing'}")
 
 
 @main.command()
@@ -108,10 +139,10 @@ def state(url: str, token_file: str | None, sections: tuple[str, ...], at: str |
         answer = fetch(url, _token(token_file), "/system/state", _given(query))
     except FetchError as error:
         _fail([str(error)])
-    if sys.stdout.isatty():
-        _show(answer)
+    if _on_terminal():
+        _show(answer, at)
     else:
-        click.echo(answer.body, nl=False)
+        _print(answer.body, nl=False)
 
 
 @main.command()
@@ -154,18 +185,18 @@ def schema() -> None:
     """Print the JSON Schema of the state."""
     from telemetron.schema import schema as make
 
-    click.echo(json.dumps(make(), indent=2))
+    _print(json.dumps(make(), indent=2))
 
 
 @main.command()
 def collectors() -> None:
     """List the installed collectors and their keys."""
     found = list(_installed())
-    if not sys.stdout.isatty():
-        click.echo(json.dumps(found, indent=2))
+    if not _on_terminal():
+        _print(json.dumps(found, indent=2))
         return
     for one in found:
-        click.echo("\n".join(_lines(one)) + "\n")
+        _print("\n".join(_lines(one)) + "\n")
 
 
 @main.command()
@@ -193,7 +224,7 @@ def _load(config: str | None, options: dict[str, Any]) -> "Settings":
     try:
         return load(config, os.environ, options)
     except ConfigError as error:
-        _fail(map(str, error.problems), BAD_CONFIG)
+        _refuse_start(map(str, error.problems), BAD_CONFIG)
 
 
 def _source_problems(spec: "SourceSpec") -> Iterator["Problem"]:
@@ -218,7 +249,7 @@ def _source_problems(spec: "SourceSpec") -> Iterator["Problem"]:
 
 def _token(file: str | None) -> str | None:
     if file is None:
-        return os.environ.get("TELEMETRON_TOKEN")
+        return os.environ.get("TELEMETRON_TOKEN", "").strip() or None
     try:
         with open(file) as opened:
             return opened.read().strip()
@@ -249,7 +280,7 @@ def _follow(url: str, token: str | None, query: dict[str, str]) -> None:
                 backoff.reset()
                 last = event.id
                 if event.data:
-                    _show_changes(event.data.encode() + b"\n", datetime.now(UTC))
+                    _show_changes(event.data.encode() + b"\n", None)
             click.echo("the stream ended; asking again", err=True)
         except FetchError as error:
             if last is None:
@@ -258,9 +289,10 @@ def _follow(url: str, token: str | None, query: dict[str, str]) -> None:
         time.sleep(backoff.next())
 
 
-def _show_changes(body: bytes, now: datetime) -> None:
-    if not sys.stdout.isatty():
-        click.echo(body, nl=False)
+def _show_changes(body: bytes, now: datetime | None) -> None:
+    """Ages against `now`; without it, the times themselves."""
+    if not _on_terminal():
+        _print(body, nl=False)
         return
     from telemetron import lines
 
@@ -268,11 +300,11 @@ def _show_changes(body: bytes, now: datetime) -> None:
         told = json.loads(body)
         text = list(lines.changes(told, now))
     except (ValueError, LookupError, TypeError, AttributeError) as error:
-        _fail([f"not what a Telemetron that this version knows answers: {error}"])
-    click.echo("\n".join(text))
+        _fail([f"unexpected response; is the server a newer version of Telemetron? {error}"])
+    _print("\n".join(text))
 
 
-def _show(answer: "Answer") -> None:
+def _show(answer: "Answer", at: str | None) -> None:
     import msgspec
     from rich.console import Console
 
@@ -282,8 +314,22 @@ def _show(answer: "Answer") -> None:
     try:
         known = msgspec.json.decode(answer.body, type=State)
     except msgspec.MsgspecError as error:
-        _fail([f"not the state of a Telemetron that this version knows: {error}"])
-    table.show(known, _now(answer.date), Console(highlight=False))
+        _fail([f"unexpected response; is the server a newer version of Telemetron? {error}"])
+    now = _now(answer.date)
+    moment = _moment(at, now, known.changed_at) if at else now
+    table.show(known, moment, Console(highlight=False), is_past=at is not None)
+
+
+def _moment(at: str, now: datetime, changed_at: datetime) -> datetime:
+    """The time that `--at` means: an age, a time, or a place, which arose when it was published."""
+    from telemetron.http import HttpProblem
+    from telemetron.query import duration
+
+    with suppress(HttpProblem):
+        return now - timedelta(seconds=duration("at", at, most=inf))
+    with suppress(ValueError):
+        return datetime.fromisoformat(at)
+    return changed_at
 
 
 def _entry_points() -> Iterable[Any]:
@@ -328,6 +374,27 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
     for key in found["config"]:
         default = "required" if key["required"] else f"default {json.dumps(key['default'])}"
         yield f"  {key['name']}: {key['type']}, {default}. {key['description']}"
+
+
+def _on_terminal() -> bool:
+    return sys.stdout is not None and sys.stdout.isatty()
+
+
+def _print(text: str | bytes, nl: bool = True) -> None:
+    if sys.stdout is None:
+        _fail(["cannot write the output: standard output is closed"])
+    click.echo(text, nl=nl)
+
+
+def _refuse_start(lines: Iterable[str], code: int) -> NoReturn:
+    """Say why the server does not start: to a person in plain lines, else in the log's format."""
+    if sys.stderr is None or sys.stderr.isatty():
+        _fail(lines, code)
+    from loguru import logger
+
+    for line in lines:
+        logger.error("{}", line)
+    sys.exit(code)
 
 
 def _fail(lines: Iterable[str], code: int = FAILED) -> NoReturn:

@@ -105,6 +105,8 @@ def _base(url: str) -> str:
         valid = False
     if not valid:
         raise FetchError("--url: expected http://HOST:PORT or https://HOST:PORT")
+    if parts.query or parts.fragment or url.endswith(("?", "#")):
+        raise FetchError("--url: takes no query and no fragment: nothing after ? or #")
     if "@" in parts.netloc:
         raise FetchError("--url: takes no user and password; give --token-file")
     return url.rstrip("/")

@@ -66,7 +66,8 @@ class Output(Protocol):
         """Say that a scope cannot be observed, and why; what is known of it stays.
 
         `reason` is one of `telemetron.reason`, `message` one line of your own, never an upstream's
-        body. Past `max_age_seconds` without a `confirm` the source is `stale`.
+        body. The source is `degraded` until the next `confirm` of the scope, and `stale` past
+        `max_age_seconds` without one.
         """
 
     def count(self, event: str, number: int = 1) -> None:

@@ -103,7 +103,8 @@ class Server(Table, frozen=True):
     root_path: Annotated[
         str,
         Meta(
-            description="Path that a proxy strips before it passes a request on, as `/telemetron`.",
+            description="Path that a proxy strips before it passes a request on, as `/telemetron`:"
+            " a slash before each name, none at the end.",
             pattern=r"^(/[A-Za-z0-9._~-]+)*$",
         ),
     ] = ""
@@ -129,8 +130,8 @@ class History(Table, frozen=True):
     url: Annotated[
         Annotated[str, Meta(pattern=r"^sqlite:///[^?#]+$")] | None,
         Meta(
-            description="File to keep it in, as `sqlite:////var/lib/telemetron/history.db`;"
-            " null: memory alone."
+            description="File to keep it in, as `sqlite:////var/lib/telemetron/history.db`, with"
+            " neither ? nor # in its name; null: memory only."
         ),
     ] = None
     memory_mib: Annotated[int, Meta(description="At most so much in memory, MiB.", ge=1)] = 64
@@ -294,7 +295,7 @@ def _sources(
             problems.append(origin.problem(("sources",), "expected a mapping of sources by name"))
         written = {}
     specs = {}
-    for name, options in {**_of_environment(written, origin, environ), **written}.items():
+    for name, options in _layered(written, origin, environ).items():
         if not SOURCE_NAME.fullmatch(name):
             problems.append(
                 origin.problem(("sources", name), "expected a name of a-z, 0-9 and - alone")
@@ -308,19 +309,24 @@ def _sources(
     return specs
 
 
-def _of_environment(
+def _layered(
     written: Mapping[str, Any], origin: Origin, environ: Mapping[str, str]
-) -> dict[str, dict[str, Any]]:
-    """The sources that the environment switches on and the file does not name."""
-    sources: dict[str, dict[str, Any]] = {}
+) -> dict[str, Any]:
+    """The sources of the file, with the keys that the environment sets; it adds those not named.
+
+    A source that the file switches off stays off.
+    """
+    sources = dict(written)
     for variable, (name, key) in SOURCE_ENVIRONMENT.items():
         value = environ.get(variable)
-        if not value or name in written:
+        options = {} if sources.get(name) is None else sources[name]
+        if not value or not isinstance(options, dict):
             continue
-        origin.places["sources", name] = Place("environment")
+        if name not in sources:
+            origin.places["sources", name] = Place("environment")
         origin.places["sources", name, key] = Place("environment", None, variable)
         servers = [server.strip() for server in value.split(",") if server.strip()]
-        sources.setdefault(name, {})[key] = servers if key == "bootstrap_servers" else value
+        sources[name] = {**options, key: servers if key == "bootstrap_servers" else value}
     return sources
 
 

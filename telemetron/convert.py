@@ -270,8 +270,8 @@ def _expectation(kind: Any, error: str) -> str:
     text, _, inside = error.partition(" - at `$")
     if text.startswith("Invalid enum value"):
         text = f"expected {_type_name(kind)}"
-    if " matching regex " in text:
-        text = f"expected: {_description(kind)}"
+    if " matching regex " in text and (description := _description(kind)):
+        text = f"expected: {description}"
     for word, ours in _WORDS.items():
         text = text.replace(word, ours)
     if _LOOKS_ELSE.fullmatch(text):

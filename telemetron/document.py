@@ -23,6 +23,7 @@ UNSTAMPED = datetime(1, 1, 1, tzinfo=UTC)
 MAX_PROBLEMS = 8
 MAX_INSTANCES = 256
 MAX_ACTIVE_TASKS = 256
+MAX_WAITS = 16
 MAX_NAMES = 64
 MAX_PODS = 256
 MAX_REFUSALS = 16
@@ -100,14 +101,19 @@ class SourceRow(Record, frozen=True):
         str,
         about(
             "`starting`: no complete observation yet. `ok`: every scope was confirmed within"
-            " `max_age_seconds`. `stale`: that promise is broken, the last known stays."
+            " `max_age_seconds`. `degraded`: the same, but the last look at a scope failed, or the"
+            " collector crashed and has confirmed nothing since. `stale`: a scope was not confirmed"
+            " within `max_age_seconds`, the last known stays."
             " `failing`: the collector does not run. `off`: built in, not configured."
         ),
     ]
     since: Annotated[Timestamp, about("Since when it has this status.", clock="telemetron")]
     max_age_seconds: Annotated[
         float | None,
-        about("While `ok`, nothing shown is older than this. null while off.", unit="seconds"),
+        about(
+            "While `ok` or `degraded`, nothing shown is older than this. null while off.",
+            unit="seconds",
+        ),
     ]
     last_ok_at: Annotated[
         Timestamp | None,
@@ -120,7 +126,11 @@ class SourceRow(Record, frozen=True):
         int, about("Entities it contributes to.", unit="entities", measure="level", ge=0)
     ]
     problems: Annotated[
-        list[SourceProblem], about("Problems by scope; allowed while ok.", max_length=32)
+        list[SourceProblem],
+        about(
+            "Problems by scope. While `ok` they are known for certain, as a missing permission.",
+            max_length=32,
+        ),
     ]
     truncated: Truncated = None
     address: Annotated[
@@ -141,6 +151,9 @@ class Wait(Record, frozen=True):
     kind: Annotated[str, about("`llm`, `tool`, `queue`, `agent`, `human`, `auth` or `other`.")]
     name: Annotated[str | None, about("What it waits for.", untrusted=True)] = None
     since: Annotated[Timestamp | None, about("Since when.", clock="agent")] = None
+    task: Annotated[
+        str | None, about("Id of the task it waits for; null: not reported.", untrusted=True)
+    ] = None
 
 
 class Task(Record, frozen=True):
@@ -158,11 +171,14 @@ class Task(Record, frozen=True):
         bool | None,
         about(
             "`progressed_at` has not moved for `stall_after_seconds` by Telemetron's own clock;"
-            " null: progress was never reported."
+            " null: progress was never reported, or `last_known` is true."
         ),
     ] = None
     step: Annotated[str | None, about("What it does now.", untrusted=True)] = None
-    waits: Annotated[list[Wait], about("What it waits for, oldest first.")] = []
+    waits: Annotated[
+        list[Wait], about("What it waits for, oldest first.", max_length=MAX_WAITS)
+    ] = []
+    wait_count: Annotated[int, about("All its open waits, listed or not.", unit="waits", ge=0)] = 0
     queue: Annotated[str | None, about("Queue it came from.", ref="queues[].name")] = None
     partition: Annotated[int | None, about("Partition it came from.")] = None
     offset: Annotated[int | None, about("Offset it came from.")] = None
@@ -243,6 +259,21 @@ class Instance(Record, frozen=True):
         Outcomes | None,
         about("How its tasks ended since its start; null: not reported.", measure="level"),
     ] = None
+    lives: Annotated[
+        int | None,
+        about(
+            "Its starts seen since Telemetron first heard it, or its last goodbye; more than 1: it"
+            " was restarted. null: it never beat.",
+            unit="lives",
+        ),
+    ] = None
+    tasks_lost: Annotated[
+        int | None,
+        about(
+            "Tasks that were active when one of these lives ended without a goodbye.",
+            unit="tasks",
+        ),
+    ] = None
     source: Source = ""
 
 
@@ -255,7 +286,11 @@ class Agent(Record, frozen=True):
     description: Annotated[str | None, about("What it is for.", untrusted=True)]
     status: Annotated[
         str,
-        about("The best of its instances': `active`, `idle`, `silent`, `declared`."),
+        about(
+            "`active`: an instance that beats has a task. `silent`: none has, and a silent instance"
+            " held one, or all are silent. `idle`: an instance beats, and no task is known."
+            " `declared`: no instance ever beat."
+        ),
     ]
     max_parallel_invocations: Annotated[
         int,
@@ -277,8 +312,18 @@ class Agent(Record, frozen=True):
         about("Queues it takes tasks from, sorted.", ref="queues[].name", max_length=MAX_NAMES),
     ]
     activity: Annotated[Activity, about("What it does now.")]
-    instances: Annotated[list[Instance], about("Its instances, by id.", max_length=MAX_INSTANCES)]
-    instance_count: Annotated[int, about("All its instances.", unit="instances", ge=0)]
+    instances: Annotated[
+        list[Instance],
+        about("Its instances, by id; of too many some of each status.", max_length=MAX_INSTANCES),
+    ]
+    instance_count: Annotated[
+        Annotated[int, Meta(ge=0)] | None,
+        about(
+            "All its instances, listed or not; null: its pods cannot be observed, and none beats.",
+            unit="instances",
+        ),
+    ]
+    silent_count: Annotated[int, about("Instances that are silent.", unit="instances", ge=0)]
     sources: Annotated[list[str], about("Sources that know it.", ref="sources[].key")]
     problems: Problems = []
     truncated: Truncated = None
@@ -541,11 +586,19 @@ class Queue(Record, frozen=True, kw_only=True):
 
 
 class LastExit(Record, frozen=True):
-    """How a container ended last."""
+    """The latest failure of a container; without one, the latest end."""
 
     reason: Annotated[str | None, about("Kubernetes' reason, as `OOMKilled`.")] = None
     exit_code: Annotated[int | None, about("Its exit code.")] = None
     at: Annotated[Timestamp | None, about("When it ended.", clock="kubernetes")] = None
+    container: Annotated[str | None, about("Name of the container that ended.")] = None
+
+
+class Limits(Record, frozen=True):
+    """How much a pod may use: Kubernetes quantities."""
+
+    cpu: Annotated[str | None, about("CPU limit, as `1500m`; null: unlimited.")] = None
+    memory: Annotated[str | None, about("Memory limit, as `2Gi`; null: unlimited.")] = None
 
 
 class Pod(Record, frozen=True):
@@ -555,19 +608,49 @@ class Pod(Record, frozen=True):
     status: Annotated[
         str, about("Its phase: `Pending`, `Running`, `Succeeded`, `Failed`, `Unknown`.")
     ]
-    ready: Annotated[bool | None, about("Whether it is ready.")] = None
-    reason: Annotated[str | None, about("Why it is not well, as `CrashLoopBackOff`.")] = None
-    container: Annotated[str | None, about("Container the reason is about.")] = None
+    ready: Annotated[
+        bool | None, about("Whether it is ready: its condition `Ready`; null: not known.")
+    ] = None
+    reason: Annotated[
+        str | None,
+        about(
+            "Why it is not well, as `CrashLoopBackOff`; null: it is ready, it succeeded, or"
+            " nothing is known."
+        ),
+    ] = None
+    container: Annotated[
+        str | None, about("Container the reason is about; null: the whole pod.")
+    ] = None
     message: Annotated[str | None, about("What Kubernetes says of it.", untrusted=True)] = None
-    image: Annotated[str | None, about("Image of its first container.")] = None
-    restarts: Annotated[int | None, about("Restarts of its containers.", unit="restarts")] = None
-    last_exit: Annotated[LastExit | None, about("How a container ended last.")] = None
+    image: Annotated[
+        str | None, about("Image of its default container, as kubectl takes it, else of the first.")
+    ] = None
+    restarts: Annotated[
+        int | None, about("Restarts of all its containers, init included.", unit="restarts")
+    ] = None
+    last_exit: Annotated[
+        LastExit | None, about("Latest failure of a container, else the latest end; null: none.")
+    ] = None
     node: Annotated[str | None, about("Its node.")] = None
+    node_ready: Annotated[
+        bool | None,
+        about(
+            "Whether its node is ready; null: not known. false also if only the pod says so, which"
+            " Kubernetes marked because its node fell silent."
+        ),
+    ] = None
     ip: Annotated[str | None, about("Its address.")] = None
     created_at: Annotated[Timestamp | None, about("When it was created.", clock="kubernetes")] = (
         None
     )
     started_at: Annotated[Timestamp | None, about("When it started.", clock="kubernetes")] = None
+    limits: Annotated[
+        Limits,
+        about(
+            "Limits in force, of all its containers together; while it is resized in place those"
+            " that its status reports."
+        ),
+    ] = Limits()
     cpu: Annotated[float | None, about("CPU used.", unit="cores", measure="sample")] = None
     memory: Annotated[float | None, about("Memory used.", unit="MiB", measure="sample")] = None
     network_in: Annotated[
@@ -582,18 +665,46 @@ class Pod(Record, frozen=True):
 class Live(Record, frozen=True):
     """A workload's state as its controller sees it."""
 
-    active_pods: Annotated[int | None, about("Pods that run.", unit="pods")] = None
-    desired: Annotated[int | None, about("Pods that should be.", unit="pods")] = None
+    active_pods: Annotated[
+        int | None,
+        about(
+            "Pods that have neither succeeded nor failed and are not being deleted, as Kubernetes"
+            " counts active pods: those that wait or crash are among them, so compare with `ready`."
+            " null: not all of its pods can be observed.",
+            unit="pods",
+        ),
+    ] = None
+    desired: Annotated[int | None, about("Pods that should be now.", unit="pods")] = None
     ready: Annotated[int | None, about("Pods that are ready.", unit="pods")] = None
     available: Annotated[int | None, about("Pods that are available.", unit="pods")] = None
-    image: Annotated[str | None, about("Image of its template's first container.")] = None
-    rolled_out_at: Annotated[
-        Timestamp | None, about("When its last rollout progressed.", clock="kubernetes")
+    image: Annotated[
+        str | None, about("Image of its template's default container, else of the first.")
     ] = None
-    rollout: Annotated[str | None, about("`complete`, `progressing`, `stuck` or `paused`.")] = None
+    rolled_out_at: Annotated[
+        Timestamp | None,
+        about(
+            "When a Deployment's last rollout progressed, completed or ran out of time; pausing,"
+            " scaling and crashes do not move it.",
+            clock="kubernetes",
+        ),
+    ] = None
+    rollout: Annotated[
+        str | None,
+        about(
+            "`complete`, `progressing`, `stuck` or `paused`, as `kubectl rollout status`; a"
+            " Deployment's stays `complete` until the next rollout. null: strategy `OnDelete`."
+        ),
+    ] = None
     reason: Annotated[str | None, about("Kubernetes' reason.")] = None
     message: Annotated[str | None, about("What Kubernetes says of it.", untrusted=True)] = None
     updated_at: UpdatedAt = UNSTAMPED
+
+
+class Owner(Record, frozen=True):
+    """The controller of a workload."""
+
+    kind: Annotated[str, about("Its kind, as `CronJob`.")]
+    name: Annotated[str, about("Its name, in the workload's namespace.")]
 
 
 class Workload(Record, frozen=True, kw_only=True):
@@ -604,18 +715,38 @@ class Workload(Record, frozen=True, kw_only=True):
     deployment_name: Annotated[str, about("Its name.")]
     namespace: Annotated[str, about("Its namespace.")]
     kind: Annotated[str, about("Its kind, as `Deployment`.")]
-    max_pods: Annotated[int | None, about("Most pods it may have.", unit="pods")] = None
+    owner: Annotated[
+        Owner | None,
+        about("Its controller, as the CronJob of a Job; null: none, or `live` is null."),
+    ] = None
+    max_pods: Annotated[
+        int | None,
+        about(
+            "Most pods it may have: the largest maximum of its autoscalers, else its replicas.",
+            unit="pods",
+        ),
+    ] = None
     pod_max_cpu: Annotated[
-        str | None, about("CPU limit of a pod: a Kubernetes quantity; null: none.")
+        str | None,
+        about(
+            "CPU limit of each active pod, without one that of the template: a Kubernetes"
+            " quantity. null: unlimited, or its pods differ (`pods[].limits`)."
+        ),
     ] = None
     pod_max_ram: Annotated[
-        str | None, about("Memory limit of a pod: a Kubernetes quantity; null: none.")
+        str | None,
+        about(
+            "Memory limit of each active pod, without one that of the template: a Kubernetes"
+            " quantity. null: unlimited, or its pods differ (`pods[].limits`)."
+        ),
     ] = None
     live: Annotated[Live | None, about("Its state; null: not observed.")] = None
     pods: Annotated[
         list[Pod],
         about(
-            "Its pods, by name; where there are too many, those that are not well first.",
+            "Its pods, by name. If there are too many: first those that run and are not well, then"
+            " those that run, those that failed, those that succeeded; of each the newest, of every"
+            " reason some.",
             max_length=MAX_PODS,
         ),
     ] = []

@@ -82,13 +82,21 @@ def require_method(scope: Scope, *methods: str) -> None:
 
 
 async def read_json(scope: Scope, receive: Receive, limit: int) -> bytes:
-    """The request's body; 415 unless it is JSON, 413 above `limit` bytes."""
+    """Return the request's body.
+
+    Raises HttpProblem: 415 unless it is plain JSON, 413 above `limit` bytes, 400 if it ends early.
+    """
     length, media = None, b""
     for name, value in scope["headers"]:
         if name == b"content-type":
             media = value
         elif name == b"content-length":
             length = int(value)
+        elif name == b"content-encoding" and value.strip().lower() not in (b"identity", b""):
+            coding = value.decode("latin-1")
+            raise HttpProblem(
+                415, f"`Content-Encoding: {coding}` is not supported; send plain JSON"
+            )
     if media != b"application/json" and media.split(b";")[0].strip().lower() != b"application/json":
         raise HttpProblem(415, "send JSON, with `Content-Type: application/json`")
     if length is not None and length > limit:

@@ -14,18 +14,26 @@ from telemetron.table import duration
 MAX_VALUE = 120
 
 
-def changes(told: dict[str, Any], now: datetime) -> Iterator[str]:
-    """An answer of `/system/changes`, or the event that says what is lost; ages against `now`."""
+def changes(told: dict[str, Any], now: datetime | None) -> Iterator[str]:
+    """Yield the lines of an answer of `/system/changes`, or of the event that says what is lost.
+
+    Ages are against `now`; without it the times are shown, as for what scrolls by.
+    """
     if "lost" in told:
         yield printable(f"lost: {told['lost']}; what happened until {told['to']} is not known")
         return
     for change in told["changes"]:
-        at = datetime.fromisoformat(change["at"]) if change["at"] else None
-        ago = f" {duration((now - at).total_seconds())} ago" if at else ""
-        yield printable(f"{change['section']} {change['key']}  {change['change']}{ago}")
+        when = _when(change["at"], now) if change["at"] else ""
+        yield printable(f"{change['section']} {change['key']}  {change['change']}{when}")
         for path, one in change.get("fields", {}).items():
             yield "  " + printable(f"{path}  {_field(one)}")
     yield from map(printable, _notes(told))
+
+
+def _when(at: str, now: datetime | None) -> str:
+    if now is None:
+        return f" at {at}"
+    return f" {duration((now - datetime.fromisoformat(at)).total_seconds())} ago"
 
 
 def _notes(told: dict[str, Any]) -> Iterator[str]:

@@ -6,6 +6,7 @@ Records of the libraries come the same way, one level quieter than Telemetron's 
 import json
 import logging
 import math
+import os
 import re
 import sys
 import time
@@ -75,7 +76,7 @@ def configure(
     """
     from loguru import logger
 
-    out = stream or sys.stderr
+    out = stream or sys.stderr or open(os.devnull, "w")  # noqa: SIM115  (stderr was closed)
     render = _terminal if out.isatty() else _json
     repeats = Repeats(monotonic=monotonic)
 

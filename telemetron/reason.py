@@ -3,6 +3,7 @@
 REASONS = {
     "Crashed": "The collector failed with an error of its own; it is started again.",
     "DuplicateKey": "Two groups of parts claim one key; the entity of one of them is not shown.",
+    "DuplicateInstance": "Several processes beat under one instance id; the newest is shown.",
     "ImportFailed": "The collector's code could not be imported.",
     "InvalidAnnotation": "An annotation that configures Telemetron cannot be understood.",
     "InvalidConfig": "The source's configuration is not valid.",
@@ -19,6 +20,7 @@ REASONS = {
     "CallsRefused": "The proxy refuses calls to the model, and none has succeeded since.",
     "UnknownModel": "Calls ask for models that no deployment serves.",
     "LimitReached": "There is more than the source's limits let it show.",
+    "NotSelected": "The configured label selector leaves out what would have to be observed.",
     "NoCommit": "The consumer group has committed no offset, so that what waits is not known.",
     "NotFound": "What the configuration names does not exist.",
     "OffsetOutOfRange": "The committed offset is none of the log: truncated, or made anew.",

@@ -4,7 +4,9 @@ from collections import Counter
 from collections.abc import Callable, Container, Iterable, Mapping
 from datetime import datetime
 from math import inf
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from loguru import logger
 
 from telemetron.check import text
 from telemetron.clock import Clock, Timer
@@ -24,6 +26,8 @@ class Scope(NamedTuple):
     deadline: float
     """Monotonic time until which the promise holds."""
     confirmed_at: datetime | None
+    in_trouble: bool = False
+    """The last look at it failed."""
 
 
 class Source:
@@ -53,6 +57,8 @@ class Source:
         self.address: str | None = None
         self.problems: dict[tuple[str, str], SourceProblem] = {}
         """By kind (`failure`, `trouble` of a scope, hidden `part` or `group`) and name."""
+        self._unkept: dict[tuple[str, str], str] = {}
+        """The scopes of further problems, which are only counted."""
         self._changed = changed
         self._scopes: dict[str, Scope] = {}
         self._patience = 0.0
@@ -109,8 +115,8 @@ class Source:
 
     def trouble(self, scope: str, reason: str, message: str) -> None:
         """The scope cannot be observed; see `Output.trouble`."""
-        if scope not in self._scopes:
-            self._scopes[scope] = Scope(self._promise(), None)
+        known = self._scopes.get(scope) or Scope(self._promise(), None)
+        self._scopes[scope] = known._replace(in_trouble=True)
         self._report("trouble", scope, scope, reason, message)
         self._judge()
 
@@ -120,24 +126,29 @@ class Source:
 
     def accept(self, kind: str, what: str) -> None:
         """The part or group is shown again, or gone."""
-        if self.problems:
+        if self.problem_count:
             self._forget(kind, what)
+
+    @property
+    def problem_count(self) -> int:
+        """All its problems, kept or not."""
+        return len(self.problems) + len(self._unkept)
 
     def settle(self, scope: str, listed: Container[str], refused: Mapping[str, str]) -> None:
         """A scope was replaced: of its parts these are refused, with the reason, and no others."""
         shown = text(scope, MAX_MESSAGE)
-        parts = [
-            (what, problem) for (kind, what), problem in self.problems.items() if kind == "part"
-        ]
-        for what, problem in parts:
-            if what not in refused and (what in listed or problem.scope == shown):
+        scopes = {at: problem.scope for at, problem in self.problems.items()} | self._unkept
+        for (kind, what), of in scopes.items():
+            if kind == "part" and what not in refused and (what in listed or of == shown):
                 self._forget("part", what)
         for what, message in refused.items():
             self.refuse("part", what, scope, "Refused", message)
 
     def row(self) -> SourceRow:
         """What the document says of it."""
-        order = sorted(self.problems.values(), key=lambda one: (one.scope, one.reason, one.message))
+        listed = sorted(self.problems.items(), key=_gravity)[:MAX_PROBLEMS]
+        order = sorted([problem for _, problem in listed], key=_place)
+        count = self.problem_count
         return SourceRow(
             key=self.name,
             collector=self.collector,
@@ -146,8 +157,8 @@ class Source:
             max_age_seconds=self.max_age_seconds if self.max_age_seconds != inf else None,
             last_ok_at=self.last_ok_at,
             entities=self.entities,
-            problems=order[:MAX_PROBLEMS],
-            truncated={"problems": len(order)} if len(order) > MAX_PROBLEMS else None,
+            problems=order,
+            truncated={"problems": count} if count > len(order) else None,
             address=self.address,
         )
 
@@ -163,12 +174,20 @@ class Source:
         since = old.since if old and old.reason == reason else self.clock.now()
         new = SourceProblem(text(scope, MAX_MESSAGE), reason, text(message, MAX_MESSAGE), since)
         room = kind in BOUNDED_BY_SCOPES or len(self.problems) < MAX_KNOWN
-        if new != old and (old or room):
+        if new == old:
+            return
+        if old or room:
+            self._unkept.pop((kind, what), None)
             self.problems[kind, what] = new
-            self._changed(self)
+        else:
+            self._unkept[kind, what] = new.scope
+        self._changed(self)
 
     def _forget(self, kind: str, what: str) -> None:
-        if self.problems.pop((kind, what), None):
+        count = self.problem_count
+        self.problems.pop((kind, what), None)
+        self._unkept.pop((kind, what), None)
+        if self.problem_count < count:
             self._changed(self)
 
     def _judge(self) -> None:
@@ -178,10 +197,22 @@ class Source:
             self._say_unconfirmed(now)
         last_ok_at = None if status in ("ok", "off") else self._known_good()
         if (status, last_ok_at) != (self.status, self.last_ok_at):
-            self.since = self.clock.now() if status != self.status else self.since
+            if status != self.status:
+                self._log(status)
+                self.since = self.clock.now()
             self.status, self.last_ok_at = status, last_ok_at
             self._changed(self)
         self._arm(now)
+
+    def _log(self, status: str) -> None:
+        """Log a change of status; that a source becomes `ok` after its start is no news."""
+        line = f"source {self.name}: {status} (was {self.status})"
+        if status in ("ok", "starting", "off"):
+            is_start = self.status in ("off", "starting")
+            logger.log("DEBUG" if is_start else "INFO", "{}", line)
+        else:
+            problems = "; ".join(f"{one.reason}: {one.message}" for one in self.row().problems[:3])
+            logger.warning("{}{}", line, f": {problems}" if problems else "")
 
     def _say_unconfirmed(self, now: float) -> None:
         late = [name for name, scope in self._scopes.items() if scope.deadline <= now]
@@ -198,7 +229,12 @@ class Source:
             return "stale"
         if self._scopes and all(scope.confirmed_at for scope in self._scopes.values()):
             self._complete = True
-        return "ok" if self._complete else "starting"
+        if not self._complete:
+            return "starting"
+        is_degraded = ("failure", "") in self.problems or any(
+            scope.in_trouble for scope in self._scopes.values()
+        )
+        return "degraded" if is_degraded else "ok"
 
     def _known_good(self) -> datetime | None:
         """The time at which all scopes had been confirmed."""
@@ -213,3 +249,13 @@ class Source:
         ahead = [deadline for deadline in deadlines if now < deadline < inf]
         if ahead and self._running:
             self._timer = self.clock.call_later(min(ahead) - now, self._judge)
+
+
+def _place(problem: SourceProblem) -> tuple[str, str, str]:
+    return problem.scope, problem.reason, problem.message
+
+
+def _gravity(known: tuple[tuple[str, str], SourceProblem]) -> tuple[Any, ...]:
+    """What hinders the whole source or a scope before what hides one part."""
+    (kind, _), problem = known
+    return (kind not in BOUNDED_BY_SCOPES, *_place(problem))

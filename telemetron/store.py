@@ -95,7 +95,7 @@ class Store:
             what = f"{section} {id}"
             source.refuse("part", what, scope, "Refused", f"{what}: {error}")
             return
-        if source.problems:
+        if source.problem_count:
             source.accept("part", f"{section} {id}")
         if part is not None:
             self._place(source, part)

@@ -5,7 +5,7 @@ Everything shown is escaped first: much of it was written by others.
 """
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from msgspec import UNSET
@@ -38,6 +38,7 @@ STYLES = {
     "healthy": "green",
     "complete": "green",
     "starting": "yellow",
+    "degraded": "yellow",
     "stale": "yellow",
     "waiting": "yellow",
     "progressing": "yellow",
@@ -53,10 +54,13 @@ STYLES = {
 Row = Sequence[str]
 
 
-def show(state: State, now: datetime, console: Console) -> None:
-    """Write every section that the answer has; `now` is the answer's `Date`."""
+def show(state: State, now: datetime, console: Console, *, is_past: bool = False) -> None:
+    """Write every section that the answer has; ages count to `now`.
+
+    That is the answer's `Date`, or the moment that was asked for, which the title then says.
+    """
     view = View(now)
-    console.print(view.title(state))
+    console.print(view.title(state, is_past))
     _table(console, "SOURCES", SOURCES, map(view.source, state.sources))
     if state.agents is not UNSET:
         none = nothing("agents", state.sources)
@@ -102,9 +106,10 @@ class View:
     def age(self, at: datetime | None, absent: str = UNKNOWN) -> str:
         return absent if at is None else duration((self.now - at).total_seconds())
 
-    def title(self, state: State) -> Text:
+    def title(self, state: State, is_past: bool) -> Text:
         changed, started = self.age(state.changed_at), self.age(state.started_at)
-        text = f"{state.id}  revision {state.revision}, changed {changed} ago, up {started}"
+        then = f", as it was at {self.now.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}" if is_past else ""
+        text = f"{state.id}  revision {state.revision}, changed {changed} ago, up {started}{then}"
         return Text(printable(text), style="bold")
 
     def source(self, row: SourceRow) -> Row:
@@ -130,9 +135,9 @@ class View:
     def instances(self, agent: Agent) -> str:
         silent = [one.silent_since for one in agent.instances if one.status == "silent"]
         if not silent:
-            return str(agent.instance_count)
+            return known(agent.instance_count)
         since = self.age(min(filter(None, silent), default=None))
-        return f"{agent.instance_count} ({len(silent)} silent {since})"
+        return f"{known(agent.instance_count)} ({len(silent)} silent {since})"
 
     def task(self, agent: Agent, task: Task) -> Row:
         stalled = " stalled" if task.stalled else ""
@@ -167,7 +172,7 @@ class View:
         live = workload.live
         ready = f"{known(live.ready)}/{known(live.desired)}" if live else UNKNOWN
         reasons = {pod.reason for pod in workload.pods}
-        if live and live.rollout != "complete":
+        if live and (live.rollout != "complete" or (live.ready or 0) < (live.desired or 0)):
             reasons.add(live.reason)
         restarts = [pod.restarts for pod in workload.pods]
         return (

@@ -106,6 +106,8 @@ def openapi() -> dict[str, Any]:
     )
     for component in components.values():
         del component["additionalProperties"]  # they are taken out and counted, not refused
+        for field in component["properties"].keys() - component.get("required", ()):
+            component["properties"][field] = _or_null(component["properties"][field])
     name = _parameter("name", "path", "The agent's name, percent-encoded.")
     beat = {
         "operationId": "beat",
@@ -130,6 +132,14 @@ def openapi() -> dict[str, Any]:
         "/agents/{name}/instances/{id}": {"delete": goodbye},
     }
     return {"paths": paths, "components": components}
+
+
+def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """Null counts as left out."""
+    options = schema.pop("anyOf", None) or [schema]
+    if {"type": "null"} not in options:
+        options = [*options, {"type": "null"}]
+    return {"anyOf": options} if options[0] is schema else {**schema, "anyOf": options}
 
 
 def _parameter(name: str, place: str, description: str) -> dict[str, Any]:

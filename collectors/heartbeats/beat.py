@@ -1,16 +1,18 @@
 """The heartbeat: one instance's full state, as an agent posts it."""
 
-from typing import Annotated, Any, get_args
+from functools import cache
+from types import NoneType, UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
 import msgspec
-from msgspec import Meta, Struct, ValidationError
+from msgspec import UNSET, Meta, Struct, UnsetType, ValidationError
 
 from telemetron.document import Timestamp, about
 from telemetron.http import HttpProblem
 
 MAX_BODY = 256 * 1024
 MAX_TASKS = 1000
-MAX_WAITS = 16
+MAX_WAITS = 1000
 
 Id = Annotated[str, Meta(min_length=1, max_length=256)]
 Text = Annotated[str, Meta(max_length=1000)]
@@ -30,6 +32,7 @@ class BeatWait(Item, frozen=True):
     kind: Annotated[Id, about("`llm`, `tool`, `queue`, `agent`, `human`, `auth` or `other`.")]
     name: Annotated[Id | None, about("What it waits for.")] = None
     since: Annotated[Timestamp | None, about("Since when.", clock="agent")] = None
+    task: Annotated[Id | None, about("Id of the task it waits for.")] = None
 
 
 class BeatTask(Item, frozen=True):
@@ -38,18 +41,20 @@ class BeatTask(Item, frozen=True):
     id: Annotated[Id, about("The task's id.")]
     parent_id: Annotated[Id | None, about("Task that caused it.")] = None
     status: Annotated[
-        Id | None,
+        Id | UnsetType | None,
         about(
             "`running` or `waiting`; A2A's states are understood too. One that is over"
-            " (`completed`, `failed`, `canceled`, `rejected`) leaves the list."
+            " (`completed`, `failed`, `canceled`, `rejected`) leaves the list. Left out: `waiting`"
+            " if it has waits, else `running`; null: unknown."
         ),
-    ] = "running"
+    ] = UNSET
     started_on: Annotated[Timestamp | None, about("When it started.", clock="agent")] = None
     progressed_at: Annotated[
         Timestamp | None, about("Last progress; null: never reported.", clock="agent")
     ] = None
     step: Annotated[Text | None, about("What it does now.")] = None
     waits: Annotated[list[BeatWait], about("What it waits for.", max_length=MAX_WAITS)] = []
+    wait_count: Annotated[Count | None, about("All its open waits, listed or not.")] = None
     queue: Annotated[Id | None, about("Queue it came from.")] = None
     partition: Annotated[Index | None, about("Partition it came from.")] = None
     offset: Annotated[Index | None, about("Offset it came from.")] = None
@@ -126,15 +131,16 @@ def _parse(body: bytes) -> tuple[Beat, int]:
     try:
         return _decoder.decode(body), 0
     except ValidationError:
-        pass  # an unknown field is no error, nor is an integer as `2.0`
+        pass  # neither an unknown field, nor null for a default, nor `2.0` is an error
     value, unknown = known(_plain_decoder.decode(body), Beat)
     return msgspec.convert(value, Beat), unknown
 
 
 def known(value: Any, hint: Any) -> tuple[Any, int]:
-    """The value without the fields that its type does not have, and how many those were.
+    """Return the value without the fields that its type lacks, and how many those were.
 
-    Whole numbers become integers, which they are to JSON Schema whatever way they are written.
+    Null counts as left out if the field has a default and its type has no null: Go encodes an
+    empty slice as null. Whole numbers become integers, which `2.0` is to JSON Schema.
     """
     if isinstance(value, float) and value.is_integer():
         return int(value), 0
@@ -146,10 +152,31 @@ def known(value: Any, hint: Any) -> tuple[Any, int]:
         return [item for item, _ in pairs], sum(count for _, count in pairs)
     if not isinstance(value, dict):
         return value, 0
-    fields = {field.encode_name: field.type for field in msgspec.structs.fields(inner)}
-    pairs_by_name = {name: known(value[name], fields[name]) for name in fields if name in value}
-    unknown = len(value) - len(pairs_by_name) + sum(count for _, count in pairs_by_name.values())
+    fields, droppable = _fields(inner)
+    unknown = len(value.keys() - fields.keys())
+    pairs_by_name = {
+        name: known(value[name], hint)
+        for name, hint in fields.items()
+        if name in value and not (value[name] is None and name in droppable)
+    }
+    unknown += sum(count for _, count in pairs_by_name.values())
     return {name: item for name, (item, _) in pairs_by_name.items()}, unknown
+
+
+@cache
+def _fields(struct: type[Struct]) -> tuple[dict[str, Any], set[str]]:
+    """The types of its fields by name, and the names of those whose null counts as left out."""
+    fields = msgspec.structs.fields(struct)
+    droppable = {
+        field.encode_name for field in fields if not field.required and not _has_null(field.type)
+    }
+    return {field.encode_name: field.type for field in fields}, droppable
+
+
+def _has_null(hint: Any) -> bool:
+    if get_origin(hint) in (Annotated, Union, UnionType):
+        return any(map(_has_null, get_args(hint)))
+    return hint is NoneType
 
 
 def _struct(hint: Any) -> type[Struct] | None:

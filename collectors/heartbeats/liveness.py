@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from collectors.heartbeats.register import TERMINAL, Life
+from collectors.heartbeats.register import Life, is_over
 
 
 def why_dead(
@@ -34,7 +34,7 @@ def _stall(life: Life, now: float) -> float:
     By Telemetron's own clock, and only as far back as it saw.
     """
     beat = life.beat
-    ids = [task.id for task in beat.tasks if task.status not in TERMINAL]
+    ids = [task.id for task in beat.tasks if not is_over(task)]
     if not ids or len(ids) < (beat.task_count or 0) or not life.progress.keys() >= set(ids):
         return 0.0
     return now - max(life.progress[id][1] for id in ids)

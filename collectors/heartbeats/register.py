@@ -6,9 +6,11 @@ All durations are measured by Telemetron's monotonic clock; an agent's own clock
 from collections import OrderedDict, deque
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from functools import lru_cache
 from math import inf
 from operator import attrgetter
 
+from msgspec import UNSET
 from msgspec.structs import asdict
 
 from collectors.heartbeats.beat import Beat, BeatTask
@@ -16,7 +18,7 @@ from telemetron import key
 from telemetron.agents import AgentPart
 from telemetron.clock import Timer
 from telemetron.collector import Output, Put
-from telemetron.document import Failure, Instance, Outcomes, Task, Wait
+from telemetron.document import MAX_WAITS, Failure, Instance, Outcomes, Problem, Task, Wait
 from telemetron.http import HttpProblem
 
 MAX_AGENTS = 10_000
@@ -43,6 +45,7 @@ STATES = {
 }
 FAILED = ("failed", "rejected")
 TERMINAL = ("completed", "canceled", *FAILED)
+DUPLICATE = "another process beats under the same instance id: give each an id of its own"
 
 _content = attrgetter(
     *(n for n in Beat.__struct_fields__ if n not in ("boot_id", "sequence", "sent_at"))
@@ -50,6 +53,18 @@ _content = attrgetter(
 
 Where = tuple[str, str | None, str]
 """An instance: its agent's name, its namespace, its id."""
+
+
+@lru_cache(maxsize=256)
+def state_of(status: str) -> str:
+    """Return the state by its name in A2A 0.x: A2A 1.0 writes `TASK_STATE_INPUT_REQUIRED`."""
+    name = status.upper().removeprefix("TASK_STATE_").replace("_", "-").lower()
+    return "canceled" if name == "cancelled" else name
+
+
+def is_over(task: BeatTask) -> bool:
+    """Whether the task has ended."""
+    return bool(task.status) and state_of(task.status) in TERMINAL
 
 
 class Life:
@@ -61,9 +76,16 @@ class Life:
         self.beat = beat
         self.sequence: int | None = None
         """The highest of this life."""
-        self.heard = now
+        self.heard = self.began = now
         self.since = since
         self.boots: deque[str | None] = deque(maxlen=MAX_LIVES)
+        self.lives = 1
+        self.tasks_lost = 0
+        """Tasks that were active when a life ended without a goodbye."""
+        self.duplicate: Problem | None = None
+        """Another process beats under this instance's id."""
+        self.duplicated = 0.0
+        """When that process was heard last."""
         self.progress: dict[str, tuple[datetime, float]] = {}
         self.failure: Failure | None = None
         self.offset: float | None = None
@@ -83,14 +105,16 @@ class Life:
             return beat.boot_id not in self.boots
         return beat.boot_id is None and bool(self.silent_since) and not self.is_later(beat)
 
-    def begin(self, beat: Beat, since: datetime) -> None:
-        """A new life: nothing of the earlier one holds."""
+    def begin(self, beat: Beat, now: float, since: datetime) -> None:
+        """Begin a new life: only the last failure of the earlier ones is kept."""
         if beat.boot_id != self.beat.boot_id:
             self.boots.append(self.beat.boot_id)
+        self.lives += 1
+        self.tasks_lost += _task_count(self.beat)
         self.sequence = None
+        self.began = now
         self.since = since
         self.progress = {}
-        self.failure = None
 
     def hear(self, beat: Beat, now: float) -> None:
         """The beat is the newest."""
@@ -109,6 +133,8 @@ class Life:
     def take(self, beat: Beat, now: float) -> None:
         """What the beat says, and since when its tasks' progress has not moved."""
         self.silent_since = None
+        if now - self.duplicated > GOODBYE_SECONDS:
+            self.duplicate = None
         self.failure = _failure(beat) or self.failure
         moved = {task.id: task.progressed_at for task in beat.tasks if task.progressed_at}
         self.progress = {
@@ -140,10 +166,11 @@ class Register:
                 return self._output.count("beats_dropped")
             life = self._born(where, beat, now)
         elif life.is_reborn(beat):
-            life.begin(beat, self._clock.now())
+            life.begin(beat, now, self._clock.now())
         elif beat.boot_id != life.beat.boot_id or not life.is_later(beat):
-            return self._output.count("beats_dropped")
-        elif not life.silent_since and self._is_same(life, beat):
+            self._output.count("beats_dropped")
+            return self._suspect(life, beat, now)
+        elif not (life.silent_since or life.duplicate) and self._is_same(life, beat):
             return life.hear(beat, now)
         life.hear(beat, now)
         life.offset = self._offset(life, beat)
@@ -217,6 +244,16 @@ class Register:
         self._count -= 1
         self._output.remove("agents", life.part_id)
 
+    def _suspect(self, life: Life, beat: Beat, now: float) -> None:
+        """Report a process that goes on beating long after another took over its instance id."""
+        if beat.boot_id == life.beat.boot_id or now - life.began < GOODBYE_SECONDS:
+            return
+        life.duplicated = now
+        if not life.duplicate:
+            message = f"instance {life.where[2]}: {DUPLICATE}"
+            life.duplicate = Problem("DuplicateInstance", message, self._clock.now())
+            self._show(life, now)
+
     def _is_same(self, life: Life, beat: Beat) -> bool:
         return _content(beat) == _content(life.beat) and self._offset(life, beat) == life.offset
 
@@ -277,8 +314,8 @@ class Register:
 
     def _part(self, life: Life, now: float) -> AgentPart:
         beat = life.beat
-        tasks = [self._task(life, task, now) for task in beat.tasks if task.status not in TERMINAL]
-        task_count = max(len(tasks), beat.task_count or 0)
+        tasks = [self._task(life, task, now) for task in beat.tasks if not is_over(task)]
+        task_count = _task_count(beat)
         return AgentPart(
             origin="heartbeat",
             namespace=beat.namespace,
@@ -301,12 +338,16 @@ class Register:
                 clock_offset_seconds=life.offset,
                 max_parallel_invocations=beat.max_parallel_invocations,
                 outcomes=Outcomes(**asdict(beat.outcomes)) if beat.outcomes else None,
+                lives=life.lives,
+                tasks_lost=life.tasks_lost,
                 source=self._output.source,
             ),
+            problems=[life.duplicate] if life.duplicate else [],
         )
 
     def _task(self, life: Life, task: BeatTask, now: float) -> Task:
-        status, wait = STATES.get(task.status or "", (None, None))
+        status, wait = _status(task)
+        waits = _waits(task, wait)
         return Task(
             id=task.id,
             parent_id=task.parent_id,
@@ -315,7 +356,8 @@ class Register:
             progressed_at=task.progressed_at,
             stalled=self._stalled(life, task, now),
             step=task.step,
-            waits=_waits(task, wait),
+            waits=waits[:MAX_WAITS],
+            wait_count=max(len(waits), task.wait_count or 0),
             queue=task.queue,
             partition=task.partition,
             offset=task.offset,
@@ -325,15 +367,28 @@ class Register:
         )
 
     def _stalled(self, life: Life, task: BeatTask, now: float) -> bool | None:
-        """Null where progress was never reported; of a silent instance as last known."""
+        """Null if progress was never reported, or the instance is silent: nobody knows then."""
         since = life.progress.get(task.id)
-        until = life.heard if life.silent_since else now
-        return None if since is None else since[1] + self._stall_after <= until
+        if since is None or life.silent_since:
+            return None
+        return since[1] + self._stall_after <= now
+
+
+def _task_count(beat: Beat) -> int:
+    """All active tasks, listed or not."""
+    return max(len(beat.tasks) - sum(map(is_over, beat.tasks)), beat.task_count or 0)
+
+
+def _status(task: BeatTask) -> tuple[str | None, str | None]:
+    """The status that is shown, and the kind of wait that an A2A state implies."""
+    if task.status is UNSET:
+        return ("waiting" if task.waits or task.wait_count else "running"), None
+    return STATES.get(state_of(task.status or ""), (None, None))
 
 
 def _waits(task: BeatTask, implied: str | None) -> list[Wait]:
     """Oldest first, those of unknown age last; with the wait that an A2A state implies."""
-    waits = [Wait(wait.kind, wait.name, wait.since) for wait in task.waits]
+    waits = [Wait(wait.kind, wait.name, wait.since, wait.task) for wait in task.waits]
     if implied and all(wait.kind != implied for wait in waits):
         waits.append(Wait(implied))
     return sorted(waits, key=lambda wait: wait.since.timestamp() if wait.since else inf)
@@ -343,7 +398,8 @@ def _failure(beat: Beat) -> Failure | None:
     """What the beat says failed last; else a task it lists as failed."""
     if beat.last_failure:
         return Failure(**asdict(beat.last_failure))
-    return next((Failure(task.id) for task in beat.tasks if task.status in FAILED), None)
+    failed = [task for task in beat.tasks if task.status and state_of(task.status) in FAILED]
+    return Failure(failed[0].id) if failed else None
 
 
 def _full(what: str, most: int) -> HttpProblem:

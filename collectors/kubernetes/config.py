@@ -43,6 +43,10 @@ class KubernetesConfig(Config, frozen=True):
         bool,
         Meta(description="Ask the kubelets for network counters; needs `get` on nodes/proxy."),
     ] = False
+    nodes: Annotated[
+        bool,
+        Meta(description="Watch whether nodes are ready; needs get, list and watch on nodes."),
+    ] = False
     termination_messages: Annotated[
         bool,
         Meta(description="Show what containers write when they end; it may hold secrets."),

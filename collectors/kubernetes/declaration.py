@@ -3,7 +3,6 @@
 from msgspec import Struct
 
 from collectors.kubernetes.objects import Annotations
-from telemetron.document import MAX_NAMES
 
 
 class Declaration(Struct, frozen=True, gc=False):
@@ -37,7 +36,7 @@ def declared(*candidates: Annotations | None) -> Declaration | None:
 def _names(listed: str | None) -> tuple[str, ...]:
     """`a, b` is ("a", "b")."""
     names = {name.strip() for name in (listed or "").split(",")} - {""}
-    return tuple(sorted(names)[:MAX_NAMES])
+    return tuple(sorted(names))
 
 
 def _positive(written: str | None) -> int | None:

@@ -4,9 +4,11 @@ Both are polled. Where there are none the figures are null, a problem says so, a
 """
 
 import asyncio
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
+from typing import Annotated, Any
 
 import msgspec
 
@@ -20,14 +22,20 @@ from telemetron.collector import Output
 from telemetron.poll import TroubleError
 
 MIB = 1024 * 1024
+# The API machinery's own bound of a quantity.
+MAX_AMOUNT = 2**63
+# Its grammar, with bounds: of `1e999999999` no number is made.
+_QUANTITY = re.compile(
+    r"[+-]?([0-9]{1,30}(\.[0-9]{0,30})?|\.[0-9]{1,30})([numkMGTPE]|[KMGTPE]i|[eE][+-]?[0-9]{1,2})?"
+)
 # metrics-server takes a sample every 15 to 60 s.
 SAMPLE_SECONDS = 60.0
 NODES_AT_ONCE = 4
 
 
 class ContainerUsage(Lean, frozen=True):
-    cpu: str | int | float = 0
-    memory: str | int | float = 0
+    cpu: Any = None
+    memory: Any = None
 
 
 class ContainerMetrics(Lean, frozen=True):
@@ -51,9 +59,12 @@ class PodReference(Lean, frozen=True):
     namespace: str
 
 
+Bytes = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+
+
 class Network(Lean, frozen=True):
-    rx_bytes: int | None = None
-    tx_bytes: int | None = None
+    rx_bytes: Bytes | None = None
+    tx_bytes: Bytes | None = None
 
 
 class PodStats(Lean, frozen=True):
@@ -64,20 +75,44 @@ class PodStats(Lean, frozen=True):
 
 
 class Summary(Lean, frozen=True):
-    pods: list[PodStats] | None = None
+    pods: list[msgspec.Raw] | None = None
 
 
 _decode_pod = msgspec.json.Decoder(PodMetrics).decode
 _decode_list = msgspec.json.Decoder(PodMetricsList).decode
 _decode_summary = msgspec.json.Decoder(Summary).decode
+_decode_stats = msgspec.json.Decoder(PodStats).decode
 
 
 def usage_of(pod: PodMetrics) -> Usage:
-    """Its containers together, rounded so that an idle pod moves nothing; ValueError."""
-    containers = pod.containers or []
-    cpu = sum([quantity.parse(one.usage.cpu) for one in containers], Decimal(0))
-    memory = sum([quantity.parse(one.usage.memory) for one in containers], Decimal(0))
-    return Usage(round(float(cpu), 2), float(round(memory / MIB)), pod.timestamp)
+    """Its containers together, rounded so that an idle pod moves nothing.
+
+    A figure that any container lacks, or of which it gives no amount, is null.
+    """
+    usages = [one.usage for one in pod.containers or ()]
+    cpu = _total([one.cpu for one in usages])
+    memory = _total([one.memory for one in usages])
+    return Usage(
+        None if cpu is None else round(float(cpu), 2),
+        None if memory is None else float(round(memory / MIB)),
+        pod.timestamp,
+    )
+
+
+def _total(figures: Sequence[Any]) -> Decimal | None:
+    amounts = [_amount(one) for one in figures]
+    known = [one for one in amounts if one is not None]
+    return sum(known, Decimal(0)) if known and len(known) == len(amounts) else None
+
+
+def _amount(figure: Any) -> Decimal | None:
+    try:
+        if not _QUANTITY.fullmatch(str(figure)):
+            return None
+        amount = quantity.parse(figure)
+    except ValueError:
+        return None
+    return amount if 0 <= amount < MAX_AMOUNT else None
 
 
 class UsagePoll:
@@ -113,23 +148,33 @@ class UsagePoll:
             body = await self._connection.aside(
                 self._path, self._query, verb="list", resource=self._resource
             )
-            usage = await self._parsed(body)
+            usage, odd = await self._parsed(body)
         except TroubleError as trouble:
             await self._fail(trouble)
             return
         self._answered_at = self._output.clock.monotonic()
         await self._put(usage)
-        self._output.confirm(self.scope)
+        confirm(self._output, self.scope, odd)
 
-    async def _parsed(self, body: bytes) -> dict[At, Usage]:
+    async def _parsed(self, body: bytes) -> tuple[dict[At, Usage], int]:
+        """The usage of each pod, and how many figures or pods cannot be understood."""
         usage: dict[At, Usage] = {}
+        odd = 0
         try:
-            async for item in paced(_decode_list(body).items or ()):
-                pod = _decode_pod(item)
-                usage[pod.metadata.namespace, pod.metadata.name] = usage_of(pod)
-        except ValueError:  # msgspec's are of that kind
+            items = _decode_list(body).items or ()
+        except msgspec.DecodeError:
             raise TroubleError("BadAnswer", "it cannot be understood") from None
-        return usage
+        async for item in paced(items):
+            try:
+                pod = _decode_pod(item)
+            except msgspec.DecodeError:
+                odd += 1
+                continue
+            one = usage_of(pod)
+            odd += None in (one.cpu, one.memory)
+            if (one.cpu, one.memory) != (None, None):
+                usage[pod.metadata.namespace, pod.metadata.name] = one
+        return usage, odd
 
     async def _fail(self, trouble: TroubleError) -> None:
         """Figures that are older than two polls are none."""
@@ -190,18 +235,22 @@ class TrafficPoll:
         answers = await asyncio.gather(*[self._node(node, limit) for node in nodes])
         traffic: dict[At, Traffic] = {}
         troubles = [answer for answer in answers if isinstance(answer, TroubleError)]
+        odd = 0
         for answer in answers:
             if not isinstance(answer, TroubleError):
-                traffic |= answer
+                traffic |= answer[0]
+                odd += answer[1]
         self._put(traffic)
-        self._say(len(nodes), troubles)
+        self._say(len(nodes), troubles, odd)
 
-    async def _node(self, node: str, limit: asyncio.Semaphore) -> dict[At, Traffic] | TroubleError:
+    async def _node(
+        self, node: str, limit: asyncio.Semaphore
+    ) -> tuple[dict[At, Traffic], int] | TroubleError:
         path = f"/api/v1/nodes/{node}/proxy/stats/summary"
         async with limit:
             try:
                 body = await self._connection.aside(path, {}, verb="get", resource="nodes/proxy")
-                return dict(traffic_of(_decode_summary(body).pods or (), self._cluster))
+                return traffic_of(_decode_summary(body).pods or (), self._cluster)
             except msgspec.DecodeError:
                 return TroubleError("BadAnswer", "a summary cannot be understood")
             except TroubleError as trouble:
@@ -213,9 +262,9 @@ class TrafficPoll:
             [at for at in known.keys() | traffic.keys() if known.get(at) != traffic.get(at)]
         )
 
-    def _say(self, nodes: int, troubles: list[TroubleError]) -> None:
+    def _say(self, nodes: int, troubles: list[TroubleError], odd: int) -> None:
         if not troubles:
-            self._output.confirm(self.scope)
+            confirm(self._output, self.scope, odd)
             return
         first = troubles[0]
         message = f"{len(troubles)} of {nodes} nodes do not tell: {first.message}"
@@ -225,12 +274,29 @@ class TrafficPoll:
             unavailable(self._output, self.scope, message)
 
 
-def traffic_of(pods: Iterable[PodStats], cluster: Cluster) -> Iterable[tuple[At, Traffic]]:
-    """Of the pods that are shown."""
-    for pod in pods:
+def traffic_of(pods: Iterable[msgspec.Raw], cluster: Cluster) -> tuple[dict[At, Traffic], int]:
+    """The traffic of the pods that are shown, and how many pods cannot be understood."""
+    traffic: dict[At, Traffic] = {}
+    odd = 0
+    for raw in pods:
+        try:
+            pod = _decode_stats(raw)
+        except msgspec.DecodeError:
+            odd += 1
+            continue
         at = pod.pod_ref.namespace, pod.pod_ref.name
         if pod.network and at in cluster.pods:
-            yield at, Traffic(pod.network.rx_bytes, pod.network.tx_bytes)
+            traffic[at] = Traffic(pod.network.rx_bytes, pod.network.tx_bytes)
+    return traffic, odd
+
+
+def confirm(output: Output, scope: str, odd: int) -> None:
+    """Confirm the figures; those that cannot be understood are null, which is known for certain."""
+    if odd:
+        message = f"the figures of {odd} pods are incomplete or cannot be understood; they are null"
+        output.confirm(scope, reason="BadAnswer", message=message)
+    else:
+        output.confirm(scope)
 
 
 def unavailable(output: Output, scope: str, message: str) -> None:

@@ -4,6 +4,7 @@ What is not named here (managedFields, environment variables, volumes, foreign a
 skipped by the decoder and never stands in memory. Field names are those of the API, in camelCase.
 """
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -17,14 +18,18 @@ class Lean(Struct, frozen=True, gc=False, rename="camel"):
 
 
 class Annotations(Lean, frozen=True):
-    """The annotations that declare an agent, and the one that ends a first list."""
+    """The annotations that declare an agent, and those that Kubernetes sets itself."""
 
     agent: str | None = field(default=None, name="telemetron.dev/agent")
     description: str | None = field(default=None, name="telemetron.dev/description")
     max_parallel: str | None = field(default=None, name="telemetron.dev/max-parallel-invocations")
     models: str | None = field(default=None, name="telemetron.dev/models")
     queues: str | None = field(default=None, name="telemetron.dev/queues")
+    default_container: str | None = field(
+        default=None, name="kubectl.kubernetes.io/default-container"
+    )
     initial_events_end: str | None = field(default=None, name="k8s.io/initial-events-end")
+    revision: str | None = field(default=None, name="deployment.kubernetes.io/revision")
 
 
 class OwnerReference(Lean, frozen=True):
@@ -33,10 +38,19 @@ class OwnerReference(Lean, frozen=True):
     controller: bool | None = None
 
 
-class Metadata(Lean, frozen=True):
+class Identity(Lean, frozen=True):
     name: str = ""
     namespace: str = ""
     resource_version: str = ""
+
+
+class Identified(Lean, frozen=True):
+    """Any object, even one of which nothing else can be understood."""
+
+    metadata: Identity = Identity()
+
+
+class Metadata(Identity, frozen=True):
     generation: int | None = None
     creation_timestamp: datetime | None = None
     deletion_timestamp: datetime | None = None
@@ -59,7 +73,10 @@ class Resources(Lean, frozen=True):
 
 
 class Container(Lean, frozen=True):
+    name: str = ""
     image: str | None = None
+    restart_policy: str | None = None
+    """Of an init container: `Always` makes it a sidecar."""
     resources: Resources | None = None
 
 
@@ -85,28 +102,63 @@ class Waiting(Lean, frozen=True):
     message: str | None = None
 
 
+class Running(Lean, frozen=True):
+    """A container that runs; since when is not read."""
+
+
 class Terminated(Lean, frozen=True):
     exit_code: int | None = None
+    signal: int | None = None
     reason: str | None = None
     message: str | None = None
     finished_at: datetime | None = None
 
+    @property
+    def number(self) -> str:
+        """The word that kubectl prints if there is no reason."""
+        return f"Signal:{self.signal}" if self.signal else f"ExitCode:{self.exit_code or 0}"
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether it did not complete; an exit code of 0 may still be `OOMKilled`."""
+        word = self.reason or self.number
+        return bool(self.exit_code) or word not in ("Completed", "ExitCode:0")
+
 
 class ContainerState(Lean, frozen=True):
     waiting: Waiting | None = None
+    running: Running | None = None
     terminated: Terminated | None = None
 
 
 class ContainerStatus(Lean, frozen=True):
     name: str = ""
+    ready: bool | None = None
+    started: bool | None = None
     restart_count: int = 0
     state: ContainerState | None = None
     last_state: ContainerState | None = None
+    resources: Resources | None = None
+
+
+class ReadinessGate(Lean, frozen=True):
+    condition_type: str = ""
 
 
 class PodSpec(Lean, frozen=True):
     node_name: str | None = None
     containers: list[Container] | None = None
+    init_containers: list[Container] | None = None
+    resources: Resources | None = None
+    overhead: Limits | None = None
+    readiness_gates: list[ReadinessGate] | None = None
+
+    @property
+    def sidecars(self) -> Collection[str]:
+        """The names of its init containers that run as long as the pod."""
+        if not self.init_containers:
+            return ()
+        return {one.name for one in self.init_containers if one.restart_policy == "Always"}
 
 
 class PodStatus(Lean, frozen=True):
@@ -118,6 +170,7 @@ class PodStatus(Lean, frozen=True):
     conditions: list[Condition] | None = None
     init_container_statuses: list[ContainerStatus] | None = None
     container_statuses: list[ContainerStatus] | None = None
+    resources: Resources | None = None
 
 
 class Pod(Named, frozen=True):
@@ -128,8 +181,12 @@ class Pod(Named, frozen=True):
 # workloads
 
 
+class TemplateMetadata(Metadata, frozen=True):
+    labels: dict[str, str] | None = None
+
+
 class Template(Lean, frozen=True):
-    metadata: Metadata | None = None
+    metadata: TemplateMetadata | None = None
     spec: PodSpec | None = None
 
 
@@ -207,9 +264,16 @@ class JobSpec(WorkloadSpec, frozen=True):
     suspend: bool | None = None
 
 
+class Uncounted(Lean, frozen=True):
+    succeeded: list[str] | None = None
+
+
 class JobStatus(Lean, frozen=True):
+    active: int | None = None
     ready: int | None = None
     succeeded: int | None = None
+    failed_indexes: str | None = None
+    uncounted_terminated_pods: Uncounted | None = None
     conditions: list[Condition] | None = None
 
 
@@ -218,7 +282,16 @@ class Job(Named, frozen=True):
     status: JobStatus = JobStatus()
 
 
+class NodeStatus(Lean, frozen=True):
+    conditions: list[Condition] | None = None
+
+
+class Node(Named, frozen=True):
+    status: NodeStatus = NodeStatus()
+
+
 class Target(Lean, frozen=True):
+    api_version: str = ""
     kind: str = ""
     name: str = ""
 
@@ -279,6 +352,11 @@ class Kind(NamedTuple):
     selected: bool = True
     """The configured label selector is applied to it."""
 
+    @property
+    def group(self) -> str:
+        """Its API group; empty: the core."""
+        return "".join(self.path.split("/")[2:-1])
+
 
 KINDS = {
     kind.name: kind
@@ -298,3 +376,6 @@ KINDS = {
         ),
     )
 }
+
+NODES = Kind("Node", "nodes", "/api/v1", Node, selected=False)
+"""Of no namespace, so that a Role cannot permit it: watched only if the configuration asks."""

@@ -8,11 +8,12 @@ from collectors.kubernetes.cluster import MAX_OBJECTS, Cluster
 from collectors.kubernetes.config import KubernetesConfig
 from collectors.kubernetes.connection import Connection, RefusedError
 from collectors.kubernetes.measures import TrafficPoll, UsagePoll
-from collectors.kubernetes.objects import KINDS
+from collectors.kubernetes.objects import KINDS, NODES
 from collectors.kubernetes.show import Show
 from collectors.kubernetes.watch import Watch
 from telemetron.backoff import Backoff
 from telemetron.collector import Output
+from telemetron.document import Problem
 from telemetron.poll import TroubleError, poll
 
 # So long all kinds are waited for before what is there is shown.
@@ -65,15 +66,19 @@ class Observer:
         namespaces: list[str | None],
     ) -> None:
         self._output = output
-        self._cluster = Cluster(termination_messages=config.termination_messages)
-        self._show = Show(self._cluster, output)
         selector = config.label_selector or None
+        self._cluster = Cluster(
+            termination_messages=config.termination_messages, label_selector=selector
+        )
+        self._show = Show(self._cluster, output)
         self._watches = {
             watch.scope: watch
             for namespace in namespaces
             for kind in KINDS.values()
             for watch in [Watch(kind, namespace, connection, self, output.clock, selector)]
         }
+        if config.nodes:
+            self._watches["nodes"] = Watch(NODES, None, connection, self, output.clock)
         self._polls: list[UsagePoll | TrafficPoll] = [
             UsagePoll(
                 "metrics" if namespace is None else f"{namespace}/metrics",
@@ -120,7 +125,7 @@ class Observer:
         """Once all is known, or it is late and something is."""
         await self._ready.wait()
         for scope in self._undecided & self._untold:
-            self._output.trouble(scope, "Timeout", f"not listed within {FIRST_SECONDS:g} s")
+            self._lack(scope, "Timeout", f"not listed within {FIRST_SECONDS:g} s", certain=False)
         await self._show.first()
         self._output.expect(scopes)  # a replacement confirms a scope that is none of ours
         self._is_shown = True
@@ -175,9 +180,9 @@ class Observer:
         self._odd[scope] = odd
         if not self._is_shown:
             return
-        if self._watches[scope].kind.name in self._cluster.limited:
+        if self._watches[scope].kind.name in self._cluster.left_out:
             message = f"there are more than {MAX_OBJECTS}; the others are left out"
-            self._output.confirm(scope, reason="LimitReached", message=message)
+            self._lack(scope, "LimitReached", message)
         elif odd:
             message = (
                 f"{odd} of its objects cannot be understood and are as last known, or left out"
@@ -190,14 +195,21 @@ class Observer:
         """Denied: null is true, so the scope is confirmed; what is missing is trouble."""
         self._undecided.discard(scope)
         self._judge()
-        if refusal.code == 403:
-            self._output.confirm(scope, reason=refusal.reason, message=refusal.message)
-        else:
-            self._output.trouble(scope, refusal.reason, refusal.message)
+        self._lack(scope, refusal.reason, refusal.message, certain=refusal.code == 403)
 
     def trouble(self, scope: str, trouble: TroubleError) -> None:
         self._untold.discard(scope)
-        self._output.trouble(scope, trouble.reason, trouble.message)
+        self._lack(scope, trouble.reason, trouble.message, certain=False)
+
+    def _lack(self, scope: str, reason: str, message: str, *, certain: bool = True) -> None:
+        """Report why a scope is not all known, at the source and at what depends on it."""
+        watch, now = self._watches[scope], self._output.clock.now()
+        self._cluster.lack(watch.kind.name, watch.namespace, Problem(reason, message, now))
+        self._tell()
+        if certain:
+            self._output.confirm(scope, reason=reason, message=message)
+        else:
+            self._output.trouble(scope, reason, message)
 
     def count(self, event: str, number: int = 1) -> None:
         self._output.count(event, number)

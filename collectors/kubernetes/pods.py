@@ -2,16 +2,19 @@
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from operator import itemgetter
 from sys import intern
 
 from msgspec import Struct
 
-from collectors.kubernetes import objects, quantity
+from collectors.kubernetes import objects
 from collectors.kubernetes.declaration import Declaration, declared
-from telemetron.document import LastExit, Pod
+from collectors.kubernetes.limits import limits_of
+from collectors.kubernetes.trouble import is_ready, trouble_of
+from telemetron.document import UNSTAMPED, LastExit, Pod
 
-# A pod that is being made waits for these; they are told where nothing worse is known.
-STARTING = ("ContainerCreating", "PodInitializing")
+Weight = tuple[bool, bool, datetime]
+"""Of an end: whether it is a failure, whether it counts, its time."""
 
 
 class SeenPod(Struct, frozen=True, gc=False):
@@ -21,8 +24,10 @@ class SeenPod(Struct, frozen=True, gc=False):
     owner: tuple[str, str] | None
     """Kind and name of its controller."""
     agent: Declaration | None
-    max_cpu: str | None
-    max_ram: str | None
+    is_deleted: bool
+    """Its deletion has begun."""
+    on_lost_node: bool
+    """The node lifecycle controller marked it: its node is not ready."""
     pod: Pod
 
     @property
@@ -33,41 +38,35 @@ class SeenPod(Struct, frozen=True, gc=False):
     def is_over(self) -> bool:
         return self.pod.status in ("Succeeded", "Failed")
 
-
-class Trouble(Struct, frozen=True, gc=False):
-    """Why a pod is not well."""
-
-    reason: str | None = None
-    message: str | None = None
-    container: str | None = None
-
-
-WELL = Trouble()
+    @property
+    def is_active(self) -> bool:
+        """As Kubernetes counts pods: its controller.IsPodActive."""
+        return not self.is_over and not self.is_deleted
 
 
 def seen_pod(pod: objects.Pod, *, termination_messages: bool = False) -> SeenPod:
     """What is shown of a pod; messages of ended containers only where they are wanted."""
     metadata, spec, status = pod.metadata, pod.spec, pod.status
-    containers = spec.containers or []
     statuses = [*(status.init_container_statuses or ()), *(status.container_statuses or ())]
-    trouble = trouble_of(pod, statuses, termination_messages)
+    trouble = trouble_of(pod, termination_messages=termination_messages)
     owner = metadata.owner
     return SeenPod(
         namespace=intern(metadata.namespace),
         owner=(intern(owner.kind), intern(owner.name)) if owner else None,
         agent=declared(metadata.annotations),
-        max_cpu=limit(containers, "cpu"),
-        max_ram=limit(containers, "memory"),
+        is_deleted=metadata.deletion_timestamp is not None,
+        on_lost_node=is_on_lost_node(status.conditions),
         pod=Pod(
             pod_id=metadata.name,
             status=intern(status.phase or "Unknown"),
-            ready=_is_true(status.conditions, "Ready"),
+            ready=is_ready(pod),
             reason=trouble.reason,
             container=trouble.container,
             message=trouble.message,
-            image=intern(containers[0].image) if containers and containers[0].image else None,
+            image=image_of(metadata.annotations, spec),
             restarts=sum([one.restart_count for one in statuses]) if statuses else None,
-            last_exit=last_exit(statuses),
+            last_exit=last_exit(pod),
+            limits=limits_of(spec, status),
             node=intern(spec.node_name) if spec.node_name else None,
             ip=status.pod_ip,
             created_at=metadata.creation_timestamp,
@@ -76,73 +75,45 @@ def seen_pod(pod: objects.Pod, *, termination_messages: bool = False) -> SeenPod
     )
 
 
-def trouble_of(
-    pod: objects.Pod, statuses: Sequence[objects.ContainerStatus], termination_messages: bool
-) -> Trouble:
-    """The first that holds: what ended the pod, that it ends, its containers, its scheduling."""
-    status = pod.status
-    if status.phase == "Succeeded":
-        return WELL
-    if status.reason:
-        return Trouble(status.reason, status.message)
-    if pod.metadata.deletion_timestamp:
-        return Trouble("Terminating", _disruption(status.conditions))
-    found = list(_of_containers(statuses, termination_messages))
-    worst = next((one for one in found if one.reason not in STARTING), None)
-    return worst or _of_scheduling(status.conditions) or next(iter(found), WELL)
+def image_of(annotations: objects.Annotations | None, spec: objects.PodSpec | None) -> str | None:
+    """Return the image of the container that kubectl takes by default."""
+    containers = (spec.containers if spec else None) or []
+    name = annotations.default_container if annotations else None
+    found = containers[0] if containers else None
+    if name:
+        found = next((one for one in containers if one.name == name), found)
+    return intern(found.image) if found and found.image else None
 
 
-def _of_containers(
-    statuses: Sequence[objects.ContainerStatus], termination_messages: bool
-) -> Iterator[Trouble]:
-    for one in statuses:
-        state = one.state
-        if state and state.waiting and state.waiting.reason:
-            yield Trouble(state.waiting.reason, state.waiting.message, one.name)
-        elif state and (end := state.terminated) and (end.exit_code or end.reason != "Completed"):
-            yield Trouble(
-                end.reason or "Error", end.message if termination_messages else None, one.name
-            )
+def is_on_lost_node(conditions: Sequence[objects.Condition] | None) -> bool:
+    """Whether the node lifecycle controller made it not ready, because its node is not.
+
+    It clears `Ready` and nothing else (util/node.MarkPodsNotReady); a kubelet gives a reason, and
+    clears `ContainersReady` too.
+    """
+    found = {one.type: one for one in conditions or ()}
+    ready, containers = found.get("Ready"), found.get("ContainersReady")
+    is_marked = ready and ready.status == "False" and not ready.reason
+    return bool(is_marked and containers and containers.status == "True")
 
 
-def _of_scheduling(conditions: Sequence[objects.Condition] | None) -> Trouble | None:
-    for one in conditions or ():
-        if one.type == "PodScheduled" and one.status == "False" and one.reason:
-            return Trouble(one.reason, one.message)
-    return None
-
-
-def _disruption(conditions: Sequence[objects.Condition] | None) -> str | None:
-    """Who ends it: an eviction, a preemption, a taint."""
-    for one in conditions or ():
-        if one.type == "DisruptionTarget" and one.status == "True":
-            return ": ".join(filter(None, (one.reason, one.message)))
-    return None
-
-
-def _is_true(conditions: Sequence[objects.Condition] | None, type: str) -> bool | None:
-    return next((one.status == "True" for one in conditions or () if one.type == type), None)
-
-
-def last_exit(statuses: Sequence[objects.ContainerStatus]) -> LastExit | None:
-    """The latest end of any of its containers."""
-    ends = [
-        state.terminated
-        for one in statuses
-        for state in (one.state, one.last_state)
-        if state and state.terminated
-    ]
-    if not ends:
+def last_exit(pod: objects.Pod) -> LastExit | None:
+    """Return the latest failure of a container; without one, the latest end."""
+    found = max(_ends(pod), key=itemgetter(0), default=None)
+    if found is None:
         return None
-    end = max(ends, key=_ended)
-    return LastExit(reason=end.reason, exit_code=end.exit_code, at=end.finished_at)
+    _, name, end = found
+    return LastExit(
+        reason=end.reason, exit_code=end.exit_code, at=end.finished_at, container=intern(name)
+    )
 
 
-def _ended(end: objects.Terminated) -> tuple[bool, datetime | None]:
-    return end.finished_at is not None, end.finished_at
-
-
-def limit(containers: Sequence[objects.Container], resource: str) -> str | None:
-    """The limits of its containers together; null if any has none."""
-    limits = [one.resources.limits if one.resources else None for one in containers]
-    return quantity.total(tuple([getattr(one, resource) if one else None for one in limits]))
+def _ends(pod: objects.Pod) -> Iterator[tuple[Weight, str, objects.Terminated]]:
+    """Yield how each container ended; the kubelet ends sidecars after all others."""
+    status = pod.status
+    late = pod.spec.sidecars if status.phase in ("Succeeded", "Failed") else ()
+    for one in (*(status.container_statuses or ()), *(status.init_container_statuses or ())):
+        for state in (one.state, one.last_state):
+            if state and (end := state.terminated):
+                weight = (end.is_failure, one.name not in late, end.finished_at or UNSTAMPED)
+                yield weight, one.name, end

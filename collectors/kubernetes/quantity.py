@@ -1,9 +1,11 @@
 """Kubernetes quantities: `500m`, `1Gi`; exact, and in the canonical form of the API machinery."""
 
 from decimal import Decimal, InvalidOperation
-from functools import lru_cache
 
-BINARY = {"Ki": 1024, "Mi": 1024**2, "Gi": 1024**3, "Ti": 1024**4, "Pi": 1024**5, "Ei": 1024**6}
+BINARY = {
+    suffix: Decimal(1024) ** power
+    for power, suffix in enumerate(("", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"))
+}
 DECIMAL = {
     "n": Decimal("1e-9"),
     "u": Decimal("1e-6"),
@@ -24,8 +26,8 @@ def parse(quantity: Quantity) -> Decimal:
     """The amount; ValueError where it is no quantity."""
     written = str(quantity)
     number, factor = written, Decimal(1)
-    if written[-2:] in BINARY:
-        number, factor = written[:-2], Decimal(BINARY[written[-2:]])
+    if is_binary(written):
+        number, factor = written[:-2], BINARY[written[-2:]]
     elif written and written[-1] in DECIMAL:
         number, factor = written[:-1], DECIMAL[written[-1]]
     try:
@@ -37,27 +39,18 @@ def parse(quantity: Quantity) -> Decimal:
     return amount * factor
 
 
-@lru_cache(maxsize=4096)  # many pods, few limits
-def total(quantities: tuple[Quantity | None, ...]) -> str | None:
-    """The canonical sum, in the form of the first; None if any is missing, or there is none."""
-    if not quantities or None in quantities:
-        return None
-    try:
-        amount = sum([parse(one) for one in quantities if one is not None], Decimal(0))
-    except ValueError:
-        return None
-    return canonical(amount, binary=str(quantities[0])[-2:] in BINARY)
+def is_binary(quantity: Quantity) -> bool:
+    """Whether it is written in `Ki`, `Mi`, `Gi`, …, as its canonical form is then too."""
+    return str(quantity)[-1:] == "i" and str(quantity)[-2:] in BINARY
 
 
 def canonical(amount: Decimal, *, binary: bool = False) -> str:
     """The largest suffix that leaves a whole number: `1536Mi`, `500m`."""
-    if binary and amount == amount.to_integral_value() and abs(amount) >= 1024:
-        for suffix, factor in reversed(BINARY.items()):
-            if amount % factor == 0:
-                return f"{amount / factor:f}" + suffix
+    is_binary = binary and amount == amount.to_integral_value() and abs(amount) >= 1024
+    units = BINARY if is_binary else DECIMAL
     if amount == 0:
         return "0"
-    for suffix, unit in reversed(DECIMAL.items()):
+    for suffix, unit in reversed(units.items()):
         if amount % unit == 0:
             return f"{(amount / unit).to_integral_value():f}" + suffix
     return f"{(amount / DECIMAL['n']).to_integral_value():f}n"

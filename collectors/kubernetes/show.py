@@ -2,34 +2,39 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from collectors.kubernetes.cluster import At, Cluster, Home
 from collectors.kubernetes.declaration import Declaration
+from collectors.kubernetes.limits import common
 from collectors.kubernetes.pace import paced
 from collectors.kubernetes.pods import SeenPod
+from collectors.kubernetes.workloads import SeenWorkload
 from telemetron import key
 from telemetron.agents import AgentPart
 from telemetron.collector import Output, Put
-from telemetron.document import MAX_PODS, Instance, Live, Pod, Problem, Workload
+from telemetron.document import MAX_PODS, Limits, Live, Pod, Problem, Workload
 
 # A pod may be seen before its owner is; it waits so long for it.
 OWNER_SECONDS = 2.0
 # What changes in between is shown together.
 COST_TO_PAUSE = 4
 MAX_PAUSE_SECONDS = 0.01
+MAX_PODS_OF_A_FINISHED_JOB = 3
+EARLIEST = datetime.min.replace(tzinfo=UTC)
 
 
 class Usage(Struct, frozen=True, gc=False):
     """What a pod uses."""
 
-    cpu: float
+    cpu: float | None
     """Cores."""
-    memory: float
+    memory: float | None
     """MiB."""
     measured_at: datetime
 
@@ -52,7 +57,8 @@ class Show:
         self._output = output
         self._agents: dict[Home, set[str]] = {}
         """The ids of the agents' parts that are shown, by workload."""
-        self._wrong: dict[Home, Problem] = {}
+        self._known: dict[Home, dict[str, Problem]] = {}
+        """The problems of workloads that are found here, by reason."""
         self._awaited: set[At] = set()
 
     def moved(self, pods: Iterable[At]) -> None:
@@ -113,15 +119,20 @@ class Show:
             self._output.remove("agents", id)
 
     def _puts(self, home: Home) -> Iterator[Put]:
-        """The workload's part, and those of its agent."""
-        workload, pods = self._workload(home)
-        if workload is None:
+        """The workload's part, and those of its agents."""
+        seen = self._cluster.workloads.get(home)
+        pods = self._cluster.pods_of(home)
+        if seen is None and not pods:
             self._agents.pop(home, None)
-            self._wrong.pop(home, None)
+            self._known.pop(home, None)
             return
         id = key.join(*home)
-        yield Put("workload", id, id, workload)
-        agents = list(self._agent_puts(home, pods))
+        own = self._problems(home, seen, pods)
+        workload = self._workload(home, seen, pods)
+        yield Put(
+            "workload", id, id, replace(workload, problems=[*own, *self._cluster.doubts(home)])
+        )
+        agents = list(self._agent_puts(home, pods, own))
         if agents:
             self._agents[home] = {put.id for put in agents}
         else:
@@ -130,33 +141,37 @@ class Show:
 
     # workloads
 
-    def _workload(self, home: Home) -> tuple[Workload | None, list[SeenPod]]:
-        seen = self._cluster.workloads.get(home)
-        pods = self._cluster.pods_of(home)
-        if seen is None and not pods:
-            return None, []
-        listed = cut(pods)
-        source = seen or pods[0]
+    def _workload(self, home: Home, seen: SeenWorkload | None, pods: list[SeenPod]) -> Workload:
+        is_over = seen is not None and seen.is_over
+        listed = cut(pods, MAX_PODS_OF_A_FINISHED_JOB if is_over else MAX_PODS)
+        limits = self._limits(seen, pods)
         return Workload(
             deployment_name=home[2],
             namespace=home[0],
             kind=home[1],
-            max_pods=self._cluster.max_pods(home) if seen else None,
-            pod_max_cpu=source.max_cpu,
-            pod_max_ram=source.max_ram,
+            owner=seen.owner if seen else None,
+            max_pods=self._cluster.max_pods(home),
+            pod_max_cpu=limits.cpu,
+            pod_max_ram=limits.memory,
             live=self._live(home, seen.live, pods) if seen else None,
             pods=[self._measured(pod) for pod in listed],
-            problems=self._problems(home, pods),
             truncated={"pods": len(pods)} if len(listed) < len(pods) else None,
-        ), listed
+        )
+
+    def _limits(self, seen: SeenWorkload | None, pods: list[SeenPod]) -> Limits:
+        """Those of its active pods, else its template's, else those of the other pods."""
+        active = [pod.pod.limits for pod in pods if pod.is_active]
+        if seen:
+            return common(active or [seen.limits])
+        return common(active or [pod.pod.limits for pod in pods])
 
     def _live(self, home: Home, live: Live, pods: list[SeenPod]) -> Live:
-        if not self._cluster.is_synced("Pod", home[0]):
+        if not self._cluster.has_all_pods(home):
             return live
-        return replace(live, active_pods=sum([pod.pod.status == "Running" for pod in pods]))
+        return replace(live, active_pods=sum([pod.is_active for pod in pods]))
 
     def _measured(self, seen: SeenPod) -> Pod:
-        pod = seen.pod
+        pod = self._placed(seen)
         usage = self.usage.get((seen.namespace, pod.pod_id))
         if usage:
             cpu, memory, at = usage.cpu, usage.memory, usage.measured_at
@@ -167,42 +182,75 @@ class Show:
             pod = replace(pod, network_in=received, network_out=sent)
         return pod
 
-    def _problems(self, home: Home, pods: list[SeenPod]) -> list[Problem]:
-        agent = self._agent(home, pods)
-        if agent is None or agent.wrong is None:
-            self._wrong.pop(home, None)
-            return []
-        message = f"annotation telemetron.dev/{agent.wrong} is no whole number above 0"
-        known = self._wrong.get(home)
-        if known is None or known.message != message:
-            known = Problem("InvalidAnnotation", message, self._output.clock.now())
-            self._wrong[home] = known
-        return [known]
+    def _placed(self, seen: SeenPod) -> Pod:
+        """With its node's readiness; a node that is not ready is named, as it explains the rest."""
+        pod = seen.pod
+        is_ready = self._cluster.is_on_ready_node(seen)
+        if is_ready is None:
+            return pod
+        if is_ready or seen.is_over:
+            return replace(pod, node_ready=is_ready)
+        node = self._cluster.nodes.get(pod.node or "")
+        why = f" ({node.reason})" if node and node.reason else ""
+        message = "; ".join(filter(None, (pod.message, f"node {pod.node} is not ready{why}")))
+        reason = pod.reason or "NodeNotReady"
+        return replace(pod, node_ready=False, reason=reason, message=message)
+
+    def _problems(
+        self, home: Home, seen: SeenWorkload | None, pods: list[SeenPod]
+    ) -> list[Problem]:
+        """What is found here; each keeps its time while it says the same."""
+        known = self._known.pop(home, {})
+        found: dict[str, Problem] = {}
+        for reason, message in self._wrong(home, seen, pods):
+            old = known.get(reason)
+            if old is None or old.message != message:
+                old = Problem(reason, message, self._output.clock.now())
+            found[reason] = old
+        if found:
+            self._known[home] = found
+        return list(found.values())
+
+    def _wrong(
+        self, home: Home, seen: SeenWorkload | None, pods: list[SeenPod]
+    ) -> Iterator[tuple[str, str]]:
+        if seen and not seen.is_selected:
+            yield "NotSelected", "label_selector does not fit the pods of its template"
+        agent = self._agent(seen, pods)
+        if agent and agent.wrong:
+            yield (
+                "InvalidAnnotation",
+                f"annotation telemetron.dev/{agent.wrong} is no whole number above 0",
+            )
 
     # agents
 
-    def _agent(self, home: Home, pods: list[SeenPod]) -> Declaration | None:
+    def _agent(self, seen: SeenWorkload | None, pods: list[SeenPod]) -> Declaration | None:
         """What its own annotations declare, else those of a pod."""
-        seen = self._cluster.workloads.get(home)
         if seen and seen.agent:
             return seen.agent
         return next((pod.agent for pod in pods if pod.agent), None)
 
-    def _agent_puts(self, home: Home, pods: list[SeenPod]) -> Iterator[Put]:
-        """One part for the workload that declares an agent, one for each of its pods."""
+    def _agent_puts(
+        self, home: Home, pods: list[SeenPod], problems: list[Problem]
+    ) -> Iterator[Put]:
+        """One part for each agent that the workload declares, or that pods of it do."""
+        alive = [pod for pod in pods if not pod.is_over]
         seen = self._cluster.workloads.get(home)
-        own = seen.agent if seen else None
-        id = key.join(*home)
-        if own:
-            yield Put("agents", own.name, id, self._part(home, own, None))
-        for pod in pods:
-            agent = own or pod.agent
-            if agent and not pod.is_over:
-                part = self._part(home, agent, pod.pod.pod_id)
-                yield Put("agents", agent.name, key.join(*home, pod.pod.pod_id), part)
+        if seen and seen.agent:
+            yield self._agent_put(home, seen.agent, alive, problems)
+            return
+        declared = {pod.agent.name: pod.agent for pod in reversed(alive) if pod.agent}
+        for agent in declared.values():
+            own = [pod for pod in alive if pod.agent and pod.agent.name == agent.name]
+            yield self._agent_put(home, agent, own, problems)
 
-    def _part(self, home: Home, agent: Declaration, pod: str | None) -> AgentPart:
-        return AgentPart(
+    def _agent_put(
+        self, home: Home, agent: Declaration, pods: list[SeenPod], problems: list[Problem]
+    ) -> Put:
+        has_all_pods = self._cluster.has_all_pods(home)
+        doubts = [one for one in problems if one.reason == "NotSelected"]
+        part = AgentPart(
             origin="kubernetes",
             namespace=home[0],
             description=agent.description,
@@ -210,20 +258,43 @@ class Show:
             max_parallel_invocations=agent.max_parallel_invocations,
             models=list(agent.models),
             queues=list(agent.queues),
-            instance=self._instance(home, pod) if pod else None,
+            workload=key.join(self._output.source, *home),
+            pods=[pod.pod.pod_id for pod in pods],
+            has_all_pods=has_all_pods,
+            problems=[] if has_all_pods else [*doubts, *self._cluster.doubts_of_pods(home)],
         )
-
-    def _instance(self, home: Home, pod: str) -> Instance:
-        source = self._output.source
-        return Instance(
-            id=pod, status="declared", pod_id=pod, workload=key.join(source, *home), source=source
-        )
+        return Put("agents", agent.name, key.join(*home, agent.name), part)
 
 
-def cut(pods: list[SeenPod]) -> list[SeenPod]:
-    """The pods that are shown, by name: those that are not well first, where there are too many."""
-    if len(pods) <= MAX_PODS:
+def cut(pods: list[SeenPod], limit: int) -> list[SeenPod]:
+    """Those that are listed: all by name, or, of too many, the first by what they tell.
+
+    Those that run and are not well come first, then those that run, failed, succeeded. Among each
+    the newest come first, but every reason has its turn: many pods that failed alike hide no other.
+    """
+    if len(pods) <= limit:
         return pods
-    ill = [pod for pod in pods if not pod.is_well][:MAX_PODS]
-    well = [pod for pod in pods if pod.is_well][: MAX_PODS - len(ill)]
-    return sorted([*ill, *well], key=lambda pod: pod.pod.pod_id)
+    turns: Counter[tuple[int, str | None]] = Counter()
+    order = []
+    for at, pod in enumerate(sorted(pods, key=_created, reverse=True)):
+        kind = _rank(pod), pod.pod.reason
+        turns[kind] += 1
+        if turns[kind] <= limit:
+            order.append((kind[0], turns[kind], at, pod))
+    return [pod for *_, pod in sorted(order, key=_place)[:limit]]
+
+
+def _rank(pod: SeenPod) -> int:
+    if pod.pod.status == "Succeeded":
+        return 3
+    if pod.pod.status == "Failed":
+        return 2
+    return 1 if pod.is_well else 0
+
+
+def _place(ranked: tuple[int, int, int, SeenPod]) -> tuple[int, int, int]:
+    return ranked[:3]
+
+
+def _created(pod: SeenPod) -> datetime:
+    return pod.pod.created_at or EARLIEST

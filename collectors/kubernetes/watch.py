@@ -20,7 +20,7 @@ from collectors.kubernetes.connection import (
     RefusedError,
     status_of,
 )
-from collectors.kubernetes.objects import Event, Kind, Named, Page
+from collectors.kubernetes.objects import Event, Identified, Kind, Named, Page
 from collectors.kubernetes.pace import paced
 from telemetron.backoff import Backoff
 from telemetron.clock import Clock
@@ -36,7 +36,7 @@ RESUME_SECONDS = 1.0
 MIN_WATCH_SECONDS, MAX_WATCH_SECONDS = 300, 600
 PAGE_ITEMS = 500
 MAX_LINE_BYTES = 16 * 1024 * 1024
-MAX_ODD = 1000
+MAX_ODD = 50_000
 
 STREAM = {
     "sendInitialEvents": "true",
@@ -120,6 +120,8 @@ class Watch:
         self._opened = False
         self._backoff = Backoff()
         self._odd: set[At] = set()
+        self._nameless = 0
+        """Objects of the last list that have not even a name."""
         self._seen: set[At] | None = None
         """What the list that is under way has; None: there is none."""
 
@@ -164,7 +166,7 @@ class Watch:
     # a list in pages
 
     async def _list(self) -> None:
-        self._seen = set()
+        self._seen, self._nameless = set(), 0
         query: dict[str, str] = {"limit": str(PAGE_ITEMS), **self._selection}
         while True:
             page = await self._page(query)
@@ -196,7 +198,9 @@ class Watch:
     # a stream of events
 
     async def _watch(self, query: Query) -> None:
-        self._seen = set() if query is STREAM else None
+        self._seen = None
+        if query is STREAM:
+            self._seen, self._nameless = set(), 0
         query = {
             "watch": "true",
             "allowWatchBookmarks": "true",
@@ -217,7 +221,7 @@ class Watch:
                 if not lines:
                     self._backoff.reset()
                 if self._seen is None:
-                    self._reader.confirm(self.scope, len(self._odd))
+                    self._confirm()
                 elif self._clock.monotonic() > deadline:
                     raise NoEndError
 
@@ -307,24 +311,32 @@ class Watch:
         if self._seen is not None:
             self._seen.add(at)
 
-    def _drop(self, object: Named) -> None:
+    def _drop(self, object: Named | Identified) -> None:
         metadata = object.metadata
         self._odd.discard((metadata.namespace, metadata.name))
         self._reader.drop(self.kind.name, metadata.namespace, metadata.name)
 
-    def _named(self, raw: msgspec.Raw) -> Named:
+    def _named(self, raw: msgspec.Raw) -> Identified:
         """What every object has."""
         try:
-            return msgspec.json.decode(raw, type=Named)
+            return msgspec.json.decode(raw, type=Identified)
         except msgspec.DecodeError:
+            if self._seen is None:
+                self._version = ""  # a watch resumed from there would be sent it again
             message = f"{self._resource}: an object without metadata"
             raise TroubleError("BadAnswer", message) from None
 
     def _set_aside(self, raw: msgspec.Raw) -> str:
         """An odd object: what is known of it stays. Gives its resourceVersion."""
-        metadata = self._named(raw).metadata
-        at = metadata.namespace, metadata.name
         self._reader.count("odd_objects")
+        try:
+            metadata = self._named(raw).metadata
+        except TroubleError:
+            if self._seen is None:
+                raise
+            self._nameless += 1
+            return ""
+        at = metadata.namespace, metadata.name
         if len(self._odd) < MAX_ODD:
             self._odd.add(at)
         if self._seen is not None:
@@ -341,7 +353,10 @@ class Watch:
         self._version = version
         self._synced = True
         self._reader.synced(self.scope)
-        self._reader.confirm(self.scope, len(self._odd))
+        self._confirm()
+
+    def _confirm(self) -> None:
+        self._reader.confirm(self.scope, len(self._odd) + self._nameless)
 
     def _accept(self, partial: str) -> str:
         return PARTIAL.format(partial) if self.kind.partial else "application/json"

@@ -18,7 +18,7 @@ from telemetron.source import Source
 from telemetron.web.accept import preferred
 from telemetron.web.service import Service
 
-STATUSES = ("starting", "ok", "stale", "failing", "off")
+STATUSES = ("starting", "ok", "degraded", "stale", "failing", "off")
 REQUEST_BOUNDS = (1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 10.0)
 LAG_BOUNDS = (1e-3, 2.5e-3, 5e-3, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0)
 LAG_SECONDS = 0.1
@@ -177,7 +177,7 @@ def _sources(sources: Iterable[Source]) -> Iterator[Family]:
         "telemetron_source_problems",
         "Problems that a source has now.",
         named,
-        [((s.name,), len(s.problems)) for s in sources],
+        [((s.name,), s.problem_count) for s in sources],
     )
     yield Family(
         "gauge",

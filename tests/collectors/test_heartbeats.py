@@ -172,7 +172,10 @@ async def test_a_restart_is_a_new_life(live: Any, start: Start) -> None:
     await start(live)
     agent = await until(live, lambda agents: not tasks(agents))
     assert statuses([agent]) == ["idle"]
-    assert agent["activity"]["last_failure"] is None
+    assert agent["activity"]["last_failure"]["task_id"] == "failed"  # it outlives the restart
+    (instance,) = agent["instances"]
+    assert (instance["lives"], instance["tasks_lost"]) == (2, 1)
+    assert instance["outcomes"]["failed"] == 0
     assert agent["instances"][0]["outcomes"]["failed"] == 0
 
 

@@ -12,6 +12,7 @@ from msgspec.structs import fields
 
 from collectors.heartbeats import register
 from collectors.heartbeats.beat import MAX_TASKS, MAX_WAITS, Beat, BeatTask, BeatWait
+from telemetron.document import MAX_WAITS as SHOWN_WAITS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "heartbeat.md").read_text("utf-8")
 EXAMPLES = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
@@ -39,7 +40,7 @@ def test_the_tables_have_each_field(title: str, type: Any) -> None:
 
 def test_the_bounds() -> None:
     assert rows("Field")["tasks"] == f"at most {MAX_TASKS:,}"
-    assert rows("Of a task")["waits"] == f"at most {MAX_WAITS}"
+    assert rows("Of a task")["waits"] == f"at most {MAX_WAITS:,}"
     for bound in (
         f"{register.MAX_AGENTS:,} agents",
         f"{register.MAX_INSTANCES:,} instances",
@@ -50,6 +51,7 @@ def test_the_bounds() -> None:
 
 def test_the_states() -> None:
     table = PAGE.partition("| `status` | shown as |")[2].partition("\n\n")[0]
+    assert f"the {SHOWN_WAITS} oldest are shown" in PAGE
     for state in {*register.STATES, *register.TERMINAL} - {"running", "waiting"}:
         assert f"`{state}`" in table
 

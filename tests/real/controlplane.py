@@ -99,7 +99,12 @@ class ControlPlane:
     `folder` keeps all that they write, so a part that was stopped goes on where it was.
     """
 
-    def __init__(self, folder: Path, apiserver_flags: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        apiserver_flags: Sequence[str] = (),
+        controller_flags: Sequence[str] = (),
+    ) -> None:
         self.folder = folder
         self.port = free_port()
         self.server = f"https://127.0.0.1:{self.port}"
@@ -107,6 +112,7 @@ class ControlPlane:
         self.ca = folder / "ca.crt"
         self.token = secrets.token_urlsafe(24)
         self.apiserver_flags = tuple(apiserver_flags)
+        self.controller_flags = tuple(controller_flags)
         self._binary = str(build())
         self._peer = f"http://127.0.0.1:{free_port()}"
         self._kwok_port = free_port()
@@ -256,7 +262,8 @@ class ControlPlane:
             case "kube-controller-manager":
                 key = f"--service-account-private-key-file={folder / 'sa.key'}"
                 root = f"--root-ca-file={self.ca}"
-                return [config, *alone, "--secure-port=0", key, root, *QUICK]
+                flags = (*QUICK, *self.controller_flags)
+                return [config, *alone, "--secure-port=0", key, root, *flags]
             case "kube-scheduler":
                 return [config, *alone, "--secure-port=0", *QUICK]
             case "kwok":
@@ -323,10 +330,12 @@ class ControlPlane:
 
 
 @contextmanager
-def control_plane(*parts: str, apiserver_flags: Sequence[str] = ()) -> Iterator[ControlPlane]:
+def control_plane(
+    *parts: str, apiserver_flags: Sequence[str] = (), controller_flags: Sequence[str] = ()
+) -> Iterator[ControlPlane]:
     """These parts (or all), ended with the context, and all that they wrote."""
     with tempfile.TemporaryDirectory(prefix="controlplane-") as folder:
-        plane = ControlPlane(Path(folder), apiserver_flags)
+        plane = ControlPlane(Path(folder), apiserver_flags, controller_flags)
         try:
             plane.start(*parts)
             yield plane

@@ -14,10 +14,14 @@ from telemetron.document import (
     MAX_ACTIVE_TASKS,
     MAX_INSTANCES,
     MAX_NAMES,
+    MAX_PROBLEMS,
+    MAX_WAITS,
     Agent,
     Failure,
     Instance,
+    Problem,
     Task,
+    Wait,
 )
 from telemetron.part import Part
 
@@ -83,6 +87,43 @@ def test_known_from_configuration_alone() -> None:
     assert (agent.key, agent.status) == ("-/writer", "declared")
     assert (agent.max_parallel_invocations, agent.instances) == (4, [])
     assert (agent.activity.active_task_ids, agent.activity.least_progressed_at) == ([], None)
+
+
+# status
+
+
+@pytest.mark.parametrize(
+    ("statuses", "holder", "status"),
+    [
+        (["idle", "silent"], "silent", "silent"),
+        (["idle", "silent"], None, "idle"),
+        (["active", "silent"], "silent", "active"),
+        (["silent", "silent"], None, "silent"),
+        (["idle", "idle"], None, "idle"),
+        (["silent", "declared"], "silent", "silent"),
+    ],
+)
+def test_an_idle_agent_has_no_task(statuses: list[str], holder: str | None, status: str) -> None:
+    task = Task(id="t", last_known=True)
+    parts = [
+        beat(str(at), one, tasks=[task] if one == holder else []) for at, one in enumerate(statuses)
+    ]
+    agent = one(*parts)
+    assert agent.status == status
+    assert agent.silent_count == statuses.count("silent")
+
+
+def test_waits_that_are_not_listed_are_said_to_be_cut() -> None:
+    waits = [Wait("llm", str(number)) for number in range(MAX_WAITS)]
+    cut = Task(id="a", waits=waits, wait_count=40)
+    agent = one(beat(tasks=[cut, Task(id="b", waits=waits[:2], wait_count=2)], task_count=2))
+    assert agent.truncated == {"activity.active_task_ids.waits": 42}
+
+
+def test_problems_of_its_parts_are_the_agents() -> None:
+    problem = Problem("DuplicateInstance", "two of them", NOON)
+    agent = one(beat("a", problems=[problem]), beat("b"))
+    assert agent.problems == [problem]
 
 
 # namespaces
@@ -377,3 +418,80 @@ def test_nothing_is_lost_or_invented(parts: list[Part]) -> None:
 
 def _plain(instance: Instance) -> tuple[str, str]:
     return instance.id, instance.status
+
+
+def pods_of(workload: str, *pods: str, **fields: Any) -> AgentPart:
+    return AgentPart(origin="kubernetes", workload=workload, pods=list(pods), **fields)
+
+
+def test_pods_of_a_workload_are_instances_until_they_beat() -> None:
+    agent = one(beat("i", pod_id="p1"), pods_of("k/w", "p0", "p1", "p2"), pods_of("k/v", "q"))
+    assert agent.instance_count == 4
+    found = {one.id: (one.status, one.pod_id, one.workload) for one in agent.instances}
+    assert found == {
+        "i": ("active", "p1", "k/w"),
+        "p0": ("declared", "p0", "k/w"),
+        "p2": ("declared", "p2", "k/w"),
+        "q": ("declared", "q", "k/v"),
+    }
+
+
+def test_instances_are_counted_however_many_are_listed() -> None:
+    names = [f"p{n:04}" for n in range(1000)]
+    beats = [beat(f"i{n:04}", pod_id=names[n]) for n in range(300)]
+    agent = one(pods_of("k/w", *names), *beats)
+    assert (agent.instance_count, agent.truncated) == (1000, {"instances": 1000})
+    assert len(agent.instances) == MAX_INSTANCES
+    assert {one.workload for one in agent.instances} == {"k/w"}
+
+
+def test_of_too_many_instances_none_of_a_status_hides_the_others() -> None:
+    silent = [beat(f"a{n:03}", status="silent") for n in range(300)]
+    agent = one(*silent, beat("z0"), beat("z1", status="idle"), pods_of("k/w", "z2"))
+    listed = [one.id for one in agent.instances]
+    assert (len(listed), agent.instance_count) == (MAX_INSTANCES, 303)
+    assert listed[-3:] == ["z0", "z1", "z2"]
+
+
+def test_of_too_many_instances_the_newest_of_a_status_are_listed() -> None:
+    many = [replace(beat(f"i{n:03}").instance, started_at=minutes(n)) for n in range(300)]  # type: ignore[type-var]
+    agent = one(*[AgentPart(origin="heartbeat", instance=instance) for instance in many])
+    assert [one.id for one in agent.instances] == [f"i{n:03}" for n in range(44, 300)]
+
+
+FORBIDDEN = Problem("Forbidden", "no permission to watch pods", NOON)
+
+
+def test_instances_that_cannot_be_observed_are_not_zero() -> None:
+    unseen = pods_of("k/w", has_all_pods=False, problems=[FORBIDDEN])
+    agent = one(unseen)
+    assert (agent.instance_count, agent.instances, agent.status) == (None, [], "declared")
+    assert agent.problems == [FORBIDDEN]
+    # Another workload of the agent, all of whose pods are known, does not tell how many there are.
+    agent = one(unseen, pods_of("k/v", "q", has_all_pods=False, problems=[FORBIDDEN]))
+    assert (agent.instance_count, len(agent.instances)) == (None, 1)
+    assert agent.problems == [FORBIDDEN]
+
+
+def test_heartbeats_count_instances_whose_pods_cannot_be_observed() -> None:
+    agent = one(pods_of("k/w", has_all_pods=False, problems=[FORBIDDEN]), beat("a"), beat("b"))
+    assert (agent.instance_count, agent.problems) == (2, [FORBIDDEN])
+
+
+def test_problems_that_are_cut_are_counted() -> None:
+    many = [Problem("Forbidden", f"no permission {n}", NOON) for n in range(MAX_PROBLEMS + 2)]
+    agent = one(pods_of("k/w", problems=many))
+    assert agent.problems == many[:MAX_PROBLEMS]
+    assert agent.truncated == {"problems": MAX_PROBLEMS + 2}
+
+
+def test_a_beat_without_namespace_joins_the_namespace_of_its_pod() -> None:
+    agents = merged(
+        pods_of("k/n1/w", "p", namespace="n1"),
+        pods_of("k/n2/w", "q", namespace="n2"),
+        beat("i", pod_id="q"),
+    )
+    assert {key: agent.instance_count for key, agent in agents.items()} == {
+        "n1/writer": 1,
+        "n2/writer": 1,
+    }

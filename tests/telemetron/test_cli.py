@@ -89,10 +89,13 @@ def serving(*arguments: str, port: int = 0, **env: str) -> Iterator[str]:
         command, stderr=subprocess.PIPE, text=True, env=environment(**env)
     ) as process:
         try:
-            yield json.loads(process.stderr.readline())["message"].removeprefix("listening on ")
+            records = map(json.loads, process.stderr)
+            said = (record["message"] for record in records)
+            said = (message for message in said if not message.startswith("source "))
+            yield next(said).removeprefix("listening on ")
             process.send_signal(signal.SIGTERM)
-            _, rest = process.communicate(timeout=SECONDS)
-            assert rest == ""
+            assert list(said) == []
+            process.wait(SECONDS)
             assert process.returncode == 0
         finally:
             process.kill()
@@ -332,7 +335,11 @@ def test_state_of_the_past_on_a_terminal(server: str) -> None:
     beat(server, "past", tasks=[{"id": "t-past"}])
     place = beat(server, "past", tasks=[])
     shown = on_terminal("state", "--url", server, "--at", place)
-    assert re.search(f"telemetron  revision {place.partition('.')[2]}, ", shown)
+    assert re.search(
+        f"telemetron  revision {place.partition('.')[2]}, changed 0s ago, up .*", shown
+    )
+    at = json.loads(telemetron_("state", "--url", server, "--at", place).stdout)["changed_at"]
+    assert f", as it was at {at[:19]}Z" in shown
     assert any(line.startswith("t-past") for line in shown.splitlines())
     assert "t-past" not in on_terminal("state", "--url", server)
 
@@ -400,7 +407,8 @@ def following(*arguments: str, **pipes: Any) -> Iterator["subprocess.Popen[str]"
             yield follower
             follower.send_signal(signal.SIGINT)
             _, said = follower.communicate(timeout=SECONDS)
-            assert "Traceback" not in said
+            assert [line for line in said.splitlines() if not line.endswith("asking again")] == []
+            assert follower.returncode == 130
         finally:
             follower.kill()
 
@@ -463,9 +471,10 @@ def test_changes_are_followed_on_a_terminal() -> None:
             stack.enter_context(following(*options, stdout=theirs))
             os.close(theirs)
             terminal = stack.enter_context(os.fdopen(ours, encoding="utf-8"))
-            assert re.fullmatch("agents cli/shown  added [0-9]+s ago\n", terminal.readline())
+            time = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\S*Z\n"
+            assert re.fullmatch(f"agents cli/shown  added at {time}", terminal.readline())
             beat(url, "shown", tasks=[{"id": "t1", "step": "writes"}])
-            assert re.fullmatch("agents cli/shown  changed [0-9]+s ago\n", terminal.readline())
+            assert re.fullmatch(f"agents cli/shown  changed at {time}", terminal.readline())
             assert "  activity/active_task_ids/t1/step  [31mreads → writes" in terminal.readline()
         with serving(port=port):
             line = terminal.readline()
@@ -475,6 +484,26 @@ def test_changes_are_followed_on_a_terminal() -> None:
 def test_changes_are_not_followed_where_there_is_no_server() -> None:
     line = refused(telemetron_("changes", "--follow", "--url", "http://127.0.0.1:1"), 1)
     assert "cannot be reached" in line
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["schema"], ["collectors"], ["validate"], ["state"], ["changes", "--since", "0s"]],
+    ids=lambda command: command[0],
+)
+def test_output_that_cannot_be_written_is_one_line(server: str, command: list[str]) -> None:
+    run = [sys.executable, "-m", "telemetron", *command]
+    for into, said in ((">/dev/full", "No space left on device"), (">&-", "standard output is cl")):
+        done = subprocess.run(
+            ["sh", "-c", f'exec "$@" {into}', "sh", *run],
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=SECONDS,
+            env=environment(TELEMETRON_URL=server),
+        )
+        (line,) = done.stderr.splitlines()
+        assert line.startswith(f"cannot write the output: {said}")
+        assert done.returncode == 1
 
 
 def test_state_of_a_server_that_is_not_there() -> None:
@@ -488,7 +517,11 @@ def test_state_of_a_server_that_is_not_there() -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["http://[", "127.0.0.1:8080", "file:///etc/passwd", "http://", "http://a:hunter2@127.0.0.1"],
+    [
+        *("http://[", "127.0.0.1:8080", "file:///etc/passwd", "http://"),
+        "http://a:hunter2@127.0.0.1",
+        *("http://127.0.0.1:1/#x", "http://127.0.0.1:1?a=b", "http://127.0.0.1:1/#"),
+    ],
 )
 def test_state_of_what_is_no_url(url: str) -> None:
     line = refused(telemetron_("state", "--url", url), 1)
@@ -524,7 +557,7 @@ def test_state_of_something_else_on_a_terminal() -> None:
         os.close(theirs)
         os.close(ours)
     assert done.returncode == 1
-    assert "not the state of a Telemetron" in done.stderr
+    assert "unexpected response; is the server a newer version" in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
@@ -554,13 +587,42 @@ def test_state_with_a_token(tmp_path: Path) -> None:
 
 
 def test_serve_refuses_a_configuration_that_is_not_valid(tmp_path: Path) -> None:
-    line = refused(telemetron_("serve", "--host", "0.0.0.0"), 78)
+    line = logged(telemetron_("serve", "--host", "0.0.0.0"), 78)
     assert line.startswith("command line: --host: 0.0.0.0 can be reached from outside")
-    line = refused(telemetron_("serve", SERVER_PORT="x"), 78)
+    line = logged(telemetron_("serve", SERVER_PORT="x"), 78)
     assert line == "environment: SERVER_PORT: expected int, got str"
     file = tmp_path / "none.yaml"
-    line = refused(telemetron_("serve", "--config", str(file)), 78)
+    line = logged(telemetron_("serve", "--config", str(file)), 78)
     assert line == f"{file}: cannot be read: No such file or directory"
+
+
+def test_serve_says_in_plain_words_on_a_terminal_why_it_does_not_start() -> None:
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "telemetron", "serve", "--root-path", "/a/"]
+    with subprocess.Popen(command, stderr=theirs, env=environment()) as process:
+        os.close(theirs)
+        with os.fdopen(ours, encoding="utf-8") as terminal:
+            assert terminal.readline().startswith("command line: --root-path: expected: Path")
+        assert process.wait(SECONDS) == 78
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("a:\n\tb: 1\n", "not valid YAML"),
+        ("- a\n", "expected a mapping"),
+        ("a: [\n", "not valid YAML"),
+        ("\x00", "not valid YAML"),
+        (None, "cannot be read"),
+    ],
+)
+def test_validate_of_what_is_no_configuration(
+    tmp_path: Path, content: str | None, said: str
+) -> None:
+    file = tmp_path / "t.yaml"
+    if content is not None:
+        file.write_text(content)
+    assert said in refused(telemetron_("validate", "--config", str(file)), 78)
 
 
 def test_serve_starts_with_a_source_that_is_wrong(tmp_path: Path) -> None:
@@ -576,13 +638,37 @@ def test_serve_starts_with_a_source_that_is_wrong(tmp_path: Path) -> None:
     assert problems["x"] == ["NotInstalled"]
 
 
+def test_serve_logs_each_change_of_a_sources_status(tmp_path: Path) -> None:
+    config = tmp_path / "t.yaml"
+    config.write_text("sources: {heartbeats: {stall: 1}, x: {}}")
+    command = [sys.executable, "-m", "telemetron", "serve", "--port", "0", "--config", str(config)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, env=environment()) as process:
+        lines = [json.loads(process.stderr.readline()) for _ in range(3)]
+        process.terminate()
+        process.communicate(timeout=SECONDS)
+    said = {line["message"].partition(" in ")[0]: line["level"] for line in lines}
+    assert {
+        "source x: failing (was starting): NotInstalled: no installed package brings a collector x"
+    } <= said.keys()
+    (wrong,) = [line for line in said if line.startswith("source heartbeats: failing")]
+    assert "InvalidConfig" in wrong
+    assert said[wrong] == "warning"
+
+
 def test_serve_on_a_port_that_is_taken() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        line = refused(telemetron_("serve", "--port", port), 1)
+        line = logged(telemetron_("serve", "--port", port), 1)
     assert line == f"cannot listen on 127.0.0.1 port {port}: Address already in use"
+
+
+def logged(done: subprocess.CompletedProcess[str], code: int) -> str:
+    """The one record that a server that does not start logs."""
+    record = json.loads(refused(done, code))
+    assert (record["level"], record["logger"]) == ("error", "telemetron.cli")
+    return str(record["message"])
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

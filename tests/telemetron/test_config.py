@@ -420,15 +420,43 @@ def test_the_environment_switches_sources_on() -> None:
 
 
 @pytest.mark.parametrize(
-    ("written", "options"), [("{queues: []}", {"queues": []}), ("off", None), ("", {})]
+    ("written", "options"),
+    [
+        ("{queues: []}", {"queues": [], "bootstrap_servers": ["a:9092"]}),
+        ("{bootstrap_servers: [b]}", {"bootstrap_servers": ["a:9092"]}),
+        ("", {"bootstrap_servers": ["a:9092"]}),
+        ("off", None),
+    ],
 )
-def test_the_file_wins_where_both_name_a_source(
+def test_a_variable_sets_its_key_of_a_source_that_the_file_names(
     read: Any, written: str, options: dict[str, Any] | None
 ) -> None:
     environ = {"TELEMETRON_KAFKA_BOOTSTRAP_SERVERS": "a:9092"}
     settings = read(f"sources: {{kafka: {written}}}", environ)
     spec = settings.sources.get("kafka")
     assert (spec.options if spec else None) == options
+
+
+def test_a_variable_that_does_not_fit_a_source_of_the_file_is_named(read: Any) -> None:
+    environ = {"TELEMETRON_KAFKA_BOOTSTRAP_SERVERS": ","}
+    spec = read("sources: {kafka: {interval_seconds: x}}", environ).sources["kafka"]
+    assert source_problems(spec) == [
+        "environment: TELEMETRON_KAFKA_BOOTSTRAP_SERVERS: expected list of length >= 1",
+        "t.yaml:1: sources.kafka.interval_seconds: expected float, got str",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("server: {root_path: /a/}", "server.root_path: expected: Path that a proxy strips"),
+        ("history: {url: 'sqlite:///a#b'}", "history.url: expected: File to keep it in"),
+        ("history: {url: 'sqlite:///a?mode=ro'}", "neither ? nor # in its name"),
+    ],
+)
+def test_text_of_another_form_says_which_form(wrong: Any, text: str, said: str) -> None:
+    (problem,) = wrong(text)
+    assert said in problem
 
 
 def test_a_variable_of_a_source_that_does_not_fit_is_named() -> None:

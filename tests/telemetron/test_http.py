@@ -44,6 +44,14 @@ async def problem_of(awaited: Any) -> HttpProblem:
 # bodies
 
 
+@pytest.mark.parametrize("coding", [b"gzip", b"deflate", b"br", b"GZIP, gzip"])
+async def test_a_compressed_body_is_refused_by_its_coding(coding: bytes) -> None:
+    problem = await problem_of(read([], JSON, (b"content-encoding", coding)))
+    assert problem.status == 415
+    assert coding.decode() in problem.detail
+    assert await read([part(b"1")], JSON, (b"content-encoding", b"identity")) == b"1"
+
+
 async def test_a_body_may_come_in_parts() -> None:
     assert await read([part(b"1")], JSON) == b"1"
     assert await read([part(b"1" * 5, more=True), part(b"", more=True), part(b"2" * 5)], JSON)

@@ -38,6 +38,13 @@ def test_an_entity_and_its_fields():
     ]
 
 
+def test_without_a_now_times_are_shown():
+    change = {"section": "agents", "key": "a", "change": "changed", "at": "2030-01-01T09:58:30Z"}
+    assert list(changes(TOLD | {"changes": [change]}, None)) == [
+        "agents a  changed at 2030-01-01T09:58:30Z"
+    ]
+
+
 def test_what_came_or_went_at_an_unknown_time():
     change = {"section": "agents", "key": "a", "change": "removed", "at": None, "old": {}}
     assert list(changes(TOLD | {"changes": [change]}, NOW)) == ["agents a  removed"]

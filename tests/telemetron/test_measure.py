@@ -41,6 +41,7 @@ AGENT = Agent(
     activity=Activity(active_task_ids=[TASK], task_count=1, least_progressed_at=NOON),
     instances=[INSTANCE],
     instance_count=1,
+    silent_count=0,
     sources=["s"],
 )
 POD = Pod(pod_id="p", status="Running", cpu=0.5, measured_at=NOON)

@@ -71,7 +71,7 @@ REFS = {
 UNTRUSTED = {
     *("Agent.name", "Agent.namespace", "Agent.description"),
     *("Instance.id", "Instance.version", "Failure.task_id", "Failure.error"),
-    *("Task.id", "Task.parent_id", "Task.step", "Task.instance", "Wait.name"),
+    *("Task.id", "Task.parent_id", "Task.step", "Task.instance", "Wait.name", "Wait.task"),
     *("Member.client_id", "PendingTask.id", "PendingTask.invoked_by"),
     *("PendingTask.prompt", "PendingTask.args", "Priority.blocked_task"),
     *("Live.message", "Pod.message", "ModelCaller.name"),

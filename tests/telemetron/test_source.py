@@ -186,10 +186,10 @@ def test_confirmations_in_between_cost_no_timer(ok: Watched) -> None:
     assert len(ok.rows) == told
 
 
-def test_trouble_is_told_while_ok_and_becomes_stale(ok: Watched) -> None:
+def test_trouble_degrades_at_once_and_becomes_stale(ok: Watched) -> None:
     ok.clock.advance(2)
     ok.source.trouble("", "Unreachable", "no route\nto host")
-    assert ok.row.status == "ok"
+    assert (ok.row.status, ok.row.since, ok.row.last_ok_at) == ("degraded", at(2), START)
     (problem,) = ok.row.problems
     assert (problem.scope, problem.reason, problem.message) == (
         "",
@@ -199,6 +199,45 @@ def test_trouble_is_told_while_ok_and_becomes_stale(ok: Watched) -> None:
     assert problem.since == at(2)
     ok.clock.advance(8)
     assert (ok.row.status, ok.problems()) == ("stale", [("", "Unreachable")])
+    assert (ok.row.since, ok.row.last_ok_at) == (at(10), START)
+
+
+@pytest.mark.parametrize("reason", [None, "Forbidden", "MetricsUnavailable"])
+def test_a_confirmation_ends_the_degradation_whatever_it_knows(
+    ok: Watched, reason: str | None
+) -> None:
+    ok.source.trouble("", "Timeout", "late")
+    ok.clock.advance(1)
+    ok.source.confirm(reason=reason, message="certain")
+    assert (ok.row.status, ok.row.since, ok.row.last_ok_at) == ("ok", at(1), None)
+    assert ok.problems() == ([("", reason)] if reason else [])
+
+
+def test_degraded_until_every_scope_is_confirmed_again(ok: Watched) -> None:
+    ok.source.confirm("a")
+    ok.source.trouble("a", "Timeout", "late")
+    ok.source.trouble("", "Timeout", "late")
+    ok.clock.advance(3)
+    ok.source.confirm()
+    assert (ok.row.status, ok.row.since, ok.row.last_ok_at) == ("degraded", START, START)
+    ok.source.confirm("a")
+    assert (ok.row.status, ok.row.since) == ("ok", at(3))
+
+
+def test_a_scope_in_trouble_that_is_no_longer_expected_degrades_nothing(ok: Watched) -> None:
+    ok.source.trouble("gone", "Timeout", "late")
+    assert ok.row.status == "degraded"
+    ok.source.expect([""])
+    assert (ok.row.status, ok.problems()) == ("ok", [])
+
+
+def test_trouble_before_the_first_complete_observation_leaves_it_starting(watched: Watched) -> None:
+    watched.source.expect(["pods", "jobs"])
+    watched.source.confirm("pods")
+    watched.source.trouble("pods", "Timeout", "late")
+    assert watched.row.status == "starting"
+    watched.source.confirm("jobs")
+    assert watched.row.status == "degraded"
 
 
 def test_a_problem_keeps_since_until_its_reason_changes(ok: Watched) -> None:
@@ -219,7 +258,7 @@ def test_a_scope_that_was_never_confirmed_has_its_time(ok: Watched) -> None:
     ok.clock.advance(9)
     ok.source.trouble("new", "Forbidden", "no")
     ok.source.confirm()
-    assert ok.row.status == "ok"
+    assert (ok.row.status, ok.row.last_ok_at) == ("degraded", None)
     ok.clock.advance(1)
     assert (ok.row.status, ok.row.last_ok_at) == ("stale", None)
 
@@ -238,7 +277,7 @@ def test_failing_and_started_again(ok: Watched) -> None:
     assert ok.problems() == [("", "Crashed")]
     ok.clock.advance(3)
     ok.source.start(PROMISE)
-    assert (ok.row.status, ok.problems()) == ("ok", [("", "Crashed")])
+    assert (ok.row.status, ok.problems()) == ("degraded", [("", "Crashed")])
     ok.source.confirm()
     assert (ok.row.status, ok.row.problems) == ("ok", [])
 
@@ -319,8 +358,27 @@ def test_problems_are_bounded_in_number_and_length(ok: Watched) -> None:
     for number in range(MAX_KNOWN + 50):
         ok.source.refuse("part", f"queues {number}", "s" * 2000, "Refused", "m" * 2000)
     row = ok.row
-    assert (len(row.problems), row.truncated) == (MAX_PROBLEMS, {"problems": MAX_KNOWN})
+    assert (len(row.problems), row.truncated) == (MAX_PROBLEMS, {"problems": MAX_KNOWN + 50})
     assert len(row.problems[0].scope) == len(row.problems[0].message) == 500
+
+
+def test_problems_that_are_only_counted_end_like_the_others(ok: Watched) -> None:
+    for number in range(MAX_KNOWN + 3):
+        ok.source.refuse("part", f"queues {number}", "s", "Refused", "wrong")
+    count = MAX_KNOWN + 3
+    assert ok.row.truncated == {"problems": count}
+    ok.source.accept("part", f"queues {count - 1}")
+    assert ok.row.truncated == {"problems": count - 1}
+    ok.source.settle("s", set(), {f"queues {count - 2}": "wrong"})
+    assert (ok.source.problem_count, len(ok.row.problems), ok.row.truncated) == (1, 1, None)
+
+
+def test_many_parts_that_are_refused_hide_no_trouble(ok: Watched) -> None:
+    for number in range(MAX_PROBLEMS):
+        ok.source.refuse("part", f"queues {number}", "", "Refused", f"wrong {number:02}")
+    ok.source.trouble("z", "Timeout", "late")
+    assert ok.problems()[-1] == ("z", "Timeout")
+    assert (len(ok.row.problems), ok.row.truncated) == (MAX_PROBLEMS, {"problems": 33})
 
 
 def test_whatever_is_refused_a_failure_and_a_trouble_are_told(ok: Watched) -> None:

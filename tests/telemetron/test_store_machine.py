@@ -188,6 +188,7 @@ class Model:
         self.patience = 0.0
         self.running = self.complete = False
         self.scopes: dict[str, tuple[float, datetime | None]] = {}
+        self.in_trouble: set[str] = set()
         self.last_ok_at: datetime | None = None
         self.problems: dict[tuple[str, str], tuple[str, str, datetime]] = {}
 
@@ -213,7 +214,12 @@ class Model:
                 self.report("failure", "", "", "Unconfirmed", now)
         else:
             self.complete = self.complete or (bool(confirmed) and None not in confirmed)
-            status = "ok" if self.complete else "starting"
+            if not self.complete:
+                status = "starting"
+            elif ("failure", "") in self.problems or self.in_trouble:
+                status = "degraded"
+            else:
+                status = "ok"
         if status != self.status:
             self.status, self.since = status, now
         good = confirmed and None not in confirmed and status not in ("ok", "off")
@@ -434,6 +440,7 @@ class StoreMachine(RuleBasedStateMachine):
     def confirmed(self, name: str, scope: str, reason: str | None) -> None:
         model, now = self.models[name], self.clock.now()
         model.scopes[scope] = self.elapsed + PROMISE, now
+        model.in_trouble.discard(scope)
         if reason:
             model.report("trouble", scope, scope, reason, now)
         else:
@@ -447,6 +454,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.store.sources[name].trouble(scope, "Timeout", "no answer")
         model = self.models[name]
         model.scopes.setdefault(scope, (self.elapsed + PROMISE, None))
+        model.in_trouble.add(scope)
         model.report("trouble", scope, scope, "Timeout", self.clock.now())
         self.judge(name)
 

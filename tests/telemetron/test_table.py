@@ -44,7 +44,13 @@ def a_source(key: str, status: str, **fields: Any) -> SourceRow:
 def an_agent(name: str, **fields: Any) -> Agent:
     given = {"key": f"-/{name}", "namespace": None, "description": None, "status": "idle"}
     given |= {"max_parallel_invocations": 1, "deployment_name": None, "models": [], "queues": []}
-    given |= {"activity": Activity(), "instances": [], "instance_count": 1, "sources": []}
+    given |= {
+        "activity": Activity(),
+        "instances": [],
+        "instance_count": 1,
+        "silent_count": 0,
+        "sources": [],
+    }
     return Agent(name=name, **given | fields)
 
 
@@ -112,6 +118,7 @@ def test_sections_that_were_not_asked_for_are_not_shown() -> None:
         ([("heartbeats", "ok"), ("kubernetes", "off")], "none"),
         ([("heartbeats", "starting"), ("kubernetes", "off")], "none (heartbeats is starting)"),
         ([("heartbeats", "off"), ("kafka", "ok")], "none (heartbeats is off)"),
+        ([("heartbeats", "degraded")], "none (heartbeats is degraded)"),
     ],
 )
 def test_an_empty_section_says_who_cannot_be_relied_on(
@@ -225,6 +232,7 @@ def test_workload_says_why_it_is_not_well() -> None:
     )
     live = Live(desired=2, ready=1, rollout="progressing", reason="ReplicaSetUpdated")
     well = Live(desired=1, ready=1, rollout="complete", reason="NewReplicaSetAvailable")
+    short = Live(desired=2, ready=1, rollout="complete", reason="FailedCreate")
     lines = shown(
         a_state(
             workload=[
@@ -232,6 +240,7 @@ def test_workload_says_why_it_is_not_well() -> None:
                     deployment_name="d", namespace="n", kind="Deployment", live=live, pods=[bad]
                 ),
                 Workload(deployment_name="w", namespace="n", kind="Deployment", live=well),
+                Workload(deployment_name="s", namespace="n", kind="Deployment", live=short),
                 Workload(
                     deployment_name="x",
                     namespace="n",
@@ -244,6 +253,7 @@ def test_workload_says_why_it_is_not_well() -> None:
     why = "CrashLoopBackOff, ReplicaSetUpdated"
     assert row(lines, "n/d") == ["n/d", "Deployment", "1/2", "progressing", "3", why]
     assert row(lines, "n/w") == ["n/w", "Deployment", "1/1", "complete", "0", "–"]
+    assert row(lines, "n/s") == ["n/s", "Deployment", "1/2", "complete", "0", "FailedCreate"]
     assert row(lines, "n/x") == ["n/x", "Job", "?", "?", "?", "–"]
 
 

@@ -10,7 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from collectors.heartbeats.beat import MAX_TASKS, MAX_WAITS, Beat, parse_beat
+from collectors.heartbeats.beat import (
+    MAX_TASKS,
+    MAX_WAITS,
+    Beat,
+    BeatFailure,
+    BeatOutcomes,
+    BeatTask,
+    parse_beat,
+)
 from collectors.heartbeats.register import Register
 from telemetron.collector import Collector, Config
 from telemetron.document import Agent, State
@@ -43,7 +51,8 @@ FULL: dict[str, Any] = {
             "started_on": NOON,
             "progressed_at": NOON,
             "step": "s",
-            "waits": [{"kind": "llm", "name": "m", "since": NOON}],
+            "waits": [{"kind": "agent", "name": "m", "since": NOON, "task": "t-2"}],
+            "wait_count": 2,
             "queue": "q",
             "partition": 1,
             "offset": 2**62,
@@ -76,8 +85,25 @@ def test_the_full_beat_has_every_field() -> None:
 def test_the_instance_alone_is_a_beat() -> None:
     beat, unknown = parse_beat(b'{"instance":"i"}')
     assert (beat.instance, beat.interval_seconds, beat.tasks, unknown) == ("i", 5.0, [], 0)
-    everything_null = {name: None for name, value in FULL.items() if not isinstance(value, list)}
-    assert parse_beat(encoded(**everything_null | {"instance": "i", "interval_seconds": 5}))[0]
+
+
+def nulls(value: Any) -> Any:
+    """The value with null in place of each field that may be left out, on every level."""
+    required = {"instance", "id", "kind", "task_id"}
+    if isinstance(value, list):
+        return [nulls(item) for item in value]
+    return {name: old if name in required else None for name, old in value.items()}
+
+
+def test_null_is_the_same_as_left_out_at_every_level() -> None:
+    beat, unknown = parse_beat(json.dumps(nulls(FULL)).encode())
+    assert (beat, unknown) == (Beat(instance="i"), 0)
+    inner = {name: nulls(FULL[name]) for name in ("tasks", "outcomes", "last_failure")}
+    beat, unknown = parse_beat(encoded(**inner, tasks_lost=None))
+    assert unknown == 1
+    assert beat.outcomes == BeatOutcomes()
+    assert beat.last_failure == BeatFailure("f")
+    assert beat.tasks == [BeatTask("t", status=None)]  # the one null with a meaning: unknown
 
 
 def test_times_may_have_any_zone() -> None:
@@ -134,7 +160,9 @@ def test_what_is_no_json_is_a_bad_request(body: bytes, prefix: bytes) -> None:
         (encoded(sent_at="yesterday"), "$.sent_at"),
         (encoded(sent_at=1893456000), "$.sent_at"),
         (encoded(max_parallel_invocations=0), "$.max_parallel_invocations"),
-        (encoded(models=None), "$.models"),
+        (encoded(models=[None]), "$.models[0]"),
+        (encoded(tasks=[None]), "$.tasks[0]"),
+        (encoded(tasks=[{"id": None}]), "$.tasks[0].id"),
         (encoded(models=["m", ""]), "$.models[1]"),
         (encoded(tasks={}), "$.tasks"),
         (encoded(tasks=[{"id": "a"}, {"id": 5}]), "$.tasks[1].id"),
@@ -181,7 +209,7 @@ def task(**fields: Any) -> dict[str, Any]:
         ({"tasks": [{"id": "t"}] * MAX_TASKS}, {"tasks": [{"id": "t"}] * 1001}, "$.tasks"),
         (
             task(waits=[{"kind": "llm"}] * MAX_WAITS),
-            task(waits=[{"kind": "llm"}] * 17),
+            task(waits=[{"kind": "llm"}] * (MAX_WAITS + 1)),
             "$.tasks[0].waits",
         ),
         (task(step="x" * 1000), task(step="x" * 1001), "$.tasks[0].step"),

@@ -13,6 +13,7 @@ from collectors.heartbeats import register as limits
 from collectors.heartbeats.beat import Beat
 from collectors.heartbeats.register import Register
 from telemetron.agents import AgentPart
+from telemetron.document import Failure
 from telemetron.http import HttpProblem
 from telemetron.testing import FakeClock, FakeTimer, RecordingOutput
 
@@ -114,8 +115,63 @@ def test_a_new_boot_is_a_new_life_whatever_its_sequence(bench: Bench) -> None:
     bench.beat(boot_id="a", sequence=5, tasks=tasks("old"), last_failure={"task_id": "f"})
     bench.after(1, boot_id="b", sequence=1, tasks=tasks("new"))
     assert shown(bench) == ["new"]
-    assert bench.part.last_failure is None
     assert bench.part.since == at(1)
+
+
+def test_an_instance_that_dies_of_one_task_again_and_again(bench: Bench) -> None:
+    """A crash loop: each life takes the task, reports nothing, and is gone."""
+    bench.beat(boot_id="0", sequence=1, last_failure={"task_id": "t", "error": "OutOfMemory"})
+    for boot in range(1, 20):
+        bench.after(1, boot_id=str(boot), sequence=1, tasks=tasks("t"), task_count=3)
+        bench.after(30, boot_id=str(boot), sequence=2, tasks=tasks("t"), task_count=3)
+    assert bench.part.last_failure == Failure("t", "OutOfMemory")
+    assert bench.part.instance
+    assert (bench.part.instance.lives, bench.part.instance.tasks_lost) == (20, 18 * 3)
+    told = {"task_id": "u", "error": "KeyError"}
+    bench.after(1, boot_id="19", sequence=3, last_failure=told)
+    assert bench.part.last_failure == Failure("u", "KeyError")
+
+
+def test_a_restart_of_an_idle_instance_loses_no_task(bench: Bench) -> None:
+    bench.beat(boot_id="a", tasks=tasks("over", status="completed"))
+    bench.beat(boot_id="b")
+    assert bench.part.instance
+    assert (bench.part.instance.lives, bench.part.instance.tasks_lost) == (2, 0)
+
+
+def test_lives_count_from_the_last_goodbye(bench: Bench) -> None:
+    bench.beat(boot_id="a", tasks=tasks("t"))
+    bench.register.goodbye("planner", "i")
+    bench.beat(boot_id="b")
+    assert bench.part.instance
+    assert (bench.part.instance.lives, bench.part.instance.tasks_lost) == (1, 0)
+
+
+def duplicates(bench: Bench) -> list[str]:
+    return [problem.reason for problem in bench.part.problems]
+
+
+def test_two_processes_of_one_instance_id_are_reported(bench: Bench) -> None:
+    for second in range(0, 60, 5):  # a late beat of a predecessor looks the same
+        bench.beat(boot_id="old", sequence=second)
+        bench.after(5, boot_id="new", sequence=second)
+        assert duplicates(bench) == []
+    bench.after(5, boot_id="old", sequence=70)
+    (problem,) = bench.part.problems
+    assert (problem.reason, problem.since) == ("DuplicateInstance", bench.clock.now())
+    assert "instance i: " in problem.message
+    bench.beat(boot_id="new", sequence=70)
+    assert duplicates(bench) == ["DuplicateInstance"]
+    for sequence in range(71, 84):
+        bench.after(5, boot_id="new", sequence=sequence)
+    assert duplicates(bench) == []
+
+
+def test_a_late_beat_of_the_same_life_is_no_duplicate(bench: Bench) -> None:
+    bench.beat(boot_id="a", sequence=5)
+    bench.after(100, boot_id="a", sequence=6)
+    bench.beat(boot_id="a", sequence=6)
+    assert duplicates(bench) == []
 
 
 def test_late_beats_of_all_earlier_lives_are_dropped(bench: Bench) -> None:
@@ -158,7 +214,8 @@ def test_without_a_boot_id_a_lower_sequence_after_a_silence_is_a_new_life(bench:
     assert shown(bench) == []
     bench.after(1, sequence=1, tasks=tasks("new"))
     assert shown(bench) == ["new"]
-    assert bench.part.last_failure is None
+    assert bench.part.instance
+    assert bench.part.instance.lives == 2
     bench.beat(sequence=2, tasks=tasks("newer"))
     assert shown(bench) == ["newer"]
 
@@ -452,10 +509,12 @@ def test_each_task_stalls_by_itself(bench: Bench) -> None:
     assert stalled(bench) == [True, True]
 
 
-def test_a_silent_task_keeps_what_was_last_known_of_its_progress(bench: Bench) -> None:
+def test_whether_a_task_of_a_silent_instance_stalls_is_unknown(bench: Bench) -> None:
     bench.beat(tasks=tasks("t", progressed_at=at(0)))
-    bench.clock.advance(1000)
+    bench.clock.advance(14)
     assert stalled(bench) == [False]
+    bench.clock.advance(1000)
+    assert stalled(bench) == [None]
     bench.beat(tasks=tasks("t", progressed_at=at(0)))
     assert stalled(bench) == [True]
 
@@ -482,6 +541,13 @@ def test_a_new_life_begins_to_count_anew(bench: Bench) -> None:
         (None, None, []),
         ("running", "running", []),
         ("waiting", "waiting", []),
+        ("TASK_STATE_SUBMITTED", "waiting", []),
+        ("TASK_STATE_WORKING", "running", []),
+        ("TASK_STATE_INPUT_REQUIRED", "waiting", ["human"]),
+        ("TASK_STATE_AUTH_REQUIRED", "waiting", ["auth"]),
+        ("TASK_STATE_UNSPECIFIED", None, []),
+        ("Working", "running", []),
+        ("input_required", "waiting", ["human"]),
     ],
 )
 def test_states_of_a2a(bench: Bench, told: str, status: str, waits: list[str]) -> None:
@@ -497,14 +563,34 @@ def test_a_wait_that_is_told_is_not_implied_again(bench: Bench) -> None:
     assert [(wait.kind, wait.name) for wait in bench.part.tasks[0].waits] == [("human", "Ann")]
 
 
-@pytest.mark.parametrize("status", ["completed", "canceled", "failed", "rejected"])
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [
+        ({}, "running"),
+        ({"waits": [{"kind": "llm"}]}, "waiting"),
+        ({"wait_count": 1}, "waiting"),
+        ({"waits": [{"kind": "llm"}], "status": "running"}, "running"),
+        ({"waits": [{"kind": "llm"}], "status": None}, None),
+    ],
+)
+def test_a_task_with_open_waits_and_no_status_waits(
+    bench: Bench, fields: dict[str, Any], status: str | None
+) -> None:
+    bench.beat(tasks=tasks("t", **fields))
+    assert bench.part.tasks[0].status == status
+
+
+ENDED = ["completed", "canceled", "cancelled", "failed", "rejected"]
+
+
+@pytest.mark.parametrize("status", [*ENDED, *(f"TASK_STATE_{one.upper()}" for one in ENDED)])
 def test_tasks_that_are_over_leave(bench: Bench, status: str) -> None:
     bench.beat(tasks=tasks("t", status=status))
     assert (bench.part.tasks, bench.part.task_count, bench.status) == ([], 0, "idle")
 
 
 def test_a_task_that_failed_is_the_last_failure(bench: Bench) -> None:
-    for status in ("failed", "rejected"):
+    for status in ("failed", "rejected", "TASK_STATE_FAILED", "TASK_STATE_REJECTED"):
         bench.beat(tasks=tasks(status, status=status))
         assert bench.part.last_failure is not None
         assert bench.part.last_failure.task_id == status
@@ -525,6 +611,16 @@ def test_waits_stand_oldest_first_those_of_unknown_age_last(bench: Bench) -> Non
     assert [wait.name for wait in bench.part.tasks[0].waits] == ["old", "young", "unknown"]
 
 
+def test_more_waits_than_are_listed_count(bench: Bench) -> None:
+    waits = [{"kind": "tool", "name": str(n), "since": at(-n)} for n in range(40)]
+    bench.beat(tasks=tasks("t", waits=waits))
+    (task,) = bench.part.tasks
+    assert [wait.name for wait in task.waits] == [str(n) for n in range(39, 23, -1)]
+    assert task.wait_count == 40
+    bench.beat(tasks=tasks("t", waits=waits[:2], wait_count=100))
+    assert bench.part.tasks[0].wait_count == 100
+
+
 def test_tasks_that_are_not_listed_count(bench: Bench) -> None:
     bench.beat(task_count=7)
     assert (bench.part.task_count, bench.status) == (7, "active")
@@ -539,7 +635,8 @@ def test_all_that_a_beat_says_is_shown(bench: Bench) -> None:
         "started_on": at(-9),
         "progressed_at": at(-1),
         "step": "step",
-        "waits": [{"kind": "llm", "name": "m", "since": at(-2)}],
+        "waits": [{"kind": "agent", "name": "m", "since": at(-2), "task": "u"}],
+        "wait_count": 1,
         "queue": "q",
         "partition": 3,
         "offset": 2**62,
@@ -562,7 +659,7 @@ def test_all_that_a_beat_says_is_shown(bench: Bench) -> None:
     part = msgspec.to_builtins(bench.part, builtin_types=(datetime,))
     instance = part.pop("instance")
     assert part.pop("tasks") == [
-        {**task, "status": "running", "stalled": False, "instance": "i", "last_known": False}
+        {**task, "status": "waiting", "stalled": False, "instance": "i", "last_known": False}
     ]
     assert part == {
         "origin": "heartbeat",
@@ -575,6 +672,7 @@ def test_all_that_a_beat_says_is_shown(bench: Bench) -> None:
         "since": START,
         "task_count": 1,
         "last_failure": None,
+        "problems": [],
     }
     assert instance == {
         "id": "i",
@@ -588,6 +686,8 @@ def test_all_that_a_beat_says_is_shown(bench: Bench) -> None:
         "clock_offset_seconds": None,
         "max_parallel_invocations": 4,
         "outcomes": {"completed": 3, "failed": 2, "canceled": 1},
+        "lives": 1,
+        "tasks_lost": 0,
         "source": "test",
     }
 
@@ -699,8 +799,8 @@ class Naive:
 
     def seen(self, now: int) -> tuple[str, bool, bool | None]:
         silent = now >= self.heard + 3 * self.interval
-        until = self.heard if silent else now
-        stalled = None if self.progress is None else until - self.moved >= 20
+        unknown = silent or self.progress is None
+        stalled = None if unknown else now - self.moved >= 20
         return "silent" if silent else "active", silent, stalled
 
 

@@ -117,6 +117,39 @@ def test_what_scales_it(cluster):
     assert cluster.names("HorizontalPodAutoscaler", None) == []
 
 
+HPA = "HorizontalPodAutoscaler"
+
+
+def test_of_two_autoscalers_the_larger_maximum_counts(cluster):
+    put(cluster, "Deployment", deployment("web", 2))
+    put(cluster, HPA, autoscaler("a", "Deployment", "web", 10))
+    put(cluster, HPA, autoscaler("b", "Deployment", "web", 30))
+    assert cluster.max_pods(WEB) == 30
+    cluster.drop(HPA, "default", "a")
+    assert cluster.max_pods(WEB) == 30
+    put(cluster, HPA, autoscaler("a", "Deployment", "web", 10))
+    cluster.drop(HPA, "default", "b")
+    assert cluster.max_pods(WEB) == 10
+
+
+def test_the_autoscaler_of_another_api_group_scales_something_else(cluster):
+    put(cluster, "Deployment", deployment("web", 2))
+    put(cluster, HPA, autoscaler("a", "Deployment", "web", 10, "example.com/v1"))
+    assert cluster.max_pods(WEB) == 2
+    assert cluster.names(HPA, None) == [("default", "a")]
+    put(cluster, HPA, autoscaler("a", "Deployment", "web", 10, "apps/v1"))
+    assert cluster.max_pods(WEB) == 10
+    put(cluster, HPA, autoscaler("a", "Deployment", "web", 10, "v1"))
+    assert cluster.max_pods(WEB) == 2
+
+
+def test_an_autoscaler_that_only_reports_changes_nothing(cluster):
+    put(cluster, HPA, autoscaler("a", "Deployment", "web", 10))
+    cluster.dirty.clear()
+    put(cluster, HPA, autoscaler("a", "Deployment", "web", 10))
+    assert cluster.dirty == {}
+
+
 def test_the_names_that_are_known(cluster):
     put(cluster, "Deployment", deployment("web"))
     put(cluster, "Pod", pod("p", namespace="b"))

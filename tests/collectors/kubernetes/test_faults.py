@@ -318,6 +318,39 @@ async def test_one_odd_object_among_good_ones(api, observing):
         assert observed.source.events["odd_objects"] == 2
 
 
+@pytest.mark.parametrize("streams", [True, False])
+async def test_an_object_without_a_name_hides_no_other(api, observing, streams):
+    api.streams = streams
+    api.put("pods", pod("a"))
+    api.objects["pods"]["default", "odd"] = {"metadata": 5}
+    api.put("pods", pod("z"))
+    async with observing() as observed:
+        await observed.until(lambda: observed.status == "ok")
+        assert names(observed) == ["a", "z"]
+        assert observed.problems == {"pods": "BadAnswer"}
+        assert observed.message("pods").startswith("1 of its objects")
+        # One that is sent later is not waited for for ever: all are listed again.
+        del api.objects["pods"]["default", "odd"]
+        api.send("pods", {"type": "ADDED", "object": {"metadata": []}})
+        await ok(observed)
+        api.put("pods", pod("b"))
+        await observed.until(lambda: names(observed) == ["a", "b", "z"])
+
+
+async def test_an_object_whose_times_are_odd_stays_as_it_was(api, observing):
+    api.put("pods", pod("a"))
+    async with observing() as observed:
+        await ok(observed)
+        api.put("pods", pod("a", creationTimestamp="yesterday"))
+        await observed.until(lambda: observed.problems == {"pods": "BadAnswer"})
+        assert names(observed) == ["a"]
+        api.close_watches()
+        api.compact()  # all are listed again
+        api.put("pods", pod("b"))
+        await observed.until(lambda: names(observed) == ["a", "b"])
+        assert observed.source.events["relists"]
+
+
 async def test_gone_in_the_stream(api, observing):
     api.put("pods", pod("a"))
     api.put("pods", pod("b"))

@@ -51,6 +51,67 @@ def test_containers_are_summed_and_rounded():
     assert (usage.cpu, usage.memory) == (0.25, 51.0)
 
 
+WITHOUT = [
+    (None, (None, None)),
+    ([], (None, None)),
+    ([{}], (None, None)),
+    ([{"usage": {}}], (None, None)),
+    ([{"usage": {"cpu": "250m"}}], (0.25, None)),
+    ([{"usage": {"memory": "64Mi"}}], (None, 64.0)),
+    ([{"usage": {"cpu": "0", "memory": "0"}}], (0.0, 0.0)),
+    ([{"usage": {"cpu": "1", "memory": "1Mi"}}, {"usage": {"cpu": "1"}}], (2.0, None)),
+    ([{"usage": {"cpu": "-1m", "memory": "1Mi"}}], (None, 1.0)),
+    ([{"usage": {"cpu": "1", "memory": "-1"}}], (1.0, None)),
+    ([{"usage": {"cpu": 1, "memory": 1048576}}], (1.0, 1.0)),
+    *[
+        ([{"usage": {"cpu": odd, "memory": "1Mi"}}], (None, 1.0))
+        for odd in (
+            "x",
+            "",
+            "NaN",
+            "Infinity",
+            "1e999999999",
+            "1_0",
+            " 1",
+            "10E",
+            True,
+            [],
+            {},
+            None,
+        )
+    ],
+]
+
+
+@pytest.mark.parametrize(("containers", "figures"), WITHOUT)
+def test_a_figure_that_any_container_lacks_is_null(containers, figures):
+    one = {**metrics("p"), "containers": containers}
+    usage = usage_of(msgspec.convert(one, PodMetrics, strict=False))
+    assert (usage.cpu, usage.memory) == figures
+
+
+async def test_one_odd_pod_among_good_ones_is_counted_and_the_others_are_shown(api, observing):
+    for name in ("a", "b", "c", "d"):
+        api.put("pods", pod(name))
+    half = {**metrics("b"), "containers": [{"usage": {"cpu": "1"}}]}
+    none = metrics("c")
+    odd = {"metadata": {"name": "d", "namespace": "default"}, "timestamp": "noon"}
+    api.extra[METRICS] = serving(odd, {}, 7, none, half, metrics("a", ("500m", "64Mi")))
+    async with observing(metrics_interval_seconds=QUICK) as observed:
+
+        def figures(name):
+            one = observed.workloads[f"default/Pod/{name}"].pods[0]
+            return one.cpu, one.memory, one.measured_at is not None
+
+        await observed.until(lambda: observed.workloads and figures("a") == (0.5, 64.0, True))
+        assert figures("b") == (1.0, None, True)
+        assert figures("c") == figures("d") == (None, None, False)
+        assert (metrics_problem(observed), observed.status) == ({"metrics": "BadAnswer"}, "ok")
+        assert observed.message("metrics").startswith("the figures of 5 pods")
+        api.extra[METRICS] = serving(metrics("a", ("500m", "64Mi")))
+        await observed.until(lambda: metrics_problem(observed) == {})
+
+
 async def test_usage_comes_and_goes(api, observing):
     api.put("pods", pod("a"))
     api.put("pods", pod("b"))
@@ -100,8 +161,7 @@ async def test_there_are_none(api, observing, code, reason):
     [
         "<html>",
         "[]",
-        '{"items":[{}]}',
-        '{"items":[{"metadata":{},"timestamp":"2026-11-28T10:05:00Z","containers":[{"usage":{"cpu":"x"}}]}]}',
+        '{"items":{}}',
     ],
 )
 async def test_what_cannot_be_understood(api, observing, body):
@@ -217,6 +277,27 @@ async def test_network_is_asked_of_each_node(api, observing):
         assert observed.workloads["default/Pod/p2"].pods[0].network_in is None
         assert observed.message("network").startswith("2 of 3 nodes do not tell")
     assert not any("proxy" in path for path, _ in api.requests if "node-4" in path)
+
+
+async def test_one_odd_pod_of_a_summary_is_counted_and_the_others_are_shown(api, observing):
+    for name in ("a", "b", "c"):
+        api.put("pods", pod(name))
+
+    async def answer(request):
+        pods = [
+            {"podRef": {"name": name, "namespace": "default"}, "network": {"rxBytes": received}}
+            for name, received in (("a", 5), ("b", -5), ("c", "many"))
+        ]
+        return web.json_response({"pods": [{}, *pods]})
+
+    api.extra[SUMMARY.format("node-1")] = answer
+    async with observing(network=True) as observed:
+        await observed.until(lambda: observed.status == "ok")
+        await observed.until(lambda: observed.workloads["default/Pod/a"].pods[0].network_in == 5)
+        for name in ("b", "c"):
+            assert observed.workloads[f"default/Pod/{name}"].pods[0].network_in is None
+        assert observed.problems == {"network": "BadAnswer"}
+        assert observed.message("network").startswith("the figures of 3 pods")
 
 
 async def test_network_is_forbidden(api, observing):

@@ -114,3 +114,16 @@ async def test_there_are_too_many(api, observing, monkeypatch):
         assert len(observed.workloads) == 4
         api.put("pods", pod("a", annotations=agent("known")))
         await observed.until(lambda: observed.agents)
+        assert observed.agents["default/known"].instance_count is None
+        web = observed.workloads["default/Deployment/a"]
+        assert web.live.active_pods is None
+        assert {one.reason for one in web.problems} == {"LimitReached"}
+        api.delete("pods", "c")
+        await observed.until(lambda: observed.problems == {"deployments": "LimitReached"})
+        await observed.until(lambda: observed.agents["default/known"].instance_count == 1)
+        api.delete("deployments", "b")
+        api.close_watches()
+        api.compact()  # all are listed again
+        await observed.until(lambda: "default/Deployment/c" in observed.workloads)
+        await observed.until(lambda: observed.problems == {})
+        assert observed.workloads["default/Deployment/a"].problems == []

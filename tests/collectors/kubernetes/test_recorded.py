@@ -68,7 +68,7 @@ def test_one_that_is_stuck(workload):
     live = workload("Deployment", "stuck").live
     assert (live.rollout, live.reason) == ("stuck", "ProgressDeadlineExceeded")
     assert live.message.endswith("has timed out progressing.")
-    assert (live.desired, live.available, live.active_pods) == (2, 0, 0)
+    assert (live.desired, live.available, live.active_pods) == (2, 0, 2)
 
 
 def test_one_that_is_paused(workload):
@@ -96,7 +96,7 @@ def test_a_finished_job(workload):
     job = workload("Job", "batch")
     assert (job.live.rollout, job.live.reason) == ("complete", "CompletionsReached")
     assert (job.live.desired, job.max_pods, job.live.available) == (0, 2, None)
-    assert len(job.pods) == 3  # of four
+    assert (len(job.pods), job.truncated) == (3, {"pods": 4})
     assert all(pod.reason is None for pod in job.pods)
 
 
@@ -121,13 +121,13 @@ def test_why_a_pod_is_not_well(workload, name, status, reason, container, messag
 def test_how_a_container_ended(workload):
     (pod,) = workload("Pod", "crashing").pods
     at = datetime(2026, 11, 28, 3, 1, tzinfo=UTC)
-    assert (pod.restarts, pod.last_exit) == (4, LastExit("OOMKilled", 137, at))
+    assert (pod.restarts, pod.last_exit) == (4, LastExit("OOMKilled", 137, at, "main"))
 
 
 def test_each_running_pod_of_an_annotated_deployment_is_an_instance(parts):
     agents = [part for (section, _), part in parts.items() if section == "agents"]
     assert {part.deployment_name for part in agents} == {"web", "stuck", "paused"}
-    assert sum(part.instance is not None for part in agents) == 4
+    assert sum(len(part.pods) for part in agents) == 4
     assert agents[0].models == ["claude", "gpt"]
 
 

@@ -4,11 +4,24 @@ import msgspec
 import pytest
 
 from collectors.kubernetes.cluster import Cluster
-from collectors.kubernetes.objects import KINDS
+from collectors.kubernetes.objects import KINDS, NODES
 from collectors.kubernetes.show import Show
+from telemetron.agents import merge_agents
+from telemetron.document import Owner
+from telemetron.part import Part
 from telemetron.testing import RecordingOutput
 from tests.collectors.kubernetes.test_cluster import put
-from tests.collectors.kubernetes.things import agent, deployment, pod, replicaset
+from tests.collectors.kubernetes.things import (
+    AT,
+    agent,
+    autoscaler,
+    container,
+    deployment,
+    metadata,
+    pod,
+    replicaset,
+    template,
+)
 
 
 @pytest.fixture
@@ -25,24 +38,254 @@ async def shown(cluster):
     return output.parts
 
 
-async def test_of_many_pods_those_that_are_not_well(cluster):
+def failed(reason, at="10:00:00"):
+    return {"phase": "Failed", "reason": reason, "startTime": f"2026-11-28T{at}Z"}
+
+
+def waiting(reason):
+    state = {"waiting": {"reason": reason}}
+    statuses = [{"name": "main", "restartCount": 3, "state": state}]
+    ready = [{"type": "Ready", "status": "False", "reason": "ContainersNotReady"}]
+    return {"phase": "Running", "conditions": ready, "containerStatuses": statuses}
+
+
+def put_pods(cluster, *pods, **meta):
+    """The pods of Deployment `web`: name, status and seconds after noon at which it was made."""
     put(cluster, "ReplicaSet", replicaset("web-1", "web"))
-    put(cluster, "Deployment", deployment("web", 300))
-    for number in range(300):
-        status = {"phase": "Failed"} if number >= 290 else None
-        put(cluster, "Pod", pod(f"web-{number:03}", ("ReplicaSet", "web-1"), status=status))
-    web = (await shown(cluster))["workload", "default/Deployment/web"]
+    put(cluster, "Deployment", deployment("web", 3, **meta))
+    for name, status, at in pods:
+        made = f"2026-11-28T12:{at // 60:02}:{at % 60:02}Z"
+        one = pod(name, ("ReplicaSet", "web-1"), status=status, creationTimestamp=made)
+        put(cluster, "Pod", one)
+
+
+async def web_of(cluster):
+    return (await shown(cluster))["workload", "default/Deployment/web"]
+
+
+async def test_pods_that_run_are_listed_before_many_that_were_evicted(cluster):
+    evicted = [(f"a-{n:03}", failed("Evicted"), n) for n in range(300)]
+    put_pods(cluster, *evicted, *[(f"z-{n}", None, 0) for n in range(3)])
+    web = await web_of(cluster)
     listed = [one.pod_id for one in web.pods]
-    assert web.truncated == {"pods": 300}
-    assert (len(listed), listed) == (256, sorted(listed))
-    assert listed[-10:] == [f"web-{number}" for number in range(290, 300)]
-    assert web.live.active_pods == 290
-    for number in range(290):
-        status = {"phase": "Failed"}
-        put(cluster, "Pod", pod(f"web-{number:03}", ("ReplicaSet", "web-1"), status=status))
-    web = (await shown(cluster))["workload", "default/Deployment/web"]
-    assert len(web.pods) == 256
-    assert not msgspec.json.decode(msgspec.json.encode(web), type=type(web)).problems
+    assert (len(listed), web.truncated) == (256, {"pods": 303})
+    assert listed[:3] == ["z-0", "z-1", "z-2"]
+    assert listed[3:] == [f"a-{n:03}" for n in range(299, 46, -1)]  # the newest
+    assert web.live.active_pods == 3
+
+
+async def test_of_many_pods_the_worst_and_newest_are_listed_and_no_reason_is_hidden(cluster):
+    put_pods(
+        cluster,
+        *[(f"good-{n:03}", None, n) for n in range(250)],
+        *[(f"crash-{n}", waiting("CrashLoopBackOff"), n) for n in range(5)],
+        ("pull", waiting("ImagePullBackOff"), 0),
+        *[(f"evicted-{n:03}", failed("Evicted"), 100 + n) for n in range(100)],
+        ("shutdown", failed("NodeShutdown"), 0),
+        ("done", {"phase": "Succeeded"}, 500),
+    )
+    web = await web_of(cluster)
+    listed = [one.pod_id for one in web.pods]
+    assert listed[:6] == ["crash-4", "pull", "crash-3", "crash-2", "crash-1", "crash-0"]
+    assert listed[6:] == [f"good-{n:03}" for n in range(249, -1, -1)]
+    assert web.truncated == {"pods": 358}
+    for number in range(1, 250):
+        cluster.drop("Pod", "default", f"good-{number:03}")
+    listed = [one.pod_id for one in (await web_of(cluster)).pods]
+    assert (len(listed), listed) == (109, sorted(listed))  # by name, if none is cut
+
+
+async def test_every_reason_of_failed_pods_is_listed(cluster):
+    put_pods(
+        cluster,
+        *[(f"evicted-{n:03}", failed("Evicted"), 100 + n) for n in range(300)],
+        ("shutdown", failed("NodeShutdown"), 0),
+        *[(f"done-{n}", {"phase": "Succeeded"}, 500) for n in range(3)],
+    )
+    listed = [one.pod_id for one in (await web_of(cluster)).pods]
+    assert listed[:3] == ["evicted-299", "shutdown", "evicted-298"]
+    assert not any(name.startswith("done") for name in listed)
+
+
+async def test_every_running_pod_is_counted_as_an_instance(cluster):
+    put_pods(cluster, *[(f"p-{n:03}", None, n) for n in range(300)], annotations=agent("writer"))
+    parts = await shown(cluster)
+    (part,) = [part for (section, _), part in parts.items() if section == "agents"]
+    (one,) = merge_agents([Part("kubernetes", "agents", "writer", "", "", part)])
+    assert (one.instance_count, len(one.instances)) == (300, 256)
+    assert one.truncated == {"instances": 300}
+    web = parts["workload", "default/Deployment/web"]
+    assert (web.live.active_pods, len(web.pods), web.truncated) == (300, 256, {"pods": 300})
+
+
+async def test_of_a_failed_job_what_failed_comes_first_and_all_are_counted(cluster):
+    conditions = [{"type": "Failed", "status": "True", "reason": "FailedIndexes"}]
+    spec = {"completions": 6, "parallelism": 6, "template": template()}
+    job = {"metadata": metadata("j"), "spec": spec, "status": {"conditions": conditions}}
+    put(cluster, "Job", job)
+    for index in range(6):
+        status = failed("Error") if index == 0 else {"phase": "Succeeded"}
+        made = f"2026-11-28T12:00:0{index}Z"
+        put(cluster, "Pod", pod(f"j-{index}", ("Job", "j"), status=status, creationTimestamp=made))
+    job = (await shown(cluster))["workload", "default/Job/j"]
+    assert [one.pod_id for one in job.pods] == ["j-0", "j-5", "j-4"]
+    assert job.truncated == {"pods": 6}
+
+
+async def test_active_pods_are_those_that_kubernetes_counts_as_active(cluster):
+    gone = pod("gone", ("ReplicaSet", "web-1"), deletionTimestamp=AT)
+    put_pods(
+        cluster,
+        ("runs", None, 0),
+        ("crashes", waiting("CrashLoopBackOff"), 0),
+        ("pending", {"phase": "Pending"}, 0),
+        ("failed", failed("Evicted"), 0),
+        ("done", {"phase": "Succeeded"}, 0),
+    )
+    put(cluster, "Pod", gone)
+    web = await web_of(cluster)
+    assert web.live.active_pods == 3
+    assert {one.pod_id for one in web.pods if one.reason == "CrashLoopBackOff"} == {"crashes"}
+
+
+async def test_a_job_names_its_cronjob(cluster):
+    job = {"spec": {"template": template()}, "status": {}}
+    put(cluster, "Job", {**job, "metadata": metadata("nightly-1", ("CronJob", "nightly"))})
+    put(cluster, "Job", {**job, "metadata": metadata("once")})
+    put(cluster, "Pod", pod("r-1", ("RayCluster", "r")))
+    parts = await shown(cluster)
+    owners = {id: part.owner for (section, id), part in parts.items() if section == "workload"}
+    assert owners == {
+        "default/Job/nightly-1": Owner("CronJob", "nightly"),
+        "default/Job/once": None,
+        "default/RayCluster/r": None,
+    }
+
+
+SELECTED = [
+    ("app=web", 1),
+    ("team in (ml, web)", 1),
+    ("tier=web", None),
+    ("app!=web", None),
+]
+
+
+@pytest.mark.parametrize(("selector", "active"), SELECTED)
+async def test_pods_that_the_selector_leaves_out_are_not_counted(selector, active):
+    cluster = Cluster(label_selector=selector)
+    for kind in KINDS:
+        cluster.synced(kind, None)
+    one = deployment("web", 1, annotations=agent("writer"))
+    one["spec"]["template"]["metadata"] = {"labels": {"app": "web", "team": "ml"}}
+    put(cluster, "Deployment", one)
+    if active:
+        put(cluster, "ReplicaSet", replicaset("web-1", "web"))
+        put(cluster, "Pod", pod("web-1-0", ("ReplicaSet", "web-1")))
+    parts = await shown(cluster)
+    web = parts["workload", "default/Deployment/web"]
+    part = parts["agents", "default/Deployment/web/writer"]
+    assert (web.live.ready, web.live.active_pods, part.has_all_pods) == (1, active, bool(active))
+    reasons = [] if active else ["NotSelected"]
+    assert [one.reason for one in web.problems] == reasons
+    assert [one.reason for one in part.problems] == reasons
+
+
+LOST = [
+    {"type": "Ready", "status": "False"},
+    {"type": "ContainersReady", "status": "True"},
+]
+
+
+@pytest.mark.parametrize(
+    ("conditions", "node_ready"),
+    [
+        (LOST, False),
+        ([{"type": "Ready", "status": "True"}, LOST[1]], None),
+        ([{**LOST[0], "reason": "ReadinessGatesNotReady"}, LOST[1]], None),
+        ([{**LOST[0], "reason": "ContainersNotReady"}, {**LOST[1], "status": "False"}], None),
+        ([], None),
+    ],
+)
+async def test_a_pod_that_was_marked_because_its_node_fell_silent(cluster, conditions, node_ready):
+    put(cluster, "Pod", pod("p", status={"phase": "Running", "conditions": conditions}))
+    (one,) = (await shown(cluster))["workload", "default/Pod/p"].pods
+    assert one.node_ready is node_ready
+    assert ("node node-1 is not ready" in (one.message or "")) == (node_ready is False)
+
+
+def node(ready, reason):
+    conditions = [{"type": "Ready", "status": ready, "reason": reason}]
+    return {"metadata": {"name": "node-1"}, "status": {"conditions": conditions}}
+
+
+async def test_nodes_that_are_watched_say_whether_they_are_ready(cluster):
+    put(cluster, "Pod", pod("p"))
+    put(cluster, "Pod", pod("done", status={"phase": "Succeeded"}))
+    put(cluster, "Pod", pod("ending", deletionTimestamp=AT))
+    put_node(cluster, node("True", "KubeletReady"))
+    parts = await shown(cluster)
+    (one,) = parts["workload", "default/Pod/p"].pods
+    assert (one.node_ready, one.reason) == (True, None)
+    put_node(cluster, node("Unknown", "NodeStatusUnknown"))
+    parts = await shown(cluster)
+    found = {
+        id: (one.node_ready, one.reason, one.message)
+        for (section, id), part in parts.items()
+        for one in part.pods
+    }
+    why = "node node-1 is not ready (NodeStatusUnknown)"
+    assert found == {
+        "default/Pod/p": (False, "NodeNotReady", why),
+        "default/Pod/ending": (False, "Terminating", why),
+        "default/Pod/done": (False, None, None),
+    }
+    cluster.drop("Node", "", "node-1")
+    (one,) = (await shown(cluster))["workload", "default/Pod/p"].pods
+    assert (one.node_ready, one.reason) == (None, None)
+
+
+def put_node(cluster, one):
+    cluster.take("Node", msgspec.convert(one, NODES.type, strict=False))
+
+
+def sized(name, owner, memory, **more):
+    one = pod(name, owner, **more)
+    one["spec"]["containers"] = [container(cpu="1", memory=memory)]
+    return one
+
+
+async def test_limits_of_pods_that_differ_are_null_above_them(cluster):
+    put(cluster, "Pod", sized("head", ("RayCluster", "ray"), "4Gi"))
+    put(cluster, "Pod", sized("worker", ("RayCluster", "ray"), "64Gi"))
+    ray = (await shown(cluster))["workload", "default/RayCluster/ray"]
+    assert (ray.pod_max_cpu, ray.pod_max_ram) == ("1", None)
+    assert [one.limits.memory for one in ray.pods] == ["4Gi", "64Gi"]
+
+
+async def test_limits_of_a_workload_are_those_of_its_active_pods(cluster):
+    web = "workload", "default/Deployment/web"
+    put(cluster, "ReplicaSet", replicaset("web-1", "web"))
+    put(cluster, "Deployment", deployment("web", 2))
+    assert (await shown(cluster))[web].pod_max_ram == "256Mi"
+    put(cluster, "Pod", sized("web-1-a", ("ReplicaSet", "web-1"), "2Gi"))
+    ended = sized("web-1-b", ("ReplicaSet", "web-1"), "1Gi", status={"phase": "Failed"})
+    put(cluster, "Pod", ended)
+    assert (await shown(cluster))[web].pod_max_ram == "2Gi"
+    cluster.drop("Pod", "default", "web-1-a")
+    assert (await shown(cluster))[web].pod_max_ram == "256Mi"
+
+
+async def test_limits_of_an_unwatched_owner_are_those_of_pods_that_ended(cluster):
+    put(cluster, "Pod", sized("alone", None, "1Gi", status={"phase": "Failed"}))
+    assert (await shown(cluster))["workload", "default/Pod/alone"].pod_max_ram == "1Gi"
+
+
+async def test_the_autoscaler_of_a_kind_that_is_not_watched(cluster):
+    put(cluster, "HorizontalPodAutoscaler", autoscaler("a", "Rollout", "web", 8))
+    put(cluster, "ReplicaSet", replicaset("web-1", "web", "Rollout"))
+    put(cluster, "Pod", pod("web-1-0", ("ReplicaSet", "web-1")))
+    rollout = (await shown(cluster))["workload", "default/Rollout/web"]
+    assert (rollout.max_pods, rollout.live) == (8, None)
 
 
 async def test_pods_that_cannot_be_read_are_not_counted():
@@ -78,9 +321,6 @@ async def test_pods_that_ended_are_no_instances(cluster):
     put(cluster, "Pod", pod("b", annotations=annotations, status={"phase": "Failed"}))
     put(cluster, "Pod", pod("c", ("Rollout", "r"), annotations=annotations))
     put(cluster, "Pod", pod("d", ("Rollout", "r")))
-    instances = [
-        part.instance.id
-        for (_, _), part in (await shown(cluster)).items()
-        if hasattr(part, "instance")
-    ]
-    assert sorted(instances) == ["a", "c"]
+    parts = await shown(cluster)
+    found = {id: part.pods for (section, id), part in parts.items() if section == "agents"}
+    assert found == {"default/Pod/a/worker": ["a"], "default/Rollout/r/worker": ["c"]}

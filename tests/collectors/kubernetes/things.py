@@ -72,13 +72,13 @@ def deployment(name: str, replicas: int = 1, *, more: Object | None = None, **me
     }
 
 
-def replicaset(name: str, of: str | None) -> Object:
-    owner = ("Deployment", of) if of else None
+def replicaset(name: str, of: str | None, kind: str = "Deployment") -> Object:
+    owner = (kind, of) if of else None
     return {"kind": "PartialObjectMetadata", "metadata": metadata(name, owner)}
 
 
-def autoscaler(name: str, kind: str, of: str, most: int) -> Object:
-    target = {"kind": kind, "name": of}
+def autoscaler(name: str, kind: str, of: str, most: int | None, version: str = "") -> Object:
+    target = {"apiVersion": version, "kind": kind, "name": of}
     return {
         "metadata": metadata(name),
         "spec": {"scaleTargetRef": target, "minReplicas": 1, "maxReplicas": most},

@@ -17,7 +17,7 @@ from tests.real.process import wait_until
 
 ROOT = DEPLOY.parents[1]
 OVERLAYS = ("overlays/namespaced", "overlays/cluster")
-COMPONENTS = ("components/trial", "components/monitoring")
+COMPONENTS = ("components/trial", "components/monitoring", "components/nodes")
 AGENT = {
     "apiVersion": "apps/v1",
     "kind": "Deployment",

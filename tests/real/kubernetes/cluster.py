@@ -10,6 +10,7 @@ Object = dict[str, Any]
 
 PATHS = {
     "Pod": "/api/v1/namespaces/{}/pods",
+    "LimitRange": "/api/v1/namespaces/{}/limitranges",
     "ReplicationController": "/api/v1/namespaces/{}/replicationcontrollers",
     "Deployment": "/apis/apps/v1/namespaces/{}/deployments",
     "ReplicaSet": "/apis/apps/v1/namespaces/{}/replicasets",

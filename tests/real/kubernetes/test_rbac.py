@@ -10,8 +10,8 @@ import yaml
 
 from tests.real.controlplane import ApiError
 from tests.real.kubernetes.cluster import Cluster, pod, workload
-from tests.real.kubernetes.conftest import Watching
-from tests.real.kubernetes.view import has, pods, problems, source
+from tests.real.kubernetes.conftest import Watching, connection
+from tests.real.kubernetes.view import agent, has, pods, problems, source
 from tests.real.kubernetes.view import workload as shown
 
 PAGE = Path(__file__).parents[3] / "docs" / "kubernetes.md"
@@ -153,3 +153,106 @@ async def test_what_is_denied_is_named_and_the_rest_goes_on(
             ),
             60,
         )
+
+
+KINDS = {
+    "pods": {"active_pods": None, "pods": 0},
+    "replicasets": {"active_pods": None, "pods": 0},
+    "horizontalpodautoscalers": {"max_pods": None},
+    "statefulsets": {},
+    "jobs": {},
+}
+"""What a Deployment of three pods, scaled to five at most, lacks without each permission."""
+
+
+async def account_without(cluster: Cluster, resource: str) -> str:
+    """A token of an account that may observe everything but this kind."""
+    name = f"without-{resource}"
+    token = await asyncio.to_thread(cluster.plane.account, cluster.namespace, name)
+    rules = [
+        {**rule, "resources": [one for one in rule["resources"] if one != resource]}
+        for rule in documented()
+        if rule["resources"] != [resource]
+    ]
+    subject = {"kind": "ServiceAccount", "name": name, "namespace": cluster.namespace}
+    binding = {
+        "metadata": {"name": name},
+        "roleRef": {"apiGroup": GROUP, "kind": "Role", "name": name},
+        "subjects": [subject],
+    }
+    await cluster.call("POST", cluster.path("Role"), {"metadata": {"name": name}, "rules": rules})
+    await cluster.call("POST", cluster.path("RoleBinding"), binding)
+    await settled(cluster, token, cluster.path("Deployment"))
+    return token
+
+
+async def three_pods(cluster: Cluster) -> None:
+    """A Deployment that declares an agent, and what scales it."""
+    annotations = {"telemetron.dev/agent": "planner"}
+    await cluster.make("Deployment", workload("web", replicas=3, annotations=annotations))
+    target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"}
+    spec = {"scaleTargetRef": target, "minReplicas": 3, "maxReplicas": 5}
+    await cluster.make("HorizontalPodAutoscaler", {"metadata": {"name": "web"}, "spec": spec})
+
+
+async def test_unknown_is_not_zero_whatever_permission_is_missing(
+    cluster: Cluster, watching: Watching
+) -> None:
+    tokens = {one: await account_without(cluster, one) for one in KINDS}
+    sources = {
+        one: {
+            "collector": "kubernetes",
+            **connection(cluster.plane.kubeconfig(f"{cluster.namespace}-{one}", token)),
+            "namespaces": [cluster.namespace],
+        }
+        for one, token in tokens.items()
+    }
+    await three_pods(cluster)
+    whole = {"ready": 3, "active_pods": 3, "max_pods": 5, "pods": 3}
+
+    def values(state: Any, name: str) -> Any:
+        web = shown(state, "web", source=name)
+        live = web["live"]
+        return {
+            "ready": live["ready"],
+            "active_pods": live["active_pods"],
+            "max_pods": web["max_pods"],
+            "pods": len(web["pods"]),
+        }
+
+    async with watching(sources=sources) as view:
+        await view.until(lambda state: values(state, "kubernetes") == whole)
+        for resource, lacks in KINDS.items():
+            await view.until(
+                lambda state, name=resource, lacks=lacks: values(state, name) == {**whole, **lacks}
+            )
+            state = await view.until(
+                lambda state, name=resource: source(state, name)["status"] == "ok" and state
+            )
+            assert (f"{cluster.namespace}/{resource}", "Forbidden") in problems(
+                source(state, resource)
+            )
+            said = [one["reason"] for one in shown(state, "web", source=resource)["problems"]]
+            assert said == (["Forbidden"] if lacks else [])
+
+
+@pytest.mark.parametrize("resource", ["pods", "replicasets"])
+async def test_instances_that_may_not_be_observed_are_not_counted(
+    cluster: Cluster, watching: Watching, resource: str
+) -> None:
+    token = await account_without(cluster, resource)
+    await three_pods(cluster)
+    async with watching(token=token) as view:
+        planner = await view.until(lambda state: agent(state, "planner"))
+        assert (planner["instance_count"], planner["instances"]) == (None, [])
+        (problem,) = planner["problems"]
+        assert problem["reason"] == "Forbidden"
+        assert resource in problem["message"]
+        beat = {
+            "instance": "i",
+            "namespace": cluster.namespace,
+            "interval_seconds": 5,
+        }
+        answer = await view.live.client.post("/agents/planner/heartbeat", json=beat)
+        assert answer.status_code == 204
+        await view.until(lambda state: has(agent(state, "planner"), instance_count=1))

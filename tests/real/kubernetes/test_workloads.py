@@ -1,11 +1,13 @@
 """What a real control plane does with workloads is what the state says of them."""
 
+import asyncio
 from typing import Any
 
 from tests.real.kubernetes.cluster import Cluster, new_image, now, pod, workload
 from tests.real.kubernetes.conftest import Watching
 from tests.real.kubernetes.view import has, names, pods, source
 from tests.real.kubernetes.view import workload as shown
+from tests.real.process import wait_until
 
 MISSING = "example.invalid/missing:1"
 MEMORY = {"limits": {"cpu": "250m", "memory": "64Mi"}}
@@ -109,6 +111,120 @@ async def test_a_paused_rollout(cluster: Cluster, watching: Watching) -> None:
         await view.until(lambda state: shown(state, "web")["live"]["rollout"] == "paused")
 
 
+async def until_progress(cluster: Cluster, name: str, reason: str) -> str:
+    """The time of the condition that tells how its rollout goes, once it has this reason."""
+    path = f"{cluster.path('Deployment')}/{name}"
+    found: dict[str, Any] = {}
+
+    def has_reason() -> bool:
+        conditions = cluster.plane.call("GET", path)["status"].get("conditions", ())
+        found.update(*[one for one in conditions if one["type"] == "Progressing"])
+        return found.get("reason") == reason
+
+    await asyncio.to_thread(wait_until, has_reason, seconds=30, what=reason)
+    return str(found["lastUpdateTime"])
+
+
+async def test_a_deployment_that_is_paused_and_resumed_is_not_rolled_out(
+    cluster: Cluster, watching: Watching
+) -> None:
+    async with watching() as view:
+        await cluster.make("Deployment", workload("web", replicas=1))
+        first = await view.until(lambda state: complete(state, "web", 1, "example.invalid/app:1"))
+        at = await until_progress(cluster, "web", "NewReplicaSetAvailable")
+        assert first["live"]["rolled_out_at"] == at
+        moved = at
+        while moved == at:  # times are whole seconds
+            await cluster.patch("Deployment", "web", {"spec": {"paused": True}})
+            await until_progress(cluster, "web", "DeploymentPaused")
+            await view.until(lambda state: shown(state, "web")["live"]["rollout"] == "paused")
+            await cluster.patch("Deployment", "web", {"spec": {"paused": False}})
+            moved = await until_progress(cluster, "web", "NewReplicaSetAvailable")
+
+        await cluster.patch("Deployment", "web", {"spec": {"replicas": 2}}, "scale")
+        same = await view.until(lambda state: complete(state, "web", 2, "example.invalid/app:1"))
+        assert same["live"]["rolled_out_at"] == at
+
+        await cluster.patch("Deployment", "web", new_image("example.invalid/app:2"))
+        await view.until(lambda state: complete(state, "web", 2, "example.invalid/app:2"))
+        new = await until_progress(cluster, "web", "NewReplicaSetAvailable")
+        await view.until(lambda state: shown(state, "web")["live"]["rolled_out_at"] == new)
+        assert new > at
+
+
+async def test_a_complete_rollout_stays_complete_when_its_pods_crash(
+    cluster: Cluster, watching: Watching
+) -> None:
+    async with watching() as view:
+        pinned = {"nodeName": "node-1"}
+        await cluster.make("Deployment", workload("web", tended=False, pod=pinned, replicas=1))
+        (one,) = await view.until(lambda state: pods(state, "web", status="Pending"))
+        await cluster.container(one["pod_id"], state={"running": {"startedAt": now()}})
+        await view.until(lambda state: shown(state, "web")["live"]["rollout"] == "complete")
+        await until_progress(cluster, "web", "NewReplicaSetAvailable")
+        crash = {"waiting": {"reason": "CrashLoopBackOff"}}
+        await cluster.container(one["pod_id"], 3, state=crash)
+        live = await view.until(
+            lambda state: (
+                shown(state, "web")["live"]["available"] == 0 and shown(state, "web")["live"]
+            )
+        )
+        assert has(live, rollout="complete", ready=0, desired=1)
+        assert has(live, reason="MinimumReplicasUnavailable")
+
+
+async def test_default_limits_of_the_namespace_are_those_of_its_pods(
+    cluster: Cluster, watching: Watching
+) -> None:
+    async with watching() as view:
+        default = {"type": "Container", "default": {"cpu": "500m", "memory": "256Mi"}}
+        body = {"metadata": {"name": "default"}, "spec": {"limits": [default]}}
+        await cluster.make("LimitRange", body)
+        await cluster.make("Deployment", workload("web"))
+        (one,) = await view.until(lambda state: pods(state, "web", status="Running"))
+        assert one["limits"] == {"cpu": "500m", "memory": "256Mi"}
+        web = shown(await view.state(), "web")
+        assert has(web, pod_max_cpu="500m", pod_max_ram="256Mi")
+
+
+async def resize(cluster: Cluster, pod: str, **limits: str) -> None:
+    """Ask for other limits of the pod's container, in place."""
+    containers = (await cluster.get("Pod", pod))["spec"]["containers"]
+    containers[0]["resources"] = {"limits": limits, "requests": limits}
+    await cluster.patch("Pod", pod, {"spec": {"containers": containers}}, "resize")
+
+
+async def test_limits_of_a_pod_that_is_resized_are_those_in_force(
+    cluster: Cluster, watching: Watching
+) -> None:
+    async with watching() as view:
+        small, large = {"cpu": "1", "memory": "1Gi"}, {"cpu": "64", "memory": "512Gi"}
+        resources = {"limits": small, "requests": small}
+        pod = {
+            "nodeName": "node-1",
+            "containers": [{"name": "main", "image": "i:1", "resources": resources}],
+        }
+        await cluster.make("Deployment", workload("web", tended=False, pod=pod))
+        (one,) = await view.until(lambda state: pods(state, "web", limits=small))
+        name, running = one["pod_id"], {"running": {"startedAt": now()}}
+
+        await resize(cluster, name, **large)
+        await cluster.container(name, state=running, resources=resources)
+        pending = {"type": "PodResizePending", "status": "True", "reason": "Infeasible"}
+        conditions = [{**pending, "message": "Node didn't have enough capacity: memory"}]
+        await cluster.patch("Pod", name, {"status": {"conditions": conditions}}, "status")
+        (waits,) = await view.until(lambda state: pods(state, "web", reason="Infeasible"))
+        assert waits["limits"] == small
+        assert waits["message"] == "PodResizePending: Node didn't have enough capacity: memory"
+
+        larger = {"cpu": "2", "memory": "2Gi"}
+        await resize(cluster, name, **larger)
+        resized = {"limits": larger, "requests": larger}
+        await cluster.container(name, state=running, resources=resized)
+        await view.until(lambda state: pods(state, "web", limits=larger, reason=None))
+        assert shown(await view.state(), "web")["pod_max_ram"] == "2Gi"
+
+
 async def test_containers_that_crash_and_are_killed(cluster: Cluster, watching: Watching) -> None:
     async with watching() as view:
         await cluster.make(
@@ -127,6 +243,7 @@ async def test_containers_that_crash_and_are_killed(cluster: Cluster, watching: 
             "reason": "OOMKilled",
             "exit_code": 137,
             "at": ended["finishedAt"],
+            "container": "main",
         }
 
         await cluster.container(
@@ -234,5 +351,12 @@ async def test_an_autoscaler_says_how_many_pods_there_may_be(
         spec = {"minReplicas": 1, "maxReplicas": 7, "scaleTargetRef": target}
         await cluster.make("HorizontalPodAutoscaler", {"metadata": {"name": "w"}, "spec": spec})
         await view.until(lambda state: shown(state, "web")["max_pods"] == 7)
+        spec = {**spec, "maxReplicas": 30}
+        await cluster.make("HorizontalPodAutoscaler", {"metadata": {"name": "x"}, "spec": spec})
+        await view.until(lambda state: shown(state, "web")["max_pods"] == 30)
         await cluster.delete("HorizontalPodAutoscaler", "w")
-        await view.until(lambda state: shown(state, "web")["max_pods"] == 1)
+        await cluster.patch("Deployment", "web", {"spec": {"replicas": 3}}, "scale")
+        await view.until(lambda state: shown(state, "web")["live"]["desired"] == 3)
+        assert shown(await view.state(), "web")["max_pods"] == 30
+        await cluster.delete("HorizontalPodAutoscaler", "x")
+        await view.until(lambda state: shown(state, "web")["max_pods"] == 3)

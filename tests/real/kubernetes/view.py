@@ -66,9 +66,15 @@ def workload(state: State, name: str, kind: str = "Deployment", source: str = "k
     return None
 
 
-def pods(state: State, name: str, kind: str = "Deployment", **fields: Any) -> list[Any]:
+def pods(
+    state: State,
+    name: str,
+    kind: str = "Deployment",
+    source: str = "kubernetes",
+    **fields: Any,
+) -> list[Any]:
     """The workload's pods that have these values."""
-    found = workload(state, name, kind)
+    found = workload(state, name, kind, source)
     return [one for one in found["pods"] if has(one, **fields)] if found else []
 
 

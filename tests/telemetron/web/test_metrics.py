@@ -121,7 +121,7 @@ async def test_a_sources_status_age_and_problems_are_told(live):
     found = await scraped(live)
     status = "telemetron_source_status"
     shown = {one: found[status, *sorted(["heartbeats", "heartbeats", one])] for one in STATUSES}
-    assert shown == {"starting": 1, "ok": 0, "stale": 0, "failing": 0, "off": 0}
+    assert shown == {"starting": 1, "ok": 0, "degraded": 0, "stale": 0, "failing": 0, "off": 0}
     # It never was ok; and what is off has no age either.
     assert ("telemetron_source_age_seconds", "heartbeats") not in found
     assert ("telemetron_source_age_seconds", "kafka") not in found

@@ -1,0 +1,108 @@
+"""A state machine: whatever autoscalers come and go, `max_pods` follows from those there are."""
+
+from typing import Any
+
+import hypothesis.strategies as st
+from hypothesis import settings
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
+
+from collectors.kubernetes.cluster import Cluster, Home
+from tests.collectors.kubernetes.test_cluster import put
+from tests.collectors.kubernetes.things import autoscaler, deployment
+
+HPA = "HorizontalPodAutoscaler"
+names = st.sampled_from(["a", "b", "c", "d"])
+groups = {
+    "Deployment": ["apps/v1", "", "other.example/v1", "v1"],
+    "StatefulSet": ["apps/v1", "apps/v1beta2", "other.example/v1"],
+    "Rollout": ["argoproj.io/v1alpha1"],
+}
+targets = st.sampled_from(list(groups)).flatmap(
+    lambda kind: st.tuples(
+        st.sampled_from(groups[kind]), st.just(kind), st.sampled_from(["web", "db"])
+    )
+)
+HOMES: list[Home] = [("default", kind, name) for kind in groups for name in ("web", "db")]
+
+
+class Autoscaling(RuleBasedStateMachine):
+    """The model keeps the objects and looks through all of them."""
+
+    autoscalers: Bundle[str] = Bundle("autoscalers")
+    workloads: Bundle[Home] = Bundle("workloads")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cluster = Cluster()
+        self.scaled: dict[str, tuple[tuple[str, str, str], int]] = {}
+        self.replicas: dict[Home, int] = {}
+        self.is_synced = False
+        self.shown: dict[Home, int | None] = {}
+
+    @rule(target=autoscalers, name=names, scales=targets, most=st.integers(1, 9))
+    def add_or_retarget(self, name: str, scales: Any, most: int) -> str:
+        version, kind, of = scales
+        put(self.cluster, HPA, autoscaler(name, kind, of, most, version))
+        self.scaled[name] = scales, most
+        return name
+
+    @rule(name=consumes(autoscalers))
+    def remove(self, name: str) -> None:
+        self.cluster.drop(HPA, "default", name)
+        self.scaled.pop(name, None)
+
+    @rule(
+        target=workloads,
+        kind=st.sampled_from(["Deployment", "StatefulSet"]),
+        name=st.sampled_from(["web", "db"]),
+        replicas=st.integers(0, 9),
+    )
+    def deploy(self, kind: str, name: str, replicas: int) -> Home:
+        put(self.cluster, kind, deployment(name, replicas))
+        self.replicas["default", kind, name] = replicas
+        return "default", kind, name
+
+    @rule(home=consumes(workloads))
+    def undeploy(self, home: Home) -> None:
+        self.cluster.drop(home[1], *home[::2])
+        self.replicas.pop(home, None)
+
+    @rule()
+    def sync(self) -> None:
+        self.cluster.synced(HPA, None)
+        self.is_synced = True
+
+    @invariant()
+    def the_largest_maximum_counts(self) -> None:
+        for home in HOMES:
+            assert self.cluster.max_pods(home) == self.expected(home)
+
+    @invariant()
+    def what_changes_is_shown_again(self) -> None:
+        for home in HOMES:
+            if self.shown.get(home) != self.expected(home):
+                assert home in self.cluster.dirty
+        self.shown = {home: self.expected(home) for home in HOMES}
+        self.cluster.dirty.clear()
+
+    @invariant()
+    def all_are_known(self) -> None:
+        assert sorted(self.cluster.names(HPA, "default")) == [
+            ("default", name) for name in sorted(self.scaled)
+        ]
+
+    def expected(self, home: Home) -> int | None:
+        maxima = [
+            most
+            for (version, kind, name), most in self.scaled.values()
+            if (kind, name) == home[1:]
+            and (kind == "Rollout" or version in ("", "apps/v1", "apps/v1beta2"))
+        ]
+        replicas = self.replicas.get(home) if self.is_synced else None
+        return max(maxima, default=replicas)
+
+
+TestAutoscaling = Autoscaling.TestCase
+TestAutoscaling.settings = settings(
+    max_examples=20, stateful_step_count=20, deadline=None, derandomize=True
+)

@@ -1,0 +1,17 @@
+"""Which labels a selector fits; tests/real/kubernetes asks a real server the same."""
+
+import pytest
+
+from collectors.kubernetes.selector import selector
+from tests.collectors.kubernetes.selectors import LABELS, SELECTORS
+
+
+@pytest.mark.parametrize(("written", "fitting"), SELECTORS.items())
+def test_what_a_selector_fits(written: str, fitting: set[str]) -> None:
+    fits = selector(written)
+    assert {name for name, labels in LABELS.items() if fits(labels)} == fitting
+
+
+@pytest.mark.parametrize("written", ["a b", "=", "a in b", "a=b c", "(", "a in (b"])
+def test_what_cannot_be_parsed_fits_nothing(written: str) -> None:
+    assert not selector(written)({"a": "b"})
