@@ -190,13 +190,17 @@ class Proxy:
         Workers that share a page answer a request for named metrics with nothing, and have no
         start time.
         """
+        named: tuple[metrics.Page, float | None] | None = None
         if self._families:
-            page, date = await self._get_page(metrics.TARGET)
+            named = page, date = await self._get_page(metrics.TARGET)
             if page.process in self._families:
                 families = page.families | self._families[page.process or 0.0]
                 return page._replace(families=families), date
         page, date = await self._get_page(metrics.WHOLE)
         self._families = {} if page.process is None else {page.process: page.families}
+        if named and named[0].process not in (None, page.process):
+            # Another replica answered this time; they take turns, and both must be seen.
+            return named[0]._replace(families=named[0].families | page.families), named[1]
         return page, date
 
     async def _get_page(self, target: str) -> tuple[metrics.Page, float | None]:
