@@ -199,7 +199,8 @@ class Proxy:
         page, date = await self._get_page(metrics.WHOLE)
         self._families = {} if page.process is None else {page.process: page.families}
         if named and named[0].process not in (None, page.process):
-            # Another replica answered this time; they take turns, and both must be seen.
+            # Two processes answered within one look.
+            self._usage.note_several(self._clock.monotonic())
             return named[0]._replace(families=named[0].families | page.families), named[1]
         return page, date
 

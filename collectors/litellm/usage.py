@@ -92,6 +92,10 @@ class Usage:
         self._remember(now, rises)
         return rises
 
+    def note_several(self, now: float) -> None:
+        """Two processes were seen to answer."""
+        self._returned_at = now
+
     def is_several(self, now: float) -> bool:
         """Whether several processes answer in turn, each with counters of its own."""
         return self._returned_at is not None and now - self._returned_at < SEVERAL_SECONDS
