@@ -92,6 +92,11 @@ class Collector(Struct, frozen=True, kw_only=True):
     """The sections it writes."""
     max_age_seconds: Callable[[Any], float]
     """Its promise, from its configuration: while `ok`, nothing it shows is older."""
+    address: Callable[[Any], str | None] = lambda config: None
+    """Where it asks, from its configuration: `host:port` without credentials, path or query.
+
+    Called once, in a thread. None: it has no such address, or does not know it.
+    """
     run: Callable[[Any, Output], Awaitable[None]]
     """Observes until cancelled. Trouble with the outside is its own; an exception is a bug."""
     paths: tuple[str, ...] = ()

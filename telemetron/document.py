@@ -27,6 +27,8 @@ MAX_WAITS = 16
 MAX_NAMES = 64
 MAX_PODS = 256
 MAX_PARTITIONS = 64
+MAX_REFUSALS = 16
+MAX_CALLERS = 64
 
 Timestamp = Annotated[datetime, Meta(tz=True)]
 Clock = Literal["telemetron", "agent", "kubernetes", "kafka", "litellm", "submitter"]
@@ -134,6 +136,13 @@ class SourceRow(Record, frozen=True):
         ),
     ]
     truncated: Truncated = None
+    address: Annotated[
+        str | None,
+        about(
+            "Where it is asked: `host:port`, several separated by commas, never credentials, path"
+            " or query. null: it has none, or does not know it."
+        ),
+    ] = None
 
 
 # agents
@@ -331,20 +340,50 @@ class Cooldowns(Record, frozen=True):
     """How often a proxy took a deployment out of its rotation."""
 
     count: Annotated[
-        int, about("Cooldowns seen since Telemetron started.", unit="cooldowns", ge=0)
+        int | None,
+        about(
+            "Cooldowns seen since Telemetron started. null: the proxy does not count them.",
+            unit="cooldowns",
+            measure="level",
+        ),
     ] = 0
-    last_at: Annotated[Timestamp | None, about("When the last was seen.", clock="telemetron")] = (
-        None
-    )
+    last_at: Annotated[
+        Timestamp | None,
+        about("When the last was seen.", clock="telemetron", measure="sample"),
+    ] = None
     status_code: Annotated[int | None, about("HTTP status that caused the last.")] = None
 
 
 class ModelError(Record, frozen=True, rename={"error_class": "class"}):
-    """The last error of a deployment."""
+    """The last error of a deployment that was not its caller's fault."""
 
     error_class: Annotated[str | None, about("Class of the error.")] = None
     status_code: Annotated[int | None, about("HTTP status.")] = None
-    at: Annotated[Timestamp | None, about("When it was seen.", clock="telemetron")] = None
+    at: Annotated[
+        Timestamp | None, about("When it was seen.", clock="telemetron", measure="sample")
+    ] = None
+
+
+class Refusal(Record, frozen=True, rename={"error_class": "class"}):
+    """Calls that were refused for one reason."""
+
+    error_class: Annotated[str | None, about("Class of the error that the callers got.")]
+    status_code: Annotated[int | None, about("HTTP status, if LiteLLM counted one.")]
+    rpm: Annotated[float, about("Refused in the last minute.", unit="requests")]
+
+
+class ModelCaller(Record, frozen=True):
+    """What one caller used of a deployment."""
+
+    name: Annotated[
+        str,
+        about("Value of the configured label; empty: its calls have none.", untrusted=True),
+    ]
+    rpm: Annotated[float | None, about("Requests in the last minute.", unit="requests")] = None
+    failed_rpm: Annotated[
+        float | None, about("Failed requests in the last minute.", unit="requests")
+    ] = None
+    tpm: Annotated[float | None, about("Tokens in the last minute.", unit="tokens")] = None
 
 
 class ModelDeployment(Record, frozen=True, kw_only=True):
@@ -353,39 +392,82 @@ class ModelDeployment(Record, frozen=True, kw_only=True):
     key: Key = ""
     source: Source = ""
     id: Annotated[str, about("The proxy's id of the deployment.")]
-    model: Annotated[str, about("Name that callers use.")]
+    model: Annotated[
+        str, about("Name that callers use; of a wildcard its pattern, such as `openai/*`.")
+    ]
+    aliases: Annotated[
+        list[str],
+        about("Other names that callers may use for it, sorted.", max_length=MAX_NAMES),
+    ] = []
     upstream_model: Annotated[str | None, about("Name at its provider.")] = None
     provider: Annotated[str | None, about("Its provider.")] = None
     status: Annotated[
         str,
         about(
-            "From evidence only: `healthy` after a success within 5 minutes and none failed"
-            " since, `unhealthy`, `cooling_down`, `unknown` without traffic."
+            "From evidence only: `healthy`: a provider's answer within 5 minutes, and since then"
+            " no failure that is not the caller's fault and no refusal. `unhealthy`: the last call"
+            " failed, calls are refused or its budget is spent; `problems` says which of the last"
+            " two. `cooling_down`. `unknown`: nothing of that, or the source is stale."
         ),
     ] = "unknown"
     status_since: Annotated[
         Timestamp | None, about("Since when it has this status.", clock="telemetron")
     ] = None
     cooldown_until: Annotated[
-        Timestamp | None, about("Latest possible end of its cooldown.", clock="telemetron")
+        Timestamp | None,
+        about("Latest possible end of its cooldown.", clock="telemetron", measure="sample"),
     ] = None
     cooldowns: Annotated[Cooldowns, about("Its cooldowns.")] = Cooldowns()
-    last_error: Annotated[ModelError | None, about("Its last error; null: none seen.")] = None
+    last_error: Annotated[
+        ModelError | None,
+        about("Its last error that was not the caller's fault; null: none seen."),
+    ] = None
     tpm: Annotated[
-        float | None, about("Tokens in the last minute.", unit="tokens", measure="level")
+        float | None,
+        about(
+            "Tokens in the last minute, without answers from the proxy's cache.",
+            unit="tokens",
+            measure="level",
+        ),
     ] = None
     rpm: Annotated[
-        float | None, about("Requests in the last minute.", unit="requests", measure="level")
+        float | None,
+        about(
+            "Requests in the last minute, failed ones included, without answers from the proxy's"
+            " cache.",
+            unit="requests",
+            measure="level",
+        ),
     ] = None
     failed_rpm: Annotated[
         float | None,
-        about("Failed requests in the last minute.", unit="requests", measure="level"),
+        about(
+            "Failed requests in the last minute, callers' faults included.",
+            unit="requests",
+            measure="level",
+        ),
     ] = None
     refused_rpm: Annotated[
         float | None,
         about(
             "Requests to its model group refused in the last minute.",
             unit="requests",
+            measure="level",
+        ),
+    ] = None
+    refusals: Annotated[
+        list[Refusal] | None,
+        about(
+            "`refused_rpm` by class and status, sorted; the 16 most frequent. null as that, and"
+            " if the proxy does not count reasons.",
+            measure="level",
+        ),
+    ] = None
+    callers: Annotated[
+        list[ModelCaller] | None,
+        about(
+            "Who used it in the last minute, by name; the 64 most active. null unless `callers` is"
+            " configured and the proxy's metrics have that label.",
             measure="level",
         ),
     ] = None

@@ -56,6 +56,7 @@ class Source:
         self.since = clock.now()
         self.last_ok_at: datetime | None = None
         self.max_age_seconds: float | None = None
+        self.address: str | None = None
         self.problems: dict[tuple[str, str], SourceProblem] = {}
         """By kind (`failure`, `trouble` of a scope, hidden `part` or `group`) and name."""
         self._unkept: dict[tuple[str, str], str] = {}
@@ -73,9 +74,10 @@ class Source:
         self._patience = self.clock.monotonic() + patience_seconds
         self._judge()
 
-    def start(self, max_age_seconds: float) -> None:
+    def start(self, max_age_seconds: float, address: str | None = None) -> None:
         """The collector runs; it has `max_age_seconds` to confirm something."""
         self.max_age_seconds = max_age_seconds
+        self.address = address and text(address, MAX_MESSAGE)
         self._running = True
         self._patience = self.clock.monotonic() + max_age_seconds
         self._changed(self)
@@ -159,6 +161,7 @@ class Source:
             entities=self.entities,
             problems=order,
             truncated={"problems": count} if count > len(order) else None,
+            address=self.address,
         )
 
     def _promise(self) -> float:

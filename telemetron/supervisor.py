@@ -119,6 +119,7 @@ class Loaded(NamedTuple):
     collector: Collector
     config: Config
     promise: float
+    address: str | None
 
 
 class Failed(NamedTuple):
@@ -182,7 +183,7 @@ class Supervisor:
         backoff = Backoff(first=1.0, cap=300.0)
         while True:
             started = self.store.clock.monotonic()
-            source.start(loaded.promise)
+            source.start(loaded.promise, loaded.address)
             message = await self._run(source, loaded)
             if _is_stopping():
                 return
@@ -214,7 +215,7 @@ def prepare(spec: SourceSpec) -> Loaded | Failed:
     try:
         collector = load(spec.collector)
         config = configure(spec, collector)
-        return Loaded(collector, config, _promise(collector, config))
+        return Loaded(collector, config, _promise(collector, config), collector.address(config))
     except NotInstalledError:
         return Failed("NotInstalled", f"no installed package brings a collector {spec.collector}")
     except ConfigError as error:

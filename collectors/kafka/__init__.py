@@ -1,7 +1,8 @@
 """Kafka: what waits in topics for consumer groups, for whom, since when, and whether it moves."""
 
-from collectors.kafka.config import KafkaConfig
+from collectors.kafka.config import KafkaConfig, parse_address
 from collectors.kafka.watch import observe
+from telemetron.address import join
 from telemetron.collector import Collector, Output
 
 HOLD_SECONDS = 10.0
@@ -10,6 +11,12 @@ HOLD_SECONDS = 10.0
 def promise(config: KafkaConfig) -> float:
     """Two requests may time out and three intervals pass until what is shown is too old."""
     return HOLD_SECONDS + 3 * config.interval
+
+
+def address(config: KafkaConfig) -> str:
+    """The brokers to begin with; what somebody put before an `@` is not shown."""
+    servers = [parse_address(server) for server in config.bootstrap_servers]
+    return ",".join(join(host.rpartition("@")[2], port) for host, port in servers)
 
 
 async def run(config: KafkaConfig, output: Output) -> None:
@@ -23,5 +30,6 @@ collector = Collector(
     config=KafkaConfig,
     sections=("queues",),
     max_age_seconds=promise,
+    address=address,
     run=run,
 )

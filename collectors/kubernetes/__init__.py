@@ -1,5 +1,6 @@
 """Kubernetes: what really runs, and the agents that annotations declare."""
 
+from collectors.kubernetes.address import address
 from collectors.kubernetes.config import KubernetesConfig
 from collectors.kubernetes.observer import observe
 from telemetron.collector import Collector
@@ -13,5 +14,6 @@ collector = Collector(
     config=KubernetesConfig,
     sections=("workload", "agents"),
     max_age_seconds=lambda config: MAX_AGE_SECONDS,
+    address=address,
     run=observe,
 )

@@ -8,6 +8,7 @@ from msgspec import Meta
 from collectors.litellm.client import connect
 from collectors.litellm.key import Key
 from collectors.litellm.proxy import MODELS_EVERY, Proxy
+from telemetron.address import of_url
 from telemetron.collector import Collector, Config, Output
 from telemetron.secret import Secret
 
@@ -35,6 +36,13 @@ class LitellmConfig(Config, frozen=True):
         float,
         Meta(description="Time between two looks at the metrics; the others follow.", ge=0.1),
     ] = 10.0
+    callers: Annotated[
+        Annotated[str, Meta(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$")] | None,
+        Meta(
+            description="Label of the proxy's metrics that names callers, such as `api_key_alias`:"
+            " show what each uses of each model."
+        ),
+    ] = None
     health_check_seconds: Annotated[
         Annotated[float, Meta(ge=60)] | None,
         Meta(description="Let the proxy call every model this often: each call costs money."),
@@ -43,6 +51,11 @@ class LitellmConfig(Config, frozen=True):
     def __post_init__(self) -> None:
         if self.key and self.key_file:
             raise ValueError("key and key_file are both given; keep one")
+
+
+def max_age(config: LitellmConfig) -> float:
+    """The slowest look that must succeed, one that fails, and the next."""
+    return MODELS_EVERY * config.interval_seconds + 30
 
 
 async def run(config: LitellmConfig, output: Output) -> None:
@@ -56,7 +69,7 @@ async def run(config: LitellmConfig, output: Output) -> None:
         )
     key = Key(config.key.value if config.key else None, config.key_file)
     async with connect(config.url, key) as client:
-        proxy = Proxy(client, output, config.interval_seconds)
+        proxy = Proxy(client, output, config.interval_seconds, max_age(config), config.callers)
         try:
             await proxy.observe(config.health_check_seconds)
         finally:
@@ -68,7 +81,7 @@ collector = Collector(
     description="Model deployments of a LiteLLM proxy: whether they answer, limits, use and cost.",
     config=LitellmConfig,
     sections=("litellm",),
-    # The slowest look that must succeed, one that fails, and the next.
-    max_age_seconds=lambda config: MODELS_EVERY * config.interval_seconds + 30,
+    max_age_seconds=max_age,
+    address=lambda config: of_url(config.url),
     run=run,
 )

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from collectors.litellm.metrics import finite
 
@@ -104,9 +104,11 @@ class Database(NamedTuple):
 
 
 class Readiness(Struct):
-    """The answer of `/health/readiness`."""
+    """The answer of `/health/readiness`, and of its `/details` in newer versions."""
 
     db: Any = None
+    cache: Any = UNSET
+    """null: there is none."""
 
 
 def left(limit: object, spend: object) -> float | None:

@@ -1,12 +1,14 @@
 """`/model/info` and `/router/settings`: what is configured. Pure parsers."""
 
+import re
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from collectors.litellm.metrics import finite
-from telemetron.document import ModelDeployment
+from telemetron.document import MAX_NAMES, ModelDeployment
 
 PAYMENT_TYPES = ("prepaid", "postpaid", "free")
 
@@ -27,6 +29,7 @@ class Info(Struct):
     id: str
     litellm_provider: str | None = None
     mode: str | None = None
+    team_public_model_name: Any = None
     payment_type: Any = None
     cooldown_time: Any = None
     max_input_tokens: Any = None
@@ -43,7 +46,7 @@ class Info(Struct):
 
 
 class Row(Struct):
-    """One deployment."""
+    """One deployment under one of its names."""
 
     model_name: str
     model_info: Info
@@ -61,6 +64,17 @@ class Values(Struct):
 
     cooldown_time: Any = None
     provider_budget_config: Any = None
+    model_group_alias: Any = None
+
+    @property
+    def aliases(self) -> dict[str, str]:
+        """The name of the model group by each other name of it, hidden ones included."""
+        said = self.model_group_alias if isinstance(self.model_group_alias, dict) else {}
+        found = {
+            alias: target.get("model") if isinstance(target, dict) else target
+            for alias, target in said.items()
+        }
+        return {alias: group for alias, group in found.items() if isinstance(group, str)}
 
 
 class RouterSettings(Struct):
@@ -80,9 +94,15 @@ _decode_models = msgspec.json.Decoder(ModelInfo).decode
 _decode_router = msgspec.json.Decoder(RouterSettings).decode
 
 
-def parse_models(body: bytes) -> dict[str, Listed]:
-    """The deployments by id. Raises what msgspec raises."""
-    return {row.model_info.id: _listed(row) for row in _decode_models(body).data}
+Rows = dict[str, list[Row]]
+
+
+def parse_models(body: bytes) -> Rows:
+    """The rows by the deployment's id. Raises what msgspec raises."""
+    rows: Rows = {}
+    for row in _decode_models(body).data:
+        rows.setdefault(row.model_info.id, []).append(row)
+    return rows
 
 
 def parse_router(body: bytes) -> Values:
@@ -90,11 +110,97 @@ def parse_router(body: bytes) -> Values:
     return _decode_router(body).current_values
 
 
-def _listed(row: Row) -> Listed:
+def own_rows(rows: list[Row], aliases: Mapping[str, str]) -> list[Row]:
+    """The rows that are no alias; all, if every one is."""
+    return [row for row in rows if row.model_name not in aliases] or rows
+
+
+def is_ambiguous(rows: list[Row], aliases: Mapping[str, str]) -> bool:
+    """Whether the rows do not say what their deployment is called, as those of a wildcard."""
+    return len({row.model_name for row in own_rows(rows, aliases)}) > 1
+
+
+def listed(rows: list[Row], aliases: Mapping[str, str], itself: Row | None = None) -> Listed:
+    """One deployment from all its rows.
+
+    LiteLLM lists a wildcard (`openai/*`) as a row for each model that it knows of the provider:
+    what differs between them is null. `itself` is the deployment as configured, if it was asked.
+    """
+    own = own_rows(rows, aliases)
+    name = itself.model_name if itself else _common_name(own)
+    parts = [_part(row) for row in own]
+    part = structs.replace(_agreed(parts), model=name)
+    if itself:
+        part = structs.replace(part, upstream_model=_part(itself).upstream_model)
+    others = {row.model_name for row in rows} if "*" not in name else set()
+    others |= {alias for alias, group in aliases.items() if group == name}
+    public = {row.model_info.team_public_model_name for row in rows}
+    others |= {other for other in public if isinstance(other, str)}
+    names = sorted(others - {name})
+    if len(names) > MAX_NAMES:
+        part = structs.replace(part, truncated={"aliases": len(names)})
+    part = structs.replace(part, aliases=names[:MAX_NAMES])
+    return Listed(part, _cooldown_seconds(own[0]))
+
+
+class Names:
+    """Which model group serves a name that callers use."""
+
+    def __init__(self, deployments: Iterable[ModelDeployment], aliases: Mapping[str, str]) -> None:
+        self._groups: dict[str, str] = {}
+        patterns: set[str] = set()
+        models: set[str] = set()
+        for one in deployments:
+            self._groups |= dict.fromkeys((one.id, *one.aliases), one.model)
+            (patterns if "*" in one.model else models).add(one.model)
+        self._groups |= {model: model for model in models}
+        # The router tries the longest pattern first.
+        self._patterns = [
+            (re.compile(re.escape(pattern).replace(r"\*", ".*"), re.DOTALL), pattern)
+            for pattern in sorted(patterns, key=lambda one: (-len(one), one))
+        ]
+        self._aliases = aliases
+
+    def group(self, name: str) -> str | None:
+        """None: no deployment serves it."""
+        name = self._aliases.get(name, name)
+        if name in self._groups:
+            return self._groups[name]
+        return next((model for regex, model in self._patterns if regex.fullmatch(name)), None)
+
+
+def _common_name(rows: list[Row]) -> str:
+    """The name of all; else the wildcard that takes them all."""
+    names = sorted({row.model_name for row in rows})
+    if len(names) == 1:
+        return names[0]
+    providers = {name.partition("/")[0] if "/" in name else None for name in names}
+    provider = providers.pop() if len(providers) == 1 else None
+    return f"{provider}/*" if provider else "*"
+
+
+def _agreed(parts: list[ModelDeployment]) -> ModelDeployment:
+    """Each field as in all of them, else as if it were not known."""
+    first, *others = parts
+    blank = ModelDeployment(id=first.id, model=first.model)
+    differing = {
+        name: getattr(blank, name)
+        for name in first.__struct_fields__
+        if any(getattr(other, name) != getattr(first, name) for other in others)
+    }
+    return structs.replace(first, **differing)
+
+
+def _cooldown_seconds(row: Row) -> float | None:
+    own = finite(row.model_info.cooldown_time)
+    return own if own is not None else finite(row.litellm_params.cooldown_time)
+
+
+def _part(row: Row) -> ModelDeployment:
     info, params = row.model_info, row.litellm_params
     provider = _provider(info, params)
     costs = finite(info.input_cost_per_token), finite(info.output_cost_per_token)
-    part = ModelDeployment(
+    return ModelDeployment(
         id=info.id,
         model=row.model_name,
         upstream_model=params.model and params.model.removeprefix(f"{provider}/"),
@@ -111,8 +217,6 @@ def _listed(row: Row) -> Listed:
         input_types=sorted(_input_types(info)),
         output_types=sorted(_output_types(info)),
     )
-    own = finite(info.cooldown_time)
-    return Listed(part, own if own is not None else finite(params.cooldown_time))
 
 
 def _provider(info: Info, params: Params) -> str | None:

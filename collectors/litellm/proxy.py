@@ -2,17 +2,31 @@
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 import msgspec
+from msgspec import UNSET
 
 from collectors.litellm import budgets, metrics
 from collectors.litellm.client import Client, RefusalError
-from collectors.litellm.deployments import Deployments, Figures
+from collectors.litellm.deployments import Deployments
+from collectors.litellm.figures import Figures
 from collectors.litellm.health import Health
-from collectors.litellm.models import parse_models, parse_router
+from collectors.litellm.models import (
+    Listed,
+    ModelInfo,
+    Row,
+    Rows,
+    Values,
+    is_ambiguous,
+    listed,
+    parse_models,
+    parse_router,
+)
+from collectors.litellm.unserved import Unserved
 from collectors.litellm.usage import Usage
 from collectors.litellm.watch import Look, Watch
 from telemetron.collector import Output
@@ -28,9 +42,13 @@ ROUTER_EVERY = 30
 HEALTH_TIMEOUT_SECONDS = 120.0
 MAX_DEPLOYMENTS = 2_000
 MAX_PAGES = 20
+MAX_NAMED = 8
+MAX_ASKED = 100
+"""How many deployments are asked for by their id in one look."""
 
 CALLBACK = 'the proxy has no metrics: set litellm_settings.callbacks: ["prometheus"]'
-SEVERAL = "several processes count apart: set PROMETHEUS_MULTIPROC_DIR at the proxy"
+LICENCE = "this version of the proxy has metrics only with a licence"
+SEVERAL = "several processes answer, each with counters of its own: one source for each replica"
 
 T = TypeVar("T")
 
@@ -38,24 +56,39 @@ T = TypeVar("T")
 class Proxy:
     """Each look asks one thing, tells it to the deployments, and confirms its scope."""
 
-    def __init__(self, client: Client, output: Output, interval: float) -> None:
+    def __init__(
+        self,
+        client: Client,
+        output: Output,
+        interval: float,
+        max_age_seconds: float,
+        caller: str | None = None,
+    ) -> None:
         self._client = client
         self._clock = output.clock
         self._interval = interval
+        self._caller = caller
         self._watch = Watch(client, output, interval)
-        self._deployments = Deployments(output)
+        self._deployments = Deployments(output, max_age_seconds)
+        self._unserved = Unserved(output)
         self._usage = Usage(slack_seconds=3 * interval)
         self._looked_at = self._clock.monotonic()
+        self._families: dict[float, frozenset[str]] = {}
+        """The metrics of the process that answered last, by its start."""
+        self._caches: bool | None = None
+        self._settings = Values()
         self._has_budgets = False
+        self._asked: dict[str, Row] = {}
+        """The deployments of several rows as they are configured."""
 
     async def observe(self, health_every: float | None) -> None:
         """Until cancelled."""
         looks = (
             ("router", ROUTER_EVERY, self._ask_router),
             ("models", MODELS_EVERY, self._ask_models),
+            ("database", DATABASE_EVERY, self._ask_database),
             ("metrics", METRICS_EVERY, self._ask_metrics),
             ("budgets", BUDGETS_EVERY, self._ask_budgets),
-            ("database", DATABASE_EVERY, self._ask_database),
         )
         self._watch.has_scopes(["models", "metrics"])
         async with asyncio.TaskGroup() as group:
@@ -72,19 +105,49 @@ class Proxy:
         self._deployments.close()
 
     async def _ask_router(self) -> None:
-        values = await self._ask("/router/settings", parse_router)
-        self._deployments.cooldown_seconds = metrics.finite(values.cooldown_time)
-        self._has_budgets = bool(values.provider_budget_config)
+        try:
+            self._settings = await self._ask("/router/settings", parse_router)
+            self._has_budgets = bool(self._settings.provider_budget_config)
+        except RefusalError as refusal:
+            if refusal.status != 404:
+                raise
+            # Versions before this endpoint; whether there are budgets is found by asking for them.
+            self._settings, self._has_budgets = Values(), await self._finds_budgets()
+        self._deployments.cooldown_seconds = metrics.finite(self._settings.cooldown_time)
         self._watch.has_scopes(["budgets"], self._has_budgets)
 
+    async def _finds_budgets(self) -> bool:
+        try:
+            return bool(await self._ask("/provider/budgets", budgets.parse_budgets))
+        except RefusalError:
+            return False
+
     async def _ask_models(self) -> None:
-        listed = await self._ask("/model/info", parse_models)
-        kept = dict(sorted(listed.items())[:MAX_DEPLOYMENTS])
-        self._deployments.list(kept)
+        rows = await self._ask("/model/info", parse_models)
+        kept = dict(sorted(rows.items())[:MAX_DEPLOYMENTS])
         known = self._watch.first_note()
-        if len(kept) < len(listed):
-            known = TroubleError("LimitReached", f"{len(kept)} of {len(listed)} are shown")
+        if len(kept) < len(rows):
+            known = TroubleError("LimitReached", f"{len(kept)} of {len(rows)} are shown")
+        self._deployments.set_listed(await self._listed(kept), self._settings.aliases)
         self._watch.confirm("models", known)
+
+    async def _listed(self, rows: Rows) -> dict[str, Listed]:
+        aliases = self._settings.aliases
+        several = [id for id, own in rows.items() if is_ambiguous(own, aliases)]
+        self._asked = {id: row for id, row in self._asked.items() if id in several}
+        for id in [id for id in several if id not in self._asked][:MAX_ASKED]:
+            if itself := await self._ask_deployment(id):
+                self._asked[id] = itself
+        return {id: listed(own, aliases, self._asked.get(id)) for id, own in rows.items()}
+
+    async def _ask_deployment(self, id: str) -> Row | None:
+        """One deployment as it is configured: a wildcard under its own name."""
+        target = "/model/info?" + urlencode({"litellm_model_id": id})
+        try:
+            rows = (await self._ask(target, decoder(ModelInfo))).data
+        except RefusalError:
+            return None
+        return rows[0] if len(rows) == 1 and rows[0].model_info.id == id else None
 
     async def _ask_metrics(self) -> None:
         """What failed or cooled down is evidence even where the figures are not."""
@@ -94,13 +157,20 @@ class Proxy:
             if refusal.status != 404:
                 raise
             return self._tell(None, CALLBACK)
+        if metrics.WITHOUT_LICENCE in page.families:
+            return self._tell(None, LICENCE)
         now = self._clock.monotonic()
-        rises = self._usage.take(page, now, date)
-        self._deployments.note(rises, page, self._looked_at)
+        rises = await asyncio.to_thread(self._usage.take, page, now, date)
+        names = self._deployments.names
+        figures = Figures(self._usage, page, names, self._caches, self._caller)
+        self._deployments.note(rises, figures, self._looked_at)
+        self._unserved.note(rises, names)
+        self._tell_unserved()
         self._looked_at = now
+        await asyncio.sleep(0)  # each of these takes its time if there are many deployments
         if self._usage.is_several(now):
             return self._tell(None, SEVERAL)
-        self._tell(Figures(self._usage, page))
+        self._tell(figures, _why_not(figures))
 
     def _tell(self, figures: Figures | None, why_not: str = "") -> None:
         self._deployments.figures = figures
@@ -108,9 +178,36 @@ class Proxy:
         known = TroubleError("MetricsUnavailable", why_not) if why_not else None
         self._watch.confirm("metrics", known)
 
+    def _tell_unserved(self) -> None:
+        names = self._unserved.names(self._deployments.names)
+        self._watch.has_scopes(["calls"], bool(names))
+        if names:
+            self._watch.confirm("calls", TroubleError("UnknownModel", _unserved(names)))
+
     async def _ask_page(self) -> tuple[metrics.Page, float | None]:
-        answer = await self._client.get(metrics.TARGET, kind="text/plain")
-        return await self._parsed("/metrics/", metrics.parse, answer.body), answer.date
+        """Some samples of the metrics; all, to learn which metrics a new process has.
+
+        Workers that share a page answer a request for named metrics with nothing, and have no
+        start time.
+        """
+        named: tuple[metrics.Page, float | None] | None = None
+        if self._families:
+            named = page, date = await self._get_page(metrics.TARGET)
+            if page.process in self._families:
+                families = page.families | self._families[page.process or 0.0]
+                return page._replace(families=families), date
+        page, date = await self._get_page(metrics.WHOLE)
+        self._families = {} if page.process is None else {page.process: page.families}
+        if named and named[0].process not in (None, page.process):
+            # Two processes answered within one look.
+            self._usage.note_several(self._clock.monotonic())
+            return named[0]._replace(families=named[0].families | page.families), named[1]
+        return page, date
+
+    async def _get_page(self, target: str) -> tuple[metrics.Page, float | None]:
+        answer = await self._client.get(target, kind="text/plain")
+        parse = partial(metrics.parse, caller=self._caller)
+        return await self._parsed("/metrics/", parse, answer.body), answer.date
 
     async def _ask_budgets(self) -> None:
         """Where none are configured the proxy answers with a 500, so it is not asked."""
@@ -124,6 +221,7 @@ class Proxy:
 
     async def _ask_database(self) -> None:
         readiness = await self._ask("/health/readiness", decoder(budgets.Readiness))
+        self._caches = await self._ask_whether_it_caches(readiness)
         there = readiness.db == "connected"
         self._watch.has_scopes(["database"], there)
         known: list[TroubleError] = []
@@ -133,6 +231,18 @@ class Proxy:
         self._deployments.show_all()
         if there:
             self._watch.confirm("database", next(iter(known), None))
+
+    async def _ask_whether_it_caches(self, readiness: budgets.Readiness) -> bool | None:
+        """Asked only if the metrics do not tell cached answers apart. None: not known."""
+        figures = self._deployments.figures
+        if figures and figures.page.has(metrics.CACHE_HITS):
+            return None
+        if readiness.cache is UNSET:
+            try:
+                readiness = await self._ask("/health/readiness/details", decoder(budgets.Readiness))
+            except RefusalError:
+                return None
+        return None if readiness.cache is UNSET else readiness.cache is not None
 
     async def _ask_what_is_left(self, known: list[TroubleError]) -> budgets.Database:
         """What cannot be read for a reason that is certain is appended to `known`."""
@@ -153,7 +263,7 @@ class Proxy:
     async def _pages(
         self, path: str, query: dict[str, Any], kind: type[T], known: list[TroubleError]
     ) -> list[T]:
-        """All pages, 20 at most; none where the key is not permitted to read them."""
+        """All pages, 20 at most; none if the key may not read them, or this version has none."""
         pages: list[Any] = []
         try:
             for number in count(1):
@@ -167,9 +277,10 @@ class Proxy:
                     known.append(TroubleError("LimitReached", message))
                     break
         except RefusalError as refusal:
-            if refusal.reason != "Forbidden":
+            if refusal.reason == "Forbidden":
+                known.append(refusal)
+            elif refusal.status != 404:
                 raise
-            known.append(refusal)
         return pages
 
     async def _check_health_for_ever(self, every: float) -> None:
@@ -197,6 +308,25 @@ class Proxy:
             return await asyncio.to_thread(parse, body)
         except (ValueError, IndexError):  # msgspec's errors are ValueErrors
             raise TroubleError("BadAnswer", f"{path} cannot be understood") from None
+
+
+def _why_not(figures: Figures) -> str:
+    """Which figures are null, and what would mend it; empty: none is."""
+    page, missing = figures.page, figures.missing()
+    if not missing:
+        return ""
+    if page.overflowing:
+        why = "some are beyond prometheus_metrics_max_series_per_metric"
+    elif page.process is None:
+        why = "not counted yet, or left out by the proxy's configuration"
+    else:
+        why = "the proxy's configuration leaves them or their label model_id out"
+    return f"{', '.join(missing)}: {why}"
+
+
+def _unserved(names: list[str]) -> str:
+    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+    return f"calls ask for models that no deployment serves: {', '.join(names[:MAX_NAMED])}{more}"
 
 
 def decoder(kind: type[T]) -> Callable[[bytes], T]:

@@ -24,6 +24,9 @@ LEVELS = {
     "ModelDeployment.rpm",
     "ModelDeployment.failed_rpm",
     "ModelDeployment.refused_rpm",
+    "ModelDeployment.refusals",
+    "ModelDeployment.callers",
+    "Cooldowns.count",
     "Queue.depth",
     "Queue.open_transaction_offsets",
     "Queue.depth_exact",
@@ -38,6 +41,8 @@ SAMPLES = {
     "ModelDeployment.credits",
     "ModelDeployment.spend",
     "ModelDeployment.measured_at",
+    "ModelDeployment.cooldown_until",
+    *("Cooldowns.last_at", "ModelError.at"),
     "Queue.oldest_submitted_at",
     "Queue.produced_at",
     "Queue.consumed_at",
@@ -71,14 +76,14 @@ UNTRUSTED = {
     *("Task.id", "Task.parent_id", "Task.step", "Task.instance", "Wait.name", "Wait.task"),
     *("Member.client_id", "PendingTask.id", "PendingTask.invoked_by"),
     *("PendingTask.prompt", "PendingTask.args", "Priority.blocked_task"),
-    *("Live.message", "Pod.message"),
+    *("Live.message", "Pod.message", "ModelCaller.name"),
 }
 # Numbers that count nothing: names, codes, versions; and a mapping of counts of various things.
 WITHOUT_UNIT = {
     *("State.schema_version", "State.revision"),
     *("Task.partition", "Task.offset", "PendingTask.partition", "PendingTask.offset"),
     *("PartitionLag.partition", "LastExit.exit_code"),
-    *("Cooldowns.status_code", "ModelError.status_code"),
+    *("Cooldowns.status_code", "ModelError.status_code", "Refusal.status_code"),
     *("SourceRow.truncated", "Agent.truncated", "ModelDeployment.truncated"),
     *("Queue.truncated", "Workload.truncated"),
 }

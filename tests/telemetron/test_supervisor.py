@@ -221,6 +221,18 @@ async def test_what_cannot_be_loaded(
         await check_the_others(live)
 
 
+async def test_the_address_of_a_source(serving: Any, install: Install) -> None:
+    """As its collector finds it in the configuration; null without one, and while it is off."""
+    install("fine")
+    install("far", "collector = make(address=lambda config: f'host:{config.depth}')")
+    async with serving("sources: {far: {depth: 9}, fine: {}}") as live:
+        found = await state(live, lambda found: row(found, "far")["status"] == "ok")
+        assert row(found, "far")["address"] == "host:9"
+        await check_the_others(live)
+        assert row(found, "fine")["address"] is None
+        assert row(found, "heartbeats")["address"] is None
+
+
 async def test_a_collector_that_nobody_installed(serving: Any, install: Install) -> None:
     install("fine")
     async with serving("sources: {bad: {collector: nowhere}, fine: {}}") as live:

@@ -36,6 +36,11 @@ def test_the_environment_alone() -> None:
     assert (config.bootstrap_servers, config.queues) == (["a:1", "b:2"], None)
 
 
+def test_the_address_of_the_source() -> None:
+    servers = ["a:1", "b", "[fd00::1]:9093"]
+    assert collector.address(read(bootstrap_servers=servers)) == "a:1,b:9092,[fd00::1]:9093"
+
+
 def test_tasks_are_looked_for_more_often() -> None:
     assert read(queues=[{"topic": "t"}]).interval == 0.1
     assert read(queues=[{"topic": "t", "max_tasks": 0}]).interval == 1.0

@@ -13,6 +13,19 @@ from telemetron.testing import FakeClock, RecordingOutput
 
 KEY = "sk-good"
 METRICS = "text/plain; version=0.0.4; charset=utf-8"
+FAMILIES = {
+    "litellm_deployment_total_requests": "counter",
+    "litellm_deployment_success_responses": "counter",
+    "litellm_deployment_failure_responses": "counter",
+    "litellm_deployment_cooled_down": "counter",
+    "litellm_deployment_state": "gauge",
+    "litellm_total_tokens_metric": "counter",
+    "litellm_spend_metric": "counter",
+    "litellm_llm_api_latency_metric": "histogram",
+    "litellm_cache_hits_metric": "counter",
+    "litellm_cached_tokens_metric": "counter",
+}
+"""The metrics that the collector reads, as the proxy names them if nobody configured which."""
 
 
 class Reply(NamedTuple):
@@ -47,12 +60,16 @@ class ScriptedProxy:
         self.key: str | None = KEY
         self.models = [model("a"), model("b", "claude", "anthropic/claude")]
         self.samples: dict[tuple[str, str], float] = {}
+        self.families = dict(FAMILIES)
+        self.cache: dict[str, Any] = {"cache": None}
         self.process: float | None = 1000.0
         self.date = 2000.0
         self.date_header: str | None = None
         self.settings: dict[str, Any] = {"cooldown_time": 45, "provider_budget_config": None}
         self.budgets: dict[str, Any] = {}
         self.database: dict[str, Any] | None = None
+        self.one: dict[str, Reply] = {}
+        """What it says of one deployment, by id."""
         self.replies: dict[str, Reply] = {}
         self.everything: Reply | None = None
         self.next: list[Reply] = []
@@ -72,14 +89,16 @@ class ScriptedProxy:
 
     def succeed(self, id: str, calls: int = 1, tokens: int = 0, **labels: Any) -> None:
         """Calls that succeeded."""
+        labels = {"model_group": "any", **labels}
         self.count("litellm_deployment_total_requests_total", calls, model_id=id, **labels)
         self.count("litellm_deployment_success_responses_total", calls, model_id=id, **labels)
         self.count("litellm_total_tokens_metric_total", tokens, model_id=id, **labels)
 
     def fail(self, id: str, calls: int = 1, cls: str = "Openai.RateLimitError", status: Any = 429):
         """Calls that failed."""
-        error = {"exception_class": cls, "exception_status": status}
-        self.count("litellm_deployment_total_requests_total", calls, model_id=id)
+        group = {"model_group": "any"}
+        error = {"exception_class": cls, "exception_status": status, **group}
+        self.count("litellm_deployment_total_requests_total", calls, model_id=id, **group)
         self.count("litellm_deployment_failure_responses_total", calls, model_id=id, **error)
 
     def cool(self, id: str, status: Any = 429, times: int = 1) -> None:
@@ -150,12 +169,16 @@ class ScriptedProxy:
             return self.replies[path]
         if path == "/health/liveliness":
             return Reply(body=b'"I\'m alive!"')
-        if path == "/health/readiness":
-            return _json({"db": "Not connected" if self.database is None else "connected"})
+        if path in ("/health/readiness", "/health/readiness/details"):
+            more = self.cache if path.endswith("details") else {}
+            db = "Not connected" if self.database is None else "connected"
+            return _json({"db": db, **more})
         if self.key and authorization != f"Bearer {self.key}":
             return Reply(401, b"{}")
+        if path == "/model/info" and "litellm_model_id" in self.queries[-1]:
+            return self.one.get(self.queries[-1]["litellm_model_id"][0], Reply(404, b"{}"))
         if path == "/metrics/":
-            return Reply(200, self._page(), METRICS)
+            return Reply(200, self._page(self.queries[-1].get("name[]")), METRICS)
         said: dict[str, Any] = {
             "/v1/models": {"data": []},
             "/model/info": {"data": self.models},
@@ -165,11 +188,28 @@ class ScriptedProxy:
         }
         return _json(said[path]) if path in said else Reply(404, b"{}")
 
-    def _page(self) -> bytes:
-        lines = ["# HELP some metric", "# TYPE some counter"]
-        lines += [f"{name}{{{labels}}} {value}" for (name, labels), value in self.samples.items()]
+    def _page(self, wanted: list[str] | None) -> bytes:
+        """As prometheus_client writes it, which names a metric without samples if asked for all.
+
+        Workers that share a page (no `process`) answer nothing to whoever names metrics, and name
+        no metric without samples.
+        """
+        lines = []
+        for family, kind in self.families.items():
+            samples = {
+                key: value for key, value in self.samples.items() if key[0].startswith(family)
+            }
+            kept = [
+                f"{name}{{{labels}}} {value}"
+                for (name, labels), value in samples.items()
+                if wanted is None or (name in wanted and self.process is not None)
+            ]
+            if kept or (wanted is None and self.process is not None):
+                suffix = "_total" if kind == "counter" else ""
+                lines += [f"# HELP {family}{suffix} help", f"# TYPE {family}{suffix} {kind}", *kept]
         if self.process is not None:
-            lines.append(f"process_start_time_seconds {self.process}")
+            lines += ["# TYPE process_start_time_seconds gauge"]
+            lines += [f"process_start_time_seconds {self.process}"]
         return "".join(f"{line}\n" for line in lines).encode()
 
 

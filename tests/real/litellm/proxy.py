@@ -21,7 +21,7 @@ from tests.real.process import CACHE, free_port, locked, running, wait_until
 
 LOCK = Path(__file__).parents[3] / "requirements" / "litellm.txt"
 INSTALL_SECONDS = 480
-READY_SECONDS = 90
+READY_SECONDS = 150
 _KEY = hashlib.sha256(LOCK.read_bytes()).hexdigest()[:12]
 VENV = CACHE / f"litellm-{sys.version_info.major}.{sys.version_info.minor}-{_KEY}"
 MASTER_KEY = "sk-master-of-tests"
@@ -56,7 +56,8 @@ def _run(*command: str) -> None:
 class LiteLLM:
     """One proxy; `config` is its configuration file, `port` stays over restarts."""
 
-    def __init__(self, folder: Path, config: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, config: dict[str, Any], *options: str) -> None:
+        self._options = options
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.process: subprocess.Popen[bytes] | None = None
@@ -67,7 +68,7 @@ class LiteLLM:
     def start(self) -> None:
         """Without waiting until it is ready."""
         command = [str(build()), "--config", str(self._folder / "config.yaml")]
-        command += ["--host", "127.0.0.1", "--port", str(self.port)]
+        command += ["--host", "127.0.0.1", "--port", str(self.port), *self._options]
         env = {name: value for name, value in os.environ.items() if name.startswith("LITELLM_")}
         started = running(command, env={**env, **OFFLINE}, log=self._folder / "proxy.log")
         self.process = self._stack.enter_context(started)
@@ -93,9 +94,9 @@ class LiteLLM:
         """As somebody with the master key."""
         return self._open(urllib.request.Request(self.url + path, headers=_headers()))
 
-    def call(self, model: str, timeout: float = 20.0) -> int:
+    def call(self, model: str, timeout: float = 20.0, prompt: str = "well?") -> int:
         """One call of a model; the status of the answer."""
-        body = {"model": model, "messages": [{"role": "user", "content": "well?"}]}
+        body = {"model": model, "messages": [{"role": "user", "content": prompt}]}
         request = urllib.request.Request(
             f"{self.url}/v1/chat/completions", data=json.dumps(body).encode(), headers=_headers()
         )
@@ -126,9 +127,9 @@ def _headers() -> dict[str, str]:
 
 
 @contextmanager
-def litellm(folder: Path, config: dict[str, Any]) -> Iterator[LiteLLM]:
+def litellm(folder: Path, config: dict[str, Any], *options: str) -> Iterator[LiteLLM]:
     """A proxy that answers, ended with the context."""
-    proxy = LiteLLM(folder, config)
+    proxy = LiteLLM(folder, config, *options)
     try:
         proxy.start()
         proxy.wait()
