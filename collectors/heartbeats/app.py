@@ -47,9 +47,9 @@ def route(path: str) -> Route:
         case [name, "instances", id] if name and id:
             return Route("instances", _name(name, "agent's name"), _name(id, "id"))
         # A proxy has decoded the slashes of the name.
-        case [*parts, ("heartbeat" | "livez") as kind] if all(parts):
+        case [*parts, ("heartbeat" | "livez") as kind] if parts and all(parts):
             return Route(kind, _name("/".join(parts), "agent's name"))
-        case [*parts, "instances", id] if all(parts) and id:
+        case [*parts, "instances", id] if parts and all(parts) and id:
             return Route("instances", _name("/".join(parts), "agent's name"), _name(id, "id"))
         case _:
             detail = "below /agents/ are {name}/heartbeat, {name}/instances/{id}, {name}/livez"

@@ -20,7 +20,7 @@ from telemetron.web.service import Service
 
 PATHS = ("/livez", "/readyz", "/healthz")
 UNCACHED = {"cache-control": "no-store"}
-_AGENT = re.compile(r"(/agents/)[^/].*/livez")
+_AGENT = re.compile(r"(/agents/)[^/].*(?<!/instances)/livez")
 _MARKS = {"ok": "[+]", "starting": "[ ]", "off": "[ ]"}
 
 

@@ -236,6 +236,7 @@ class Model:
                 "collector": "test",
                 "status": self.status,
                 "since": self.since,
+                "address": None,
                 "max_age_seconds": self.max_age,
                 "last_ok_at": self.last_ok_at,
                 "entities": entities,

@@ -100,7 +100,7 @@ async def test_nothing_is_held_against_an_agent_where_nobody_takes_beats(serving
         ("DELETE", AGENT, 405),
         ("GET", "/agents/livez", 404),
         ("GET", "/agents//livez", 404),
-        ("GET", "/agents/planner/x/livez", 404),
+        ("GET", "/agents/planner//livez", 404),
         ("GET", "/agents/planner/instances/livez", 405),
         ("GET", "/agents/%00/livez", 404),
         ("GET", AGENT + "?max=1s", 400),
