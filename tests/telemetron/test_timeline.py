@@ -377,7 +377,7 @@ def test_a_life_over_a_hole_says_so(tmp_path, monkeypatch):
     assert after["consumers"][-1] == 1
     assert after["consumers"][0] == 59
     assert not after["complete"]
-    assert system.life(limit=2)["complete"]
+    assert system.life(limit=1)["complete"]
     system.close()
 
 
