@@ -591,7 +591,7 @@ def differing(old: dict[str, Any], new: dict[str, Any]) -> tuple[Any, Any]:
 
 TestTimeline = TimelineMachine.TestCase
 TestTimeline.settings = settings(
-    max_examples=60,
+    max_examples=25,
     stateful_step_count=40,
     deadline=None,
     derandomize=True,
