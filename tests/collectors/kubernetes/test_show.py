@@ -203,6 +203,8 @@ LOST = [
         ([{"type": "Ready", "status": "True"}, LOST[1]], None),
         ([{**LOST[0], "reason": "ReadinessGatesNotReady"}, LOST[1]], None),
         ([{**LOST[0], "reason": "ContainersNotReady"}, {**LOST[1], "status": "False"}], None),
+        ([{**LOST[0], "status": "Unknown"}, LOST[1]], None),
+        ([{"type": "balanced", "status": "False"}, *LOST], False),
         ([], None),
     ],
 )
@@ -211,6 +213,22 @@ async def test_a_pod_that_was_marked_because_its_node_fell_silent(cluster, condi
     (one,) = (await shown(cluster))["workload", "default/Pod/p"].pods
     assert one.node_ready is node_ready
     assert ("node node-1 is not ready" in (one.message or "")) == (node_ready is False)
+
+
+@pytest.mark.parametrize(("ready", "node_ready"), [(True, False), (False, None)])
+async def test_a_node_and_the_reason_are_judged_by_the_same_rule(cluster, ready, node_ready):
+    main = {"name": "main", "ready": ready, "state": {"running": {}}}
+    status = {"phase": "Running", "conditions": LOST[:1], "containerStatuses": [main]}
+    put(cluster, "Pod", pod("p", status=status))
+    (one,) = (await shown(cluster))["workload", "default/Pod/p"].pods
+    assert (one.node_ready, one.reason == "NodeNotReady") == (node_ready, node_ready is False)
+
+
+async def test_a_pod_that_is_deleted_on_a_lost_node_says_so(cluster):
+    status = {"phase": "Running", "reason": "NodeLost", "message": "unresponsive"}
+    put(cluster, "Pod", pod("p", status=status, deletionTimestamp=AT))
+    (one,) = (await shown(cluster))["workload", "default/Pod/p"].pods
+    assert (one.reason, one.node_ready) == ("NodeLost", False)
 
 
 def node(ready, reason):
