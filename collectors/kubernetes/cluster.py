@@ -217,8 +217,10 @@ class Cluster:
         if pod == old:
             return
         self.pods[at] = pod
+        if old and old.owner != pod.owner:
+            self._leave(at)
         home = self._home.get(at)
-        if home is None or old is None or old.owner != pod.owner:
+        if home is None:
             self._settle(at)
         else:
             self.dirty[home] = None

@@ -92,6 +92,18 @@ def test_a_replicaset_is_adopted(cluster):
     assert cluster.members == {("default", "Pod", "web-1-0"): ["web-1-0"]}
 
 
+def test_a_pod_that_is_adopted_before_its_replicaset_is_seen_waits_for_it(cluster):
+    put(cluster, "Deployment", deployment("web"))
+    put(cluster, "Pod", pod("web-1-0", None))
+    put(cluster, "Pod", pod("web-1-0", ("ReplicaSet", "web-1")))
+    assert list(cluster.waiting.values()) == [RS]
+    put(cluster, "ReplicaSet", replicaset("web-1", "web"))
+    assert (cluster.members, cluster.waiting) == ({WEB: ["web-1-0"]}, {})
+    put(cluster, "Pod", pod("web-1-0", ("ReplicaSet", "gone-1")))
+    cluster.give_up(("default", "web-1-0"))
+    assert cluster.members == {("default", "ReplicaSet", "gone-1"): ["web-1-0"]}
+
+
 def test_the_same_again_is_nothing_new(cluster):
     for kind, part in PARTS.items():
         put(cluster, kind, part())
