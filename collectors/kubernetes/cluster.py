@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from msgspec.structs import replace
 
 from collectors.kubernetes import objects
-from collectors.kubernetes.objects import KINDS
+from collectors.kubernetes.objects import kind_of
 from collectors.kubernetes.pods import SeenPod, seen_pod
 from collectors.kubernetes.selector import selector
 from collectors.kubernetes.workloads import VIEWS, SeenWorkload, followed, seen_workload
@@ -55,7 +55,7 @@ class Cluster:
         self._home: dict[At, Home] = {}
         self._replicasets: dict[At, At | None] = {}
         """The kind and name of their controllers."""
-        self._autoscalers: dict[At, tuple[Home | None, int | None]] = {}
+        self._autoscalers: dict[At, tuple[Home, int | None]] = {}
         self._awaited: dict[Home, dict[At, None]] = {}
         self._synced: set[tuple[str, str | None]] = set()
         self._lacks: dict[tuple[str, str | None], Problem] = {}
@@ -72,7 +72,7 @@ class Cluster:
             self._take_pod(at, seen_pod(one, termination_messages=self._termination_messages))
         elif kind == "ReplicaSet":
             owner = one.metadata.owner
-            self._take_replicaset(at, (owner.kind, owner.name) if owner else None)
+            self._take_replicaset(at, (kind_of(owner), owner.name) if owner else None)
         elif kind == "HorizontalPodAutoscaler":
             self._take_autoscaler(at, one)
         elif kind == "Node":
@@ -331,18 +331,16 @@ class Cluster:
 
     def _take_autoscaler(self, at: At, one: objects.Autoscaler) -> None:
         target = one.spec.scale_target_ref
-        home = (at[0], target.kind, target.name) if is_scaled(target) else None
-        self._scale(at, (home, one.spec.max_replicas))
+        self._scale(at, ((at[0], kind_of(target), target.name), one.spec.max_replicas))
 
-    def _scale(self, at: At, what: tuple[Home | None, int | None] | None) -> None:
+    def _scale(self, at: At, what: tuple[Home, int | None] | None) -> None:
         old = self._autoscalers.pop(at, None)
         if what:
             self._autoscalers[at] = what
         if what == old:
             return
         for home, _ in filter(None, (old, what)):
-            if home:
-                self._rescale(home, at[1], what[1] if what and what[0] == home else None)
+            self._rescale(home, at[1], what[1] if what and what[0] == home else None)
 
     def _rescale(self, home: Home, name: str, most: int | None) -> None:
         """Let one autoscaler of this target have this maximum, or none."""
@@ -353,13 +351,6 @@ class Cluster:
         if not maxima:
             del self.autoscaled[home]
         self.dirty[home] = None
-
-
-def is_scaled(target: objects.Target) -> bool:
-    """Whether this can be a workload as it is shown: a Deployment of another API group is none."""
-    kind = KINDS.get(target.kind)
-    group = target.api_version.rpartition("/")[0]
-    return kind is None or not target.api_version or group == kind.group
 
 
 def needed_for_pods(kind: str) -> tuple[str, ...]:

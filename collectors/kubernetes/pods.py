@@ -52,7 +52,7 @@ def seen_pod(pod: objects.Pod, *, termination_messages: bool = False) -> SeenPod
     owner = metadata.owner
     return SeenPod(
         namespace=intern(metadata.namespace),
-        owner=(intern(owner.kind), intern(owner.name)) if owner else None,
+        owner=(intern(objects.kind_of(owner)), intern(owner.name)) if owner else None,
         agent=declared(metadata.annotations),
         is_deleted=metadata.deletion_timestamp is not None,
         on_lost_node=is_on_lost_node(pod),

@@ -23,6 +23,7 @@ from collectors.kubernetes.objects import (
     Job,
     PodSpec,
     StatefulSet,
+    kind_of,
 )
 from collectors.kubernetes.pods import image_of
 from telemetron.document import Limits, Live, Owner
@@ -78,7 +79,7 @@ def seen_workload(kind: str, one: Any) -> SeenWorkload:
     annotations = template.metadata.annotations if template.metadata else None
     owner = one.metadata.owner
     return SeenWorkload(
-        owner=Owner(owner.kind, owner.name) if owner else None,
+        owner=Owner(kind_of(owner), owner.name) if owner else None,
         agent=declared(one.metadata.annotations, annotations),
         live=Live(**live, image=image_of(annotations, template.spec)),
         replicas=replicas,

@@ -155,6 +155,18 @@ def test_the_autoscaler_of_another_api_group_scales_something_else(cluster):
     assert cluster.max_pods(WEB) == 2
 
 
+def test_a_kind_of_another_api_group_is_not_the_one_of_its_name(cluster):
+    kruise = ("default", "StatefulSet.apps.kruise.io", "web")
+    one = pod("web-0", ("StatefulSet", "web"))
+    one["metadata"]["ownerReferences"][0]["apiVersion"] = "apps.kruise.io/v1beta1"
+    put(cluster, "Pod", one)
+    assert (cluster.members, cluster.waiting) == ({kruise: ["web-0"]}, {})
+    put(cluster, HPA, autoscaler("a", "StatefulSet", "web", 10, "apps.kruise.io/v1beta1"))
+    assert cluster.max_pods(kruise) == 10
+    put(cluster, "Pod", pod("web-1", ("StatefulSet", "web")))
+    assert list(cluster.waiting.values()) == [("default", "StatefulSet", "web")]
+
+
 def test_an_autoscaler_that_only_reports_changes_nothing(cluster):
     put(cluster, HPA, autoscaler("a", "Deployment", "web", 10))
     cluster.dirty.clear()
