@@ -19,6 +19,8 @@ from telemetron.document import Problem
 
 # Five times what is measured; of each kind, the four of workloads together.
 MAX_OBJECTS = 50_000
+# What no autoscaler scales.
+UNSCALED = ("DaemonSet", "Job", "Node", "Pod")
 
 Home = tuple[str, str, str]
 At = tuple[str, str]
@@ -162,12 +164,17 @@ class Cluster:
             self.is_complete(kind, home[0]) for kind in needed_for_pods(home[1])
         )
 
+    def is_left_out(self, home: Home) -> bool:
+        """Whether the label selector does not fit the workload itself, or it was deleted."""
+        is_missing = home[1] in VIEWS and home not in self.workloads
+        return self._fits is not None and is_missing and self.is_complete(home[1], home[0])
+
     def doubts(self, home: Home) -> Iterator[Problem]:
         """Why something of a workload is not known: of its pods, of itself, of what scales it."""
         yield from self._doubts(home, needed_for_pods(home[1]))
         if home[1] in VIEWS:
             yield from self._doubts(home, (home[1],))
-        if (seen := self.workloads.get(home)) and seen.scalable:
+        if home[1] not in UNSCALED:
             yield from self._doubts(home, ("HorizontalPodAutoscaler",))
 
     def doubts_of_pods(self, home: Home) -> Iterator[Problem]:
@@ -190,8 +197,8 @@ class Cluster:
     def max_pods(self, home: Home) -> int | None:
         """By what scales it, else its replicas; null where it is not known what scales it."""
         one = self.workloads.get(home)
-        if one and not one.scalable:
-            return one.replicas
+        if home[1] in UNSCALED:
+            return one.replicas if one else None
         if home in self.autoscaled:
             return max(self.autoscaled[home].values())
         is_known = self.is_complete("HorizontalPodAutoscaler", home[0])

@@ -216,6 +216,8 @@ class Show:
     ) -> Iterator[tuple[str, str]]:
         if seen and not seen.is_selected:
             yield "NotSelected", "label_selector does not fit the pods of its template"
+        if self._cluster.is_left_out(home):
+            yield "NotSelected", f"label_selector does not fit the {home[1]}, or it was deleted"
         agent = self._agent(seen, pods)
         if agent and agent.wrong:
             yield (

@@ -49,7 +49,6 @@ class SeenWorkload(Struct, frozen=True, gc=False):
     live: Live
     replicas: int | None
     """Most pods it may have, if nothing scales it."""
-    scalable: bool
     limits: Limits
     """What its template asks for."""
     is_over: bool = False
@@ -83,7 +82,6 @@ def seen_workload(kind: str, one: Any) -> SeenWorkload:
         agent=declared(one.metadata.annotations, annotations),
         live=Live(**live, image=image_of(annotations, template.spec)),
         replicas=replicas,
-        scalable=kind in ("Deployment", "StatefulSet"),
         limits=limits_of(template.spec or PodSpec()),
         is_over=kind == "Job" and bool(_true(one.status.conditions, "Complete", "Failed")),
         rollout=_rollout(one) if kind == "Deployment" else None,

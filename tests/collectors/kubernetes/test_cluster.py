@@ -132,6 +132,15 @@ def test_what_scales_it(cluster):
 HPA = "HorizontalPodAutoscaler"
 
 
+@pytest.mark.parametrize("kind", ["DaemonSet", "Job"])
+def test_what_cannot_be_scaled_has_no_maximum_of_an_autoscaler(cluster, kind):
+    put(cluster, HPA, autoscaler("a", kind, "web", 10))
+    put(cluster, "Pod", pod("web-0", (kind, "web")))
+    assert cluster.max_pods(("default", kind, "web")) is None
+    put(cluster, kind, {"metadata": {"name": "web"}, "status": {"desiredNumberScheduled": 1}})
+    assert cluster.max_pods(("default", kind, "web")) == 1
+
+
 def test_of_two_autoscalers_the_larger_maximum_counts(cluster):
     put(cluster, "Deployment", deployment("web", 2))
     put(cluster, HPA, autoscaler("a", "Deployment", "web", 10))

@@ -7,7 +7,7 @@ from collectors.kubernetes.cluster import Cluster
 from collectors.kubernetes.objects import KINDS, NODES
 from collectors.kubernetes.show import Show
 from telemetron.agents import merge_agents
-from telemetron.document import Owner
+from telemetron.document import UNSTAMPED, Owner, Problem
 from telemetron.part import Part
 from telemetron.testing import RecordingOutput
 from tests.collectors.kubernetes.test_cluster import put
@@ -188,6 +188,33 @@ async def test_pods_that_the_selector_leaves_out_are_not_counted(selector, activ
     reasons = [] if active else ["NotSelected"]
     assert [one.reason for one in web.problems] == reasons
     assert [one.reason for one in part.problems] == reasons
+
+
+async def test_a_workload_that_the_selector_leaves_out_says_so():
+    cluster = Cluster(label_selector="app=web")
+    for kind in KINDS:
+        cluster.synced(kind, None)
+    put(cluster, "Pod", pod("web-0", ("StatefulSet", "web")))
+    put(cluster, "Pod", pod("ray-0", ("RayCluster", "ray")))
+    parts = await shown(cluster)
+    web = parts["workload", "default/StatefulSet/web"]
+    assert (web.live, [one.reason for one in web.problems]) == (None, ["NotSelected"])
+    assert parts["workload", "default/RayCluster/ray"].problems == []
+
+
+@pytest.mark.parametrize("kind", ["Rollout", "ReplicationController", "StatefulSet"])
+async def test_without_permission_on_autoscalers_whatever_they_may_scale_says_so(kind):
+    cluster = Cluster()
+    for known in KINDS.keys() - {"HorizontalPodAutoscaler"}:
+        cluster.synced(known, None)
+    why = Problem("Forbidden", "no permission", UNSTAMPED)
+    cluster.lack("HorizontalPodAutoscaler", None, why)
+    put(cluster, "Pod", pod("web-0", (kind, "web")))
+    put(cluster, "Pod", pod("lone"))
+    parts = await shown(cluster)
+    web = parts["workload", f"default/{kind}/web"]
+    assert (web.max_pods, web.problems) == (None, [why])
+    assert parts["workload", "default/Pod/lone"].problems == []
 
 
 LOST = [

@@ -229,7 +229,7 @@ def test_a_daemon_set_rolls_out(strategy, status, rollout):
         "numberAvailable": 2,
     }
     one = seen("DaemonSet", {"updateStrategy": strategy}, {**whole, **status})
-    assert (one.live.rollout, one.replicas, one.scalable) == (rollout, 2, False)
+    assert (one.live.rollout, one.replicas) == (rollout, 2)
 
 
 def test_a_daemon_set_whose_nodes_were_not_counted_yet():
