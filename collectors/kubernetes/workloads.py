@@ -248,7 +248,7 @@ def job(one: Job) -> tuple[dict[str, Any], int]:
         rollout = "paused"
     return {
         "desired": 0 if end or one.spec.suspend else _wanted(one, parallelism),
-        "ready": one.status.ready or 0,
+        "ready": one.status.ready,
         "rollout": rollout,
         "reason": cause.reason if cause else None,
         "message": cause.message if cause else None,

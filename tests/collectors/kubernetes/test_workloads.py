@@ -239,6 +239,11 @@ def test_a_daemon_set_whose_nodes_were_not_counted_yet():
     assert (none.live.desired, none.replicas, none.live.rollout) == (0, 0, "complete")
 
 
+@pytest.mark.parametrize("ready", [None, 0, 2])
+def test_ready_pods_of_a_job_are_known_once_its_controller_counted_them(ready):
+    assert seen("Job", {}, {"active": 2, "ready": ready}).live.ready == ready
+
+
 def ended(type, reason):
     return {"conditions": [condition(type, "True", reason)], "active": 1}
 
