@@ -313,8 +313,11 @@ class Cluster:
         return replace(seen, is_selected=self._fits((metadata and metadata.labels) or {}))
 
     def _take_workload(self, home: Home, seen: SeenWorkload) -> None:
-        seen = followed(self.workloads.get(home), seen)
-        if self.workloads.get(home) != seen:
+        old = self.workloads.get(home)
+        seen = followed(old, seen)
+        if old and not old.is_selected and seen.live.rollout != "complete":
+            seen = replace(seen, is_selected=False)  # pods of its old template may be left
+        if old != seen:
             self.workloads[home] = seen
             self.dirty[home] = None
         self._arrived(home)

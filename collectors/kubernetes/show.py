@@ -215,7 +215,7 @@ class Show:
         self, home: Home, seen: SeenWorkload | None, pods: list[SeenPod]
     ) -> Iterator[tuple[str, str]]:
         if seen and not seen.is_selected:
-            yield "NotSelected", "label_selector does not fit the pods of its template"
+            yield "NotSelected", "label_selector does not fit all of its pods"
         if self._cluster.is_left_out(home):
             yield "NotSelected", f"label_selector does not fit the {home[1]}, or it was deleted"
         agent = self._agent(seen, pods)

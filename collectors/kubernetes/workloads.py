@@ -56,7 +56,7 @@ class SeenWorkload(Struct, frozen=True, gc=False):
     rollout: "Rollout | None" = None
     """The last one of a Deployment."""
     is_selected: bool = True
-    """The configured label selector fits the pods of its template."""
+    """The configured label selector fits its pods, as far as the labels of templates say."""
 
 
 class Rollout(Struct, frozen=True, gc=False):

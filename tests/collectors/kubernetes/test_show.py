@@ -190,6 +190,30 @@ async def test_pods_that_the_selector_leaves_out_are_not_counted(selector, activ
     assert [one.reason for one in part.problems] == reasons
 
 
+async def test_pods_are_not_counted_until_a_rollout_to_the_selected_labels_is_complete():
+    cluster = Cluster(label_selector="app=web")
+    for kind in KINDS:
+        cluster.synced(kind, None)
+
+    async def active(labels, **status):
+        one = deployment("web", 1)
+        one["spec"]["template"]["metadata"] = {"labels": labels}
+        one["status"].update(status)
+        put(cluster, "Deployment", one)
+        web = (await shown(cluster))["workload", "default/Deployment/web"]
+        assert bool(web.problems) == (web.live.active_pods is None)
+        return web.live.active_pods
+
+    put(cluster, "ReplicaSet", replicaset("web-2", "web"))
+    assert await active({"app": "old"}) is None
+    assert await active({"app": "web"}, observedGeneration=0) is None
+    put(cluster, "Pod", pod("web-2-0", ("ReplicaSet", "web-2")))
+    assert await active({"app": "web"}, replicas=2) is None
+    assert await active({"app": "web"}) == 1
+    assert await active({"app": "web"}, replicas=2) == 1
+    assert await active({"app": "old"}, replicas=2) is None
+
+
 async def test_a_workload_that_the_selector_leaves_out_says_so():
     cluster = Cluster(label_selector="app=web")
     for kind in KINDS:
