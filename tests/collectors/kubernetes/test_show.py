@@ -7,7 +7,7 @@ from collectors.kubernetes.cluster import Cluster
 from collectors.kubernetes.objects import KINDS, NODES
 from collectors.kubernetes.show import Show
 from telemetron.agents import merge_agents
-from telemetron.document import UNSTAMPED, Owner, Problem
+from telemetron.document import MAX_PODS, UNSTAMPED, Owner, Problem
 from telemetron.part import Part
 from telemetron.testing import RecordingOutput
 from tests.collectors.kubernetes.test_cluster import put
@@ -311,6 +311,18 @@ async def test_nodes_that_are_watched_say_whether_they_are_ready(cluster):
     cluster.drop("Node", "", "node-1")
     (one,) = (await shown(cluster))["workload", "default/Pod/p"].pods
     assert (one.node_ready, one.reason) == (None, None)
+
+
+async def test_of_too_many_pods_one_on_a_node_that_is_not_ready_is_listed(cluster):
+    put(cluster, "Pod", pod("a", ("DaemonSet", "logs")))
+    for number in range(MAX_PODS):
+        one = pod(f"p{number}", ("DaemonSet", "logs"), creationTimestamp="2026-11-28T11:00:00Z")
+        one["spec"]["nodeName"] = "node-2"
+        put(cluster, "Pod", one)
+    put_node(cluster, node("False", "KubeletNotReady"))
+    logs = (await shown(cluster))["workload", "default/DaemonSet/logs"]
+    assert logs.truncated == {"pods": MAX_PODS + 1}
+    assert (logs.pods[0].pod_id, logs.pods[0].reason) == ("a", "NodeNotReady")
 
 
 def put_node(cluster, one):
