@@ -315,7 +315,8 @@ class Cluster:
     def _take_workload(self, home: Home, seen: SeenWorkload) -> None:
         old = self.workloads.get(home)
         seen = followed(old, seen)
-        if old and not old.is_selected and seen.live.rollout != "complete":
+        is_rolling = home[1] != "Job" and seen.live.rollout != "complete"
+        if old and not old.is_selected and is_rolling:
             seen = replace(seen, is_selected=False)  # pods of its old template may be left
         if old != seen:
             self.workloads[home] = seen

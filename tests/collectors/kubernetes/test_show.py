@@ -329,6 +329,18 @@ def put_node(cluster, one):
     cluster.take("Node", msgspec.convert(one, NODES.type, strict=False))
 
 
+async def test_a_job_that_is_labelled_before_it_starts_has_no_pods_of_an_old_template():
+    cluster = Cluster(label_selector="queue=a")
+    for kind in KINDS:
+        cluster.synced(kind, None)
+    for labels in ({}, {"queue": "a"}):
+        spec = {"suspend": not labels, "template": {"metadata": {"labels": labels}}}
+        put(cluster, "Job", {"metadata": {"name": "train"}, "spec": spec})
+    put(cluster, "Pod", pod("train-0", ("Job", "train")))
+    train = (await shown(cluster))["workload", "default/Job/train"]
+    assert (train.live.active_pods, train.problems) == (1, [])
+
+
 def sized(name, owner, memory, **more):
     one = pod(name, owner, **more)
     one["spec"]["containers"] = [container(cpu="1", memory=memory)]
