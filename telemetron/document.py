@@ -706,8 +706,8 @@ class Pod(Record, frozen=True):
     node_ready: Annotated[
         bool | None,
         about(
-            "Whether its node is ready; null: not known. false also if only the pod says so, which"
-            " Kubernetes marked because its node fell silent."
+            "Whether its node is ready; null: not known. false also if Kubernetes marked the pod"
+            " because its node fell silent."
         ),
     ] = None
     ip: Annotated[str | None, about("Its address.")] = None
@@ -746,7 +746,9 @@ class Live(Record, frozen=True):
         ),
     ] = None
     desired: Annotated[int | None, about("Pods that should be now.", unit="pods")] = None
-    ready: Annotated[int | None, about("Pods that are ready.", unit="pods")] = None
+    ready: Annotated[
+        int | None, about("Pods that are ready; null: not counted yet.", unit="pods")
+    ] = None
     available: Annotated[int | None, about("Pods that are available.", unit="pods")] = None
     image: Annotated[
         str | None, about("Image of its template's default container, else of the first.")
@@ -755,7 +757,7 @@ class Live(Record, frozen=True):
         Timestamp | None,
         about(
             "When a Deployment's last rollout progressed, completed or ran out of time; pausing,"
-            " scaling and crashes do not move it.",
+            " scaling and crashes do not move it. null: not a Deployment, or not recorded.",
             clock="kubernetes",
         ),
     ] = None
@@ -779,13 +781,19 @@ class Owner(Record, frozen=True):
 
 
 class Workload(Record, frozen=True, kw_only=True):
-    """One Deployment, StatefulSet, DaemonSet, Job or lone pod."""
+    """One Deployment, StatefulSet, DaemonSet, Job, other controller of pods, or lone pod."""
 
     key: Key = ""
     source: Source = ""
     deployment_name: Annotated[str, about("Its name.")]
     namespace: Annotated[str, about("Its namespace.")]
-    kind: Annotated[str, about("Its kind, as `Deployment`.")]
+    kind: Annotated[
+        str,
+        about(
+            "Its kind, as `Deployment`; with its API group if a built-in kind has the same name, as"
+            " `StatefulSet.apps.kruise.io`."
+        ),
+    ]
     owner: Annotated[
         Owner | None,
         about("Its controller, as the CronJob of a Job; null: none, or `live` is null."),
@@ -793,7 +801,8 @@ class Workload(Record, frozen=True, kw_only=True):
     max_pods: Annotated[
         int | None,
         about(
-            "Most pods it may have: the largest maximum of its autoscalers, else its replicas.",
+            "Most pods it may have: the largest maximum of its autoscalers, else its replicas."
+            " null: not known, or nothing is known to limit it.",
             unit="pods",
         ),
     ] = None

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from msgspec.structs import replace
 
 from collectors.kubernetes import objects
-from collectors.kubernetes.objects import KINDS
+from collectors.kubernetes.objects import kind_of
 from collectors.kubernetes.pods import SeenPod, seen_pod
 from collectors.kubernetes.selector import selector
 from collectors.kubernetes.workloads import VIEWS, SeenWorkload, followed, seen_workload
@@ -19,6 +19,8 @@ from telemetron.document import Problem
 
 # Five times what is measured; of each kind, the four of workloads together.
 MAX_OBJECTS = 50_000
+# What no autoscaler scales.
+UNSCALED = ("DaemonSet", "Job", "Node", "Pod")
 
 Home = tuple[str, str, str]
 At = tuple[str, str]
@@ -55,7 +57,7 @@ class Cluster:
         self._home: dict[At, Home] = {}
         self._replicasets: dict[At, At | None] = {}
         """The kind and name of their controllers."""
-        self._autoscalers: dict[At, tuple[Home | None, int | None]] = {}
+        self._autoscalers: dict[At, tuple[Home, int | None]] = {}
         self._awaited: dict[Home, dict[At, None]] = {}
         self._synced: set[tuple[str, str | None]] = set()
         self._lacks: dict[tuple[str, str | None], Problem] = {}
@@ -72,7 +74,7 @@ class Cluster:
             self._take_pod(at, seen_pod(one, termination_messages=self._termination_messages))
         elif kind == "ReplicaSet":
             owner = one.metadata.owner
-            self._take_replicaset(at, (owner.kind, owner.name) if owner else None)
+            self._take_replicaset(at, (kind_of(owner), owner.name) if owner else None)
         elif kind == "HorizontalPodAutoscaler":
             self._take_autoscaler(at, one)
         elif kind == "Node":
@@ -162,12 +164,17 @@ class Cluster:
             self.is_complete(kind, home[0]) for kind in needed_for_pods(home[1])
         )
 
+    def is_left_out(self, home: Home) -> bool:
+        """Whether the label selector does not fit the workload itself, or it was deleted."""
+        is_missing = home[1] in VIEWS and home not in self.workloads
+        return self._fits is not None and is_missing and self.is_complete(home[1], home[0])
+
     def doubts(self, home: Home) -> Iterator[Problem]:
         """Why something of a workload is not known: of its pods, of itself, of what scales it."""
         yield from self._doubts(home, needed_for_pods(home[1]))
         if home[1] in VIEWS:
             yield from self._doubts(home, (home[1],))
-        if (seen := self.workloads.get(home)) and seen.scalable:
+        if home[1] not in UNSCALED:
             yield from self._doubts(home, ("HorizontalPodAutoscaler",))
 
     def doubts_of_pods(self, home: Home) -> Iterator[Problem]:
@@ -190,8 +197,8 @@ class Cluster:
     def max_pods(self, home: Home) -> int | None:
         """By what scales it, else its replicas; null where it is not known what scales it."""
         one = self.workloads.get(home)
-        if one and not one.scalable:
-            return one.replicas
+        if home[1] in UNSCALED:
+            return one.replicas if one else None
         if home in self.autoscaled:
             return max(self.autoscaled[home].values())
         is_known = self.is_complete("HorizontalPodAutoscaler", home[0])
@@ -217,8 +224,10 @@ class Cluster:
         if pod == old:
             return
         self.pods[at] = pod
+        if old and old.owner != pod.owner:
+            self._leave(at)
         home = self._home.get(at)
-        if home is None or old is None or old.owner != pod.owner:
+        if home is None:
             self._settle(at)
         else:
             self.dirty[home] = None
@@ -304,8 +313,12 @@ class Cluster:
         return replace(seen, is_selected=self._fits((metadata and metadata.labels) or {}))
 
     def _take_workload(self, home: Home, seen: SeenWorkload) -> None:
-        seen = followed(self.workloads.get(home), seen)
-        if self.workloads.get(home) != seen:
+        old = self.workloads.get(home)
+        seen = followed(old, seen)
+        is_rolling = home[1] != "Job" and seen.live.rollout != "complete"
+        if old and not old.is_selected and is_rolling:
+            seen = replace(seen, is_selected=False)  # pods of its old template may be left
+        if old != seen:
             self.workloads[home] = seen
             self.dirty[home] = None
         self._arrived(home)
@@ -329,18 +342,16 @@ class Cluster:
 
     def _take_autoscaler(self, at: At, one: objects.Autoscaler) -> None:
         target = one.spec.scale_target_ref
-        home = (at[0], target.kind, target.name) if is_scaled(target) else None
-        self._scale(at, (home, one.spec.max_replicas))
+        self._scale(at, ((at[0], kind_of(target), target.name), one.spec.max_replicas))
 
-    def _scale(self, at: At, what: tuple[Home | None, int | None] | None) -> None:
+    def _scale(self, at: At, what: tuple[Home, int | None] | None) -> None:
         old = self._autoscalers.pop(at, None)
         if what:
             self._autoscalers[at] = what
         if what == old:
             return
         for home, _ in filter(None, (old, what)):
-            if home:
-                self._rescale(home, at[1], what[1] if what and what[0] == home else None)
+            self._rescale(home, at[1], what[1] if what and what[0] == home else None)
 
     def _rescale(self, home: Home, name: str, most: int | None) -> None:
         """Let one autoscaler of this target have this maximum, or none."""
@@ -351,13 +362,6 @@ class Cluster:
         if not maxima:
             del self.autoscaled[home]
         self.dirty[home] = None
-
-
-def is_scaled(target: objects.Target) -> bool:
-    """Whether this can be a workload as it is shown: a Deployment of another API group is none."""
-    kind = KINDS.get(target.kind)
-    group = target.api_version.rpartition("/")[0]
-    return kind is None or not target.api_version or group == kind.group
 
 
 def needed_for_pods(kind: str) -> tuple[str, ...]:

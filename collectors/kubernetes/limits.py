@@ -15,11 +15,13 @@ from functools import lru_cache
 from msgspec import Struct
 
 from collectors.kubernetes import objects
-from collectors.kubernetes.quantity import Quantity, canonical, is_binary, parse
+from collectors.kubernetes.quantity import EXACT, Quantity, canonical, is_binary, parse
 from telemetron.document import Limits
 
 UNREPORTED = objects.PodStatus()
 UNSET = objects.Limits()
+# The API machinery caps every quantity so.
+MOST = Decimal(2**63 - 1)
 
 
 class Amount(Struct, frozen=True):
@@ -31,7 +33,7 @@ class Amount(Struct, frozen=True):
     def __add__(self, other: "Amount") -> "Amount":
         """Return the sum, written like the first that is not 0."""
         is_binary = self.is_binary if self.value else other.is_binary
-        return Amount(self.value + other.value, is_binary)
+        return Amount(EXACT.add(self.value, other.value), is_binary)
 
 
 NOTHING = Amount(Decimal(0))
@@ -111,7 +113,7 @@ def _amount(quantity: Quantity | None) -> Amount | None:
         value = parse(quantity or 0)
     except ValueError:
         return None
-    return Amount(value, is_binary(quantity or 0)) if value else None
+    return Amount(min(value, MOST), is_binary(quantity or 0)) if value else None
 
 
 def _aggregate(

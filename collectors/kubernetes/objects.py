@@ -33,6 +33,7 @@ class Annotations(Lean, frozen=True):
 
 
 class OwnerReference(Lean, frozen=True):
+    api_version: str = ""
     kind: str = ""
     name: str = ""
     controller: bool | None = None
@@ -376,6 +377,20 @@ KINDS = {
         ),
     )
 }
+
+
+def kind_of(one: OwnerReference | Target) -> str:
+    """Return the kind as rows name it, as `StatefulSet`.
+
+    A kind of another API group that only shares the name of one that is watched has its group, as
+    `StatefulSet.apps.kruise.io`.
+    """
+    watched = KINDS.get(one.kind)
+    group = one.api_version.rpartition("/")[0]
+    if watched is None or not one.api_version or group == watched.group:
+        return one.kind
+    return f"{one.kind}.{group}"
+
 
 NODES = Kind("Node", "nodes", "/api/v1", Node, selected=False)
 """Of no namespace, so that a Role cannot permit it: watched only if the configuration asks."""

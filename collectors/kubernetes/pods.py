@@ -1,6 +1,6 @@
 """Pods: what is shown of one, made of what the API says. Pure functions."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import datetime
 from operator import itemgetter
 from sys import intern
@@ -10,7 +10,7 @@ from msgspec import Struct
 from collectors.kubernetes import objects
 from collectors.kubernetes.declaration import Declaration, declared
 from collectors.kubernetes.limits import limits_of
-from collectors.kubernetes.trouble import is_ready, trouble_of
+from collectors.kubernetes.trouble import is_on_lost_node, is_ready, trouble_of
 from telemetron.document import UNSTAMPED, LastExit, Pod
 
 Weight = tuple[bool, bool, datetime]
@@ -52,10 +52,10 @@ def seen_pod(pod: objects.Pod, *, termination_messages: bool = False) -> SeenPod
     owner = metadata.owner
     return SeenPod(
         namespace=intern(metadata.namespace),
-        owner=(intern(owner.kind), intern(owner.name)) if owner else None,
+        owner=(intern(objects.kind_of(owner)), intern(owner.name)) if owner else None,
         agent=declared(metadata.annotations),
         is_deleted=metadata.deletion_timestamp is not None,
-        on_lost_node=is_on_lost_node(status.conditions),
+        on_lost_node=is_on_lost_node(pod),
         pod=Pod(
             pod_id=metadata.name,
             status=intern(status.phase or "Unknown"),
@@ -83,18 +83,6 @@ def image_of(annotations: objects.Annotations | None, spec: objects.PodSpec | No
     if name:
         found = next((one for one in containers if one.name == name), found)
     return intern(found.image) if found and found.image else None
-
-
-def is_on_lost_node(conditions: Sequence[objects.Condition] | None) -> bool:
-    """Whether the node lifecycle controller made it not ready, because its node is not.
-
-    It clears `Ready` and nothing else (util/node.MarkPodsNotReady); a kubelet gives a reason, and
-    clears `ContainersReady` too.
-    """
-    found = {one.type: one for one in conditions or ()}
-    ready, containers = found.get("Ready"), found.get("ContainersReady")
-    is_marked = ready and ready.status == "False" and not ready.reason
-    return bool(is_marked and containers and containers.status == "True")
 
 
 def last_exit(pod: objects.Pod) -> LastExit | None:

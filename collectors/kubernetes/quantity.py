@@ -1,6 +1,6 @@
 """Kubernetes quantities: `500m`, `1Gi`; exact, and in the canonical form of the API machinery."""
 
-from decimal import Decimal, InvalidOperation
+from decimal import Context, Decimal
 
 BINARY = {
     suffix: Decimal(1024) ** power
@@ -19,6 +19,9 @@ DECIMAL = {
     "E": Decimal("1e18"),
 }
 
+# A pod's sum may have more digits than the default context's 28.
+EXACT = Context(prec=60)
+
 Quantity = str | int | float
 
 
@@ -32,11 +35,11 @@ def parse(quantity: Quantity) -> Decimal:
         number, factor = written[:-1], DECIMAL[written[-1]]
     try:
         amount = Decimal(number)
-    except InvalidOperation:
-        raise ValueError("no quantity") from None
-    if not amount.is_finite():
-        raise ValueError("no quantity")
-    return amount * factor
+        if amount.is_finite():
+            return amount * factor
+    except ArithmeticError:
+        pass
+    raise ValueError("no quantity")
 
 
 def is_binary(quantity: Quantity) -> bool:
@@ -51,6 +54,6 @@ def canonical(amount: Decimal, *, binary: bool = False) -> str:
     if amount == 0:
         return "0"
     for suffix, unit in reversed(units.items()):
-        if amount % unit == 0:
-            return f"{(amount / unit).to_integral_value():f}" + suffix
-    return f"{(amount / DECIMAL['n']).to_integral_value():f}n"
+        if EXACT.remainder(amount, unit) == 0:
+            return f"{EXACT.divide(amount, unit).to_integral_value():f}" + suffix
+    return f"{EXACT.divide(amount, DECIMAL['n']).to_integral_value():f}n"

@@ -143,7 +143,8 @@ class Show:
 
     def _workload(self, home: Home, seen: SeenWorkload | None, pods: list[SeenPod]) -> Workload:
         is_over = seen is not None and seen.is_over
-        listed = cut(pods, MAX_PODS_OF_A_FINISHED_JOB if is_over else MAX_PODS)
+        placed = [self._placed(pod) for pod in pods]
+        listed = cut(placed, MAX_PODS_OF_A_FINISHED_JOB if is_over else MAX_PODS)
         limits = self._limits(seen, pods)
         return Workload(
             deployment_name=home[2],
@@ -171,7 +172,7 @@ class Show:
         return replace(live, active_pods=sum([pod.is_active for pod in pods]))
 
     def _measured(self, seen: SeenPod) -> Pod:
-        pod = self._placed(seen)
+        pod = seen.pod
         usage = self.usage.get((seen.namespace, pod.pod_id))
         if usage:
             cpu, memory, at = usage.cpu, usage.memory, usage.measured_at
@@ -182,19 +183,20 @@ class Show:
             pod = replace(pod, network_in=received, network_out=sent)
         return pod
 
-    def _placed(self, seen: SeenPod) -> Pod:
+    def _placed(self, seen: SeenPod) -> SeenPod:
         """With its node's readiness; a node that is not ready is named, as it explains the rest."""
         pod = seen.pod
         is_ready = self._cluster.is_on_ready_node(seen)
         if is_ready is None:
-            return pod
+            return seen
         if is_ready or seen.is_over:
-            return replace(pod, node_ready=is_ready)
+            return replace(seen, pod=replace(pod, node_ready=is_ready))
         node = self._cluster.nodes.get(pod.node or "")
         why = f" ({node.reason})" if node and node.reason else ""
         message = "; ".join(filter(None, (pod.message, f"node {pod.node} is not ready{why}")))
         reason = pod.reason or "NodeNotReady"
-        return replace(pod, node_ready=False, reason=reason, message=message)
+        pod = replace(pod, node_ready=False, reason=reason, message=message)
+        return replace(seen, pod=pod)
 
     def _problems(
         self, home: Home, seen: SeenWorkload | None, pods: list[SeenPod]
@@ -215,7 +217,9 @@ class Show:
         self, home: Home, seen: SeenWorkload | None, pods: list[SeenPod]
     ) -> Iterator[tuple[str, str]]:
         if seen and not seen.is_selected:
-            yield "NotSelected", "label_selector does not fit the pods of its template"
+            yield "NotSelected", "label_selector does not fit all of its pods"
+        if self._cluster.is_left_out(home):
+            yield "NotSelected", f"label_selector does not fit the {home[1]}, or it was deleted"
         agent = self._agent(seen, pods)
         if agent and agent.wrong:
             yield (

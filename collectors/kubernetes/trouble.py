@@ -54,6 +54,24 @@ def is_ready(pod: objects.Pod) -> bool | None:
     return False if any(one.ready is False for one in _lasting(pod)) else None
 
 
+def is_on_lost_node(pod: objects.Pod) -> bool:
+    """Return whether the node lifecycle controller made it not ready, because its node is not.
+
+    It clears `Ready`, without a reason, and nothing else (util/node.MarkPodsNotReady); a kubelet
+    gives a reason, and clears `ContainersReady` too. Older controllers set the reason `NodeLost`.
+    """
+    status = pod.status
+    if status.reason == LOST:
+        return True
+    ready = condition(status.conditions, "Ready")
+    if ready is None or ready.status != "False" or ready.reason:
+        return False
+    lasting = _lasting(pod)
+    containers = condition(status.conditions, "ContainersReady")
+    is_known = containers.status == "True" if containers else bool(lasting)
+    return is_known and all(one.ready for one in lasting)
+
+
 def condition(
     conditions: Sequence[objects.Condition] | None, type: str
 ) -> objects.Condition | None:
@@ -160,11 +178,13 @@ def _of_readiness(pod: objects.Pod) -> Trouble | None:
     if is_ready(pod) is not False:
         return None
     ready = condition(pod.status.conditions, "Ready") or objects.Condition()
+    if is_on_lost_node(pod):
+        return Trouble("NodeNotReady", ready.message)
     return (
         _of_completion(pod.status, ready.message)
         or _of_unready(pod, ready)
         or _of_gates(pod, ready)
-        or Trouble(ready.reason or "NodeNotReady", ready.message)
+        or Trouble(ready.reason or "NotReady", ready.message)
     )
 
 

@@ -23,6 +23,7 @@ from collectors.kubernetes.objects import (
     Job,
     PodSpec,
     StatefulSet,
+    kind_of,
 )
 from collectors.kubernetes.pods import image_of
 from telemetron.document import Limits, Live, Owner
@@ -48,7 +49,6 @@ class SeenWorkload(Struct, frozen=True, gc=False):
     live: Live
     replicas: int | None
     """Most pods it may have, if nothing scales it."""
-    scalable: bool
     limits: Limits
     """What its template asks for."""
     is_over: bool = False
@@ -56,7 +56,7 @@ class SeenWorkload(Struct, frozen=True, gc=False):
     rollout: "Rollout | None" = None
     """The last one of a Deployment."""
     is_selected: bool = True
-    """The configured label selector fits the pods of its template."""
+    """The configured label selector fits its pods, as far as the labels of templates say."""
 
 
 class Rollout(Struct, frozen=True, gc=False):
@@ -78,11 +78,10 @@ def seen_workload(kind: str, one: Any) -> SeenWorkload:
     annotations = template.metadata.annotations if template.metadata else None
     owner = one.metadata.owner
     return SeenWorkload(
-        owner=Owner(owner.kind, owner.name) if owner else None,
+        owner=Owner(kind_of(owner), owner.name) if owner else None,
         agent=declared(one.metadata.annotations, annotations),
         live=Live(**live, image=image_of(annotations, template.spec)),
         replicas=replicas,
-        scalable=kind in ("Deployment", "StatefulSet"),
         limits=limits_of(template.spec or PodSpec()),
         is_over=kind == "Job" and bool(_true(one.status.conditions, "Complete", "Failed")),
         rollout=_rollout(one) if kind == "Deployment" else None,
@@ -249,7 +248,7 @@ def job(one: Job) -> tuple[dict[str, Any], int]:
         rollout = "paused"
     return {
         "desired": 0 if end or one.spec.suspend else _wanted(one, parallelism),
-        "ready": one.status.ready or 0,
+        "ready": one.status.ready,
         "rollout": rollout,
         "reason": cause.reason if cause else None,
         "message": cause.message if cause else None,

@@ -92,6 +92,18 @@ def test_a_replicaset_is_adopted(cluster):
     assert cluster.members == {("default", "Pod", "web-1-0"): ["web-1-0"]}
 
 
+def test_a_pod_that_is_adopted_before_its_replicaset_is_seen_waits_for_it(cluster):
+    put(cluster, "Deployment", deployment("web"))
+    put(cluster, "Pod", pod("web-1-0", None))
+    put(cluster, "Pod", pod("web-1-0", ("ReplicaSet", "web-1")))
+    assert list(cluster.waiting.values()) == [RS]
+    put(cluster, "ReplicaSet", replicaset("web-1", "web"))
+    assert (cluster.members, cluster.waiting) == ({WEB: ["web-1-0"]}, {})
+    put(cluster, "Pod", pod("web-1-0", ("ReplicaSet", "gone-1")))
+    cluster.give_up(("default", "web-1-0"))
+    assert cluster.members == {("default", "ReplicaSet", "gone-1"): ["web-1-0"]}
+
+
 def test_the_same_again_is_nothing_new(cluster):
     for kind, part in PARTS.items():
         put(cluster, kind, part())
@@ -120,6 +132,15 @@ def test_what_scales_it(cluster):
 HPA = "HorizontalPodAutoscaler"
 
 
+@pytest.mark.parametrize("kind", ["DaemonSet", "Job"])
+def test_what_cannot_be_scaled_has_no_maximum_of_an_autoscaler(cluster, kind):
+    put(cluster, HPA, autoscaler("a", kind, "web", 10))
+    put(cluster, "Pod", pod("web-0", (kind, "web")))
+    assert cluster.max_pods(("default", kind, "web")) is None
+    put(cluster, kind, {"metadata": {"name": "web"}, "status": {"desiredNumberScheduled": 1}})
+    assert cluster.max_pods(("default", kind, "web")) == 1
+
+
 def test_of_two_autoscalers_the_larger_maximum_counts(cluster):
     put(cluster, "Deployment", deployment("web", 2))
     put(cluster, HPA, autoscaler("a", "Deployment", "web", 10))
@@ -141,6 +162,18 @@ def test_the_autoscaler_of_another_api_group_scales_something_else(cluster):
     assert cluster.max_pods(WEB) == 10
     put(cluster, HPA, autoscaler("a", "Deployment", "web", 10, "v1"))
     assert cluster.max_pods(WEB) == 2
+
+
+def test_a_kind_of_another_api_group_is_not_the_one_of_its_name(cluster):
+    kruise = ("default", "StatefulSet.apps.kruise.io", "web")
+    one = pod("web-0", ("StatefulSet", "web"))
+    one["metadata"]["ownerReferences"][0]["apiVersion"] = "apps.kruise.io/v1beta1"
+    put(cluster, "Pod", one)
+    assert (cluster.members, cluster.waiting) == ({kruise: ["web-0"]}, {})
+    put(cluster, HPA, autoscaler("a", "StatefulSet", "web", 10, "apps.kruise.io/v1beta1"))
+    assert cluster.max_pods(kruise) == 10
+    put(cluster, "Pod", pod("web-1", ("StatefulSet", "web")))
+    assert list(cluster.waiting.values()) == [("default", "StatefulSet", "web")]
 
 
 def test_an_autoscaler_that_only_reports_changes_nothing(cluster):

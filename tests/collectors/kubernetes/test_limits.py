@@ -56,6 +56,19 @@ def test_a_limit_of_nothing_is_no_limit(none):
     assert limits([]) == Limits()
 
 
+@pytest.mark.parametrize(
+    ("cpus", "total"),
+    [
+        (["9223372036854775807"] * 2 + ["123456789n"], "18446744073709551614123456789n"),
+        (["9223372036854775807", "1"], "9223372036854775808"),
+        (["1e40"], "9223372036854775807"),
+        (["1e4000000"], None),
+    ],
+)
+def test_a_huge_quantity_is_a_limit_too(cpus, total):
+    assert limits([container(str(at), one) for at, one in enumerate(cpus)]).cpu == total
+
+
 def test_limits_of_the_pod_replace_those_of_its_containers():
     pod = {"limits": {"cpu": "2", "memory": "1Gi"}}
     assert limits([container()], resources=pod) == Limits("2", "1Gi")

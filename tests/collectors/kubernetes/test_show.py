@@ -7,7 +7,7 @@ from collectors.kubernetes.cluster import Cluster
 from collectors.kubernetes.objects import KINDS, NODES
 from collectors.kubernetes.show import Show
 from telemetron.agents import merge_agents
-from telemetron.document import Owner
+from telemetron.document import MAX_PODS, UNSTAMPED, Owner, Problem
 from telemetron.part import Part
 from telemetron.testing import RecordingOutput
 from tests.collectors.kubernetes.test_cluster import put
@@ -190,6 +190,57 @@ async def test_pods_that_the_selector_leaves_out_are_not_counted(selector, activ
     assert [one.reason for one in part.problems] == reasons
 
 
+async def test_pods_are_not_counted_until_a_rollout_to_the_selected_labels_is_complete():
+    cluster = Cluster(label_selector="app=web")
+    for kind in KINDS:
+        cluster.synced(kind, None)
+
+    async def active(labels, **status):
+        one = deployment("web", 1)
+        one["spec"]["template"]["metadata"] = {"labels": labels}
+        one["status"].update(status)
+        put(cluster, "Deployment", one)
+        web = (await shown(cluster))["workload", "default/Deployment/web"]
+        assert bool(web.problems) == (web.live.active_pods is None)
+        return web.live.active_pods
+
+    put(cluster, "ReplicaSet", replicaset("web-2", "web"))
+    assert await active({"app": "old"}) is None
+    assert await active({"app": "web"}, observedGeneration=0) is None
+    put(cluster, "Pod", pod("web-2-0", ("ReplicaSet", "web-2")))
+    assert await active({"app": "web"}, replicas=2) is None
+    assert await active({"app": "web"}) == 1
+    assert await active({"app": "web"}, replicas=2) == 1
+    assert await active({"app": "old"}, replicas=2) is None
+
+
+async def test_a_workload_that_the_selector_leaves_out_says_so():
+    cluster = Cluster(label_selector="app=web")
+    for kind in KINDS:
+        cluster.synced(kind, None)
+    put(cluster, "Pod", pod("web-0", ("StatefulSet", "web")))
+    put(cluster, "Pod", pod("ray-0", ("RayCluster", "ray")))
+    parts = await shown(cluster)
+    web = parts["workload", "default/StatefulSet/web"]
+    assert (web.live, [one.reason for one in web.problems]) == (None, ["NotSelected"])
+    assert parts["workload", "default/RayCluster/ray"].problems == []
+
+
+@pytest.mark.parametrize("kind", ["Rollout", "ReplicationController", "StatefulSet"])
+async def test_without_permission_on_autoscalers_whatever_they_may_scale_says_so(kind):
+    cluster = Cluster()
+    for known in KINDS.keys() - {"HorizontalPodAutoscaler"}:
+        cluster.synced(known, None)
+    why = Problem("Forbidden", "no permission", UNSTAMPED)
+    cluster.lack("HorizontalPodAutoscaler", None, why)
+    put(cluster, "Pod", pod("web-0", (kind, "web")))
+    put(cluster, "Pod", pod("lone"))
+    parts = await shown(cluster)
+    web = parts["workload", f"default/{kind}/web"]
+    assert (web.max_pods, web.problems) == (None, [why])
+    assert parts["workload", "default/Pod/lone"].problems == []
+
+
 LOST = [
     {"type": "Ready", "status": "False"},
     {"type": "ContainersReady", "status": "True"},
@@ -203,6 +254,8 @@ LOST = [
         ([{"type": "Ready", "status": "True"}, LOST[1]], None),
         ([{**LOST[0], "reason": "ReadinessGatesNotReady"}, LOST[1]], None),
         ([{**LOST[0], "reason": "ContainersNotReady"}, {**LOST[1], "status": "False"}], None),
+        ([{**LOST[0], "status": "Unknown"}, LOST[1]], None),
+        ([{"type": "balanced", "status": "False"}, *LOST], False),
         ([], None),
     ],
 )
@@ -211,6 +264,22 @@ async def test_a_pod_that_was_marked_because_its_node_fell_silent(cluster, condi
     (one,) = (await shown(cluster))["workload", "default/Pod/p"].pods
     assert one.node_ready is node_ready
     assert ("node node-1 is not ready" in (one.message or "")) == (node_ready is False)
+
+
+@pytest.mark.parametrize(("ready", "node_ready"), [(True, False), (False, None)])
+async def test_a_node_and_the_reason_are_judged_by_the_same_rule(cluster, ready, node_ready):
+    main = {"name": "main", "ready": ready, "state": {"running": {}}}
+    status = {"phase": "Running", "conditions": LOST[:1], "containerStatuses": [main]}
+    put(cluster, "Pod", pod("p", status=status))
+    (one,) = (await shown(cluster))["workload", "default/Pod/p"].pods
+    assert (one.node_ready, one.reason == "NodeNotReady") == (node_ready, node_ready is False)
+
+
+async def test_a_pod_that_is_deleted_on_a_lost_node_says_so(cluster):
+    status = {"phase": "Running", "reason": "NodeLost", "message": "unresponsive"}
+    put(cluster, "Pod", pod("p", status=status, deletionTimestamp=AT))
+    (one,) = (await shown(cluster))["workload", "default/Pod/p"].pods
+    assert (one.reason, one.node_ready) == ("NodeLost", False)
 
 
 def node(ready, reason):
@@ -244,8 +313,32 @@ async def test_nodes_that_are_watched_say_whether_they_are_ready(cluster):
     assert (one.node_ready, one.reason) == (None, None)
 
 
+async def test_of_too_many_pods_one_on_a_node_that_is_not_ready_is_listed(cluster):
+    put(cluster, "Pod", pod("a", ("DaemonSet", "logs")))
+    for number in range(MAX_PODS):
+        one = pod(f"p{number}", ("DaemonSet", "logs"), creationTimestamp="2026-11-28T11:00:00Z")
+        one["spec"]["nodeName"] = "node-2"
+        put(cluster, "Pod", one)
+    put_node(cluster, node("False", "KubeletNotReady"))
+    logs = (await shown(cluster))["workload", "default/DaemonSet/logs"]
+    assert logs.truncated == {"pods": MAX_PODS + 1}
+    assert (logs.pods[0].pod_id, logs.pods[0].reason) == ("a", "NodeNotReady")
+
+
 def put_node(cluster, one):
     cluster.take("Node", msgspec.convert(one, NODES.type, strict=False))
+
+
+async def test_a_job_that_is_labelled_before_it_starts_has_no_pods_of_an_old_template():
+    cluster = Cluster(label_selector="queue=a")
+    for kind in KINDS:
+        cluster.synced(kind, None)
+    for labels in ({}, {"queue": "a"}):
+        spec = {"suspend": not labels, "template": {"metadata": {"labels": labels}}}
+        put(cluster, "Job", {"metadata": {"name": "train"}, "spec": spec})
+    put(cluster, "Pod", pod("train-0", ("Job", "train")))
+    train = (await shown(cluster))["workload", "default/Job/train"]
+    assert (train.live.active_pods, train.problems) == (1, [])
 
 
 def sized(name, owner, memory, **more):

@@ -221,7 +221,7 @@ def test_a_readiness_gate_that_is_not_true_is_named():
     gates = {"readinessGates": [{"conditionType": "up"}, {"conditionType": "balanced"}]}
     status = {
         "phase": "Running",
-        "conditions": [condition("up", "True"), condition("Ready")],
+        "conditions": [condition("up", "True"), condition("Ready", "Unknown")],
         "containerStatuses": regular(main=RUNNING),
     }
     assert found(status, gates) == ("ReadinessGatesNotReady", None)
@@ -234,6 +234,12 @@ def test_a_pod_that_only_its_node_keeps_from_being_ready():
     status = {"phase": "Running", "containerStatuses": regular(main=RUNNING)}
     lost = [condition("Ready"), condition("ContainersReady", "True")]
     assert found({**status, "conditions": lost}) == ("NodeNotReady", None)
+    assert found({**status, "conditions": lost[:1]}) == ("NodeNotReady", None)
+    gate = {"readinessGates": [{"conditionType": "balanced"}]}
+    assert found({**status, "conditions": lost}, gate) == ("NodeNotReady", None)
+    assert found({"phase": "Running", "conditions": lost}) == ("NodeNotReady", None)
+    contrary = [condition("Ready"), condition("ContainersReady")]
+    assert found({**status, "conditions": contrary}) == ("NotReady", None)
     other = condition("Ready", reason="SomethingElse")
     assert found({**status, "conditions": [other]}) == ("SomethingElse", None)
 

@@ -229,7 +229,7 @@ def test_a_daemon_set_rolls_out(strategy, status, rollout):
         "numberAvailable": 2,
     }
     one = seen("DaemonSet", {"updateStrategy": strategy}, {**whole, **status})
-    assert (one.live.rollout, one.replicas, one.scalable) == (rollout, 2, False)
+    assert (one.live.rollout, one.replicas) == (rollout, 2)
 
 
 def test_a_daemon_set_whose_nodes_were_not_counted_yet():
@@ -237,6 +237,11 @@ def test_a_daemon_set_whose_nodes_were_not_counted_yet():
     assert (new.live.desired, new.replicas, new.live.rollout) == (None, None, "progressing")
     none = seen("DaemonSet", {}, {"desiredNumberScheduled": 0, "observedGeneration": 1})
     assert (none.live.desired, none.replicas, none.live.rollout) == (0, 0, "complete")
+
+
+@pytest.mark.parametrize("ready", [None, 0, 2])
+def test_ready_pods_of_a_job_are_known_once_its_controller_counted_them(ready):
+    assert seen("Job", {}, {"active": 2, "ready": ready}).live.ready == ready
 
 
 def ended(type, reason):

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from collectors.kubernetes.objects import KINDS
+
 Object = dict[str, Any]
 
 AT = "2026-11-28T10:00:00Z"
@@ -11,7 +13,9 @@ def metadata(name: str, owner: tuple[str, str] | None = None, **more: Any) -> Ob
     found: Object = {"name": name, "creationTimestamp": AT, "uid": f"uid-{name}", **more}
     if owner:
         kind, of = owner
-        reference = {"apiVersion": "apps/v1", "kind": kind, "name": of, "uid": f"uid-{of}"}
+        known = KINDS.get(kind)
+        version = known.path.split("/", 2)[2] if known else "example.com/v1"
+        reference = {"apiVersion": version, "kind": kind, "name": of, "uid": f"uid-{of}"}
         found["ownerReferences"] = [{**reference, "controller": True}]
     return found
 

@@ -13,8 +13,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, example, given, settings
 
 from collectors.kubernetes import objects
-from collectors.kubernetes.pods import seen_pod
-from telemetron.document import Pod
+from collectors.kubernetes.pods import SeenPod, seen_pod
 from tests.real.controlplane import UNTENDED, ApiError, ControlPlane
 from tests.real.kubernetes.anypod import GATE, Object, pods
 from tests.real.process import wait_until
@@ -44,7 +43,7 @@ class Case:
         found = raw["spec"].get("initContainers", [])
         self.sidecars = {one["name"] for one in found if one.get("restartPolicy") == "Always"}
         self.lasting = [*self.regular, *(one for one in self.init if one["name"] in self.sidecars)]
-        self.shown = shown(raw)
+        self.shown = seen(raw).pod
 
     def condition(self, type: str) -> Object:
         return next((one for one in self.status.get("conditions", []) if one["type"] == type), {})
@@ -60,6 +59,14 @@ class Case:
         return next((one for one in [*self.init, *self.regular] if one["name"] == name), {})
 
     @property
+    def was_marked(self) -> bool:
+        """Whether `Ready` is False without a reason, though its containers are ready."""
+        ready, containers = self.condition("Ready"), self.condition("ContainersReady")
+        is_known = containers["status"] == "True" if containers else bool(self.lasting)
+        is_cleared = ready.get("status") == "False" and not ready.get("reason")
+        return is_cleared and is_known and all(one["ready"] for one in self.lasting)
+
+    @property
     def is_unready(self) -> bool:
         """Whether something says that it is not ready."""
         ready = self.condition("Ready")
@@ -68,8 +75,8 @@ class Case:
         return not all(one["ready"] for one in self.lasting)
 
 
-def shown(raw: Object) -> Pod:
-    return seen_pod(msgspec.json.decode(msgspec.json.encode(raw), type=objects.Pod)).pod
+def seen(raw: Object) -> SeenPod:
+    return seen_pod(msgspec.json.decode(msgspec.json.encode(raw), type=objects.Pod))
 
 
 def plain(status: str) -> str:
@@ -190,6 +197,8 @@ def is_not_ready(case: Case) -> bool:
     if not case.is_unready or case.word not in (*PHASES, "Completed", "NotReady", ""):
         return False
     ready, reason = case.condition("Ready"), case.shown.reason
+    if case.was_marked:
+        return reason == "NodeNotReady"
     ended = [one for one in case.regular if "terminated" in one["state"]]
     if ended:
         is_running = any("running" in one["state"] for one in case.regular)
@@ -202,7 +211,7 @@ def is_not_ready(case: Case) -> bool:
         return reason == (ready.get("reason") or "ContainersNotReady")
     if case.raw["spec"].get("readinessGates") and case.condition(GATE).get("status") != "True":
         return reason == "ReadinessGatesNotReady" and bool(case.shown.message)
-    return reason == (ready.get("reason") or "NodeNotReady")
+    return reason == (ready.get("reason") or "NotReady")
 
 
 def has_not_started(case: Case) -> bool:
@@ -237,6 +246,8 @@ def check(raw: Object, row: dict[str, Any]) -> None:
 def check_readiness(case: Case) -> None:
     """As the condition Ready says, else the containers; what is not ready has a reason."""
     condition = case.condition("Ready")
+    is_lost = case.was_marked or case.status.get("reason") == "NodeLost"
+    assert seen(case.raw).on_lost_node == is_lost
     if condition:
         assert case.shown.ready == (condition["status"] == "True")
     else:
