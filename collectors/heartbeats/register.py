@@ -46,6 +46,9 @@ STATES = {
 }
 FAILED = ("failed", "rejected")
 TERMINAL = ("completed", "canceled", *FAILED)
+SPELLINGS = {name.replace("-", ""): name for name in (*STATES, *TERMINAL)} | {
+    "cancelled": "canceled"
+}
 DUPLICATE = "another process beats under the same instance id: give each an id of its own"
 
 _content = attrgetter(
@@ -58,9 +61,12 @@ Where = tuple[str, str | None, str]
 
 @lru_cache(maxsize=256)
 def state_of(status: str) -> str:
-    """Return the state by its name in A2A 0.x: A2A 1.0 writes `TASK_STATE_INPUT_REQUIRED`."""
-    name = status.upper().removeprefix("TASK_STATE_").replace("_", "-").lower()
-    return "canceled" if name == "cancelled" else name
+    """Return the state by its name in A2A 0.x, however a library spells it.
+
+    A2A 1.0 writes `TASK_STATE_INPUT_REQUIRED`, an enum of Python `TaskState.input_required`.
+    """
+    letters = "".join(filter(str.isalpha, status)).lower().replace("taskstate", "")
+    return SPELLINGS.get(letters, letters)
 
 
 def is_over(task: BeatTask) -> bool:

@@ -594,6 +594,12 @@ def test_a_new_life_begins_to_count_anew(bench: Bench) -> None:
         ("TASK_STATE_UNSPECIFIED", None, []),
         ("Working", "running", []),
         ("input_required", "waiting", ["human"]),
+        ("inputRequired", "waiting", ["human"]),
+        ("Auth required", "waiting", ["auth"]),
+        ("TaskState.input_required", "waiting", ["human"]),
+        ("TaskState.TASK_STATE_WORKING", "running", []),
+        ("TaskState.unknown", None, []),
+        ("working hard", None, []),
     ],
 )
 def test_states_of_a2a(bench: Bench, told: str, status: str, waits: list[str]) -> None:
@@ -629,7 +635,10 @@ def test_a_task_with_open_waits_and_no_status_waits(
 ENDED = ["completed", "canceled", "cancelled", "failed", "rejected"]
 
 
-@pytest.mark.parametrize("status", [*ENDED, *(f"TASK_STATE_{one.upper()}" for one in ENDED)])
+SPELLED = [f"TASK_STATE_{one.upper()}" for one in ENDED] + [f"TaskState.{one}" for one in ENDED]
+
+
+@pytest.mark.parametrize("status", [*ENDED, *SPELLED])
 def test_tasks_that_are_over_leave(bench: Bench, status: str) -> None:
     bench.beat(tasks=tasks("t", status=status))
     assert (bench.part.tasks, bench.part.task_count, bench.status) == ([], 0, "idle")
