@@ -44,6 +44,35 @@ def test_goodbye_at_exit(stand_in, python: Callable) -> None:
     assert len(stand_in.goodbyes) == 1
 
 
+LATE = """
+import sys
+from telemetron_agent import Agent
+
+class Late:
+    def __del__(self):
+        with agent.task() as task:
+            with task.wait("llm", "model"):
+                task.progress("on")
+        failed = agent.task("t")
+        failed.end("failed", ValueError())
+        print(failed.id, agent.task(lambda: "called")(), agent.flush(0))
+        agent.close()
+
+agent = Agent("x", interval=60)
+late = Late()
+late.itself = late  # for the garbage collector, which comes last
+sys.modules["late"] = Late()
+sys.modules["late"].agent = agent
+"""
+
+
+@pytest.mark.parametrize("reports", [True, False])
+def test_tasks_while_the_interpreter_shuts_down(stand_in, python: Callable, reports: bool) -> None:
+    said, errors = python(LATE, stand_in.url if reports else "").communicate(timeout=30)
+    assert errors == ""
+    assert said.splitlines() == ["t called False"] * 2
+
+
 def test_goodbye_after_an_exception(stand_in, python) -> None:
     process = python(WORK + "raise SystemExit(3)", stand_in.url)
     stand_in.wait_for_count(1)
