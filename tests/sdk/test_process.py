@@ -44,6 +44,38 @@ def test_goodbye_at_exit(stand_in, python: Callable) -> None:
     assert len(stand_in.goodbyes) == 1
 
 
+UVICORN = """
+import contextlib, os, signal, uvicorn
+from telemetron_agent import Agent
+
+agent = Agent("x", interval=60)
+
+async def app(scope, receive, send):
+    async with lifespan() if scope["type"] == "lifespan" else contextlib.nullcontext():
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        os.kill(os.getpid(), signal.SIGTERM)
+        await receive()
+    await send({"type": "lifespan.shutdown.complete"})
+
+@contextlib.asynccontextmanager
+async def lifespan():
+    with agent:
+        yield
+
+agent.flush(5)
+uvicorn.run(app, port=0, log_level="error")
+print("not reached")
+"""
+
+
+def test_uvicorn_which_ends_by_the_signal(stand_in, python: Callable) -> None:
+    process = python(UVICORN, stand_in.url)
+    assert process.communicate(timeout=30) == ("", "")
+    assert process.returncode == -signal.SIGTERM
+    assert len(stand_in.goodbyes) == 1
+
+
 LATE = """
 import sys
 from telemetron_agent import Agent
