@@ -1,5 +1,6 @@
 """The heartbeat: one instance's full state, as an agent posts it."""
 
+from datetime import datetime
 from functools import cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -13,6 +14,8 @@ from telemetron.http import HttpProblem
 MAX_BODY = 256 * 1024
 MAX_TASKS = 1000
 MAX_WAITS = 1000
+NO_TIME = "0001-01-01T00:00:00Z"
+"""How Go encodes a time that is not set."""
 
 Id = Annotated[str, Meta(min_length=1, max_length=256)]
 Text = Annotated[str, Meta(max_length=1000)]
@@ -128,10 +131,11 @@ def parse_beat(body: bytes) -> tuple[Beat, int]:
 
 
 def _parse(body: bytes) -> tuple[Beat, int]:
-    try:
-        return _decoder.decode(body), 0
-    except ValidationError:
-        pass  # neither an unknown field, nor null for a default, nor `2.0` is an error
+    if NO_TIME.encode() not in body:
+        try:
+            return _decoder.decode(body), 0
+        except ValidationError:
+            pass  # neither an unknown field, nor null for a default, nor `2.0` is an error
     value, unknown = known(_plain_decoder.decode(body), Beat)
     return msgspec.convert(value, Beat), unknown
 
@@ -140,8 +144,11 @@ def known(value: Any, hint: Any) -> tuple[Any, int]:
     """Return the value without the fields that its type lacks, and how many those were.
 
     Null counts as left out if the field has a default and its type has no null: Go encodes an
-    empty slice as null. Whole numbers become integers, which `2.0` is to JSON Schema.
+    empty slice as null. So does its unset time. Whole numbers become integers, which `2.0`
+    is to JSON Schema.
     """
+    if value == NO_TIME and _has(hint, datetime):
+        return None, 0
     if isinstance(value, float) and value.is_integer():
         return int(value), 0
     inner = _struct(hint)
@@ -168,15 +175,17 @@ def _fields(struct: type[Struct]) -> tuple[dict[str, Any], set[str]]:
     """The types of its fields by name, and the names of those whose null counts as left out."""
     fields = msgspec.structs.fields(struct)
     droppable = {
-        field.encode_name for field in fields if not field.required and not _has_null(field.type)
+        field.encode_name
+        for field in fields
+        if not field.required and not _has(field.type, NoneType)
     }
     return {field.encode_name: field.type for field in fields}, droppable
 
 
-def _has_null(hint: Any) -> bool:
+def _has(hint: Any, kind: type) -> bool:
     if get_origin(hint) in (Annotated, Union, UnionType):
-        return any(map(_has_null, get_args(hint)))
-    return hint is NoneType
+        return any(_has(part, kind) for part in get_args(hint))
+    return hint is kind
 
 
 def _struct(hint: Any) -> type[Struct] | None:

@@ -370,7 +370,7 @@ class Register:
         waits = _waits(task, wait)
         return Task(
             id=task.id,
-            parent_id=task.parent_id,
+            parent_id=None if task.parent_id == task.id else task.parent_id,
             status=status,
             started_on=task.started_on,
             progressed_at=task.progressed_at,

@@ -17,6 +17,7 @@ from collectors.heartbeats.beat import (
     BeatFailure,
     BeatOutcomes,
     BeatTask,
+    BeatWait,
     parse_beat,
 )
 from collectors.heartbeats.register import Register
@@ -104,6 +105,19 @@ def test_null_is_the_same_as_left_out_at_every_level() -> None:
     assert beat.outcomes == BeatOutcomes()
     assert beat.last_failure == BeatFailure("f")
     assert beat.tasks == [BeatTask("t", status=None)]  # the one null with a meaning: unknown
+
+
+def test_a_time_that_go_has_not_set_is_unknown() -> None:
+    zero = "0001-01-01T00:00:00Z"
+    task = {
+        "id": zero,
+        "step": zero,
+        "progressed_at": zero,
+        "waits": [{"kind": "x", "since": zero}],
+    }
+    beat, unknown = parse_beat(encoded(sent_at=zero, started_at=zero, tasks=[task]))
+    told = BeatTask(zero, step=zero, waits=[BeatWait("x")])
+    assert (beat, unknown) == (Beat("i", tasks=[told]), 0)
 
 
 def test_times_may_have_any_zone() -> None:

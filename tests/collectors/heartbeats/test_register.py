@@ -635,6 +635,11 @@ def test_a_task_with_open_waits_and_no_status_waits(
 ENDED = ["completed", "canceled", "cancelled", "failed", "rejected"]
 
 
+def test_a_task_is_never_its_own_parent(bench: Bench) -> None:
+    bench.beat(tasks=[*tasks("t", parent_id="t"), *tasks("u", parent_id="t")])
+    assert [task.parent_id for task in bench.part.tasks] == [None, "t"]
+
+
 SPELLED = [f"TASK_STATE_{one.upper()}" for one in ENDED] + [f"TaskState.{one}" for one in ENDED]
 
 
