@@ -160,7 +160,7 @@ def _truncated(
 def _is_known(parts: Sequence[AgentPart]) -> bool:
     """Whether the instances can be counted: all pods are known, or those that beat know better."""
     return all(part.has_all_pods for part in parts) or any(
-        part.instance and part.instance.status != "declared" for part in parts
+        part.instance and part.instance.status not in ("declared", "silent") for part in parts
     )
 
 

@@ -1,8 +1,9 @@
 """The heartbeat: one instance's full state, as an agent posts it."""
 
+from datetime import datetime
 from functools import cache
 from types import NoneType, UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType, ValidationError
@@ -13,6 +14,9 @@ from telemetron.http import HttpProblem
 MAX_BODY = 256 * 1024
 MAX_TASKS = 1000
 MAX_WAITS = 1000
+NO_TIME = "0001-01-01T00:00:00"
+NO_TIMES = (NO_TIME, f"{NO_TIME}Z", f"{NO_TIME}+00:00")
+"""How Go and .NET encode a time that is not set."""
 
 Id = Annotated[str, Meta(min_length=1, max_length=256)]
 Text = Annotated[str, Meta(max_length=1000)]
@@ -107,6 +111,14 @@ class Beat(Item, frozen=True):
     last_failure: Annotated[BeatFailure | None, about("Its last task that failed.")] = None
 
 
+class Field(NamedTuple):
+    """What has to be known of a field to clean its value; worked out once, as beats are many."""
+
+    struct: type[Struct] | None
+    is_time: bool
+    takes_null: bool
+
+
 _decoder = msgspec.json.Decoder(Beat)
 # A number beyond all bounds is infinite, so that it is refused by its path.
 _plain_decoder = msgspec.json.Decoder(float_hook=float)
@@ -128,55 +140,62 @@ def parse_beat(body: bytes) -> tuple[Beat, int]:
 
 
 def _parse(body: bytes) -> tuple[Beat, int]:
-    try:
-        return _decoder.decode(body), 0
-    except ValidationError:
-        pass  # neither an unknown field, nor null for a default, nor `2.0` is an error
+    if NO_TIME.encode() not in body:
+        try:
+            return _decoder.decode(body), 0
+        except ValidationError:
+            pass  # neither an unknown field, nor null for a default, nor `2.0` is an error
     value, unknown = known(_plain_decoder.decode(body), Beat)
     return msgspec.convert(value, Beat), unknown
 
 
-def known(value: Any, hint: Any) -> tuple[Any, int]:
-    """Return the value without the fields that its type lacks, and how many those were.
+def known(value: Any, struct: type[Struct]) -> tuple[Any, int]:
+    """Return a struct, or a list of them, without fields it lacks, and how many those were.
 
     Null counts as left out if the field has a default and its type has no null: Go encodes an
-    empty slice as null. Whole numbers become integers, which `2.0` is to JSON Schema.
+    empty slice as null. So does its unset time. Whole numbers become integers, which `2.0`
+    is to JSON Schema.
     """
-    if isinstance(value, float) and value.is_integer():
-        return int(value), 0
-    inner = _struct(hint)
-    if inner is None:
-        return value, 0
     if isinstance(value, list):
-        pairs = [known(item, inner) for item in value]
+        pairs = [known(item, struct) for item in value]
         return [item for item, _ in pairs], sum(count for _, count in pairs)
     if not isinstance(value, dict):
         return value, 0
-    fields, droppable = _fields(inner)
+    fields = _fields(struct)
+    kept = {}
     unknown = len(value.keys() - fields.keys())
-    pairs_by_name = {
-        name: known(value[name], hint)
-        for name, hint in fields.items()
-        if name in value and not (value[name] is None and name in droppable)
-    }
-    unknown += sum(count for _, count in pairs_by_name.values())
-    return {name: item for name, (item, _) in pairs_by_name.items()}, unknown
+    for name in [name for name in fields if name in value]:
+        field = fields[name]
+        item, inner = known(value[name], field.struct) if field.struct else (value[name], 0)
+        item = _plain(item, field)
+        unknown += inner
+        if item is not None or field.takes_null:
+            kept[name] = item
+    return kept, unknown
+
+
+def _plain(value: Any, field: Field) -> Any:
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return None if field.is_time and value in NO_TIMES else value
 
 
 @cache
-def _fields(struct: type[Struct]) -> tuple[dict[str, Any], set[str]]:
-    """The types of its fields by name, and the names of those whose null counts as left out."""
-    fields = msgspec.structs.fields(struct)
-    droppable = {
-        field.encode_name for field in fields if not field.required and not _has_null(field.type)
+def _fields(struct: type[Struct]) -> dict[str, Field]:
+    return {
+        field.encode_name: Field(
+            _struct(field.type),
+            is_time=_has(field.type, datetime),
+            takes_null=field.required or _has(field.type, NoneType),
+        )
+        for field in msgspec.structs.fields(struct)
     }
-    return {field.encode_name: field.type for field in fields}, droppable
 
 
-def _has_null(hint: Any) -> bool:
+def _has(hint: Any, kind: type) -> bool:
     if get_origin(hint) in (Annotated, Union, UnionType):
-        return any(map(_has_null, get_args(hint)))
-    return hint is NoneType
+        return any(_has(part, kind) for part in get_args(hint))
+    return hint is kind
 
 
 def _struct(hint: Any) -> type[Struct] | None:

@@ -24,7 +24,8 @@ from telemetron.http import HttpProblem
 MAX_AGENTS = 10_000
 MAX_INSTANCES = 30_000
 MAX_INSTANCES_PER_AGENT = 1_000
-MAX_LIVES = 8
+# Boots that an instance id is remembered by: as many processes may share one by mistake.
+MAX_BOOTS = MAX_INSTANCES_PER_AGENT
 MAX_GOODBYES = 10_000
 # So long a beat may be late after its boot's goodbye; one that still comes then is alive.
 GOODBYE_SECONDS = 60.0
@@ -45,6 +46,9 @@ STATES = {
 }
 FAILED = ("failed", "rejected")
 TERMINAL = ("completed", "canceled", *FAILED)
+SPELLINGS = {name.replace("-", ""): name for name in (*STATES, *TERMINAL)} | {
+    "cancelled": "canceled"
+}
 DUPLICATE = "another process beats under the same instance id: give each an id of its own"
 
 _content = attrgetter(
@@ -57,9 +61,12 @@ Where = tuple[str, str | None, str]
 
 @lru_cache(maxsize=256)
 def state_of(status: str) -> str:
-    """Return the state by its name in A2A 0.x: A2A 1.0 writes `TASK_STATE_INPUT_REQUIRED`."""
-    name = status.upper().removeprefix("TASK_STATE_").replace("_", "-").lower()
-    return "canceled" if name == "cancelled" else name
+    """Return the state by its name in A2A 0.x, however a library spells it.
+
+    A2A 1.0 writes `TASK_STATE_INPUT_REQUIRED`, an enum of Python `TaskState.input_required`.
+    """
+    letters = "".join(filter(str.isalpha, status)).lower().replace("taskstate", "")
+    return SPELLINGS.get(letters, letters)
 
 
 def is_over(task: BeatTask) -> bool:
@@ -78,14 +85,14 @@ class Life:
         """The highest of this life."""
         self.heard = self.began = now
         self.since = since
-        self.boots: deque[str | None] = deque(maxlen=MAX_LIVES)
+        self.boots: deque[str | None] = deque(maxlen=MAX_BOOTS)
         self.lives = 1
         self.tasks_lost = 0
         """Tasks that were active when a life ended without a goodbye."""
         self.duplicate: Problem | None = None
         """Another process beats under this instance's id."""
-        self.duplicated = 0.0
-        """When that process was heard last."""
+        self.duplicated = -inf
+        """When a beat of an earlier boot was dropped last."""
         self.progress: dict[str, tuple[datetime, float]] = {}
         self.failure: Failure | None = None
         self.offset: float | None = None
@@ -99,17 +106,28 @@ class Life:
             return True
         return beat.sequence > self.sequence
 
-    def is_reborn(self, beat: Beat) -> bool:
-        """Whether the beat is of a new life; without a boot id a silence must come between."""
+    def is_reborn(self, beat: Beat, now: float) -> bool:
+        """Whether the beat is of a new life; without a boot id a silence must come between.
+
+        An earlier boot that still beats when the newest is silent, and too late for a late beat,
+        is a process that outlived the one it shares its id with.
+        """
         if beat.boot_id != self.beat.boot_id:
-            return beat.boot_id not in self.boots
+            survived = bool(self.silent_since) and now - self.began >= GOODBYE_SECONDS
+            return survived or beat.boot_id not in self.boots
         return beat.boot_id is None and bool(self.silent_since) and not self.is_later(beat)
+
+    def is_shared(self, now: float) -> bool:
+        """Whether another process seems to beat under this id, beside the present life."""
+        return self.duplicated > max(self.began, now - GOODBYE_SECONDS)
 
     def begin(self, beat: Beat, now: float, since: datetime) -> None:
         """Begin a new life: only the last failure of the earlier ones is kept."""
-        if beat.boot_id != self.beat.boot_id:
+        if beat.boot_id == self.beat.boot_id:
+            self.lives += 1
+        else:
+            self.lives += beat.boot_id not in self.boots
             self.boots.append(self.beat.boot_id)
-        self.lives += 1
         self.tasks_lost += _task_count(self.beat)
         self.sequence = None
         self.began = now
@@ -165,7 +183,7 @@ class Register:
             if self._goodbyes.get((where, beat.boot_id), 0.0) > now:
                 return self._output.count("beats_dropped")
             life = self._born(where, beat, now)
-        elif life.is_reborn(beat):
+        elif life.is_reborn(beat, now):
             life.begin(beat, now, self._clock.now())
         elif beat.boot_id != life.beat.boot_id or not life.is_later(beat):
             self._output.count("beats_dropped")
@@ -193,7 +211,8 @@ class Register:
             spaces = sorted(str(life.where[1] or "-") for life in lives)
             detail = f"{id!r} is in several namespaces; add ?namespace= with one of them"
             raise HttpProblem(409, detail, namespaces=spaces)
-        self._bury(lives[0])
+        if not lives[0].is_shared(self._clock.monotonic()):
+            self._bury(lives[0])
         self._forget(lives[0])
 
     def lives(self, name: str) -> list[Life]:
@@ -246,10 +265,10 @@ class Register:
 
     def _suspect(self, life: Life, beat: Beat, now: float) -> None:
         """Report a process that goes on beating long after another took over its instance id."""
-        if beat.boot_id == life.beat.boot_id or now - life.began < GOODBYE_SECONDS:
+        if beat.boot_id == life.beat.boot_id:
             return
         life.duplicated = now
-        if not life.duplicate:
+        if not life.duplicate and now - life.began >= GOODBYE_SECONDS:
             message = f"instance {life.where[2]}: {DUPLICATE}"
             life.duplicate = Problem("DuplicateInstance", message, self._clock.now())
             self._show(life, now)
@@ -301,6 +320,7 @@ class Register:
             return
         if not life.silent_since and life.silence() <= now:
             life.silent_since = self._clock.now() - timedelta(seconds=round(now - life.heard, 3))
+            life.duplicate = None
         self._show(life, now)
 
     def _is_over(self, life: Life, now: float) -> bool:
@@ -350,7 +370,7 @@ class Register:
         waits = _waits(task, wait)
         return Task(
             id=task.id,
-            parent_id=task.parent_id,
+            parent_id=None if task.parent_id == task.id else task.parent_id,
             status=status,
             started_on=task.started_on,
             progressed_at=task.progressed_at,

@@ -143,14 +143,14 @@ class Agent:
             record = records.read(id)
             if record is not None:
                 return begin(**{**record._asdict(), **facts})
-            if callable(id) or isinstance(id, (staticmethod, classmethod, partialmethod)):
+            if _is_function(id):
                 from .function import wrap
 
                 return wrap(begin, id)
             return begin(id, **facts)
         except Exception as error:  # a hostile argument, or the host's own limits
             warn_once(f"a task of agent {self.name!r}", error)
-            return NULL
+            return id if _is_function(id) else NULL
 
     def flush(self, timeout: float = 1.0) -> bool:
         """Tell now what is not told yet, as before a serverless function is frozen.
@@ -188,6 +188,11 @@ def load(name: str, given: dict[str, Any]) -> Agent:
     agent._begin(name, pickled=True, **given)
     others = (each for each in list(agent._life.holders) if each is not agent)
     return next(others, agent)
+
+
+def _is_function(thing: object) -> bool:
+    """Whether it is what a decorator is given."""
+    return callable(thing) or isinstance(thing, (staticmethod, classmethod, partialmethod))
 
 
 def _facts(given: dict[str, Any]) -> dict[str, Any]:

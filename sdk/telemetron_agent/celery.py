@@ -1,16 +1,17 @@
 """Celery: `instrument_celery(agent)`, once, and each task of the worker is seen.
 
-Id, parent and queue are Celery's; the first step is the task's name. An attempt that is retried
-has no outcome: the task goes on, and counts once.
+Id, parent and queue are Celery's; the first step is the task's name. An attempt that is retried,
+replaced or requeued has no outcome: the task goes on, and counts once.
 """
 
 from __future__ import annotations
 
 from typing import Any
+from weakref import WeakSet
 
 from .agent import Agent
 from .log import guarded
-from .task import current
+from .task import Task, current
 from .text import text
 
 ENDS = {"SUCCESS": "completed", "FAILURE": "failed"}
@@ -31,6 +32,8 @@ def instrument_celery(agent: Agent) -> None:
     from celery import signals
 
     _installed.add(agent)
+    again: WeakSet[Task] = WeakSet()
+    """Attempts that published their task again, as a retry and `Task.replace` do."""
 
     @guarded
     def started(*, task: Any, task_id: Any, **more: Any) -> None:
@@ -46,7 +49,8 @@ def instrument_celery(agent: Agent) -> None:
         held = getattr(task.request, HELD, None)
         if held is None:
             return
-        if state == "RETRY":
+        requeued = state == "REJECTED" and getattr(retval, "requeue", False)
+        if state == "RETRY" or requeued or held in again:
             held.forget()
         held.end(ENDS.get(state, "canceled"), retval if isinstance(retval, BaseException) else None)
         held.__exit__(None, None, None)
@@ -54,8 +58,10 @@ def instrument_celery(agent: Agent) -> None:
     @guarded
     def published(*, headers: Any = None, **more: Any) -> None:
         here = current()
-        if headers and headers.get("id") == here.id and here.parent_id:
-            headers[PARENT] = here.parent_id
+        if headers and headers.get("id") == here.id:
+            again.add(here)
+            if here.parent_id:
+                headers[PARENT] = here.parent_id
 
     @guarded
     def forked(**more: Any) -> None:

@@ -11,11 +11,11 @@ Result = TypeVar("Result")
 
 def warn(message: str, *values: object) -> None:
     """A warning to the logger `telemetron_agent`; whatever its handlers do, nothing is raised."""
-    import logging
-
     try:
+        import logging
+
         logging.getLogger("telemetron_agent").warning(message, *values)
-    except Exception:  # the host's handler or filter
+    except Exception:  # the host's handler or filter, or the interpreter is shutting down
         return
 
 

@@ -44,6 +44,67 @@ def test_goodbye_at_exit(stand_in, python: Callable) -> None:
     assert len(stand_in.goodbyes) == 1
 
 
+UVICORN = """
+import contextlib, os, signal, uvicorn
+from telemetron_agent import Agent
+
+agent = Agent("x", interval=60)
+
+async def app(scope, receive, send):
+    async with lifespan() if scope["type"] == "lifespan" else contextlib.nullcontext():
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        os.kill(os.getpid(), signal.SIGTERM)
+        await receive()
+    await send({"type": "lifespan.shutdown.complete"})
+
+@contextlib.asynccontextmanager
+async def lifespan():
+    with agent:
+        yield
+
+agent.flush(5)
+uvicorn.run(app, port=0, log_level="error")
+print("not reached")
+"""
+
+
+def test_uvicorn_which_ends_by_the_signal(stand_in, python: Callable) -> None:
+    process = python(UVICORN, stand_in.url)
+    assert process.communicate(timeout=30) == ("", "")
+    assert process.returncode == -signal.SIGTERM
+    assert len(stand_in.goodbyes) == 1
+
+
+LATE = """
+import sys
+from telemetron_agent import Agent
+
+class Late:
+    def __del__(self):
+        with agent.task() as task:
+            with task.wait("llm", "model"):
+                task.progress("on")
+        failed = agent.task("t")
+        failed.end("failed", ValueError())
+        print(failed.id, agent.task(lambda: "called")(), agent.flush(0))
+        agent.close()
+
+agent = Agent("x", interval=60)
+late = Late()
+late.itself = late  # for the garbage collector, which comes last
+sys.modules["late"] = Late()
+sys.modules["late"].agent = agent
+"""
+
+
+@pytest.mark.parametrize("reports", [True, False])
+def test_tasks_while_the_interpreter_shuts_down(stand_in, python: Callable, reports: bool) -> None:
+    said, errors = python(LATE, stand_in.url if reports else "").communicate(timeout=30)
+    assert errors == ""
+    assert said.splitlines() == ["t called False"] * 2
+
+
 def test_goodbye_after_an_exception(stand_in, python) -> None:
     process = python(WORK + "raise SystemExit(3)", stand_in.url)
     stand_in.wait_for_count(1)

@@ -476,6 +476,8 @@ def test_instances_that_cannot_be_observed_are_not_zero() -> None:
 def test_heartbeats_count_instances_whose_pods_cannot_be_observed() -> None:
     agent = one(pods_of("k/w", has_all_pods=False, problems=[FORBIDDEN]), beat("a"), beat("b"))
     assert (agent.instance_count, agent.problems) == (2, [FORBIDDEN])
+    agent = one(pods_of("k/w", has_all_pods=False, problems=[FORBIDDEN]), beat("a", "silent"))
+    assert (agent.instance_count, agent.silent_count) == (None, 1)
 
 
 def test_problems_that_are_cut_are_counted() -> None:

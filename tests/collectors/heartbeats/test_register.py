@@ -147,6 +147,11 @@ def test_lives_count_from_the_last_goodbye(bench: Bench) -> None:
     assert (bench.part.instance.lives, bench.part.instance.tasks_lost) == (1, 0)
 
 
+def lives(bench: Bench) -> tuple[int | None, int | None]:
+    assert bench.part.instance
+    return bench.part.instance.lives, bench.part.instance.tasks_lost
+
+
 def duplicates(bench: Bench) -> list[str]:
     return [problem.reason for problem in bench.part.problems]
 
@@ -165,6 +170,47 @@ def test_two_processes_of_one_instance_id_are_reported(bench: Bench) -> None:
     for sequence in range(71, 84):
         bench.after(5, boot_id="new", sequence=sequence)
     assert duplicates(bench) == []
+
+
+def test_many_processes_of_one_instance_id_are_reported(bench: Bench) -> None:
+    boots = [str(number) for number in range(40)]
+    for second in range(0, 70, 5):
+        bench.clock.advance(5)
+        for boot in boots:
+            bench.beat(boot_id=boot, sequence=second, tasks=tasks("t"))
+    assert duplicates(bench) == ["DuplicateInstance"]
+    assert lives(bench) == (40, 39)
+
+
+def test_of_two_processes_the_one_that_survives_is_shown(bench: Bench) -> None:
+    bench.beat(boot_id="old", sequence=1)
+    bench.beat(boot_id="new", sequence=1, tasks=tasks("lost"))
+    for sequence in range(2, 15):
+        bench.after(5, boot_id="old", sequence=sequence, tasks=tasks("kept"))
+        if sequence < 6:
+            bench.beat(boot_id="new", sequence=sequence, tasks=tasks("lost"))
+    assert (shown(bench), bench.status, duplicates(bench)) == (["kept"], "active", [])
+    assert lives(bench) == (2, 1)
+
+
+def test_of_two_processes_that_are_silent_none_is_a_duplicate(bench: Bench) -> None:
+    bench.beat(boot_id="old")
+    bench.beat(boot_id="new")
+    bench.after(60, boot_id="new")
+    bench.beat(boot_id="old")
+    assert duplicates(bench) == ["DuplicateInstance"]
+    bench.clock.advance(15)
+    assert (bench.status, duplicates(bench)) == ("silent", [])
+
+
+def test_the_goodbye_of_a_predecessor_hides_its_successor_until_its_next_beat(bench: Bench) -> None:
+    bench.beat(boot_id="old", sequence=1)
+    bench.after(5, boot_id="new", sequence=1)
+    bench.after(1, boot_id="old", sequence=2)
+    bench.register.goodbye("planner", "i")
+    assert not bench.register.puts()
+    bench.after(4, boot_id="new", sequence=2, tasks=tasks("t"))
+    assert shown(bench) == ["t"]
 
 
 def test_a_late_beat_of_the_same_life_is_no_duplicate(bench: Bench) -> None:
@@ -548,6 +594,12 @@ def test_a_new_life_begins_to_count_anew(bench: Bench) -> None:
         ("TASK_STATE_UNSPECIFIED", None, []),
         ("Working", "running", []),
         ("input_required", "waiting", ["human"]),
+        ("inputRequired", "waiting", ["human"]),
+        ("Auth required", "waiting", ["auth"]),
+        ("TaskState.input_required", "waiting", ["human"]),
+        ("TaskState.TASK_STATE_WORKING", "running", []),
+        ("TaskState.unknown", None, []),
+        ("working hard", None, []),
     ],
 )
 def test_states_of_a2a(bench: Bench, told: str, status: str, waits: list[str]) -> None:
@@ -583,7 +635,15 @@ def test_a_task_with_open_waits_and_no_status_waits(
 ENDED = ["completed", "canceled", "cancelled", "failed", "rejected"]
 
 
-@pytest.mark.parametrize("status", [*ENDED, *(f"TASK_STATE_{one.upper()}" for one in ENDED)])
+def test_a_task_is_never_its_own_parent(bench: Bench) -> None:
+    bench.beat(tasks=[*tasks("t", parent_id="t"), *tasks("u", parent_id="t")])
+    assert [task.parent_id for task in bench.part.tasks] == [None, "t"]
+
+
+SPELLED = [f"TASK_STATE_{one.upper()}" for one in ENDED] + [f"TaskState.{one}" for one in ENDED]
+
+
+@pytest.mark.parametrize("status", [*ENDED, *SPELLED])
 def test_tasks_that_are_over_leave(bench: Bench, status: str) -> None:
     bench.beat(tasks=tasks("t", status=status))
     assert (bench.part.tasks, bench.part.task_count, bench.status) == ([], 0, "idle")
@@ -782,26 +842,38 @@ class Naive:
         self.sequence = -1
         self.heard = self.interval = 0
         self.progress: int | None = None
-        self.moved = 0
+        self.began = self.moved = 0
+        self.dropped = -1
 
     def take(
         self, now: int, boot: str, sequence: int | None, interval: int, progress: int | None
     ) -> None:
         present = self.boots[-1:] == [boot]
-        if not present and boot in self.boots:
+        if not present and boot in self.boots and not self.may_be_outlived(now):
+            self.dropped = now
             return
         if present and sequence is not None and sequence <= self.sequence:
             return
         if not present:
-            self.boots.append(boot)
+            self.boots = [one for one in self.boots if one != boot] + [boot]
+            self.began = now
             self.sequence = -1
         if not present or progress != self.progress:
             self.moved = now
         self.sequence = self.sequence if sequence is None else sequence
         self.heard, self.interval, self.progress = now, interval, progress
 
+    def may_be_outlived(self, now: int) -> bool:
+        return self.is_silent(now) and now >= self.began + 60
+
+    def is_shared(self, now: int) -> bool:
+        return self.began < self.dropped and now < self.dropped + 60
+
+    def is_silent(self, now: int) -> bool:
+        return now >= self.heard + 3 * self.interval
+
     def seen(self, now: int) -> tuple[str, bool, bool | None]:
-        silent = now >= self.heard + 3 * self.interval
+        silent = self.is_silent(now)
         unknown = silent or self.progress is None
         stalled = None if unknown else now - self.moved >= 20
         return "silent" if silent else "active", silent, stalled
@@ -849,7 +921,8 @@ class RegisterMachine(RuleBasedStateMachine):
     def goodbye(self, data: st.DataObject) -> None:
         instance = data.draw(st.sampled_from(sorted(self.model)))
         self.bench.register.goodbye("planner", instance)
-        for boot in self.model.pop(instance).boots:
+        naive = self.model.pop(instance)
+        for boot in [] if naive.is_shared(self.now) else naive.boots:
             self.buried[instance, boot] = self.now + 60
 
     @invariant()

@@ -130,8 +130,8 @@ def test_celery(run, frameworks, stand_in: StandIn, tmp_path: Path) -> None:
     broker.mkdir()
     program = HERE / "programs" / "with_celery.py"
     worker = run(program, str(broker), url=stand_in.url, python=frameworks)
-    stand_in.wait_for_beat(  # work, retry, parent, child, retried; fail; ignore
-        lambda beat: beat["outcomes"] == {"completed": 5, "failed": 1, "canceled": 1}
+    stand_in.wait_for_beat(  # work, retry, replace, requeue, parent, child, retried; fail; ignore
+        lambda beat: beat["outcomes"] == {"completed": 7, "failed": 1, "canceled": 1}
     )
     worker.send_signal(signal.SIGTERM)
     _, errors = worker.communicate(timeout=60)

@@ -1,10 +1,10 @@
-"""What a Celery worker can do: succeed, fail, retry, ignore, call a task from a task."""
+"""A Celery task can succeed, fail, retry, be replaced or requeued, ignore, call another."""
 
 import sys
 from pathlib import Path
 
 from celery import Celery
-from celery.exceptions import Ignore
+from celery.exceptions import Ignore, Reject
 
 from telemetron_agent import Agent, current
 from telemetron_agent.celery import instrument_celery
@@ -46,6 +46,19 @@ def ignore():
     raise Ignore
 
 
+@app.task(name="replace", bind=True)
+def replace(self):
+    raise self.replace(work.s())
+
+
+@app.task(name="requeue", acks_late=True)
+def requeue():
+    seen = folder.parent / "requeued"
+    if not seen.exists():
+        seen.touch()
+        raise Reject("not now", requeue=True)
+
+
 @app.task(name="parent")
 def parent():
     work.apply_async(task_id="child")
@@ -58,6 +71,6 @@ def end():
 
 
 if __name__ == "__main__":
-    for task in (work, fail, retry, ignore, parent):
+    for task in (work, fail, retry, replace, requeue, ignore, parent):
         task.apply_async(task_id=task.name)
     app.worker_main(["worker", "--concurrency=1", "--loglevel=error", "--without-gossip"])
