@@ -167,11 +167,14 @@ class Finder:
         self._limit("groups", is_cut, f"the first {MAX_GROUPS} groups are looked at")
         if is_cut:
             return "LimitReached", f"{UNSEEN}: the first {MAX_GROUPS} groups are looked at"
-        for node in self.known.brokers.known.keys() - self.known.listed.keys():
-            return self._unanswered(node)
+        for node in self.known.brokers.known:
+            if node not in self.known.listed or "groups" in self.known.failing.get(node, ()):
+                return self._unanswered(node)
         for group in sought:
             if not group.is_searched or group.described_at is None:
                 return self._unanswered(group.node)
+            if group.hides_topics:
+                return "Unreachable", f"{UNSEEN}: group {group.name} rebalances"
         return None
 
     def _unanswered(self, node: int | None) -> Refusal:
