@@ -314,19 +314,20 @@ class Finder:
     def _pairs(self) -> dict[tuple[str, str | None], QueueConfig]:
         """Topic and group of every queue that is to be shown."""
         pairs: dict[tuple[str, str | None], QueueConfig] = {}
-        for entry in self.known.config.entries:
-            for topic in self._matching(entry):
-                for group in entry.named_groups:
+        matching = [(entry, self._matching(entry)) for entry in self.known.config.entries]
+        for entry, topics in matching:
+            for group in entry.named_groups:
+                for topic in topics:
                     pairs[topic, group] = self._entry(topic, group) or entry
-        known = {topic for entry in self.known.config.entries for topic in self._matching(entry)}
+        known = {topic for _, topics in matching for topic in topics}
         for group_state in self.known.groups.values():
             for topic in known & (group_state.committed | group_state.subscribed):
                 found = self._entry(topic, group_state.name)
                 if found and found.seeks_groups:
                     pairs[topic, group_state.name] = found
         read = {topic for topic, _ in pairs}
-        for entry in sorted(self.known.config.entries, key=lambda entry: entry.is_pattern):
-            for topic in self._matching(entry):
+        for entry, topics in sorted(matching, key=lambda it: it[0].is_pattern):
+            for topic in topics:
                 if topic not in read:
                     pairs.setdefault((topic, None), entry)
         return pairs
