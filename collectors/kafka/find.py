@@ -171,6 +171,8 @@ class Finder:
             if node not in self.known.listed or "groups" in self.known.failing.get(node, ()):
                 return self._unanswered(node)
         for group in sought:
+            if group.refusal and group.refusal[0] == "Forbidden":
+                continue  # as one that we do not know of, since it is not named
             if not group.is_searched or group.described_at is None:
                 return self._unanswered(group.node)
             if group.hides_topics:
@@ -235,6 +237,7 @@ class Finder:
             if (group.node, group.type) != (node, kind):
                 group.node, group.type, group.request = node, kind, None
                 group.committed_raw = b""
+                self.known.touched.update(group.queues)
         self.known.listed[node] = {listing.name for listing in listings}
         return True
 

@@ -125,6 +125,16 @@ async def test_a_group_that_changes_its_type_is_never_dead(broker: Scripted, wat
         assert states <= {"Stable", None}
 
 
+async def test_of_a_group_that_becomes_a_share_group_no_tasks_are_shown(
+    broker: Scripted, watch: Any
+) -> None:
+    async with watch(broker.address, {"topic": "t"}) as watched:
+        await watched.queue_until("t", lambda q: len(q.tasks) == 6)
+        broker.groups["g"].type = "share"
+        queue = await watched.queue_until("t", lambda q: not q.tasks)
+        assert (queue.depth, queue.depth_exact) == (6, False)
+
+
 # groups that have not committed
 
 
@@ -247,6 +257,19 @@ async def test_groups_whose_offsets_cannot_be_asked_for_hide_no_other_topic(
         await watched.queue_until("new", lambda q: reasons(q) == ["NoCommit"], group=None)
         queue = await watched.queue_until("t", lambda q: q.consumers == 1)
         assert (queue.depth, reasons(queue)) == (None, ["BadAnswer"])
+
+
+async def test_a_named_group_that_is_forbidden_hides_no_other_topic(
+    broker: Scripted, watch: Any
+) -> None:
+    """No more than one that is not named, of which nothing is known either."""
+    broker.groups["secret"] = Group(listed=False, coordinator_error=30)
+    broker.topics["new"] = Topic(id=3, logs=[Log(end=5, high=5)])
+    named = {"topic": "other", "groups": ["secret"]}
+    async with watch(broker.address, named, {"topic": "*"}) as watched:
+        await watched.queue_until("new", lambda q: reasons(q) == ["NoCommit"], group=None)
+        queue = await watched.queue_until("other", lambda q: q.problems, group="secret")
+        assert reasons(queue) == ["Forbidden"]
 
 
 # brokers that cannot be reached at the address that they advertise
