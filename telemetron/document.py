@@ -555,7 +555,8 @@ class Queue(Record, frozen=True, kw_only=True):
     source: Source = ""
     name: Annotated[str, about("The queue's (topic's) name.")]
     consumer_group: Annotated[
-        str | None, about("The consumer group; null: no group reads the queue.")
+        str | None,
+        about("The consumer group; null: no group that the source may show reads the queue."),
     ] = None
     consumers: Annotated[
         int | None,

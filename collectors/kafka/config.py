@@ -212,6 +212,7 @@ def parse_address(server: str) -> Address:
     return Address(host.strip("[]"), int(port))
 
 
+@lru_cache(maxsize=4096)
 def is_pattern(name: str) -> bool:
     return any(character in name for character in "*?[")
 

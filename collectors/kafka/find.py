@@ -167,11 +167,16 @@ class Finder:
         self._limit("groups", is_cut, f"the first {MAX_GROUPS} groups are looked at")
         if is_cut:
             return "LimitReached", f"{UNSEEN}: the first {MAX_GROUPS} groups are looked at"
-        for node in self.known.brokers.known.keys() - self.known.listed.keys():
-            return self._unanswered(node)
+        for node in self.known.brokers.known:
+            if node not in self.known.listed or "groups" in self.known.failing.get(node, ()):
+                return self._unanswered(node)
         for group in sought:
+            if group.refusal and group.refusal[0] == "Forbidden":
+                continue  # as one that we do not know of, since it is not named
             if not group.is_searched or group.described_at is None:
                 return self._unanswered(group.node)
+            if group.hides_topics:
+                return "Unreachable", f"{UNSEEN}: group {group.name} rebalances"
         return None
 
     def _unanswered(self, node: int | None) -> Refusal:
@@ -232,6 +237,7 @@ class Finder:
             if (group.node, group.type) != (node, kind):
                 group.node, group.type, group.request = node, kind, None
                 group.committed_raw = b""
+                self.known.touched.update(group.queues)
         self.known.listed[node] = {listing.name for listing in listings}
         return True
 
@@ -311,19 +317,20 @@ class Finder:
     def _pairs(self) -> dict[tuple[str, str | None], QueueConfig]:
         """Topic and group of every queue that is to be shown."""
         pairs: dict[tuple[str, str | None], QueueConfig] = {}
-        for entry in self.known.config.entries:
-            for topic in self._matching(entry):
-                for group in entry.named_groups:
+        matching = [(entry, self._matching(entry)) for entry in self.known.config.entries]
+        for entry, topics in matching:
+            for group in entry.named_groups:
+                for topic in topics:
                     pairs[topic, group] = self._entry(topic, group) or entry
-        known = {topic for entry in self.known.config.entries for topic in self._matching(entry)}
+        known = {topic for _, topics in matching for topic in topics}
         for group_state in self.known.groups.values():
             for topic in known & (group_state.committed | group_state.subscribed):
                 found = self._entry(topic, group_state.name)
                 if found and found.seeks_groups:
                     pairs[topic, group_state.name] = found
         read = {topic for topic, _ in pairs}
-        for entry in sorted(self.known.config.entries, key=lambda entry: entry.is_pattern):
-            for topic in self._matching(entry):
+        for entry, topics in sorted(matching, key=lambda it: it[0].is_pattern):
+            for topic in topics:
                 if topic not in read:
                     pairs.setdefault((topic, None), entry)
         return pairs

@@ -9,7 +9,16 @@ from collectors.kafka.connection import Broker
 from collectors.kafka.known import Known, refusal_of, trouble_of
 from collectors.kafka.queue import TopicQueue
 from collectors.kafka.request import Commits
-from collectors.kafka.state import Ends, Group, Refusal, Stands, Topic, commits_of, offsets_of
+from collectors.kafka.state import (
+    UNREAD,
+    Ends,
+    Group,
+    Refusal,
+    Stands,
+    Topic,
+    commits_of,
+    offsets_of,
+)
 from collectors.kafka.transactions import Transactions
 from collectors.kafka.wire import Answer, UnsupportedError
 from telemetron.poll import TroubleError
@@ -228,5 +237,7 @@ class Offsets:
         return [
             number
             for number, commit in enumerate(topic.commits(queue.group) if queue.group else ())
-            if commit and topic.is_read(number) and commit.offset > topic.ends[number].offset
+            if commit
+            and commit.offset > topic.ends.get(number, UNREAD).offset
+            and topic.is_read(number)
         ]

@@ -33,7 +33,8 @@ SAYS = {
     "RecordsLost": "records were deleted before the group consumed them",
     "Unknown": "not observed yet",
 }
-NOBODY = ("NoCommit", "no group that Telemetron sees reads this topic")
+NOBODY = "no group that Telemetron sees reads this topic"
+NO_SUCH_GROUP = "no group that fits the configuration's `groups` reads this topic; others may"
 
 
 class OpenTransaction(NamedTuple):
@@ -140,6 +141,7 @@ class TopicQueue:
         known = None not in lags and bool(lags) and not self.refusal
         depth = sum(map(self._depth, self.lanes)) if known else None
         tasks = self._tasks(shown)
+        waiting = self._waiting()
         lagging = self._lagging(lags)
         members = self._members()
         transactions = (self.transactions or {}).values()
@@ -148,7 +150,7 @@ class TopicQueue:
             "members": len(members) if len(members) > MAX_MEMBERS else 0,
             "members.partitions": most if most > MAX_PARTITIONS else 0,
             "lagging": len(lagging) if len(lagging) > MAX_LAGGING else 0,
-            "tasks": (depth or 0) if self.shows_tasks and (depth or 0) > len(tasks) else 0,
+            "tasks": waiting if waiting > len(tasks) else 0,
         }
         return Queue(
             name=self.topic,
@@ -182,6 +184,15 @@ class TopicQueue:
         if lane.window and lane.stand and self.shows_tasks:
             return lane.window.depth(lane.stand.end)
         return lane.lag or 0
+
+    def _waiting(self) -> int:
+        """How many tasks might be shown, of all partitions of which that is known."""
+        if not self.shows_tasks or _is_forbidden(self.refusal):
+            return 0
+        lanes = enumerate(self.lanes)
+        return sum(
+            self._depth(lane) for n, lane in lanes if not _is_forbidden(self.troubles.get(n))
+        )
 
     def _is_exact(self) -> bool:
         return all(
@@ -277,7 +288,7 @@ class TopicQueue:
             if lane.stand and lane.stand.problem and number not in self.troubles
         }
         if self.group is None and "NoCommit" in states.values():
-            yield NOBODY
+            yield "NoCommit", NOBODY if self.config.groups is None else NO_SUCH_GROUP
             return
         yield from _by_partition(
             {n: (problem, SAYS[problem]) for n, problem in states.items() if problem != "Unknown"}

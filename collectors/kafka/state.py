@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from collectors.kafka import request
-from collectors.kafka.membership import GroupInfo, Rebalances
+from collectors.kafka.membership import REBALANCING, GroupInfo, Rebalances
 from collectors.kafka.queue import OpenTransaction, TopicQueue
 from collectors.kafka.request import (
     NONE,
@@ -199,6 +199,11 @@ class Group:
     @property
     def is_share(self) -> bool:
         return self.type == "share"
+
+    @property
+    def hides_topics(self) -> bool:
+        """Whether nobody has told what its members read: it has rebalanced since it was found."""
+        return self.info is not None and self.info.state in REBALANCING and not self.subscribed
 
     def describe(self, info: GroupInfo | None, untold: Refusal | None, now: float) -> bool:
         """Take what is known of its members; whether that is news."""

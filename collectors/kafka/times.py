@@ -47,7 +47,7 @@ def of_record(milliseconds: int) -> datetime:
 
 def _parse(value: Any) -> datetime:
     if isinstance(value, bytes):
-        if len(value) == 8 and (b"\0" in value or not value.isascii()):
+        if len(value) == 8 and not (value.isascii() and value.decode().isprintable()):
             return _from_number(int.from_bytes(value, "big"))
         value = value.decode()
     if isinstance(value, str):

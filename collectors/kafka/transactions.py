@@ -43,6 +43,8 @@ class Transactions:
                 for number, high in offsets.items():
                     if high.error == ask.NONE and number in topic.ends and topic.is_read(number):
                         self._look(topic, number, high.offset, topic.ends[number].offset)
+                    else:  # to be looked at the next time, though nothing be written
+                        self.known.raw.pop(("highs", node), None)
 
     def _close(self, topic: Topic, numbers: list[int]) -> None:
         for number in numbers:

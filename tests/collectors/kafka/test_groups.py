@@ -125,6 +125,16 @@ async def test_a_group_that_changes_its_type_is_never_dead(broker: Scripted, wat
         assert states <= {"Stable", None}
 
 
+async def test_of_a_group_that_becomes_a_share_group_no_tasks_are_shown(
+    broker: Scripted, watch: Any
+) -> None:
+    async with watch(broker.address, {"topic": "t"}) as watched:
+        await watched.queue_until("t", lambda q: len(q.tasks) == 6)
+        broker.groups["g"].type = "share"
+        queue = await watched.queue_until("t", lambda q: not q.tasks)
+        assert (queue.depth, queue.depth_exact) == (6, False)
+
+
 # groups that have not committed
 
 
@@ -195,6 +205,38 @@ async def test_what_waits_for_nobody_is_counted_by_the_policy(broker: Scripted, 
         await watched.until(lambda: watched.queue("t", None) is None)
 
 
+@pytest.mark.parametrize("pattern", ["t*", "t"])
+async def test_groups_that_the_configuration_leaves_out_may_read_a_topic(
+    broker: Scripted, watch: Any, pattern: str
+) -> None:
+    async with watch(broker.address, {"topic": pattern, "groups": ["w*"]}) as watched:
+        queue = await watched.queue_until("t", lambda q: q.problems, group=None)
+        assert reasons(queue) == ["NoCommit"]
+        assert queue.problems[0].message.endswith("reads this topic; others may")
+
+
+@pytest.mark.parametrize("pattern", ["*", "t"])
+async def test_what_a_group_reads_is_unknown_until_it_has_rebalanced(
+    broker: Scripted, watch: Any, pattern: str
+) -> None:
+    """Its coordinator tells no subscriptions meanwhile; it may be for minutes."""
+    broker.groups["g"] = Group(members={"one": {"t": [0]}}, state="PreparingRebalance")
+    async with watch(broker.address, {"topic": pattern}) as watched:
+        await broker.asked_for(script.GROUPS, 2)
+        if pattern == "t":
+            queue = await watched.queue_until("t", lambda q: q.problems, group=None)
+            assert (queue.consumers, queue.depth) == (None, None)
+            assert "group g rebalances" in queue.problems[0].message
+        broker.groups["g"].state = "Stable"
+        await watched.queue_until("t", lambda q: q.consumers == 1)
+        assert not said_that_nobody_reads("t", watched)
+
+
+def said_that_nobody_reads(topic: str, watched: Any) -> bool:
+    puts = [call[4] for call in watched.output.calls if call[:3] == ("put", "queues", topic)]
+    return any(queue.consumers == 0 for queue in puts)
+
+
 async def test_queues_with_groups_come_first(broker: Scripted, watch: Any) -> None:
     for number in range(500):
         broker.topics[f"a{number:03}"] = Topic(logs=[Log(end=1, high=1)])
@@ -215,6 +257,19 @@ async def test_groups_whose_offsets_cannot_be_asked_for_hide_no_other_topic(
         await watched.queue_until("new", lambda q: reasons(q) == ["NoCommit"], group=None)
         queue = await watched.queue_until("t", lambda q: q.consumers == 1)
         assert (queue.depth, reasons(queue)) == (None, ["BadAnswer"])
+
+
+async def test_a_named_group_that_is_forbidden_hides_no_other_topic(
+    broker: Scripted, watch: Any
+) -> None:
+    """No more than one that is not named, of which nothing is known either."""
+    broker.groups["secret"] = Group(listed=False, coordinator_error=30)
+    broker.topics["new"] = Topic(id=3, logs=[Log(end=5, high=5)])
+    named = {"topic": "other", "groups": ["secret"]}
+    async with watch(broker.address, named, {"topic": "*"}) as watched:
+        await watched.queue_until("new", lambda q: reasons(q) == ["NoCommit"], group=None)
+        queue = await watched.queue_until("other", lambda q: q.problems, group="secret")
+        assert reasons(queue) == ["Forbidden"]
 
 
 # brokers that cannot be reached at the address that they advertise
@@ -268,6 +323,27 @@ async def test_one_of_two_advertised_addresses_is_closed(
 
 
 BROKER_2 = ("trouble", "broker 2")
+
+
+async def test_a_topic_that_is_new_while_a_broker_is_out_of_reach(
+    broker: Scripted, watch: Any
+) -> None:
+    """A group that the broker has come to coordinate since may read it."""
+    async with scripted() as second:
+        second.topics, broker.brokers = broker.topics, {1: broker.port, 2: second.port}
+        second.brokers = broker.brokers
+        async with watch(broker.address) as watched:
+            await watched.queue_until("t", lambda q: q.depth == 6)
+            await second.asked_for(script.GROUPS)
+            second.cut_off = True
+            await watched.until(lambda: any(call[:2] == BROKER_2 for call in watched.output.calls))
+            broker.topics["new"] = Topic(id=3, logs=[Log(end=5, high=5)])
+            await broker.asked_for(script.GROUPS, 3)
+            assert watched.queue("new", None) is None
+            second.groups["late"] = Group(commits={"new": {0: 2}}, coordinator=2)
+            second.cut_off = False
+            await watched.queue_until("new", lambda q: q.depth == 3, group="late")
+            assert not said_that_nobody_reads("new", watched)
 
 
 async def test_a_coordinator_that_does_not_tell_what_its_groups_read(

@@ -61,6 +61,12 @@ def test_every_usual_form_is_the_time_meant(value: Any) -> None:
     assert parse_time(value) == NOON
 
 
+def test_a_number_whose_bytes_could_be_text_is_none() -> None:
+    nanoseconds = 0x1871010101010101
+    assert parse_time(nanoseconds.to_bytes(8, "big")) == parse_time(nanoseconds)
+    assert parse_time(b"20260131") == parse_time("20260131")
+
+
 def test_a_date_is_its_midnight_in_utc() -> None:
     midnight = NOON.replace(hour=0)
     assert parse_time("2026-01-31") == parse_time("20260131") == midnight

@@ -29,14 +29,17 @@ class Looks:
         self.ends = Ends({"t": [0, 1]})
         self.transactions = Transactions(self.known)
 
-    def look(self, *, stable: tuple[int, int], high: tuple[int, int]) -> None:
+    def look(self, *, stable: tuple[int, int], high: tuple[int, int], error: int = 0) -> None:
+        """`error`: of the first partition, instead of its ends."""
         for number, offset in enumerate(stable):
             self.topic.ends[number] = self.topic.starts[number] = Offset(0, offset)
-        self.transactions.take(1, self.ends, _answer(high), _answer(stable))
+        self.transactions.take(1, self.ends, _answer(high, error), _answer(stable, error))
 
 
-def _answer(offsets: tuple[int, int]) -> Answer:
-    entries = [struct.pack(">ihqq", n, 0, -1, offset) for n, offset in enumerate(offsets)]
+def _answer(offsets: tuple[int, int], error: int) -> Answer:
+    entries = [
+        struct.pack(">ihqq", n, 0 if n else error, -1, offset) for n, offset in enumerate(offsets)
+    ]
     return Answer(2, bytes(4) + wire.array([wire.text("t") + wire.array(entries)]))
 
 
@@ -58,6 +61,15 @@ def test_a_transaction_counts_once_it_was_open_in_two_looks(looks: Looks) -> Non
     assert looks.topic.open == {0: (5, 7, since, True)}
     looks.look(stable=(13, 7), high=(13, 7))
     assert looks.topic.open == looks.topic.opened == {}
+
+
+def test_a_partition_that_could_not_be_looked_at_is_looked_at_the_next_time(looks: Looks) -> None:
+    """Though nothing is written, and both answers are the same."""
+    looks.look(stable=(5, 7), high=(5, 7), error=6)
+    assert looks.topic.tops == {1: 7}
+    for _ in range(2):
+        looks.look(stable=(5, 7), high=(5, 7))
+    assert looks.topic.tops == {0: 5, 1: 7}
 
 
 def test_one_transaction_after_the_other_is_none_that_lasts(looks: Looks) -> None:

@@ -136,6 +136,19 @@ async def test_a_group_without_commits(
             assert queue.depth_exact is None
 
 
+async def test_tasks_are_cut_though_it_is_not_known_how_many_wait(
+    broker: Any, topic: str, watch: Any
+) -> None:
+    await do(broker.create, topic, 2)
+    for partition in (0, 1):
+        await do(broker.produce, topic, *tasks(0, 9), partition=partition)
+    await do(broker.commit, topic, "g", 1)
+    async with watch(broker.address, {"topic": topic, "groups": ["g"], "max_tasks": 5}) as watched:
+        queue = await watched.queue_until(topic, lambda q: len(q.tasks) == 5)
+        assert (queue.depth, reasons(queue)) == (None, ["NoCommit"])
+        assert queue.truncated == {"tasks": 8}
+
+
 async def test_every_group_that_has_committed(broker: Any, filled: str, watch: Any) -> None:
     await do(broker.commit, filled, "later", 5)
     async with watch(broker.address, {"topic": f"{filled[:8]}*", "groups": ["l*", "g"]}) as watched:

@@ -1,7 +1,8 @@
 """Groups of all types that do what they like, compared with Kafka's own client and with a model.
 
 A machine joins, moves and removes members, commits, deletes groups, and makes, fills, deletes and
-renames topics. After a few steps the document must agree with what Kafka's admin client says
+renames topics. It begins with a group of each type: the first example that Hypothesis makes is the
+simplest one. After a few steps the document must agree with what Kafka's admin client says
 (states, assignments, lags, epochs) and with what the machine did (who is where).
 """
 
@@ -9,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from queue import Queue
 from typing import Any
 from uuid import uuid4
 
@@ -16,7 +18,14 @@ import pytest
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from tests.real.kafka import observer as telemetron
 from tests.real.kafka.broker import Cluster
@@ -28,7 +37,7 @@ from tests.real.process import wait_until
 
 PROTOCOLS = ["classic", "consumer"]
 KINDS = [*PROTOCOLS, "share", "streams"]
-EXAMPLES, STEPS = 2, 14
+EXAMPLES, STEPS, STEPS_UNTIL_AGREED = 2, 8, 4
 MAX_TOPICS, MAX_MEMBERS = 3, 5
 SETTLED = {"Stable", "Empty"}
 PREFIX = "machine"
@@ -43,6 +52,7 @@ class Consuming:
             protocol["session.timeout.ms"] = "6000"
         self._consumer = Consumer({**truth.client, **protocol, "enable.auto.commit": False})
         self._consumer.subscribe(topics)
+        self._commits: Queue[TopicPartition] = Queue()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._poll)
         self._thread.start()
@@ -50,11 +60,15 @@ class Consuming:
     def _poll(self) -> None:
         while not self._ended.is_set():
             self._consumer.poll(0.05)
+            while not self._commits.empty():
+                with suppress(KafkaException):  # it may be none of its own just now
+                    self._consumer.commit(offsets=[self._commits.get()], asynchronous=False)
+                self._commits.task_done()
 
     def commit(self, topic: str, offset: int) -> None:
-        at = [TopicPartition(topic, 0, offset)]
-        with suppress(KafkaException):  # it may be none of its own just now
-            self._consumer.commit(offsets=at, asynchronous=False)
+        """By the thread that polls: beside it the client may wait without end."""
+        self._commits.put(TopicPartition(topic, 0, offset))
+        self._commits.join()
 
     def leave(self) -> None:
         self._ended.set()
@@ -80,7 +94,24 @@ class Groups(RuleBasedStateMachine):
         self.kinds: dict[str, str] = {}
         self.bases: dict[str, int] = {}
         """A group's epoch less its generation."""
-        self.made = 0
+        self.made = self.steps = 0
+
+    @initialize()
+    def begin(self) -> None:
+        """A group of each type reads one topic; then some commit and go on with another one."""
+        self.create(partitions=2)
+        self.create(partitions=1)
+        old, new = self.records
+        self._produce(old, 3)
+        for kind in KINDS:
+            self._start(kind, old)
+        self.agree()
+        for group in [group for group, kind in self.kinds.items() if kind in PROTOCOLS]:
+            ((name, (_, member)),) = self.members[group].items()
+            member.commit(old, 1)
+            self._leave(group, name)
+            self._join(group, name, [new])
+        self.agree()
 
     def name(self, what: str) -> str:
         self.made += 1
@@ -98,6 +129,9 @@ class Groups(RuleBasedStateMachine):
     @rule(data=st.data(), count=st.integers(1, 5))
     def produce(self, data: st.DataObject, count: int) -> None:
         topic = data.draw(st.sampled_from(sorted(self.records)))
+        self._produce(topic, count)
+
+    def _produce(self, topic: str, count: int) -> None:
         self.truth.produce(topic, tasks(0, count))
         self.records[topic] += count
 
@@ -126,7 +160,13 @@ class Groups(RuleBasedStateMachine):
         topic = data.draw(st.sampled_from(sorted(self.records)))
         # A streams group has one topology for all: each gets one member.
         known = sorted(g for g, its in self.kinds.items() if its == kind != "streams")
-        group = self.name("g") if is_new or not known else data.draw(st.sampled_from(known))
+        if is_new or not known:
+            self._start(kind, topic)
+        else:
+            self._join(data.draw(st.sampled_from(known)), self.name("m"), [topic])
+
+    def _start(self, kind: str, topic: str) -> None:
+        group = self.name("g")
         self.kinds[group] = kind
         self._join(group, self.name("m"), [topic])
 
@@ -200,7 +240,12 @@ class Groups(RuleBasedStateMachine):
 
     # agreement
 
-    @rule()
+    @invariant()
+    def agree_at_times(self) -> None:
+        self.steps += 1
+        if self.steps % STEPS_UNTIL_AGREED == 0:
+            self.agree()
+
     def agree(self) -> None:
         found: list[str] = []
 
