@@ -88,7 +88,9 @@ def _opened(
     try:
         with _opener(server).open(request, timeout=timeout) as response:
             if (given := response.headers.get_content_type()) != media:
-                raise FetchError(printable(f"{server}: answered {given}; is this Telemetron's URL?"))
+                raise FetchError(
+                    printable(f"{server}: answered {given}; is this Telemetron's URL?")
+                )
             yield response
     except HTTPError as error:
         with error:

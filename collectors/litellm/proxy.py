@@ -254,16 +254,16 @@ class Proxy:
         days = await self._pages("/user/daily/activity", day, budgets.Activity, known)
         return budgets.Database(
             budgets.left_by_model(
-                (team for page in teams for team in page.teams),
-                (key for page in keys for key in page.keys),
+                None if teams is None else [team for page in teams for team in page.teams],
+                None if keys is None else [key for page in keys for key in page.keys],
             ),
-            budgets.spent_by_model(result for page in days for result in page.results),
+            budgets.spent_by_model(result for page in days or () for result in page.results),
         )
 
     async def _pages(
         self, path: str, query: dict[str, Any], kind: type[T], known: list[TroubleError]
-    ) -> list[T]:
-        """All pages, 20 at most; none if the key may not read them, or this version has none."""
+    ) -> list[T] | None:
+        """All pages, 20 at most; None: the key may not read them, or this version has none."""
         pages: list[Any] = []
         try:
             for number in count(1):
@@ -277,10 +277,12 @@ class Proxy:
                     known.append(TroubleError("LimitReached", message))
                     break
         except RefusalError as refusal:
-            if refusal.reason == "Forbidden":
-                known.append(refusal)
+            trouble = await self._watch.narrowed(refusal) if refusal.status == 401 else refusal
+            if trouble.reason == "Forbidden":
+                known.append(trouble)
             elif refusal.status != 404:
                 raise
+            return None
         return pages
 
     async def _check_health_for_ever(self, every: float) -> None:
