@@ -17,9 +17,7 @@ from collectors.litellm.figures import Figures
 from collectors.litellm.health import Health
 from collectors.litellm.models import (
     Listed,
-    ModelInfo,
     Row,
-    Rows,
     Values,
     is_ambiguous,
     listed,
@@ -124,14 +122,16 @@ class Proxy:
 
     async def _ask_models(self) -> None:
         rows = await self._ask("/model/info", parse_models)
-        kept = dict(sorted(rows.items())[:MAX_DEPLOYMENTS])
+        kept = dict(sorted(rows.by_id.items())[:MAX_DEPLOYMENTS])
         known = self._watch.first_note()
-        if len(kept) < len(rows):
-            known = TroubleError("LimitReached", f"{len(kept)} of {len(rows)} are shown")
+        if rows.odd:
+            known = TroubleError("BadAnswer", f"/model/info: {rows.odd} rows cannot be understood")
+        if len(kept) < len(rows.by_id):
+            known = TroubleError("LimitReached", f"{len(kept)} of {len(rows.by_id)} are shown")
         self._deployments.set_listed(await self._listed(kept), self._settings.aliases)
         self._watch.confirm("models", known)
 
-    async def _listed(self, rows: Rows) -> dict[str, Listed]:
+    async def _listed(self, rows: dict[str, list[Row]]) -> dict[str, Listed]:
         aliases = self._settings.aliases
         several = [id for id, own in rows.items() if is_ambiguous(own, aliases)]
         self._asked = {id: row for id, row in self._asked.items() if id in several}
@@ -144,10 +144,10 @@ class Proxy:
         """One deployment as it is configured: a wildcard under its own name."""
         target = "/model/info?" + urlencode({"litellm_model_id": id})
         try:
-            rows = (await self._ask(target, decoder(ModelInfo))).data
+            rows = (await self._ask(target, parse_models)).by_id.get(id, [])
         except RefusalError:
             return None
-        return rows[0] if len(rows) == 1 and rows[0].model_info.id == id else None
+        return rows[0] if len(rows) == 1 else None
 
     async def _ask_metrics(self) -> None:
         """What failed or cooled down is evidence even where the figures are not."""
