@@ -205,7 +205,7 @@ class KafkaConfig(Config, frozen=True):
 
 
 def parse_address(server: str) -> Address:
-    """`host:port`, `host`, `[IPv6]:port`; ValueError says what it is instead, without a password."""
+    """`host:port`, `host`, `[IPv6]:port`; ValueError says what it is, without a password."""
     host, colon, port = server.rpartition(":")
     if server.endswith("]") or not colon or _is_ipv6(server):
         host, port = server, str(DEFAULT_PORT)

@@ -274,7 +274,7 @@ def test_a_file_of_another_version_is_left_alone(tmp_path):
         database.execute("PRAGMA user_version = 2")
     database.close()
     kept = path.read_bytes()
-    with pytest.raises(ArchiveError, match="has version 2, .* move the file away"):
+    with pytest.raises(ArchiveError, match=r"has version 2, .* move the file away"):
         Archive(str(path), "test", "cd", 0)
     assert path.read_bytes() == kept
 
