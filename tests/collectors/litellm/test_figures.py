@@ -309,6 +309,15 @@ async def test_callers_by_the_configured_label(bench, key_file) -> None:
     assert bench.part("b").callers == []
 
 
+async def test_calls_of_nobody_are_one_caller(bench, key_file) -> None:
+    """LiteLLM writes `None` in some metrics, and leaves the label empty in others."""
+    await bench.start(key_file=key_file(), callers="api_key_alias")
+    bench.proxy.succeed("a", 1, tokens=20, api_key_alias="None")
+    bench.proxy.succeed("a", 2, tokens=30, api_key_alias="")
+    await bench.looks(6)
+    assert bench.part("a").callers == [ModelCaller("", 3, 0, 50)]
+
+
 async def test_more_callers_than_are_shown(bench, key_file) -> None:
     await bench.start(key_file=key_file(), callers="user")
     for number in range(70):
