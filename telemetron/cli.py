@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from io import TextIOWrapper
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -54,6 +55,8 @@ class Commands(click.Group):
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
         """Parse the options, of which `--help` and `--version` write too."""
+        if isinstance(sys.stdout, TextIOWrapper):  # a terminal that is not UTF-8
+            sys.stdout.reconfigure(errors="backslashreplace")
         with _ends_in_a_line():
             return super().make_context(*args, **extra)
 

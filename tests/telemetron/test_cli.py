@@ -311,6 +311,13 @@ def test_state_on_a_terminal_is_readable(server: str) -> None:
     assert "\x1b[31mreads" not in shown
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_state_on_a_terminal_that_is_not_utf8(server: str, encoding: str) -> None:
+    beat(server, "odd", tasks=[{"id": "t1", "step": "reads 日本"}])
+    shown = on_terminal("state", "--url", server, PYTHONIOENCODING=encoding)
+    assert r"reads \u65e5\u672c" in shown
+
+
 def test_state_ends_quietly_when_nobody_reads_on(server: str) -> None:
     command = f'"{sys.executable}" -m telemetron state --url {server} | true'
     done = subprocess.run(
