@@ -130,8 +130,8 @@ def left_by_model(
     """The sum of what is left to the teams that name a model, and to the keys that do.
 
     A key of a team that has a budget spends the team's. Who names no model may call all of them,
-    and says nothing of any. None: not known; then nothing is known of what is left, without the
-    teams only of keys that have none.
+    and says nothing of any. None: they could not be read. Without the keys no sum is known;
+    without the teams, keys that belong to one are left out.
     """
     if keys is None:
         return {}
