@@ -126,7 +126,10 @@ class Archive:
         elif application != APPLICATION:
             raise ArchiveError("the file is a database of another application")
         elif (version := self._value("PRAGMA user_version")) != VERSION:
-            raise ArchiveError(f"the file is of version {version}; this is version {VERSION}")
+            raise ArchiveError(
+                f"the file has version {version}, but this Telemetron writes version {VERSION};"
+                " move the file away to begin a new one"
+            )
         elif (found := self._value("PRAGMA quick_check(1)")) != "ok":
             raise DamagedError(f"the file is damaged: {found}")
         if self._value("PRAGMA journal_mode = WAL") not in ("wal", "memory"):

@@ -9,9 +9,9 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
-from datetime import UTC, datetime, timedelta
-from math import inf
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from io import TextIOWrapper
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -53,19 +53,32 @@ section_option = click.option(
 class Commands(click.Group):
     """The commands; an interrupt ends them quietly, and output that cannot be written in a line."""
 
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        """Parse the options, of which `--help` and `--version` write too."""
+        if isinstance(sys.stdout, TextIOWrapper):  # a terminal that is not UTF-8
+            sys.stdout.reconfigure(errors="backslashreplace")
+        with _ends_in_a_line():
+            return super().make_context(*args, **extra)
+
     def invoke(self, ctx: click.Context) -> Any:
-        try:
+        with _ends_in_a_line():
             result = super().invoke(ctx)
             if sys.stdout is not None:
                 sys.stdout.flush()  # else the interpreter fails to, after the exit code is set
             return result
-        except KeyboardInterrupt:
-            sys.exit(INTERRUPTED)
-        except OSError as error:
-            if error.errno == errno.EPIPE:
-                raise  # click ends quietly: the reader has seen enough
-            _drop_output()
-            _fail([f"cannot write the output: {error.strerror}"])
+
+
+@contextmanager
+def _ends_in_a_line() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except OSError as error:
+        if error.errno == errno.EPIPE:
+            raise  # click ends quietly: the reader has seen enough
+        _drop_output()
+        _fail([f"cannot write the output: {error.strerror}"])
 
 
 def _drop_output() -> None:
@@ -134,9 +147,9 @@ def state(url: str, token_file: str | None, sections: tuple[str, ...], at: str |
     """Show the state: tables on a terminal, else the JSON."""
     from telemetron.client import FetchError, fetch
 
-    query = {"sections": ",".join(sections), "at": at}
+    query = _given({"sections": _names(sections), "at": at})
     try:
-        answer = fetch(url, _token(token_file), "/system/state", _given(query))
+        answer = fetch(url, _token(token_file), "/system/state", query)
     except FetchError as error:
         _fail([str(error)])
     if _on_terminal():
@@ -167,7 +180,7 @@ def changes(
     """Show what changed: text on a terminal, else the JSON, one line each with --follow."""
     from telemetron.client import FetchError, fetch
 
-    query = _given({"sections": ",".join(sections), **options})
+    query = _given({"sections": _names(sections), **options})
     token = _token(token_file)
     try:
         if follow:
@@ -257,8 +270,13 @@ def _token(file: str | None) -> str | None:
         _fail([f"{file}: the token cannot be read: {type(error).__name__}"])
 
 
+def _names(sections: tuple[str, ...]) -> str | None:
+    return ",".join(sections) if sections else None
+
+
 def _given(query: dict[str, Any]) -> dict[str, str]:
-    return {name: str(value) for name, value in query.items() if value not in (None, "")}
+    """The options that are given; the server refuses an empty value, as of a variable not set."""
+    return {name: str(value) for name, value in query.items() if value is not None}
 
 
 def _now(date: str | None) -> datetime:
@@ -322,14 +340,10 @@ def _show(answer: "Answer", at: str | None) -> None:
 
 def _moment(at: str, now: datetime, changed_at: datetime) -> datetime:
     """The time that `--at` means: an age, a time, or a place, which arose when it was published."""
-    from telemetron.http import HttpProblem
-    from telemetron.query import duration
+    from telemetron.place import parse
 
-    with suppress(HttpProblem):
-        return now - timedelta(seconds=duration("at", at, most=inf))
-    with suppress(ValueError):
-        return datetime.fromisoformat(at)
-    return changed_at
+    found = parse(at, now)
+    return found if isinstance(found, datetime) else changed_at
 
 
 def _entry_points() -> Iterable[Any]:

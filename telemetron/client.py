@@ -19,6 +19,7 @@ from telemetron.logs import printable
 TIMEOUT_SECONDS = 10
 # A stream says at least every 15 s that it is still there.
 SILENT_SECONDS = 40
+JSON, EVENTS = "application/json", "text/event-stream"
 
 
 class FetchError(Exception):
@@ -41,7 +42,7 @@ class Event(NamedTuple):
 
 def fetch(url: str, token: str | None, path: str, query: Mapping[str, str]) -> Answer:
     """Ask the server; raises FetchError."""
-    with _opened(url, token, path, query, {}, TIMEOUT_SECONDS) as response:
+    with _opened(url, token, path, query, JSON, TIMEOUT_SECONDS) as response:
         return Answer(response.read(), response.headers["Date"])
 
 
@@ -52,10 +53,7 @@ def follow(
 
     Ends where the server ends it; raises FetchError where it cannot be reached, or is silent.
     """
-    headers = {"Accept": "text/event-stream"}
-    if last:
-        headers["Last-Event-ID"] = last
-    with _opened(url, token, path, query, headers, SILENT_SECONDS) as response:
+    with _opened(url, token, path, query, EVENTS, SILENT_SECONDS, last) as response:
         fields: dict[str, str] = {}
         for raw in response:
             line = raw.decode("utf-8", "replace").rstrip("\r\n")
@@ -74,19 +72,25 @@ def _opened(
     token: str | None,
     path: str,
     query: Mapping[str, str],
-    headers: Mapping[str, str],
+    media: str,
     timeout: float,
+    last: str | None = None,
 ) -> Iterator[Any]:
     server = _base(url)
     if token is not None and not (token.isascii() and token.isprintable()):
         raise FetchError("the token is not one line of ASCII text")
     asked = f"?{urlencode(query, quote_via=quote, errors='surrogateescape')}" if query else ""
     # `_base` looked at the scheme.
-    request = Request(f"{server}{path}{asked}", headers=dict(headers))  # noqa: S310
+    headers = {"Accept": media} | ({"Last-Event-ID": last} if last else {})
+    request = Request(f"{server}{path}{asked}", headers=headers)  # noqa: S310
     if token:
         request.add_unredirected_header("Authorization", f"Bearer {token}")
     try:
         with _opener(server).open(request, timeout=timeout) as response:
+            if (given := response.headers.get_content_type()) != media:
+                raise FetchError(
+                    printable(f"{server}: answered {given}; is this Telemetron's URL?")
+                )
             yield response
     except HTTPError as error:
         with error:

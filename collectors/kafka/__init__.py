@@ -14,9 +14,8 @@ def promise(config: KafkaConfig) -> float:
 
 
 def address(config: KafkaConfig) -> str:
-    """The brokers to begin with; what somebody put before an `@` is not shown."""
-    servers = [parse_address(server) for server in config.bootstrap_servers]
-    return ",".join(join(host.rpartition("@")[2], port) for host, port in servers)
+    """The brokers to begin with."""
+    return ",".join(join(*parse_address(server)) for server in config.bootstrap_servers)
 
 
 async def run(config: KafkaConfig, output: Output) -> None:

@@ -3,6 +3,7 @@
 import re
 from fnmatch import translate
 from functools import lru_cache
+from ipaddress import IPv6Address
 from typing import Annotated, Literal
 
 from msgspec import Meta
@@ -20,6 +21,7 @@ MAX_SHOWN = 2_000
 """Tasks of one source."""
 
 DEFAULT_PORT = 9092
+_NO_HOST = re.compile(r"[/@\[\]]")
 
 Server = Annotated[str, Meta(min_length=1, pattern=r"^\S+$")]
 Pattern = Annotated[str, Meta(min_length=1, max_length=256)]
@@ -203,13 +205,24 @@ class KafkaConfig(Config, frozen=True):
 
 
 def parse_address(server: str) -> Address:
-    """`host:port`, `host`, `[IPv6]:port`; ValueError says what it is instead."""
+    """`host:port`, `host`, `[IPv6]:port`; ValueError says what it is, without a password."""
     host, colon, port = server.rpartition(":")
-    if server.endswith("]") or not colon or (":" in host and not host.endswith("]")):
-        return Address(server.strip("[]"), DEFAULT_PORT)
-    if not (host and port.isascii() and port.isdigit() and 0 < int(port) < 1 << 16):
-        raise ValueError(f'bootstrap_servers: "{server}" is not host:port')
-    return Address(host.strip("[]"), int(port))
+    if server.endswith("]") or not colon or _is_ipv6(server):
+        host, port = server, str(DEFAULT_PORT)
+    bare = host.removeprefix("[").removesuffix("]")
+    is_host = bare and not _NO_HOST.search(bare) and (":" not in bare or _is_ipv6(bare))
+    if not (is_host and port.isascii() and port.isdigit() and 0 < int(port) < 1 << 16):
+        _, at, shown = server.rpartition("@")
+        shown = f"…@{shown}" if at else shown
+        raise ValueError(f'bootstrap_servers: "{shown}" is not host:port; no scheme, no user')
+    return Address(bare, int(port))
+
+
+def _is_ipv6(host: str) -> bool:
+    try:
+        return bool(IPv6Address(host))
+    except ValueError:
+        return False
 
 
 @lru_cache(maxsize=4096)

@@ -4,7 +4,7 @@ Pure parsers; all raise what msgspec raises.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -124,16 +124,24 @@ def parse_budgets(body: bytes) -> dict[str, float]:
     return {name: money for name, money in found.items() if money is not None}
 
 
-def left_by_model(teams: Iterable[Holder], keys: Iterable[Holder]) -> dict[str, float]:
+def left_by_model(
+    teams: Sequence[Holder] | None, keys: Sequence[Holder] | None
+) -> dict[str, float]:
     """The sum of what is left to the teams that name a model, and to the keys that do.
 
     A key of a team that has a budget spends the team's. Who names no model may call all of them,
-    and says nothing of any.
+    and says nothing of any. None: they could not be read. Without the keys no sum is known;
+    without the teams, keys that belong to one are left out.
     """
-    with_budget = [team for team in teams if team.left() is not None]
+    if keys is None:
+        return {}
+    with_budget = [team for team in teams or () if team.left() is not None]
     known = {team.team_id for team in with_budget}
+    own = [
+        key for key in keys if (key.team_id is None if teams is None else key.team_id not in known)
+    ]
     sums: defaultdict[str, float] = defaultdict(float)
-    for holder in [*with_budget, *(key for key in keys if key.team_id not in known)]:
+    for holder in [*with_budget, *own]:
         money = holder.left()
         for model in set(holder.models or ()) if money is not None else ():
             sums[model] += money or 0.0

@@ -48,11 +48,13 @@ class RefusalError(TroubleError):
         message: str,
         *,
         status: int,
+        path: str = "",
         odd: bool = False,
         retry_after: float | None = None,
     ) -> None:
         super().__init__(reason, message, retry_after=retry_after)
         self.status = status
+        self.path = path
         self.odd = odd
 
 
@@ -133,14 +135,20 @@ async def _read(path: str, response: httpx.Response, limit: int) -> bytes:
     return bytes(body)
 
 
+def forbidden(path: str, status: int) -> RefusalError:
+    """The key is good, but not for this path."""
+    return RefusalError("Forbidden", f"{path}: the key is not permitted", status=status, path=path)
+
+
 def _refusal(path: str, response: httpx.Response, body: bytes) -> RefusalError:
     """What the status means. Without a database a wrong key is a 400, and none at all a 500."""
     status = response.status_code
     plain = response.headers.get("content-type", "").startswith("text/plain")
     if status == 401 or (status == 400 and b"no_db_connection" in body):
-        return RefusalError("Unauthorized", "the proxy does not accept the key", status=status)
+        message = "the proxy does not accept the key"
+        return RefusalError("Unauthorized", message, status=status, path=path)
     if status == 403:
-        return RefusalError("Forbidden", f"{path}: the key is not permitted", status=status)
+        return forbidden(path, status)
     if status == 429:
         after = retry_after(response.headers.get("retry-after"))
         return RefusalError("RateLimited", f"{path}: 429", status=status, retry_after=after)

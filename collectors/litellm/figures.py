@@ -186,7 +186,7 @@ class Figures:
             return None, 0
         callers = [
             ModelCaller(
-                name="" if name == "None" else name,
+                name=name,
                 rpm=self._less(counts, REQUESTS, CACHE_HITS, none),
                 failed_rpm=self._less(counts, FAILURES, FAILURES, True),
                 tpm=self._less(counts, TOKENS, CACHED_TOKENS, none),

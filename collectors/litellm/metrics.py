@@ -201,10 +201,16 @@ def _series(kind: str, labels: dict[str, str], caller: str | None) -> Series | N
         return None
     if of in _NOTHING:
         return _unrouted(kind, labels)
-    who = labels.get(caller, "") if caller else None
+    who = _caller(labels, caller) if caller else None
     if kind not in (FAILURES, COOLDOWNS):
         return Series(kind, of, caller=who)
     return Series(kind, of, *_error(labels), caller=who)
+
+
+def _caller(labels: dict[str, str], label: str) -> str:
+    """The caller's name; empty: it has none, for which LiteLLM writes `None`."""
+    name = labels.get(label, "")
+    return "" if name in _NOTHING else name
 
 
 def _unrouted(kind: str, labels: dict[str, str]) -> Series | None:

@@ -54,9 +54,9 @@ class Row(Struct):
 
 
 class ModelInfo(Struct):
-    """The answer of `/model/info`."""
+    """The answer of `/model/info`; each row is parsed by itself."""
 
-    data: list[Row]
+    data: list[msgspec.Raw]
 
 
 class Values(Struct):
@@ -91,18 +91,32 @@ class Listed(NamedTuple):
 
 
 _decode_models = msgspec.json.Decoder(ModelInfo).decode
+_decode_row = msgspec.json.Decoder(Row).decode
 _decode_router = msgspec.json.Decoder(RouterSettings).decode
 
 
-Rows = dict[str, list[Row]]
+class Rows(NamedTuple):
+    """The rows of an answer by the deployment's id, and how many could not be understood."""
+
+    by_id: dict[str, list[Row]]
+    odd: int
 
 
 def parse_models(body: bytes) -> Rows:
-    """The rows by the deployment's id. Raises what msgspec raises."""
-    rows: Rows = {}
-    for row in _decode_models(body).data:
-        rows.setdefault(row.model_info.id, []).append(row)
-    return rows
+    """The rows; one that is odd hides no other. Raises what msgspec raises."""
+    data = _decode_models(body).data
+    rows: dict[str, list[Row]] = {}
+    odd = 0
+    for raw in data:
+        try:
+            row = _decode_row(raw)
+        except msgspec.ValidationError:
+            odd += 1
+        else:
+            rows.setdefault(row.model_info.id, []).append(row)
+    if odd and not rows:
+        raise ValueError("no row can be understood")
+    return Rows(rows, odd)
 
 
 def parse_router(body: bytes) -> Values:

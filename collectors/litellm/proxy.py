@@ -17,9 +17,7 @@ from collectors.litellm.figures import Figures
 from collectors.litellm.health import Health
 from collectors.litellm.models import (
     Listed,
-    ModelInfo,
     Row,
-    Rows,
     Values,
     is_ambiguous,
     listed,
@@ -124,14 +122,16 @@ class Proxy:
 
     async def _ask_models(self) -> None:
         rows = await self._ask("/model/info", parse_models)
-        kept = dict(sorted(rows.items())[:MAX_DEPLOYMENTS])
+        kept = dict(sorted(rows.by_id.items())[:MAX_DEPLOYMENTS])
         known = self._watch.first_note()
-        if len(kept) < len(rows):
-            known = TroubleError("LimitReached", f"{len(kept)} of {len(rows)} are shown")
+        if rows.odd:
+            known = TroubleError("BadAnswer", f"/model/info: {rows.odd} rows cannot be understood")
+        if len(kept) < len(rows.by_id):
+            known = TroubleError("LimitReached", f"{len(kept)} of {len(rows.by_id)} are shown")
         self._deployments.set_listed(await self._listed(kept), self._settings.aliases)
         self._watch.confirm("models", known)
 
-    async def _listed(self, rows: Rows) -> dict[str, Listed]:
+    async def _listed(self, rows: dict[str, list[Row]]) -> dict[str, Listed]:
         aliases = self._settings.aliases
         several = [id for id, own in rows.items() if is_ambiguous(own, aliases)]
         self._asked = {id: row for id, row in self._asked.items() if id in several}
@@ -144,10 +144,10 @@ class Proxy:
         """One deployment as it is configured: a wildcard under its own name."""
         target = "/model/info?" + urlencode({"litellm_model_id": id})
         try:
-            rows = (await self._ask(target, decoder(ModelInfo))).data
+            rows = (await self._ask(target, parse_models)).by_id.get(id, [])
         except RefusalError:
             return None
-        return rows[0] if len(rows) == 1 and rows[0].model_info.id == id else None
+        return rows[0] if len(rows) == 1 else None
 
     async def _ask_metrics(self) -> None:
         """What failed or cooled down is evidence even where the figures are not."""
@@ -254,16 +254,16 @@ class Proxy:
         days = await self._pages("/user/daily/activity", day, budgets.Activity, known)
         return budgets.Database(
             budgets.left_by_model(
-                (team for page in teams for team in page.teams),
-                (key for page in keys for key in page.keys),
+                None if teams is None else [team for page in teams for team in page.teams],
+                None if keys is None else [key for page in keys for key in page.keys],
             ),
-            budgets.spent_by_model(result for page in days for result in page.results),
+            budgets.spent_by_model(result for page in days or () for result in page.results),
         )
 
     async def _pages(
         self, path: str, query: dict[str, Any], kind: type[T], known: list[TroubleError]
-    ) -> list[T]:
-        """All pages, 20 at most; none if the key may not read them, or this version has none."""
+    ) -> list[T] | None:
+        """All pages, 20 at most; None: the key may not read them, or this version has none."""
         pages: list[Any] = []
         try:
             for number in count(1):
@@ -277,10 +277,12 @@ class Proxy:
                     known.append(TroubleError("LimitReached", message))
                     break
         except RefusalError as refusal:
-            if refusal.reason == "Forbidden":
-                known.append(refusal)
+            trouble = await self._watch.narrowed(refusal) if refusal.status == 401 else refusal
+            if trouble.reason == "Forbidden":
+                known.append(trouble)
             elif refusal.status != 404:
                 raise
+            return None
         return pages
 
     async def _check_health_for_ever(self, every: float) -> None:

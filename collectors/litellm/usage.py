@@ -7,6 +7,8 @@ from typing import NamedTuple
 from collectors.litellm.metrics import REFUSED, SPEND, UNROUTED, Page, Series
 
 WINDOW_SECONDS = 60.0
+# A minute that is longer by no more than this is taken for one: whole calls stay whole.
+LATE_SECONDS = 3.0
 # What several processes behind one address say is not believed for so long.
 SEVERAL_SECONDS = 300.0
 MAX_PROCESSES = 64
@@ -150,11 +152,14 @@ class Usage:
         while len(self._samples) > 1 and now - self._samples[1].at >= WINDOW_SECONDS:
             self._samples.popleft()
         minute = None
-        if WINDOW_SECONDS <= now - self._samples[0].at <= WINDOW_SECONDS + self._slack:
+        seconds = now - self._samples[0].at
+        if WINDOW_SECONDS <= seconds <= WINDOW_SECONDS + self._slack:
+            # Looks that are far apart reach back further: then it is the mean of a minute.
+            share = WINDOW_SECONDS / seconds if seconds > WINDOW_SECONDS + LATE_SECONDS else 1.0
             minute = Minute()
             for sample in list(self._samples)[1:]:
                 for series, rise in sample.rises.items():
-                    minute.add(series, rise)
+                    minute.add(series, rise * share)
         self.minute = minute
 
 

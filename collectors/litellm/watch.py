@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 
-from collectors.litellm.client import Client, NoAnswerError, RefusalError
+from collectors.litellm.client import Client, NoAnswerError, RefusalError, forbidden
 from telemetron.backoff import Backoff
 from telemetron.collector import Output
 from telemetron.poll import TroubleError
@@ -100,8 +100,7 @@ class Watch:
         try:
             await look.once()
         except TroubleError as trouble:
-            await self._check_whole(trouble)
-            self._failed(look, trouble)
+            self._failed(look, await self.narrowed(trouble))
         else:
             look.backoff.reset()
             look.gently.reset()
@@ -110,15 +109,21 @@ class Watch:
             self._recovered(look.name)
             self._answered()
 
-    async def _check_whole(self, trouble: TroubleError) -> None:
-        """Is it this one thing, or the proxy, or the key? TroubleError: one of these two."""
+    async def narrowed(self, trouble: TroubleError) -> TroubleError:
+        """What is wrong with this one thing; TroubleError: it is the proxy, or the key.
+
+        LiteLLM answers a good key with 401 too, if only an administrator's may ask for the path.
+        """
         if isinstance(trouble, NoAnswerError):
             await self._ask_alive()
         elif isinstance(trouble, RefusalError) and (trouble.odd or is_about_key(trouble)):
             await self._ask_whether_key_is_good()
         else:
-            return
+            return trouble
         self._answered()
+        if isinstance(trouble, RefusalError) and trouble.status == 401:
+            return forbidden(trouble.path, trouble.status)
+        return trouble
 
     async def _outage(self, trouble: TroubleError) -> None:
         """Until the proxy answers again, and takes the key."""

@@ -271,10 +271,12 @@ def test_a_file_of_another_version_is_left_alone(tmp_path):
     path = tmp_path / "history.db"
     Archive(str(path), "test", "ab", 0).close()
     with sqlite3.connect(path) as database:
-        database.execute("PRAGMA user_version = 99")
+        database.execute("PRAGMA user_version = 2")
     database.close()
-    with pytest.raises(ArchiveError, match="version 99"):
+    kept = path.read_bytes()
+    with pytest.raises(ArchiveError, match=r"has version 2, .* move the file away"):
         Archive(str(path), "test", "cd", 0)
+    assert path.read_bytes() == kept
 
 
 def test_a_damaged_file_is_found_out_before_it_is_written_to(tmp_path):

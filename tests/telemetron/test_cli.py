@@ -311,6 +311,13 @@ def test_state_on_a_terminal_is_readable(server: str) -> None:
     assert "\x1b[31mreads" not in shown
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_state_on_a_terminal_that_is_not_utf8(server: str, encoding: str) -> None:
+    beat(server, "odd", tasks=[{"id": "t1", "step": "reads 日本"}])
+    shown = on_terminal("state", "--url", server, PYTHONIOENCODING=encoding)
+    assert r"reads \u65e5\u672c" in shown
+
+
 def test_state_ends_quietly_when_nobody_reads_on(server: str) -> None:
     command = f'"{sys.executable}" -m telemetron state --url {server} | true'
     done = subprocess.run(
@@ -342,6 +349,31 @@ def test_state_of_the_past_on_a_terminal(server: str) -> None:
     assert f", as it was at {at[:19]}Z" in shown
     assert any(line.startswith("t-past") for line in shown.splitlines())
     assert "t-past" not in on_terminal("state", "--url", server)
+
+
+@pytest.mark.parametrize("unit", ["h", "d"])
+def test_ages_of_the_past_count_to_the_time_asked_for(unit: str) -> None:
+    """The state then had changed long before."""
+    state = {"id": "x", "schema_version": 1, "epoch": "ab", "revision": 1, "sources": []}
+    state |= dict.fromkeys(("started_at", "changed_at"), "2020-01-01T00:00:00Z")
+    with answering(200, json.dumps(state).encode(), **{"Content-Type": "application/json"}) as url:
+        shown = on_terminal("state", "--url", url, "--at", f"2{unit}")
+    assert "as it was at 20" in shown
+    assert "as it was at 2020" not in shown
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["changes", "--key", ""],
+        ["changes", "--since", ""],
+        ["state", "--at", ""],
+        ["state", "--section", ""],
+    ],
+)
+def test_an_empty_value_is_an_error_as_everywhere(server: str, options: list[str]) -> None:
+    """As of a shell variable that is not set: all changes, or the present, would mislead."""
+    assert f"{server}: 40" in refused(telemetron_(*options, "--url", server), 1)
 
 
 # changes
@@ -527,6 +559,19 @@ def test_output_that_cannot_be_written_is_one_line(server: str, command: list[st
         assert done.returncode == 1
 
 
+@pytest.mark.parametrize("command", [["--help"], ["--version"], ["state", "--help"]])
+def test_help_that_cannot_be_written_is_one_line(command: list[str]) -> None:
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$@" >/dev/full', "sh", sys.executable, "-m", "telemetron", *command],
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=SECONDS,
+        env=environment(),
+    )
+    assert done.stderr == "cannot write the output: No space left on device\n"
+    assert done.returncode == 1
+
+
 def test_state_of_a_server_that_is_not_there() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -564,8 +609,15 @@ def test_state_of_a_server_that_refuses(status: int, body: bytes, said: str) -> 
         assert refused(telemetron_("state", "--url", url), 1) == f"{url}: {said}"
 
 
+@pytest.mark.parametrize("command", [["state"], ["changes"], ["changes", "--follow"]])
+def test_a_page_of_another_server_is_an_error(command: list[str]) -> None:
+    with answering(200, b"<html>", **{"Content-Type": "text/html; charset=utf-8"}) as url:
+        line = refused(telemetron_(*command, "--url", url), 1)
+    assert line == f"{url}: answered text/html; is this Telemetron's URL?"
+
+
 def test_state_of_something_else_on_a_terminal() -> None:
-    with answering(200, b'{"agents": []}') as url:
+    with answering(200, b'{"agents": []}', **{"Content-Type": "application/json"}) as url:
         ours, theirs = pty.openpty()
         done = subprocess.run(
             [sys.executable, "-m", "telemetron", "state", "--url", url],

@@ -102,7 +102,21 @@ def test_topics_and_groups_by_pattern() -> None:
         ("[::1]:5", "::1", 5),
         ("::1", "::1", 9092),
         ("[::1]", "::1", 9092),
+        ("[fe80::1%eth0]:5", "fe80::1%eth0", 5),
     ],
 )
 def test_servers(server: str, host: str, port: int) -> None:
     assert parse_address(server) == (host, port)
+
+
+@pytest.mark.parametrize(
+    "server",
+    [
+        *("SASL_SSL://h:9093", "SASL_SSL://u:hunter2@h:9093", "http://h", "unix:/run/h"),
+        *("u:hunter2@h", "u:hunter2@h:9092", "@h", "h:1:2", "h:0", "h:", ":1"),
+    ],
+)
+def test_what_is_no_server_is_said_without_its_password(server: str) -> None:
+    with pytest.raises(ValueError, match="is not host:port") as caught:
+        parse_address(server)
+    assert "hunter2" not in str(caught.value)

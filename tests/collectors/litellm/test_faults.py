@@ -225,6 +225,18 @@ async def test_a_key_that_is_not_permitted_some(bench, proxy, key_file, caplog) 
     assert len(lines(caplog)) == 1
 
 
+@pytest.mark.parametrize("path", ["/model/info", "/metrics/"])
+async def test_a_401_for_one_path_is_not_about_the_key(bench, proxy, key_file, path) -> None:
+    """As LiteLLM answers a good key on a path for administrators."""
+    proxy.replies[path] = Reply(401, b"{}")
+    await bench.start(key_file=key_file())
+    await bench.looks(2)
+    scope = path.strip("/").partition("/")[0].replace("model", "models")
+    assert bench.state()[scope] == ("Forbidden", f"{path}: the key is not permitted")
+    assert bench.state()[""] is None
+    assert ("", "Unauthorized") not in trouble(bench)
+
+
 async def test_rate_limited(bench, proxy, key_file) -> None:
     await bench.start(key_file=key_file())
     proxy.replies["/metrics/"] = Reply(429, b"{}", headers=("retry-after: 60",))

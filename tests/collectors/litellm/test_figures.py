@@ -309,6 +309,15 @@ async def test_callers_by_the_configured_label(bench, key_file) -> None:
     assert bench.part("b").callers == []
 
 
+async def test_calls_of_nobody_are_one_caller(bench, key_file) -> None:
+    """LiteLLM writes `None` in some metrics, and leaves the label empty in others."""
+    await bench.start(key_file=key_file(), callers="api_key_alias")
+    bench.proxy.succeed("a", 1, tokens=20, api_key_alias="None")
+    bench.proxy.succeed("a", 2, tokens=30, api_key_alias="")
+    await bench.looks(6)
+    assert bench.part("a").callers == [ModelCaller("", 3, 0, 50)]
+
+
 async def test_more_callers_than_are_shown(bench, key_file) -> None:
     await bench.start(key_file=key_file(), callers="user")
     for number in range(70):
@@ -401,3 +410,15 @@ def test_never_a_number_of_a_metric_that_was_not_seen(
         hits = sum(value for name, id, value in drawn if name == f"{HITS}_total" and id == "a")
         calls = sum(value for name, id, value in drawn if name == f"{REQUESTS}_total" and id == "a")
         assert said["rpm"] == max(0, 6 * (calls - hits))
+
+
+@pytest.mark.parametrize("interval", [25, 50, 70, 120])
+async def test_looks_that_are_far_apart_give_the_mean_of_a_minute(
+    bench, key_file, interval
+) -> None:
+    await bench.start(key_file=key_file(), interval_seconds=interval)
+    for _ in range(4):
+        bench.proxy.succeed("a", interval, tokens=10 * interval)  # a call each second
+        await bench.after(interval)
+    assert bench.part("a").rpm == pytest.approx(60)
+    assert bench.part("a").tpm == pytest.approx(600)

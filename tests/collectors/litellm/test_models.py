@@ -90,8 +90,8 @@ async def test_a_teams_name_for_a_model_is_another_name(bench, key_file) -> None
 
 def test_recorded_rows_of_wildcards_and_aliases() -> None:
     """As a proxy with `openai/*`, a model and two aliases of it listed them."""
-    rows = parse_models((DATA / "names" / "model_info.json").read_bytes())
-    whole = parse_models((DATA / "names" / "model_info_wildcard.json").read_bytes())
+    rows = parse_models((DATA / "names" / "model_info.json").read_bytes()).by_id
+    whole = parse_models((DATA / "names" / "model_info_wildcard.json").read_bytes()).by_id
     aliases = Values(model_group_alias={"alias1": "good"}).aliases
     parts = {id: listed(own, aliases, None).part for id, own in rows.items()}
     assert {id: part.model for id, part in parts.items()} == {
@@ -126,3 +126,16 @@ def test_names_as_the_router_finds_them() -> None:
         "nobody": None,
     }
     assert {name: names.group(name) for name in asked} == asked
+
+
+async def test_an_odd_row_hides_no_other(bench, key_file) -> None:
+    odd = [{"model_name": "x", "model_info": {}}, {"model_name": None, "model_info": {"id": "y"}}]
+    bench.proxy.models = [*odd, model("a")]
+    await bench.start(key_file=key_file())
+    assert bench.part("a").model == "gpt-4o"
+    message = "/model/info: 2 rows cannot be understood"
+    assert bench.state()["models"] == ("BadAnswer", message)
+    bench.proxy.models = odd
+    await bench.looks(6)
+    assert bench.part("a").model == "gpt-4o"  # nothing can be understood: the last known stays
+    assert bench.state()["models"] == ("BadAnswer", "/model/info cannot be understood")

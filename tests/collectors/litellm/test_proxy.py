@@ -309,6 +309,34 @@ async def test_without_metrics_the_database_says_what_was_spent_today(bench, key
     assert (day["start_date"], day["end_date"]) == (["2030-01-01"], ["2030-01-01"])
 
 
+@pytest.mark.parametrize("status", [401, 403, 404])
+async def test_credits_of_what_the_key_may_not_read_are_unknown(bench, key_file, status) -> None:
+    own = {"models": ["gpt-4o"], "max_budget": 2.0, "spend": 0.5, "team_id": None}
+    a_teams = {"models": ["claude"], "max_budget": 9.0, "spend": 0.0, "team_id": "t"}
+    days = [{"breakdown": {"models": {"gpt-4o": {"metrics": {"spend": 0.25}}}}}]
+    bench.proxy.replies["/metrics/"] = Reply(404, b"{}")
+    bench.proxy.database = {
+        "/user/daily/activity": {"results": days},
+        "/key/list": {"keys": [own, a_teams]},
+        "/v2/team/list": {"teams": [{**a_teams, "max_budget": 1.0}]},
+    }
+    refused = Reply(status, b"{}")
+    bench.proxy.replies["/v2/team/list"] = refused
+    await bench.start(key_file=key_file())
+    assert bench.part("a").credits == 1.5
+    assert bench.part("b").credits is None  # its team may have less
+    assert bench.part("a").spend == 0.25
+    said = None if status == 404 else ("Forbidden", "/v2/team/list: the key is not permitted")
+    assert bench.state()["database"] == said
+    del bench.proxy.replies["/v2/team/list"]
+    bench.proxy.replies["/key/list"] = refused
+    await bench.looks(6)
+    assert bench.part("b").credits is None  # keys of their own may have more
+    del bench.proxy.replies["/key/list"]
+    await bench.looks(6)
+    assert (bench.part("a").credits, bench.part("b").credits) == (1.5, 1.0)
+
+
 async def test_key_and_team_budgets_page_by_page(bench, key_file, monkeypatch) -> None:
     monkeypatch.setattr("collectors.litellm.proxy.MAX_PAGES", 2)
     key = {"models": ["gpt-4o"], "max_budget": 2.0, "spend": 0.5, "team_id": None}

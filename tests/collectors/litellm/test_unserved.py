@@ -64,7 +64,7 @@ async def test_more_names_than_are_told_and_odd_ones(bench, key_file) -> None:
     await bench.after()
     reason, message = bench.state()["calls"]
     assert reason == "UnknownModel"
-    assert message.endswith("(no name), m0, m1, m2, m3, m4, m5, m6 and 3 more")
+    assert message.endswith("(an odd name), m0, m1, m2, m3, m4, m5, m6 and 3 more")
 
 
 async def test_names_that_are_remembered_are_bounded(bench, key_file) -> None:
