@@ -374,6 +374,19 @@ class Archive:
             self._lead_on(bodies, epoch.id, batch, (revision, step), place)
         return bodies
 
+    def held(self, id: Id) -> bool:
+        """Whether the entity was there where recording began, in an epoch or after a hole.
+
+        Only the keyframe says so then: no step tells that it came.
+        """
+        rows = self._database.execute(
+            "SELECT k.entities FROM keyframes k JOIN epochs e ON e.id = k.epoch"
+            " JOIN batches b ON b.id = k.batch WHERE e.system = ? AND b.begins",
+            (self._system,),
+        )
+        groups = (group for (blob,) in rows for group in _groups(blob))
+        return any(id in _names(group) for group in groups)
+
     def _lead_on(
         self,
         bodies: dict[Id, bytes],
@@ -526,6 +539,11 @@ def _lead_on(changed: dict[Id, Any], bodies: Mapping[Id, bytes], entry: Entry) -
     if entry.id not in changed:
         changed[entry.id] = decode(bodies[entry.id])
     apply(changed[entry.id], delta)
+
+
+def _names(group: bytes) -> set[Id]:
+    """The entities of a keyframe's group."""
+    return {(section, key) for section, key, _ in _group(zlib.decompress(group))}
 
 
 def _read(blob: bytes) -> list[Step]:

@@ -269,7 +269,12 @@ class Timeline:
 
     def knew(self, id: Id) -> bool:
         """Whether anything is known of the entity, now or in what is kept."""
-        return id in self.bodies or any(one is not None for one in self.lived(id, None))
+        return (
+            id in self.bodies
+            or any(one is not None for one in self.lived(id, None))
+            or self._memory.held(id)
+            or bool(self.file and self.file.held(id))
+        )
 
     def require_life(self, place: Place, at: int) -> None:
         """GoneError where nobody was there to observe what was so long after a place."""

@@ -1,6 +1,7 @@
 """Fixtures for all tests: a real server on a free port, and a watch for blocking calls."""
 
 import asyncio
+import os
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -30,6 +31,7 @@ Serving = Callable[..., AbstractAsyncContextManager[Live]]
 def pytest_configure() -> None:
     """Restore Ctrl-C, which a shell disables in background jobs, and make debug mode cheap."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.environ.setdefault("LOGURU_LEVEL", "INFO")  # else each change of a status is printed
     # asyncio's debug mode keeps a stack of ten frames for each callback: a third of all time.
     asyncio.constants.DEBUG_STACK_DEPTH = 1
 
