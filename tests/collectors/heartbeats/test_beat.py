@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 import time
 from datetime import UTC, datetime
 from typing import Any
@@ -120,7 +121,8 @@ def test_a_large_beat_with_nulls_does_not_block_the_loop() -> None:
         before = time.thread_time()
         parse_beat(large)
         seconds.append(time.thread_time() - before)
-    assert min(seconds) < 0.04  # 0.1 s when each value's type was looked up anew
+    # 0.1 s if each value's type is looked up again; measuring coverage takes three times as long.
+    assert min(seconds) < (0.04 if sys.gettrace() is None else 0.2)
 
 
 @pytest.mark.parametrize("zone", ["Z", "+00:00", ""])
