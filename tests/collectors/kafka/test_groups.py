@@ -164,7 +164,8 @@ async def test_the_first_commit_of_a_group_is_told_with_its_time(
         await watched.queue_until("t", lambda q: reasons(q) == ["NoCommit"])
         broker.groups["g"].commits = {"t": {0: 10, 1: 0}}
         queue = await watched.queue_until("t", lambda q: q.depth == 0)
-        assert queue.consumed_at and queue.measured_at
+        assert queue.consumed_at
+        assert queue.measured_at
         assert timedelta(0) <= queue.measured_at - queue.consumed_at < timedelta(seconds=5)
 
 
