@@ -43,6 +43,14 @@ def start() -> Iterator[Start]:
 
 
 @pytest.fixture
+def no_broker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The demo hands its work over folders: the embedded broker may keep members that have left."""
+    (tmp_path / "noida_db").mkdir()  # found before the wheel, and brings no program
+    (tmp_path / "noida_db" / "__init__.py").touch()
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+
+
+@pytest.fixture
 def port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -138,6 +146,7 @@ def test_busy_hung_and_crashed_agents_are_told_apart(start: Start, port: int) ->
     assert not run_folder(output).exists()
 
 
+@pytest.mark.usefixtures("no_broker")
 def test_a_hung_agent_goes_on_when_it_is_let(start: Start, port: int) -> None:
     process = start("--port", str(port), "--hang", "planner")
     folder = run_folder(read_welcome(process))
@@ -169,6 +178,7 @@ def test_many_signals_end_every_process(start: Start, port: int) -> None:
     assert [pid for pid in started if Path(f"/proc/{pid}").exists()] == []
 
 
+@pytest.mark.usefixtures("no_broker")
 def test_a_proxy_that_is_not_there_holds_up_nobody(start: Start, port: int) -> None:
     """`true` ends at once: the researchers say what they would have asked a model."""
     process = start("--port", str(port), "--litellm", "true")
@@ -294,12 +304,8 @@ def test_a_task_goes_from_its_queue_to_its_agent(start: Start, port: int) -> Non
     assert errors == ""
 
 
-def test_without_a_broker_the_work_goes_over_folders(
-    start: Start, port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "noida_db").mkdir()  # stands before the wheel, and brings no program
-    (tmp_path / "noida_db" / "__init__.py").touch()
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+@pytest.mark.usefixtures("no_broker")
+def test_without_a_broker_the_work_goes_over_folders(start: Start, port: int) -> None:
     process = start("--port", str(port))
     state = wait_for_state(port, lambda state: bool(tasks(state, "researcher-1")))
     assert state["queues"] == []
