@@ -335,7 +335,7 @@ class Register:
     def _part(self, life: Life, now: float) -> AgentPart:
         beat = life.beat
         tasks = [self._task(life, task, now) for task in beat.tasks if not is_over(task)]
-        task_count = _task_count(beat)
+        task_count = max(len(tasks), beat.task_count or 0)
         return AgentPart(
             origin="heartbeat",
             namespace=beat.namespace,
