@@ -27,7 +27,8 @@ from tests.real.process import CACHE, free_port, running, wait_until
 MODULE = Path(__file__).parent / "kubernetes" / "plane"
 BUILD_SECONDS = 2400
 TIMEOUT = 30
-PARTS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok")
+CLIENTS = ("kube-controller-manager", "kube-scheduler", "kwok")
+PARTS = ("etcd", "kube-apiserver", *CLIENTS)
 UNTENDED = {"kubelet": "none"}
 """Labels of a pod that kwok leaves as it is, until it is deleted: a test plays its kubelet."""
 
@@ -121,9 +122,19 @@ class ControlPlane:
         self._prepare()
 
     def start(self, *parts: str) -> None:
-        """Start these parts (or all) that do not run, and wait until they serve."""
-        for part in parts or PARTS:
-            if part not in self._running:
+        """Start these parts (or all) that do not run, and wait until they serve.
+
+        With a new API server its clients are started anew: client-go looks for a server that was
+        away again only after a backoff of up to a minute.
+        """
+        wanted = {*(parts or PARTS)} - {*self._running}
+        if "kube-apiserver" in wanted:
+            clients = [part for part in CLIENTS if part in self._running]
+            if clients:
+                self.stop(*clients, kill=True)
+            wanted |= {*clients}
+        for part in PARTS:
+            if part in wanted:
                 stack = ExitStack()
                 command = [self._binary, part, *self._arguments(part)]
                 log = self.folder / f"{part}.log"
