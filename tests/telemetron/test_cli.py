@@ -1,4 +1,7 @@
-"""The command line, as processes: what they print, where, and their exit codes."""
+"""The command line: what it prints, where, and its exit codes.
+
+Commands run in this process where nothing depends on their having one of their own.
+"""
 
 import json
 import os
@@ -15,12 +18,14 @@ from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 import pytest
+from click.testing import CliRunner
 
 import telemetron
+from telemetron.cli import main
 from telemetron.schema import schema
 
 FOREIGN = ("TELEMETRON_", "SERVER_", "LOG_LEVEL", "HTTP_PROXY", "http_proxy")
@@ -47,20 +52,37 @@ good = Collector(name="good", description="Observes queues.", config=C, sections
 """
 
 
+class Done(NamedTuple):
+    """What a command printed, and its exit code."""
+
+    stdout: str
+    stderr: str
+    exit_code: int
+
+
 def environment(**more: str) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
     return kept | {"COLUMNS": "200", "TERM": "xterm"} | more
 
 
-def telemetron_(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-    """Run it with its output in a pipe."""
-    return subprocess.run(
+def telemetron_(*arguments: str, **env: str) -> Done:
+    """Run the command in this process."""
+    wanted = dict.fromkeys(os.environ) | environment(**env)
+    runner = CliRunner(env=wanted)
+    done = runner.invoke(main, arguments, prog_name="telemetron", catch_exceptions=False)
+    return Done(done.stdout, done.stderr, done.exit_code)
+
+
+def process_(*arguments: str, **env: str) -> Done:
+    """Run the command in a process of its own, its output in pipes."""
+    done = subprocess.run(
         [sys.executable, "-m", "telemetron", *arguments],
         capture_output=True,
         text=True,
         timeout=SECONDS,
         env=environment(**env),
     )
+    return Done(done.stdout, done.stderr, done.returncode)
 
 
 def on_terminal(*arguments: str, **env: str) -> str:
@@ -146,16 +168,16 @@ def answering(status: int, body: bytes, **headers: str) -> Iterator[str]:
             thread.join()
 
 
-def refused(done: subprocess.CompletedProcess[str], code: int) -> str:
+def refused(done: Done, code: int) -> str:
     """The one line that a command that failed says."""
-    assert (done.stdout, done.returncode) == ("", code), done.stderr
+    assert (done.stdout, done.exit_code) == ("", code), done.stderr
     (line,) = done.stderr.splitlines()
     return line
 
 
 def test_version_and_help() -> None:
     done = telemetron_("--version")
-    assert (done.stdout, done.returncode) == (f"telemetron {telemetron.__version__}\n", 0)
+    assert (done.stdout, done.exit_code) == (f"telemetron {telemetron.__version__}\n", 0)
     done = telemetron_("-h")
     assert [
         line.split()[0] for line in done.stdout.split("Commands:\n")[1].splitlines()
@@ -165,14 +187,14 @@ def test_version_and_help() -> None:
 @pytest.mark.parametrize("arguments", [["serf"], ["serve", "--port", "x"], ["demo", "--hang", "x"]])
 def test_wrong_usage(arguments: list[str]) -> None:
     done = telemetron_(*arguments)
-    assert (done.stdout, done.returncode) == ("", 2)
+    assert (done.stdout, done.exit_code) == ("", 2)
     assert "Traceback" not in done.stderr
 
 
 def test_demo_runs_as_long_as_it_is_told() -> None:
-    done = telemetron_("demo", "--seconds", "0.1", "--hang", "planner")
+    done = process_("demo", "--seconds", "0.1", "--hang", "planner")
     assert "Telemetron watches four agent processes" in done.stdout
-    assert done.returncode == 0
+    assert done.exit_code == 0
 
 
 # validate
@@ -181,14 +203,14 @@ def test_demo_runs_as_long_as_it_is_told() -> None:
 def test_validate_says_what_is_on_and_off(tmp_path: Path, installed: str) -> None:
     done = telemetron_("validate")
     assert done.stdout == "environment: ok\non: heartbeats\noff: kafka, kubernetes, litellm\n"
-    assert (done.stderr, done.returncode) == ("", 0)
+    assert (done.stderr, done.exit_code) == ("", 0)
     file = tmp_path / "t.yaml"
     file.write_text("sources: {heartbeats: off, orders: {collector: good, topics: [a]}}")
-    done = telemetron_("validate", "--config", str(file), PYTHONPATH=installed)
+    done = process_("validate", "--config", str(file), PYTHONPATH=installed)
     assert done.stdout == (
         f"{file}: ok\non: orders (good)\noff: heartbeats, kafka, kubernetes, litellm\n"
     )
-    assert done.returncode == 0
+    assert done.exit_code == 0
 
 
 def test_validate_says_all_that_is_wrong(tmp_path: Path, installed: str) -> None:
@@ -200,8 +222,8 @@ sources:
   broken:
   crashing: {collector: good, topics: [], seconds: 1.0}
 """)
-    done = telemetron_("validate", "--config", str(file), PYTHONPATH=installed)
-    assert (done.stdout, done.returncode) == ("", 78)
+    done = process_("validate", "--config", str(file), PYTHONPATH=installed)
+    assert (done.stdout, done.exit_code) == ("", 78)
     assert [line.removeprefix(f"{file}:") for line in done.stderr.splitlines()] == [
         '1: server.prot: unknown key; did you mean "port"?'
         " (known: auth, host, port, probe_port, root_path, tls)",
@@ -221,7 +243,7 @@ sources:
 
 
 def test_collectors_that_are_installed(installed: str) -> None:
-    done = telemetron_("collectors", PYTHONPATH=installed)
+    done = process_("collectors", PYTHONPATH=installed)
     found = {one["name"]: one for one in json.loads(done.stdout)}
     assert list(found) == sorted(["broken", "good", *OURS])
     assert found["broken"] == {
@@ -280,7 +302,7 @@ def test_schema_is_the_one_that_is_served() -> None:
 def test_state_in_a_pipe_is_the_json_as_it_came(server: str) -> None:
     served = httpx.get(f"{server}/system/state").text
     done = telemetron_("state", "--url", server + "/")
-    assert (done.stderr, done.returncode) == ("", 0)
+    assert (done.stderr, done.exit_code) == ("", 0)
     assert done.stdout == served
     assert (
         telemetron_("state", TELEMETRON_URL=server, HTTP_PROXY="http://127.0.0.1:1").stdout
@@ -390,7 +412,7 @@ def beat(server: str, name: str, **fields: Any) -> str:
 def test_changes_in_a_pipe_are_the_json_as_it_came(server: str) -> None:
     since = beat(server, "piped")
     done = telemetron_("changes", "--url", server, "--since", since, "--key", "cli/piped")
-    assert (done.stderr, done.returncode) == ("", 0)
+    assert (done.stderr, done.exit_code) == ("", 0)
     query = {"since": since, "key": "cli/piped"}
     assert (
         json.loads(done.stdout)["changes"]
@@ -439,7 +461,7 @@ def test_changes_of_a_young_server_are_those_since_its_start() -> None:
         done = telemetron_("changes", "--url", url, "--section", "agents")
         shown = on_terminal("changes", "--url", url, "--section", "agents")
     told = json.loads(done.stdout)
-    assert (done.returncode, told["complete"]) == (0, False)
+    assert (done.exit_code, told["complete"]) == (0, False)
     assert [change["key"] for change in told["changes"]] == ["cli/one"]
     assert "not complete: nothing is known before 20" in shown
 
@@ -660,12 +682,12 @@ def test_state_with_a_token(tmp_path: Path) -> None:
 
 
 def test_serve_refuses_a_configuration_that_is_not_valid(tmp_path: Path) -> None:
-    line = logged(telemetron_("serve", "--host", "0.0.0.0"), 78)
+    line = logged(process_("serve", "--host", "0.0.0.0"), 78)
     assert line.startswith("command line: --host: 0.0.0.0 can be reached from outside")
-    line = logged(telemetron_("serve", SERVER_PORT="x"), 78)
+    line = logged(process_("serve", SERVER_PORT="x"), 78)
     assert line == "environment: SERVER_PORT: expected int, got str"
     file = tmp_path / "none.yaml"
-    line = logged(telemetron_("serve", "--config", str(file)), 78)
+    line = logged(process_("serve", "--config", str(file)), 78)
     assert line == f"{file}: cannot be read: No such file or directory"
 
 
@@ -733,11 +755,11 @@ def test_serve_on_a_port_that_is_taken() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        line = logged(telemetron_("serve", "--port", port), 1)
+        line = logged(process_("serve", "--port", port), 1)
     assert line == f"cannot listen on 127.0.0.1 port {port}: Address already in use"
 
 
-def logged(done: subprocess.CompletedProcess[str], code: int) -> str:
+def logged(done: Done, code: int) -> str:
     """The one record that a server that does not start logs."""
     record = json.loads(refused(done, code))
     assert (record["level"], record["logger"]) == ("error", "telemetron.cli")
