@@ -35,7 +35,7 @@ test: $(READY) ## Run the tests with branch coverage (with ARGS: any part of the
 
 test-real: $(READY) ## Run the tests against real servers, which are built and fetched the first time
 	$(BIN)/python -m tests.real.build
-	$(BIN)/pytest --durations 10 tests/real $(ARGS)
+	$(BIN)/pytest -o asyncio_debug=true --durations 10 tests/real $(ARGS)
 
 check: $(READY) ## Check format, lint, types, import rules and the links in the docs
 	$(BIN)/ruff format --check .

@@ -29,11 +29,9 @@ Serving = Callable[..., AbstractAsyncContextManager[Live]]
 
 
 def pytest_configure() -> None:
-    """Restore Ctrl-C, which a shell disables in background jobs, and make debug mode cheap."""
+    """Restore Ctrl-C, which a shell disables in background jobs."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.setdefault("LOGURU_LEVEL", "INFO")  # else each change of a status is printed
-    # asyncio's debug mode keeps a stack of ten frames for each callback: a third of all time.
-    asyncio.constants.DEBUG_STACK_DEPTH = 1
 
 
 @pytest.fixture(autouse=True)
