@@ -143,8 +143,8 @@ class Task:
         if self._loose is None:
             self._begin_waits()
         self._end_loose(wait.kind)
+        self._waits[wait] = None  # first, as another thread removes what it finds in the other
         self._loose[wait] = None  # type: ignore[index]
-        self._waits[wait] = None
         self._activity.changed()
 
     def hold(self, wait: Wait) -> None:
@@ -168,9 +168,17 @@ class Task:
                 self._loose = {}
 
     def _end_loose(self, kind: str) -> None:
+        """Close the waits of this kind that no `with` block holds.
+
+        Another thread may enter or leave the block at any step of this; it sets `guarded` first.
+        """
         for wait in list(self._loose or ()):
             if wait.kind == kind:
                 self.remove(wait)
+                if wait.guarded:
+                    self._waits[wait] = None
+                    if not wait.guarded:
+                        self._waits.pop(wait, None)
 
     def given(self) -> dict[str, object]:
         """What the task was started with, for others like it; a current task was not given."""
@@ -254,6 +262,7 @@ class Wait:
 
     def end(self) -> None:
         """The task no longer waits for this."""
+        self.guarded = False
         self._task.remove(self)
 
     def __enter__(self) -> Wait:

@@ -9,10 +9,14 @@ import contextvars
 import copy
 import gc
 import pickle
+import sys
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
 
 import pytest
 
@@ -283,6 +287,57 @@ async def test_a_hung_call_stays_visible_beside_one_that_returns(activity: Activ
         assert task.waits == ()
 
 
+@contextmanager
+def interrupted(step: int, act: Callable[[], object]) -> Iterator[list[int]]:
+    """Do something else at this line of the SDK that runs inside, as another thread may.
+
+    Gives the lines that ran.
+    """
+    lines: list[int] = []
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        if "telemetron_agent" not in frame.f_code.co_filename:
+            return None
+        if event == "line":
+            lines.append(frame.f_lineno)
+            if len(lines) == step:
+                sys.settrace(None)
+                act()
+                sys.settrace(trace)
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        yield lines
+    finally:
+        sys.settrace(before)
+
+
+def test_a_wait_that_another_thread_holds_while_one_begins_is_kept(activity: Activity) -> None:
+    for step in range(1, 1000):
+        task = Task(activity)
+        first = task.wait("llm", "first")
+        with interrupted(step, first.__enter__) as lines:
+            task.wait("llm", "second")
+        if step > len(lines):
+            break
+        assert {wait.name for wait in task.waits} == {"first", "second"}, (step, lines)
+    assert step > 10
+
+
+def test_a_wait_that_another_thread_ends_while_one_begins_is_over(activity: Activity) -> None:
+    for step in range(1, 1000):
+        task = Task(activity)
+        first = task.wait("llm", "first")
+        with interrupted(1, first.__enter__), interrupted(step, first.end) as lines:
+            task.wait("llm", "second")
+        if step > len(lines):
+            break
+        assert [wait.name for wait in task.waits] == ["second"], lines[-1]
+    assert step > 10
+
+
 def test_waits_held_in_many_threads_are_all_seen(activity: Activity) -> None:
     task = Task(activity)
     all_wait = threading.Barrier(17)
@@ -296,9 +351,14 @@ def test_waits_held_in_many_threads_are_all_seen(activity: Activity) -> None:
             all_wait.wait(10)
 
     threads = [threading.Thread(target=ask, args=(number,)) for number in range(16)]
-    for thread in threads:
-        thread.start()
-    all_wait.wait(10)
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # so that a thread is interrupted at any step
+    try:
+        for thread in threads:
+            thread.start()
+        all_wait.wait(10)
+    finally:
+        sys.setswitchinterval(usual)
     assert sorted(wait.name or "" for wait in task.waits) == sorted(map(str, range(16)))
     all_wait.wait(10)
     for thread in threads:
