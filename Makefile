@@ -29,7 +29,7 @@ run: $(READY) ## Run the server alone
 
 test: $(READY) ## Run the tests with branch coverage (with ARGS: any part of them, no threshold)
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest --ignore tests/real --numprocesses 2 --dist worksteal $(ARGS)
+	$(BIN)/coverage run -m pytest --ignore tests/real --numprocesses 3 --dist worksteal $(ARGS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report $(if $(ARGS),--fail-under=0)
 
