@@ -25,7 +25,7 @@ from telemetron.collector import Put
 from telemetron.delta import shapes
 from telemetron.fold import Asked
 from telemetron.place import milliseconds
-from telemetron.store import Publication, Store
+from telemetron.store.store import Publication, Store
 from telemetron.testing import FakeClock
 from telemetron.timeline import Limits, Timeline
 

@@ -37,7 +37,7 @@ async def telemetron(file: str, namespace: str) -> Callable[[], Awaitable[Any]]:
     """Until all is published and the source is ok."""
     import collectors.kubernetes  # noqa: F401
     from telemetron.config import load
-    from telemetron.store import Publication, Store
+    from telemetron.store.store import Publication, Store
     from telemetron.supervisor import Supervisor
 
     settings = load(file, {})

@@ -22,7 +22,7 @@ import uvloop
 from bench import process
 from bench.report import Row, at_most, note
 from collectors.litellm import LitellmConfig, collector
-from telemetron.store import Store
+from telemetron.store.store import Store
 from telemetron.supervisor import BoundOutput, Mounts
 from tests.real.litellm.proxy import MASTER_KEY, LiteLLM, litellm
 

@@ -10,7 +10,6 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from telemetron import key
-from telemetron.check import text
 from telemetron.document import (
     MAX_ACTIVE_TASKS,
     MAX_INSTANCES,
@@ -24,7 +23,8 @@ from telemetron.document import (
     Task,
     Timestamp,
 )
-from telemetron.part import Part
+from telemetron.store.check import text
+from telemetron.store.part import Part
 
 MAX_NAME = 256
 # The best first.

@@ -24,7 +24,7 @@ from telemetron.document import (
     Task,
 )
 from telemetron.key import escape
-from telemetron.section import SECTIONS
+from telemetron.store.section import SECTIONS
 
 Record = dict[str, Any]
 Delta = dict[str, Any]

@@ -13,8 +13,8 @@ from telemetron.delta import MEASURES, Delta, Record, Shape, compare, fields
 from telemetron.moments import times_of
 from telemetron.place import Place, milliseconds, moment, parse
 from telemetron.recorder import Entry, Id, decode, encode
-from telemetron.rope import Change, Fragment, Rope
-from telemetron.snapshot import Face, Snapshot
+from telemetron.store.rope import Change, Fragment, Rope
+from telemetron.store.snapshot import Face, Snapshot
 from telemetron.timeline import NAME, Between, Timeline
 
 MAX_ANSWER_BYTES = 1024 * 1024

@@ -24,9 +24,9 @@ from telemetron.backoff import Backoff
 from telemetron.clock import Clock, Timer
 from telemetron.delta import shapes
 from telemetron.place import Place, milliseconds
-from telemetron.rope import CHUNK_BYTES
-from telemetron.source import Source
-from telemetron.store import Publication, Store
+from telemetron.store.rope import CHUNK_BYTES
+from telemetron.store.source import Source
+from telemetron.store.store import Publication, Store
 from telemetron.timeline import NAME, Limits, Timeline
 
 WRITE_SECONDS = 0.5

@@ -14,8 +14,8 @@ from msgspec import Struct
 
 from telemetron.delta import Delta, Shape, apply, compare, moved
 from telemetron.place import milliseconds
-from telemetron.snapshot import Snapshot
-from telemetron.store import Publication
+from telemetron.store.snapshot import Snapshot
+from telemetron.store.store import Publication
 
 PERIODS = {"level": 10.0, "sample": 60.0}
 

@@ -14,8 +14,8 @@ from telemetron.backoff import Backoff
 from telemetron.clock import Clock
 from telemetron.collector import ENTRY_POINTS, ASGIApp, Collector, Config, Put
 from telemetron.config import ConfigError, SourceSpec, configure
-from telemetron.source import Source
-from telemetron.store import Store
+from telemetron.store.source import Source
+from telemetron.store.store import Store
 
 LOAD_SECONDS = 30.0
 # Less than the server gives the application to stop, so that it can still be said who did not.

@@ -16,8 +16,8 @@ from telemetron.archive import LOG_BYTES, MEMORY, Archive, GoneError, Lived, Mom
 from telemetron.delta import Record, Shape, apply, inverted
 from telemetron.place import Place, milliseconds, parse
 from telemetron.recorder import Entry, Id, Recorder, Step, decode, encode
-from telemetron.snapshot import Snapshot
-from telemetron.store import Publication
+from telemetron.store.snapshot import Snapshot
+from telemetron.store.store import Publication
 
 RECENT_BYTES = 8 * 1024 * 1024
 RECENT_WEIGHT = 5_000

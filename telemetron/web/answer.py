@@ -7,8 +7,8 @@ from functools import lru_cache
 from typing import Any
 
 from telemetron.place import Place
-from telemetron.rope import glued
-from telemetron.snapshot import Snapshot
+from telemetron.store.rope import glued
+from telemetron.store.snapshot import Snapshot
 from telemetron.web.waiters import View
 
 MIN_GZIP_BYTES = 1024

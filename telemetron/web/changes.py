@@ -22,7 +22,7 @@ from telemetron.http import (
 )
 from telemetron.place import Place, parse
 from telemetron.query import parameters, shown, when
-from telemetron.store import Store
+from telemetron.store.store import Store
 from telemetron.timeline import Timeline
 from telemetron.web.accept import preferred
 from telemetron.web.connection import Connection

@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from telemetron import __version__
 from telemetron.query import parameters
-from telemetron.source import Source
+from telemetron.store.source import Source
 from telemetron.web.accept import preferred
 from telemetron.web.service import Service
 

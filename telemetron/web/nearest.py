@@ -6,8 +6,8 @@ from itertools import islice
 
 from telemetron.http import HttpProblem
 from telemetron.query import shown
-from telemetron.rope import Rope
-from telemetron.snapshot import Snapshot
+from telemetron.store.rope import Rope
+from telemetron.store.snapshot import Snapshot
 
 NEAREST = 3
 # To compare two keys takes up to 0.2 ms, and others wait for it.

@@ -7,7 +7,7 @@ from telemetron import __version__
 from telemetron.delta import MEASURES
 from telemetron.http import TITLES
 from telemetron.schema import definitions
-from telemetron.section import SECTIONS
+from telemetron.store.section import SECTIONS
 
 Json = dict[str, Any]
 

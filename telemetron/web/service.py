@@ -3,7 +3,7 @@
 from telemetron.clock import Clock
 from telemetron.config import BUILT_IN, Settings
 from telemetron.history import History
-from telemetron.store import Store
+from telemetron.store.store import Store
 from telemetron.supervisor import Supervisor
 from telemetron.timeline import Limits
 from telemetron.web.connection import Readers

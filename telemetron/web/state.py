@@ -12,9 +12,9 @@ from telemetron.history import History
 from telemetron.http import EMPTY, HttpProblem, Receive, Scope, Send, header, require_method
 from telemetron.place import Place
 from telemetron.query import duration, flag, parameters, shown, when
-from telemetron.rope import Change
-from telemetron.snapshot import Snapshot
-from telemetron.store import Store
+from telemetron.store.rope import Change
+from telemetron.store.snapshot import Snapshot
+from telemetron.store.store import Store
 from telemetron.timeline import Timeline
 from telemetron.web.answer import Answers, accepts_gzip, etag, matches, not_modified
 from telemetron.web.nearest import unknown_key

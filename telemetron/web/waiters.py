@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from telemetron.clock import Clock
-from telemetron.store import Publication
+from telemetron.store.store import Publication
 
 # A reader that asks again and again with the newest place is answered once in this time.
 PACE_SECONDS = 1.0

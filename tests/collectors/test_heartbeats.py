@@ -16,7 +16,7 @@ from collectors.heartbeats import HeartbeatsConfig, collector
 from collectors.heartbeats.app import HeartbeatApp
 from telemetron.document import Agent, State
 from telemetron.http import HttpProblem
-from telemetron.store import Store
+from telemetron.store.store import Store
 from telemetron.supervisor import BoundOutput, Mounts
 from telemetron.testing import FakeClock
 

@@ -23,7 +23,7 @@ from telemetron.document import (
     Task,
     Wait,
 )
-from telemetron.part import Part
+from telemetron.store.part import Part
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 

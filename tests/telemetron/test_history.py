@@ -16,7 +16,7 @@ from telemetron.archive import MEMORY, Archive, GoneError
 from telemetron.document import Queue
 from telemetron.fold import Asked
 from telemetron.history import BusyError, History, merged
-from telemetron.store import Publication, Store
+from telemetron.store.store import Publication, Store
 from telemetron.timeline import Limits
 
 

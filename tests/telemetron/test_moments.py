@@ -14,7 +14,7 @@ from telemetron.document import Instance, Outcomes, PartitionLag, Queue, Task
 from telemetron.fold import Asked
 from telemetron.key import escape
 from telemetron.place import milliseconds, parse
-from telemetron.store import Store
+from telemetron.store.store import Store
 from telemetron.testing import FakeClock
 from telemetron.timeline import Limits, Timeline
 

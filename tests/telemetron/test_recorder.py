@@ -8,7 +8,7 @@ from telemetron.delta import shapes
 from telemetron.document import ModelDeployment, Queue
 from telemetron.place import milliseconds
 from telemetron.recorder import Recorder
-from telemetron.store import Store
+from telemetron.store.store import Store
 from telemetron.testing import FakeClock
 
 

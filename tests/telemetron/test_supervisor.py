@@ -23,7 +23,7 @@ from telemetron.collector import Put
 from telemetron.config import SourceSpec
 from telemetron.convert import Origin
 from telemetron.document import Queue
-from telemetron.store import Store
+from telemetron.store.store import Store
 from telemetron.supervisor import Supervisor
 from telemetron.testing import FakeClock
 

@@ -17,7 +17,7 @@ from telemetron.document import Instance, Queue
 from telemetron.fold import Asked
 from telemetron.history import merged
 from telemetron.place import milliseconds, moment, parse
-from telemetron.store import Store
+from telemetron.store.store import Store
 from telemetron.testing import FakeClock
 from telemetron.timeline import Limits, Timeline
 

@@ -21,7 +21,7 @@ from telemetron.delta import shapes
 from telemetron.document import Instance, Outcomes, Pod, Queue, Task, Workload
 from telemetron.fold import Asked, UnknownKeyError
 from telemetron.place import Place, milliseconds
-from telemetron.store import Store
+from telemetron.store.store import Store
 from telemetron.testing import FakeClock
 from telemetron.timeline import Limits, Timeline
 

@@ -26,7 +26,7 @@ from collectors.heartbeats.register import Register
 from telemetron.collector import Collector, Config
 from telemetron.document import Agent, State
 from telemetron.http import HttpProblem
-from telemetron.store import Store
+from telemetron.store.store import Store
 from telemetron.supervisor import BoundOutput, Mounts
 from telemetron.testing import FakeClock
 

@@ -8,7 +8,7 @@ from collectors.kubernetes.objects import KINDS, NODES
 from collectors.kubernetes.show import Show
 from telemetron.agents import merge_agents
 from telemetron.document import MAX_PODS, UNSTAMPED, Owner, Problem
-from telemetron.part import Part
+from telemetron.store.part import Part
 from telemetron.testing import RecordingOutput
 from tests.collectors.kubernetes.test_cluster import put
 from tests.collectors.kubernetes.things import (

@@ -13,7 +13,7 @@ from collectors.litellm import LitellmConfig, collector
 from collectors.litellm import client as limits
 from telemetron.config import ConfigError, configure, parse
 from telemetron.secret import Secret
-from telemetron.store import Store
+from telemetron.store.store import Store
 from telemetron.supervisor import BoundOutput, Mounts
 from tests.collectors.litellm.scripted import (
     HTML,

@@ -19,7 +19,7 @@ from telemetron.archive import Archive, GoneError
 from telemetron.delta import shapes
 from telemetron.fold import Asked
 from telemetron.place import Place
-from telemetron.store import Store
+from telemetron.store.store import Store
 from telemetron.timeline import Limits, Timeline
 
 KILLS = 180
@@ -32,7 +32,7 @@ WRITER = """
 import asyncio, sys, time
 from telemetron.document import Queue
 from telemetron.history import History
-from telemetron.store import Store
+from telemetron.store.store import Store
 from telemetron.timeline import Limits
 
 async def main(path):

@@ -80,7 +80,7 @@ class Observer:
         """Records at warning and above, so far; not that the status of a source has changed."""
         lines = [json.loads(line) for line in self._log.read_text().splitlines()]
         serious = [it for it in lines if it["level"].upper() not in ("INFO", "DEBUG", "TRACE")]
-        return [line for line in serious if line["logger"] != "telemetron.source"]
+        return [line for line in serious if line["logger"] != "telemetron.store.source"]
 
 
 def reasons(entity: Entity) -> set[str]:

@@ -2,9 +2,9 @@ import asyncio
 
 import pytest
 
-from telemetron.rope import Change
-from telemetron.snapshot import Face, Snapshot
-from telemetron.store import Publication
+from telemetron.store.rope import Change
+from telemetron.store.snapshot import Face, Snapshot
+from telemetron.store.store import Publication
 from telemetron.testing import FakeClock
 from telemetron.web.waiters import View, Waiters
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import msgspec
 
-from telemetron.measure import Same
-from telemetron.rope import Change, Fragment
-from telemetron.snapshot import Face
+from telemetron.store.measure import Same
+from telemetron.store.rope import Change, Fragment
+from telemetron.store.snapshot import Face
 
 encode = msgspec.json.Encoder().encode
 # An unescaped quote cannot stand inside a JSON string, so this is always the field itself.

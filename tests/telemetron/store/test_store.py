@@ -12,13 +12,13 @@ import msgspec
 import pytest
 from loguru import logger
 
-from telemetron import store as module
 from telemetron.collector import Put
 from telemetron.document import Queue, State
-from telemetron.part import Part
-from telemetron.section import Section, each
-from telemetron.source import Source
-from telemetron.store import Publication, Store, epoch
+from telemetron.store import store as module
+from telemetron.store.part import Part
+from telemetron.store.section import Section, each
+from telemetron.store.source import Source
+from telemetron.store.store import Publication, Store, epoch
 from telemetron.testing import FakeClock
 
 PROMISE = 60.0

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from telemetron import rope
-from telemetron.rope import Change, Fragment, Rope, glued
+from telemetron.store import rope
+from telemetron.store.rope import Change, Fragment, Rope, glued
 
 CHUNK_BYTES = 60
 

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 from loguru import logger
 
-from telemetron.check import text
 from telemetron.clock import Clock, Timer
 from telemetron.document import SourceProblem, SourceRow
-from telemetron.part import Part
 from telemetron.reason import REASONS
+from telemetron.store.check import text
+from telemetron.store.part import Part
 
 MAX_PROBLEMS = 32
 MAX_KNOWN = 256

@@ -5,10 +5,10 @@ from typing import Any
 
 import msgspec
 
-from telemetron.edition import Edition, encode
-from telemetron.measure import same_state
-from telemetron.part import Part
-from telemetron.section import Section
+from telemetron.store.edition import Edition, encode
+from telemetron.store.measure import same_state
+from telemetron.store.part import Part
+from telemetron.store.section import Section
 
 NOBODY: Set[str] = frozenset()
 

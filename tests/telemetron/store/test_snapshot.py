@@ -6,9 +6,9 @@ import msgspec
 import pytest
 
 from telemetron.document import SCHEMA_VERSION, Queue
-from telemetron.rope import CHUNK_BYTES
-from telemetron.snapshot import Snapshot
-from telemetron.store import Store
+from telemetron.store.rope import CHUNK_BYTES
+from telemetron.store.snapshot import Snapshot
+from telemetron.store.store import Store
 from telemetron.testing import FakeClock
 
 SECTIONS = ("agents", "litellm", "queues", "workload")

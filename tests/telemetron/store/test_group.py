@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 import pytest
 
 from telemetron.document import Queue
-from telemetron.edition import Edition
-from telemetron.group import Group, Groups
-from telemetron.part import Part
-from telemetron.section import Section, each
-from telemetron.snapshot import Face
+from telemetron.store.edition import Edition
+from telemetron.store.group import Group, Groups
+from telemetron.store.part import Part
+from telemetron.store.section import Section, each
+from telemetron.store.snapshot import Face
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import msgspec
 
 from telemetron.document import SCHEMA_VERSION
-from telemetron.rope import Change, Rope, glued
+from telemetron.store.rope import Change, Rope, glued
 
 encode = msgspec.json.Encoder().encode
 

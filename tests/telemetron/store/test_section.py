@@ -1,8 +1,8 @@
 """Sections whose parts are their entities."""
 
 from telemetron.document import ModelDeployment, Queue, Workload
-from telemetron.part import Part
-from telemetron.section import SECTIONS, each
+from telemetron.store.part import Part
+from telemetron.store.section import SECTIONS, each
 
 
 def test_the_document_has_four_sections() -> None:

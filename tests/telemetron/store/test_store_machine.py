@@ -17,7 +17,6 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from msgspec.structs import replace
 
-from telemetron import rope
 from telemetron.agents import AgentPart, merge_agents
 from telemetron.collector import Put
 from telemetron.document import (
@@ -35,9 +34,10 @@ from telemetron.document import (
     Wait,
     Workload,
 )
-from telemetron.part import Part
-from telemetron.snapshot import Snapshot
-from telemetron.store import Publication, Store
+from telemetron.store import rope
+from telemetron.store.part import Part
+from telemetron.store.snapshot import Snapshot
+from telemetron.store.store import Publication, Store
 from telemetron.testing import FakeClock
 
 SECTIONS = ("agents", "litellm", "queues", "workload")

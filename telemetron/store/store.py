@@ -17,18 +17,18 @@ from typing import NamedTuple
 from loguru import logger
 from msgspec import Struct
 
-from telemetron.check import checked
 from telemetron.clock import Clock, Timer
 from telemetron.collector import Put
 from telemetron.document import SourceRow
-from telemetron.edition import Edition, encode
-from telemetron.group import NOBODY, Group, Groups
-from telemetron.measure import same_state
-from telemetron.part import Part
-from telemetron.rope import Change
-from telemetron.section import SECTIONS, Section
-from telemetron.snapshot import Face, Snapshot
-from telemetron.source import Source
+from telemetron.store.check import checked
+from telemetron.store.edition import Edition, encode
+from telemetron.store.group import NOBODY, Group, Groups
+from telemetron.store.measure import same_state
+from telemetron.store.part import Part
+from telemetron.store.rope import Change
+from telemetron.store.section import SECTIONS, Section
+from telemetron.store.snapshot import Face, Snapshot
+from telemetron.store.source import Source
 
 SLICE_SECONDS = 0.005
 MAX_GAP_SECONDS = 0.025

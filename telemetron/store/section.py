@@ -10,7 +10,7 @@ from msgspec import Struct
 from telemetron import key
 from telemetron.agents import AgentPart, merge_agents
 from telemetron.document import Agent, ModelDeployment, Queue, Workload
-from telemetron.part import Part
+from telemetron.store.part import Part
 
 
 class Section(NamedTuple):

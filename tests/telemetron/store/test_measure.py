@@ -22,7 +22,7 @@ from telemetron.document import (
     Wait,
     Workload,
 )
-from telemetron.measure import same_state
+from telemetron.store.measure import same_state
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 LATER = NOON.replace(hour=13)

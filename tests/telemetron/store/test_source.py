@@ -6,7 +6,7 @@ from math import inf
 import pytest
 
 from telemetron.document import SourceRow
-from telemetron.source import MAX_KNOWN, MAX_PROBLEMS, Source
+from telemetron.store.source import MAX_KNOWN, MAX_PROBLEMS, Source
 from telemetron.testing import FakeClock
 
 START = datetime(2030, 1, 1, tzinfo=UTC)

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from telemetron.agents import AgentPart
-from telemetron.check import MAX_TEXT, checked, normal, text
 from telemetron.document import (
     UNSTAMPED,
     Instance,
@@ -24,6 +23,7 @@ from telemetron.document import (
     Task,
     Workload,
 )
+from telemetron.store.check import MAX_TEXT, checked, normal, text
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 

@@ -8,9 +8,9 @@ import pytest
 from msgspec.structs import replace
 
 from telemetron.document import Live, Queue, Workload
-from telemetron.edition import Edition, encode
-from telemetron.measure import same_state
-from telemetron.snapshot import Face
+from telemetron.store.edition import Edition, encode
+from telemetron.store.measure import same_state
+from telemetron.store.snapshot import Face
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 QUEUE = Queue(key="k/q/-", source="k", name="q", depth=1)
