@@ -19,15 +19,15 @@ from bench import content, process, wrk
 from bench.process import Server
 from bench.report import Row, at_least, at_most, note, p99
 from bench.wrk import Load, middle, ratio
-from telemetron import fold
-from telemetron.archive import Archive
 from telemetron.collector import Put
-from telemetron.delta import shapes
-from telemetron.fold import Asked
-from telemetron.place import milliseconds
+from telemetron.history import fold
+from telemetron.history.archive import Archive
+from telemetron.history.delta import shapes
+from telemetron.history.fold import Asked
+from telemetron.history.place import milliseconds
+from telemetron.history.timeline import Limits, Timeline
 from telemetron.store.store import Publication, Store
 from telemetron.testing import FakeClock
-from telemetron.timeline import Limits, Timeline
 
 CHANGES = 1_000
 DIFF_MS, EVENT_MS, AT_MS = 5, 100, 200

@@ -1,7 +1,7 @@
 """Telemetron without its history, to measure what that costs."""
 
-from telemetron import history
 from telemetron.cli import main
+from telemetron.history import history
 
 
 class NoHistory(history.History):

@@ -340,7 +340,7 @@ def _show(answer: "Answer", at: str | None) -> None:
 
 def _moment(at: str, now: datetime, changed_at: datetime) -> datetime:
     """The time that `--at` means: an age, a time, or a place, which arose when it was published."""
-    from telemetron.place import parse
+    from telemetron.history.place import parse
 
     found = parse(at, now)
     return found if isinstance(found, datetime) else changed_at

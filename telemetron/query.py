@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from urllib.parse import parse_qsl
 
+from telemetron.history.place import Place, parse
 from telemetron.http import HttpProblem
-from telemetron.place import Place, parse
 
 MAX_WAIT_SECONDS = 60.0
 # So much of a wrong value is repeated in the answer.

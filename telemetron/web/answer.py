@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
-from telemetron.place import Place
+from telemetron.history.place import Place
 from telemetron.store.rope import glued
 from telemetron.store.snapshot import Snapshot
 from telemetron.web.waiters import View

@@ -6,10 +6,12 @@ from datetime import datetime
 from typing import TypeVar
 from urllib.parse import unquote
 
-from telemetron import fold
-from telemetron.delta import MEASURES
-from telemetron.fold import Asked, UnknownKeyError
-from telemetron.history import History
+from telemetron.history import fold
+from telemetron.history.delta import MEASURES
+from telemetron.history.fold import Asked, UnknownKeyError
+from telemetron.history.history import History
+from telemetron.history.place import Place, parse
+from telemetron.history.timeline import Timeline
 from telemetron.http import (
     EMPTY,
     HttpProblem,
@@ -20,10 +22,8 @@ from telemetron.http import (
     header,
     require_method,
 )
-from telemetron.place import Place, parse
 from telemetron.query import parameters, shown, when
 from telemetron.store.store import Store
-from telemetron.timeline import Timeline
 from telemetron.web.accept import preferred
 from telemetron.web.connection import Connection
 from telemetron.web.nearest import unknown_key

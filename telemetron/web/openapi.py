@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from telemetron import __version__
-from telemetron.delta import MEASURES
+from telemetron.history.delta import MEASURES
 from telemetron.http import TITLES
 from telemetron.schema import definitions
 from telemetron.store.section import SECTIONS

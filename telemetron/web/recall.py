@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from typing import TypeVar
 
-from telemetron.archive import GoneError
-from telemetron.history import BusyError, History
+from telemetron.history.archive import GoneError
+from telemetron.history.history import BusyError, History
+from telemetron.history.timeline import Timeline
 from telemetron.http import HttpProblem
-from telemetron.timeline import Timeline
 
 T = TypeVar("T")
 

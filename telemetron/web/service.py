@@ -2,10 +2,10 @@
 
 from telemetron.clock import Clock
 from telemetron.config import BUILT_IN, Settings
-from telemetron.history import History
+from telemetron.history.history import History
+from telemetron.history.timeline import Limits
 from telemetron.store.store import Store
 from telemetron.supervisor import Supervisor
-from telemetron.timeline import Limits
 from telemetron.web.connection import Readers
 from telemetron.web.guard import Guard
 from telemetron.web.waiters import Waiters

@@ -6,16 +6,16 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from telemetron import fold
-from telemetron.archive import GoneError
-from telemetron.history import History
+from telemetron.history import fold
+from telemetron.history.archive import GoneError
+from telemetron.history.history import History
+from telemetron.history.place import Place
+from telemetron.history.timeline import Timeline
 from telemetron.http import EMPTY, HttpProblem, Receive, Scope, Send, header, require_method
-from telemetron.place import Place
 from telemetron.query import duration, flag, parameters, shown, when
 from telemetron.store.rope import Change
 from telemetron.store.snapshot import Snapshot
 from telemetron.store.store import Store
-from telemetron.timeline import Timeline
 from telemetron.web.answer import Answers, accepts_gzip, etag, matches, not_modified
 from telemetron.web.nearest import unknown_key
 from telemetron.web.recall import recall

@@ -11,12 +11,12 @@ from typing import NamedTuple
 
 from loguru import logger
 
-from telemetron import fold
-from telemetron.archive import GoneError
-from telemetron.fold import Answer, Asked
-from telemetron.history import BusyError, History
-from telemetron.place import Place
-from telemetron.timeline import Timeline
+from telemetron.history import fold
+from telemetron.history.archive import GoneError
+from telemetron.history.fold import Answer, Asked
+from telemetron.history.history import BusyError, History
+from telemetron.history.place import Place
+from telemetron.history.timeline import Timeline
 from telemetron.web.connection import transfer_chunk
 
 COMMENT_SECONDS = 15.0

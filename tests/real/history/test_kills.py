@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from telemetron import fold
-from telemetron.archive import Archive, GoneError
-from telemetron.delta import shapes
-from telemetron.fold import Asked
-from telemetron.place import Place
+from telemetron.history import fold
+from telemetron.history.archive import Archive, GoneError
+from telemetron.history.delta import shapes
+from telemetron.history.fold import Asked
+from telemetron.history.place import Place
+from telemetron.history.timeline import Limits, Timeline
 from telemetron.store.store import Store
-from telemetron.timeline import Limits, Timeline
 
 KILLS = 180
 # Of files that are just being made.
@@ -31,9 +31,9 @@ LOST_SECONDS = 1.0
 WRITER = """
 import asyncio, sys, time
 from telemetron.document import Queue
-from telemetron.history import History
+from telemetron.history.history import History
 from telemetron.store.store import Store
-from telemetron.timeline import Limits
+from telemetron.history.timeline import Limits
 
 async def main(path):
     store = Store("test")

@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from telemetron import fold, recorder, timeline
-from telemetron.history import BusyError
+from telemetron.history import fold, recorder, timeline
+from telemetron.history.history import BusyError
 from telemetron.web import changes as module
 from telemetron.web import streams
 

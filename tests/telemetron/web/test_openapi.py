@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collectors.heartbeats import collector
+from telemetron.history.place import parse
 from telemetron.http import TITLES, HttpProblem
-from telemetron.place import parse
 from telemetron.query import duration
 from telemetron.web.openapi import DURATION, document
 

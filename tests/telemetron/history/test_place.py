@@ -2,7 +2,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from telemetron.place import FIRST, LAST, Place, milliseconds, moment, parse
+from telemetron.history.place import FIRST, LAST, Place, milliseconds, moment, parse
 
 NOW = datetime(2030, 1, 6, 10, tzinfo=UTC)
 

@@ -7,16 +7,16 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from telemetron import fold
 from telemetron.agents import AgentPart
-from telemetron.delta import shapes
 from telemetron.document import Instance, Outcomes, PartitionLag, Queue, Task
-from telemetron.fold import Asked
+from telemetron.history import fold
+from telemetron.history.delta import shapes
+from telemetron.history.fold import Asked
+from telemetron.history.place import milliseconds, parse
+from telemetron.history.timeline import Limits, Timeline
 from telemetron.key import escape
-from telemetron.place import milliseconds, parse
 from telemetron.store.store import Store
 from telemetron.testing import FakeClock
-from telemetron.timeline import Limits, Timeline
 
 SHAPES = shapes()
 START = datetime(2030, 1, 1, tzinfo=UTC)

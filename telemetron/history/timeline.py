@@ -12,10 +12,10 @@ from functools import partial
 from itertools import chain
 from typing import NamedTuple, TypeVar
 
-from telemetron.archive import LOG_BYTES, MEMORY, Archive, GoneError, Lived, Moment
-from telemetron.delta import Record, Shape, apply, inverted
-from telemetron.place import Place, milliseconds, parse
-from telemetron.recorder import Entry, Id, Recorder, Step, decode, encode
+from telemetron.history.archive import LOG_BYTES, MEMORY, Archive, GoneError, Lived, Moment
+from telemetron.history.delta import Record, Shape, apply, inverted
+from telemetron.history.place import Place, milliseconds, parse
+from telemetron.history.recorder import Entry, Id, Recorder, Step, decode, encode
 from telemetron.store.snapshot import Snapshot
 from telemetron.store.store import Publication
 

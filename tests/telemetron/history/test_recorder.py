@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from telemetron.delta import shapes
 from telemetron.document import ModelDeployment, Queue
-from telemetron.place import milliseconds
-from telemetron.recorder import Recorder
+from telemetron.history.delta import shapes
+from telemetron.history.place import milliseconds
+from telemetron.history.recorder import Recorder
 from telemetron.store.store import Store
 from telemetron.testing import FakeClock
 

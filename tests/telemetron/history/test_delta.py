@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telemetron.delta import MEASURES, apply, compare, fields, inverted, shapes
 from telemetron.document import Task
+from telemetron.history.delta import MEASURES, apply, compare, fields, inverted, shapes
 
 SHAPES = shapes()
 LEVELS, ALL = MEASURES["levels"], MEASURES["all"]

@@ -4,9 +4,9 @@ import sqlite3
 
 import pytest
 
-from telemetron.archive import APPLICATION, MEMORY, Archive, ArchiveError, GoneError
-from telemetron.place import Place
-from telemetron.recorder import Entry, Step, pack
+from telemetron.history.archive import APPLICATION, MEMORY, Archive, ArchiveError, GoneError
+from telemetron.history.place import Place
+from telemetron.history.recorder import Entry, Step, pack
 
 KEY = "queues", "q"
 HOUR = 3_600_000

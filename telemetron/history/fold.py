@@ -8,14 +8,14 @@ from urllib.parse import quote, urlencode
 
 from msgspec import Raw
 
-from telemetron.archive import GoneError, Moment
-from telemetron.delta import MEASURES, Delta, Record, Shape, compare, fields
-from telemetron.moments import times_of
-from telemetron.place import Place, milliseconds, moment, parse
-from telemetron.recorder import Entry, Id, decode, encode
+from telemetron.history.archive import GoneError, Moment
+from telemetron.history.delta import MEASURES, Delta, Record, Shape, compare, fields
+from telemetron.history.moments import times_of
+from telemetron.history.place import Place, milliseconds, moment, parse
+from telemetron.history.recorder import Entry, Id, decode, encode
+from telemetron.history.timeline import NAME, Between, Timeline
 from telemetron.store.rope import Change, Fragment, Rope
 from telemetron.store.snapshot import Face, Snapshot
-from telemetron.timeline import NAME, Between, Timeline
 
 MAX_ANSWER_BYTES = 1024 * 1024
 SOURCES = "sources"

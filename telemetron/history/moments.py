@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from itertools import accumulate, islice
 from typing import Any
 
-from telemetron.delta import Shape, fields, is_measure
-from telemetron.place import moment
-from telemetron.recorder import Entry
+from telemetron.history.delta import Shape, fields, is_measure
+from telemetron.history.place import moment
+from telemetron.history.recorder import Entry
 
 # So many entries of an entity are looked through: more than a day of samples.
 MAX_ENTRIES = 2_000

@@ -14,16 +14,16 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from msgspec.structs import replace
 
-from telemetron import archive, fold, timeline
 from telemetron.agents import AgentPart
-from telemetron.archive import Archive, GoneError
-from telemetron.delta import shapes
 from telemetron.document import Instance, Outcomes, Pod, Queue, Task, Workload
-from telemetron.fold import Asked, UnknownKeyError
-from telemetron.place import Place, milliseconds
+from telemetron.history import archive, fold, timeline
+from telemetron.history.archive import Archive, GoneError
+from telemetron.history.delta import shapes
+from telemetron.history.fold import Asked, UnknownKeyError
+from telemetron.history.place import Place, milliseconds
+from telemetron.history.timeline import Limits, Timeline
 from telemetron.store.store import Store
 from telemetron.testing import FakeClock
-from telemetron.timeline import Limits, Timeline
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
 FEEDS = {"agents": ("agents",), "things": ("queues", "workload")}

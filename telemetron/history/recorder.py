@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from telemetron.delta import Delta, Shape, apply, compare, moved
-from telemetron.place import milliseconds
+from telemetron.history.delta import Delta, Shape, apply, compare, moved
+from telemetron.history.place import milliseconds
 from telemetron.store.snapshot import Snapshot
 from telemetron.store.store import Publication
 

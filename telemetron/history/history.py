@@ -19,15 +19,15 @@ from typing import Any, TypeVar
 import msgspec
 from loguru import logger
 
-from telemetron.archive import Archive, ArchiveError, DamagedError
 from telemetron.backoff import Backoff
 from telemetron.clock import Clock, Timer
-from telemetron.delta import shapes
-from telemetron.place import Place, milliseconds
+from telemetron.history.archive import Archive, ArchiveError, DamagedError
+from telemetron.history.delta import shapes
+from telemetron.history.place import Place, milliseconds
+from telemetron.history.timeline import NAME, Limits, Timeline
 from telemetron.store.rope import CHUNK_BYTES
 from telemetron.store.source import Source
 from telemetron.store.store import Publication, Store
-from telemetron.timeline import NAME, Limits, Timeline
 
 WRITE_SECONDS = 0.5
 LIVE_SECONDS = 10.0

@@ -10,14 +10,14 @@ from contextlib import asynccontextmanager, closing
 import msgspec
 import pytest
 
-from telemetron import fold, recorder
-from telemetron import history as module
-from telemetron.archive import MEMORY, Archive, GoneError
 from telemetron.document import Queue
-from telemetron.fold import Asked
-from telemetron.history import BusyError, History, merged
+from telemetron.history import fold, recorder
+from telemetron.history import history as module
+from telemetron.history.archive import MEMORY, Archive, GoneError
+from telemetron.history.fold import Asked
+from telemetron.history.history import BusyError, History, merged
+from telemetron.history.timeline import Limits
 from telemetron.store.store import Publication, Store
-from telemetron.timeline import Limits
 
 
 class System:

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from telemetron.delta import apply
-from telemetron.place import Place
-from telemetron.recorder import Entry, Id, Step, decode, encode, pack
+from telemetron.history.delta import apply
+from telemetron.history.place import Place
+from telemetron.history.recorder import Entry, Id, Step, decode, encode, pack
 
 MEMORY = ":memory:"
 APPLICATION = 0x7E1E3E70

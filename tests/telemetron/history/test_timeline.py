@@ -7,19 +7,19 @@ from random import Random
 import msgspec
 import pytest
 
-from telemetron import archive as archives
-from telemetron import fold
-from telemetron import timeline as module
 from telemetron.agents import AgentPart
-from telemetron.archive import Archive, ArchiveError, GoneError
-from telemetron.delta import shapes
 from telemetron.document import Instance, Queue
-from telemetron.fold import Asked
-from telemetron.history import merged
-from telemetron.place import milliseconds, moment, parse
+from telemetron.history import archive as archives
+from telemetron.history import fold
+from telemetron.history import timeline as module
+from telemetron.history.archive import Archive, ArchiveError, GoneError
+from telemetron.history.delta import shapes
+from telemetron.history.fold import Asked
+from telemetron.history.history import merged
+from telemetron.history.place import milliseconds, moment, parse
+from telemetron.history.timeline import Limits, Timeline
 from telemetron.store.store import Store
 from telemetron.testing import FakeClock
-from telemetron.timeline import Limits, Timeline
 
 
 class System:

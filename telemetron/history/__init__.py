@@ -1,0 +1,1 @@
+"""The past: what changed, when, and how the state was then."""
