@@ -36,7 +36,7 @@ END = b'"k8s.io/initial-events-end":"true"'
 async def telemetron(file: str, namespace: str) -> Callable[[], Awaitable[Any]]:
     """Until all is published and the source is ok."""
     import collectors.kubernetes  # noqa: F401
-    from telemetron.config import load
+    from telemetron.config.settings import load
     from telemetron.store.store import Publication, Store
     from telemetron.supervisor import Supervisor
 

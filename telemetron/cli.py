@@ -20,8 +20,8 @@ import telemetron
 
 if TYPE_CHECKING:
     from telemetron.client import Answer
-    from telemetron.config import Settings, SourceSpec
-    from telemetron.convert import Problem
+    from telemetron.config.convert import Problem
+    from telemetron.config.settings import Settings, SourceSpec
 
 FAILED = 1
 BAD_CONFIG = 78  # EX_CONFIG of sysexits.h
@@ -120,7 +120,7 @@ def serve(config: str | None, **options: Any) -> None:
 @config_option
 def validate(config: str | None) -> None:
     """Check the whole configuration, each source's keys too."""
-    from telemetron.config import ConfigError, parse
+    from telemetron.config.settings import ConfigError, parse
 
     try:
         settings, sources, problems = parse(config, os.environ)
@@ -232,7 +232,7 @@ def demo(
 
 
 def _load(config: str | None, options: dict[str, Any]) -> "Settings":
-    from telemetron.config import ConfigError, load
+    from telemetron.config.settings import ConfigError, load
 
     try:
         return load(config, os.environ, options)
@@ -241,8 +241,8 @@ def _load(config: str | None, options: dict[str, Any]) -> "Settings":
 
 
 def _source_problems(spec: "SourceSpec") -> Iterator["Problem"]:
-    from telemetron.config import ConfigError, configure
-    from telemetron.convert import unknown
+    from telemetron.config.convert import unknown
+    from telemetron.config.settings import ConfigError, configure
     from telemetron.supervisor import NotInstalledError, load
 
     path = ("sources", spec.name, "collector")
@@ -356,7 +356,7 @@ def _entry_points() -> Iterable[Any]:
 
 def _installed() -> Iterator[dict[str, Any]]:
     """Each installed collector, for JSON; `problem` says why one cannot be imported."""
-    from telemetron.convert import keys
+    from telemetron.config.convert import keys
 
     for entry_point in _entry_points():
         distribution = entry_point.dist

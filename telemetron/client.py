@@ -13,7 +13,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlencode, urlsplit
 from urllib.request import OpenerDirector, ProxyHandler, Request, build_opener
 
-from telemetron.config import is_loopback
+from telemetron.config.settings import is_loopback
 from telemetron.logs import printable
 
 TIMEOUT_SECONDS = 10

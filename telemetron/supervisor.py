@@ -13,7 +13,7 @@ from msgspec import Struct
 from telemetron.backoff import Backoff
 from telemetron.clock import Clock
 from telemetron.collector import ENTRY_POINTS, ASGIApp, Collector, Config, Put
-from telemetron.config import ConfigError, SourceSpec, configure
+from telemetron.config.settings import ConfigError, SourceSpec, configure
 from telemetron.store.source import Source
 from telemetron.store.store import Store
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from telemetron.config import BUILT_IN
+from telemetron.config.settings import BUILT_IN
 from telemetron.document import (
     Agent,
     ModelDeployment,

@@ -25,6 +25,9 @@ class Live(NamedTuple):
     url: str
 
 
+TLS = Path(__file__).parent / "data" / "tls"
+"""A certificate for tests on loopback, and its key; the password is `hunter2`."""
+
 Serving = Callable[..., AbstractAsyncContextManager[Live]]
 
 
@@ -52,7 +55,7 @@ def serving(tmp_path: Path) -> Serving:
     """`async with serving("id: prod") as live`: the server with this configuration."""
 
     # Tests of the agent SDK run where Telemetron is not installed.
-    from telemetron.config import load
+    from telemetron.config.settings import load
     from telemetron.web.app import App, server_options
     from telemetron.web.server import running
 

@@ -17,7 +17,7 @@ from telemetron import key
 from telemetron.agents import AgentPart
 from telemetron.clock import Clock
 from telemetron.collector import ASGIApp
-from telemetron.config import DECLARED, DeclaredAgent, Settings
+from telemetron.config.settings import DECLARED, DeclaredAgent, Settings
 from telemetron.http import HttpProblem, Receive, Scope, Send, route_path
 from telemetron.web import health, pages
 from telemetron.web.changes import ChangesApp

@@ -1,6 +1,6 @@
 """Who may ask: tokens, and on loopback the `Host` header (against DNS rebinding)."""
 
-from telemetron.config import Auth, Server, is_loopback
+from telemetron.config.settings import Auth, Server, is_loopback
 from telemetron.http import HttpProblem, Scope
 
 _LOCAL = {b"localhost", b"127.0.0.1", b"[::1]"}

@@ -1,7 +1,7 @@
 """What one process holds, for everything that answers of it."""
 
 from telemetron.clock import Clock
-from telemetron.config import BUILT_IN, Settings
+from telemetron.config.settings import BUILT_IN, Settings
 from telemetron.history.history import History
 from telemetron.history.timeline import Limits
 from telemetron.store.store import Store

@@ -9,7 +9,7 @@ import msgspec
 from starlette.requests import Request
 
 from telemetron import __version__
-from telemetron.config import Auth
+from telemetron.config.settings import Auth
 from telemetron.web.service import Service
 
 PATHS = {

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from collectors.kubernetes import KubernetesConfig, collector
-from telemetron.config import ConfigError, SourceSpec, configure, load
+from telemetron.config.settings import ConfigError, SourceSpec, configure, load
 from tests.collectors.kubernetes.apiserver import apiserver
 from tests.collectors.kubernetes.conftest import kubeconfig
 from tests.collectors.kubernetes.things import agent, deployment, pod, replicaset

@@ -8,8 +8,9 @@ from typing import get_args
 import msgspec
 import pytest
 
-from telemetron import cli, config
+from telemetron import cli
 from telemetron.collector import ENTRY_POINTS
+from telemetron.config import settings as config
 from telemetron.document import State
 from telemetron.reason import REASONS
 

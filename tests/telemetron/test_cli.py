@@ -27,14 +27,13 @@ from click.testing import CliRunner
 import telemetron
 from telemetron.cli import main
 from telemetron.schema import schema
+from tests.conftest import TLS
 
 FOREIGN = ("TELEMETRON_", "SERVER_", "LOG_LEVEL", "HTTP_PROXY", "http_proxy")
 COMMANDS = ["changes", "collectors", "demo", "schema", "serve", "state", "validate"]
 SECONDS = 30
 
 OURS = [point.name for point in entry_points(group="telemetron.collectors")]
-TLS = Path(__file__).parent / "tls"
-"""A certificate for tests on loopback, and its key; the password is `hunter2`."""
 
 COLLECTOR = """
 from typing import Annotated

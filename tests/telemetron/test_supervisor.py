@@ -20,8 +20,8 @@ from loguru import logger
 
 from telemetron import supervisor as limits
 from telemetron.collector import Put
-from telemetron.config import SourceSpec
-from telemetron.convert import Origin
+from telemetron.config.convert import Origin
+from telemetron.config.settings import SourceSpec
 from telemetron.document import Queue
 from telemetron.store.store import Store
 from telemetron.supervisor import Supervisor

@@ -21,8 +21,8 @@ from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 from collectors.kafka import KafkaConfig, collector, connection, run
 from collectors.kafka import watch as rounds
 from telemetron.clock import Clock
-from telemetron.config import SourceSpec, configure
-from telemetron.convert import Origin
+from telemetron.config.convert import Origin
+from telemetron.config.settings import SourceSpec, configure
 from telemetron.testing import RecordingOutput
 
 

@@ -4,8 +4,8 @@ import pytest
 
 from collectors.kafka import collector
 from collectors.kafka.config import KafkaConfig, QueueConfig, parse_address
-from telemetron.config import ConfigError, SourceSpec, configure, load
-from telemetron.convert import Origin
+from telemetron.config.convert import Origin
+from telemetron.config.settings import ConfigError, SourceSpec, configure, load
 
 
 def read(**options: Any) -> KafkaConfig:

@@ -16,9 +16,9 @@ from telemetron.clock import Clock
 from telemetron.poll import TroubleError
 from tests.collectors.kafka.conftest import config_of
 from tests.collectors.kafka.scripted import Scripted, scripted
+from tests.conftest import TLS
 
 ADDRESS = Address("broker", 9092)
-TLS = Path(__file__).parents[2] / "telemetron" / "tls"
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import json
 import os
 import ssl
 import sys
-from pathlib import Path
 
 import pytest
 import yaml
@@ -17,8 +16,7 @@ from telemetron.poll import TroubleError
 from telemetron.testing import RecordingOutput
 from tests.collectors.kubernetes.apiserver import status
 from tests.collectors.kubernetes.conftest import kubeconfig
-
-TLS = Path(__file__).parents[2] / "telemetron" / "tls"
+from tests.conftest import TLS
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from msgspec import structs
 
 from collectors.litellm import LitellmConfig, collector
 from collectors.litellm import client as limits
-from telemetron.config import ConfigError, configure, parse
+from telemetron.config.settings import ConfigError, configure, parse
 from telemetron.secret import Secret
 from telemetron.store.store import Store
 from telemetron.supervisor import BoundOutput, Mounts

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 import telemetron
-from telemetron.config import load
+from telemetron.config.settings import load
 from tests.real.controlplane import ControlPlane
 from tests.real.deploy.cluster import Cluster, install_operator_kinds
 from tests.real.deploy.kustomize import DEPLOY, Object, kustomization, one, render

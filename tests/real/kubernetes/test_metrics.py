@@ -4,17 +4,16 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
 
+from tests.conftest import TLS
 from tests.real.kubernetes.cluster import Cluster, workload
 from tests.real.kubernetes.conftest import Watching
 from tests.real.kubernetes.view import pods, problems, source
 
-TLS = Path(__file__).parents[2] / "telemetron" / "tls"
 GROUP = "/apis/metrics.k8s.io/v1beta1"
 SERVICES = "/apis/apiregistration.k8s.io/v1/apiservices"
 NAME = "v1beta1.metrics.k8s.io"

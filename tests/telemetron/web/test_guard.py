@@ -1,6 +1,6 @@
 import pytest
 
-from telemetron.config import Auth, Secret, Server
+from telemetron.config.settings import Auth, Secret, Server
 from telemetron.http import HttpProblem
 from telemetron.web.guard import Guard
 

@@ -4,7 +4,7 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 
-from telemetron.config import parse
+from telemetron.config.settings import parse
 from telemetron.web.app import App, server_options
 from telemetron.web.server import Server
 

@@ -10,13 +10,13 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from telemetron.web.server import Server, StartError, running, serve
+from tests.conftest import TLS
 
 DEADLINE = 20.0
 """Seconds after which a test gives up on what should have come long ago."""
@@ -119,8 +119,7 @@ async def test_the_probe_port_has_an_application_of_its_own_on_every_address() -
 
 
 async def test_the_probe_port_has_no_tls() -> None:
-    folder = Path(__file__).parents[1] / "tls"
-    files = {"ssl_certfile": str(folder / "cert.pem"), "ssl_keyfile": str(folder / "key.pem")}
+    files = {"ssl_certfile": str(TLS / "cert.pem"), "ssl_keyfile": str(TLS / "key.pem")}
     tls = {**files, "ssl_keyfile_password": "hunter2"}
     async with probed(**tls) as server, httpx.AsyncClient() as client:
         assert server.url.startswith("https://")

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 from yaml import MappingNode, Node, SequenceNode
 
-from telemetron.convert import INVALID, ConfigError, Origin, Path, Place, Problem
+from telemetron.config.convert import INVALID, ConfigError, Origin, Path, Place, Problem
 
 MAX_BYTES = 1 << 20
 MAX_NODES = 100_000

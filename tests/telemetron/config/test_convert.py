@@ -6,8 +6,8 @@ import msgspec
 import pytest
 from msgspec import Meta, Struct, field
 
-from telemetron.config import Settings
-from telemetron.convert import INVALID, Converter, Key, Origin, Problem, dotted, keys
+from telemetron.config.convert import INVALID, Converter, Key, Origin, Problem, dotted, keys
+from telemetron.config.settings import Settings
 from telemetron.secret import Secret
 
 

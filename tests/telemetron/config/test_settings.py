@@ -10,7 +10,7 @@ import pytest
 from msgspec import Meta, Struct, field
 
 from telemetron.collector import Collector, Config
-from telemetron.config import (
+from telemetron.config.settings import (
     ConfigError,
     Secret,
     Settings,
@@ -19,9 +19,7 @@ from telemetron.config import (
     is_loopback,
     load,
 )
-
-TLS = Path(__file__).parent / "tls"
-"""A certificate for tests on loopback, and its key; the password is `hunter2`."""
+from tests.conftest import TLS
 
 
 class Topic(Struct, frozen=True, forbid_unknown_fields=True):

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct
 
 from telemetron.collector import Collector, Config
-from telemetron.convert import INVALID, ConfigError, Converter, Origin, Path, Place, Problem
+from telemetron.config.convert import INVALID, ConfigError, Converter, Origin, Path, Place, Problem
 from telemetron.document import MAX_NAMES
 from telemetron.secret import Secret
 
@@ -252,7 +252,7 @@ def _read(
 ) -> tuple[dict[str, Any], Origin, list[Problem]]:
     if file is None:
         return {}, Origin("environment"), []
-    from telemetron import yamlfile  # PyYAML takes its time
+    from telemetron.config import yamlfile  # PyYAML takes its time
 
     reader = yamlfile.read(file, environ)
     # A key that is left empty has its default.
