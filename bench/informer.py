@@ -37,8 +37,8 @@ async def telemetron(file: str, namespace: str) -> Callable[[], Awaitable[Any]]:
     """Until all is published and the source is ok."""
     import collectors.kubernetes  # noqa: F401
     from telemetron.config.settings import load
+    from telemetron.service.supervisor import Supervisor
     from telemetron.store.store import Publication, Store
-    from telemetron.supervisor import Supervisor
 
     settings = load(file, {})
     store = Store("bench")

@@ -22,8 +22,8 @@ import uvloop
 from bench import process
 from bench.report import Row, at_most, note
 from collectors.litellm import LitellmConfig, collector
+from telemetron.service.supervisor import BoundOutput, Mounts
 from telemetron.store.store import Store
-from telemetron.supervisor import BoundOutput, Mounts
 from tests.real.litellm.proxy import MASTER_KEY, LiteLLM, litellm
 
 DEPLOYMENTS, PAGE_BYTES, LARGE_BYTES = 100, 500_000, 5_000_000

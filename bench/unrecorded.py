@@ -12,7 +12,7 @@ class NoHistory(history.History):
 
 
 if __name__ == "__main__":
-    from telemetron.web import service
+    from telemetron.service import service
 
     service.History = NoHistory  # type: ignore[misc]
     main()

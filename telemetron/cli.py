@@ -243,7 +243,7 @@ def _load(config: str | None, options: dict[str, Any]) -> "Settings":
 def _source_problems(spec: "SourceSpec") -> Iterator["Problem"]:
     from telemetron.config.convert import unknown
     from telemetron.config.settings import ConfigError, configure
-    from telemetron.supervisor import NotInstalledError, load
+    from telemetron.service.supervisor import NotInstalledError, load
 
     path = ("sources", spec.name, "collector")
     try:

@@ -19,11 +19,11 @@ from telemetron.clock import Clock
 from telemetron.collector import ASGIApp
 from telemetron.config.settings import DECLARED, DeclaredAgent, Settings
 from telemetron.http import HttpProblem, Receive, Scope, Send, route_path
+from telemetron.service.service import Service
 from telemetron.web import health, pages
 from telemetron.web.changes import ChangesApp
 from telemetron.web.metrics import Histogram, Metrics
 from telemetron.web.server import Options
-from telemetron.web.service import Service
 from telemetron.web.state import PATH, StateApp
 
 # Sources that load at once are there before the first request; nobody waits for the others.

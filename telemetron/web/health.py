@@ -16,7 +16,7 @@ from telemetron.collector import ASGIApp
 from telemetron.document import SourceRow
 from telemetron.http import HttpProblem, Receive, Scope, Send, answer, route_path
 from telemetron.query import flag, parameters
-from telemetron.web.service import Service
+from telemetron.service.service import Service
 
 PATHS = ("/livez", "/readyz", "/healthz")
 UNCACHED = {"cache-control": "no-store"}

@@ -14,9 +14,9 @@ from starlette.routing import Route
 
 from telemetron import __version__
 from telemetron.query import parameters
+from telemetron.service.service import Service
 from telemetron.store.source import Source
 from telemetron.web.accept import preferred
-from telemetron.web.service import Service
 
 STATUSES = ("starting", "ok", "degraded", "stale", "failing", "off")
 REQUEST_BOUNDS = (1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 10.0)

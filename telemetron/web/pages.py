@@ -15,10 +15,10 @@ from telemetron.collector import Collector
 from telemetron.http import HttpProblem
 from telemetron.query import parameters
 from telemetron.schema import schema
+from telemetron.service.service import Service
 from telemetron.web import openapi, swagger
 from telemetron.web.accept import preferred
 from telemetron.web.page import NOTHING, etag_of, policy, unless_known
-from telemetron.web.service import Service
 from telemetron.web.welcome import WRITERS, asks_tokens, base, welcome
 
 WELCOME_HEADERS = {

@@ -10,7 +10,7 @@ from starlette.requests import Request
 
 from telemetron import __version__
 from telemetron.config.settings import Auth
-from telemetron.web.service import Service
+from telemetron.service.service import Service
 
 PATHS = {
     "/system/state": "the state of the system, one JSON document",

@@ -16,8 +16,8 @@ from collectors.heartbeats import HeartbeatsConfig, collector
 from collectors.heartbeats.app import HeartbeatApp
 from telemetron.document import Agent, State
 from telemetron.http import HttpProblem
+from telemetron.service.supervisor import BoundOutput, Mounts
 from telemetron.store.store import Store
-from telemetron.supervisor import BoundOutput, Mounts
 from telemetron.testing import FakeClock
 
 # Does what it is told, a line at a time, and says when its beats were answered.

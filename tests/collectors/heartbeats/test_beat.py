@@ -26,8 +26,8 @@ from collectors.heartbeats.register import Register
 from telemetron.collector import Collector, Config
 from telemetron.document import Agent, State
 from telemetron.http import HttpProblem
+from telemetron.service.supervisor import BoundOutput, Mounts
 from telemetron.store.store import Store
-from telemetron.supervisor import BoundOutput, Mounts
 from telemetron.testing import FakeClock
 
 NOON = "2030-01-01T12:00:00Z"

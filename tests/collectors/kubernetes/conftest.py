@@ -12,9 +12,9 @@ import yaml
 
 from collectors.kubernetes import KubernetesConfig, collector, connection, observer, watch
 from telemetron.backoff import Backoff
+from telemetron.service.supervisor import BoundOutput, Mounts
 from telemetron.store.source import Source
 from telemetron.store.store import Store
-from telemetron.supervisor import BoundOutput, Mounts
 from tests.collectors.kubernetes.apiserver import ApiServer, apiserver
 
 

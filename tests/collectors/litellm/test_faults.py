@@ -13,8 +13,8 @@ from collectors.litellm import LitellmConfig, collector
 from collectors.litellm import client as limits
 from telemetron.config.settings import ConfigError, configure, parse
 from telemetron.secret import Secret
+from telemetron.service.supervisor import BoundOutput, Mounts
 from telemetron.store.store import Store
-from telemetron.supervisor import BoundOutput, Mounts
 from tests.collectors.litellm.scripted import (
     HTML,
     KEY,

@@ -18,13 +18,13 @@ from typing import Any
 import pytest
 from loguru import logger
 
-from telemetron import supervisor as limits
 from telemetron.collector import Put
 from telemetron.config.convert import Origin
 from telemetron.config.settings import SourceSpec
 from telemetron.document import Queue
+from telemetron.service import supervisor as limits
+from telemetron.service.supervisor import Supervisor
 from telemetron.store.store import Store
-from telemetron.supervisor import Supervisor
 from telemetron.testing import FakeClock
 
 BEFORE = """

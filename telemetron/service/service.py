@@ -4,8 +4,8 @@ from telemetron.clock import Clock
 from telemetron.config.settings import BUILT_IN, Settings
 from telemetron.history.history import History
 from telemetron.history.timeline import Limits
+from telemetron.service.supervisor import Supervisor
 from telemetron.store.store import Store
-from telemetron.supervisor import Supervisor
 from telemetron.web.connection import Readers
 from telemetron.web.guard import Guard
 from telemetron.web.waiters import Waiters

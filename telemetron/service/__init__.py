@@ -1,0 +1,1 @@
+"""The composition root: what one process holds, and the collectors that it runs."""
