@@ -106,8 +106,8 @@ def serve(config: str | None, **options: Any) -> None:
     settings = _load(config, given)
     logs.configure(settings.log.level)
     from telemetron.web.app import App, server_options
-    from telemetron.web.server import StartError
-    from telemetron.web.server import serve as run
+    from telemetron.web.server.server import StartError
+    from telemetron.web.server.server import serve as run
 
     app = App(settings)
     try:
@@ -196,7 +196,7 @@ def changes(
 @main.command()
 def schema() -> None:
     """Print the JSON Schema of the state."""
-    from telemetron.schema import schema as make
+    from telemetron.web.pages.schema import schema as make
 
     _print(json.dumps(make(), indent=2))
 

@@ -57,7 +57,7 @@ def serving(tmp_path: Path) -> Serving:
     # Tests of the agent SDK run where Telemetron is not installed.
     from telemetron.config.settings import load
     from telemetron.web.app import App, server_options
-    from telemetron.web.server import running
+    from telemetron.web.server.server import running
 
     @asynccontextmanager
     async def serve(config: str = "", **headers: str) -> AsyncIterator[Live]:

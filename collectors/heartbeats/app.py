@@ -22,7 +22,7 @@ from telemetron.http import (
     require_method,
     route_path,
 )
-from telemetron.query import duration, parameters
+from telemetron.web.query import duration, parameters
 
 PREFIX = "/agents/"
 MAX_NAME = 256

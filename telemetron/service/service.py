@@ -6,8 +6,8 @@ from telemetron.history.history import History
 from telemetron.history.timeline import Limits
 from telemetron.service.supervisor import Supervisor
 from telemetron.store.store import Store
-from telemetron.web.connection import Readers
 from telemetron.web.guard import Guard
+from telemetron.web.server.connection import Readers
 from telemetron.web.waiters import Waiters
 
 

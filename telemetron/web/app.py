@@ -20,10 +20,11 @@ from telemetron.collector import ASGIApp
 from telemetron.config.settings import DECLARED, DeclaredAgent, Settings
 from telemetron.http import HttpProblem, Receive, Scope, Send, route_path
 from telemetron.service.service import Service
-from telemetron.web import health, pages
+from telemetron.web import health
 from telemetron.web.changes import ChangesApp
 from telemetron.web.metrics import Histogram, Metrics
-from telemetron.web.server import Options
+from telemetron.web.pages import routes as pages
+from telemetron.web.server.server import Options
 from telemetron.web.state import PATH, StateApp
 
 # Sources that load at once are there before the first request; nobody waits for the others.
@@ -172,7 +173,7 @@ def _problem(_: Request, error: Exception) -> Any:
 
 
 def server_options(app: App) -> Options:
-    """What `telemetron.web.server` is told, by the application's settings."""
+    """What `telemetron.web.server.server` is told, by the application's settings."""
     server = app.settings.server
     tls = server.tls
     password = tls.keyfile_password if tls else None

@@ -17,7 +17,7 @@ from telemetron.history.fold import Answer, Asked
 from telemetron.history.history import BusyError, History
 from telemetron.history.place import Place
 from telemetron.history.timeline import Timeline
-from telemetron.web.connection import transfer_chunk
+from telemetron.web.server.connection import transfer_chunk
 
 COMMENT_SECONDS = 15.0
 GAP_SECONDS = 0.02

@@ -26,7 +26,7 @@ from click.testing import CliRunner
 
 import telemetron
 from telemetron.cli import main
-from telemetron.schema import schema
+from telemetron.web.pages.schema import schema
 from tests.conftest import TLS
 
 FOREIGN = ("TELEMETRON_", "SERVER_", "LOG_LEVEL", "HTTP_PROXY", "http_proxy")

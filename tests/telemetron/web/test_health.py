@@ -6,7 +6,7 @@ import pytest
 
 from telemetron.config.settings import parse
 from telemetron.web.app import App, server_options
-from telemetron.web.server import Server
+from telemetron.web.server.server import Server
 
 PROBES = ("/livez", "/readyz", "/healthz")
 

@@ -21,8 +21,8 @@ from typing import Any
 import pytest
 import uvloop
 
-from telemetron.web.connection import Readers
-from telemetron.web.server import running
+from telemetron.web.server.connection import Readers
+from telemetron.web.server.server import running
 
 MIB = 1024 * 1024
 CHUNK = MIB // 4

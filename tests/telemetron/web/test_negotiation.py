@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telemetron.web.accept import preferred
+from telemetron.web.negotiation import preferred
 
 OFFERS = ("text/plain", "application/json", "text/html")
 FIREFOX = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"

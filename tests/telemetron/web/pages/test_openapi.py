@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from collectors.heartbeats import collector
 from telemetron.history.place import parse
 from telemetron.http import TITLES, HttpProblem
-from telemetron.query import duration
-from telemetron.web.openapi import DURATION, document
+from telemetron.web.pages.openapi import DURATION, document
+from telemetron.web.query import duration
 
 PATHS = {
     "/system/state": {"get"},
@@ -169,7 +169,7 @@ def test_a_duration_is_what_the_server_takes(text):
 
 
 def test_the_docs_tell_all_of_it(made):
-    docs = Path(__file__).parents[3] / "docs"
+    docs = Path(__file__).parents[4] / "docs"
     page = (docs / "http.md").read_text() + (docs / "changes.md").read_text()
     asked = list(values(made["paths"], "parameters"))
     names = {parameter["name"] for parameters in asked for parameter in parameters}

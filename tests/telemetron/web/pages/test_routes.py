@@ -5,8 +5,8 @@ import httpx
 from loguru import logger
 
 from collectors.heartbeats import collector as heartbeats
-from telemetron.schema import schema
-from telemetron.web.openapi import document
+from telemetron.web.pages.openapi import document
+from telemetron.web.pages.schema import schema
 
 FIREFOX = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 PAGES = {

@@ -17,7 +17,7 @@ from typing import Any, TypedDict, Unpack
 import uvicorn
 import uvloop
 
-from telemetron.web.connection import SEND_BUFFER, Connection, Readers
+from telemetron.web.server.connection import SEND_BUFFER, Connection, Readers
 
 KEEP_ALIVE_SECONDS = 75
 # A stop takes less than 2 s: so long may each step take, and the process as a whole.

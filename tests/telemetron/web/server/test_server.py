@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from telemetron.web.server import Server, StartError, running, serve
+from telemetron.web.server.server import Server, StartError, running, serve
 from tests.conftest import TLS
 
 DEADLINE = 20.0
@@ -165,7 +165,7 @@ async def test_an_application_that_fails_to_start_is_told() -> None:
 # A program whose answers wait, and that starts what the test wants to hang.
 PROGRAM = """
 import asyncio, contextlib, logging, resource, sys, threading, time
-from telemetron.web.server import serve
+from telemetron.web.server.server import serve
 
 logging.basicConfig(level=logging.INFO)
 ended = asyncio.Event()

@@ -13,7 +13,7 @@ import pytest
 from msgspec import Struct, UnsetType
 
 from telemetron.document import State
-from telemetron.schema import schema
+from telemetron.web.pages.schema import schema
 
 SECTIONS = {"agents", "litellm", "queues", "workload"}
 

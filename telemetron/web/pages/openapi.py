@@ -6,8 +6,8 @@ from typing import Any
 from telemetron import __version__
 from telemetron.history.delta import MEASURES
 from telemetron.http import TITLES
-from telemetron.schema import definitions
 from telemetron.store.section import SECTIONS
+from telemetron.web.pages.schema import definitions
 
 Json = dict[str, Any]
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from telemetron.http import HttpProblem
-from telemetron.query import duration, flag, parameters, when
+from telemetron.web.query import duration, flag, parameters, when
 
 
 def test_parameters_by_name():
