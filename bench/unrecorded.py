@@ -1,6 +1,6 @@
 """Telemetron without its history, to measure what that costs."""
 
-from telemetron.cli import main
+from telemetron.cli.commands import main
 from telemetron.history import history
 
 

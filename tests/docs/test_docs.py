@@ -8,7 +8,7 @@ from typing import get_args
 import msgspec
 import pytest
 
-from telemetron import cli
+from telemetron.cli import commands as cli
 from telemetron.collector import ENTRY_POINTS
 from telemetron.config import settings as config
 from telemetron.document import State

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
+from telemetron.cli.table import duration
 from telemetron.logs import printable
-from telemetron.table import duration
 
 MAX_VALUE = 120
 

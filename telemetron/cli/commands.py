@@ -19,7 +19,7 @@ import click
 import telemetron
 
 if TYPE_CHECKING:
-    from telemetron.client import Answer
+    from telemetron.cli.client import Answer
     from telemetron.config.convert import Problem
     from telemetron.config.settings import Settings, SourceSpec
 
@@ -145,7 +145,7 @@ def validate(config: str | None) -> None:
 @click.option("--at", metavar="PLACE|TIME|5m", help="As it was then.")
 def state(url: str, token_file: str | None, sections: tuple[str, ...], at: str | None) -> None:
     """Show the state: tables on a terminal, else the JSON."""
-    from telemetron.client import FetchError, fetch
+    from telemetron.cli.client import FetchError, fetch
 
     query = _given({"sections": _names(sections), "at": at})
     try:
@@ -178,7 +178,7 @@ def changes(
     url: str, token_file: str | None, sections: tuple[str, ...], follow: bool, **options: Any
 ) -> None:
     """Show what changed: text on a terminal, else the JSON, one line each with --follow."""
-    from telemetron.client import FetchError, fetch
+    from telemetron.cli.client import FetchError, fetch
 
     query = _given({"sections": _names(sections), **options})
     token = _token(token_file)
@@ -288,7 +288,7 @@ def _now(date: str | None) -> datetime:
 def _follow(url: str, token: str | None, query: dict[str, str]) -> None:
     """For ever; a server that went away is asked again."""
     from telemetron.backoff import Backoff
-    from telemetron.client import FetchError, follow
+    from telemetron.cli.client import FetchError, follow
 
     backoff = Backoff()
     last = None
@@ -312,7 +312,7 @@ def _show_changes(body: bytes, now: datetime | None) -> None:
     if not _on_terminal():
         _print(body, nl=False)
         return
-    from telemetron import lines
+    from telemetron.cli import lines
 
     try:
         told = json.loads(body)
@@ -326,7 +326,7 @@ def _show(answer: "Answer", at: str | None) -> None:
     import msgspec
     from rich.console import Console
 
-    from telemetron import table
+    from telemetron.cli import table
     from telemetron.document import State
 
     try:

@@ -1,6 +1,6 @@
 from datetime import UTC, datetime
 
-from telemetron.lines import changes
+from telemetron.cli.lines import changes
 
 NOW = datetime(2030, 1, 1, 10, tzinfo=UTC)
 TOLD = {

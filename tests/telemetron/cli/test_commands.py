@@ -25,7 +25,7 @@ import pytest
 from click.testing import CliRunner
 
 import telemetron
-from telemetron.cli import main
+from telemetron.cli.commands import main
 from telemetron.web.pages.schema import schema
 from tests.conftest import TLS
 
@@ -761,7 +761,7 @@ def test_serve_on_a_port_that_is_taken() -> None:
 def logged(done: Done, code: int) -> str:
     """The one record that a server that does not start logs."""
     record = json.loads(refused(done, code))
-    assert (record["level"], record["logger"]) == ("error", "telemetron.cli")
+    assert (record["level"], record["logger"]) == ("error", "telemetron.cli.commands")
     return str(record["message"])
 
 

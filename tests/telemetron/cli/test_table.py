@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from telemetron import table
+from telemetron.cli import table
 from telemetron.document import (
     Activity,
     Agent,
