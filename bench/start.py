@@ -49,9 +49,7 @@ def _first_answer(port: int) -> float:
 
 def _imports() -> list[tuple[str, float]]:
     """The packages that take longest, with all that they bring, in ms; the largest first."""
-    code = (
-        "import telemetron.cli, telemetron.logs, telemetron.web.app, collectors.heartbeats"
-    )
+    code = "import telemetron.cli, telemetron.log, telemetron.web.app, collectors.heartbeats"
     command = [sys.executable, "-X", "importtime", "-c", code]
     env = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     done = subprocess.run(

@@ -100,11 +100,11 @@ def main() -> None:
 def serve(config: str | None, **options: Any) -> None:
     """Run the server until SIGINT or SIGTERM."""
     given = {key: value for key, value in options.items() if value is not None}
-    from telemetron import logs
+    from telemetron import log
 
-    logs.configure("info")  # until the configuration says else: its problems are logged too
+    log.configure("info")  # until the configuration says else: its problems are logged too
     settings = _load(config, given)
-    logs.configure(settings.log.level)
+    log.configure(settings.log.level)
     from telemetron.web.app import App, server_options
     from telemetron.web.server.server import StartError
     from telemetron.web.server.server import serve as run

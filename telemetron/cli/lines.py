@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from telemetron.cli.table import duration
-from telemetron.logs import printable
+from telemetron.log import printable
 
 MAX_VALUE = 120
 

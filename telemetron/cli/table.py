@@ -24,7 +24,7 @@ from telemetron.document import (
     Wait,
     Workload,
 )
-from telemetron.logs import printable
+from telemetron.log import printable
 
 MAX_ROWS = 200
 MAX_CELL = 200

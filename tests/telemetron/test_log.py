@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from loguru import logger
 
-from telemetron import logs
+from telemetron import log
 
 
 class Terminal(StringIO):
@@ -29,7 +29,7 @@ def logged(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., StringIO]]
     def configure(level: str = "info", stream: Any = None, **options: Any) -> StringIO:
         stream = stream or StringIO()
         root.handlers.clear()  # pytest's own are not to be closed
-        logs.configure(level, stream, **options)
+        log.configure(level, stream, **options)
         return stream
 
     yield configure
@@ -117,13 +117,13 @@ def test_a_terminal_is_readable_and_safe(logged: Callable[..., StringIO]) -> Non
     ],
 )
 def test_what_does_not_show_is_escaped(text: str, shown: str) -> None:
-    assert logs.printable(text) == shown
+    assert log.printable(text) == shown
 
 
 def test_a_message_has_a_longest_length(logged: Callable[..., StringIO]) -> None:
     stream = logged()
     logger.info("x" * 1_000_000)
-    assert len(stream.getvalue()) < logs.MAX_MESSAGE + 200
+    assert len(stream.getvalue()) < log.MAX_MESSAGE + 200
 
 
 def test_libraries_come_the_same_way(logged: Callable[..., StringIO]) -> None:
@@ -209,7 +209,7 @@ def test_a_repeated_failure_is_said_once_then_counted(
 
 def test_repetitions_are_remembered_up_to_a_bound() -> None:
     now = [0.0]
-    repeats = logs.Repeats(window=60, limit=2, monotonic=lambda: now[0])
+    repeats = log.Repeats(window=60, limit=2, monotonic=lambda: now[0])
     assert repeats.admit("a") == 0
     assert repeats.admit("a") is None
     now[0] = 59.9
@@ -224,7 +224,7 @@ def test_repetitions_are_remembered_up_to_a_bound() -> None:
 
 
 def test_standard_error_is_where_it_goes() -> None:
-    code = "from telemetron import logs; logs.configure('info')\n"
+    code = "from telemetron import log; log.configure('info')\n"
     code += "from loguru import logger; logger.info('here'); logger.debug('not')"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30
