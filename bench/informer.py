@@ -35,7 +35,7 @@ END = b'"k8s.io/initial-events-end":"true"'
 
 async def telemetron(file: str, namespace: str) -> Callable[[], Awaitable[Any]]:
     """Until all is published and the source is ok."""
-    import collectors.kubernetes  # noqa: F401
+    import telemetron_collectors.kubernetes  # noqa: F401
     from telemetron.config.settings import load
     from telemetron.service.supervisor import Supervisor
     from telemetron.store.store import Publication, Store

@@ -21,12 +21,12 @@ from bench import process
 from bench.client import connected
 from bench.process import Server
 from bench.report import Row, at_most, note, p99
-from collectors.kafka.config import KafkaConfig, QueueConfig
-from collectors.kafka.connection import Link, access
-from collectors.kafka.known import Known
-from collectors.kafka.watch import Rounds
 from telemetron.clock import Clock
 from telemetron.testing import FakeClock, RecordingOutput
+from telemetron_collectors.kafka.config import KafkaConfig, QueueConfig
+from telemetron_collectors.kafka.connection import Link, access
+from telemetron_collectors.kafka.known import Known
+from telemetron_collectors.kafka.watch import Rounds
 from tests.real.kafka import broker
 from tests.real.kafka.broker import Cluster
 from tests.real.kafka.truth import SECONDS, Truth, tasks

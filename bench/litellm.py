@@ -21,9 +21,9 @@ import uvloop
 
 from bench import process
 from bench.report import Row, at_most, note
-from collectors.litellm import LitellmConfig, collector
 from telemetron.service.supervisor import BoundOutput, Mounts
 from telemetron.store.store import Store
+from telemetron_collectors.litellm import LitellmConfig, collector
 from tests.real.litellm.proxy import MASTER_KEY, LiteLLM, litellm
 
 DEPLOYMENTS, PAGE_BYTES, LARGE_BYTES = 100, 500_000, 5_000_000

@@ -49,7 +49,8 @@ def _first_answer(port: int) -> float:
 
 def _imports() -> list[tuple[str, float]]:
     """The packages that take longest, with all that they bring, in ms; the largest first."""
-    code = "import telemetron.cli, telemetron.log, telemetron.web.app, collectors.heartbeats"
+    modules = "telemetron.cli, telemetron.log, telemetron.web.app, telemetron_collectors.heartbeats"
+    code = f"import {modules}"
     command = [sys.executable, "-X", "importtime", "-c", code]
     env = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     done = subprocess.run(

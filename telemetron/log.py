@@ -90,7 +90,7 @@ def configure(
     logger.add(write, level=level.upper(), format="", backtrace=False, diagnose=False)
     logging.basicConfig(handlers=[_Intercept()], level=_LIBRARIES[level], force=True)
     logging.captureWarnings(True)
-    for name in ("telemetron", "collectors"):
+    for name in ("telemetron", "telemetron_collectors"):
         logging.getLogger(name).setLevel(_OWN[level])
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logging.getLogger(name).handlers.clear()

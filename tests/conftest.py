@@ -40,13 +40,13 @@ def pytest_configure() -> None:
 @pytest.fixture(autouse=True)
 def _no_blocking_calls() -> Iterator[None]:
     """A call that blocks the event loop, made by our code, is an error."""
-    with blockbuster_ctx(scanned_modules=["telemetron", "collectors"]) as blockbuster:
+    with blockbuster_ctx(scanned_modules=["telemetron", "telemetron_collectors"]) as blockbuster:
         for name in ("threading.Lock.acquire", "threading.Lock.acquire_lock"):
             # What measures coverage takes its own lock inside whatever function it measures.
             blockbuster.functions[name].can_block_in("coverage/collector.py", "lock_data")
         for function in blockbuster.functions.values():
             # It runs in a thread, with an event loop of its own.
-            function.can_block_in("collectors/kubernetes/access.py", "_kubeconfig")
+            function.can_block_in("telemetron_collectors/kubernetes/access.py", "_kubeconfig")
         yield
 
 

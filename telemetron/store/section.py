@@ -8,8 +8,9 @@ import msgspec
 from msgspec import Struct
 
 from telemetron import key
-from telemetron.agents import AgentPart, merge_agents
+from telemetron.agents import AgentPart
 from telemetron.document import Agent, ModelDeployment, Queue, Workload
+from telemetron.store.agents import merge_agents
 from telemetron.store.part import Part
 
 

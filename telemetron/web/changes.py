@@ -22,11 +22,11 @@ from telemetron.http import (
     header,
     require_method,
 )
+from telemetron.query import parameters, shown
 from telemetron.store.store import Store
 from telemetron.web.nearest import unknown_key
 from telemetron.web.negotiation import preferred
-from telemetron.web.query import parameters, shown, when
-from telemetron.web.recall import recall
+from telemetron.web.recall import recall, when
 from telemetron.web.server.connection import Connection
 from telemetron.web.streams import Event, Reader, Streams, event
 

@@ -15,8 +15,8 @@ from starlette.routing import Route
 from telemetron.collector import ASGIApp
 from telemetron.document import SourceRow
 from telemetron.http import HttpProblem, Receive, Scope, Send, answer, route_path
+from telemetron.query import flag, parameters
 from telemetron.service.service import Service
-from telemetron.web.query import flag, parameters
 
 PATHS = ("/livez", "/readyz", "/healthz")
 UNCACHED = {"cache-control": "no-store"}

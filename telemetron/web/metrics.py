@@ -13,10 +13,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from telemetron import __version__
+from telemetron.query import parameters
 from telemetron.service.service import Service
 from telemetron.store.source import Source
 from telemetron.web.negotiation import preferred
-from telemetron.web.query import parameters
 
 STATUSES = ("starting", "ok", "degraded", "stale", "failing", "off")
 REQUEST_BOUNDS = (1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 10.0)

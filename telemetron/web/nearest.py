@@ -5,9 +5,9 @@ from difflib import get_close_matches
 from itertools import islice
 
 from telemetron.http import HttpProblem
+from telemetron.query import shown
 from telemetron.store.rope import Rope
 from telemetron.store.snapshot import Snapshot
-from telemetron.web.query import shown
 
 NEAREST = 3
 # To compare two keys takes up to 0.2 ms, and others wait for it.

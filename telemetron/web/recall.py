@@ -1,14 +1,28 @@
 """Questions to the history, and what HTTP says where it has no answer."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import TypeVar
 
 from telemetron.history.archive import GoneError
 from telemetron.history.history import BusyError, History
+from telemetron.history.place import Place, parse
 from telemetron.history.timeline import Timeline
 from telemetron.http import HttpProblem
+from telemetron.query import shown
 
 T = TypeVar("T")
+
+
+def when(name: str, given: Mapping[str, str], now: datetime) -> Place | datetime | None:
+    """Return the place or time that a parameter names, None without it; 400 if it names neither."""
+    if name not in given:
+        return None
+    found = parse(given[name], now)
+    if found is None:
+        expected = "a place (an ETag), a time with its zone, or how long ago, as 30s, 5m, 2h or 1d"
+        raise HttpProblem(400, f"{name}: expected {expected}; got {shown(given[name])}")
+    return found
 
 
 async def recall(history: History, question: Callable[[Timeline], T]) -> T:

@@ -12,13 +12,13 @@ from telemetron.history.history import History
 from telemetron.history.place import Place
 from telemetron.history.timeline import Timeline
 from telemetron.http import EMPTY, HttpProblem, Receive, Scope, Send, header, require_method
+from telemetron.query import duration, flag, parameters, shown
 from telemetron.store.rope import Change
 from telemetron.store.snapshot import Snapshot
 from telemetron.store.store import Store
 from telemetron.web.answer import Answers, accepts_gzip, etag, matches, not_modified
 from telemetron.web.nearest import unknown_key
-from telemetron.web.query import duration, flag, parameters, shown, when
-from telemetron.web.recall import recall
+from telemetron.web.recall import recall, when
 from telemetron.web.waiters import View, Waiters
 
 PATH = "/system/state"

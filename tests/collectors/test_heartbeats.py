@@ -12,13 +12,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from collectors.heartbeats import HeartbeatsConfig, collector
-from collectors.heartbeats.app import HeartbeatApp
 from telemetron.document import Agent, State
 from telemetron.http import HttpProblem
 from telemetron.service.supervisor import BoundOutput, Mounts
 from telemetron.store.store import Store
 from telemetron.testing import FakeClock
+from telemetron_collectors.heartbeats import HeartbeatsConfig, collector
+from telemetron_collectors.heartbeats.app import HeartbeatApp
 
 # Does what it is told, a line at a time, and says when its beats were answered.
 AGENT = """

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from collectors.kubernetes import KubernetesConfig, collector
 from telemetron.config.settings import ConfigError, SourceSpec, configure, load
+from telemetron_collectors.kubernetes import KubernetesConfig, collector
 from tests.collectors.kubernetes.apiserver import apiserver
 from tests.collectors.kubernetes.conftest import kubeconfig
 from tests.collectors.kubernetes.things import agent, deployment, pod, replicaset

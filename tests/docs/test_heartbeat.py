@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from msgspec.structs import fields
 
-from collectors.heartbeats import register
-from collectors.heartbeats.beat import MAX_TASKS, MAX_WAITS, Beat, BeatTask, BeatWait
 from telemetron.document import MAX_WAITS as SHOWN_WAITS
+from telemetron_collectors.heartbeats import register
+from telemetron_collectors.heartbeats.beat import MAX_TASKS, MAX_WAITS, Beat, BeatTask, BeatWait
 
 PAGE = (Path(__file__).parents[2] / "docs" / "heartbeat.md").read_text("utf-8")
 EXAMPLES = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)

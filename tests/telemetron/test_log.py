@@ -36,7 +36,7 @@ def logged(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., StringIO]]
     logging.captureWarnings(False)
     root.handlers[:] = handlers
     root.setLevel(level)
-    for name in ("telemetron", "collectors"):
+    for name in ("telemetron", "telemetron_collectors"):
         logging.getLogger(name).setLevel(logging.NOTSET)
     logging.getLogger("uvicorn.access").disabled = False
     logger.remove()

@@ -13,13 +13,13 @@ from starlette.routing import Route
 
 from telemetron.collector import Collector
 from telemetron.http import HttpProblem
+from telemetron.query import parameters
 from telemetron.service.service import Service
 from telemetron.web.negotiation import preferred
 from telemetron.web.pages import openapi, swagger
 from telemetron.web.pages.page import NOTHING, etag_of, policy, unless_known
 from telemetron.web.pages.schema import schema
 from telemetron.web.pages.welcome import WRITERS, asks_tokens, base, welcome
-from telemetron.web.query import parameters
 
 WELCOME_HEADERS = {
     "cache-control": "no-store",

@@ -10,8 +10,8 @@ from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from telemetron.http import HttpProblem
+from telemetron.query import parameters
 from telemetron.web.pages.page import NOTHING, etag_of, policy, unless_known
-from telemetron.web.query import parameters
 
 POLICY = (
     f"{NOTHING}; script-src 'self'; connect-src 'self'; img-src 'self' data:;"

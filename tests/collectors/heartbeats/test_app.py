@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import quote
 
-from collectors.heartbeats.beat import MAX_BODY
+from telemetron_collectors.heartbeats.beat import MAX_BODY
 
 BEAT = "/agents/planner/heartbeat"
 JSON = {"content-type": "application/json"}
@@ -234,7 +234,7 @@ async def test_an_ambiguous_goodbye_is_409_and_says_how_to_go_on(live: Any) -> N
 
 
 async def test_too_many_is_429_with_retry_after(live: Any, monkeypatch: Any) -> None:
-    monkeypatch.setattr("collectors.heartbeats.register.MAX_AGENTS", 1)
+    monkeypatch.setattr("telemetron_collectors.heartbeats.register.MAX_AGENTS", 1)
     await post(live)
     answer = await post(live, "/agents/other/heartbeat")
     assert (answer.status_code, answer.headers["retry-after"]) == (429, "60")

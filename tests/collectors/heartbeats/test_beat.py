@@ -12,7 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from collectors.heartbeats.beat import (
+from telemetron.collector import Collector, Config
+from telemetron.document import Agent, State
+from telemetron.http import HttpProblem
+from telemetron.service.supervisor import BoundOutput, Mounts
+from telemetron.store.store import Store
+from telemetron.testing import FakeClock
+from telemetron_collectors.heartbeats.beat import (
     MAX_TASKS,
     MAX_WAITS,
     Beat,
@@ -22,13 +28,7 @@ from collectors.heartbeats.beat import (
     BeatWait,
     parse_beat,
 )
-from collectors.heartbeats.register import Register
-from telemetron.collector import Collector, Config
-from telemetron.document import Agent, State
-from telemetron.http import HttpProblem
-from telemetron.service.supervisor import BoundOutput, Mounts
-from telemetron.store.store import Store
-from telemetron.testing import FakeClock
+from telemetron_collectors.heartbeats.register import Register
 
 NOON = "2030-01-01T12:00:00Z"
 FULL: dict[str, Any] = {

@@ -7,10 +7,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from collectors.heartbeats.beat import Beat
-from collectors.heartbeats.liveness import why_dead
-from collectors.heartbeats.register import Register
 from telemetron.testing import FakeClock, RecordingOutput
+from telemetron_collectors.heartbeats.beat import Beat
+from telemetron_collectors.heartbeats.liveness import why_dead
+from telemetron_collectors.heartbeats.register import Register
 
 LATER = ("2030-01-01T00:00:00Z", "2030-01-01T00:00:01Z", "2030-01-01T00:00:02Z")
 

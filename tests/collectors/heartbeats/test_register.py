@@ -9,13 +9,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from collectors.heartbeats import register as limits
-from collectors.heartbeats.beat import Beat
-from collectors.heartbeats.register import Register
 from telemetron.agents import AgentPart
 from telemetron.document import Failure
 from telemetron.http import HttpProblem
 from telemetron.testing import FakeClock, FakeTimer, RecordingOutput
+from telemetron_collectors.heartbeats import register as limits
+from telemetron_collectors.heartbeats.beat import Beat
+from telemetron_collectors.heartbeats.register import Register
 
 HOUR = 3600.0
 START = datetime(2030, 1, 1, tzinfo=UTC)

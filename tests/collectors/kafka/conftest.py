@@ -18,12 +18,12 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
-from collectors.kafka import KafkaConfig, collector, connection, run
-from collectors.kafka import watch as rounds
 from telemetron.clock import Clock
 from telemetron.config.convert import Origin
 from telemetron.config.settings import SourceSpec, configure
 from telemetron.testing import RecordingOutput
+from telemetron_collectors.kafka import KafkaConfig, collector, connection, run
+from telemetron_collectors.kafka import watch as rounds
 
 
 class Broker:

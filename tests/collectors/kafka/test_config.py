@@ -2,10 +2,10 @@ from typing import Any
 
 import pytest
 
-from collectors.kafka import collector
-from collectors.kafka.config import KafkaConfig, QueueConfig, parse_address
 from telemetron.config.convert import Origin
 from telemetron.config.settings import ConfigError, SourceSpec, configure, load
+from telemetron_collectors.kafka import collector
+from telemetron_collectors.kafka.config import KafkaConfig, QueueConfig, parse_address
 
 
 def read(**options: Any) -> KafkaConfig:

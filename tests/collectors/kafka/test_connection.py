@@ -10,10 +10,10 @@ import certifi
 import pytest
 from aiokafka import errors
 
-from collectors.kafka.connection import Link, TokenFile, access, cause
-from collectors.kafka.request import Address, metadata
 from telemetron.clock import Clock
 from telemetron.poll import TroubleError
+from telemetron_collectors.kafka.connection import Link, TokenFile, access, cause
+from telemetron_collectors.kafka.request import Address, metadata
 from tests.collectors.kafka.conftest import config_of
 from tests.collectors.kafka.scripted import Scripted, scripted
 from tests.conftest import TLS
@@ -202,7 +202,9 @@ async def test_nothing_secret_is_in_what_is_logged(
 ) -> None:
     async with watch(broker.address, {"topic": "t"}, sasl=sasl()) as watched:
         await watched.output.called("trouble", 3)
-        warnings = [record for record in caplog.records if record.name.startswith("collectors")]
+        warnings = [
+            record for record in caplog.records if record.name.startswith("telemetron_collectors")
+        ]
         assert len(warnings) == 1
         assert not [record for record in caplog.records if record.name.startswith("aiokafka")]
         assert "secret-word" not in caplog.text

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from collectors.kafka import connection, content, find, request
-from collectors.kafka import watch as rounds
-from collectors.kafka.request import Address
-from collectors.kafka.task import parse_tasks
 from telemetron.clock import Clock
 from telemetron.poll import TroubleError
+from telemetron_collectors.kafka import connection, content, find, request
+from telemetron_collectors.kafka import watch as rounds
+from telemetron_collectors.kafka.request import Address
+from telemetron_collectors.kafka.task import parse_tasks
 from tests.collectors.kafka import scripted as script
 from tests.collectors.kafka.conftest import config_of
 from tests.collectors.kafka.scripted import Group, Log, Scripted, Topic, batch, scripted

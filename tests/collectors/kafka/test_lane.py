@@ -6,9 +6,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from collectors.kafka.lane import Log, Stand, Window, stand
-from collectors.kafka.request import Commit
 from telemetron.document import PendingTask
+from telemetron_collectors.kafka.lane import Log, Stand, Window, stand
+from telemetron_collectors.kafka.request import Commit
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from collectors.kafka import request as ask
-from collectors.kafka.request import (
+from telemetron_collectors.kafka import request as ask
+from telemetron_collectors.kafka.request import (
     Commit,
     Commits,
     GroupListing,
@@ -18,7 +18,7 @@ from collectors.kafka.request import (
     Offset,
     TopicInfo,
 )
-from collectors.kafka.wire import Answer, Reader, UnsupportedError, text, varint
+from telemetron_collectors.kafka.wire import Answer, Reader, UnsupportedError, text, varint
 
 RECORDED = {
     name: Answer(version, bytes.fromhex(data))

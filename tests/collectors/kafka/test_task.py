@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collectors.kafka.config import Fields, QueueConfig
-from collectors.kafka.task import Record, parse_task
 from telemetron.document import PendingTask, Priority
 from telemetron_agent.record import read
+from telemetron_collectors.kafka.config import Fields, QueueConfig
+from telemetron_collectors.kafka.task import Record, parse_task
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 RECORDED = datetime(2023, 11, 14, 22, 13, 20, 123_000, tzinfo=UTC)

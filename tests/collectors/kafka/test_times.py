@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collectors.kafka.times import FIRST, LAST, of_record, parse_time
+from telemetron_collectors.kafka.times import FIRST, LAST, of_record, parse_time
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 SECONDS = 1_769_860_800

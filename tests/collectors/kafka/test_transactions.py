@@ -4,16 +4,16 @@ import struct
 
 import pytest
 
-from collectors.kafka import wire
-from collectors.kafka.config import QueueConfig
-from collectors.kafka.connection import Access
-from collectors.kafka.known import Known
-from collectors.kafka.queue import OpenTransaction, TopicQueue
-from collectors.kafka.request import Offset
-from collectors.kafka.state import Ends, Topic
-from collectors.kafka.transactions import LONG_SECONDS, Transactions
-from collectors.kafka.wire import Answer
 from telemetron.testing import FakeClock, RecordingOutput
+from telemetron_collectors.kafka import wire
+from telemetron_collectors.kafka.config import QueueConfig
+from telemetron_collectors.kafka.connection import Access
+from telemetron_collectors.kafka.known import Known
+from telemetron_collectors.kafka.queue import OpenTransaction, TopicQueue
+from telemetron_collectors.kafka.request import Offset
+from telemetron_collectors.kafka.state import Ends, Topic
+from telemetron_collectors.kafka.transactions import LONG_SECONDS, Transactions
+from telemetron_collectors.kafka.wire import Answer
 from tests.collectors.kafka.conftest import config_of
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collectors.kafka.value import MISSING, Value, decode
+from telemetron_collectors.kafka.value import MISSING, Value, decode
 
 JSON = b'{"id":"t-1"}'
 GUID = UUID("12345678-1234-5678-1234-567812345678").bytes

@@ -10,11 +10,17 @@ from typing import Any
 import pytest
 import yaml
 
-from collectors.kubernetes import KubernetesConfig, collector, connection, observer, watch
 from telemetron.backoff import Backoff
 from telemetron.service.supervisor import BoundOutput, Mounts
 from telemetron.store.source import Source
 from telemetron.store.store import Store
+from telemetron_collectors.kubernetes import (
+    KubernetesConfig,
+    collector,
+    connection,
+    observer,
+    watch,
+)
 from tests.collectors.kubernetes.apiserver import ApiServer, apiserver
 
 

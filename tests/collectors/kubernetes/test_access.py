@@ -9,11 +9,11 @@ import sys
 import pytest
 import yaml
 
-from collectors.kubernetes import KubernetesConfig, access, collector
-from collectors.kubernetes.connection import Connection
 from telemetron.clock import Clock
 from telemetron.poll import TroubleError
 from telemetron.testing import RecordingOutput
+from telemetron_collectors.kubernetes import KubernetesConfig, access, collector
+from telemetron_collectors.kubernetes.connection import Connection
 from tests.collectors.kubernetes.apiserver import status
 from tests.collectors.kubernetes.conftest import kubeconfig
 from tests.conftest import TLS

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from collectors.kubernetes import KubernetesConfig, collector
+from telemetron_collectors.kubernetes import KubernetesConfig, collector
 
 CLUSTERS = [
     {"name": "one", "cluster": {"server": "https://user:secret@one.example:6443/path"}},

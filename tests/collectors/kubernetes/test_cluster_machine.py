@@ -6,7 +6,7 @@ import hypothesis.strategies as st
 from hypothesis import settings
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from collectors.kubernetes.cluster import Cluster, Home
+from telemetron_collectors.kubernetes.cluster import Cluster, Home
 from tests.collectors.kubernetes.test_cluster import put
 from tests.collectors.kubernetes.things import autoscaler, deployment
 

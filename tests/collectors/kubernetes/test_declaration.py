@@ -1,7 +1,7 @@
 import pytest
 
-from collectors.kubernetes.declaration import Declaration, declared
-from collectors.kubernetes.objects import Annotations
+from telemetron_collectors.kubernetes.declaration import Declaration, declared
+from telemetron_collectors.kubernetes.objects import Annotations
 
 
 def test_the_first_that_names_an_agent_is_taken_whole():

@@ -6,7 +6,7 @@ import time
 import pytest
 from aiohttp import web
 
-from collectors.kubernetes import connection, observer, show, watch
+from telemetron_collectors.kubernetes import connection, observer, show, watch
 from tests.collectors.kubernetes.apiserver import GONE, status
 from tests.collectors.kubernetes.conftest import kubeconfig
 from tests.collectors.kubernetes.things import deployment, pod, replicaset

@@ -3,9 +3,9 @@
 import msgspec
 import pytest
 
-from collectors.kubernetes.limits import common, limits_of
-from collectors.kubernetes.objects import PodSpec, PodStatus
 from telemetron.document import Limits
+from telemetron_collectors.kubernetes.limits import common, limits_of
+from telemetron_collectors.kubernetes.objects import PodSpec, PodStatus
 
 
 def container(name="app", cpu=None, memory=None, **more):

@@ -4,8 +4,8 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from collectors.kubernetes import connection, measures
-from collectors.kubernetes.measures import PodMetrics, usage_of
+from telemetron_collectors.kubernetes import connection, measures
+from telemetron_collectors.kubernetes.measures import PodMetrics, usage_of
 from tests.collectors.kubernetes.apiserver import status
 from tests.collectors.kubernetes.things import AT, pod
 

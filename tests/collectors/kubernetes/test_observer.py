@@ -1,6 +1,6 @@
 """The collector against a scripted API server: what is shown, and when."""
 
-from collectors.kubernetes import cluster
+from telemetron_collectors.kubernetes import cluster
 from tests.collectors.kubernetes.things import (
     agent,
     autoscaler,

@@ -3,9 +3,9 @@
 import msgspec
 import pytest
 
-from collectors.kubernetes import objects
-from collectors.kubernetes.pods import seen_pod
 from telemetron.document import Limits
+from telemetron_collectors.kubernetes import objects
+from telemetron_collectors.kubernetes.pods import seen_pod
 from tests.collectors.kubernetes.things import AT, container, pod
 
 BEFORE = "2026-11-28T09:00:00Z"

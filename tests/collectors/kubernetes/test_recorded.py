@@ -7,11 +7,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from collectors.kubernetes.cluster import Cluster
-from collectors.kubernetes.objects import KINDS, Page
-from collectors.kubernetes.show import Show
 from telemetron.document import LastExit
 from telemetron.testing import RecordingOutput
+from telemetron_collectors.kubernetes.cluster import Cluster
+from telemetron_collectors.kubernetes.objects import KINDS, Page
+from telemetron_collectors.kubernetes.show import Show
 
 DATA = Path(__file__).parents[2] / "data" / "kubernetes"
 

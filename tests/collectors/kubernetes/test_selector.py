@@ -2,7 +2,7 @@
 
 import pytest
 
-from collectors.kubernetes.selector import selector
+from telemetron_collectors.kubernetes.selector import selector
 from tests.collectors.kubernetes.selectors import LABELS, SELECTORS
 
 

@@ -3,8 +3,8 @@
 import msgspec
 import pytest
 
-from collectors.kubernetes import objects
-from collectors.kubernetes.trouble import is_ready, trouble_of
+from telemetron_collectors.kubernetes import objects
+from telemetron_collectors.kubernetes.trouble import is_ready, trouble_of
 from tests.collectors.kubernetes.things import AT, pod
 
 RUNNING = {"running": {}}

@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import pytest
 
-from collectors.kubernetes.objects import KINDS
-from collectors.kubernetes.workloads import followed, seen_workload
 from telemetron.document import Limits
+from telemetron_collectors.kubernetes.objects import KINDS
+from telemetron_collectors.kubernetes.workloads import followed, seen_workload
 from tests.collectors.kubernetes.things import deployment, template
 
 

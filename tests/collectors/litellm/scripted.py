@@ -8,8 +8,8 @@ from email.utils import formatdate
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
-from collectors.litellm import LitellmConfig, run
 from telemetron.testing import FakeClock, RecordingOutput
+from telemetron_collectors.litellm import LitellmConfig, run
 
 KEY = "sk-good"
 METRICS = "text/plain; version=0.0.4; charset=utf-8"

@@ -9,12 +9,12 @@ import time
 import pytest
 from msgspec import structs
 
-from collectors.litellm import LitellmConfig, collector
-from collectors.litellm import client as limits
 from telemetron.config.settings import ConfigError, configure, parse
 from telemetron.secret import Secret
 from telemetron.service.supervisor import BoundOutput, Mounts
 from telemetron.store.store import Store
+from telemetron_collectors.litellm import LitellmConfig, collector
+from telemetron_collectors.litellm import client as limits
 from tests.collectors.litellm.scripted import (
     HTML,
     KEY,
@@ -41,8 +41,10 @@ def trouble(bench: Bench) -> list[tuple[str, str]]:
 
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """What the collector logged; asyncio's debug mode tells of a slow machine."""
-    return [one.getMessage() for one in caplog.records if one.name.startswith("collectors")]
+    """What the collector logged."""
+    return [
+        one.getMessage() for one in caplog.records if one.name.startswith("telemetron_collectors")
+    ]
 
 
 async def most_worked(end: asyncio.Event) -> float:
@@ -115,7 +117,7 @@ async def test_while_it_is_down_one_probe_at_a_time_goes_out(bench, proxy, key_f
 
 async def test_frozen(bench, proxy, key_file, monkeypatch, caplog) -> None:
     monkeypatch.setattr(limits, "TIMEOUT_SECONDS", 0.1)
-    monkeypatch.setattr("collectors.litellm.watch.ALIVE_TIMEOUT_SECONDS", 0.1)
+    monkeypatch.setattr("telemetron_collectors.litellm.watch.ALIVE_TIMEOUT_SECONDS", 0.1)
     await bench.start(key_file=key_file())
     before = dict(bench.output.parts)
     proxy.everything = Reply(frozen=True)
@@ -428,7 +430,7 @@ async def test_a_process_that_was_there_before_is_no_use_of_now(bench, proxy, ke
 
 
 async def test_more_processes_than_are_remembered(bench, proxy, key_file, monkeypatch) -> None:
-    monkeypatch.setattr("collectors.litellm.usage.MAX_PROCESSES", 2)
+    monkeypatch.setattr("telemetron_collectors.litellm.usage.MAX_PROCESSES", 2)
     await bench.start(key_file=key_file())
     for process in (1.0, 2.0, 3.0, 1000.0):
         proxy.process = process

@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from collectors.litellm import metrics
-from collectors.litellm.figures import Figures
-from collectors.litellm.models import Names
-from collectors.litellm.usage import Usage
 from telemetron.document import ModelCaller, ModelDeployment, Refusal
+from telemetron_collectors.litellm import metrics
+from telemetron_collectors.litellm.figures import Figures
+from telemetron_collectors.litellm.models import Names
+from telemetron_collectors.litellm.usage import Usage
 from tests.collectors.litellm.scripted import FAMILIES, METRICS, Bench, Reply
 
 REQUESTS = "litellm_deployment_total_requests"

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from collectors.litellm.models import Names, Values, listed, parse_models
 from telemetron.document import ModelDeployment
+from telemetron_collectors.litellm.models import Names, Values, listed, parse_models
 from tests.collectors.litellm.scripted import Bench, Reply, model
 
 DATA = Path(__file__).parents[2] / "data" / "litellm"

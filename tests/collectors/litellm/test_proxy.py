@@ -246,7 +246,7 @@ async def test_a_budget_that_is_spent_leaves_nothing(bench, key_file) -> None:
 
 
 async def test_more_deployments_than_are_shown(bench, key_file, monkeypatch) -> None:
-    monkeypatch.setattr("collectors.litellm.proxy.MAX_DEPLOYMENTS", 1)
+    monkeypatch.setattr("telemetron_collectors.litellm.proxy.MAX_DEPLOYMENTS", 1)
     await bench.start(key_file=key_file())
     assert bench.state()["models"] == ("LimitReached", "1 of 2 are shown")
     assert [id for _, id in bench.output.parts] == ["a"]
@@ -338,7 +338,7 @@ async def test_credits_of_what_the_key_may_not_read_are_unknown(bench, key_file,
 
 
 async def test_key_and_team_budgets_page_by_page(bench, key_file, monkeypatch) -> None:
-    monkeypatch.setattr("collectors.litellm.proxy.MAX_PAGES", 2)
+    monkeypatch.setattr("telemetron_collectors.litellm.proxy.MAX_PAGES", 2)
     key = {"models": ["gpt-4o"], "max_budget": 2.0, "spend": 0.5, "team_id": None}
     bench.proxy.database = {
         "/user/daily/activity": {},

@@ -4,10 +4,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from collectors.litellm.fault import is_callers, is_refused_caller
-from collectors.litellm.metrics import FAILURES, Series
 from telemetron.document import ModelDeployment, ModelError
 from telemetron.store.measure import same_state
+from telemetron_collectors.litellm.fault import is_callers, is_refused_caller
+from telemetron_collectors.litellm.metrics import FAILURES, Series
 from tests.collectors.litellm.scripted import FAMILIES, Bench, Reply
 
 START = datetime(2030, 1, 1, tzinfo=UTC)

@@ -59,7 +59,7 @@ def test_it_adds_little_to_its_base() -> None:
 def test_it_holds_what_a_server_needs_and_no_tools(image: Image) -> None:
     (packages,) = image.root.glob("opt/telemetron/lib/python3*/site-packages")
     assert (packages / "telemetron" / "__pycache__").is_dir()  # its root may be read-only
-    assert (packages / "collectors").is_dir()
+    assert (packages / "telemetron_collectors").is_dir()
     assert (packages / "swagger_ui" / "static" / "swagger-ui-bundle.js").is_file()
     for tool in TOOLS:
         assert not (packages / tool).exists(), tool

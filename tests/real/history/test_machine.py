@@ -2,7 +2,6 @@
 
 import pytest
 from hypothesis import settings
-
 from tests.telemetron.test_timeline_machine import TestTimeline as Quick
 from tests.telemetron.test_timeline_machine import TimelineMachine
 

@@ -8,8 +8,8 @@ import msgspec
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from collectors.kubernetes import objects
-from collectors.kubernetes.workloads import seen_workload
+from telemetron_collectors.kubernetes import objects
+from telemetron_collectors.kubernetes.workloads import seen_workload
 from tests.real.controlplane import ControlPlane
 from tests.real.kubernetes.cluster import Cluster, Object, now, workload
 from tests.real.kubernetes.conftest import Watching

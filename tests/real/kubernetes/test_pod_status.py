@@ -12,8 +12,8 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, Phase, example, given, settings
 
-from collectors.kubernetes import objects
-from collectors.kubernetes.pods import SeenPod, seen_pod
+from telemetron_collectors.kubernetes import objects
+from telemetron_collectors.kubernetes.pods import SeenPod, seen_pod
 from tests.real.controlplane import UNTENDED, ApiError, ControlPlane
 from tests.real.kubernetes.anypod import GATE, Object, pods
 from tests.real.process import wait_until

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from collectors.kubernetes.objects import KINDS
-from collectors.kubernetes.workloads import seen_workload
+from telemetron_collectors.kubernetes.objects import KINDS
+from telemetron_collectors.kubernetes.workloads import seen_workload
 from tests.real.controlplane import ControlPlane
 
 Object = dict[str, Any]

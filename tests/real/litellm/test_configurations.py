@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from collectors.litellm.fault import is_callers
-from collectors.litellm.metrics import FAILURES, Series
 from telemetron.secret import Secret
+from telemetron_collectors.litellm.fault import is_callers
+from telemetron_collectors.litellm.metrics import FAILURES, Series
 from tests.collectors.litellm.scripted import Bench
 from tests.real.litellm.balancer import balancer
 from tests.real.litellm.proxy import MASTER_KEY, VENV, LiteLLM, build, litellm

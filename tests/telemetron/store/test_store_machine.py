@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from msgspec.structs import replace
 
-from telemetron.agents import AgentPart, merge_agents
+from telemetron.agents import AgentPart
 from telemetron.collector import Put
 from telemetron.document import (
     Cooldowns,
@@ -35,6 +35,7 @@ from telemetron.document import (
     Workload,
 )
 from telemetron.store import rope
+from telemetron.store.agents import merge_agents
 from telemetron.store.part import Part
 from telemetron.store.snapshot import Snapshot
 from telemetron.store.store import Publication, Store

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collectors.heartbeats import collector
 from telemetron.history.place import parse
 from telemetron.http import TITLES, HttpProblem
+from telemetron.query import duration
 from telemetron.web.pages.openapi import DURATION, document
-from telemetron.web.query import duration
+from telemetron_collectors.heartbeats import collector
 
 PATHS = {
     "/system/state": {"get"},

@@ -4,9 +4,9 @@ import re
 import httpx
 from loguru import logger
 
-from collectors.heartbeats import collector as heartbeats
 from telemetron.web.pages.openapi import document
 from telemetron.web.pages.schema import schema
+from telemetron_collectors.heartbeats import collector as heartbeats
 
 FIREFOX = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 PAGES = {

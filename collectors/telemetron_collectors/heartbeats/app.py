@@ -1,0 +1,162 @@
+"""The HTTP side of heartbeats: three paths below `/agents/`."""
+
+from functools import lru_cache
+from typing import Any, Literal, NamedTuple
+from urllib.parse import unquote
+
+import msgspec
+
+from telemetron.collector import Output
+from telemetron.http import (
+    EMPTY,
+    NO_CONTENT,
+    HttpProblem,
+    Receive,
+    Scope,
+    Send,
+    answer,
+    read_json,
+    require_method,
+    route_path,
+)
+from telemetron.query import duration, parameters
+from telemetron_collectors.heartbeats.beat import MAX_BODY, Beat, parse_beat
+from telemetron_collectors.heartbeats.liveness import why_dead
+from telemetron_collectors.heartbeats.register import Register
+
+PREFIX = "/agents/"
+MAX_NAME = 256
+MAX_LIVEZ_SECONDS = 6e7  # no duration says more
+ALIVE = {"content-type": "text/plain; charset=utf-8", "cache-control": "no-store"}
+
+
+class Route(NamedTuple):
+    """What a path names."""
+
+    kind: Literal["heartbeat", "instances", "livez"]
+    agent: str
+    instance: str = ""
+
+
+@lru_cache(maxsize=32_768)  # agents come back with every beat
+def route(path: str) -> Route:
+    """Of a path below `/agents/`, percent-encoded; HttpProblem 404 for one that names nothing."""
+    match path[len(PREFIX) :].split("/"):
+        case [name, ("heartbeat" | "livez") as kind] if name:
+            return Route(kind, _name(name, "agent's name"))
+        case [name, "instances", id] if name and id:
+            return Route("instances", _name(name, "agent's name"), _name(id, "id"))
+        # A proxy has decoded the slashes of the name.
+        case [*parts, ("heartbeat" | "livez") as kind] if parts and all(parts):
+            return Route(kind, _name("/".join(parts), "agent's name"))
+        case [*parts, "instances", id] if parts and all(parts) and id:
+            return Route("instances", _name("/".join(parts), "agent's name"), _name(id, "id"))
+        case _:
+            detail = "below /agents/ are {name}/heartbeat, {name}/instances/{id}, {name}/livez"
+            raise HttpProblem(404, detail)
+
+
+class HeartbeatApp:
+    """`POST /agents/{name}/heartbeat`, `DELETE /agents/{name}/instances/{id}`,
+    `GET /agents/{name}/livez`."""
+
+    def __init__(self, register: Register, output: Output) -> None:
+        self._register = register
+        self._output = output
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        kind, agent, instance = route(route_path(scope))
+        if kind == "livez":
+            require_method(scope, "GET", "HEAD")
+            return await self._livez(agent, scope, send)
+        if kind == "heartbeat":
+            require_method(scope, "POST")
+            await self._beat(agent, scope, receive)
+        else:
+            require_method(scope, "DELETE")
+            asked = parameters(scope["query_string"], ("namespace",))
+            self._register.goodbye(agent, instance, asked.get("namespace"))
+        await send(NO_CONTENT)
+        return await send(EMPTY)
+
+    async def _beat(self, name: str, scope: Scope, receive: Receive) -> None:
+        if scope["query_string"]:
+            raise HttpProblem(400, "a heartbeat takes no query parameters")
+        beat, unknown = parse_beat(await read_json(scope, receive, MAX_BODY))
+        if unknown:
+            self._output.count("unknown_fields", unknown)
+        self._register.beat(name, beat)
+
+    async def _livez(self, name: str, scope: Scope, send: Send) -> None:
+        """200, or 503 on evidence that the agent hangs or is gone."""
+        asked = parameters(scope["query_string"], ("max_silence", "max_stall"))
+        limits = {key: duration(key, value, MAX_LIVEZ_SECONDS) for key, value in asked.items()}
+        why = why_dead(self._register.lives(name), self._output.clock.monotonic(), **limits)
+        if why:
+            raise HttpProblem(503, why)
+        await answer(scope, send, 200, b"ok\n", ALIVE)
+
+
+def _name(segment: str, what: str) -> str:
+    name = unquote(segment)
+    if len(name) > MAX_NAME or not name.isprintable():
+        raise HttpProblem(404, f"the {what} must be 1 to {MAX_NAME} printable characters")
+    return name
+
+
+def openapi() -> dict[str, Any]:
+    """The two paths, for the OpenAPI document."""
+    (schema,), components = msgspec.json.schema_components(
+        [Beat], ref_template="#/components/schemas/{name}"
+    )
+    for component in components.values():
+        del component["additionalProperties"]  # they are taken out and counted, not refused
+        for field in component["properties"].keys() - component.get("required", ()):
+            component["properties"][field] = _or_null(component["properties"][field])
+    name = _parameter("name", "path", "The agent's name, percent-encoded.")
+    beat = {
+        "operationId": "beat",
+        "summary": "One instance's full state",
+        "parameters": [name],
+        "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
+        "responses": {"204": {"description": "Taken, or not newer than what is known."}}
+        | _problems(400, 404, 413, 415, 422, 429),
+    }
+    goodbye = {
+        "operationId": "goodbye",
+        "summary": "The instance is gone: forget it at once",
+        "parameters": [
+            name,
+            _parameter("id", "path", "The instance's id, percent-encoded."),
+            _parameter("namespace", "query", "Its namespace, where the id is ambiguous."),
+        ],
+        "responses": {"204": {"description": "Forgotten."}} | _problems(400, 404, 409),
+    }
+    paths = {
+        "/agents/{name}/heartbeat": {"post": beat},
+        "/agents/{name}/instances/{id}": {"delete": goodbye},
+    }
+    return {"paths": paths, "components": components}
+
+
+def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """Null counts as left out."""
+    options = schema.pop("anyOf", None) or [schema]
+    if {"type": "null"} not in options:
+        options = [*options, {"type": "null"}]
+    return {"anyOf": options} if options[0] is schema else {**schema, "anyOf": options}
+
+
+def _parameter(name: str, place: str, description: str) -> dict[str, Any]:
+    schema = {"type": "string", "minLength": 1, "maxLength": MAX_NAME}
+    return {
+        "name": name,
+        "in": place,
+        "required": place == "path",
+        "description": description,
+        "schema": schema if place == "path" else {"type": "string"},
+    }
+
+
+def _problems(*statuses: int) -> dict[str, Any]:
+    return {str(status): {"$ref": f"#/components/responses/{status}"} for status in statuses}

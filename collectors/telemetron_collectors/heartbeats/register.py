@@ -1,0 +1,427 @@
+"""The register: every instance that beat, its lives, its silence, and the progress of its tasks.
+
+All durations are measured by Telemetron's monotonic clock; an agent's own clock is only shown.
+"""
+
+from collections import OrderedDict, deque
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from functools import lru_cache
+from math import inf
+from operator import attrgetter
+
+from msgspec import UNSET
+from msgspec.structs import asdict
+
+from telemetron import key
+from telemetron.agents import AgentPart
+from telemetron.clock import Timer
+from telemetron.collector import Output, Put
+from telemetron.document import MAX_WAITS, Failure, Instance, Outcomes, Problem, Task, Wait
+from telemetron.http import HttpProblem
+from telemetron_collectors.heartbeats.beat import Beat, BeatTask
+
+MAX_AGENTS = 10_000
+MAX_INSTANCES = 30_000
+MAX_INSTANCES_PER_AGENT = 1_000
+# Boots that an instance id is remembered by: as many processes may share one by mistake.
+MAX_BOOTS = MAX_INSTANCES_PER_AGENT
+MAX_GOODBYES = 10_000
+# So long a beat may be late after its boot's goodbye; one that still comes then is alive.
+GOODBYE_SECONDS = 60.0
+SILENT_AFTER_BEATS = 3
+FORGET_LAST_SECONDS = 24 * 3600.0
+# An offset is shown from 2 s on; it must move by 1 s to be shown anew.
+MIN_OFFSET_SECONDS = 2.0
+OFFSET_STEP_SECONDS = 1.0
+
+# A2A's task states that have another name here, with what such a task waits for.
+STATES = {
+    "submitted": ("waiting", None),
+    "working": ("running", None),
+    "input-required": ("waiting", "human"),
+    "auth-required": ("waiting", "auth"),
+    "running": ("running", None),
+    "waiting": ("waiting", None),
+}
+FAILED = ("failed", "rejected")
+TERMINAL = ("completed", "canceled", *FAILED)
+SPELLINGS = {name.replace("-", ""): name for name in (*STATES, *TERMINAL)} | {
+    "cancelled": "canceled"
+}
+DUPLICATE = "another process beats under the same instance id: give each an id of its own"
+
+_content = attrgetter(
+    *(n for n in Beat.__struct_fields__ if n not in ("boot_id", "sequence", "sent_at"))
+)
+
+Where = tuple[str, str | None, str]
+"""An instance: its agent's name, its namespace, its id."""
+
+
+@lru_cache(maxsize=256)
+def state_of(status: str) -> str:
+    """Return the state by its name in A2A 0.x, however a library spells it.
+
+    A2A 1.0 writes `TASK_STATE_INPUT_REQUIRED`, an enum of Python `TaskState.input_required`.
+    """
+    letters = "".join(filter(str.isalpha, status)).lower().replace("taskstate", "")
+    return SPELLINGS.get(letters, letters)
+
+
+def is_over(task: BeatTask) -> bool:
+    """Whether the task has ended."""
+    return bool(task.status) and state_of(task.status) in TERMINAL
+
+
+class Life:
+    """One instance: its present life, and the boots of earlier ones."""
+
+    def __init__(self, where: Where, beat: Beat, now: float, since: datetime) -> None:
+        self.where = where
+        self.part_id = key.join(*where)
+        self.beat = beat
+        self.sequence: int | None = None
+        """The highest of this life."""
+        self.heard = self.began = now
+        self.since = since
+        self.boots: deque[str | None] = deque(maxlen=MAX_BOOTS)
+        self.lives = 1
+        self.tasks_lost = 0
+        """Tasks that were active when a life ended without a goodbye."""
+        self.duplicate: Problem | None = None
+        """Another process beats under this instance's id."""
+        self.duplicated = -inf
+        """When a beat of an earlier boot was dropped last."""
+        self.progress: dict[str, tuple[datetime, float]] = {}
+        self.failure: Failure | None = None
+        self.offset: float | None = None
+        self.silent_since: datetime | None = None
+        self.due = 0.0
+        self.timer: Timer | None = None
+
+    def is_later(self, beat: Beat) -> bool:
+        """Whether the beat, of the same boot, is newer than all before it."""
+        if beat.sequence is None or self.sequence is None:
+            return True
+        return beat.sequence > self.sequence
+
+    def is_reborn(self, beat: Beat, now: float) -> bool:
+        """Whether the beat is of a new life; without a boot id a silence must come between.
+
+        An earlier boot that still beats when the newest is silent, and too late for a late beat,
+        is a process that outlived the one it shares its id with.
+        """
+        if beat.boot_id != self.beat.boot_id:
+            survived = bool(self.silent_since) and now - self.began >= GOODBYE_SECONDS
+            return survived or beat.boot_id not in self.boots
+        return beat.boot_id is None and bool(self.silent_since) and not self.is_later(beat)
+
+    def is_shared(self, now: float) -> bool:
+        """Whether another process seems to beat under this id, beside the present life."""
+        return self.duplicated > max(self.began, now - GOODBYE_SECONDS)
+
+    def begin(self, beat: Beat, now: float, since: datetime) -> None:
+        """Begin a new life: only the last failure of the earlier ones is kept."""
+        if beat.boot_id == self.beat.boot_id:
+            self.lives += 1
+        else:
+            self.lives += beat.boot_id not in self.boots
+            self.boots.append(self.beat.boot_id)
+        self.tasks_lost += _task_count(self.beat)
+        self.sequence = None
+        self.began = now
+        self.since = since
+        self.progress = {}
+
+    def hear(self, beat: Beat, now: float) -> None:
+        """The beat is the newest."""
+        self.beat = beat
+        self.heard = now
+        self.sequence = self.sequence if beat.sequence is None else beat.sequence
+
+    def silence(self) -> float:
+        """The monotonic time at which it is silent, if no beat comes."""
+        return self.heard + self.patience()
+
+    def patience(self) -> float:
+        """How long it may be silent, seconds."""
+        return SILENT_AFTER_BEATS * self.beat.interval_seconds
+
+    def take(self, beat: Beat, now: float) -> None:
+        """What the beat says, and since when its tasks' progress has not moved."""
+        self.silent_since = None
+        if now - self.duplicated > GOODBYE_SECONDS:
+            self.duplicate = None
+        self.failure = _failure(beat) or self.failure
+        moved = {task.id: task.progressed_at for task in beat.tasks if task.progressed_at}
+        self.progress = {
+            id: old if (old := self.progress.get(id)) and old[0] == at else (at, now)
+            for id, at in moved.items()
+        }
+
+
+class Register:
+    """All instances that beat and are not forgotten."""
+
+    def __init__(self, output: Output, *, stall_after: float, forget_after: float) -> None:
+        self._output = output
+        self._clock = output.clock
+        self._stall_after = stall_after
+        self._forget_after = forget_after
+        self._agents: dict[str, dict[Where, Life]] = {}
+        self._count = 0
+        self._goodbyes: OrderedDict[tuple[Where, str | None], float] = OrderedDict()
+        """Boots that are over, and until when a beat of them is taken for a late one."""
+
+    def beat(self, name: str, beat: Beat) -> None:
+        """Take a beat; one that is not newer changes nothing. HttpProblem 429 where it is full."""
+        where = name, beat.namespace, beat.instance
+        now = self._clock.monotonic()
+        life = self._agents.get(name, {}).get(where)
+        if life is None:
+            if self._goodbyes.get((where, beat.boot_id), 0.0) > now:
+                return self._output.count("beats_dropped")
+            life = self._born(where, beat, now)
+        elif life.is_reborn(beat, now):
+            life.begin(beat, now, self._clock.now())
+        elif beat.boot_id != life.beat.boot_id or not life.is_later(beat):
+            self._output.count("beats_dropped")
+            return self._suspect(life, beat, now)
+        elif not (life.silent_since or life.duplicate) and self._is_same(life, beat):
+            return life.hear(beat, now)
+        life.hear(beat, now)
+        life.offset = self._offset(life, beat)
+        life.take(beat, now)
+        return self._show(life, now)
+
+    def goodbye(self, name: str, id: str, namespace: str | None = None) -> None:
+        """Forget an instance at once. HttpProblem 404 where it is not known, 409 if ambiguous.
+
+        The namespace `-` is none at all, as in a key.
+        """
+        lives = [
+            life
+            for where, life in self._agents.get(name, {}).items()
+            if where[2] == id and namespace in (None, where[1] or "-")
+        ]
+        if not lives:
+            raise HttpProblem(404, f"agent {name!r} has no instance {id!r}")
+        if len(lives) > 1:
+            spaces = sorted(str(life.where[1] or "-") for life in lives)
+            detail = f"{id!r} is in several namespaces; add ?namespace= with one of them"
+            raise HttpProblem(409, detail, namespaces=spaces)
+        if not lives[0].is_shared(self._clock.monotonic()):
+            self._bury(lives[0])
+        self._forget(lives[0])
+
+    def lives(self, name: str) -> list[Life]:
+        """The instances of the agents of that name."""
+        return list(self._agents.get(name, {}).values())
+
+    def puts(self) -> list[Put]:
+        """All that is known, as after a list."""
+        now = self._clock.monotonic()
+        lives = [life for agent in self._agents.values() for life in agent.values()]
+        return [Put("agents", life.where[0], life.part_id, self._part(life, now)) for life in lives]
+
+    def close(self) -> None:
+        """No timer is left behind."""
+        for agent in self._agents.values():
+            for life in agent.values():
+                if life.timer:
+                    life.timer.cancel()
+
+    def _born(self, where: Where, beat: Beat, now: float) -> Life:
+        agent = self._agents.get(where[0], {})
+        if not agent and len(self._agents) >= MAX_AGENTS:
+            raise _full("agents", MAX_AGENTS)
+        if len(agent) >= MAX_INSTANCES_PER_AGENT:
+            raise _full("instances of one agent", MAX_INSTANCES_PER_AGENT)
+        if self._count >= MAX_INSTANCES:
+            raise _full("instances", MAX_INSTANCES)
+        self._count += 1
+        life = Life(where, beat, now, self._clock.now())
+        self._agents.setdefault(where[0], {})[where] = life
+        return life
+
+    def _bury(self, life: Life) -> None:
+        """Late beats of all its boots are to be dropped."""
+        until = self._clock.monotonic() + GOODBYE_SECONDS
+        for boot in filter(None, (life.beat.boot_id, *life.boots)):
+            self._goodbyes[life.where, boot] = until
+        while len(self._goodbyes) > MAX_GOODBYES:
+            self._goodbyes.popitem(last=False)
+
+    def _forget(self, life: Life) -> None:
+        if life.timer:
+            life.timer.cancel()
+        agent = self._agents[life.where[0]]
+        del agent[life.where]
+        if not agent:
+            del self._agents[life.where[0]]
+        self._count -= 1
+        self._output.remove("agents", life.part_id)
+
+    def _suspect(self, life: Life, beat: Beat, now: float) -> None:
+        """Report a process that goes on beating long after another took over its instance id."""
+        if beat.boot_id == life.beat.boot_id:
+            return
+        life.duplicated = now
+        if not life.duplicate and now - life.began >= GOODBYE_SECONDS:
+            message = f"instance {life.where[2]}: {DUPLICATE}"
+            life.duplicate = Problem("DuplicateInstance", message, self._clock.now())
+            self._show(life, now)
+
+    def _is_same(self, life: Life, beat: Beat) -> bool:
+        return _content(beat) == _content(life.beat) and self._offset(life, beat) == life.offset
+
+    def _offset(self, life: Life, beat: Beat) -> float | None:
+        """How far the agent's clock is ahead, in steps, so that jitter moves nothing."""
+        if beat.sent_at is None:
+            return None
+        offset = (beat.sent_at - self._clock.now()).total_seconds()
+        if life.offset is not None and abs(offset - life.offset) < OFFSET_STEP_SECONDS:
+            return life.offset
+        return round(offset, 1) if abs(offset) >= MIN_OFFSET_SECONDS else None
+
+    # what time does
+
+    def _show(self, life: Life, now: float) -> None:
+        self._output.put("agents", life.where[0], life.part_id, self._part(life, now))
+        self._arm(life, now)
+
+    def _arm(self, life: Life, now: float) -> None:
+        """One timer covers silence, stalls and forgetting; beats never cancel it."""
+        due = min(self._deadlines(life, now))
+        if life.timer and life.due <= due:
+            return
+        if life.timer:
+            life.timer.cancel()
+        life.due = due
+        life.timer = self._clock.call_later(due - now, self._wake, life)
+
+    def _deadlines(self, life: Life, now: float) -> Iterator[float]:
+        if life.silent_since:
+            forget = life.heard + self._forget_after
+            yield forget if forget > now else now + self._forget_after
+            yield life.heard + max(FORGET_LAST_SECONDS, self._forget_after)
+            return
+        yield life.silence()
+        for _, since in life.progress.values():
+            if since + self._stall_after > now:
+                yield since + self._stall_after
+
+    def _wake(self, life: Life) -> None:
+        life.timer = None
+        now = self._clock.monotonic()
+        if life.silent_since and self._is_over(life, now):
+            self._forget(life)
+            return
+        if not life.silent_since and life.silence() <= now:
+            life.silent_since = self._clock.now() - timedelta(seconds=round(now - life.heard, 3))
+            life.duplicate = None
+        self._show(life, now)
+
+    def _is_over(self, life: Life, now: float) -> bool:
+        """Forgotten after `forget_after`; the last instance of an agent after a day."""
+        name, namespace, _ = life.where
+        last = sum(where[1] == namespace for where in self._agents[name]) == 1
+        patience = max(FORGET_LAST_SECONDS, self._forget_after) if last else self._forget_after
+        return now >= life.heard + patience
+
+    # what the document says of it
+
+    def _part(self, life: Life, now: float) -> AgentPart:
+        beat = life.beat
+        tasks = [self._task(life, task, now) for task in beat.tasks if not is_over(task)]
+        task_count = max(len(tasks), beat.task_count or 0)
+        return AgentPart(
+            origin="heartbeat",
+            namespace=beat.namespace,
+            description=beat.description,
+            deployment_name=beat.deployment_name,
+            models=beat.models,
+            queues=beat.queues,
+            since=life.since,
+            tasks=tasks,
+            task_count=task_count,
+            last_failure=life.failure,
+            instance=Instance(
+                id=beat.instance,
+                status="silent" if life.silent_since else "active" if task_count else "idle",
+                pod_id=beat.pod_id,
+                version=beat.version,
+                started_at=beat.started_at,
+                interval_seconds=beat.interval_seconds,
+                silent_since=life.silent_since,
+                clock_offset_seconds=life.offset,
+                max_parallel_invocations=beat.max_parallel_invocations,
+                outcomes=Outcomes(**asdict(beat.outcomes)) if beat.outcomes else None,
+                lives=life.lives,
+                tasks_lost=life.tasks_lost,
+                source=self._output.source,
+            ),
+            problems=[life.duplicate] if life.duplicate else [],
+        )
+
+    def _task(self, life: Life, task: BeatTask, now: float) -> Task:
+        status, wait = _status(task)
+        waits = _waits(task, wait)
+        return Task(
+            id=task.id,
+            parent_id=None if task.parent_id == task.id else task.parent_id,
+            status=status,
+            started_on=task.started_on,
+            progressed_at=task.progressed_at,
+            stalled=self._stalled(life, task, now),
+            step=task.step,
+            waits=waits[:MAX_WAITS],
+            wait_count=max(len(waits), task.wait_count or 0),
+            queue=task.queue,
+            partition=task.partition,
+            offset=task.offset,
+            model=task.model,
+            instance=life.where[2],
+            last_known=life.silent_since is not None,
+        )
+
+    def _stalled(self, life: Life, task: BeatTask, now: float) -> bool | None:
+        """Null if progress was never reported, or the instance is silent: nobody knows then."""
+        since = life.progress.get(task.id)
+        if since is None or life.silent_since:
+            return None
+        return since[1] + self._stall_after <= now
+
+
+def _task_count(beat: Beat) -> int:
+    """All active tasks, listed or not."""
+    return max(len(beat.tasks) - sum(map(is_over, beat.tasks)), beat.task_count or 0)
+
+
+def _status(task: BeatTask) -> tuple[str | None, str | None]:
+    """The status that is shown, and the kind of wait that an A2A state implies."""
+    if task.status is UNSET:
+        return ("waiting" if task.waits or task.wait_count else "running"), None
+    return STATES.get(state_of(task.status or ""), (None, None))
+
+
+def _waits(task: BeatTask, implied: str | None) -> list[Wait]:
+    """Oldest first, those of unknown age last; with the wait that an A2A state implies."""
+    waits = [Wait(wait.kind, wait.name, wait.since, wait.task) for wait in task.waits]
+    if implied and all(wait.kind != implied for wait in waits):
+        waits.append(Wait(implied))
+    return sorted(waits, key=lambda wait: wait.since.timestamp() if wait.since else inf)
+
+
+def _failure(beat: Beat) -> Failure | None:
+    """What the beat says failed last; else a task it lists as failed."""
+    if beat.last_failure:
+        return Failure(**asdict(beat.last_failure))
+    failed = [task for task in beat.tasks if task.status and state_of(task.status) in FAILED]
+    return Failure(failed[0].id) if failed else None
+
+
+def _full(what: str, most: int) -> HttpProblem:
+    detail = f"{most:,} {what} are known already; say goodbye for those that are gone"
+    return HttpProblem(429, detail, {"retry-after": "60"}, limit=most)

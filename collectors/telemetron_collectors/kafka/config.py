@@ -1,0 +1,239 @@
+"""The keys of a `kafka` source."""
+
+import re
+from fnmatch import translate
+from functools import lru_cache
+from ipaddress import IPv6Address
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from telemetron.collector import Config
+from telemetron.secret import Secret
+from telemetron_collectors.kafka.request import Address
+
+CONTENT_INTERVAL = 0.1
+COUNT_INTERVAL = 1.0
+MAX_QUEUES = 2_000
+MAX_QUEUES_UNASKED = 500
+"""Where the configuration names no queue."""
+MAX_SHOWN = 2_000
+"""Tasks of one source."""
+
+DEFAULT_PORT = 9092
+_NO_HOST = re.compile(r"[/@\[\]]")
+
+Server = Annotated[str, Meta(min_length=1, pattern=r"^\S+$")]
+Pattern = Annotated[str, Meta(min_length=1, max_length=256)]
+Place = Annotated[str, Meta(min_length=1, max_length=256)]
+
+
+class Tls(Config, frozen=True):
+    """TLS to the brokers; `{}` trusts what the system trusts."""
+
+    cafile: Annotated[
+        str | None, Meta(description="File of the certificates to trust, PEM; null: the system's.")
+    ] = None
+    certfile: Annotated[
+        str | None, Meta(description="File of our own certificate chain, PEM; null: none.")
+    ] = None
+    keyfile: Annotated[
+        str | None, Meta(description="File of its private key, PEM; null: in `certfile`.")
+    ] = None
+    keyfile_password: Annotated[Secret | None, Meta(description="Password of the private key.")] = (
+        None
+    )
+    check_hostname: Annotated[
+        bool, Meta(description="Whether the certificate must bear the broker's name.")
+    ] = True
+
+
+class Sasl(Config, frozen=True):
+    """Credentials for the brokers."""
+
+    mechanism: Annotated[
+        Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"],
+        Meta(description="How to authenticate."),
+    ]
+    username: Annotated[str | None, Meta(description="User; not for OAUTHBEARER.")] = None
+    password: Annotated[Secret | None, Meta(description="Password; not for OAUTHBEARER.")] = None
+    token_file: Annotated[
+        str | None,
+        Meta(description="File of the OAUTHBEARER token, read anew for every connection."),
+    ] = None
+
+    def __post_init__(self) -> None:
+        if self.mechanism == "OAUTHBEARER":
+            if self.token_file is None:
+                raise ValueError("OAUTHBEARER wants token_file")
+        elif self.username is None or self.password is None:
+            raise ValueError(f"{self.mechanism} wants username and password")
+
+
+class Fields(Config, frozen=True):
+    """Where a record holds a task's fields: a JSON Pointer into its value (`/id`), or a header."""
+
+    id: Annotated[
+        Place,
+        Meta(description="The task's id; the header `telemetron-task-id` comes before it."),
+    ] = "/id"
+    priority: Annotated[Place, Meta(description="Its priority.")] = "/priority"
+    blocked_task: Annotated[Place, Meta(description="The task that waits for it.")] = (
+        "/blocked_task"
+    )
+    invoked_by: Annotated[Place, Meta(description="Who submitted it.")] = "/invoked_by"
+    prompt: Annotated[Place, Meta(description="Its prompt; see `content_chars`.")] = "/prompt"
+    args: Annotated[Place, Meta(description="Its arguments; see `content_chars`.")] = "/args"
+    submitted_at: Annotated[
+        Place,
+        Meta(
+            description="When it was submitted: ISO 8601, RFC 1123, or a number (also as text) of"
+            " seconds, milliseconds, microseconds or nanoseconds since 1970. If a record has no"
+            " such value, the record's own time counts."
+        ),
+    ] = "/submitted_at"
+
+
+class QueueConfig(Config, frozen=True):
+    """Topics to show, and the consumer groups to show them for."""
+
+    topic: Annotated[Pattern, Meta(description="A topic, or a pattern with `*`, `?`, `[…]`.")]
+    groups: Annotated[
+        Annotated[list[Pattern], Meta(min_length=1, max_length=1000)] | None,
+        Meta(
+            description="Consumer groups, or patterns of their names; null: every group that has"
+            " committed an offset on the topic, or has members that read it."
+        ),
+    ] = None
+    on_no_commit: Annotated[
+        Literal["earliest", "latest", "unknown"],
+        Meta(
+            description="What waits where the group has no valid committed offset: all that the"
+            " partition holds, nothing, or unknown (null). As its `auto.offset.reset`."
+        ),
+    ] = "unknown"
+    max_tasks: Annotated[
+        int, Meta(description="Tasks shown of each queue; 0: counts alone.", ge=0, le=1000)
+    ] = 20
+    content_chars: Annotated[
+        int,
+        Meta(
+            description="Characters shown of a task's prompt and of its args; 0: none of either.",
+            ge=0,
+            le=4000,
+        ),
+    ] = 0
+    fields: Annotated[Fields, Meta(description="Where a record holds a task's fields.")] = Fields()
+
+    @property
+    def is_pattern(self) -> bool:
+        """Whether it names several topics."""
+        return is_pattern(self.topic)
+
+    @property
+    def named_groups(self) -> list[str]:
+        """The groups that are shown whether they have committed or not."""
+        return [group for group in self.groups or () if not is_pattern(group)]
+
+    @property
+    def seeks_groups(self) -> bool:
+        """Whether other groups are shown too, once they have committed."""
+        return self.groups is None or any(map(is_pattern, self.groups))
+
+    def has_topic(self, topic: str) -> bool:
+        return topic == self.topic or (self.is_pattern and matches(self.topic, topic))
+
+    def has_group(self, group: str) -> bool:
+        return self.groups is None or any(
+            group == pattern or (is_pattern(pattern) and matches(pattern, group))
+            for pattern in self.groups
+        )
+
+
+EVERYTHING = QueueConfig(topic="*", max_tasks=0)
+
+
+class KafkaConfig(Config, frozen=True):
+    """The keys of a `kafka` source."""
+
+    bootstrap_servers: Annotated[
+        Annotated[list[Server], Meta(min_length=1, max_length=100)],
+        Meta(description="Brokers to begin with, as `host:port`."),
+    ]
+    queues: Annotated[
+        Annotated[list[QueueConfig], Meta(min_length=1, max_length=1000)] | None,
+        Meta(
+            description="What to show. The first entry that fits a topic and group counts. null:"
+            " the counts of every group on every topic, 500 queues at most, and no content."
+        ),
+    ] = None
+    interval_seconds: Annotated[
+        Annotated[float, Meta(ge=0.05, le=300)] | None,
+        Meta(
+            description="Seconds between two looks; null: 0.1 where tasks are shown, 1 for counts"
+            " alone."
+        ),
+    ] = None
+    client_id: Annotated[
+        str,
+        Meta(
+            description="How brokers know us, for their quotas.", pattern=r"^[A-Za-z0-9._-]{1,100}$"
+        ),
+    ] = "telemetron"
+    tls: Annotated[Tls | None, Meta(description="TLS; null: plain text.")] = None
+    sasl: Annotated[Sasl | None, Meta(description="Credentials; null: none.")] = None
+
+    def __post_init__(self) -> None:
+        for server in self.bootstrap_servers:
+            parse_address(server)
+
+    @property
+    def entries(self) -> list[QueueConfig]:
+        return [EVERYTHING] if self.queues is None else self.queues
+
+    @property
+    def interval(self) -> float:
+        """Seconds between two looks."""
+        if self.interval_seconds is not None:
+            return self.interval_seconds
+        shown = any(entry.max_tasks for entry in self.entries)
+        return CONTENT_INTERVAL if shown else COUNT_INTERVAL
+
+    @property
+    def max_queues(self) -> int:
+        return MAX_QUEUES_UNASKED if self.queues is None else MAX_QUEUES
+
+
+def parse_address(server: str) -> Address:
+    """`host:port`, `host`, `[IPv6]:port`; ValueError says what it is, without a password."""
+    host, colon, port = server.rpartition(":")
+    if server.endswith("]") or not colon or _is_ipv6(server):
+        host, port = server, str(DEFAULT_PORT)
+    bare = host.removeprefix("[").removesuffix("]")
+    is_host = bare and not _NO_HOST.search(bare) and (":" not in bare or _is_ipv6(bare))
+    if not (is_host and port.isascii() and port.isdigit() and 0 < int(port) < 1 << 16):
+        _, at, shown = server.rpartition("@")
+        shown = f"…@{shown}" if at else shown
+        raise ValueError(f'bootstrap_servers: "{shown}" is not host:port; no scheme, no user')
+    return Address(bare, int(port))
+
+
+def _is_ipv6(host: str) -> bool:
+    try:
+        return bool(IPv6Address(host))
+    except ValueError:
+        return False
+
+
+@lru_cache(maxsize=4096)
+def is_pattern(name: str) -> bool:
+    return any(character in name for character in "*?[")
+
+
+def matches(pattern: str, name: str) -> bool:
+    return _compiled(pattern).match(name) is not None
+
+
+@lru_cache(maxsize=4096)
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(translate(pattern))

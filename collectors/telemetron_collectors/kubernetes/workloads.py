@@ -1,0 +1,299 @@
+"""Workloads: what is shown of a Deployment, StatefulSet, DaemonSet or Job. Pure functions.
+
+`rollout` follows kubectl's `rollout status` (its polymorphichelpers/rollout_status.go), but for a
+Deployment whose controller has recorded that its rollout is complete: kubectl waits for its pods
+whenever one of them crashes.
+"""
+
+import re
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from telemetron.document import Limits, Live, Owner
+from telemetron_collectors.kubernetes.declaration import Declaration, declared
+from telemetron_collectors.kubernetes.limits import limits_of
+from telemetron_collectors.kubernetes.objects import (
+    Condition,
+    DaemonSet,
+    Deployment,
+    DeploymentStatus,
+    Job,
+    PodSpec,
+    StatefulSet,
+    kind_of,
+)
+from telemetron_collectors.kubernetes.pods import image_of
+
+# Reasons of the condition Progressing: a rollout is complete, or is not to go on.
+ROLLED_OUT = "NewReplicaSetAvailable"
+HALTS = ("DeploymentPaused", "DeploymentResumed")
+# The conditions that decide how a Job ends, even while its last pods end.
+ENDS = {
+    "Complete": "complete",
+    "Failed": "stuck",
+    "FailureTarget": "stuck",
+    "SuccessCriteriaMet": "complete",
+}
+
+
+class SeenWorkload(Struct, frozen=True, gc=False):
+    """One workload, without its pods."""
+
+    owner: Owner | None
+    """Its controller."""
+    agent: Declaration | None
+    live: Live
+    replicas: int | None
+    """Most pods it may have, if nothing scales it."""
+    limits: Limits
+    """What its template asks for."""
+    is_over: bool = False
+    """A job that has finished."""
+    rollout: "Rollout | None" = None
+    """The last one of a Deployment."""
+    is_selected: bool = True
+    """The configured label selector fits its pods, as far as the labels of templates say."""
+
+
+class Rollout(Struct, frozen=True, gc=False):
+    """A rollout that a Deployment's controller has begun."""
+
+    created_at: datetime | None
+    """When its Deployment was created."""
+    revision: str | None
+    is_complete: bool
+    """All pods are of this revision; scaling, pausing and crashes no longer change that."""
+    is_halted: bool
+    """Its condition tells of a pause, and no longer of the rollout."""
+
+
+def seen_workload(kind: str, one: Any) -> SeenWorkload:
+    """What is shown of a workload of one of the `VIEWS`' kinds."""
+    live, replicas = VIEWS[kind](one)
+    template = one.spec.template
+    annotations = template.metadata.annotations if template.metadata else None
+    owner = one.metadata.owner
+    return SeenWorkload(
+        owner=Owner(kind_of(owner), owner.name) if owner else None,
+        agent=declared(one.metadata.annotations, annotations),
+        live=Live(**live, image=image_of(annotations, template.spec)),
+        replicas=replicas,
+        limits=limits_of(template.spec or PodSpec()),
+        is_over=kind == "Job" and bool(_true(one.status.conditions, "Complete", "Failed")),
+        rollout=_rollout(one) if kind == "Deployment" else None,
+    )
+
+
+def followed(old: SeenWorkload | None, new: SeenWorkload) -> SeenWorkload:
+    """Return the new view of a workload with the time of its last rollout.
+
+    The condition that holds this time also changes when a Deployment is paused and resumed.
+    """
+    was, now = old.rollout if old else None, new.rollout
+    if not (old and was and now and was.created_at == now.created_at):
+        return new
+    at = new.live.rolled_out_at or old.live.rolled_out_at
+    if was.is_complete and _is_same(was, now):
+        at, now = old.live.rolled_out_at, replace(now, is_complete=True)
+    return replace(new, live=replace(new.live, rolled_out_at=at), rollout=now)
+
+
+def _is_same(was: Rollout, now: Rollout) -> bool:
+    """Whether it is the rollout that was complete; without a revision a pause tells."""
+    if was.revision != now.revision:
+        return False
+    return bool(now.revision) or (now.is_complete and (was.is_halted or now.is_halted))
+
+
+def deployment(one: Deployment) -> tuple[dict[str, Any], int]:
+    """Its state, and its replicas."""
+    desired = _or(one.spec.replicas, 1)
+    status = one.status
+    progressing = _condition(status.conditions, "Progressing")
+    rollout = "paused" if one.spec.paused else _deployment_rollout(one, desired, progressing)
+    cause = _cause(status.conditions, progressing, rollout)
+    has_time = progressing is not None and progressing.reason not in HALTS
+    return {
+        "desired": desired,
+        "ready": status.ready_replicas or 0,
+        "available": status.available_replicas or 0,
+        "rolled_out_at": progressing.last_update_time if progressing and has_time else None,
+        "rollout": rollout,
+        "reason": cause.reason if cause else None,
+        "message": cause.message if cause else None,
+    }, desired
+
+
+def _deployment_rollout(one: Deployment, desired: int, progressing: Condition | None) -> str:
+    status = one.status
+    if _is_unobserved(one):
+        return "progressing"
+    if progressing and progressing.reason == "ProgressDeadlineExceeded":
+        return "stuck"
+    if progressing and progressing.reason == ROLLED_OUT:
+        is_rolling = (status.replicas or 0) > (status.updated_replicas or 0)
+    else:
+        is_rolling = _is_rolling(status, desired)
+    return "progressing" if is_rolling else "complete"
+
+
+def _is_rolling(status: DeploymentStatus, desired: int) -> bool:
+    updated = status.updated_replicas or 0
+    return (
+        updated < desired
+        or (status.replicas or 0) > updated
+        or (status.available_replicas or 0) < updated
+    )
+
+
+def _rollout(one: Deployment) -> Rollout:
+    """Its last rollout."""
+    desired = _or(one.spec.replicas, 1)
+    progressing = _condition(one.status.conditions, "Progressing")
+    reason = progressing.reason if progressing else None
+    is_halted = reason in HALTS
+    is_complete = is_halted and not _is_rolling(one.status, desired)
+    if reason == ROLLED_OUT:
+        is_complete = _deployment_rollout(one, desired, progressing) == "complete"
+    annotations = one.metadata.annotations
+    return Rollout(
+        created_at=one.metadata.creation_timestamp,
+        revision=annotations.revision if annotations else None,
+        is_complete=is_complete,
+        is_halted=is_halted,
+    )
+
+
+def _cause(
+    conditions: Sequence[Condition] | None, progressing: Condition | None, rollout: str
+) -> Condition | None:
+    """The condition that tells most: pods cannot be made, it is stuck, too few are available."""
+    failure = _condition(conditions, "ReplicaFailure")
+    if failure and failure.status == "True":
+        return failure
+    if rollout == "stuck":
+        return progressing
+    available = _condition(conditions, "Available")
+    if available and available.status == "False":
+        return available
+    is_current = progressing is not None and progressing.reason != ROLLED_OUT
+    return progressing if is_current and rollout in ("progressing", "paused") else None
+
+
+def stateful_set(one: StatefulSet) -> tuple[dict[str, Any], int]:
+    """Its state, and its replicas."""
+    desired = _or(one.spec.replicas, 1)
+    return {
+        "desired": desired,
+        "ready": one.status.ready_replicas or 0,
+        "available": one.status.available_replicas or 0,
+        "rollout": _stateful_set_rollout(one, desired),
+    }, desired
+
+
+def _stateful_set_rollout(one: StatefulSet, desired: int) -> str | None:
+    strategy, status = one.spec.update_strategy, one.status
+    if strategy and strategy.type == "OnDelete":
+        return None  # whoever deletes the pods decides; kubectl has no word for it
+    if _is_unobserved(one) or not status.observed_generation:
+        return "progressing"
+    if (status.ready_replicas or 0) < desired:
+        return "progressing"
+    rolling = strategy.rolling_update if strategy else None
+    if rolling:
+        wanted = desired - (rolling.partition or 0)
+        return "progressing" if (status.updated_replicas or 0) < wanted else "complete"
+    return "progressing" if status.update_revision != status.current_revision else "complete"
+
+
+def daemon_set(one: DaemonSet) -> tuple[dict[str, Any], int | None]:
+    """Its state, and the number of nodes that should run it: unknown until they were counted."""
+    status = one.status
+    desired = status.desired_number_scheduled or (0 if status.observed_generation else None)
+    return {
+        "desired": desired,
+        "ready": status.number_ready or 0,
+        "available": status.number_available or 0,
+        "rollout": _daemon_set_rollout(one, desired or 0),
+    }, desired
+
+
+def _daemon_set_rollout(one: DaemonSet, desired: int) -> str | None:
+    strategy, status = one.spec.update_strategy, one.status
+    if strategy and strategy.type == "OnDelete":
+        return None
+    is_rolling = (
+        _is_unobserved(one)
+        or (status.updated_number_scheduled or 0) < desired
+        or (status.number_available or 0) < desired
+    )
+    return "progressing" if is_rolling else "complete"
+
+
+def job(one: Job) -> tuple[dict[str, Any], int]:
+    """Its state, and how many of its pods may run at once."""
+    parallelism = _or(one.spec.parallelism, 1)
+    most = min(parallelism, _or(one.spec.completions, parallelism))
+    end = _true(one.status.conditions, *ENDS)
+    rollout, cause = "progressing", end
+    if end:
+        rollout = ENDS[end.type]
+    elif one.spec.suspend:
+        rollout, cause = "paused", _true(one.status.conditions, "Suspended")
+    elif parallelism == 0:
+        rollout = "paused"
+    return {
+        "desired": 0 if end or one.spec.suspend else _wanted(one, parallelism),
+        "ready": one.status.ready,
+        "rollout": rollout,
+        "reason": cause.reason if cause else None,
+        "message": cause.message if cause else None,
+    }, most
+
+
+def _wanted(one: Job, parallelism: int) -> int:
+    """Return how many pods the job controller lets run now (its `manageJob`)."""
+    spec, status = one.spec, one.status
+    uncounted = status.uncounted_terminated_pods
+    succeeded = (status.succeeded or 0) + len(uncounted.succeeded or () if uncounted else ())
+    if spec.completions is None:  # a work queue: once a pod succeeds, no others are started
+        return (status.active or 0) if succeeded else parallelism
+    left = spec.completions - succeeded - _count(status.failed_indexes)
+    return max(0, min(parallelism, left))
+
+
+def _count(indexes: str | None) -> int:
+    """Return how many indexes `1,3-5` names."""
+    ranges = re.findall(r"(\d+)(?:-(\d+))?", indexes or "")
+    return sum([int(last or first) - int(first) + 1 for first, last in ranges])
+
+
+VIEWS: dict[str, Any] = {
+    "Deployment": deployment,
+    "StatefulSet": stateful_set,
+    "DaemonSet": daemon_set,
+    "Job": job,
+}
+
+
+def _is_unobserved(one: Deployment | StatefulSet | DaemonSet) -> bool:
+    """Whether its controller has not seen its latest generation."""
+    return (one.metadata.generation or 0) > (one.status.observed_generation or 0)
+
+
+def _condition(conditions: Sequence[Condition] | None, type: str) -> Condition | None:
+    return next((one for one in conditions or () if one.type == type), None)
+
+
+def _true(conditions: Sequence[Condition] | None, *types: str) -> Condition | None:
+    """Return the first of these conditions that holds."""
+    found = {one.type: one for one in conditions or () if one.status == "True"}
+    return next((found[type] for type in types if type in found), None)
+
+
+def _or(number: int | None, default: int) -> int:
+    return default if number is None else number

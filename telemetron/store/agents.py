@@ -1,0 +1,248 @@
+"""The `agents` section: the parts of one agent's name become one agent per namespace."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence, Set
+from datetime import UTC, datetime, timedelta
+from operator import attrgetter, itemgetter
+from typing import Any
+
+from msgspec.structs import replace
+
+from telemetron import key
+from telemetron.agents import AgentPart
+from telemetron.document import (
+    MAX_ACTIVE_TASKS,
+    MAX_INSTANCES,
+    MAX_NAMES,
+    MAX_PROBLEMS,
+    Activity,
+    Agent,
+    Failure,
+    Instance,
+    Problem,
+    Task,
+)
+from telemetron.store.check import text
+from telemetron.store.part import Part
+
+MAX_NAME = 256
+# The best first.
+STATUSES = ("active", "idle", "silent", "declared")
+# Who is believed first about a scalar.
+ORIGINS = ("heartbeat", "kubernetes", "configuration")
+# Compared with, where a time is not known.
+_EARLIEST = datetime.min.replace(tzinfo=UTC)
+_LATEST = datetime.max.replace(tzinfo=UTC)
+
+
+def merge_agents(parts: Sequence[Part]) -> Iterator[Agent]:
+    """One agent per namespace; the order of the parts does not matter."""
+    if len(parts) == 1:  # as most are, at every beat
+        yield _agent(parts[0].group, parts[0].value.namespace, parts)
+        return
+    ordered = sorted(parts, key=attrgetter("source", "id"))
+    spaces: dict[str | None, list[Part]] = {}
+    for part, namespace in zip(ordered, _namespaces(ordered), strict=True):
+        spaces.setdefault(namespace, []).append(part)
+    for namespace, members in spaces.items():
+        yield _agent(parts[0].group, namespace, sorted(members, key=_belief))
+
+
+def _namespaces(parts: Sequence[Part]) -> list[str | None]:
+    """Each part's namespace: its own, else its declared pod's, else the only one, else none."""
+    own: list[str | None] = [part.value.namespace for part in parts]
+    named = set(own) - {None}
+    if len(named) < 2:
+        return [next(iter(named), None)] * len(own)
+    pods: dict[str, set[str]] = defaultdict(set)
+    for namespace, one in zip(own, [part.value.instance for part in parts], strict=True):
+        if namespace is not None and one and one.status == "declared" and one.pod_id:
+            pods[one.pod_id].add(namespace)
+    for part in [part.value for part in parts if part.value.namespace is not None]:
+        for pod in part.pods:
+            pods[pod].add(part.namespace)
+    return [part.value.namespace or _home(part.value, pods) for part in parts]
+
+
+def _home(part: AgentPart, pods: Mapping[str, set[str]]) -> str | None:
+    homes = pods.get(part.instance.pod_id or "", ()) if part.instance else ()
+    return next(iter(homes)) if len(homes) == 1 else None
+
+
+def _agent(group: str, namespace: str | None, members: Sequence[Part]) -> Agent:
+    """One agent of its parts, the most believed first."""
+    name = text(group, MAX_NAME)
+    parts: list[AgentPart] = [member.value for member in members]
+    instances, instance_count = _instances(members)
+    tasks = sorted([task for part in parts for task in part.tasks], key=_age)
+    task_count = sum([max(part.task_count, len(part.tasks)) for part in parts])
+    models = sorted({model for part in parts for model in part.models})
+    queues = sorted({queue for part in parts for queue in part.queues})
+    problems = list(dict.fromkeys([problem for part in parts for problem in part.problems]))
+    return Agent(
+        key=key.join(namespace, name),
+        name=name,
+        namespace=namespace,
+        description=_first(parts, "description"),
+        status=_status(instances, task_count),
+        max_parallel_invocations=_max_parallel(parts),
+        deployment_name=_first(parts, "deployment_name"),
+        models=models[:MAX_NAMES],
+        queues=queues[:MAX_NAMES],
+        activity=Activity(
+            active_task_ids=tasks[:MAX_ACTIVE_TASKS],
+            task_count=task_count,
+            least_progressed_at=min(
+                [t.progressed_at for t in tasks if t.progressed_at], default=None
+            ),
+            last_failure=_last_failure(parts),
+        ),
+        instances=_listed(instances),
+        instance_count=instance_count if _is_known(parts) else None,
+        silent_count=sum([one.status == "silent" for one in instances]),
+        sources=sorted({member.source for member in members}),
+        problems=problems[:MAX_PROBLEMS],
+        truncated=_truncated(models, queues, tasks, task_count, instance_count, problems),
+    )
+
+
+def _truncated(
+    models: Sequence[str],
+    queues: Sequence[str],
+    tasks: Sequence[Task],
+    task_count: int,
+    instance_count: int,
+    problems: Sequence[Problem],
+) -> dict[str, int] | None:
+    cut: dict[str, int] = {}
+    if len(models) > MAX_NAMES:
+        cut["models"] = len(models)
+    if len(queues) > MAX_NAMES:
+        cut["queues"] = len(queues)
+    if task_count > min(len(tasks), MAX_ACTIVE_TASKS):
+        cut["activity.active_task_ids"] = task_count
+    if any(task.wait_count > len(task.waits) for task in tasks):
+        cut["activity.active_task_ids.waits"] = sum([task.wait_count for task in tasks])
+    if instance_count > MAX_INSTANCES:
+        cut["instances"] = instance_count
+    if len(problems) > MAX_PROBLEMS:
+        cut["problems"] = len(problems)
+    return cut or None
+
+
+def _is_known(parts: Sequence[AgentPart]) -> bool:
+    """Whether the instances can be counted: all pods are known, or those that beat know better."""
+    return all(part.has_all_pods for part in parts) or any(
+        part.instance and part.instance.status not in ("declared", "silent") for part in parts
+    )
+
+
+def _status(instances: Sequence[Instance], task_count: int) -> str:
+    """The best of its instances'; but an agent whose tasks are all with silent ones is not idle."""
+    status = min([one.status for one in instances], key=_rank, default="declared")
+    return "silent" if status == "idle" and task_count else status
+
+
+def _rank(status: str) -> int:
+    return STATUSES.index(status) if status in STATUSES else len(STATUSES)
+
+
+def _belief(member: Part) -> tuple[int, timedelta]:
+    """The newest live heartbeat first, then Kubernetes, then configuration, then the silent."""
+    part: AgentPart = member.value
+    if part.instance is not None and part.instance.status == "silent":
+        return len(ORIGINS), timedelta.max
+    return ORIGINS.index(part.origin), _LATEST - part.since if part.since else timedelta.max
+
+
+def _instances(members: Sequence[Part]) -> tuple[list[Instance], int]:
+    """Those that beat, with the workload of their pod, then declared ones that never did; how many.
+
+    Of the pods of one part no more are made instances than may be listed.
+    """
+    declared: list[Instance] = []
+    beating: list[Instance] = []
+    for member in members:
+        if one := member.value.instance:
+            one = one if one.source == member.source else replace(one, source=member.source)
+            (declared if one.status == "declared" else beating).append(one)
+    pods = {one.pod_id for one in beating if one.pod_id}
+    homes = _homes(members, declared, pods)
+    declared = [one for one in declared if one.pod_id not in pods]
+    count = len(beating) + len(declared)
+    for member in members:
+        names = [name for name in member.value.pods if name not in pods]
+        count += len(names)
+        declared += [_declared(name, member) for name in names[:MAX_INSTANCES]]
+    joined = [
+        replace(one, workload=homes[one.pod_id]) if one.pod_id in homes else one for one in beating
+    ]
+    return sorted([*joined, *declared], key=attrgetter("id", "source")), count
+
+
+def _homes(
+    members: Sequence[Part], declared: Sequence[Instance], pods: Set[str]
+) -> dict[str | None, str]:
+    """The workloads of these pods; the most believed member's last, so that it holds."""
+    homes: dict[str | None, str] = {}
+    for member in reversed(members):
+        if workload := member.value.workload:
+            homes.update((pod, workload) for pod in member.value.pods if pod in pods)
+    homes.update((one.pod_id, one.workload) for one in reversed(declared) if one.workload)
+    return homes
+
+
+def _declared(pod: str, member: Part) -> Instance:
+    workload = member.value.workload
+    return Instance(id=pod, status="declared", pod_id=pod, workload=workload, source=member.source)
+
+
+def _listed(instances: list[Instance]) -> list[Instance]:
+    """All, or, of too many, the newest of every status in turn, so that none hides the others."""
+    if len(instances) <= MAX_INSTANCES:
+        return instances
+    turns: Counter[str] = Counter()
+    order = []
+    for at, one in enumerate(sorted(instances, key=_newest, reverse=True)):
+        turns[one.status] += 1
+        order.append((turns[one.status], _rank(one.status), at, one))
+    first = [one for *_, one in sorted(order, key=itemgetter(0, 1, 2))[:MAX_INSTANCES]]
+    return sorted(first, key=attrgetter("id", "source"))
+
+
+def _newest(one: Instance) -> datetime:
+    return one.silent_since or one.started_at or _EARLIEST
+
+
+def _max_parallel(parts: Sequence[AgentPart]) -> int:
+    listing = [
+        one.max_parallel_invocations or 1
+        for part in parts
+        if (one := part.instance) and one.status != "declared"
+        if one.status != "silent" or part.tasks
+    ]
+    if listing:
+        return sum(listing)
+    declared = [part for part in parts if part.origin != "heartbeat"]
+    return _first(declared, "max_parallel_invocations") or 1
+
+
+def _age(task: Task) -> tuple[datetime, str, str]:
+    return task.started_on or _LATEST, task.id, task.instance or ""
+
+
+def _last_failure(parts: Sequence[AgentPart]) -> Failure | None:
+    failures = [part.last_failure for part in parts if part.last_failure]
+    return max(failures, key=_failed_at, default=None)
+
+
+def _failed_at(failure: Failure) -> tuple[datetime, str]:
+    return failure.at or _EARLIEST, failure.task_id
+
+
+def _first(parts: Sequence[AgentPart], field: str) -> Any:
+    for part in parts:
+        value = getattr(part, field)
+        if value is not None:
+            return value
+    return None
