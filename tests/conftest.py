@@ -86,6 +86,18 @@ async def live(serving: Serving) -> AsyncIterator[Live]:
 
 
 @pytest.fixture
+def logged() -> Iterator[list[str]]:
+    """What is logged from now on, each record as `LEVEL logger: message` with its traceback."""
+    from loguru import logger
+
+    lines: list[str] = []
+    form = "{level} {name}: {message}"
+    sink = logger.add(lines.append, level="DEBUG", format=form, backtrace=False, diagnose=False)
+    yield lines
+    logger.remove(sink)
+
+
+@pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder that modules are imported from, and distributions found in."""
     site = tmp_path / "site"
