@@ -145,6 +145,92 @@ class SourceRow(Record, frozen=True):
     ] = None
 
 
+# findings
+
+
+class Root(Record, frozen=True):
+    """What has the trouble: an entity, an item of it, or something that is no entity."""
+
+    section: Annotated[str, about("Section of the entity that has it, or shows it best.")]
+    key: Annotated[str, about("Key of that entity.")]
+    path: Annotated[
+        str | None, about("Item of the entity, as `pods/writer-1`; null: the entity itself.")
+    ] = None
+    kind: Annotated[
+        str | None,
+        about("`node`, `tool` or `model`, if the cause is no entity; else null."),
+    ] = None
+    name: Annotated[str | None, about("Its name, if `kind` is set.", untrusted=True)] = None
+
+
+class Evidence(Record, frozen=True):
+    """One field of the document that shows the trouble."""
+
+    section: Annotated[str, about("Section of the entity.")]
+    key: Annotated[str, about("Key of the entity.")]
+    path: Annotated[
+        str,
+        about(
+            "The field; items of lists by their identity, as in `/system/changes`, others by number."
+        ),
+    ]
+    value: Annotated[
+        str | int | float | bool | None,
+        about("Its value at `observed_at`.", untrusted=True, measure="sample"),
+    ]
+
+
+class Effect(Record, frozen=True):
+    """A symptom that the root explains."""
+
+    rule: Annotated[str, about("Rule that found it.")]
+    section: Annotated[str, about("Section of its entity.")]
+    key: Annotated[str, about("Key of its entity.")]
+    path: Annotated[str | None, about("Item of the entity; null: the entity itself.")] = None
+    since: Annotated[Timestamp | None, about("When it began, by the evidence.")] = None
+
+
+class Finding(Record, frozen=True, kw_only=True):
+    """Something that is wrong, at its root, with the evidence."""
+
+    key: Key
+    rule: Annotated[str, about("Rule that found it, from the table in the documentation.")]
+    severity: Annotated[str, about("`critical`, `warning` or `info`.")]
+    basis: Annotated[
+        str,
+        about(
+            "`observed`: each piece of evidence was observed. `contradiction`: two sources disagree."
+        ),
+    ]
+    rank: Annotated[int, about("1 is the first to look at.", measure="level", ge=1)]
+    root: Annotated[Root, about("What has the trouble.")]
+    summary: Annotated[
+        str, about("One sentence, with names that others gave.", untrusted=True, measure="level")
+    ]
+    since: Annotated[
+        Timestamp | None, about("When it began, by the evidence; else as `raised_at`.")
+    ]
+    raised_at: Annotated[
+        Timestamp | None, about("When it had lasted long enough.", clock="telemetron")
+    ]
+    evidence: Annotated[list[Evidence], about("What shows it.", max_length=8)] = []
+    effects: Annotated[
+        list[Effect], about("What it explains, the worst first.", max_length=16)
+    ] = []
+    effect_count: Annotated[int, about("All its effects, listed or not.", ge=0)] = 0
+    unchecked: Annotated[
+        list[str],
+        about("Sources that are out of sight and might have shown more.", ref="sources[].key"),
+    ] = []
+    observed_at: Annotated[
+        str, about("Place (`EPOCH.REVISION`) whose document has the evidence.", measure="sample")
+    ]
+    runbook: Annotated[str, about("Where the documentation says what to do.")]
+    problems: Problems = []
+    truncated: Truncated = None
+    updated_at: UpdatedAt = UNSTAMPED
+
+
 # agents
 
 
@@ -852,6 +938,9 @@ class State(Record, frozen=True):
     started_at: Annotated[Timestamp, about("When the epoch began.", clock="telemetron")]
     changed_at: Annotated[Timestamp, about("When this revision arose.", clock="telemetron")]
     sources: Annotated[list[SourceRow], about("Every source, by name.")]
+    findings: Annotated[
+        list[Finding] | UnsetType, about("What is wrong, by key; `rank` says what is worst.")
+    ] = UNSET
     agents: Annotated[list[Agent] | UnsetType, about("Every agent, by key.")] = UNSET
     litellm: Annotated[
         list[ModelDeployment] | UnsetType, about("Every model deployment, by key.")

@@ -14,6 +14,7 @@ from msgspec import Meta, Struct
 
 from telemetron.collector import Collector, Config
 from telemetron.config.convert import INVALID, ConfigError, Converter, Origin, Path, Place, Problem
+from telemetron.diagnosis.settings import FindingsSettings
 from telemetron.document import MAX_NAMES
 from telemetron.secret import Secret
 
@@ -180,6 +181,10 @@ class Settings(Table, frozen=True):
     server: Annotated[Server, Meta(description="How the server is reached.")] = Server()
     log: Annotated[Log, Meta(description="What is logged.")] = Log()
     history: Annotated[History, Meta(description="What is kept of the past.")] = History()
+    findings: Annotated[
+        FindingsSettings | Literal["off"],
+        Meta(description='What is told to be wrong; "off": nothing is concluded.'),
+    ] = FindingsSettings()
     agents: Annotated[
         list[DeclaredAgent], Meta(description="Agents that are known before they beat.")
     ] = []

@@ -148,6 +148,14 @@ class Supervisor:
             self._loads.append(load)
             self._tasks[spec.name] = task
 
+    def start_own(self, collector: Collector, config: Config) -> None:
+        """Start a source that Telemetron itself brings, without an import."""
+        source = self.store.add(collector.name, collector.name)
+        loaded = Loaded(collector, config, collector.max_age_seconds(config), None)
+        load = asyncio.create_task(_made(loaded))
+        task = asyncio.create_task(self._supervise(load, source), name=f"source {source.name}")
+        self._tasks[source.name] = task
+
     async def loaded(self, timeout: float | None) -> None:
         """Wait until all sources are imported and configured, or the time, if any, is up."""
         if self._loads:
@@ -208,6 +216,10 @@ class Supervisor:
         if not _is_stopping():
             logger.error("source {}: its collector returned", source.name)
         return "the collector returned"
+
+
+async def _made(loaded: Loaded) -> Loaded:
+    return loaded
 
 
 def prepare(spec: SourceSpec) -> Loaded | Failed:

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from telemetron import key
 from telemetron.agents import AgentPart
-from telemetron.document import Agent, ModelDeployment, Queue, Workload
+from telemetron.document import Agent, Finding, ModelDeployment, Queue, Workload
 from telemetron.store.agents import merge_agents
 from telemetron.store.part import Part
 
@@ -39,7 +39,13 @@ def each(*components: str) -> Callable[[Sequence[Part]], Iterable[Any]]:
     return merge
 
 
+def _findings(parts: Sequence[Part]) -> Iterable[Any]:
+    """A finding has its key already: it is about entities of other sources."""
+    return [part.value for part in sorted(parts, key=attrgetter("source", "id"))]
+
+
 SECTIONS: dict[str, Section] = {
+    "findings": Section(Finding, Finding, _findings, lambda finding: ("findings",)),
     "agents": Section(Agent, AgentPart, merge_agents, lambda agent: agent.sources),
     "litellm": Section(ModelDeployment, ModelDeployment, each("id")),
     "queues": Section(Queue, Queue, each("name", "consumer_group")),

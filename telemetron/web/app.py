@@ -112,6 +112,10 @@ class App(Service):
             self.store.add(name, name)
         self._declare(self.settings.agents)
         self.supervisor.start(self.settings.sources.values())
+        if self.settings.findings != "off":
+            from telemetron.diagnosis.collector import collector
+
+            self.supervisor.start_own(collector(self.store), self.settings.findings)
         await self.supervisor.loaded(LOAD_SECONDS)
         self.store.flush()
         gc.collect()

@@ -1,0 +1,85 @@
+"""Causes: which symptom another one explains, and which are left as roots."""
+
+from collections import defaultdict
+from collections.abc import Hashable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from telemetron.diagnosis.rule import Node
+
+SLACK = timedelta(minutes=10)
+"""How much later than its effect a cause may seem to have begun: clocks differ, a crash loop shows
+only its latest crash, and a task may have waited in peace before."""
+
+
+class Case(NamedTuple):
+    """A symptom, reduced to what explains and is explained."""
+
+    since: datetime | None
+    provides: frozenset[Node]
+    depends: frozenset[Node]
+    weight: int
+    """Of two that explain each other the heavier one is the root."""
+
+
+def roots(cases: Mapping[Hashable, Case]) -> dict[Hashable, list[Hashable]]:
+    """Return each root with its effects, direct and indirect; every case is one or the other.
+
+    Of a ring of cases that explain each other, one is the root.
+    """
+    causes = _causes(cases)
+    above = {id: _above(id, causes) for id in cases}
+    found: dict[Hashable, list[Hashable]] = {}
+    for id in cases:
+        ring = [other for other in above[id] if id in above[other]]
+        if len(ring) == len(above[id]) and id == _head([id, *ring], cases):
+            found[id] = []
+    for id in cases:
+        for cause in above[id]:
+            if cause in found and cause != id:
+                found[cause].append(id)
+    return found
+
+
+def _causes(cases: Mapping[Hashable, Case]) -> dict[Hashable, list[Hashable]]:
+    providers: defaultdict[Node, list[Hashable]] = defaultdict(list)
+    for id, case in cases.items():
+        for node in case.provides:
+            providers[node].append(id)
+    return {
+        id: [
+            cause
+            for cause in dict.fromkeys(c for node in case.depends for c in providers.get(node, ()))
+            if cause != id and _may_cause(cases[cause], case)
+        ]
+        for id, case in cases.items()
+    }
+
+
+def _may_cause(cause: Case, effect: Case) -> bool:
+    if cause.since is None or effect.since is None:
+        return True
+    return cause.since <= effect.since + SLACK
+
+
+def _above(id: Hashable, causes: Mapping[Hashable, Sequence[Hashable]]) -> set[Hashable]:
+    """All that explains it, directly or not; itself only if it is in a ring."""
+    found: set[Hashable] = set()
+    queue = list(causes[id])
+    while queue:
+        one = queue.pop()
+        if one not in found:
+            found.add(one)
+            queue += causes[one]
+    found.discard(id)
+    return found
+
+
+def _head(ring: Sequence[Hashable], cases: Mapping[Hashable, Case]) -> Hashable:
+    """The heaviest of a ring, else the one that began first."""
+
+    def order(id: Hashable) -> tuple[int, float, str]:
+        since = cases[id].since
+        return -cases[id].weight, since.timestamp() if since else float("inf"), str(id)
+
+    return min(ring, key=order)

@@ -1,0 +1,54 @@
+"""Evidence: the value of one field of the document, by its path."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from telemetron.history.delta import IDENTITIES
+from telemetron.key import escape
+
+MISSING = object()
+_SCALARS = (str, int, float, bool, type(None))
+
+
+def value_at(entity: Struct, path: str) -> Any:
+    """Return what stands at the path, as JSON has it; MISSING if there is no such field or item."""
+    found: Any = entity
+    for step in path.split("/"):
+        found = _step(found, step)
+        if found is MISSING:
+            return MISSING
+    if isinstance(found, datetime):
+        return msgspec.to_builtins(found)
+    return found if isinstance(found, _SCALARS) else MISSING
+
+
+def _step(value: Any, step: str) -> Any:
+    if isinstance(value, Struct):
+        return getattr(value, _attribute(value, step), MISSING)
+    if isinstance(value, list):
+        return next((item for at, item in enumerate(value) if step in _names(item, at)), MISSING)
+    if isinstance(value, dict):
+        return value.get(step, MISSING)
+    return MISSING
+
+
+def _attribute(value: Struct, name: str) -> str:
+    for field in msgspec.structs.fields(value):
+        if field.encode_name == name:
+            return field.name
+    return name
+
+
+def _names(item: Any, at: int) -> Iterator[str]:
+    """An item is named by its identity, or by its number if it has none."""
+    identity = IDENTITIES.get(type(item))
+    yield escape(str(getattr(item, identity))) if identity else str(at)
+
+
+def item(name: str, *steps: str) -> str:
+    """Return the path of an item, whose name is escaped, and of a field below it."""
+    return "/".join((name, *map(escape, steps[:1]), *steps[1:]))

@@ -1,0 +1,47 @@
+"""What entities are found by."""
+
+from collections.abc import Hashable, Iterable
+
+from telemetron.diagnosis.view import Index
+from telemetron.document import Agent, ModelDeployment, Task, Workload
+
+
+def indexes() -> dict[str, Index]:
+    """The indexes by name, empty."""
+    return {
+        "agents by name": Index("agents", lambda agent: [agent.name]),
+        "agents by queue": Index("agents", _queues),
+        "agents by task": Index("agents", lambda agent: [task.id for task in _tasks(agent)]),
+        "agents by parent task": Index(
+            "agents", lambda agent: [task.parent_id for task in _tasks(agent) if task.parent_id]
+        ),
+        "agents by stalled wait": Index("agents", _stalled_waits),
+        "agents of workload": Index(
+            "agents", lambda agent: [one.workload for one in agent.instances if one.workload]
+        ),
+        "queues by name": Index("queues", lambda queue: [queue.name]),
+        "deployments of model": Index("litellm", _models),
+        "workloads of node": Index("workload", _nodes),
+    }
+
+
+def _tasks(agent: Agent) -> list[Task]:
+    return agent.activity.active_task_ids
+
+
+def _queues(agent: Agent) -> Iterable[Hashable]:
+    return agent.queues
+
+
+def _stalled_waits(agent: Agent) -> Iterable[Hashable]:
+    for task in agent.activity.active_task_ids:
+        if task.stalled and task.waits:
+            yield task.waits[0].kind, task.waits[0].name or ""
+
+
+def _models(one: ModelDeployment) -> Iterable[Hashable]:
+    return [one.model, *one.aliases]
+
+
+def _nodes(workload: Workload) -> Iterable[Hashable]:
+    return [pod.node for pod in workload.pods if pod.node]

@@ -1,0 +1,134 @@
+"""Models: deployments that fail, cool down or have no budget left."""
+
+from collections.abc import Iterator, Sequence
+
+from telemetron.diagnosis.rule import Node, Place, Rule, Symptom
+from telemetron.diagnosis.view import View
+from telemetron.document import ModelDeployment
+
+BAD = ("unhealthy", "cooling_down")
+UNKNOWN_MODEL = "UnknownModel"
+RATE_LIMITED = 429
+
+
+def down(one: ModelDeployment, view: View) -> Iterator[Symptom]:
+    """No deployment of the model answers."""
+    deployments = view.find("deployments of model", one.model)
+    if all(each.status in BAD for each in deployments):
+        rule = _cause(deployments)
+        yield _trouble(rule, one, deployments)
+
+
+def degraded(one: ModelDeployment, view: View) -> Iterator[Symptom]:
+    """Some deployments do not answer; others of the model take the calls."""
+    deployments = view.find("deployments of model", one.model)
+    if one.status in BAD and not all(each.status in BAD for each in deployments):
+        yield Symptom(
+            "ModelDegraded",
+            "litellm",
+            one.key,
+            f"Deployment {one.id} of model {one.model} is {one.status}{_error(one)}; others answer",
+            _evidence(one),
+            since=one.status_since,
+            provides=[("degraded", one.model)],
+        )
+
+
+def _trouble(rule: str, one: ModelDeployment, all: Sequence[ModelDeployment]) -> Symptom:
+    names = sorted({one.model, *one.aliases})
+    count = "the only deployment" if len(all) == 1 else f"all {len(all)} deployments"
+    words = {
+        "RateLimited": "answer 429 and cool down",
+        "BudgetExhausted": "have no budget left",
+        "ModelDown": "fail",
+    }[rule]
+    return Symptom(
+        rule,
+        "litellm",
+        one.key,
+        f"Model {one.model}: {count} {words}{_error(one)}",
+        _evidence(one),
+        kind="model",
+        name=one.model,
+        since=one.status_since,
+        provides=[("model", name) for name in names],
+        depends=_providers(one),
+    )
+
+
+def _cause(all: Sequence[ModelDeployment]) -> str:
+    if any(problem.reason == "BudgetSpent" for one in all for problem in one.problems):
+        return "BudgetExhausted"
+    if any(one.credits is not None and one.credits <= 0 for one in all):
+        return "BudgetExhausted"
+    codes = {one.cooldowns.status_code for one in all if one.status == "cooling_down"}
+    return "RateLimited" if codes == {RATE_LIMITED} else "ModelDown"
+
+
+def _providers(one: ModelDeployment) -> list[Node]:
+    return [("source", one.source)]
+
+
+def _evidence(one: ModelDeployment) -> list[Place]:
+    fields = ["status"]
+    if one.last_error is not None:
+        fields += ["last_error/class", "last_error/status_code"]
+    if one.cooldowns.status_code is not None:
+        fields += ["cooldowns/status_code"]
+    fields += ["failed_rpm"] if one.failed_rpm is not None else []
+    return [Place("litellm", one.key, field) for field in fields]
+
+
+def _error(one: ModelDeployment) -> str:
+    if one.last_error is None or one.last_error.error_class is None:
+        return ""
+    return f" ({one.last_error.error_class})"
+
+
+RULES = (
+    Rule(
+        "ModelDown",
+        "litellm",
+        "critical",
+        10,
+        10,
+        "`status` of all deployments of a model",
+        "No deployment of the model answers.",
+        "Read `last_error`: a key that was revoked, a name that the provider does not know, an"
+        " outage.",
+        down,
+    ),
+    Rule(
+        "RateLimited",
+        "litellm",
+        "critical",
+        10,
+        15,
+        "`status` is `cooling_down` and `cooldowns.status_code` is 429, for all deployments",
+        "The provider refuses the calls of a model for their number.",
+        "Slow the callers, raise the limit, or add a deployment.",
+        lambda one, view: iter(()),
+    ),
+    Rule(
+        "BudgetExhausted",
+        "litellm",
+        "critical",
+        5,
+        10,
+        "`credits` is 0 or below, or a problem `BudgetSpent`, for a model without other deployments",
+        "The budget of a provider, a key or a deployment is spent.",
+        "Raise the budget, or wait for its reset.",
+        lambda one, view: iter(()),
+    ),
+    Rule(
+        "ModelDegraded",
+        "litellm",
+        "info",
+        10,
+        15,
+        "`status` of some deployments of a model",
+        "Some deployments of a model do not answer; others take their calls.",
+        "Read `last_error` of the deployment.",
+        degraded,
+    ),
+)

@@ -1,0 +1,122 @@
+"""The observer's own blindness: sources that see nothing, or not all."""
+
+from collections.abc import Iterator
+
+from telemetron.diagnosis.evidence import item
+from telemetron.diagnosis.rule import Place, Rule, Symptom
+from telemetron.diagnosis.view import View
+from telemetron.document import SourceRow
+
+FORBIDDEN = ("Forbidden", "Unauthorized")
+
+
+def stale(source: SourceRow, _: View) -> Iterator[Symptom]:
+    """Nothing was confirmed in time; what is shown is the last known."""
+    if source.status == "stale" and source.collector != "litellm":
+        yield _blind("SourceStale", source, f"Source {source.key} is stale{_why(source)}")
+
+
+def proxy(source: SourceRow, _: View) -> Iterator[Symptom]:
+    """A LiteLLM proxy does not answer: neither Telemetron nor, by the same URL, its callers."""
+    if source.status == "stale" and source.collector == "litellm":
+        yield _blind("ProxyFailing", source, f"LiteLLM proxy {source.key} fails{_why(source)}")
+
+
+def failing(source: SourceRow, _: View) -> Iterator[Symptom]:
+    """Its collector does not run."""
+    if source.status == "failing":
+        yield _blind("SourceFailing", source, f"Source {source.key} does not run{_why(source)}")
+
+
+def forbidden(source: SourceRow, _: View) -> Iterator[Symptom]:
+    """It may not look at a part of what it is to observe."""
+    if source.status in ("stale", "failing"):
+        return
+    for at, problem in enumerate(source.problems):
+        if problem.reason in FORBIDDEN:
+            scope = problem.scope or "all of it"
+            yield Symptom(
+                "SourceForbidden",
+                "sources",
+                source.key,
+                f"Source {source.key} may not look at {scope}: {problem.message}",
+                [Place("sources", source.key, item("problems", str(at), "reason"))],
+                path=item("problems", str(at)),
+                since=problem.since,
+            )
+
+
+def _blind(rule: str, source: SourceRow, summary: str) -> Symptom:
+    evidence = [Place("sources", source.key, "status")]
+    evidence += [
+        Place("sources", source.key, f"problems/{at}/{field}")
+        for at in range(min(2, len(source.problems)))
+        for field in ("reason", "message")
+    ]
+    return Symptom(
+        rule,
+        "sources",
+        source.key,
+        summary,
+        evidence,
+        since=source.last_ok_at or source.since,
+        provides=[("source", source.key)],
+    )
+
+
+def _why(source: SourceRow) -> str:
+    for problem in source.problems:
+        return f": {problem.message}"
+    return ""
+
+
+RULES = (
+    Rule(
+        "SourceStale",
+        "sources",
+        "warning",
+        0,
+        5,
+        "`sources[].status` is `stale`",
+        "Telemetron could not observe the source within its `max_age_seconds`. What is shown of it"
+        " is the last known, and nothing is concluded from it.",
+        "Read the source's `problems`; check the network and the permissions between Telemetron and"
+        " its `address`.",
+        stale,
+    ),
+    Rule(
+        "ProxyFailing",
+        "sources",
+        "critical",
+        0,
+        5,
+        "`sources[].status` of a `litellm` source is `stale`",
+        "The LiteLLM proxy does not answer. Tasks that wait for its models are effects.",
+        "Check the proxy's process, its database and the network to it.",
+        proxy,
+    ),
+    Rule(
+        "SourceFailing",
+        "sources",
+        "warning",
+        5,
+        5,
+        "`sources[].status` is `failing`",
+        "The source's collector does not run: its configuration is wrong, it cannot be imported, or"
+        " it crashed.",
+        "Read the source's `problems` and Telemetron's log; run `telemetron validate`.",
+        failing,
+    ),
+    Rule(
+        "SourceForbidden",
+        "sources",
+        "info",
+        30,
+        30,
+        "`sources[].problems` with the reason `Forbidden` or `Unauthorized`",
+        "Telemetron has no permission for a part of what it is to observe; the fields that need it"
+        " are null.",
+        "Grant the permission that the message names, or leave that part out of the configuration.",
+        forbidden,
+    ),
+)

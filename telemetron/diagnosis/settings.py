@@ -1,0 +1,50 @@
+"""The key `findings` of the configuration."""
+
+from fnmatch import fnmatchcase
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from telemetron.collector import Config
+from telemetron.diagnosis.rule import Symptom
+
+
+class RuleSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What differs from the rule's own."""
+
+    hold_seconds: Annotated[
+        Annotated[float, Meta(ge=0)] | None,
+        Meta(description="How long it must last to be a finding."),
+    ] = None
+    clear_seconds: Annotated[
+        Annotated[float, Meta(ge=0)] | None,
+        Meta(description="How long it must be gone for the finding to end."),
+    ] = None
+    severity: Annotated[
+        Literal["critical", "warning", "info"] | None, Meta(description="Its severity.")
+    ] = None
+
+
+class Ignored(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Findings that nobody wants to see."""
+
+    rule: Annotated[str, Meta(description="Name of the rule; `*` stands for any characters.")] = "*"
+    key: Annotated[
+        str, Meta(description="Key of the entity; `*` stands for any characters, as `kafka/x-*`.")
+    ] = "*"
+
+    def covers(self, symptom: Symptom) -> bool:
+        """Return whether the symptom is meant."""
+        return fnmatchcase(symptom.rule, self.rule) and fnmatchcase(symptom.key, self.key)
+
+
+class FindingsSettings(Config, frozen=True):
+    """Which findings there are."""
+
+    rules: Annotated[
+        dict[str, RuleSettings | Literal["off"]],
+        Meta(description="By the rule's name what differs from its own settings, or off."),
+    ] = {}
+    ignore: Annotated[
+        list[Ignored], Meta(description="Entities for which a rule is not applied.")
+    ] = []

@@ -1,0 +1,40 @@
+"""Trends: a bounded ring of coarse samples of a few numbers of an entity."""
+
+from collections import deque
+from collections.abc import Hashable
+
+EVERY_SECONDS = 5.0
+MAX_SAMPLES = 36
+"""Three minutes."""
+MAX_ENTITIES = 5_000
+
+Sample = tuple[float, tuple[float, ...]]
+"""Seconds of a monotonic clock, and the numbers."""
+
+
+class Trends:
+    """The rings by entity; the one that was sampled longest ago goes first."""
+
+    def __init__(self) -> None:
+        self._rings: dict[Hashable, deque[Sample]] = {}
+
+    def add(self, of: Hashable, at: float, *numbers: float) -> "deque[Sample]":
+        """Enter what is so now; at most one sample every 5 s is kept, the newest always."""
+        ring = self._rings.pop(of, None) or deque(maxlen=MAX_SAMPLES)
+        self._rings[of] = ring
+        if len(ring) > 1 and at - ring[-2][0] < EVERY_SECONDS:
+            ring[-1] = at, numbers
+        else:
+            ring.append((at, numbers))
+        if len(self._rings) > MAX_ENTITIES:
+            del self._rings[next(iter(self._rings))]
+        return ring
+
+    def restart(self, of: Hashable) -> None:
+        """Forget what was before: the numbers have started again."""
+        self._rings.pop(of, None)
+
+    @property
+    def moving(self) -> list[Hashable]:
+        """Entities whose ring has samples that differ: look at them again though nothing changed."""
+        return [of for of, ring in self._rings.items() if ring[0][1] != ring[-1][1]]

@@ -1,0 +1,139 @@
+"""The view: entities as rules see them, found by what they name.
+
+It notes what each evaluation has read, so that an entity is evaluated again if, and only if, it or
+something that it was judged by has changed.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+from typing import Any
+
+from telemetron.diagnosis.trend import Trends
+from telemetron.store.rope import Rope
+from telemetron.store.snapshot import Snapshot
+from telemetron.store.store import Publication
+
+Ref = tuple[str, str]
+"""Section and key."""
+Term = tuple[str, Hashable]
+"""Name of an index, and what is looked up in it."""
+
+
+class Index:
+    """The entities of one section that have a term."""
+
+    def __init__(self, section: str, terms: Callable[[Any], Iterable[Hashable]]) -> None:
+        self.section = section
+        self._terms = terms
+        self._of: dict[str, frozenset[Hashable]] = {}
+        self._keys: dict[Hashable, set[str]] = {}
+
+    def update(self, key: str, entity: Any) -> frozenset[Hashable]:
+        """Enter an entity, None: it is gone; returns the terms that it has or had."""
+        old = self._of.pop(key, frozenset())
+        new = frozenset(self._terms(entity)) if entity is not None else frozenset()
+        for term in old - new:
+            self._keys[term].discard(key)
+            if not self._keys[term]:
+                del self._keys[term]
+        for term in new - old:
+            self._keys.setdefault(term, set()).add(key)
+        if new:
+            self._of[key] = new
+        return old | new
+
+    def keys(self, term: Hashable) -> list[str]:
+        """The keys of the entities that have the term, sorted."""
+        return sorted(self._keys.get(term, ()))
+
+    def __iter__(self) -> Iterator[Hashable]:
+        return iter(self._keys)
+
+
+class View:
+    """Read-only; `snapshot` is what it shows."""
+
+    def __init__(self, snapshot: Snapshot, indexes: Mapping[str, Index], trends: Trends) -> None:
+        self.snapshot = snapshot
+        self.trends = trends
+        self.now = datetime.min.replace(tzinfo=UTC)
+        self.monotonic = 0.0
+        self._indexes = indexes
+        self._readers: defaultdict[Term, set[Ref]] = defaultdict(set)
+        self._reads: dict[Ref, set[Term]] = {}
+        self._reader: Ref | None = None
+
+    def fill(self) -> Iterator[Ref]:
+        """Enter all there is; yields each entity, all of which have to be evaluated."""
+        for section, face in self.snapshot.faces.items():
+            for fragment in face.rope:
+                self._enter(section, fragment.entity.key, fragment.entity)
+                yield section, fragment.entity.key
+
+    def update(self, publication: Publication) -> Iterator[Ref]:
+        """Show a publication; yields the entities that have to be evaluated again."""
+        self.snapshot = publication.snapshot
+        for section, keys in publication.changed.items():
+            for key in keys:
+                yield section, key
+                for term in self._enter(section, key, self._look(section, key)):
+                    yield from tuple(self._readers.get(term, ()))
+
+    def get(self, section: str, key: str) -> Any:
+        """The entity; None: there is none."""
+        self._note((section, key))
+        return self._look(section, key)
+
+    def find(self, index: str, term: Hashable) -> list[Any]:
+        """The entities that have a term, by key."""
+        self._note((index, term))
+        one = self._indexes[index]
+        return [found for key in one.keys(term) if (found := self._look(one.section, key))]
+
+    @property
+    def serves_models(self) -> bool:
+        """Whether a proxy is in sight, so that a model can be missed."""
+        rows = [self.get("sources", fragment.entity.key) for fragment in self._rope("sources")]
+        return any(row.collector == "litellm" and row.status == "ok" for row in rows)
+
+    def is_served(self, model: str) -> bool:
+        """Whether a deployment serves the model, by its name, an alias or a pattern."""
+        if self.find("deployments of model", model):
+            return True
+        patterns = [str(one) for one in self._indexes["deployments of model"] if "*" in str(one)]
+        return any(fnmatchcase(model, pattern) for pattern in patterns)
+
+    def evaluate(self, ref: Ref) -> Any:
+        """The entity, from now on the one on whose behalf is read."""
+        for term in self._reads.pop(ref, ()):
+            readers = self._readers[term]
+            readers.discard(ref)
+            if not readers:
+                del self._readers[term]
+        self._reader = ref
+        return self._look(*ref)
+
+    def evaluated(self) -> None:
+        """Nobody is read for any more."""
+        self._reader = None
+
+    def _rope(self, section: str) -> Rope:
+        return self.snapshot.faces[section].rope
+
+    def _look(self, section: str, key: str) -> Any:
+        fragment = self.snapshot.faces[section].rope.get(key)
+        return fragment and fragment.entity
+
+    def _note(self, term: Term) -> None:
+        if self._reader is not None:
+            self._readers[term].add(self._reader)
+            self._reads.setdefault(self._reader, set()).add(term)
+
+    def _enter(self, section: str, key: str, entity: Any) -> Iterator[Term]:
+        terms: list[Term] = [(section, key)]
+        for name, index in self._indexes.items():
+            if index.section == section:
+                terms += [(name, term) for term in index.update(key, entity)]
+        return iter(terms)
