@@ -171,7 +171,7 @@ class Evidence(Record, frozen=True):
     path: Annotated[
         str,
         about(
-            "The field; items of lists by their identity, as in `/system/changes`, others by number."
+            "The field; an item of a list by its identity, as in `/system/changes`, or its number."
         ),
     ]
     value: Annotated[
@@ -198,9 +198,7 @@ class Finding(Record, frozen=True, kw_only=True):
     severity: Annotated[str, about("`critical`, `warning` or `info`.")]
     basis: Annotated[
         str,
-        about(
-            "`observed`: each piece of evidence was observed. `contradiction`: two sources disagree."
-        ),
+        about("`observed`: the evidence was observed. `contradiction`: two sources disagree."),
     ]
     rank: Annotated[int, about("1 is the first to look at.", measure="level", ge=1)]
     root: Annotated[Root, about("What has the trouble.")]

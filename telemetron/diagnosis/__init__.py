@@ -1,1 +1,1 @@
-"""Findings: what is wrong, at its root, with the evidence. A collector whose input is the snapshot."""
+"""Findings: a collector whose input is the snapshot concludes what is wrong, and why."""

@@ -1,7 +1,7 @@
 """Causes: which symptom another one explains, and which are left as roots."""
 
 from collections import defaultdict
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -12,9 +12,15 @@ SLACK = timedelta(minutes=10)
 only its latest crash, and a task may have waited in peace before."""
 
 
+Id = tuple[str, ...]
+"""Of a symptom."""
+
+
 class Case(NamedTuple):
     """A symptom, reduced to what explains and is explained."""
 
+    entity: tuple[str, str]
+    """Section and key."""
     since: datetime | None
     provides: frozenset[Node]
     depends: frozenset[Node]
@@ -22,14 +28,14 @@ class Case(NamedTuple):
     """Of two that explain each other the heavier one is the root."""
 
 
-def roots(cases: Mapping[Hashable, Case]) -> dict[Hashable, list[Hashable]]:
+def roots(cases: Mapping[Id, Case]) -> dict[Id, list[Id]]:
     """Return each root with its effects, direct and indirect; every case is one or the other.
 
     Of a ring of cases that explain each other, one is the root.
     """
     causes = _causes(cases)
     above = {id: _above(id, causes) for id in cases}
-    found: dict[Hashable, list[Hashable]] = {}
+    found: dict[Id, list[Id]] = {}
     for id in cases:
         ring = [other for other in above[id] if id in above[other]]
         if len(ring) == len(above[id]) and id == _head([id, *ring], cases):
@@ -41,8 +47,8 @@ def roots(cases: Mapping[Hashable, Case]) -> dict[Hashable, list[Hashable]]:
     return found
 
 
-def _causes(cases: Mapping[Hashable, Case]) -> dict[Hashable, list[Hashable]]:
-    providers: defaultdict[Node, list[Hashable]] = defaultdict(list)
+def _causes(cases: Mapping[Id, Case]) -> dict[Id, list[Id]]:
+    providers: defaultdict[Node, list[Id]] = defaultdict(list)
     for id, case in cases.items():
         for node in case.provides:
             providers[node].append(id)
@@ -57,14 +63,14 @@ def _causes(cases: Mapping[Hashable, Case]) -> dict[Hashable, list[Hashable]]:
 
 
 def _may_cause(cause: Case, effect: Case) -> bool:
-    if cause.since is None or effect.since is None:
+    if cause.entity == effect.entity or cause.since is None or effect.since is None:
         return True
     return cause.since <= effect.since + SLACK
 
 
-def _above(id: Hashable, causes: Mapping[Hashable, Sequence[Hashable]]) -> set[Hashable]:
+def _above(id: Id, causes: Mapping[Id, Sequence[Id]]) -> set[Id]:
     """All that explains it, directly or not; itself only if it is in a ring."""
-    found: set[Hashable] = set()
+    found: set[Id] = set()
     queue = list(causes[id])
     while queue:
         one = queue.pop()
@@ -75,10 +81,10 @@ def _above(id: Hashable, causes: Mapping[Hashable, Sequence[Hashable]]) -> set[H
     return found
 
 
-def _head(ring: Sequence[Hashable], cases: Mapping[Hashable, Case]) -> Hashable:
+def _head(ring: Sequence[Id], cases: Mapping[Id, Case]) -> Id:
     """The heaviest of a ring, else the one that began first."""
 
-    def order(id: Hashable) -> tuple[int, float, str]:
+    def order(id: Id) -> tuple[int, float, str]:
         since = cases[id].since
         return -cases[id].weight, since.timestamp() if since else float("inf"), str(id)
 

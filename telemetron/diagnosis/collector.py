@@ -1,5 +1,6 @@
 """The collector `findings`: it observes what Telemetron itself publishes."""
 
+import asyncio
 import importlib.metadata
 
 from loguru import logger
@@ -19,7 +20,8 @@ def collector(store: Store) -> Collector:
     """The record of the collector that diagnoses this store."""
 
     async def run(settings: FindingsSettings, output: Output) -> None:
-        await Diagnosis(store, output, installed(), settings).run()
+        rules = await asyncio.to_thread(installed)  # it reads files
+        await Diagnosis(store, output, rules, settings).run()
 
     return Collector(
         name="findings",

@@ -20,8 +20,8 @@ from telemetron.diagnosis.evidence import MISSING, value_at
 from telemetron.diagnosis.indexes import indexes
 from telemetron.diagnosis.rule import SEVERITIES, Rule, Symptom
 from telemetron.diagnosis.settings import FindingsSettings, RuleSettings
-from telemetron.diagnosis.trend import EVERY_SECONDS, Trends
-from telemetron.diagnosis.view import Ref, View
+from telemetron.diagnosis.trend import EVERY_SECONDS, Ref, Trends
+from telemetron.diagnosis.view import View
 from telemetron.document import Effect, Evidence, Finding, Root
 from telemetron.store.store import Publication, Store, sliced
 
@@ -31,6 +31,8 @@ MAX_EVIDENCE = 8
 MAX_EFFECTS = 16
 MAX_BYTES = 1_500
 MAX_SUMMARY = 300
+ENOUGH = 3
+"""Pieces of evidence that are left, however many effects there are."""
 SEEN = ("ok", "degraded")
 """Statuses of a source whose section is believed."""
 OBSERVED_BY = {
@@ -48,9 +50,9 @@ class Case(Struct):
     rule: Rule
     first: float
     """When its hold began, on a monotonic clock."""
-    shown: dict[Ref, Symptom] = {}
+    last: Symptom
+    shown: dict[Ref, Symptom]
     """By the entity that shows it now."""
-    last: Symptom | None = None
     since: datetime | None = None
     gone: float | None = None
     raised_at: datetime | None = None
@@ -58,10 +60,7 @@ class Case(Struct):
     @property
     def symptom(self) -> Symptom:
         """The symptom of the first entity by key; of a case that is going its last."""
-        if self.shown:
-            return self.shown[min(self.shown)]
-        assert self.last is not None
-        return self.last
+        return self.shown[min(self.shown)] if self.shown else self.last
 
 
 class Diagnosis:
@@ -84,6 +83,8 @@ class Diagnosis:
         self._dirty: dict[Ref, None] = {}
         self._news = asyncio.Event()
         self._put: dict[str, Finding] = {}
+        self._count = 0
+        """Findings, shown or not."""
         self._stirred = False
         """Whether a case has changed since findings were put."""
         self._looked_again = 0.0
@@ -93,11 +94,10 @@ class Diagnosis:
         """Diagnose until cancelled."""
         self._store.watchers.append(self._published)
         try:
-            for ref in self._view.fill():
-                self._dirty[ref] = None
+            self._dirty |= dict.fromkeys(ref for ref in self._view.fill() if ref[0] != SECTION)
             while True:
                 await self._round()
-                self._output.confirm()
+                self._confirm()
                 await self._rest()
         finally:
             self._store.watchers.remove(self._published)
@@ -109,14 +109,19 @@ class Diagnosis:
         if self._dirty:
             self._news.set()
 
+    def _confirm(self) -> None:
+        if self._count > MAX_FINDINGS:
+            message = f"{self._count} findings, the {MAX_FINDINGS} worst are shown"
+            self._output.confirm(reason="LimitReached", message=message)
+        else:
+            self._output.confirm()
+
     async def _rest(self) -> None:
         """Wait for a publication, the end of a hold, or the next look at trends."""
         wait = max(0.0, self._next_due() - self._clock.monotonic())
-        try:
-            async with asyncio.timeout(wait):
-                await self._news.wait()
-        except TimeoutError:
-            pass
+        timer = self._clock.call_later(wait, self._news.set)
+        await self._news.wait()
+        timer.cancel()
         self._news.clear()
 
     def _next_due(self) -> float:
@@ -213,7 +218,7 @@ class Diagnosis:
         now = self._clock.monotonic()
         case = self._cases.get(id)
         if case is None:
-            case = self._cases[id] = Case(rule, now, shown={})
+            case = self._cases[id] = Case(rule, now, symptom, {})
         elif case.raised_at is None and case.shown.get(ref, symptom).token != symptom.token:
             case.first = now
         if case.shown.get(ref) != symptom or case.gone is not None:
@@ -268,9 +273,7 @@ class Diagnosis:
             if self._put.get(name) != finding:
                 self._output.put(SECTION, name, name, finding)
         self._put = shown
-        if len(found) > MAX_FINDINGS:
-            message = f"{len(found)} findings, the {MAX_FINDINGS} worst are shown"
-            self._output.confirm(reason="TooMany", message=message)
+        self._count = len(found)
 
     def _order(self, id: tuple[str, ...], effects: Sequence[Any]) -> tuple[Any, ...]:
         """Rank: trouble of the observer, severity, number of effects, age."""
@@ -371,6 +374,7 @@ def _name(symptom: Symptom) -> str:
 def _reduced(case: Case) -> causes.Case:
     symptoms: Iterable[Symptom] = case.shown.values() or (case.symptom,)
     return causes.Case(
+        (case.symptom.section, case.symptom.key),
         case.since,
         frozenset(node for one in symptoms for node in one.provides),
         frozenset(node for one in symptoms for node in one.depends),
@@ -379,11 +383,14 @@ def _reduced(case: Case) -> causes.Case:
 
 
 def _fitted(finding: Finding) -> Finding:
-    """Cut its effects until it is small enough; the count stays."""
-    effects = finding.effects
-    while len(effects) > 2 and len(msgspec.json.encode(finding)) > MAX_BYTES:
-        effects = effects[:-1]
-        finding = msgspec.structs.replace(finding, effects=effects)
-    if len(effects) < finding.effect_count:
+    """Cut its evidence, then its effects, until it is small enough; the count stays."""
+    while len(msgspec.json.encode(finding)) > MAX_BYTES:
+        if len(finding.evidence) > ENOUGH:
+            finding = msgspec.structs.replace(finding, evidence=finding.evidence[:-1])
+        elif len(finding.effects) > 1:
+            finding = msgspec.structs.replace(finding, effects=finding.effects[:-1])
+        else:
+            break
+    if len(finding.effects) < finding.effect_count:
         return msgspec.structs.replace(finding, truncated={"effects": finding.effect_count})
     return finding

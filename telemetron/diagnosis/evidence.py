@@ -10,7 +10,7 @@ from msgspec import Struct
 from telemetron.history.delta import IDENTITIES
 from telemetron.key import escape
 
-MISSING = object()
+MISSING: Any = object()
 _SCALARS = (str, int, float, bool, type(None))
 
 

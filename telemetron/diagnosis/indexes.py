@@ -21,6 +21,7 @@ def indexes() -> dict[str, Index]:
         ),
         "queues by name": Index("queues", lambda queue: [queue.name]),
         "deployments of model": Index("litellm", _models),
+        "workloads of address": Index("workload", _addresses),
         "workloads of node": Index("workload", _nodes),
     }
 
@@ -41,6 +42,10 @@ def _stalled_waits(agent: Agent) -> Iterable[Hashable]:
 
 def _models(one: ModelDeployment) -> Iterable[Hashable]:
     return [one.model, *one.aliases]
+
+
+def _addresses(workload: Workload) -> Iterable[Hashable]:
+    return [pod.ip for pod in workload.pods if pod.ip]
 
 
 def _nodes(workload: Workload) -> Iterable[Hashable]:

@@ -3,6 +3,7 @@
 from fnmatch import fnmatchcase
 from typing import Annotated, Literal
 
+import msgspec
 from msgspec import Meta, Struct
 
 from telemetron.collector import Config
@@ -44,7 +45,7 @@ class FindingsSettings(Config, frozen=True):
     rules: Annotated[
         dict[str, RuleSettings | Literal["off"]],
         Meta(description="By the rule's name what differs from its own settings, or off."),
-    ] = {}
+    ] = msgspec.field(default_factory=dict)
     ignore: Annotated[
         list[Ignored], Meta(description="Entities for which a rule is not applied.")
-    ] = []
+    ] = msgspec.field(default_factory=list)

@@ -1,12 +1,14 @@
 """Trends: a bounded ring of coarse samples of a few numbers of an entity."""
 
 from collections import deque
-from collections.abc import Hashable
 
 EVERY_SECONDS = 5.0
 MAX_SAMPLES = 36
 """Three minutes."""
 MAX_ENTITIES = 5_000
+
+Ref = tuple[str, str]
+"""Section and key."""
 
 Sample = tuple[float, tuple[float, ...]]
 """Seconds of a monotonic clock, and the numbers."""
@@ -16,9 +18,9 @@ class Trends:
     """The rings by entity; the one that was sampled longest ago goes first."""
 
     def __init__(self) -> None:
-        self._rings: dict[Hashable, deque[Sample]] = {}
+        self._rings: dict[Ref, deque[Sample]] = {}
 
-    def add(self, of: Hashable, at: float, *numbers: float) -> "deque[Sample]":
+    def add(self, of: Ref, at: float, *numbers: float) -> "deque[Sample]":
         """Enter what is so now; at most one sample every 5 s is kept, the newest always."""
         ring = self._rings.pop(of, None) or deque(maxlen=MAX_SAMPLES)
         self._rings[of] = ring
@@ -30,11 +32,11 @@ class Trends:
             del self._rings[next(iter(self._rings))]
         return ring
 
-    def restart(self, of: Hashable) -> None:
+    def restart(self, of: Ref) -> None:
         """Forget what was before: the numbers have started again."""
         self._rings.pop(of, None)
 
     @property
-    def moving(self) -> list[Hashable]:
-        """Entities whose ring has samples that differ: look at them again though nothing changed."""
+    def moving(self) -> list[Ref]:
+        """The entities whose samples differ; they need another look even if nothing changes."""
         return [of for of, ring in self._rings.items() if ring[0][1] != ring[-1][1]]

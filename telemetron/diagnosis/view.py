@@ -10,13 +10,11 @@ from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import Any
 
-from telemetron.diagnosis.trend import Trends
+from telemetron.diagnosis.trend import Ref, Trends
 from telemetron.store.rope import Rope
 from telemetron.store.snapshot import Snapshot
 from telemetron.store.store import Publication
 
-Ref = tuple[str, str]
-"""Section and key."""
 Term = tuple[str, Hashable]
 """Name of an index, and what is looked up in it."""
 
@@ -60,6 +58,8 @@ class View:
         self.trends = trends
         self.now = datetime.min.replace(tzinfo=UTC)
         self.monotonic = 0.0
+        self.homes: dict[str, list[str]] = {}
+        """Workloads whose pods were members of a queue's group last, by the queue's key."""
         self._indexes = indexes
         self._readers: defaultdict[Term, set[Ref]] = defaultdict(set)
         self._reads: dict[Ref, set[Term]] = {}

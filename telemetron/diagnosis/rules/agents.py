@@ -291,7 +291,7 @@ def failing(agent: Agent, view: View) -> Iterator[Symptom]:
         "AgentFailing",
         "agents",
         agent.key,
-        f"{lost:.0f} tasks of agent {agent.name} failed in the last minutes and {done:.0f} completed"
+        f"{lost:.0f} tasks of agent {agent.name} failed in two minutes, {done:.0f} completed"
         f"{f': {last.error}' if last.error else ''}",
         [
             Place("agents", agent.key, f"activity/last_failure/{field}")

@@ -115,7 +115,7 @@ RULES = (
         "critical",
         5,
         10,
-        "`credits` is 0 or below, or a problem `BudgetSpent`, for a model without other deployments",
+        "`credits` is 0 or below, or a problem `BudgetSpent`, of all deployments",
         "The budget of a provider, a key or a deployment is spent.",
         "Raise the budget, or wait for its reset.",
         lambda one, view: iter(()),

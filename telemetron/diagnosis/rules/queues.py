@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import datetime
+from itertools import pairwise
 
 from telemetron.diagnosis.evidence import item
 from telemetron.diagnosis.rule import Node, Place, Rule, Symptom
@@ -36,7 +37,7 @@ def no_consumers(queue: Queue, view: View) -> Iterator[Symptom]:
         [Place("queues", queue.key, field) for field in ("consumers", "depth", "group_state")],
         since=queue.consumed_at or queue.oldest_submitted_at,
         provides=[("queue", queue.name), ("queue", queue.key)],
-        depends=_of_readers(readers),
+        depends=[*_of_readers(readers), *_of_members(queue, view)],
     )
 
 
@@ -125,6 +126,7 @@ def rebalancing(queue: Queue, _: View) -> Iterator[Symptom]:
 
 def growing(queue: Queue, view: View) -> Iterator[Symptom]:
     """More comes than is done: over the window the queue has only grown."""
+    members = _of_members(queue, view)  # also to remember them
     if queue.depth is None or queue.consumers == 0:
         return
     ring = view.trends.add(("queues", queue.key), view.monotonic, queue.depth)
@@ -132,7 +134,7 @@ def growing(queue: Queue, view: View) -> Iterator[Symptom]:
     first, last = values[0], values[-1]
     if view.monotonic - ring[0][0] < GROWTH_SECONDS or last < first + max(GROWTH, first / 4):
         return
-    falls = sum(new < old for old, new in zip(values, values[1:], strict=False))
+    falls = sum(new < old for old, new in pairwise(values))
     if falls * 3 > len(values):
         return
     readers = view.find("agents by queue", queue.name)
@@ -145,6 +147,7 @@ def growing(queue: Queue, view: View) -> Iterator[Symptom]:
         since=queue.oldest_submitted_at,
         provides=[("backlog", queue.name)],
         depends=[
+            *members,
             ("queue", queue.name),
             ("queue", queue.key),
             *_of_readers(readers),
@@ -194,6 +197,20 @@ def records_lost(queue: Queue, _: View) -> Iterator[Symptom]:
 # what they look at
 
 
+def _of_members(queue: Queue, view: View) -> list[Node]:
+    """The workloads whose pods are members of its group, or were when it last had any."""
+    keys = {
+        workload.key
+        for member in queue.members
+        if member.host
+        for workload in view.find("workloads of address", member.host)
+    }
+    if keys:
+        view.homes[queue.key] = sorted(keys)
+    known = view.homes.get(queue.key, ())
+    return [("workload", key) for key in known]
+
+
 def _of_readers(readers: list[Agent]) -> list[Node]:
     nodes: list[Node] = []
     for agent in readers:
@@ -218,7 +235,7 @@ def _capacity(readers: list[Agent]) -> list[Node]:
 
 def _works_on(agent: Agent, queue: Queue) -> bool:
     return any(
-        task.queue == queue.name and not task.stalled and not task.last_known
+        task.queue in (None, queue.name) and not task.stalled and not task.last_known
         for task in agent.activity.active_task_ids
     )
 
@@ -231,7 +248,7 @@ def _head(queue: Queue, lagging: PartitionLag) -> PendingTask | None:
 def _failed_on(
     agent: Agent, head: PendingTask, lagging: PartitionLag, queue: Queue, view: View
 ) -> list[Place]:
-    """Evidence that the agent fails on the task: it said so, or its process ends while it has it."""
+    """Evidence that the agent fails on the task: it says so, or its process dies of it."""
     failure = agent.activity.last_failure
     if failure is not None and failure.task_id == head.id:
         path = "activity/last_failure"

@@ -115,7 +115,6 @@ def unavailable(one: Workload, _: View) -> Iterator[Symptom]:
         ("live/ready", "live/desired"),
         provides=[("workload", one.key)],
         depends=[("pods", one.key), ("rollout", one.key), *_nodes(one.pods)],
-        since=max((pod.created_at for pod in one.pods if pod.created_at), default=None),
     )
 
 

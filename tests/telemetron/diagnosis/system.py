@@ -1,0 +1,169 @@
+"""A small system that sources describe and Telemetron diagnoses, with time moved by hand."""
+
+import asyncio
+from datetime import datetime, timedelta
+from math import inf
+from typing import Any
+
+import msgspec
+
+from telemetron.agents import AgentPart
+from telemetron.diagnosis.collector import collector
+from telemetron.diagnosis.settings import FindingsSettings
+from telemetron.document import (
+    Finding,
+    Instance,
+    Live,
+    ModelDeployment,
+    Pod,
+    Queue,
+    State,
+    Task,
+    Workload,
+)
+from telemetron.service.supervisor import Supervisor
+from telemetron.store.store import Store
+from telemetron.testing import FakeClock
+
+SOURCES = {
+    "heartbeats": "heartbeats",
+    "kafka": "kafka",
+    "kubernetes": "kubernetes",
+    "litellm": "litellm",
+}
+
+
+class System:
+    """`async with System() as system`: sources that are ok, and a diagnosis that runs."""
+
+    def __init__(self, **findings: Any) -> None:
+        self.clock = FakeClock()
+        self.store = Store("test", self.clock)
+        self.sources = {name: self.store.add(name, kind) for name, kind in SOURCES.items()}
+        for source in self.sources.values():
+            source.start(inf)
+            source.confirm()
+        self._supervisor = Supervisor(self.store)
+        self._settings = msgspec.convert(findings, FindingsSettings)
+
+    async def __aenter__(self) -> "System":
+        self.start()
+        while self.store.sources["findings"].status != "ok":
+            await asyncio.sleep(0.001)  # a thread looks for rules that are installed
+        await self.settle()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._supervisor.stop()
+
+    def start(self) -> None:
+        """Begin to diagnose."""
+        self._supervisor.start_own(collector(self.store), self._settings)
+
+    async def settle(self) -> None:
+        """Let everything happen that happens at once."""
+        for _ in range(3):
+            self.store.flush()
+            for _ in range(30):
+                await asyncio.sleep(0)
+
+    async def after(self, seconds: float) -> list[Finding]:
+        """Let time pass; returns the findings then, by rank."""
+        for _ in range(round(seconds)):
+            self.clock.advance(1)
+            await self.settle()
+        return self.findings
+
+    @property
+    def state(self) -> State:
+        sections = ("findings", "agents", "litellm", "queues", "workload")
+        return msgspec.json.decode(b"".join(self.store.snapshot.chunks(sections)), type=State)
+
+    @property
+    def findings(self) -> list[Finding]:
+        found = self.state.findings
+        assert isinstance(found, list)
+        return sorted(found, key=lambda one: one.rank)
+
+    def ago(self, seconds: float) -> datetime:
+        """So long before now."""
+        return self.clock.now() - timedelta(seconds=seconds)
+
+    # what there is
+
+    def agent(
+        self,
+        name: str,
+        *tasks: Task,
+        instance: str = "",
+        status: str | None = None,
+        pod: str | None = None,
+        workload: str | None = None,
+        **fields: Any,
+    ) -> None:
+        """One instance that beats, with its tasks."""
+        id = instance or f"{name}-0"
+        own = {key: fields.pop(key) for key in [*fields] if key in Instance.__struct_fields__}
+        status = status or ("active" if tasks else "idle")
+        if status == "silent":
+            own = {"silent_since": self.ago(10), **own}
+        made = Instance(
+            id=id, status=status, pod_id=pod, workload=workload, source="heartbeats", **own
+        )
+        part = AgentPart(
+            origin="heartbeat",
+            namespace="prod",
+            instance=made,
+            tasks=[msgspec.structs.replace(task, instance=id) for task in tasks],
+            task_count=len(tasks),
+            **fields,
+        )
+        self.store.put(self.sources["heartbeats"], "agents", name, id, part)
+
+    def goodbye(self, instance: str) -> None:
+        """The instance leaves."""
+        self.store.remove(self.sources["heartbeats"], "agents", instance)
+
+    def queue(self, name: str, group: str | None = "g", **fields: Any) -> None:
+        """A queue that is read by one consumer, and empty."""
+        known = {"consumers": 1, "group_state": "Stable", "depth": 0, "depth_exact": True}
+        queue = Queue(name=name, consumer_group=group, **{**known, **fields})
+        self.store.put(self.sources["kafka"], "queues", name, f"{name}/{group}", queue)
+
+    def model(self, id: str, model: str = "m", **fields: Any) -> None:
+        """A deployment that answers."""
+        made = ModelDeployment(id=id, model=model, **{"status": "healthy", **fields})
+        self.store.put(self.sources["litellm"], "litellm", id, id, made)
+
+    def workload(self, name: str, *pods: Pod, **live: Any) -> str:
+        """A Deployment whose pods are ready; returns its key."""
+        ready = sum(bool(pod.ready) for pod in pods)
+        counted = {"desired": len(pods), "ready": ready, "available": ready, "rollout": "complete"}
+        kind = live.pop("kind", "Deployment")
+        made = Workload(
+            deployment_name=name,
+            namespace="prod",
+            kind=kind,
+            live=Live(**{"active_pods": len(pods), **counted, **live}),
+            pods=list(pods),
+        )
+        self.store.put(self.sources["kubernetes"], "workload", name, name, made)
+        return f"kubernetes/prod/{kind}/{name}"
+
+    def pod(self, name: str, **fields: Any) -> Pod:
+        """A pod that runs on `node-1` and is ready."""
+        known = {"status": "Running", "ready": True, "restarts": 0, "node": "node-1"}
+        return Pod(pod_id=name, **{**known, "created_at": self.ago(3600), **fields})
+
+    def task(self, id: str, *waits: Any, stalled: bool = False, **fields: Any) -> Task:
+        """A task that goes on, unless it is stalled: since 400 s."""
+        moved = self.ago(400 if stalled else 1)
+        known = {"started_on": self.ago(500), "progressed_at": moved, "status": "running"}
+        return Task(
+            id=id, stalled=stalled, waits=list(waits), wait_count=len(waits), **{**known, **fields}
+        )
+
+
+def alarms(findings: list[Finding]) -> list[tuple[str, str]]:
+    """Rule and key of those that are more than information, by rank."""
+    return [(one.rule, one.root.key) for one in findings if one.severity != "info"]

@@ -1,0 +1,203 @@
+"""Holds, roots, effects, rank and honesty of findings."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from telemetron.diagnosis.evidence import value_at
+from telemetron.document import LastExit, Wait
+from tests.telemetron.diagnosis.system import System, alarms
+
+
+def crash(system: System, name: str = "writer", count: int = 2) -> str:
+    """All pods of a workload crash."""
+    end = LastExit(reason="OOMKilled", exit_code=137, at=system.ago(20), container="main")
+    pods = [
+        system.pod(
+            f"{name}-{number}", ready=False, reason="CrashLoopBackOff", restarts=6, last_exit=end
+        )
+        for number in range(count)
+    ]
+    return system.workload(name, *pods)
+
+
+def dead_consumer(system: System) -> None:
+    """A crash loop, its queue, its agent, and a task of another agent that waits for the queue."""
+    key = crash(system)
+    for number in range(2):
+        system.agent(
+            "writer",
+            instance=f"writer-{number}",
+            status="silent",
+            pod=f"writer-{number}",
+            workload=key,
+            queues=["sections"],
+        )
+    system.queue("sections", depth=7, consumers=0, group_state="Empty")
+    wait = Wait(kind="queue", name="sections", since=system.ago(400))
+    system.agent("planner", system.task("plan-7", wait, stalled=True))
+
+
+async def test_a_healthy_system_has_no_findings() -> None:
+    async with System() as system:
+        key = system.workload("writer", system.pod("writer-0"))
+        system.agent("writer", system.task("t"), pod="writer-0", workload=key, queues=["sections"])
+        system.queue("sections", depth=3)
+        system.model("a")
+        assert await system.after(300) == []
+
+
+async def test_what_one_cause_explains_is_its_effect_and_nothing_else() -> None:
+    async with System() as system:
+        dead_consumer(system)
+        (finding,) = await system.after(60)
+        assert (finding.rule, finding.severity, finding.rank) == ("WorkloadCrashing", "critical", 1)
+        assert finding.root.key == "kubernetes/prod/Deployment/writer"
+        assert {one.rule for one in finding.effects} == {"NoConsumers", "AgentGone", "TaskStalled"}
+        assert finding.effect_count == 3
+        assert finding.summary.startswith("All 2 pods of Deployment writer crash: 12 restarts")
+        assert finding.since == system.state.workload[0].pods[0].last_exit.at
+        assert len(msgspec.json.encode(finding)) <= 1_500
+
+
+async def test_two_incidents_are_two_findings() -> None:
+    async with System() as system:
+        dead_consumer(system)
+        error = {"status": "unhealthy", "status_since": system.ago(30)}
+        system.model("a", "gpt", **error)
+        found = await system.after(60)
+        assert alarms(found) == [
+            ("WorkloadCrashing", "kubernetes/prod/Deployment/writer"),
+            ("ModelDown", "litellm/a"),
+        ]
+
+
+async def test_nothing_is_told_before_its_hold_is_over_nor_after_it_is_gone() -> None:
+    async with System(rules={"NoConsumers": {"hold_seconds": 30, "clear_seconds": 10}}) as system:
+        system.queue("q", depth=5, consumers=0)
+        await system.settle()
+        assert await system.after(29) == []
+        (finding,) = await system.after(1)
+        assert finding.raised_at == system.clock.now()
+        system.queue("q", depth=5, consumers=1, consumed_at=system.clock.now())
+        assert len(await system.after(9)) == 1
+        assert await system.after(2) == []
+
+
+async def test_what_comes_and_goes_within_its_clear_time_is_one_finding() -> None:
+    async with System() as system:
+        crash(system, count=1)
+        (first,) = await system.after(20)
+        for _ in range(5):
+            system.workload("writer", system.pod("writer-0", restarts=1))
+            await system.after(40)
+            crash(system, count=1)
+            await system.after(40)
+        (last,) = system.findings
+        assert (last.key, last.since, last.raised_at) == (first.key, first.since, first.raised_at)
+
+
+async def test_every_piece_of_evidence_is_what_the_document_shows() -> None:
+    async with System() as system:
+        dead_consumer(system)
+        await system.after(60)
+        for depth in range(10, 20):
+            system.queue("sections", depth=depth, consumers=0, group_state="Empty")
+            await system.after(1)
+            verify(system)
+
+
+def verify(system: System) -> None:
+    entities = {
+        (section, entity.key): entity
+        for section in ("agents", "litellm", "queues", "workload", "sources")
+        for entity in getattr(system.state, section)
+    }
+    for finding in system.findings:
+        for one in finding.evidence:
+            assert value_at(entities[one.section, one.key], one.path) == one.value
+            assert one.value is not None
+
+
+async def test_nothing_is_concluded_from_a_source_that_sees_nothing() -> None:
+    async with System() as system:
+        system.queue("q", depth=5, consumers=0)
+        system.sources["kafka"].fail("Crashed", "it crashed")
+        (finding,) = await system.after(60)
+        assert (finding.rule, finding.root.key) == ("SourceFailing", "kafka")
+
+
+async def test_sources_that_might_have_shown_more_are_named() -> None:
+    async with System() as system:
+        system.agent("a", status="silent")
+        system.sources["kubernetes"].fail("Crashed", "it crashed")
+        found = await system.after(60)
+        assert [one.rule for one in found] == ["SourceFailing", "AgentGone"]
+        assert found[1].unchecked == ["kubernetes"]
+
+
+async def test_after_a_restart_in_the_middle_the_root_and_its_time_are_the_same() -> None:
+    async with System() as system:
+        dead_consumer(system)
+        (before,) = await system.after(60)
+    again = System()
+    async with again:
+        again.clock.advance(60)
+        crashed_at = before.since
+        system, before_effects = again, {one.rule for one in before.effects}
+        dead_consumer(system)
+        (after,) = await system.after(60)
+        assert (after.key, after.severity) == (before.key, before.severity)
+        assert {one.rule for one in after.effects} == before_effects
+        assert after.since is not None
+        assert crashed_at is not None
+
+
+async def test_findings_are_bounded_and_the_worst_are_kept() -> None:
+    async with System() as system:
+        for number in range(250):
+            system.agent(f"skewed-{number}", clock_offset_seconds=5.0)
+        dead_consumer(system)
+        found = await system.after(60)
+        assert len(found) == 200
+        assert found[0].rule == "WorkloadCrashing"
+        (row,) = [one for one in system.state.sources if one.key == "findings"]
+        assert [problem.message for problem in row.problems] == [
+            "251 findings, the 200 worst are shown"
+        ]
+
+
+async def test_a_rule_that_is_off_finds_nothing() -> None:
+    async with System(rules={"NoConsumers": "off"}) as system:
+        system.queue("q", depth=5, consumers=0)
+        assert await system.after(60) == []
+
+
+async def test_a_severity_can_be_set() -> None:
+    async with System(rules={"NoConsumers": {"severity": "info"}}) as system:
+        system.queue("q", depth=5, consumers=0)
+        assert [one.severity for one in await system.after(60)] == ["info"]
+
+
+@pytest.mark.parametrize(
+    ("ignored", "expected"),
+    [
+        ({"rule": "NoConsumers", "key": "kafka/batch-*"}, []),
+        ({"rule": "*", "key": "kafka/batch-1/g"}, []),
+        ({"rule": "NoConsumers", "key": "kafka/other-*"}, [("NoConsumers", "kafka/batch-1/g")]),
+    ],
+)
+async def test_what_is_ignored_is_no_finding(ignored: Any, expected: list[Any]) -> None:
+    async with System(ignore=[ignored]) as system:
+        system.queue("batch-1", depth=5, consumers=0)
+        assert alarms(await system.after(60)) == expected
+
+
+async def test_a_finding_that_stays_is_the_same_bytes() -> None:
+    async with System() as system:
+        dead_consumer(system)
+        await system.after(100)
+        revision = system.store.snapshot.change.revision
+        await system.after(60)
+        assert system.store.snapshot.change.revision == revision
