@@ -5,6 +5,7 @@ over, explains cases by each other, and puts the roots into the section `finding
 """
 
 import asyncio
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -26,6 +27,10 @@ from telemetron.document import Effect, Evidence, Finding, Root
 from telemetron.store.store import Publication, Store, sliced
 
 SECTION = "findings"
+COST_TO_REST = 50
+MAX_REST_SECONDS = 5.0
+CONFIRM_SECONDS = 10.0
+DONE = object()
 MAX_FINDINGS = 200
 MAX_EVIDENCE = 8
 MAX_EFFECTS = 16
@@ -80,7 +85,12 @@ class Diagnosis:
         self._rules = _by_section(rules, settings)
         self._cases: dict[tuple[str, ...], Case] = {}
         self._by_ref: dict[Ref, set[tuple[str, ...]]] = {}
+        self._changed: dict[Ref, None] = {}
+        """Entities that were published since the last round."""
         self._dirty: dict[Ref, None] = {}
+        """Entities that have to be evaluated."""
+        self._cost = 0.0
+        self._not_before = 0.0
         self._news = asyncio.Event()
         self._put: dict[str, Finding] = {}
         self._count = 0
@@ -94,7 +104,9 @@ class Diagnosis:
         """Diagnose until cancelled."""
         self._store.watchers.append(self._published)
         try:
-            self._dirty |= dict.fromkeys(ref for ref in self._view.fill() if ref[0] != SECTION)
+            for section, face in self._store.snapshot.faces.items():
+                if section != SECTION:
+                    self._changed |= dict.fromkeys((section, one) for one in face.rope.every_key())
             while True:
                 await self._round()
                 self._confirm()
@@ -103,10 +115,10 @@ class Diagnosis:
             self._store.watchers.remove(self._published)
 
     def _published(self, publication: Publication) -> None:
-        for ref in self._view.update(publication):
-            if ref[0] != SECTION:
-                self._dirty[ref] = None
-        if self._dirty:
+        for section, keys in publication.changed.items():
+            if section != SECTION:
+                self._changed |= dict.fromkeys((section, one) for one in keys)
+        if self._changed and self._clock.monotonic() >= self._not_before:
             self._news.set()
 
     def _confirm(self) -> None:
@@ -118,22 +130,27 @@ class Diagnosis:
 
     async def _rest(self) -> None:
         """Wait for a publication, the end of a hold, or the next look at trends."""
-        wait = max(0.0, self._next_due() - self._clock.monotonic())
-        timer = self._clock.call_later(wait, self._news.set)
+        now = self._clock.monotonic()
+        if self._changed and now >= self._not_before:
+            return
+        timers = [self._clock.call_later(max(0.0, self._next_due() - now), self._news.set)]
+        if now < self._not_before:
+            timers.append(self._clock.call_later(self._not_before - now, self._look_for_news))
         await self._news.wait()
-        timer.cancel()
+        for timer in timers:
+            timer.cancel()
         self._news.clear()
+
+    def _look_for_news(self) -> None:
+        if self._changed:
+            self._news.set()
 
     def _next_due(self) -> float:
         now = self._clock.monotonic()
-        due = [self._due(case) for case in self._cases.values()]
-        soonest = min((at for at in due if at is not None), default=now + 10.0)
-        again = (
-            self._looked_again + EVERY_SECONDS
-            if self._cases or self._view.trends.moving
-            else now + 10.0
-        )
-        return min(soonest, again, now + 10.0)
+        due = [at for case in self._cases.values() if (at := self._due(case)) is not None]
+        if self._cases or self._view.trends.moving:
+            due.append(self._looked_again + EVERY_SECONDS)
+        return min([*due, now + CONFIRM_SECONDS])
 
     def _due(self, case: Case) -> float | None:
         """When its hold, or its going, is over; None: neither goes on."""
@@ -142,24 +159,60 @@ class Diagnosis:
         return case.first + case.rule.hold_seconds if case.raised_at is None else None
 
     async def _round(self) -> None:
-        """Evaluate all that has changed, then conclude."""
-        self._look_again()
-        for _ in sliced(self._evaluate_all()):
-            await asyncio.sleep(0)
+        """Evaluate what has changed, then conclude.
+
+        A round that took long is followed by a long rest: of a core it takes 2 %, and what changes
+        again and again meanwhile is evaluated once. Holds end on time all the same.
+        """
+        now = self._clock.monotonic()
+        self._cost = 0.0
+        if now >= self._not_before:
+            self._look_again(now)
+            changed, self._changed = self._changed, {}
+            await self._sliced(self._show(changed))
+        else:
+            self._hurry(now)
+        await self._sliced(self._evaluate_all())
         self._settle()
         if self._stirred:
             self._stirred = False
-            for _ in sliced(self._conclude()):
-                await asyncio.sleep(0)
+            await self._sliced(self._conclude())
+        rest = min(COST_TO_REST * self._cost, MAX_REST_SECONDS)
+        self._not_before = max(self._not_before, self._clock.monotonic() + rest)
 
-    def _look_again(self) -> None:
+    async def _sliced(self, steps: Iterator[None]) -> None:
+        slices = sliced(steps)
+        while True:
+            start = time.thread_time()
+            is_over = next(slices, DONE) is DONE
+            self._cost += time.thread_time() - start
+            if is_over:
+                return
+            await asyncio.sleep(0)
+
+    def _show(self, changed: Iterable[Ref]) -> Iterator[None]:
+        for refs in self._view.show(self._store.snapshot, changed):
+            self._dirty |= dict.fromkeys(refs)
+            yield
+
+    def _look_again(self, now: float) -> None:
         """Some symptoms come and go with time alone."""
-        now = self._clock.monotonic()
         if now - self._looked_again >= EVERY_SECONDS:
             self._looked_again = now
             for case in self._cases.values():
                 self._dirty |= dict.fromkeys(case.shown)
             self._dirty |= dict.fromkeys(self._view.trends.moving)
+
+    def _hurry(self, now: float) -> None:
+        """Whose hold is over is looked at now, so that nothing is raised that is gone."""
+        for case in self._cases.values():
+            due = self._due(case)
+            if due is not None and due <= now:
+                late = [ref for ref in case.shown if ref in self._changed]
+                for ref in late:
+                    del self._changed[ref]
+                for _ in self._show(late):
+                    pass
 
     # symptoms
 

@@ -13,7 +13,6 @@ from typing import Any
 from telemetron.diagnosis.trend import Ref, Trends
 from telemetron.store.rope import Rope
 from telemetron.store.snapshot import Snapshot
-from telemetron.store.store import Publication
 
 Term = tuple[str, Hashable]
 """Name of an index, and what is looked up in it."""
@@ -65,21 +64,14 @@ class View:
         self._reads: dict[Ref, set[Term]] = {}
         self._reader: Ref | None = None
 
-    def fill(self) -> Iterator[Ref]:
-        """Enter all there is; yields each entity, all of which have to be evaluated."""
-        for section, face in self.snapshot.faces.items():
-            for fragment in face.rope:
-                self._enter(section, fragment.entity.key, fragment.entity)
-                yield section, fragment.entity.key
-
-    def update(self, publication: Publication) -> Iterator[Ref]:
-        """Show a publication; yields the entities that have to be evaluated again."""
-        self.snapshot = publication.snapshot
-        for section, keys in publication.changed.items():
-            for key in keys:
-                yield section, key
-                for term in self._enter(section, key, self._look(section, key)):
-                    yield from tuple(self._readers.get(term, ()))
+    def show(self, snapshot: Snapshot, changed: Iterable[Ref]) -> Iterator[Iterable[Ref]]:
+        """Show a snapshot; yields, for each entity that changed, those to be evaluated again."""
+        self.snapshot = snapshot
+        for section, key in changed:
+            entity = self._look(section, key)
+            terms = self._enter(section, key, entity)
+            readers = [reader for term in terms for reader in self._readers.get(term, ())]
+            yield (section, key), *readers
 
     def get(self, section: str, key: str) -> Any:
         """The entity; None: there is none."""
@@ -131,9 +123,9 @@ class View:
             self._readers[term].add(self._reader)
             self._reads.setdefault(self._reader, set()).add(term)
 
-    def _enter(self, section: str, key: str, entity: Any) -> Iterator[Term]:
+    def _enter(self, section: str, key: str, entity: Any) -> list[Term]:
         terms: list[Term] = [(section, key)]
         for name, index in self._indexes.items():
             if index.section == section:
                 terms += [(name, term) for term in index.update(key, entity)]
-        return iter(terms)
+        return terms

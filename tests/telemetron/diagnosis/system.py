@@ -48,8 +48,8 @@ class System:
 
     async def __aenter__(self) -> "System":
         self.start()
-        while self.store.sources["findings"].status != "ok":
-            await asyncio.sleep(0.001)  # a thread looks for rules that are installed
+        while self.store.sources["findings"].status != "ok":  # noqa: ASYNC110
+            await asyncio.sleep(0.001)  # a thread looks for installed rules
         await self.settle()
         return self
 
