@@ -30,6 +30,7 @@ SECTION = "findings"
 COST_TO_REST = 50
 MAX_REST_SECONDS = 5.0
 CONFIRM_SECONDS = 10.0
+SOON_SECONDS = 15.0
 DONE = object()
 MAX_FINDINGS = 200
 MAX_EVIDENCE = 8
@@ -308,9 +309,9 @@ class Diagnosis:
     def _conclude(self) -> Iterator[None]:
         """Put the roots, without their effects, and remove what is over."""
         found = []
-        for id, effects in causes.roots(
-            {id: _reduced(one) for id, one in self._cases.items()}
-        ).items():
+        now = self._clock.monotonic()
+        reduced = {id: _reduced(one, now) for id, one in self._cases.items()}
+        for id, effects in causes.roots(reduced).items():
             if self._cases[id].raised_at is not None:
                 found.append((id, [one for one in effects if self._cases[one].raised_at]))
             yield
@@ -424,12 +425,14 @@ def _name(symptom: Symptom) -> str:
     return key.join(symptom.rule, symptom.section, symptom.key, *path)
 
 
-def _reduced(case: Case) -> causes.Case:
+def _reduced(case: Case, now: float) -> causes.Case:
+    """A case that will soon be raised explains others already, so that no effect is shown first."""
+    left = 0.0 if case.raised_at else case.first + case.rule.hold_seconds - now
     symptoms: Iterable[Symptom] = case.shown.values() or (case.symptom,)
     return causes.Case(
         (case.symptom.section, case.symptom.key),
         case.since,
-        frozenset(node for one in symptoms for node in one.provides),
+        frozenset(node for one in symptoms for node in one.provides if left <= SOON_SECONDS),
         frozenset(node for one in symptoms for node in one.depends),
         WEIGHTS.get(case.rule.name, 0),
     )

@@ -382,7 +382,10 @@ def idle(agent: Agent, view: View) -> Iterator[Symptom]:
                     ],
                     since=queue.consumed_at or queue.oldest_submitted_at,
                     provides=[("agent", agent.key)] if queue.consumers == 0 else (),
-                    depends=() if queue.consumers == 0 else [("queue", name), ("queue", queue.key)],
+                    depends=[
+                        *(("workload", one.workload) for one in agent.instances if one.workload),
+                        *([("queue", name), ("queue", queue.key)] if queue.consumers else []),
+                    ],
                     token=(queue.key, queue.consumed_at),
                 )
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from datetime import datetime
-from itertools import pairwise
 
 from telemetron.diagnosis.evidence import item
 from telemetron.diagnosis.rule import Node, Place, Rule, Symptom
@@ -11,9 +10,11 @@ from telemetron.document import Agent, PartitionLag, PendingTask, Pod, Queue
 
 STABLE = ("Stable", "Empty", "Dead", None)
 GROWTH = 10
-"""Tasks by which a queue must have grown, and a quarter more than it had."""
+"""Tasks by which the last third of the window must be above the first, and by a quarter."""
 GROWTH_SECONDS = 30.0
 """How far back the comparison goes, at least."""
+WINDOW_SECONDS = 120.0
+"""And at most."""
 
 
 def no_consumers(queue: Queue, view: View) -> Iterator[Symptom]:
@@ -125,17 +126,17 @@ def rebalancing(queue: Queue, _: View) -> Iterator[Symptom]:
 
 
 def growing(queue: Queue, view: View) -> Iterator[Symptom]:
-    """More comes than is done: over the window the queue has only grown."""
+    """More comes than is done: all that the queue had lately is more than it had before."""
     members = _of_members(queue, view)  # also to remember them
     if queue.depth is None or queue.consumers == 0:
         return
     ring = view.trends.add(("queues", queue.key), view.monotonic, queue.depth)
-    values = [numbers[0] for at, numbers in ring if view.monotonic - at <= 120]
-    first, last = values[0], values[-1]
-    if view.monotonic - ring[0][0] < GROWTH_SECONDS or last < first + max(GROWTH, first / 4):
+    values = [numbers[0] for at, numbers in ring if view.monotonic - at <= WINDOW_SECONDS]
+    third = len(values) // 3
+    if third < 2 or view.monotonic - ring[0][0] < GROWTH_SECONDS:
         return
-    falls = sum(new < old for old, new in pairwise(values))
-    if falls * 3 > len(values):
+    most = max(values[:third])
+    if min(values[-third:]) < most + max(GROWTH, most / 4):
         return
     readers = view.find("agents by queue", queue.name)
     yield Symptom(

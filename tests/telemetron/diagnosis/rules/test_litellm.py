@@ -1,0 +1,81 @@
+"""Rules of models: each beside the healthy situation that looks most like it."""
+
+import pytest
+
+from telemetron.document import Cooldowns, ModelError, Problem, Wait
+from tests.telemetron.diagnosis.system import System, alarms
+
+
+async def test_a_model_none_of_whose_deployments_answers() -> None:
+    async with System() as system:
+        error = ModelError(error_class="AuthenticationError", status_code=401)
+        for id in ("a", "b"):
+            system.model(id, "gpt", status="unhealthy", last_error=error)
+        (finding,) = await system.after(60)
+        assert (finding.rule, finding.root.key) == ("ModelDown", "litellm/a")
+        assert (finding.root.kind, finding.root.name) == ("model", "gpt")
+        assert "all 2 deployments fail (AuthenticationError)" in finding.summary
+
+
+@pytest.mark.parametrize("other", ["healthy", "unknown"])
+async def test_another_deployment_takes_its_calls(other: str) -> None:
+    async with System() as system:
+        system.model("a", "gpt", status="unhealthy")
+        system.model("b", "gpt", status=other)
+        found = await system.after(60)
+        assert [(one.rule, one.severity) for one in found] == [("ModelDegraded", "info")]
+
+
+async def test_models_of_which_nothing_is_known_are_no_finding() -> None:
+    async with System() as system:
+        system.model("a", "gpt", status="unknown")
+        assert await system.after(60) == []
+
+
+async def test_a_provider_that_refuses_for_the_rate() -> None:
+    async with System() as system:
+        system.model("a", "gpt", status="cooling_down", cooldowns=Cooldowns(3, status_code=429))
+        assert [one.rule for one in await system.after(60)] == ["RateLimited"]
+
+
+async def test_one_cooldown_that_is_soon_over_is_no_finding() -> None:
+    async with System() as system:
+        system.model("a", "gpt", status="cooling_down", cooldowns=Cooldowns(1, status_code=429))
+        await system.after(5)
+        system.model("a", "gpt")
+        assert await system.after(60) == []
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"credits": 0.0},
+        {"problems": [Problem("BudgetSpent", "spent", since="2030-01-01T00:00:00Z")]},
+    ],
+)
+async def test_a_budget_that_is_spent(fields: dict[str, object]) -> None:
+    async with System() as system:
+        if "problems" in fields:
+            fields = {"problems": [Problem("BudgetSpent", "spent", since=system.ago(5))]}
+        system.model("a", "gpt", status="unhealthy", **fields)
+        assert [one.rule for one in await system.after(60)] == ["BudgetExhausted"]
+
+
+async def test_tasks_that_wait_for_the_model_are_effects() -> None:
+    async with System() as system:
+        system.model("a", "gpt", status="unhealthy", aliases=["fast"])
+        for name, model in (("one", "gpt"), ("two", "fast")):
+            wait = Wait(kind="llm", name=model)
+            system.agent(name, system.task(f"t-{name}", wait, stalled=True))
+        (finding,) = await system.after(60)
+        assert (finding.rule, finding.effect_count) == ("ModelDown", 2)
+
+
+async def test_a_task_that_hung_long_before_is_no_effect() -> None:
+    """Coincidence in time alone is no cause, and neither is what came later."""
+    async with System() as system:
+        wait = Wait(kind="llm", name="gpt")
+        task = system.task("t", wait, stalled=True, progressed_at=system.ago(7200))
+        system.agent("a", task)
+        system.model("a", "gpt", status="unhealthy", status_since=system.ago(10))
+        assert {rule for rule, _ in alarms(await system.after(60))} == {"ModelDown", "TaskStalled"}

@@ -1,0 +1,57 @@
+"""Rules of sources."""
+
+from telemetron.document import Wait
+from tests.telemetron.diagnosis.system import System, alarms
+
+
+async def blind(system: System, name: str) -> None:
+    """The source confirms nothing any more."""
+    source = system.sources[name]
+    source.start(5)
+    source.confirm()
+    await system.after(2)
+    source.trouble("", "Unreachable", "connection refused")
+
+
+async def test_a_source_that_is_out_of_sight() -> None:
+    async with System() as system:
+        await blind(system, "kafka")
+        (finding,) = await system.after(30)
+        assert (finding.rule, finding.root.key) == ("SourceStale", "kafka")
+        assert finding.summary == "Source kafka is stale: connection refused"
+
+
+async def test_a_proxy_that_does_not_answer_explains_what_waits_for_its_models() -> None:
+    async with System() as system:
+        system.model("a", "gpt")
+        wait = Wait(kind="llm", name="gpt")
+        system.agent("planner", system.task("t", wait, stalled=True))
+        await blind(system, "litellm")
+        (finding,) = await system.after(30)
+        assert (finding.rule, finding.severity) == ("ProxyFailing", "critical")
+        assert [one.rule for one in finding.effects] == ["TaskStalled"]
+
+
+async def test_a_source_that_may_not_look_is_information() -> None:
+    async with System() as system:
+        message = "no permission to list pods"
+        system.sources["kubernetes"].confirm(reason="Forbidden", message=message)
+        found = await system.after(60)
+        assert [(one.rule, one.severity) for one in found] == [("SourceForbidden", "info")]
+
+
+async def test_sources_that_start_or_are_off_are_no_finding() -> None:
+    async with System() as system:
+        system.store.add("later", "kafka").start(60)
+        system.store.add("never", "litellm")
+        assert await system.after(30) == []
+
+
+async def test_trouble_of_the_observer_comes_first() -> None:
+    async with System() as system:
+        system.workload("w", system.pod("w-0", ready=False, reason="CrashLoopBackOff"))
+        await blind(system, "kafka")
+        assert [rule for rule, _ in alarms(await system.after(30))] == [
+            "SourceStale",
+            "WorkloadCrashing",
+        ]
