@@ -273,7 +273,7 @@ class Diagnosis:
         case = self._cases.get(id)
         if case is None:
             case = self._cases[id] = Case(rule, now, symptom, {})
-        elif case.raised_at is None and case.shown.get(ref, symptom).token != symptom.token:
+        elif case.raised_at is None and _token(case, ref) != symptom.token:
             case.first = now
         if case.shown.get(ref) != symptom or case.gone is not None:
             self._stirred = True
@@ -411,6 +411,11 @@ def _set(rule: Rule, own: RuleSettings) -> Rule:
         name: value for name in own.__struct_fields__ if (value := getattr(own, name)) is not None
     }
     return rule._replace(**given)
+
+
+def _token(case: Case, ref: Ref) -> Any:
+    """The token that its hold began with."""
+    return (case.shown.get(ref) or case.symptom).token
 
 
 def _severity(case: Case) -> str:

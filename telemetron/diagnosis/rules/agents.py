@@ -39,6 +39,7 @@ def gone(agent: Agent, view: View) -> Iterator[Symptom]:
                 Place("agents", agent.key, item("instances", silent[0].id, "silent_since")),
             ],
             since=min(one.silent_since for one in silent if one.silent_since),
+            token=max(one.silent_since for one in silent if one.silent_since),
             provides=[("agent", agent.key), *(_instance(agent, one) for one in silent)],
             depends=[node for one in silent for node in _homes(agent, one, view)],
         )
@@ -66,6 +67,7 @@ def silent(agent: Agent, view: View) -> Iterator[Symptom]:
             [*evidence, *(alive[1] if alive else ())],
             path=item("instances", one.id),
             since=one.silent_since,
+            token=one.silent_since,
             provides=() if alive else [_instance(agent, one)],
             depends=() if alive else _homes(agent, one, view),
             severity="info" if alive or (_was_removed(one, view) and not lost) else None,

@@ -54,7 +54,7 @@ async def test_consumers_that_commit_nothing() -> None:
     async with System() as system:
         system.agent("reader", queues=["q"], status="active")
         system.queue("q", depth=5, consumed_at=system.ago(10))
-        assert [one.rule for one in await system.after(200)][0] == "QueueStuck"
+        assert next(one.rule for one in await system.after(200)) == "QueueStuck"
 
 
 async def test_a_task_that_takes_long_is_no_stuck_queue() -> None:
