@@ -6,6 +6,8 @@ EVERY_SECONDS = 5.0
 MAX_SAMPLES = 36
 """Three minutes."""
 MAX_ENTITIES = 5_000
+GROWTH = 10
+LEAST_SECONDS, WINDOW_SECONDS = 30.0, 120.0
 
 Ref = tuple[str, str]
 """Section and key."""
@@ -31,6 +33,19 @@ class Trends:
         if len(self._rings) > MAX_ENTITIES:
             del self._rings[next(iter(self._rings))]
         return ring
+
+    def rises(self, of: Ref, now: float) -> bool:
+        """Return whether all of the last third of a window is above all of its first third.
+
+        By at least 10, and by a quarter; the window is between 30 s and two minutes long.
+        """
+        ring = self._rings.get(of, ())
+        values = [numbers[0] for at, numbers in ring if now - at <= WINDOW_SECONDS]
+        third = len(values) // 3
+        if third < 2 or now - ring[0][0] < LEAST_SECONDS:
+            return False
+        most = max(values[:third])
+        return min(values[-third:]) >= most + max(GROWTH, most / 4)
 
     def restart(self, of: Ref) -> None:
         """Forget what was before: the numbers have started again."""

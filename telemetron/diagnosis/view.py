@@ -57,6 +57,8 @@ class View:
         self.trends = trends
         self.now = datetime.min.replace(tzinfo=UTC)
         self.monotonic = 0.0
+        self.autoscaled: set[str] = set()
+        """Workloads that were seen below their maximum."""
         self.homes: dict[str, list[str]] = {}
         """Workloads whose pods were members of a queue's group last, by the queue's key."""
         self._indexes = indexes

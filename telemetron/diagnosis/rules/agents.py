@@ -481,7 +481,7 @@ def _awaited(task: Task) -> tuple[str, str]:
 
 def _reasons(agent: Agent, task: Task, view: View) -> list[Node]:
     """What would explain that a task makes no progress."""
-    nodes: list[Node] = []
+    nodes: list[Node] = [("blocker", task.id)]
     for wait in task.waits:
         name = wait.name or ""
         if wait.kind == "llm":

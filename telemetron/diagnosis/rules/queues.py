@@ -9,12 +9,6 @@ from telemetron.diagnosis.view import View
 from telemetron.document import Agent, PartitionLag, PendingTask, Pod, Queue
 
 STABLE = ("Stable", "Empty", "Dead", None)
-GROWTH = 10
-"""Tasks by which the last third of the window must be above the first, and by a quarter."""
-GROWTH_SECONDS = 30.0
-"""How far back the comparison goes, at least."""
-WINDOW_SECONDS = 120.0
-"""And at most."""
 
 
 def no_consumers(queue: Queue, view: View) -> Iterator[Symptom]:
@@ -130,13 +124,8 @@ def growing(queue: Queue, view: View) -> Iterator[Symptom]:
     members = _of_members(queue, view)  # also to remember them
     if queue.depth is None or queue.consumers == 0:
         return
-    ring = view.trends.add(("queues", queue.key), view.monotonic, queue.depth)
-    values = [numbers[0] for at, numbers in ring if view.monotonic - at <= WINDOW_SECONDS]
-    third = len(values) // 3
-    if third < 2 or view.monotonic - ring[0][0] < GROWTH_SECONDS:
-        return
-    most = max(values[:third])
-    if min(values[-third:]) < most + max(GROWTH, most / 4):
+    view.trends.add(("queues", queue.key), view.monotonic, queue.depth)
+    if not view.trends.rises(("queues", queue.key), view.monotonic):
         return
     readers = view.find("agents by queue", queue.name)
     yield Symptom(
@@ -174,6 +163,40 @@ def open_transaction(queue: Queue, _: View) -> Iterator[Symptom]:
             provides=[("queue", queue.name), ("queue", queue.key)],
             token=queue.open_transaction_since,
         )
+
+
+def blocked(queue: Queue, view: View) -> Iterator[Symptom]:
+    """A task waits, although consumers take others, and a stalled task waits for it."""
+    for pending in queue.tasks if queue.consumers else ():
+        id = pending.priority.blocked_task if pending.priority else None
+        if id is None or view.find("agents by task", pending.id):
+            continue
+        for agent in view.find("agents by task", id):
+            for task in agent.activity.active_task_ids:
+                if task.id == id and task.stalled:
+                    yield Symptom(
+                        "BlockedChain",
+                        "queues",
+                        queue.key,
+                        f"Task {id} of agent {agent.name} waits for task {pending.id}, which"
+                        f" nobody has taken from queue {queue.name}",
+                        [
+                            Place("queues", queue.key, item("tasks", pending.id, field))
+                            for field in ("priority/blocked_task", "submitted_at")
+                        ]
+                        + [
+                            Place(
+                                "agents",
+                                agent.key,
+                                item("activity/active_task_ids", id, "stalled"),
+                            )
+                        ],
+                        path=item("tasks", pending.id),
+                        since=pending.submitted_at,
+                        provides=[("blocker", id)],
+                        depends=[("queue", queue.key), ("backlog", queue.name)],
+                        token=pending.id,
+                    )
 
 
 def records_lost(queue: Queue, _: View) -> Iterator[Symptom]:
@@ -228,6 +251,7 @@ def _capacity(readers: list[Agent]) -> list[Node]:
     workloads = {one.workload for agent in readers for one in agent.instances if one.workload}
     return [
         *(("pods", workload) for workload in sorted(workloads)),
+        *(("maximum", workload) for workload in sorted(workloads)),
         *(("load", agent.key) for agent in readers),
         *(("failing", agent.key) for agent in readers),
         *(("stalls", agent.key) for agent in readers),
@@ -353,6 +377,18 @@ RULES = (
         " behind it.",
         "Find the producer (`kafka-transactions.sh find-hanging`) and end it or its transaction.",
         open_transaction,
+    ),
+    Rule(
+        "BlockedChain",
+        "queues",
+        "warning",
+        60,
+        5,
+        "`tasks[].priority.blocked_task`, and that task's `stalled`",
+        "A task waits for another one that nobody takes, although the queue has consumers.",
+        "Raise the priority of the waiting task, or add consumers to its partition.",
+        blocked,
+        asks=("agents",),
     ),
     Rule(
         "RecordsLost",

@@ -205,6 +205,35 @@ def scaled_to_zero(one: Workload, view: View) -> Iterator[Symptom]:
                     return
 
 
+def at_maximum(one: Workload, view: View) -> Iterator[Symptom]:
+    """An autoscaler may add no more pods, while the backlog of its agents grows."""
+    live = one.live
+    if live is None or live.desired is None or one.max_pods is None:
+        return
+    if live.desired < one.max_pods:
+        view.autoscaled.add(one.key)  # without an autoscaler the two are equal
+    if live.desired < one.max_pods or one.key not in view.autoscaled:
+        return
+    for agent in view.find("agents of workload", one.key):
+        for queue in (each for name in agent.queues for each in view.find("queues by name", name)):
+            if view.trends.rises(("queues", queue.key), view.monotonic):
+                yield Symptom(
+                    "AtMaximum",
+                    "workload",
+                    one.key,
+                    f"{one.kind} {one.deployment_name} has all {one.max_pods} pods that its"
+                    f" autoscaler allows, and queue {queue.name} grows: {queue.depth} tasks wait",
+                    [
+                        Place("workload", one.key, "live/desired"),
+                        Place("workload", one.key, "max_pods"),
+                        Place("queues", queue.key, "depth"),
+                    ],
+                    since=queue.oldest_submitted_at,
+                    provides=[("maximum", one.key)],
+                )
+                return
+
+
 # what they look at
 
 
@@ -444,6 +473,19 @@ RULES = (
         "No pod is wanted, but work waits for it.",
         "Scale the workload up; look for an autoscaler that cannot see the queue.",
         scaled_to_zero,
+        asks=("queues", "agents"),
+    ),
+    Rule(
+        "AtMaximum",
+        "workload",
+        "warning",
+        20,
+        30,
+        "`live.desired` equals `max_pods`, and `depth` of a queue that its agents read grows",
+        "The autoscaler may add no more pods, and the backlog grows. An autoscaler at its maximum"
+        " alone is no finding.",
+        "Raise the autoscaler's maximum, or make each pod do more.",
+        at_maximum,
         asks=("queues", "agents"),
     ),
 )

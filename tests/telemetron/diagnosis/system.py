@@ -141,6 +141,7 @@ class System:
         counted = {"desired": len(pods), "ready": ready, "available": ready, "rollout": "complete"}
         kind = live.pop("kind", "Deployment")
         made = Workload(
+            max_pods=live.pop("max_pods", None),
             deployment_name=name,
             namespace="prod",
             kind=kind,

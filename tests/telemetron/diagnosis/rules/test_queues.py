@@ -2,7 +2,7 @@
 
 import pytest
 
-from telemetron.document import Failure, Member, PartitionLag, PendingTask, Problem, Wait
+from telemetron.document import Failure, Member, PartitionLag, PendingTask, Priority, Problem, Wait
 from tests.telemetron.diagnosis.system import System, alarms
 
 
@@ -181,3 +181,25 @@ async def test_tasks_that_wait_for_a_queue_without_consumers_are_effects() -> No
         system.agent("b", system.task("t2", wait, stalled=True))
         (finding,) = await system.after(60)
         assert (finding.rule, finding.effect_count) == ("NoConsumers", 2)
+
+
+async def test_a_task_that_waits_for_one_that_nobody_takes() -> None:
+    async with System() as system:
+        pending = PendingTask(id="p", partition=0, offset=1, priority=Priority(blocked_task="b"))
+        wait = Wait(kind="other", name="p")
+        system.agent("a", system.task("b", wait, stalled=True), queues=["q"])
+        for _ in range(10):
+            system.queue("q", depth=3, tasks=[pending], consumed_at=system.clock.now())
+            await system.after(10)
+        (finding,) = system.findings
+        assert (finding.rule, finding.root.path) == ("BlockedChain", "tasks/p")
+        assert [one.rule for one in finding.effects] == ["TaskStalled"]
+
+
+async def test_a_pending_task_whose_waiter_gets_on_is_no_finding() -> None:
+    async with System() as system:
+        pending = PendingTask(id="p", partition=0, offset=1, priority=Priority(blocked_task="b"))
+        system.agent("a", system.task("b"), queues=["q"])
+        for _ in range(10):
+            system.queue("q", depth=3, tasks=[pending], consumed_at=system.clock.now())
+            assert await system.after(10) == []

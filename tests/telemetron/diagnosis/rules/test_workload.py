@@ -178,3 +178,36 @@ async def test_two_workloads_that_crash_are_two_findings() -> None:
         assert alarms(await system.after(60)) == [
             ("WorkloadCrashing", f"kubernetes/prod/Deployment/{name}") for name in ("a", "b")
         ]
+
+
+async def grown(system: System, most: int) -> list[str]:
+    """A queue grows, whose reader's workload may have so many pods and has two."""
+    key = "kubernetes/prod/Deployment/w"
+    system.agent("a", system.task("t", queue="q"), workload=key, queues=["q"])
+    system.workload("w", system.pod("w-0"), desired=1, max_pods=2)
+    await system.after(10)
+    system.workload("w", system.pod("w-0"), system.pod("w-1"), max_pods=most)
+    for depth in range(5, 90, 2):
+        system.queue("q", depth=depth, consumed_at=system.clock.now())
+        found = await system.after(3)
+    return [one.rule for one in found]
+
+
+async def test_an_autoscaler_at_its_maximum_while_the_backlog_grows() -> None:
+    async with System() as system:
+        assert await grown(system, 2) == ["AtMaximum"]
+        (finding,) = system.findings
+        assert [one.rule for one in finding.effects] == ["QueueGrowing"]
+
+
+async def test_an_autoscaler_that_may_add_pods_is_no_finding() -> None:
+    async with System() as system:
+        assert await grown(system, 5) == ["QueueGrowing"]
+
+
+async def test_an_autoscaler_at_its_maximum_alone_is_no_finding() -> None:
+    async with System() as system:
+        system.workload("w", system.pod("w-0"), desired=1, max_pods=2)
+        await system.after(10)
+        system.workload("w", system.pod("w-0"), system.pod("w-1"), max_pods=2)
+        assert await found(system) == []
