@@ -62,7 +62,7 @@ class System:
             pass
         entities = {
             (section, key): msgspec.json.decode(fragment.body)
-            for section, face in self.store.snapshot.faces.items()
+            for section, face in self.store.snapshot.sections.items()
             for key, fragment in zip(face.rope.every_key(), face.rope, strict=True)
         }
         revision = self.store.snapshot.change.revision

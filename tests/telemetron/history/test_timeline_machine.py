@@ -227,7 +227,7 @@ class TimelineMachine(RuleBasedStateMachine):
 
     def keep(self) -> None:
         snapshot = self.store.snapshot
-        body = b"".join(snapshot.chunks(list(snapshot.faces)))
+        body = b"".join(snapshot.chunks(list(snapshot.sections)))
         document = msgspec.json.decode(body)
         now, place = states(document), self.line.tip
         before = states(self.kept[-1].document) if place.at != (1, 0) else {}
@@ -329,7 +329,7 @@ class TimelineMachine(RuleBasedStateMachine):
     def ask_at(self, data: Any) -> None:
         kept = self.pick(data)
         snapshot = fold.snapshot(self.line, str(kept.place), self.clock.now())
-        body = b"".join(snapshot.chunks(list(snapshot.faces)))
+        body = b"".join(snapshot.chunks(list(snapshot.sections)))
         document = msgspec.json.decode(body)
         for name in ("id", "epoch", "revision", "started_at"):
             assert document[name] == kept.document[name]

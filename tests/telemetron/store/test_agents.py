@@ -33,39 +33,51 @@ def minutes(number: int) -> datetime:
     return NOON + timedelta(minutes=number)
 
 
-def part(id: str, value: AgentPart, source: str = "heartbeats", name: str = "writer") -> Part:
-    return Part(source, "agents", name, id, "", value)
+RANKS = {"heartbeats": 300, "kubernetes": 200, "configuration": 100}
+
+
+def part(source: str, id: str = "", name: str = "writer", **fields: Any) -> Part:
+    """A part of a source; `merged` gives it an id if it has none."""
+    value = AgentPart(**fields)
+    return Part(source, "agents", name, id, "", value, RANKS.get(source, 0))
 
 
 def beat(
-    id: str = "i", status: str = "active", pod_id: str | None = None, **fields: Any
-) -> AgentPart:
-    """An instance that beats; fields of the instance are those that only it has."""
-    of_instance = {n: fields.pop(n) for n in ("max_parallel_invocations",) if n in fields}
-    instance = Instance(id=id, status=status, pod_id=pod_id, source="heartbeats", **of_instance)
-    return AgentPart(origin="heartbeat", instance=instance, **fields)
-
-
-def declared(pod_id: str, workload: str | None = "k/n1/Deployment/w", **fields: Any) -> AgentPart:
+    id: str = "i",
+    status: str = "active",
+    pod_id: str | None = None,
+    max_parallel_invocations: int | None = None,
+    **fields: Any,
+) -> Part:
+    """A part of an instance that beats."""
     instance = Instance(
-        id=pod_id, status="declared", pod_id=pod_id, workload=workload, source="kubernetes"
+        id=id,
+        status=status,
+        pod_id=pod_id,
+        source="heartbeats",
+        max_parallel_invocations=max_parallel_invocations,
     )
-    return AgentPart(origin="kubernetes", instance=instance, **fields)
+    return part("heartbeats", instance=instance, **fields)
 
 
-def merged(*parts: Part | AgentPart) -> dict[str, Agent]:
-    whole = [
-        one if isinstance(one, Part) else part(str(at), one, _source(one))
-        for at, one in enumerate(parts)
-    ]
+def declared(
+    pod_id: str,
+    workload: str | None = "k/n1/Deployment/w",
+    source: str = "kubernetes",
+    **fields: Any,
+) -> Part:
+    instance = Instance(
+        id=pod_id, status="declared", pod_id=pod_id, workload=workload, source=source
+    )
+    return part(source, instance=instance, **fields)
+
+
+def merged(*parts: Part) -> dict[str, Agent]:
+    whole = [one if one.id else replace(one, id=str(at)) for at, one in enumerate(parts)]
     return {agent.key: agent for agent in merge_agents(whole)}
 
 
-def _source(one: AgentPart) -> str:
-    return {"heartbeat": "heartbeats"}.get(one.origin, one.origin)
-
-
-def one(*parts: Part | AgentPart) -> Agent:
+def one(*parts: Part) -> Agent:
     (agent,) = merged(*parts).values()
     return agent
 
@@ -84,7 +96,7 @@ def test_an_instance_that_beats() -> None:
 
 
 def test_known_from_configuration_alone() -> None:
-    agent = one(AgentPart(origin="configuration", max_parallel_invocations=4))
+    agent = one(part("configuration", max_parallel_invocations=4))
     assert (agent.key, agent.status) == ("-/writer", "declared")
     assert (agent.max_parallel_invocations, agent.instances) == (4, [])
     assert (agent.activity.active_task_ids, agent.activity.least_progressed_at) == ([], None)
@@ -172,11 +184,10 @@ def test_replicas() -> None:
 
 
 def test_a_canary_is_two_declarations_of_one_agent() -> None:
-    stable = AgentPart(
-        origin="kubernetes", namespace="n", deployment_name="writer", models=["old"], queues=["q"]
-    )
-    canary = replace(stable, deployment_name="writer-canary", models=["new"])
-    agent = one(part("uid-1", stable, "k"), part("uid-2", canary, "k"))
+    both = {"namespace": "n", "queues": ["q"]}
+    stable = part("k", "uid-1", deployment_name="writer", models=["old"], **both)
+    canary = part("k", "uid-2", deployment_name="writer-canary", models=["new"], **both)
+    agent = one(stable, canary)
     assert (agent.deployment_name, agent.models, agent.queues) == ("writer", ["new", "old"], ["q"])
     assert (agent.status, agent.sources) == ("declared", ["k"])
 
@@ -197,20 +208,20 @@ def test_a_declared_pod_that_never_beat_stays_in_the_list() -> None:
 def test_what_is_declared_without_workload_hides_none() -> None:
     agent = one(
         declared("pod-1", namespace="n"),
-        part("x", replace(declared("pod-1", None, namespace="n"), origin="configuration")),
+        declared("pod-1", None, "configuration", namespace="n"),
         beat("i", pod_id="pod-1", namespace="n"),
     )
     assert [i.workload for i in agent.instances] == ["k/n1/Deployment/w"]
 
 
 def test_of_two_workloads_of_one_pod_the_most_believed_counts() -> None:
-    guess = replace(declared("pod-1", "guess", namespace="n"), origin="configuration")
+    guess = declared("pod-1", "guess", "configuration", namespace="n")
     agent = one(guess, declared("pod-1", "known", namespace="n"), beat("i", pod_id="pod-1"))
     assert [i.workload for i in agent.instances] == ["known"]
 
 
 def test_an_instance_says_which_source_saw_it() -> None:
-    agent = one(part("x", replace(beat(), instance=Instance("i", "idle", source="liar")), "mine"))
+    agent = one(part("mine", instance=Instance("i", "idle", source="liar")))
     assert agent.instances[0].source == "mine"
 
 
@@ -238,24 +249,34 @@ def test_scalars_are_those_of_the_newest_live_heartbeat() -> None:
         beat("old", description="old", deployment_name="d", since=NOON),
         beat("new", description="new", since=minutes(1)),
         beat("dead", description="dead", status="silent", since=minutes(9)),
-        AgentPart(origin="kubernetes", description="k"),
+        part("kubernetes", description="k"),
     )
     assert (agent.description, agent.deployment_name) == ("new", "d")
 
 
 def test_then_of_kubernetes_then_of_the_configuration_then_of_the_silent() -> None:
     silent = beat("dead", description="dead", deployment_name="dead", status="silent")
-    configured = AgentPart(origin="configuration", description="c", deployment_name="c")
-    agent = one(AgentPart(origin="kubernetes", description="k"), configured, silent)
+    configured = part("configuration", description="c", deployment_name="c")
+    agent = one(part("kubernetes", description="k"), configured, silent)
     assert (agent.description, agent.deployment_name) == ("k", "c")
     assert one(silent).description == "dead"
+
+
+def test_the_rank_decides_and_is_lowest_by_default() -> None:
+    foreign = part("acme", "a", description="acme", deployment_name="acme")
+    agent = one(foreign, part("configuration", description="c"))
+    assert (agent.description, agent.deployment_name) == ("c", "acme")
+    assert (
+        one(replace(foreign, rank=250), part("kubernetes", description="k")).description == "acme"
+    )
+    assert one(replace(foreign, rank=250), beat(description="b")).description == "b"
 
 
 def test_lists_are_sorted_unions() -> None:
     agent = one(
         beat("a", models=["z", "a"], queues=["q"]),
         beat("b", models=["a", "m"], status="silent"),
-        AgentPart(origin="configuration", queues=["p"]),
+        part("configuration", queues=["p"]),
     )
     assert (agent.models, agent.queues) == (["a", "m", "z"], ["p", "q"])
 
@@ -265,12 +286,12 @@ def test_lists_are_sorted_unions() -> None:
     [
         ([beat(max_parallel_invocations=3), beat("b", max_parallel_invocations=2)], 5),
         ([beat(max_parallel_invocations=3), beat("b")], 4),
-        ([beat("a", status="silent"), AgentPart(origin="kubernetes")], 1),
+        ([beat("a", status="silent"), part("kubernetes")], 1),
         (
             [
                 beat("a", status="silent", max_parallel_invocations=9),
-                AgentPart(origin="configuration", max_parallel_invocations=4),
-                AgentPart(origin="kubernetes", max_parallel_invocations=2),
+                part("configuration", max_parallel_invocations=4),
+                part("kubernetes", max_parallel_invocations=2),
             ],
             2,
         ),
@@ -279,7 +300,7 @@ def test_lists_are_sorted_unions() -> None:
     ],
     ids=["sum", "1 where not said", "nothing known", "as declared", "tasks listed", "beats first"],
 )
-def test_max_parallel_invocations(parts: list[AgentPart], number: int) -> None:
+def test_max_parallel_invocations(parts: list[Part], number: int) -> None:
     assert one(*parts).max_parallel_invocations == number
 
 
@@ -344,7 +365,7 @@ def test_at_its_bound_nothing_is_cut() -> None:
 
 
 def test_a_name_is_one_bounded_line() -> None:
-    agent = one(part("x", beat(), name="a\nb\x00" + "x" * 500))
+    agent = one(replace(beat(), group="a\nb\x00" + "x" * 500))
     assert agent.name.startswith("a bx")
     assert len(agent.name) == MAX_NAME
     assert agent.key == f"-/{agent.name}"
@@ -370,7 +391,6 @@ instances = st.builds(
 )
 values = st.builds(
     AgentPart,
-    origin=st.sampled_from(["heartbeat", "kubernetes", "configuration"]),
     namespace=st.none() | st.sampled_from(["n1", "n2"]),
     description=st.none() | ids,
     deployment_name=st.none() | ids,
@@ -384,7 +404,18 @@ values = st.builds(
     last_failure=st.none() | st.builds(Failure, task_id=ids, at=times),
 )
 parts = st.lists(
-    st.builds(part, ids, values, ids), max_size=5, unique_by=lambda one: (one.source, one.id)
+    st.builds(
+        Part,
+        source=ids,
+        section=st.just("agents"),
+        group=st.just("writer"),
+        id=ids,
+        scope=st.just(""),
+        value=values,
+        rank=st.sampled_from([0, 100, 200, 300]),
+    ),
+    max_size=5,
+    unique_by=lambda one: (one.source, one.id),
 )
 
 
@@ -421,8 +452,8 @@ def _plain(instance: Instance) -> tuple[str, str]:
     return instance.id, instance.status
 
 
-def pods_of(workload: str, *pods: str, **fields: Any) -> AgentPart:
-    return AgentPart(origin="kubernetes", workload=workload, pods=list(pods), **fields)
+def pods_of(workload: str, *pods: str, **fields: Any) -> Part:
+    return part("kubernetes", workload=workload, pods=list(pods), **fields)
 
 
 def test_pods_of_a_workload_are_instances_until_they_beat() -> None:
@@ -455,8 +486,8 @@ def test_of_too_many_instances_none_of_a_status_hides_the_others() -> None:
 
 
 def test_of_too_many_instances_the_newest_of_a_status_are_listed() -> None:
-    many = [replace(beat(f"i{n:03}").instance, started_at=minutes(n)) for n in range(300)]  # type: ignore[type-var]
-    agent = one(*[AgentPart(origin="heartbeat", instance=instance) for instance in many])
+    many = [Instance(f"i{n:03}", "active", started_at=minutes(n)) for n in range(300)]
+    agent = one(*[part("heartbeats", instance=instance) for instance in many])
     assert [one.id for one in agent.instances] == [f"i{n:03}" for n in range(44, 300)]
 
 

@@ -12,9 +12,9 @@ import msgspec
 import pytest
 from loguru import logger
 
+from telemetron.clock import Clock
 from telemetron.collector import Put
 from telemetron.document import Queue, State
-from telemetron.store import store as module
 from telemetron.store.part import Part
 from telemetron.store.section import Section, each
 from telemetron.store.source import Source
@@ -51,10 +51,9 @@ def source(store: Store) -> Source:
     return started(store)
 
 
-@pytest.fixture
-def slices(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every step is a slice of its own."""
-    monkeypatch.setattr(module, "SLICE_SECONDS", -1.0)
+def sliced_store(clock: Clock | None = None) -> Store:
+    """A store that makes every step a slice of its own."""
+    return Store("test", clock, slice_seconds=-1.0)
 
 
 @pytest.fixture
@@ -172,8 +171,8 @@ def test_watchers_learn_what_changed(store: Store, source: Source) -> None:
         "queues": {"kafka/a/-": False, "kafka/b/-": True, "kafka/c/-": True},
         "sources": {"kafka": False},
     }
-    bodies = [fragment.body for fragment in store.snapshot.faces["queues"].rope]
-    rows = [fragment.body for fragment in store.snapshot.faces["sources"].rope]
+    bodies = [fragment.body for fragment in store.snapshot.sections["queues"].rope]
+    rows = [fragment.body for fragment in store.snapshot.sections["sources"].rope]
     assert publication.new_bytes == sum(map(len, bodies + rows))
 
 
@@ -296,16 +295,16 @@ def test_a_merge_that_fails_stops_only_its_group(errors: list[str]) -> None:
     put(store, source, "a", depth=13)
     put(store, source, "b", depth=2)
     store.flush()
-    rope = store.snapshot.faces["queues"].rope
+    rope = store.snapshot.sections["queues"].rope
     assert [(one.entity.name, one.entity.depth) for one in rope] == [("a", 1), ("b", 2)]
     assert [p.message for p in source.problems.values()] == [
         "queues group a cannot be merged: ZeroDivisionError"
     ]
-    assert errors == ["a group of queues cannot be merged"]
+    assert errors == ["a group of queues parts cannot be merged"]
     put(store, source, "a", depth=3)
     store.flush()
     assert source.problems == {}
-    assert [one.entity.depth for one in store.snapshot.faces["queues"].rope] == [3, 2]
+    assert [one.entity.depth for one in store.snapshot.sections["queues"].rope] == [3, 2]
 
 
 def test_a_bug_costs_one_flush() -> None:
@@ -325,7 +324,7 @@ def test_a_bug_costs_one_flush() -> None:
     buggy = False
     put(store, source, "b")
     clock.advance(1)
-    assert [one.entity.name for one in store.snapshot.faces["queues"].rope] == ["b"]
+    assert [one.entity.name for one in store.snapshot.sections["queues"].rope] == ["b"]
 
 
 # when a flush runs
@@ -376,9 +375,9 @@ def test_the_next_flush_waits_ten_times_its_cost_at_most_25_ms(
     delay = clock.delays[-1]
     assert gap <= delay <= 0.025
     clock.advance(delay - 0.001)
-    assert len(store.snapshot.faces["queues"].rope) == 1
+    assert len(store.snapshot.sections["queues"].rope) == 1
     clock.advance(0.001)
-    assert len(store.snapshot.faces["queues"].rope) == 3
+    assert len(store.snapshot.sections["queues"].rope) == 3
 
 
 def test_a_cheap_flush_makes_nobody_wait_long(
@@ -391,8 +390,8 @@ def test_a_cheap_flush_makes_nobody_wait_long(
     assert clock.delays[-1] == 0
 
 
-async def test_what_is_put_while_a_flush_runs_is_shown_by_the_next(slices: None) -> None:
-    store = Store("test")
+async def test_what_is_put_while_a_flush_runs_is_shown_by_the_next() -> None:
+    store = sliced_store()
     source = started(store)
     for at in range(5):
         put(store, source, f"a{at}")
@@ -409,8 +408,8 @@ async def test_what_is_put_while_a_flush_runs_is_shown_by_the_next(slices: None)
     source.stop()
 
 
-async def test_a_flush_by_hand_ends_the_one_that_runs(slices: None) -> None:
-    store = Store("test")
+async def test_a_flush_by_hand_ends_the_one_that_runs() -> None:
+    store = sliced_store()
     source = started(store)
     put(store, source, "a")
     put(store, source, "b")
@@ -461,7 +460,9 @@ async def test_what_moves_to_another_scope_stays(store: Store, source: Source) -
     assert names(store) == ["a"]
 
 
-async def test_what_is_put_meanwhile_is_newer(store: Store, source: Source, slices: None) -> None:
+async def test_what_is_put_meanwhile_is_newer() -> None:
+    store = sliced_store(FakeClock())
+    source = started(store)
     for name in ("a", "b", "c"):
         put(store, source, name)
     listed = puts(["a", "b", "d", "e"], partitions=1)
@@ -490,7 +491,7 @@ async def test_puts_that_fail_change_nothing(store: Store, source: Source) -> No
     assert names(store) == ["a"]
 
 
-async def test_who_is_cancelled_leaves_all_or_nothing(slices: None) -> None:
+async def test_who_is_cancelled_leaves_all_or_nothing() -> None:
     outcomes = [await cancelled_after(steps) for steps in range(16)]
     assert outcomes[0] == ["old-1", "old-2"]
     assert outcomes[-1] == ["new-1", "new-2", "new-3"]
@@ -500,7 +501,7 @@ async def test_who_is_cancelled_leaves_all_or_nothing(slices: None) -> None:
 async def cancelled_after(steps: int) -> list[str]:
     """What is shown when a replacement is cancelled after so many rounds of the loop."""
     clock = FakeClock()
-    store = Store("test", clock)
+    store = sliced_store(clock)
     source = started(store)
     for name in ("old-1", "old-2"):
         put(store, source, name)
@@ -521,8 +522,8 @@ async def cancelled_after(steps: int) -> list[str]:
     return shown
 
 
-async def test_a_replacement_waits_for_the_flush_that_runs(slices: None) -> None:
-    store = Store("test")
+async def test_a_replacement_waits_for_the_flush_that_runs() -> None:
+    store = sliced_store()
     source, other = started(store), started(store, "other")
     shown = Shown(store)
     for at in range(20):
@@ -537,8 +538,8 @@ async def test_a_replacement_waits_for_the_flush_that_runs(slices: None) -> None
     other.stop()
 
 
-async def test_no_flush_shows_half_of_a_replacement(slices: None) -> None:
-    store = Store("test")
+async def test_no_flush_shows_half_of_a_replacement() -> None:
+    store = sliced_store()
     source, other = started(store), started(store, "other")
     shown = Shown(store)
     task = asyncio.create_task(store.replace(source, puts([f"{at:02}" for at in range(30)])))
@@ -603,7 +604,7 @@ async def longest_step(number: int) -> float:
             await asyncio.sleep(0)
             longest = max(longest, time.thread_time() - start)
     for generation, publication in enumerate(shown, 1):
-        rope = publication.snapshot.faces["queues"].rope
+        rope = publication.snapshot.sections["queues"].rope
         assert [one.entity.partitions for one in rope] == [generation] * number
     source.stop()
     return longest
@@ -613,10 +614,10 @@ async def longest_step(number: int) -> float:
 
 
 @pytest.mark.parametrize("seed", range(8))
-async def test_whatever_comes_between_two_slices(slices: None, seed: int) -> None:
+async def test_whatever_comes_between_two_slices(seed: int) -> None:
     """After a storm the store shows what a fresh one shows of the same parts."""
     chance = random.Random(seed)
-    store = Store("test")
+    store = sliced_store()
     sources = [started(store, name) for name in ("one", "two")]
     tasks = set[asyncio.Task[None]]()
     for _ in range(150):

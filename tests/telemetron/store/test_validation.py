@@ -23,13 +23,14 @@ from telemetron.document import (
     Task,
     Workload,
 )
-from telemetron.store.check import MAX_TEXT, checked, normal, text
+from telemetron.store.validation import normalized, validated
+from telemetron.text import MAX_TEXT, one_line
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 
 
 def door(value: Any, type: Any = None) -> Any:
-    return checked(value, msgspec.json.Decoder(type or value.__class__))
+    return validated(value, msgspec.json.Decoder(type or value.__class__))
 
 
 MODEL = ModelDeployment(id="a", model="m")
@@ -37,7 +38,6 @@ MODEL = ModelDeployment(id="a", model="m")
 
 def test_what_fits_comes_through_as_it_is() -> None:
     part = AgentPart(
-        origin="heartbeat",
         instance=Instance(id="i", status="active", outcomes=Outcomes(1, 2, 3)),
         tasks=[Task(id="t", status="running", progressed_at=NOON)],
     )
@@ -58,8 +58,8 @@ MISFITS = {
     "an integer of more than 64 bits": Queue(name="q", depth=2**63),
     "a lone surrogate": replace(MODEL, model="\ud800"),
     "a list beyond its bound": Queue(name="q", members=[Member(client_id="c")] * 17),
+    "a text for a list": AgentPart(models="many"),
     "a negative partition": Queue(name="q", lagging=[{"partition": -1}]),
-    "an unknown origin": AgentPart(origin="rumour"),
 }
 
 
@@ -99,15 +99,10 @@ def test_what_is_no_part_is_refused(value: Any) -> None:
     ],
 )
 def test_text_is_one_line_without_control_characters(given: str, shown: str) -> None:
-    assert text(given) == shown
     assert door(replace(MODEL, model=given)).model == shown
     nested = door(Queue(name="q", members=[Member(client_id=given)], truncated={given: 1}))
     assert nested.members[0].client_id == shown
     assert nested.truncated == {shown: 1}
-
-
-def test_a_lone_surrogate_is_stripped_from_text_that_needs_no_encoding() -> None:
-    assert text("a\ud800b") == "ab"
 
 
 @pytest.mark.parametrize("hours", [-11, -5, 0, 9])
@@ -146,13 +141,11 @@ def test_updated_at_is_the_stores_alone() -> None:
 @settings(deadline=None)
 @given(st.text())
 def test_normal_text_stays(value: str) -> None:
-    shown = text(value)
-    assert text(shown) == shown
-    assert len(shown) <= MAX_TEXT
-    assert normal({"a": [shown, 5, None]}) == {"a": [shown, 5, None]}
+    shown = one_line(value)
+    assert normalized({"a": [shown, 5, None]}) == {"a": [shown, 5, None]}
 
 
 @settings(deadline=None)
 @given(st.text(alphabet=st.characters(codec="utf-8")))
 def test_the_quick_look_misses_nothing(value: str) -> None:
-    assert door(replace(MODEL, model=value, id=value + ':12"')).model == text(value)
+    assert door(replace(MODEL, model=value, id=value + ':12"')).model == one_line(value)
