@@ -117,7 +117,7 @@ class System:
         else:
             tasks = [Task(id=id, **task) for id, task in self.tasks.items()]
             instance = Instance(id="i", **{"status": "active", **self.agent})
-            agent = AgentPart(origin="heartbeat", instance=instance, tasks=tasks)
+            agent = AgentPart(instance=instance, tasks=tasks)
             self.store.put(self.source, "agents", "g", "i", agent)
         self.store.flush()
 

@@ -397,7 +397,6 @@ def test_a_life_is_told_though_the_file_cannot_be_written(system, monkeypatch):
 def beat(system, source, task):
     """An instance and its tasks, known to that source."""
     part = AgentPart(
-        origin="heartbeat",
         namespace="n",
         instance=Instance(id=task, status="active"),
         models=[task],

@@ -48,7 +48,6 @@ instances = st.builds(
 )
 agents = st.builds(
     AgentPart,
-    origin=st.just("heartbeat"),
     namespace=st.sampled_from([None, "n"]),
     instance=instances,
     tasks=st.lists(tasks, max_size=3, unique_by=lambda task: task.id),
