@@ -178,11 +178,11 @@ class History:
             self._source = self._store.add(NAME, NAME)
             self._source.start(inf)
             self._source.confirm()
-        self._source.refuse("recording", "", "", "Crashed", message)
+        self._source.report("recording", "", "", "Crashed", message)
         if self._well:
             self._well.cancel()
         self._well = self._store.clock.call_later(
-            FAILED_SECONDS, self._source.accept, "recording", ""
+            FAILED_SECONDS, self._source.resolve, "recording", ""
         )
 
 

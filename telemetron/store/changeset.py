@@ -5,13 +5,10 @@ from collections.abc import Generator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-import msgspec
-
 from telemetron.store.measure import Same
 from telemetron.store.rope import Change, Fragment
-from telemetron.store.snapshot import SectionSnapshot
+from telemetron.store.snapshot import SectionSnapshot, encode
 
-encode = msgspec.json.Encoder().encode
 # A JSON string cannot contain an unescaped quote, so this always matches the field itself.
 _STAMP = b'"updated_at":"%s"'
 _UNSTAMPED = _STAMP % b"0001-01-01T00:00:00Z"

@@ -3,9 +3,10 @@
 from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
-from telemetron.store.changeset import Changeset, encode
+from telemetron.store.changeset import Changeset
 from telemetron.store.part import Part
 from telemetron.store.section import Section
+from telemetron.store.snapshot import encode
 
 NO_SOURCES: Set[str] = frozenset()
 

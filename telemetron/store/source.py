@@ -93,7 +93,7 @@ class Source:
     def fail(self, reason: str, message: str) -> None:
         """Record why the collector does not run."""
         self._running = False
-        self._report("failure", "", "", reason, message)
+        self.report("failure", "", "", reason, message)
         self._update()
 
     def stop(self) -> None:
@@ -107,18 +107,18 @@ class Source:
         known, deadline = self._scopes, self._deadline()
         self._scopes = {name: known.get(name, Scope(deadline, None)) for name in scopes}
         for name in known.keys() - self._scopes.keys():
-            self._forget("trouble", name)
+            self.resolve("trouble", name)
         self._update()
 
     def confirm(self, scope: str = "", *, reason: str | None = None, message: str = "") -> None:
         """Confirm a scope; see `Output.confirm`."""
         self._scopes[scope] = Scope(self._deadline(), self.clock.now(), reason in UNANSWERED)
         if reason is not None:
-            self._report("trouble", scope, scope, reason, message)
+            self.report("trouble", scope, scope, reason, message)
         elif self.problems:
-            self._forget("trouble", scope)
+            self.resolve("trouble", scope)
         if self._running:
-            self._forget("failure", "")
+            self.resolve("failure", "")
         if self.status != "ok" or reason in UNANSWERED:
             self._update()
 
@@ -126,32 +126,55 @@ class Source:
         """Record why a scope cannot be observed; see `Output.trouble`."""
         known = self._scopes.get(scope) or Scope(self._deadline(), None)
         self._scopes[scope] = known._replace(in_trouble=True)
-        self._report("trouble", scope, scope, reason, message)
+        self.report("trouble", scope, scope, reason, message)
         self._update()
 
-    def refuse(self, kind: str, what: str, scope: str, reason: str, message: str) -> None:
-        """Record why one part or group (`kind`) is not shown."""
-        self._report(kind, what, scope, reason, message)
+    def report(self, kind: str, what: str, scope: str, reason: str, message: str) -> None:
+        """Add or replace the problem of one thing: a scope, a part, a group.
 
-    def accept(self, kind: str, what: str) -> None:
-        """End the problem of a part or group: it is shown again, or was removed."""
-        if self.problem_count:
-            self._forget(kind, what)
+        Raises ValueError if the reason is not one of `telemetron.reason`.
+        """
+        if reason not in REASONS:
+            raise ValueError(f"unknown reason {reason!r}; telemetron.reason has {sorted(REASONS)}")
+        old = self.problems.get((kind, what))
+        since = old.since if old and old.reason == reason else self.clock.now()
+        new = SourceProblem(
+            one_line(scope, MAX_MESSAGE), reason, one_line(message, MAX_MESSAGE), since
+        )
+        room = kind in BOUNDED_BY_SCOPES or len(self.problems) < MAX_KNOWN
+        if new == old:
+            return
+        if old or room:
+            self._only_counted.pop((kind, what), None)
+            self.problems[kind, what] = new
+        else:
+            self._only_counted[kind, what] = new.scope
+        self._changed(self)
+
+    def resolve(self, kind: str, what: str) -> None:
+        """End the problem of one thing, if it has one."""
+        count = self.problem_count
+        self.problems.pop((kind, what), None)
+        self._only_counted.pop((kind, what), None)
+        if self.problem_count < count:
+            self._changed(self)
 
     @property
     def problem_count(self) -> int:
         """The number of all problems, listed or not."""
         return len(self.problems) + len(self._only_counted)
 
-    def settle(self, scope: str, listed: Container[str], refused: Mapping[str, str]) -> None:
+    def replace_refusals(
+        self, scope: str, listed: Container[str], refused: Mapping[str, str]
+    ) -> None:
         """Replace the refusals of a scope's parts; `refused` has a message for each."""
         shown = one_line(scope, MAX_MESSAGE)
         scopes = {at: problem.scope for at, problem in self.problems.items()} | self._only_counted
         for (kind, what), of in scopes.items():
             if kind == "part" and what not in refused and (what in listed or of == shown):
-                self._forget("part", what)
+                self.resolve("part", what)
         for what, message in refused.items():
-            self.refuse("part", what, scope, "Refused", message)
+            self.report("part", what, scope, "Refused", message)
 
     def row(self) -> SourceRow:
         """Return its row in the document."""
@@ -175,31 +198,6 @@ class Source:
         if self.max_age_seconds is None:
             raise RuntimeError(f"source {self.name}: start() must be called first")
         return self.clock.monotonic() + self.max_age_seconds
-
-    def _report(self, kind: str, what: str, scope: str, reason: str, message: str) -> None:
-        if reason not in REASONS:
-            raise ValueError(f"unknown reason {reason!r}; telemetron.reason has {sorted(REASONS)}")
-        old = self.problems.get((kind, what))
-        since = old.since if old and old.reason == reason else self.clock.now()
-        new = SourceProblem(
-            one_line(scope, MAX_MESSAGE), reason, one_line(message, MAX_MESSAGE), since
-        )
-        room = kind in BOUNDED_BY_SCOPES or len(self.problems) < MAX_KNOWN
-        if new == old:
-            return
-        if old or room:
-            self._only_counted.pop((kind, what), None)
-            self.problems[kind, what] = new
-        else:
-            self._only_counted[kind, what] = new.scope
-        self._changed(self)
-
-    def _forget(self, kind: str, what: str) -> None:
-        count = self.problem_count
-        self.problems.pop((kind, what), None)
-        self._only_counted.pop((kind, what), None)
-        if self.problem_count < count:
-            self._changed(self)
 
     def _update(self) -> None:
         now = self.clock.monotonic()
@@ -229,9 +227,9 @@ class Source:
         late = [name for name, scope in self._scopes.items() if scope.deadline <= now]
         for name in late:
             if ("trouble", name) not in self.problems:
-                self._report("trouble", name, name, "Unconfirmed", REASONS["Unconfirmed"])
+                self.report("trouble", name, name, "Unconfirmed", REASONS["Unconfirmed"])
         if not late and ("failure", "") not in self.problems:
-            self._report("failure", "", "", "Unconfirmed", REASONS["Unconfirmed"])
+            self.report("failure", "", "", "Unconfirmed", REASONS["Unconfirmed"])
 
     def _status(self, now: float) -> str:
         if not self._running:

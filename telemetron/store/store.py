@@ -21,13 +21,13 @@ from telemetron.clock import Clock, Timer
 from telemetron.collector import Put
 from telemetron.document import SourceRow
 from telemetron.slices import sliced
-from telemetron.store.changeset import Changeset, encode
+from telemetron.store.changeset import Changeset
 from telemetron.store.group import NO_SOURCES, Group, Groups
 from telemetron.store.measure import same_state
 from telemetron.store.part import Part
 from telemetron.store.rope import CHUNK_BYTES, Change, Rope
 from telemetron.store.section import SECTIONS, Section
-from telemetron.store.snapshot import SectionSnapshot, Snapshot
+from telemetron.store.snapshot import SectionSnapshot, Snapshot, encode
 from telemetron.store.source import Source
 from telemetron.store.validation import validated
 
@@ -99,16 +99,16 @@ class Store:
             part = self._validated(source, Put(section, group, id, value), scope)
         except Exception as error:
             what = f"{section} {id}"
-            source.refuse("part", what, scope, "Refused", f"{what}: {error}")
+            source.report("part", what, scope, "Refused", f"{what}: {error}")
             return
         if source.problem_count:
-            source.accept("part", f"{section} {id}")
+            source.resolve("part", f"{section} {id}")
         if part is not None:
             self._add(source, part)
 
     def remove(self, source: Source, section: str, id: str) -> None:
         """Remove one part; see `Output.remove`."""
-        source.accept("part", f"{section} {id}")
+        source.resolve("part", f"{section} {id}")
         part = source.parts.pop((section, id), None)
         if part is not None:
             self._mark(self._groups.remove(part))
@@ -165,7 +165,7 @@ class Store:
             if part.scope == scope and not listed and source.parts.get(at) is part:
                 self.remove(source, *at)
             yield
-        source.settle(scope, replacement.listed, replacement.refused)
+        source.replace_refusals(scope, replacement.listed, replacement.refused)
         source.confirm(scope)
 
     def _validated(self, source: Source, put: Put, scope: str) -> Part | None:
@@ -294,9 +294,9 @@ class Store:
         what = f"{group.section} group {group.id}"
         guilty = {part.source for part in group.parts.values()} if reason else NO_SOURCES
         for name in group.blamed - guilty:
-            self.sources[name].accept("group", what)
+            self.sources[name].resolve("group", what)
         for name in guilty:
-            self.sources[name].refuse("group", what, "", reason or "", f"{what} {message}")
+            self.sources[name].report("group", what, "", reason or "", f"{what} {message}")
         group.blamed = guilty
 
     def _stage_sources(self, changeset: Changeset) -> None:

@@ -95,7 +95,7 @@ def test_an_instance_that_beats() -> None:
     assert (agent.models, agent.description, agent.truncated) == (["m"], "d", None)
 
 
-def test_known_from_configuration_alone() -> None:
+def test_an_agent_known_only_from_the_configuration() -> None:
     agent = one(part("configuration", max_parallel_invocations=4))
     assert (agent.key, agent.status) == ("-/writer", "declared")
     assert (agent.max_parallel_invocations, agent.instances) == (4, [])
@@ -126,14 +126,14 @@ def test_an_idle_agent_has_no_task(statuses: list[str], holder: str | None, stat
     assert agent.silent_count == statuses.count("silent")
 
 
-def test_waits_that_are_not_listed_are_said_to_be_cut() -> None:
+def test_unlisted_waits_count_as_cut() -> None:
     waits = [Wait("llm", str(number)) for number in range(MAX_WAITS)]
     cut = Task(id="a", waits=waits, wait_count=40)
     agent = one(beat(tasks=[cut, Task(id="b", waits=waits[:2], wait_count=2)], task_count=2))
     assert agent.truncated == {"activity.active_task_ids.waits": 42}
 
 
-def test_problems_of_its_parts_are_the_agents() -> None:
+def test_an_agent_has_the_problems_of_its_parts() -> None:
     problem = Problem("DuplicateInstance", "two of them", NOON)
     agent = one(beat("a", problems=[problem]), beat("b"))
     assert agent.problems == [problem]
@@ -158,12 +158,12 @@ def test_a_part_without_namespace_takes_that_of_its_declared_pod() -> None:
     assert [i.status for i in agents["n1/writer"].instances] == ["declared"]
 
 
-def test_else_the_only_one_that_is_known() -> None:
+def test_a_part_without_namespace_takes_the_only_known_one() -> None:
     assert merged(beat("a", namespace="n1"), beat("b")).keys() == {"n1/writer"}
 
 
 @pytest.mark.parametrize("pod_id", [None, "pod-3", "pod-0"])
-def test_else_none(pod_id: str | None) -> None:
+def test_a_part_without_namespace_has_none_if_several_are_possible(pod_id: str | None) -> None:
     agents = merged(
         declared("pod-0", namespace="n1"),
         declared("pod-0", namespace="n2"),
@@ -205,7 +205,7 @@ def test_a_declared_pod_that_never_beat_stays_in_the_list() -> None:
     assert [(i.id, i.status) for i in agent.instances] == [("i", "active"), ("pod-1", "declared")]
 
 
-def test_what_is_declared_without_workload_hides_none() -> None:
+def test_a_declaration_without_workload_hides_no_workload() -> None:
     agent = one(
         declared("pod-1", namespace="n"),
         declared("pod-1", None, "configuration", namespace="n"),
@@ -214,13 +214,13 @@ def test_what_is_declared_without_workload_hides_none() -> None:
     assert [i.workload for i in agent.instances] == ["k/n1/Deployment/w"]
 
 
-def test_of_two_workloads_of_one_pod_the_most_believed_counts() -> None:
+def test_the_highest_rank_decides_the_workload_of_a_pod() -> None:
     guess = declared("pod-1", "guess", "configuration", namespace="n")
     agent = one(guess, declared("pod-1", "known", namespace="n"), beat("i", pod_id="pod-1"))
     assert [i.workload for i in agent.instances] == ["known"]
 
 
-def test_an_instance_says_which_source_saw_it() -> None:
+def test_the_source_of_an_instance_cannot_be_forged() -> None:
     agent = one(part("mine", instance=Instance("i", "idle", source="liar")))
     assert agent.instances[0].source == "mine"
 
@@ -244,7 +244,7 @@ def test_the_status_is_the_best_of_the_instances(statuses: list[str], status: st
 # scalars and lists
 
 
-def test_scalars_are_those_of_the_newest_live_heartbeat() -> None:
+def test_scalars_come_from_the_newest_live_heartbeat() -> None:
     agent = one(
         beat("old", description="old", deployment_name="d", since=NOON),
         beat("new", description="new", since=minutes(1)),
@@ -254,7 +254,7 @@ def test_scalars_are_those_of_the_newest_live_heartbeat() -> None:
     assert (agent.description, agent.deployment_name) == ("new", "d")
 
 
-def test_then_of_kubernetes_then_of_the_configuration_then_of_the_silent() -> None:
+def test_then_from_kubernetes_then_the_configuration_then_silent_instances() -> None:
     silent = beat("dead", description="dead", deployment_name="dead", status="silent")
     configured = part("configuration", description="c", deployment_name="c")
     agent = one(part("kubernetes", description="k"), configured, silent)
@@ -325,7 +325,7 @@ def test_tasks_are_listed_oldest_first() -> None:
     ]
 
 
-def test_the_least_progress_is_that_of_the_oldest() -> None:
+def test_the_least_progress_is_the_oldest() -> None:
     tasks = [Task(id="a", progressed_at=minutes(2)), Task(id="b"), Task(id="c", progressed_at=NOON)]
     assert one(beat(tasks=tasks)).activity.least_progressed_at == NOON
 
@@ -340,7 +340,7 @@ def test_the_last_failure() -> None:
     assert agent.activity.last_failure == Failure("t2", "E", minutes(2))
 
 
-def test_what_is_cut_is_told_with_its_full_count() -> None:
+def test_cut_lists_have_their_full_count() -> None:
     many = [Task(id=f"{n:03}", started_on=minutes(n)) for n in range(MAX_ACTIVE_TASKS)]
     names = [f"{n:03}" for n in range(MAX_NAMES + 2)]
     parts = [beat(f"i{n:03}", status="idle") for n in range(MAX_INSTANCES)]
@@ -357,7 +357,7 @@ def test_what_is_cut_is_told_with_its_full_count() -> None:
     assert (len(agent.instances), agent.instance_count) == (MAX_INSTANCES, MAX_INSTANCES + 1)
 
 
-def test_at_its_bound_nothing_is_cut() -> None:
+def test_a_list_of_exactly_the_limit_is_not_cut() -> None:
     many = [Task(id=f"{n:03}") for n in range(MAX_ACTIVE_TASKS)]
     agent = one(beat(tasks=many, task_count=3, models=[str(n) for n in range(MAX_NAMES)]))
     assert (agent.truncated, agent.activity.task_count) == (None, MAX_ACTIVE_TASKS)
@@ -477,7 +477,7 @@ def test_instances_are_counted_however_many_are_listed() -> None:
     assert {one.workload for one in agent.instances} == {"k/w"}
 
 
-def test_of_too_many_instances_none_of_a_status_hides_the_others() -> None:
+def test_if_there_are_too_many_instances_each_status_is_listed() -> None:
     silent = [beat(f"a{n:03}", status="silent") for n in range(300)]
     agent = one(*silent, beat("z0"), beat("z1", status="idle"), pods_of("k/w", "z2"))
     listed = [one.id for one in agent.instances]
@@ -485,7 +485,7 @@ def test_of_too_many_instances_none_of_a_status_hides_the_others() -> None:
     assert listed[-3:] == ["z0", "z1", "z2"]
 
 
-def test_of_too_many_instances_the_newest_of_a_status_are_listed() -> None:
+def test_if_there_are_too_many_instances_the_newest_are_listed() -> None:
     many = [Instance(f"i{n:03}", "active", started_at=minutes(n)) for n in range(300)]
     agent = one(*[part("heartbeats", instance=instance) for instance in many])
     assert [one.id for one in agent.instances] == [f"i{n:03}" for n in range(44, 300)]
@@ -494,7 +494,7 @@ def test_of_too_many_instances_the_newest_of_a_status_are_listed() -> None:
 FORBIDDEN = Problem("Forbidden", "no permission to watch pods", NOON)
 
 
-def test_instances_that_cannot_be_observed_are_not_zero() -> None:
+def test_the_number_of_unobservable_instances_is_null() -> None:
     unseen = pods_of("k/w", has_all_pods=False, problems=[FORBIDDEN])
     agent = one(unseen)
     assert (agent.instance_count, agent.instances, agent.status) == (None, [], "declared")
@@ -512,7 +512,7 @@ def test_heartbeats_count_instances_whose_pods_cannot_be_observed() -> None:
     assert (agent.instance_count, agent.silent_count) == (None, 1)
 
 
-def test_problems_that_are_cut_are_counted() -> None:
+def test_cut_problems_are_counted() -> None:
     many = [Problem("Forbidden", f"no permission {n}", NOON) for n in range(MAX_PROBLEMS + 2)]
     agent = one(pods_of("k/w", problems=many))
     assert agent.problems == many[:MAX_PROBLEMS]

@@ -8,9 +8,9 @@ import pytest
 from msgspec.structs import replace
 
 from telemetron.document import Live, Queue, Workload
-from telemetron.store.changeset import Changeset, encode
+from telemetron.store.changeset import Changeset
 from telemetron.store.measure import same_state
-from telemetron.store.snapshot import SectionSnapshot
+from telemetron.store.snapshot import SectionSnapshot, encode
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 QUEUE = Queue(key="k/q/-", source="k", name="q", depth=1)
@@ -49,21 +49,21 @@ def body(sections: Mapping[str, SectionSnapshot], key: str = QUEUE.key) -> Queue
     return msgspec.json.decode(fragment.body, type=Queue)
 
 
-def test_what_is_new(sections: Sections) -> None:
+def test_a_new_entity_is_stamped(sections: Sections) -> None:
     assert body(sections) == replace(QUEUE, updated_at=NOON.replace(minute=2))
     change = sections["queues"].change
     assert (change.revision, change.state_revision, change.at.minute) == (2, 2, 2)
     assert sections["agents"] == SectionSnapshot()
 
 
-def test_the_same_again_changes_nothing(sections: Sections) -> None:
+def test_an_equal_entity_changes_nothing(sections: Sections) -> None:
     staged = changeset(sections, 3)
     show(staged, QUEUE)
     assert staged.changed() == {}
     assert (applied(staged), staged.new_bytes) == (sections, 0)
 
 
-def test_there_and_back_changes_nothing(sections: Sections) -> None:
+def test_a_reverted_change_changes_nothing(sections: Sections) -> None:
     staged = changeset(sections, 3)
     show(staged, replace(QUEUE, partitions=5))
     staged.remove("queues", QUEUE.key)
@@ -71,7 +71,7 @@ def test_there_and_back_changes_nothing(sections: Sections) -> None:
     assert staged.changed() == {}
 
 
-def test_shown_and_dropped_before_it_was_published(sections: Sections) -> None:
+def test_an_entity_removed_before_publication_changes_nothing(sections: Sections) -> None:
     staged = changeset(sections, 3)
     show(staged, replace(QUEUE, key="k/new/-"))
     staged.remove("queues", "k/new/-")
@@ -89,7 +89,7 @@ def test_a_change_of_state_moves_updated_at(sections: Sections) -> None:
     assert body(sections).partitions is None
 
 
-def test_a_change_of_measures_does_not(sections: Sections) -> None:
+def test_a_change_of_measures_keeps_updated_at(sections: Sections) -> None:
     staged = changeset(sections, 3)
     show(staged, replace(QUEUE, depth=2))
     assert staged.changed() == {"queues": {QUEUE.key: False}}

@@ -68,7 +68,7 @@ def test_a_group_shows_its_entities(shelf: Shelf) -> None:
     assert shelf.publish() == {"one": 1, "two": 2}
 
 
-def test_an_entity_that_its_group_gives_up_goes(shelf: Shelf) -> None:
+def test_an_entity_that_its_group_no_longer_has_is_removed(shelf: Shelf) -> None:
     shelf.merge(shelf.put("g", "1", "one"))
     shelf.merge(shelf.put("g", "2", "two"))
     shelf.publish()
@@ -77,7 +77,7 @@ def test_an_entity_that_its_group_gives_up_goes(shelf: Shelf) -> None:
     assert shelf.publish() == {"two": 0}
 
 
-def test_of_two_parts_with_one_key_the_first_is_shown(shelf: Shelf) -> None:
+def test_the_first_of_two_parts_with_one_key_is_shown(shelf: Shelf) -> None:
     shelf.put("g", "2", "one", 2)
     group = shelf.put("g", "1", "one", 1)
     shelf.merge(group)
@@ -88,7 +88,7 @@ def test_of_two_parts_with_one_key_the_first_is_shown(shelf: Shelf) -> None:
     assert shelf.publish() == {"one": 2}
 
 
-def test_of_two_groups_the_smaller_shows_the_key(shelf: Shelf) -> None:
+def test_the_smaller_of_two_groups_shows_the_key(shelf: Shelf) -> None:
     large, small = shelf.put("b", "1", "one", 1), shelf.put("a", "2", "one", 2)
     assert shelf.merge(large) == []
     assert shelf.merge(small) == ["b"]
@@ -98,7 +98,7 @@ def test_of_two_groups_the_smaller_shows_the_key(shelf: Shelf) -> None:
     assert shelf.publish() == {"one": 2}
 
 
-def test_a_larger_group_that_comes_later_waits(shelf: Shelf) -> None:
+def test_a_larger_group_that_claims_later_shows_nothing(shelf: Shelf) -> None:
     shelf.merge(shelf.put("a", "1", "one", 1))
     later = shelf.put("b", "2", "one", 2)
     assert shelf.merge(later) == []
@@ -108,7 +108,7 @@ def test_a_larger_group_that_comes_later_waits(shelf: Shelf) -> None:
     assert shelf.publish() == {"one": 1}
 
 
-def test_the_next_in_line_takes_over(shelf: Shelf) -> None:
+def test_the_next_claimant_takes_over(shelf: Shelf) -> None:
     groups = {id: shelf.put(id, id, "one", ord(id)) for id in "abc"}
     for group in groups.values():
         shelf.merge(group)
@@ -122,7 +122,7 @@ def test_the_next_in_line_takes_over(shelf: Shelf) -> None:
 
 @pytest.mark.parametrize("first", ["new", "old"])
 @pytest.mark.parametrize(("new", "old"), [("a", "b"), ("b", "a")])
-def test_a_key_that_changes_hands_in_one_edition_is_shown(
+def test_a_key_that_changes_its_group_in_one_flush_is_shown(
     shelf: Shelf, new: str, old: str, first: str
 ) -> None:
     """A thing is deleted and made again under another id, and both events come in one flush."""
@@ -144,7 +144,7 @@ def test_a_group_without_parts_is_forgotten(shelf: Shelf) -> None:
     assert shelf.put("g", "1", "one") is not group
 
 
-def test_a_group_that_was_forgotten_does_not_take_its_successor_along(shelf: Shelf) -> None:
+def test_a_forgotten_group_does_not_remove_its_successor(shelf: Shelf) -> None:
     """Emptied while a flush runs, it is merged by this flush and by the next one."""
     old = shelf.put("g", "1", "one")
     shelf.merge(shelf.remove("g", "1"))

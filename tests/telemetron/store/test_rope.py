@@ -89,7 +89,7 @@ def test_no_edit_is_the_same_rope() -> None:
     assert edited(empty(), {"a": None}).chunks == []
 
 
-def test_removals_leave_no_dust() -> None:
+def test_removals_leave_no_small_chunks() -> None:
     old = of([f"{n:03}" for n in range(100)], size=1)
     assert len(old.chunks) >= 5
     left = edited(old, {f"{n:03}": None for n in range(100) if n % 10})
@@ -98,7 +98,7 @@ def test_removals_leave_no_dust() -> None:
     assert edited(left, dict.fromkeys(left.every_key())).chunks == []
 
 
-def test_growth_splits() -> None:
+def test_chunks_that_grow_are_split() -> None:
     chunk_sizes = [chunk.size for chunk in of([f"{n:03}" for n in range(100)], size=10).chunks]
     assert max(chunk_sizes) <= 2 * CHUNK_BYTES
     big = edited(of(["a", "b"], size=5), {"a": fragment(b"x" * 500), "b": fragment(b"y" * 500)})
@@ -115,7 +115,7 @@ def test_a_chunk_is_joined_once() -> None:
     assert all(a is b for a, b in zip(whole.pieces(), whole.pieces(), strict=True))
 
 
-def test_keys_around() -> None:
+def test_keys_near_a_key() -> None:
     whole = of(["b", "d", "f", "h"], size=1)
     assert whole.around("e", 2) == ["d", "f"]
     assert whole.around("a", 4) == ["b", "d"]
@@ -123,13 +123,13 @@ def test_keys_around() -> None:
     assert Rope().around("a", 2) == []
 
 
-def test_glue() -> None:
+def test_small_pieces_are_joined() -> None:
     large = b"x" * CHUNK_BYTES
     assert glued([b"a", b"b", large, b"c"], CHUNK_BYTES, CHUNK_BYTES) == (b"ab", large, b"c")
     assert glued([large], CHUNK_BYTES, CHUNK_BYTES)[0] is large
     assert glued([b"a", large[1:]], CHUNK_BYTES, CHUNK_BYTES) == (b"a" + large[1:],), "all is small"
 
 
-def test_the_later_change_counts() -> None:
+def test_the_union_of_two_changes_is_the_later_one() -> None:
     one, two = Change(3, 3), Change(5, 2)
     assert one | two == two | one == Change(5, 3, two.at)

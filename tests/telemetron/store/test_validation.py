@@ -36,7 +36,7 @@ def door(value: Any, type: Any = None) -> Any:
 MODEL = ModelDeployment(id="a", model="m")
 
 
-def test_what_fits_comes_through_as_it_is() -> None:
+def test_a_valid_part_is_unchanged() -> None:
     part = AgentPart(
         instance=Instance(id="i", status="active", outcomes=Outcomes(1, 2, 3)),
         tasks=[Task(id="t", status="running", progressed_at=NOON)],
@@ -45,7 +45,7 @@ def test_what_fits_comes_through_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
-def test_what_is_no_number_is_unknown(number: float) -> None:
+def test_non_finite_numbers_become_null(number: float) -> None:
     assert door(replace(MODEL, tpm=number)).tpm is None
 
 
@@ -64,12 +64,12 @@ MISFITS = {
 
 
 @pytest.mark.parametrize("value", MISFITS.values(), ids=MISFITS.keys())
-def test_what_does_not_fit_is_refused(value: Any) -> None:
+def test_invalid_parts_are_refused(value: Any) -> None:
     with pytest.raises((TypeError, ValueError, OverflowError)):
         door(value)
 
 
-def test_what_is_without_end_is_refused() -> None:
+def test_a_recursive_part_is_refused() -> None:
     endless: list[Any] = []
     endless.append(endless)
     with pytest.raises(RecursionError):
@@ -77,7 +77,7 @@ def test_what_is_without_end_is_refused() -> None:
 
 
 @pytest.mark.parametrize("value", [None, 5, "text", [], {"id": "a"}])
-def test_what_is_no_part_is_refused(value: Any) -> None:
+def test_values_of_other_types_are_refused(value: Any) -> None:
     with pytest.raises(msgspec.ValidationError):
         door(value, ModelDeployment)
 
@@ -125,7 +125,7 @@ def test_times_at_the_ends_of_the_calendar_are_no_error(at: datetime) -> None:
     assert door(replace(MODEL, status_since=at)).status_since.tzinfo is UTC
 
 
-def test_updated_at_is_the_stores_alone() -> None:
+def test_updated_at_of_a_collector_is_reset() -> None:
     part = Workload(
         deployment_name="d",
         namespace="n",
@@ -147,5 +147,5 @@ def test_normal_text_stays(value: str) -> None:
 
 @settings(deadline=None)
 @given(st.text(alphabet=st.characters(codec="utf-8")))
-def test_the_quick_look_misses_nothing(value: str) -> None:
+def test_the_fast_path_misses_nothing(value: str) -> None:
     assert door(replace(MODEL, model=value, id=value + ':12"')).model == one_line(value)
