@@ -58,7 +58,7 @@ class Output(Protocol):
     def confirm(self, scope: str = "", *, reason: str | None = None, message: str = "") -> None:
         """Confirm that everything shown of a scope is true now, and end the scope's problem.
 
-        With `reason` (from `telemetron.reason`) the scope gets a problem instead: one that is
+        With `reason` (from `telemetron.reason`) the scope has a problem that is known for
         certain, such as a missing permission. The reasons `Unreachable`, `Timeout` and
         `Unauthorized` make the source `degraded` even so.
         """

@@ -575,7 +575,7 @@ class Queue(Record, frozen=True, kw_only=True):
         int | None,
         about(
             "Rebalances of the group since Telemetron first saw it: changes of its epoch, or of"
-            " a classic group those that it saw, a lower bound; null: not known.",
+            " a classic group the observed ones, a lower bound; null: not known.",
             unit="rebalances",
         ),
     ] = None
