@@ -171,7 +171,7 @@ class Store:
     def _validated(self, source: Source, put: Put, scope: str) -> Part | None:
         """Return the part to keep, None if it changes nothing; raise if it does not fit."""
         if not isinstance(put.group, str) or not isinstance(put.id, str):
-            raise TypeError("its group and its id must be str")
+            raise TypeError("group and id must be str")
         old = source.parts.get((put.section, put.id))
         if old and old.value == put.part and old.group == put.group and old.scope == scope:
             return None
