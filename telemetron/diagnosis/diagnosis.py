@@ -24,7 +24,8 @@ from telemetron.diagnosis.settings import FindingsSettings, RuleSettings
 from telemetron.diagnosis.trend import EVERY_SECONDS, Ref, Trends
 from telemetron.diagnosis.view import View
 from telemetron.document import Effect, Evidence, Finding, Root
-from telemetron.store.store import Publication, Store, sliced
+from telemetron.slices import sliced
+from telemetron.store.store import Publication, Store
 
 SECTION = "findings"
 COST_TO_REST = 50
@@ -105,9 +106,9 @@ class Diagnosis:
         """Diagnose until cancelled."""
         self._store.watchers.append(self._published)
         try:
-            for section, face in self._store.snapshot.faces.items():
+            for section, shown in self._store.snapshot.sections.items():
                 if section != SECTION:
-                    self._changed |= dict.fromkeys((section, one) for one in face.rope.every_key())
+                    self._changed |= dict.fromkeys((section, one) for one in shown.rope.every_key())
             while True:
                 await self._round()
                 self._confirm()

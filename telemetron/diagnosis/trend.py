@@ -39,7 +39,7 @@ class Trends:
 
         By at least 10, and by a quarter; the window is between 30 s and two minutes long.
         """
-        ring = self._rings.get(of, ())
+        ring = self._rings.get(of) or deque[Sample]()
         values = [numbers[0] for at, numbers in ring if now - at <= WINDOW_SECONDS]
         third = len(values) // 3
         if third < 2 or now - ring[0][0] < LEAST_SECONDS:

@@ -114,10 +114,10 @@ class View:
         self._reader = None
 
     def _rope(self, section: str) -> Rope:
-        return self.snapshot.faces[section].rope
+        return self.snapshot.sections[section].rope
 
     def _look(self, section: str, key: str) -> Any:
-        fragment = self.snapshot.faces[section].rope.get(key)
+        fragment = self.snapshot.sections[section].rope.get(key)
         return fragment and fragment.entity
 
     def _note(self, term: Term) -> None:
