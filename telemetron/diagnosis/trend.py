@@ -35,17 +35,19 @@ class Trends:
         return ring
 
     def rises(self, of: Ref, now: float) -> bool:
-        """Return whether all of the last third of a window is above all of its first third.
+        """Return whether it rises: all of the last third of a window is above all of its first.
 
-        By at least 10, and by a quarter; the window is between 30 s and two minutes long.
+        By at least 10, and by a quarter; the window is between 30 s and two minutes long. What falls
+        again already does not rise.
         """
         ring = self._rings.get(of) or deque[Sample]()
         values = [numbers[0] for at, numbers in ring if now - at <= WINDOW_SECONDS]
         third = len(values) // 3
         if third < 2 or now - ring[0][0] < LEAST_SECONDS:
             return False
-        most = max(values[:third])
-        return min(values[-third:]) >= most + max(GROWTH, most / 4)
+        early, late = values[:third], values[-third:]
+        is_more = min(late) >= max(early) + max(GROWTH, max(early) / 4)
+        return is_more and late[-1] >= late[0] and late[-1] >= 0.9 * max(values)
 
     def restart(self, of: Ref) -> None:
         """Forget what was before: the numbers have started again."""

@@ -62,9 +62,9 @@ class System:
 
     async def settle(self) -> None:
         """Let everything happen that happens at once."""
-        for _ in range(3):
+        for _ in range(2):
             self.store.flush()
-            for _ in range(30):
+            for _ in range(10):
                 await asyncio.sleep(0)
 
     async def after(self, seconds: float) -> list[Finding]:
