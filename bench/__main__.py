@@ -9,6 +9,7 @@ from bench import (
     beats,
     busy,
     changing,
+    findings,
     history,
     kafka,
     kubernetes,
@@ -39,10 +40,11 @@ BENCHES: dict[str, tuple[str, Callable[[bool], Iterable[Row]]]] = {
     "kubernetes": ("Kubernetes", kubernetes.run),
     "history": ("History", history.run),
     "pods": ("History of 10,000 pods", history.pods),
+    "findings": ("Findings", findings.run),
     "sizing": ("Sizing", sizing.run),
     "hour": ("Memory over an hour", memory.hour),
 }
-LONG = ("kafka", "litellm", "kubernetes", "history", "pods", "sizing", "hour")
+LONG = ("kafka", "litellm", "kubernetes", "history", "pods", "findings", "sizing", "hour")
 DEFAULT = [name for name in BENCHES if name not in LONG]
 NEEDED = {"wrk": "wrk", "nginx": "nginx-light"}
 
