@@ -26,14 +26,8 @@ from telemetron.store.store import Store
 WORKLOADS, PODS, AGENTS, QUEUES = 200, 50, 1_000, 50
 SICK = 500
 CHANGES, BATCH = 1_000, 25
-FLUSH_SHARE, MEMORY_MB, CALLBACK_MS, FIRST_SECONDS, IDLE_PERCENT, VISIBLE_MS = (
-    0.15,
-    20,
-    20,
-    1,
-    0.1,
-    50,
-)
+FLUSH_SHARE, MEMORY_MB, CALLBACK_MS, FIRST_SECONDS = 0.15, 20, 20, 1
+IDLE_PERCENT, VISIBLE_MS = 0.1, 50
 START = datetime.now(UTC)
 
 
@@ -133,7 +127,7 @@ async def _visible(times: int) -> float:
         queue = Queue(name=f"q{number}", consumer_group="g", consumers=0, depth=1)
         store.put(source, "queues", queue.name, queue.name, queue)
         start = time.perf_counter()
-        while len(store.snapshot.sections["findings"].rope) <= number:
+        while len(store.snapshot.sections["findings"].rope) <= number:  # noqa: ASYNC110
             await asyncio.sleep(0.0005)
         late = max(late, time.perf_counter() - start - 0.2)
     await supervisor.stop()

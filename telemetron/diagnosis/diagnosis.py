@@ -151,7 +151,7 @@ class Diagnosis:
         now = self._clock.monotonic()
         due = [at for case in self._cases.values() if (at := self._due(case)) is not None]
         if self._cases or self._view.trends.moving:
-            due.append(self._looked_again + EVERY_SECONDS)
+            due.append(max(self._looked_again + EVERY_SECONDS, self._not_before))
         return min([*due, now + CONFIRM_SECONDS])
 
     def _due(self, case: Case) -> float | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -28,7 +29,7 @@ def value_at(entity: Struct, path: str) -> Any:
 
 def _step(value: Any, step: str) -> Any:
     if isinstance(value, Struct):
-        return getattr(value, _attribute(value, step), MISSING)
+        return getattr(value, _attributes(type(value)).get(step, step), MISSING)
     if isinstance(value, list):
         return next((item for at, item in enumerate(value) if step in _names(item, at)), MISSING)
     if isinstance(value, dict):
@@ -36,11 +37,10 @@ def _step(value: Any, step: str) -> Any:
     return MISSING
 
 
-def _attribute(value: Struct, name: str) -> str:
-    for field in msgspec.structs.fields(value):
-        if field.encode_name == name:
-            return field.name
-    return name
+@cache
+def _attributes(struct: type[Struct]) -> dict[str, str]:
+    """The names of its attributes by those in the document."""
+    return {field.encode_name: field.name for field in msgspec.structs.fields(struct)}
 
 
 def _names(item: Any, at: int) -> Iterator[str]:

@@ -35,10 +35,10 @@ class Trends:
         return ring
 
     def rises(self, of: Ref, now: float) -> bool:
-        """Return whether it rises: all of the last third of a window is above all of its first.
+        """Return whether the first number rises, and does not fall again already.
 
-        By at least 10, and by a quarter; the window is between 30 s and two minutes long. What falls
-        again already does not rise.
+        All of the last third of a window is above all of its first third, by at least 10 and by a
+        quarter; the window is between 30 s and two minutes long.
         """
         ring = self._rings.get(of) or deque[Sample]()
         values = [numbers[0] for at, numbers in ring if now - at <= WINDOW_SECONDS]
