@@ -1,4 +1,4 @@
-"""The provider of the full demo, how agents ask it, and what is said where there is no proxy."""
+"""The provider of the full demo, and how agents call it with and without a proxy."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from telemetron.demo import models
-from telemetron.demo.models import NoProxyError, Proxy, ask
+from telemetron.demo.models import DemoProxy, NoProxyError, ask
 from telemetron.demo.provider import FLAKY_EVERY, Provider
 
 TEXT = "Rivers carry soil. Soil grows bread. Bread feeds the people who watch the rivers."
@@ -35,7 +35,7 @@ def test_a_model_summarises(provider: Provider, monkeypatch: pytest.MonkeyPatch)
     }
 
 
-def test_the_flaky_one_refuses_now_and_then(
+def test_the_flaky_deployment_refuses_every_fourth_call(
     provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     call(provider, "flaky", monkeypatch)
@@ -43,11 +43,11 @@ def test_the_flaky_one_refuses_now_and_then(
     assert said == ([False] * (FLAKY_EVERY - 1) + [True]) * 2
 
 
-def test_without_a_proxy_nobody_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_proxy_there_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(models.URL, raising=False)
     assert ask(TEXT) is None
 
 
 def test_a_proxy_that_cannot_be_started(tmp_path: Path) -> None:
     with pytest.raises(NoProxyError, match="does not run here: No such file"):
-        Proxy(str(tmp_path / "litellm"), tmp_path)
+        DemoProxy(str(tmp_path / "litellm"), tmp_path)

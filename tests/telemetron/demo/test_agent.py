@@ -1,4 +1,4 @@
-"""The agents' work, without a server and without the pace."""
+"""The agents' work, without a server and without pauses."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -8,17 +8,17 @@ import pytest
 
 from telemetron.demo import planner, researcher, writer
 from telemetron.demo.queue import FolderQueue
-from telemetron.demo.worker import Worker
+from telemetron.demo.worker import AgentWorker
 
 
 @pytest.fixture
-def worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Worker]]:
-    """Makes workers that share a run."""
+def worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., AgentWorker]]:
+    """Make workers that share a run."""
     monkeypatch.delenv("TELEMETRON_URL", raising=False)
     made = []
 
-    def make(name: str) -> Worker:
-        made.append(Worker(name, tmp_path, [], pace=0))
+    def make(name: str) -> AgentWorker:
+        made.append(AgentWorker(name, tmp_path, [], pace=0))
         return made[-1]
 
     yield make
@@ -32,7 +32,7 @@ def test_the_texts_are_there() -> None:
     assert all(1_500 < len(text) < 6_000 for text in texts)
 
 
-def test_a_text_becomes_a_report(worker: Callable[..., Worker], tmp_path: Path) -> None:
+def test_a_text_becomes_a_report(worker: Callable[..., AgentWorker], tmp_path: Path) -> None:
     text = planner.texts()[0]
     planner.plan(worker("planner"), 7, text)
     one = worker("researcher-1")
@@ -53,7 +53,7 @@ def test_a_text_becomes_a_report(worker: Callable[..., Worker], tmp_path: Path) 
     assert quoted in text
 
 
-def test_a_full_queue_is_waited_for(worker: Callable[..., Worker], tmp_path: Path) -> None:
+def test_a_full_queue_is_waited_for(worker: Callable[..., AgentWorker], tmp_path: Path) -> None:
     giver = worker("planner")
     queue = FolderQueue(tmp_path / "small", limit=1)
     with giver.agent.task() as task, ThreadPoolExecutor() as pool:
@@ -96,7 +96,7 @@ def test_the_report_is_sorted() -> None:
     ]
 
 
-def test_the_report_keeps_what_is_new(worker: Callable[..., Worker], tmp_path: Path) -> None:
+def test_the_report_keeps_what_is_new(worker: Callable[..., AgentWorker], tmp_path: Path) -> None:
     editor, findings = worker("writer"), {}
     for number in range(writer.MAX_FINDINGS + 5):
         writer.write(editor, finding("A", number), findings)
