@@ -1,4 +1,4 @@
-"""The Kafka broker of the demo: an embedded one, or one that the user already runs."""
+"""The Kafka broker of the demo: an embedded broker, or the user's."""
 
 import asyncio
 import logging

@@ -53,7 +53,7 @@ async def test_a_wildcard_is_the_same_in_any_order(bench, key_file) -> None:
     before = bench.part("w")
     bench.proxy.models = wildcard()[::-1]
     bench.output.calls.clear()
-    await bench.looks(6)
+    await bench.polls(6)
     assert bench.part("w").model == before.model
     assert not [call for call in bench.output.calls if call[0] == "put" and call[5] == before]
     asked = [query for query in bench.proxy.queries if "litellm_model_id" in query]
@@ -133,9 +133,9 @@ async def test_an_odd_row_hides_no_other(bench, key_file) -> None:
     bench.proxy.models = [*odd, model("a")]
     await bench.start(key_file=key_file())
     assert bench.part("a").model == "gpt-4o"
-    message = "/model/info: 2 rows cannot be understood"
+    message = "/model/info: 2 rows are malformed"
     assert bench.state()["models"] == ("BadAnswer", message)
     bench.proxy.models = odd
-    await bench.looks(6)
+    await bench.polls(6)
     assert bench.part("a").model == "gpt-4o"  # nothing can be understood: the last known stays
-    assert bench.state()["models"] == ("BadAnswer", "/model/info cannot be understood")
+    assert bench.state()["models"] == ("BadAnswer", "/model/info: the answer is malformed")

@@ -41,15 +41,15 @@ async def healthy(bench: Bench, file: str) -> None:
 
 async def test_healthy_ends_by_a_timer(bench, key_file) -> None:
     await healthy(bench, key_file())
-    await bench.looks(29)
+    await bench.polls(29)
     bench.clock.advance(9.9)
     assert status(bench) == "healthy"
-    bench.clock.advance(0.1)  # the look at 310 s is not over
+    bench.clock.advance(0.1)  # the poll at 310 s is not over
     assert (status(bench), bench.part("a").status_since) == ("unknown", at(310))
 
 
 async def test_a_proxy_that_never_answers_leaves_nothing_healthy(bench, key_file) -> None:
-    """Nothing is heard after the look at 10 s; the source is stale 90 s later."""
+    """Nothing is heard after the poll at 10 s; the source is stale 90 s later."""
     await healthy(bench, key_file())
     bench.proxy.everything = Reply(frozen=True)
     bench.clock.advance(89)
@@ -92,7 +92,7 @@ async def test_a_failure_by_the_callers_fault_is_not_the_models(bench, key_file,
     await healthy(bench, key_file())
     bench.proxy.fail("a", cls=cls, status=code)
     bench.proxy.fail("b", cls=cls, status=code)
-    await bench.looks(6)
+    await bench.polls(6)
     assert (status(bench), status(bench, "b")) == ("healthy", "unknown")
     assert bench.part("a").last_error is None
     assert bench.part("a").failed_rpm == 1
@@ -132,7 +132,7 @@ async def test_a_failure_ends_where_no_success_could_be_seen(bench, key_file) ->
     bench.proxy.fail("a", status=500)
     await bench.after()
     assert status(bench) == "unhealthy"
-    await bench.looks(30)
+    await bench.polls(30)
     assert status(bench) == "unknown"
 
 
@@ -156,9 +156,9 @@ async def test_refusals_that_ended_leave_it_unknown(bench, key_file) -> None:
     refuse(bench, "RouterRateLimitError")
     await bench.after()
     since = bench.part("a").problems[0].since
-    await bench.looks(28)
+    await bench.polls(28)
     assert bench.part("a").problems[0].since == since
-    await bench.looks(2)
+    await bench.polls(2)
     assert (status(bench), reasons(bench)) == ("unknown", [])
 
 
@@ -177,7 +177,7 @@ async def test_refusals_that_ended_leave_it_unknown(bench, key_file) -> None:
 async def test_a_refused_caller_does_not_end_healthy(bench, key_file, cls, code) -> None:
     await healthy(bench, key_file())
     refuse(bench, cls, code)
-    await bench.looks(6)
+    await bench.polls(6)
     assert (status(bench), bench.part("a").refused_rpm) == ("healthy", 1)
 
 
@@ -187,11 +187,11 @@ async def test_credits_that_are_spent_end_healthy(bench, key_file) -> None:
     await healthy(bench, key_file())
     bench.proxy.budgets["openai"]["spend"] = 1.0
     bench.proxy.succeed("a")  # the call that spent it
-    await bench.looks(3)
+    await bench.polls(3)
     assert bench.part("a").credits == 0
     assert (status(bench), reasons(bench)) == ("unhealthy", ["BudgetSpent"])
     bench.proxy.budgets["openai"]["spend"] = 0.0
-    await bench.looks(3)
+    await bench.polls(3)
     assert (status(bench), reasons(bench)) == ("healthy", [])
 
 
@@ -219,13 +219,13 @@ async def test_one_that_fails_at_each_look_changes_no_state(bench, key_file, coo
     bench.proxy.cool("a")
     await bench.after()
     first, same = bench.part("a"), same_state(ModelDeployment)
-    for look in range(6):
+    for poll in range(6):
         bench.proxy.fail("a")
         bench.proxy.cool("a")
         await bench.after()
         part = bench.part("a")
-        assert part.last_error.at == part.cooldowns.last_at == at(20 + 10 * look)
-        assert part.cooldowns.count == 2 + look
+        assert part.last_error.at == part.cooldowns.last_at == at(20 + 10 * poll)
+        assert part.cooldowns.count == 2 + poll
         assert same(first, part)
 
 

@@ -32,14 +32,14 @@ async def test_they_are_counted_and_named(bench, key_file) -> None:
     )
     assert counted(bench) == 4
     assert "UnknownModel" in REASONS
-    await bench.looks(5)
+    await bench.polls(5)
     assert bench.part("a").refused_rpm == 1
 
 
 async def test_the_problem_ends_five_minutes_after_the_last_call(bench, key_file) -> None:
     await bench.start(key_file=key_file())
     ask(bench, "gpt-6")
-    await bench.looks(30)
+    await bench.polls(30)
     expected = [call[1] for call in bench.output.calls if call[0] == "expect"]
     assert "calls" in expected[-1]
     await bench.after()
@@ -52,7 +52,7 @@ async def test_it_ends_once_the_model_is_served(bench, key_file) -> None:
     ask(bench, "gpt-6")
     await bench.after()
     bench.proxy.models.append(model("c", "gpt-6"))
-    await bench.looks(6)
+    await bench.polls(6)
     assert "calls" not in [call[1] for call in bench.output.calls if call[0] == "expect"][-1]
 
 

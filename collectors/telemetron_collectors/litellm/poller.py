@@ -1,26 +1,24 @@
-"""When the proxy is asked what, and what is done while it does not answer."""
+"""The poll loop: each endpoint at its interval, and one probe at a time during an outage."""
 
-import logging
 from collections.abc import Awaitable, Callable, Iterable
+
+from loguru import logger
 
 from telemetron.backoff import Backoff
 from telemetron.collector import Output
 from telemetron.poll import TroubleError
 from telemetron_collectors.litellm.client import Client, NoAnswerError, RefusalError, forbidden
 
-logger = logging.getLogger(__name__)
-
-ALIVE_TIMEOUT_SECONDS = 5.0
-KEY_LOOK_SECONDS = 1.0
+KEY_CHECK_SECONDS = 1.0
 
 
-def gentle() -> Backoff:
-    """For wrong calls, which leave rows in the proxy's log: 5 minutes at most, jitter included."""
+def slow_backoff() -> Backoff:
+    """Return a backoff for refused keys, up to 5 minutes: the proxy logs each refusal."""
     return Backoff(first=10.0, cap=200.0)
 
 
-class Look:
-    """One thing that is asked again and again, every so many seconds."""
+class Poll:
+    """One endpoint, polled every `every` seconds."""
 
     def __init__(self, name: str, every: float, once: Callable[[], Awaitable[None]]) -> None:
         self.name = name
@@ -28,51 +26,51 @@ class Look:
         self.once = once
         self.due = 0.0
         self.backoff = Backoff()
-        self.gently = gentle()
+        self.slow_backoff = slow_backoff()
 
 
-class Watch:
-    """Asks one thing after the other. While nothing answers, one probe at a time goes out.
+class Poller:
+    """Runs one poll after the other; while the proxy does not answer, it only probes.
 
-    The scope of a look has its name; the empty one is the proxy as a whole, and the key.
+    A poll's scope has its name. The empty scope is the proxy as a whole, and the key.
     """
 
     def __init__(self, client: Client, output: Output, alive_every: float) -> None:
         self._client = client
         self._output = output
         self._clock = output.clock
-        self._alive = Look("", alive_every, self._ask_alive)
-        self._looks = [self._alive]
+        self._alive = Poll("", alive_every, self._ask_alive)
+        self._polls = [self._alive]
         self._scopes = {""}
         self._notes: dict[str, TroubleError] = {}
         self._failing: set[str] = set()
 
-    async def run(self, looks: Iterable[Look]) -> None:
-        """Until cancelled; in the order of the looks."""
-        self._looks = [*looks, self._alive]
+    async def run(self, polls: Iterable[Poll]) -> None:
+        """Run the due polls in the given order, until cancelled."""
+        self._polls = [*polls, self._alive]
         while True:
             try:
                 if await self._client.key.refresh():
                     self._make_all_due()
-                for look in self._looks:
-                    if look.due <= self._clock.monotonic():
-                        await self._attempt(look)
-            except TroubleError as trouble:  # with the proxy or the key as a whole
+                for poll in self._polls:
+                    if poll.due <= self._clock.monotonic():
+                        await self._attempt(poll)
+            except TroubleError as trouble:  # the proxy as a whole, or the key
                 await self._outage(trouble)
                 self._make_all_due()
                 continue
-            due = min(look.due for look in self._looks)
+            due = min(poll.due for poll in self._polls)
             await self._clock.sleep(max(0.0, due - self._clock.monotonic()))
 
     def has_scopes(self, scopes: Iterable[str], there: bool = True) -> None:
-        """These there are, or not: some looks have nothing to see at some proxies."""
+        """Add scopes, or remove them: not every proxy has budgets or a database."""
         wanted = self._scopes.union(scopes) if there else self._scopes.difference(scopes)
         if wanted != self._scopes:
             self._scopes = wanted
             self._output.expect(sorted(wanted))
 
     def note(self, name: str, trouble: TroubleError | None) -> None:
-        """Trouble with what has no scope; None: it is over."""
+        """Note a problem of a poll without a scope; None ends it."""
         if trouble:
             self._log(name, trouble)
             self._notes[name] = trouble
@@ -80,44 +78,44 @@ class Watch:
             self._recovered(name)
 
     def confirm(self, scope: str, known: TroubleError | None = None) -> None:
-        """What is shown of the scope is true; beside it stands what is known to be wrong."""
+        """Confirm the scope, with a known problem if there is one."""
         if known:
             self._output.confirm(scope, reason=known.reason, message=known.message)
         else:
             self._output.confirm(scope)
 
     def first_note(self) -> TroubleError | None:
-        """The trouble of one that has no scope, to be told by one that has."""
+        """Return a problem of a poll without a scope; another scope has to show it."""
         return next(iter(self._notes.values()), None)
 
     def _make_all_due(self) -> None:
-        for look in self._looks:
-            look.due = 0.0
+        for poll in self._polls:
+            poll.due = 0.0
 
-    async def _attempt(self, look: Look) -> None:
-        """Raises TroubleError where nothing else need be asked now."""
+    async def _attempt(self, poll: Poll) -> None:
+        """Run one poll; raise TroubleError if the proxy as a whole fails, or the key."""
         begun = self._clock.monotonic()
         try:
-            await look.once()
+            await poll.once()
         except TroubleError as trouble:
-            self._failed(look, await self.narrowed(trouble))
+            self._failed(poll, await self.narrowed(trouble))
         else:
-            look.backoff.reset()
-            look.gently.reset()
-            # From begin to begin; a proxy that is slow has half of the time for itself.
-            look.due = max(begun + look.every, self._clock.monotonic() + look.every / 2)
-            self._recovered(look.name)
+            poll.backoff.reset()
+            poll.slow_backoff.reset()
+            # From start to start; a slow proxy gets at least half an interval of rest.
+            poll.due = max(begun + poll.every, self._clock.monotonic() + poll.every / 2)
+            self._recovered(poll.name)
             self._answered()
 
     async def narrowed(self, trouble: TroubleError) -> TroubleError:
-        """What is wrong with this one thing; TroubleError: it is the proxy, or the key.
+        """Return the problem of one endpoint; raise TroubleError if it is the proxy's or the key's.
 
-        LiteLLM answers a good key with 401 too, if only an administrator's may ask for the path.
+        LiteLLM also answers 401 to a valid key if only an administrator may read the path.
         """
         if isinstance(trouble, NoAnswerError):
             await self._ask_alive()
         elif isinstance(trouble, RefusalError) and (trouble.odd or is_about_key(trouble)):
-            await self._ask_whether_key_is_good()
+            await self._check_key()
         else:
             return trouble
         self._answered()
@@ -126,13 +124,13 @@ class Watch:
         return trouble
 
     async def _outage(self, trouble: TroubleError) -> None:
-        """Until the proxy answers again, and takes the key."""
+        """Probe until the proxy answers and accepts the key."""
         self._log("", trouble)
-        backoff, gently = Backoff(), gentle()
+        backoff, slow = Backoff(), slow_backoff()
         while True:
             self._output.trouble("", trouble.reason, trouble.message)
             if is_about_key(trouble):
-                await self._key_changes(gently.next())
+                await self._wait_for_key(slow.next())
             else:
                 await self._clock.sleep(backoff.next(trouble.retry_after))
             try:
@@ -144,13 +142,13 @@ class Watch:
         await self._client.key.refresh()
         await self._ask_alive()
         if trouble.reason == "Unauthorized":
-            await self._ask_whether_key_is_good()
+            await self._check_key()
 
-    async def _key_changes(self, seconds: float) -> None:
-        """Wait, but not once the key has changed."""
+    async def _wait_for_key(self, seconds: float) -> None:
+        """Wait, at most until the key changes."""
         end = self._clock.monotonic() + seconds
         while (left := end - self._clock.monotonic()) > 0:
-            await self._clock.sleep(min(left, KEY_LOOK_SECONDS))
+            await self._clock.sleep(min(left, KEY_CHECK_SECONDS))
             try:
                 if await self._client.key.refresh():
                     return
@@ -158,49 +156,51 @@ class Watch:
                 continue
 
     async def _ask_alive(self) -> None:
-        await self._client.get("/health/liveliness", timeout=ALIVE_TIMEOUT_SECONDS)
+        await self._client.get(
+            "/health/liveliness", timeout=self._client.limits.alive_timeout_seconds
+        )
 
-    async def _ask_whether_key_is_good(self) -> None:
+    async def _check_key(self) -> None:
         try:
             await self._client.get("/v1/models")
         except RefusalError as refusal:
             if not refusal.odd:
                 raise
-            # Without a database a missing key is a 500, and so is a fault that may pass soon.
-            message = "the proxy answers every call that bears the key with a 500"
+            # Without a database the answer to a missing key is 500, as for a passing fault.
+            message = "the proxy answers 500 to every request with the key"
             raise RefusalError("Unauthorized", message, status=500, odd=True) from None
 
     def _answered(self) -> None:
-        """Any answer is a sign of life."""
+        """Confirm the proxy: any answer shows that it runs."""
         self._output.confirm()
         self._recovered("")
         self._alive.due = self._clock.monotonic() + self._alive.every
 
-    def _failed(self, look: Look, trouble: TroubleError) -> None:
-        if look.name in self._scopes:
-            self._log(look.name, trouble)
-            self._output.trouble(look.name, trouble.reason, trouble.message)
+    def _failed(self, poll: Poll, trouble: TroubleError) -> None:
+        if poll.name in self._scopes:
+            self._log(poll.name, trouble)
+            self._output.trouble(poll.name, trouble.reason, trouble.message)
         else:
-            self.note(look.name, trouble)
+            self.note(poll.name, trouble)
         if is_about_key(trouble):
-            wait = look.gently.next()
+            wait = poll.slow_backoff.next()
         else:
-            wait = look.backoff.next(trouble.retry_after)
-        look.due = self._clock.monotonic() + wait
+            wait = poll.backoff.next(trouble.retry_after)
+        poll.due = self._clock.monotonic() + wait
 
     def _recovered(self, name: str) -> None:
         self._failing.discard(name)
         self._notes.pop(name, None)
 
     def _log(self, name: str, trouble: TroubleError) -> None:
-        """Once, until all is well again."""
+        """Log only the first problem until all polls succeed again."""
         if not self._failing:
             source = self._output.source
-            logger.warning("source %s: %s: %s", source, trouble.reason, trouble.message)
+            logger.warning("source {}: {}: {}", source, trouble.reason, trouble.message)
         self._failing.add(name)
 
 
 def is_about_key(trouble: TroubleError) -> bool:
-    """A refusal that only another key, or another right of it, can end."""
+    """Return whether only another key, or another permission of it, can end the refusal."""
     odd = isinstance(trouble, RefusalError) and trouble.odd
     return trouble.reason in ("Unauthorized", "Forbidden") and not odd
