@@ -42,9 +42,9 @@ def test_the_bounds() -> None:
     assert rows("Field")["tasks"] == f"at most {MAX_TASKS:,}"
     assert rows("Of a task")["waits"] == f"at most {MAX_WAITS:,}"
     for bound in (
-        f"{register.MAX_AGENTS:,} agents",
-        f"{register.MAX_INSTANCES:,} instances",
-        f"{register.MAX_INSTANCES_PER_AGENT:,} of this agent",
+        f"{register.LIMITS.agents:,} agents",
+        f"{register.LIMITS.instances:,} instances",
+        f"{register.LIMITS.instances_per_agent:,} of this agent",
     ):
         assert bound in PAGE
 

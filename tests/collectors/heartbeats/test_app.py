@@ -233,15 +233,6 @@ async def test_an_ambiguous_goodbye_is_409_and_says_how_to_go_on(live: Any) -> N
     assert await agents(live) == []
 
 
-async def test_too_many_is_429_with_retry_after(live: Any, monkeypatch: Any) -> None:
-    monkeypatch.setattr("telemetron_collectors.heartbeats.register.MAX_AGENTS", 1)
-    await post(live)
-    answer = await post(live, "/agents/other/heartbeat")
-    assert (answer.status_code, answer.headers["retry-after"]) == (429, "60")
-    assert answer.json()["limit"] == 1
-    assert len(await agents(live)) == 1
-
-
 async def test_agents_that_are_declared_appear_until_they_beat(serving: Any) -> None:
     config = "agents: [{name: planner, namespace: n, max_parallel_invocations: 4}]"
     async with serving(config) as live:

@@ -83,7 +83,7 @@ def test_a_stall_is_judged_where_that_is_asked_for(bench: Bench) -> None:
     bench.works_for(1000, tasks=[task()])
     assert bench.after(0, max_silence=60) is None
     assert bench.after(0, max_silence=60, max_stall=1000) is None
-    assert bench.after(0, max_silence=60, max_stall=990) == "no task has got on for 995 s"
+    assert bench.after(0, max_silence=60, max_stall=990) == "no task has made progress for 995 s"
     bench.beat(tasks=[task(progressed_at=LATER[1])])
     assert bench.after(0, max_stall=990) is None
 
@@ -92,7 +92,7 @@ def test_an_agents_clock_does_not_matter_to_a_stall(bench: Bench) -> None:
     for year in range(1970, 1990):  # it is wrong, but it moves
         bench.works_for(50, tasks=[task(progressed_at=f"{year}-01-01T00:00:00Z")])
         assert bench.after(0, max_stall=60) is None
-    assert bench.after(0, max_stall=40) == "no task has got on for 45 s"
+    assert bench.after(0, max_stall=40) == "no task has made progress for 45 s"
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_a_task_that_gets_on_saves_the_others(bench: Bench) -> None:
         bench.works_for(50, tasks=[task(), task("other", progressed_at=at)])
         assert bench.after(0, max_stall=60) is None
     bench.works_for(50, tasks=[task(), task("other", progressed_at=LATER[-1])])
-    assert bench.after(0, max_stall=60) == "no task has got on for 95 s"
+    assert bench.after(0, max_stall=60) == "no task has made progress for 95 s"
 
 
 def test_an_instance_that_gets_on_saves_the_others(bench: Bench) -> None:
@@ -131,14 +131,14 @@ def test_an_instance_that_gets_on_saves_the_others(bench: Bench) -> None:
             bench.beat("well", tasks=[task(progressed_at=at)])
         assert bench.after(0, max_stall=60) is None
     bench.works_for(100, "hung", "well", tasks=[task()])
-    assert bench.after(0, max_stall=60) == "no task has got on for 95 s"
+    assert bench.after(0, max_stall=60) == "no task has made progress for 95 s"
 
 
 def test_no_stall_is_shorter_than_three_intervals(bench: Bench) -> None:
     bench.beat(interval_seconds=5, tasks=[task()])
     assert bench.after(15, max_stall=0) is None
     bench.beat(interval_seconds=5, tasks=[task()])
-    assert bench.after(1, max_stall=0) == "no task has got on for 16 s"
+    assert bench.after(1, max_stall=0) == "no task has made progress for 16 s"
 
 
 def test_a_new_life_begins_without_a_past(bench: Bench) -> None:

@@ -1,4 +1,4 @@
-"""The register by itself: a clock that is moved by hand, an output that is a list."""
+"""The register with a fake clock and an output that records."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,16 +13,15 @@ from telemetron.agents import AgentPart
 from telemetron.document import Failure
 from telemetron.http import HttpProblem
 from telemetron.testing import FakeClock, FakeTimer, RecordingOutput
-from telemetron_collectors.heartbeats import register as limits
 from telemetron_collectors.heartbeats.beat import Beat
-from telemetron_collectors.heartbeats.register import Register
+from telemetron_collectors.heartbeats.register import LIMITS, Register, RegisterLimits
 
 HOUR = 3600.0
 START = datetime(2030, 1, 1, tzinfo=UTC)
 
 
 class Clock(FakeClock):
-    """Counts timers: all that were ever set, and those that can still ring."""
+    """Counts the timers that were set, and the pending ones."""
 
     def __init__(self) -> None:
         super().__init__(START)
@@ -47,10 +46,18 @@ class Clock(FakeClock):
 class Bench:
     """A register, and the shortest way to talk to it."""
 
-    def __init__(self, stall_after: float = 300.0, forget_after: float = HOUR) -> None:
-        self.clock = Clock()
+    def __init__(
+        self,
+        stall_after: float = 300.0,
+        forget_after: float = HOUR,
+        limits: RegisterLimits = LIMITS,
+        clock: Clock | None = None,
+    ) -> None:
+        self.clock = clock or Clock()
         self.output = RecordingOutput(self.clock)
-        self.register = Register(self.output, stall_after=stall_after, forget_after=forget_after)
+        self.register = Register(
+            self.output, stall_after=stall_after, forget_after=forget_after, limits=limits
+        )
 
     def beat(self, name: str = "planner", instance: str = "i", **fields: Any) -> None:
         self.register.beat(name, msgspec.convert({"instance": instance, **fields}, Beat))
@@ -348,13 +355,19 @@ def test_an_instance_that_beats_again_is_live_again(bench: Bench) -> None:
     assert bench.status == "silent"
 
 
-def test_silent_since_stands_still_though_the_wall_clock_is_set(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_silent_since_stays_when_the_wall_clock_is_set() -> None:
+    class SetClock(Clock):
+        is_set = False
+
+        def now(self) -> datetime:
+            return at(99_999) if self.is_set else super().now()
+
+    clock = SetClock()
+    bench = Bench(clock=clock)
     bench.after(0.0006)
     bench.clock.advance(15)
     before = bench.part
-    monkeypatch.setattr(bench.clock, "now", lambda: at(99_999))
+    clock.is_set = True
     bench.clock.advance(5 * HOUR)
     (put,) = bench.register.puts()
     assert bench.part == put.part == before
@@ -462,10 +475,8 @@ def test_one_that_goes_on_beating_after_its_goodbye_is_alive(bench: Bench) -> No
     assert bench.status == "idle"
 
 
-def test_goodbyes_are_remembered_within_bounds(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(limits, "MAX_GOODBYES", 3)
+def test_remembered_goodbyes_are_bounded() -> None:
+    bench = Bench(limits=RegisterLimits(goodbyes=3))
     for number in range(4):
         bench.beat(instance=str(number), boot_id="a")
         bench.register.goodbye("planner", str(number))
@@ -800,25 +811,29 @@ def full(bench: Bench, name: str, instance: str) -> HttpProblem:
     return caught.value
 
 
-def test_agents_are_bounded(bench: Bench) -> None:
-    for number in range(limits.MAX_AGENTS):
+def test_agents_are_bounded() -> None:
+    bench = Bench(limits=RegisterLimits(agents=1_100))
+    for number in range(1_100):
         bench.beat(str(number))
-    assert "10,000 agents" in full(bench, "one more", "i").detail
+    problem = full(bench, "one more", "i")
+    assert "1,100 agents" in problem.detail
+    assert problem.more == {"limit": 1_100}
     bench.beat("0", tasks=tasks("t"))  # those that are known go on
     bench.beat("0", "j")
     bench.register.goodbye("1", "i")
     bench.beat("one more")
 
 
-def test_instances_of_an_agent_are_bounded(bench: Bench) -> None:
-    for number in range(limits.MAX_INSTANCES_PER_AGENT):
+def test_instances_of_an_agent_are_bounded() -> None:
+    bench = Bench(limits=RegisterLimits(instances_per_agent=3))
+    for number in range(3):
         bench.beat(instance=str(number))
-    assert "1,000 instances of one agent" in full(bench, "planner", "one more").detail
+    assert "3 instances of one agent" in full(bench, "planner", "one more").detail
     bench.beat("other")
 
 
-def test_all_instances_are_bounded(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "MAX_INSTANCES", 9)
+def test_all_instances_are_bounded() -> None:
+    bench = Bench(limits=RegisterLimits(instances=9))
     for number in range(9):
         bench.beat(str(number % 3), str(number))
     assert "instances" in full(bench, "3", "i").detail
