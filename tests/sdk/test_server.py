@@ -11,8 +11,6 @@ from telemetron_agent import Agent
 if sys.version_info < (3, 11):  # the SDK's tests run on 3.9 too
     pytest.skip("Telemetron needs Python 3.11", allow_module_level=True)
 
-pytestmark = pytest.mark.usefixtures("soon")
-
 
 async def wait_for_agents(live, wanted) -> list[dict[str, Any]]:
     async with asyncio.timeout(20):

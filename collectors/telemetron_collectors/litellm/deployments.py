@@ -151,9 +151,9 @@ class Deployments:
         return self.cooldown_seconds if own is None else own
 
     def _state(self, id: str, page: MetricsPage) -> float | None:
-        """Return the proxy's gauge, ignoring the value that a cooldown writes under the group's name.
+        """Return the proxy's gauge, ignoring the value under the group's name.
 
-        LiteLLM never resets that value.
+        A cooldown sets that value and nothing resets it.
         """
         states = page.states.get(id, {})
         group = self._listed[id].part.model
