@@ -36,29 +36,34 @@ class BeatWait(Item, frozen=True):
     kind: Annotated[Id, about("`llm`, `tool`, `queue`, `agent`, `human`, `auth` or `other`.")]
     name: Annotated[Id | None, about("Name of the tool, model, queue or agent.")] = None
     since: Annotated[Timestamp | None, about("When the wait began.", clock="agent")] = None
-    task: Annotated[Id | None, about("Id of the task it waits for.")] = None
+    task: Annotated[
+        Id | None, about("Id of the task it waits for, for kind `agent` or `queue`.")
+    ] = None
 
 
 class BeatTask(Item, frozen=True):
     """A task that the instance runs."""
 
-    id: Annotated[Id, about("The task's id.")]
-    parent_id: Annotated[Id | None, about("Task that caused it.")] = None
+    id: Annotated[Id, about("Its id.")]
+    parent_id: Annotated[Id | None, about("The task that caused it; its own id means null.")] = None
     status: Annotated[
         Id | UnsetType | None,
         about(
-            "`running` or `waiting`; A2A's states are understood too. A task that"
-            " is over (`completed`, `failed`, `canceled`, `rejected`) leaves the list. If missing:"
-            " `waiting` if it has waits, else `running`; null: unknown."
+            "`running`, `waiting` or a state of A2A. If missing: `waiting` if it has waits, else"
+            " `running`; null: unknown."
         ),
     ] = UNSET
     started_on: Annotated[Timestamp | None, about("When it started.", clock="agent")] = None
     progressed_at: Annotated[
-        Timestamp | None, about("Last progress; null: never reported.", clock="agent")
+        Timestamp | None, about("When it last made progress; null: never reported.", clock="agent")
     ] = None
     step: Annotated[Text | None, about("Its current step.")] = None
-    waits: Annotated[list[BeatWait], about("Its open waits.", max_length=MAX_WAITS)] = []
-    wait_count: Annotated[Count | None, about("All its open waits, listed or not.")] = None
+    waits: Annotated[
+        list[BeatWait], about("Its open waits, in any order.", max_length=MAX_WAITS)
+    ] = []
+    wait_count: Annotated[Count | None, about("The number of its open waits, listed or not.")] = (
+        None
+    )
     queue: Annotated[Id | None, about("Queue it came from.")] = None
     partition: Annotated[Index | None, about("Partition it came from.")] = None
     offset: Annotated[Index | None, about("Offset it came from.")] = None
@@ -84,31 +89,35 @@ class BeatOutcomes(Item, frozen=True):
 class Beat(Item, frozen=True):
     """One instance's full state: a task that it no longer lists is over."""
 
-    instance: Annotated[Id, about("The instance's id, unique for its agent and namespace.")]
-    boot_id: Annotated[Id | None, about("A new id at each start of the instance.")] = None
+    instance: Annotated[Id, about("This process; unique for its agent and namespace.")]
+    boot_id: Annotated[Id | None, about("A new id at each start, which begins a new life.")] = None
     sequence: Annotated[
         Index | None,
         about("Rises with each beat of a boot; a beat that is not newer changes nothing."),
     ] = None
     interval_seconds: Annotated[
-        float, about("Seconds between beats; silent after 3 of them.", ge=1, le=300)
+        float, about("Seconds between two beats; silent after three times that.", ge=1, le=300)
     ] = 5.0
     sent_at: Annotated[Timestamp | None, about("When it was sent.", clock="agent")] = None
-    namespace: Annotated[Id | None, about("The agent's namespace.")] = None
+    namespace: Annotated[
+        Id | None, about("Namespace of the agent; each namespace has its own agents.")
+    ] = None
     pod_id: Annotated[Id | None, about("Name of its pod.")] = None
     version: Annotated[Id | None, about("Its version.")] = None
     started_at: Annotated[Timestamp | None, about("When it started.", clock="agent")] = None
     description: Annotated[Text | None, about("The agent's purpose.")] = None
     max_parallel_invocations: Annotated[
-        Capacity | None, about("Tasks the instance can run at once.")
+        Capacity | None, about("Tasks that it can run at once.")
     ] = None
     deployment_name: Annotated[Id | None, about("Its Deployment.")] = None
     models: Annotated[Names, about("Models it uses.")] = []
     queues: Annotated[Names, about("Queues it consumes.")] = []
     tasks: Annotated[list[BeatTask], about("Its active tasks.", max_length=MAX_TASKS)] = []
-    task_count: Annotated[Count | None, about("All its active tasks, listed or not.")] = None
-    outcomes: Annotated[BeatOutcomes | None, about("How its tasks ended.")] = None
-    last_failure: Annotated[BeatFailure | None, about("Its last task that failed.")] = None
+    task_count: Annotated[Count | None, about("The number of its active tasks, listed or not.")] = (
+        None
+    )
+    outcomes: Annotated[BeatOutcomes | None, about("How its tasks ended since its start.")] = None
+    last_failure: Annotated[BeatFailure | None, about("The last task that failed.")] = None
 
 
 class BeatField(NamedTuple):
