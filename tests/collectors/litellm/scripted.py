@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections import Counter
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from email.utils import formatdate
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
@@ -303,3 +304,26 @@ class Bench:
 def _field(line: str) -> tuple[str, str]:
     name, _, value = line.partition(": ")
     return name.lower(), value
+
+
+def trouble(bench: Bench) -> list[tuple[str, str]]:
+    """Scopes and reasons of the troubles so far."""
+    return [call[1:3] for call in bench.output.calls if call[0] == "trouble"]
+
+
+def lines(logged: list[str]) -> list[str]:
+    """Return what the collector logged."""
+    return [line for line in logged if " telemetron_collectors." in line]
+
+
+async def recovers(bench: Bench, within: float = 30.0) -> None:
+    """Everything is confirmed again, within so many seconds of the collector's clock."""
+    end = bench.clock.monotonic() + within
+    while set(bench.state().values()) != {None} and bench.clock.monotonic() < end:
+        await bench.second()
+    assert set(bench.state().values()) == {None}, bench.state()
+
+
+def at(seconds: float) -> datetime:
+    """Return the time of the bench's clock so many seconds after its start."""
+    return datetime(2030, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)

@@ -2,22 +2,15 @@
 
 import asyncio
 import json
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from telemetron.document import Cooldowns, ModelError
-from telemetron_collectors.litellm.proxy import ProxyLimits
-from tests.collectors.litellm.scripted import KEY, METRICS, Bench, Reply, model
+from telemetron.document import ModelError
+from tests.collectors.litellm.scripted import KEY, METRICS, Bench, Reply, at, model
 
-START = datetime(2030, 1, 1, tzinfo=UTC)
 DATA = Path(__file__).parents[2] / "data" / "litellm"
 HEALTH_CHECK = "litellm-internal-health-check"
-
-
-def at(seconds: float) -> datetime:
-    return START + timedelta(seconds=seconds)
 
 
 def recorded(name: str, kind: str = "application/json") -> Reply:
@@ -144,82 +137,6 @@ async def test_status_is_judged_by_what_happened(bench, key_file) -> None:
     assert bench.part("a").last_error.at == at(20)
 
 
-@pytest.mark.parametrize(
-    ("state", "status"), [(0, "healthy"), (1, "unhealthy"), (None, "unhealthy")]
-)
-async def test_of_a_success_and_a_failure_the_gauge_tells_the_last(
-    bench, key_file, state, status
-) -> None:
-    bench.proxy.models = [model("a", "group", "openai/gpt-4o")]
-    await bench.start(key_file=key_file())
-    bench.proxy.succeed("a")
-    bench.proxy.fail("a")
-    gauge = "litellm_deployment_state"
-    bench.proxy.count(gauge, 2, model_id="a", litellm_model_name="group")  # sticks
-    if state is not None:
-        bench.proxy.count(gauge, state, model_id="a", litellm_model_name="gpt-4o")
-    await bench.after()
-    assert bench.part("a").status == status
-
-
-async def test_a_cooldown_is_shown_until_it_may_be_over(bench, key_file) -> None:
-    await bench.start(key_file=key_file())
-    bench.proxy.fail("a")
-    bench.proxy.cool("a", 429, times=2)
-    await bench.after()
-    one = bench.part("a")
-    assert one.status == "cooling_down"
-    assert one.cooldown_until == at(10 + 45)
-    assert one.cooldowns == Cooldowns(2, at(10), 429)
-    await bench.polls(3)
-    bench.clock.advance(4.9)
-    assert bench.part("a").status == "cooling_down"
-    bench.clock.advance(0.1)  # it began after the poll at 0 s: from 45 s on it may be over
-    assert (bench.part("a").status, bench.part("a").cooldown_until) == ("unhealthy", None)
-    assert bench.part("a").status_since == at(45)
-    assert bench.part("a").cooldowns == Cooldowns(2, at(10), 429)
-
-
-async def test_a_second_cooldown_goes_on_from_the_first(bench, key_file) -> None:
-    await bench.start(key_file=key_file())
-    bench.proxy.cool("a", 429)
-    await bench.polls(2)
-    bench.proxy.cool("a", "None")
-    await bench.polls(3)
-    assert bench.part("a").status == "cooling_down"  # 50 s: the first is over
-    assert bench.part("a").cooldown_until == at(30 + 45)
-    assert bench.part("a").cooldowns == Cooldowns(2, at(30), None)
-    assert bench.part("a").last_error == ModelError(None, None, at(30))
-
-
-async def test_a_cooldown_shorter_than_a_look_is_only_counted(bench, key_file) -> None:
-    bench.proxy.settings["cooldown_time"] = 5
-    bench.proxy.models.append(model("c", params={"cooldown_time": 30}))
-    await bench.start(key_file=key_file())
-    bench.proxy.cool("a", 401)
-    bench.proxy.cool("c", 401)
-    await bench.after()
-    assert (bench.part("a").status, bench.part("a").cooldown_until) == ("unhealthy", None)
-    assert bench.part("a").cooldowns == Cooldowns(1, at(10), 401)
-    assert bench.part("a").last_error == ModelError(None, 401, at(10))
-    assert bench.part("c").cooldown_until == at(40)  # its own cooldown time
-
-
-async def test_models_are_removed_added_renamed(bench, key_file) -> None:
-    await bench.start(key_file=key_file())
-    bench.proxy.cool("a")
-    bench.proxy.succeed("b")
-    await bench.after()
-    bench.proxy.models = [model("b", "sonnet", "anthropic/claude"), model("c")]
-    await bench.polls(6)
-    assert {id for _, id in bench.output.parts} == {"b", "c"}
-    assert bench.part("b").model == "sonnet"
-    assert bench.part("b").status == "healthy"
-    bench.proxy.cool("a")  # of one that is not listed
-    await bench.after()
-    assert {id for _, id in bench.output.parts} == {"b", "c"}
-
-
 async def test_sentinels_are_null(bench, key_file) -> None:
     huge = 9223372036854775807
     params = {"tpm": huge, "rpm": "1e400", "cooldown_time": "long"}
@@ -234,22 +151,6 @@ async def test_sentinels_are_null(bench, key_file) -> None:
     assert (one.tpm_max, one.rpm_max, one.credits, one.spend) == (None, None, None, 0)
     assert (one.input_cost_per_token, one.input_context) == (None, None)
     assert (one.input_types, one.output_types) == (["text"], [])
-
-
-async def test_a_budget_that_is_spent_leaves_nothing(bench, key_file) -> None:
-    bench.proxy.settings["provider_budget_config"] = {"openai": {}}
-    bench.proxy.budgets = {"openai": {"budget_limit": 1.0, "spend": 1.5}}
-    await bench.start(key_file=key_file())
-    assert bench.part("a").credits == 0
-    bench.proxy.settings["provider_budget_config"] = None
-    await bench.polls(33)
-    assert bench.part("a").credits is None
-
-
-async def test_more_deployments_than_are_shown(bench, key_file) -> None:
-    await bench.start(ProxyLimits(max_deployments=1), key_file=key_file())
-    assert bench.state()["models"] == ("LimitReached", "1 of 2 are shown")
-    assert [id for _, id in bench.output.parts] == ["a"]
 
 
 async def test_each_is_asked_at_its_pace(bench, key_file) -> None:
@@ -290,76 +191,6 @@ async def test_without_metrics_limits_and_prices_are_still_there(bench, key_file
     await bench.polls(8)
     assert bench.part("a").rpm == 0
     assert bench.state()["metrics"] is None
-
-
-async def test_without_metrics_the_database_says_what_was_spent_today(bench, key_file) -> None:
-    bench.proxy.replies["/metrics/"] = Reply(404, b"{}")
-    bench.proxy.models = [model("a"), model("b", upstream="x/y"), model("c", upstream="x/y")]
-    spent = {"gpt-4o": 0.5, "openai/gpt-4o": 0.25, "y": 1.0}
-    days = [{"breakdown": {"models": {m: {"metrics": {"spend": s}} for m, s in spent.items()}}}]
-    bench.proxy.database = {
-        "/user/daily/activity": {"results": days, "metadata": {"total_pages": 1}},
-        "/key/list": {"keys": [], "total_pages": 1},
-        "/v2/team/list": {"teams": [], "total_pages": 1},
-    }
-    await bench.start(key_file=key_file())
-    assert bench.part("a").spend == 0.75
-    assert bench.part("b").spend is None  # c has the same upstream model: whose it was is unknown
-    day = dict(zip(bench.proxy.calls, bench.proxy.queries, strict=True))["/user/daily/activity"]
-    assert (day["start_date"], day["end_date"]) == (["2030-01-01"], ["2030-01-01"])
-
-
-@pytest.mark.parametrize("status", [401, 403, 404])
-async def test_credits_of_what_the_key_may_not_read_are_unknown(bench, key_file, status) -> None:
-    own = {"models": ["gpt-4o"], "max_budget": 2.0, "spend": 0.5, "team_id": None}
-    a_teams = {"models": ["claude"], "max_budget": 9.0, "spend": 0.0, "team_id": "t"}
-    days = [{"breakdown": {"models": {"gpt-4o": {"metrics": {"spend": 0.25}}}}}]
-    bench.proxy.replies["/metrics/"] = Reply(404, b"{}")
-    bench.proxy.database = {
-        "/user/daily/activity": {"results": days},
-        "/key/list": {"keys": [own, a_teams]},
-        "/v2/team/list": {"teams": [{**a_teams, "max_budget": 1.0}]},
-    }
-    refused = Reply(status, b"{}")
-    bench.proxy.replies["/v2/team/list"] = refused
-    await bench.start(key_file=key_file())
-    assert bench.part("a").credits == 1.5
-    assert bench.part("b").credits is None  # its team may have less
-    assert bench.part("a").spend == 0.25
-    said = None if status == 404 else ("Forbidden", "/v2/team/list: the key is not permitted")
-    assert bench.state()["database"] == said
-    del bench.proxy.replies["/v2/team/list"]
-    bench.proxy.replies["/key/list"] = refused
-    await bench.polls(6)
-    assert bench.part("b").credits is None  # keys of their own may have more
-    del bench.proxy.replies["/key/list"]
-    await bench.polls(6)
-    assert (bench.part("a").credits, bench.part("b").credits) == (1.5, 1.0)
-
-
-async def test_key_and_team_budgets_page_by_page(bench, key_file) -> None:
-    key = {"models": ["gpt-4o"], "max_budget": 2.0, "spend": 0.5, "team_id": None}
-    bench.proxy.database = {
-        "/user/daily/activity": {},
-        "/key/list": {"keys": [key, {**key, "models": []}], "total_pages": 3},
-        "/v2/team/list": {"teams": [], "total_pages": 1},
-    }
-    await bench.start(ProxyLimits(max_pages=2), key_file=key_file())
-    assert bench.part("a").credits == 3.0  # 1.5 on each of the two pages that are read
-    assert bench.state()["database"] == ("LimitReached", "/key/list: 2 of 3 pages are read")
-    bench.proxy.database["/key/list"]["total_pages"] = 1
-    bench.proxy.replies["/v2/team/list"] = Reply(403, b"{}")
-    await bench.polls(6)
-    assert bench.part("a").credits == 1.5
-    message = "/v2/team/list: the key is not permitted"
-    assert bench.state()["database"] == ("Forbidden", message)
-    bench.proxy.database = None
-    await bench.polls(6)
-    assert bench.part("a").credits is None
-    assert [call for call in bench.output.calls if call[0] == "expect"][-1] == (
-        "expect",
-        ["", "metrics", "models"],
-    )
 
 
 async def test_no_model_is_called_unless_configured(bench, key_file, logged) -> None:

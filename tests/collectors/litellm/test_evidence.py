@@ -1,20 +1,10 @@
 """When a deployment is healthy, and what ends that."""
 
-from datetime import UTC, datetime, timedelta
-
 import pytest
 
 from telemetron.document import ModelDeployment, ModelError
 from telemetron.store.measure import same_state
-from telemetron_collectors.litellm.fault import is_callers, is_refused_caller
-from telemetron_collectors.litellm.metrics import FAILURES, Series
-from tests.collectors.litellm.scripted import FAMILIES, Bench, Reply
-
-START = datetime(2030, 1, 1, tzinfo=UTC)
-
-
-def at(seconds: float) -> datetime:
-    return START + timedelta(seconds=seconds)
+from tests.collectors.litellm.scripted import FAMILIES, Bench, Reply, at
 
 
 def status(bench: Bench, id: str = "a") -> str:
@@ -227,11 +217,3 @@ async def test_one_that_fails_at_each_look_changes_no_state(bench, key_file, coo
         assert part.last_error.at == part.cooldowns.last_at == at(20 + 10 * poll)
         assert part.cooldowns.count == 2 + poll
         assert same(first, part)
-
-
-def test_whose_fault_a_failure_is() -> None:
-    """With a deployment as LiteLLM's router decides whether to cool it down; see tests/real."""
-    callers = {code for code in range(400, 600) if is_callers(Series(FAILURES, "a", "X", code))}
-    assert callers == set(range(400, 500)) - {401, 402, 404, 408, 429}
-    refused = {code for code in range(400, 600) if is_refused_caller("X", code)}
-    assert refused == set(range(400, 500)) - {408, 429}
