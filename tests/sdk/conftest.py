@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 import telemetron_agent
+from telemetron_agent.activity import Activity
+from tests.sdk.activities import Changes
 from tests.sdk.stand_in import StandIn
 
 SDK = Path(telemetron_agent.__file__).parents[1]
@@ -64,3 +66,13 @@ def python() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     for process in processes:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def changes() -> Changes:
+    return Changes()
+
+
+@pytest.fixture
+def activity(changes: Changes) -> Activity:
+    return Activity(changes)

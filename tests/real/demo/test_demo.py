@@ -257,31 +257,6 @@ def test_agents_end_when_the_demo_is_killed(start: Start, port: int) -> None:
         shutil.rmtree(folder)
 
 
-def test_a_port_in_use(start: Start) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        process = start("--port", str(taken.getsockname()[1]))
-        output, errors = process.communicate(timeout=40)
-    assert (process.returncode, output) == (1, "")
-    assert "Address already in use" in errors
-    assert len(errors.splitlines()) == 1
-
-
-def test_an_invalid_port(start: Start) -> None:
-    process = start("--port", "70000")
-    _, errors = process.communicate(timeout=40)
-    assert process.returncode == 1
-    assert len(errors.splitlines()) == 1
-
-
-def test_an_unknown_agent(start: Start) -> None:
-    process = start("--hang", "nobody")
-    _, errors = process.communicate(timeout=40)
-    assert process.returncode == 2
-    assert "researcher-1" in errors
-
-
 def queue_of(state: dict[str, Any], topic: str) -> dict[str, Any]:
     (queue,) = [queue for queue in state["queues"] if queue["name"].endswith(topic)]
     return queue

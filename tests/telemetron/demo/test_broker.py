@@ -5,24 +5,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from telemetron.demo import run
 from telemetron.demo.broker import BrokerError, EmbeddedBroker, ExistingBroker
 from telemetron.demo.topic import KafkaClients, KafkaQueue
-
-
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[EmbeddedBroker]:
-    made = EmbeddedBroker(tmp_path / "broker")
-    try:
-        made.start()
-        yield made
-    finally:
-        made.stop()
 
 
 def test_a_missing_wheel_is_named(tmp_path: Path) -> None:
@@ -85,16 +73,6 @@ def test_the_older_member_of_a_client_expires(broker: EmbeddedBroker) -> None:
 def test_an_address_that_is_none(address: str) -> None:
     with pytest.raises(BrokerError, match="expected HOST:PORT, got '"):
         ExistingBroker(address)
-
-
-def test_a_broker_that_cannot_be_reached_ends_the_demo(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(kafka="127.0.0.1:1") == 1
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err == (
-        "Kafka at 127.0.0.1:1: it cannot be reached, or does not accept connections without TLS"
-        " and password\n"
-    )
 
 
 def test_a_server_that_closes_connections_is_no_broker() -> None:

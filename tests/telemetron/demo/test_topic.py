@@ -1,25 +1,12 @@
 """Kafka topics as queues between processes."""
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from telemetron.demo.broker import EmbeddedBroker
 from telemetron.demo.queue import RECORD
 from telemetron.demo.topic import KafkaClients, KafkaQueue
 from telemetron.demo.worker import AgentWorker
-
-
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[EmbeddedBroker]:
-    made = EmbeddedBroker(tmp_path / "broker")
-    try:
-        made.start()
-        yield made
-    finally:
-        made.stop()
 
 
 def claim(queue: KafkaQueue) -> dict[str, object]:
