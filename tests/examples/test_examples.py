@@ -25,7 +25,7 @@ async def test_an_empty_system_is_well(live: Any, run: Any) -> None:
 
 
 @needs_tools
-async def test_a_health_check_says_all_that_is_not_well(serving: Any, run: Any, busy: Any) -> None:
+async def test_the_health_check_prints_each_problem(serving: Any, run: Any, busy: Any) -> None:
     async with serving(STALL) as live:
         await busy(live)
         done = await run(live, "./health.sh")
@@ -41,7 +41,7 @@ async def test_a_health_check_says_all_that_is_not_well(serving: Any, run: Any, 
 
 
 @needs_tools
-async def test_a_health_check_tells_unknown_from_well(serving: Any, run: Any) -> None:
+async def test_the_health_check_distinguishes_unknown_from_well(serving: Any, run: Any) -> None:
     assert (await run(NOWHERE, "./health.sh")).code == 2
     async with serving(TOKENS) as live:
         assert (await run(live, "./health.sh")).code == 2
@@ -49,7 +49,7 @@ async def test_a_health_check_tells_unknown_from_well(serving: Any, run: Any) ->
 
 
 @needs_tools
-async def test_changes_are_told_as_they_happen(live: Any, started: Any) -> None:
+async def test_changes_are_printed_as_they_happen(live: Any, started: Any) -> None:
     live.app.store.sources["heartbeats"].confirm()  # else it is a change when that starts
     live.app.store.flush()
     process = await started(live, "./changes.sh", "2")
@@ -123,7 +123,7 @@ async def test_a_reader_of_an_empty_system(live: Any, run: Any) -> None:
     assert doubts == ["source new is starting; there may be more"]
 
 
-async def test_a_reader_tells_where_a_task_hangs(serving: Any, run: Any, busy: Any) -> None:
+async def test_the_reader_prints_where_a_task_hangs(serving: Any, run: Any, busy: Any) -> None:
     async with serving(STALL) as live:
         await busy(live)
         done = await run(live, sys.executable, "reader.py", "--once")
@@ -142,7 +142,7 @@ async def test_a_reader_tells_where_a_task_hangs(serving: Any, run: Any, busy: A
     ]
 
 
-async def test_a_reader_follows_and_comes_back(serving: Any, started: Any) -> None:
+async def test_the_reader_follows_changes(serving: Any, started: Any) -> None:
     async with serving(TOKENS) as live:
         process = await started(live, sys.executable, "reader.py", TELEMETRON_TOKEN=TOKEN)
         assert (await line(process)).startswith("revision ")

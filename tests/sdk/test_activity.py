@@ -19,7 +19,7 @@ def test_only_the_first_end_counts(activity: Activity, changes: Changes) -> None
     assert changes.count == told
 
 
-def test_a_task_that_nobody_holds_is_canceled(activity: Activity) -> None:
+def test_a_task_without_references_is_canceled(activity: Activity) -> None:
     for _ in range(1000):
         Task(activity)
     gc.collect()
@@ -50,7 +50,7 @@ def test_many_threads_lose_no_outcome(activity: Activity) -> None:
     assert active(activity) == []
 
 
-def test_a_detached_activity_tells_nothing(activity: Activity, changes: Changes) -> None:
+def test_a_detached_activity_reports_nothing(activity: Activity, changes: Changes) -> None:
     with Task(activity) as task:
         told = changes.count
         activity.detach()

@@ -12,7 +12,7 @@ import pytest
 from telemetron_agent import Agent
 
 
-def test_what_a_beat_tells(stand_in, monkeypatch) -> None:
+def test_the_fields_of_a_beat(stand_in, monkeypatch) -> None:
     monkeypatch.setenv("POD_NAME", "researcher-0")
     monkeypatch.setenv("POD_NAMESPACE", "agents")
     with Agent(
@@ -50,7 +50,7 @@ def test_what_a_beat_tells(stand_in, monkeypatch) -> None:
     assert stand_in.goodbyes == [f"/agents/researcher/instances/{agent.instance}?namespace=agents"]
 
 
-def test_what_is_not_known_is_null(stand_in) -> None:
+def test_unknown_facts_are_null(stand_in) -> None:
     with Agent("x", url=stand_in.url, interval=60) as agent:
         beat = stand_in.wait_for_beat(lambda beat: True)
     assert agent.instance == f"{socket.gethostname()}-{os.getpid()}"
@@ -86,7 +86,7 @@ def test_a_task_is_seen_while_it_runs(stand_in) -> None:
     assert failure["at"].endswith("Z")
 
 
-def test_more_tasks_than_a_beat_tells(stand_in) -> None:
+def test_tasks_beyond_the_limit_are_counted(stand_in) -> None:
     with Agent("x", url=stand_in.url, interval=60) as agent:
         tasks = [agent.task() for _ in range(1100)]
         beat = stand_in.wait_for_beat(lambda beat: beat["task_count"] == len(tasks))
@@ -123,7 +123,7 @@ def test_without_a_url_every_call_works() -> None:
 
 
 @pytest.mark.parametrize("url", ["nonsense", "ftp://host", "http://me:secret@host:port", 5])
-def test_an_unusable_url_is_said_once(url, caplog) -> None:
+def test_an_invalid_url_is_logged_once(url, caplog) -> None:
     before = threading.active_count()
     with Agent("x", url=url) as agent, agent.task():
         assert threading.active_count() == before
@@ -141,7 +141,7 @@ def test_the_interval_is_bounded(stand_in, interval, told: float) -> None:
         assert stand_in.wait_for_count(1)[0].beat["interval_seconds"] == told
 
 
-def test_nonsense_does_no_harm(stand_in) -> None:
+def test_invalid_arguments_do_no_harm(stand_in) -> None:
     nonsense = {"models": 5, "queues": "q", "max_parallel": "many", "version": object(), "token": 5}
     with Agent(None, url=stand_in.url, description="d" * 1000, **nonsense) as agent:
         task = agent.task(object(), partition="p", offset=float("inf"), queue=b"q")
@@ -207,7 +207,7 @@ def test_a_token_is_stripped(stand_in, monkeypatch, token: str) -> None:
         assert stand_in.wait_for_count(1)[0].headers["authorization"] == "Bearer t"
 
 
-def test_a_token_that_cannot_be_sent_is_said_once(stand_in, monkeypatch, caplog) -> None:
+def test_an_invalid_token_is_logged_once(stand_in, monkeypatch, caplog) -> None:
     monkeypatch.setenv("TELEMETRON_TOKEN", "sec\nret")
     with Agent("x", url=stand_in.url) as agent:
         assert not agent.flush(10)

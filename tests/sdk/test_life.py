@@ -48,7 +48,7 @@ def test_an_agent_after_one_that_never_reported_reports_at_once(stand_in) -> Non
         assert agent.flush(3)
 
 
-def test_agents_of_one_name_and_another_instance_are_apart(stand_in) -> None:
+def test_agents_with_different_instance_ids_are_separate(stand_in) -> None:
     url = stand_in.url
     with Agent("bot", url=url, instance="a") as a, Agent("bot", url=url, instance="b") as b:
         assert a.boot_id != b.boot_id
@@ -110,7 +110,7 @@ os.waitpid(child, 0)
     assert stand_in.goodbyes == ["/agents/bot/instances/parent"]
 
 
-def test_a_pickled_agent_is_another_process_s_own(stand_in, python) -> None:
+def test_a_pickled_agent_becomes_the_other_processs_agent(stand_in, python) -> None:
     source = """
 import pickle, sys
 agent = pickle.loads(bytes.fromhex(sys.stdin.readline()))

@@ -7,7 +7,7 @@ import logging
 from telemetron_agent.log import guarded, guarded_async
 
 
-async def test_a_fault_in_a_callback_is_said_once(caplog) -> None:
+async def test_a_fault_in_a_callback_is_logged_once(caplog) -> None:
     @guarded
     def broken() -> None:
         raise KeyError("a secret")

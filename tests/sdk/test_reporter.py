@@ -76,7 +76,7 @@ def test_beats_come_at_the_interval_and_are_numbered(stand_in, report) -> None:
     assert min(gaps) > 0.12, gaps
 
 
-def test_changes_are_told_together(stand_in, report) -> None:
+def test_one_beat_reports_several_changes(stand_in, report) -> None:
     reporter = report(stand_in.url)
     first = stand_in.wait_for_count(1)[0]
     for _ in range(100):
@@ -111,7 +111,7 @@ def test_closed_before_it_started(stand_in) -> None:
     assert stand_in.requests == []
 
 
-def test_trouble_is_said_once_and_its_end_once(stand_in, report, caplog) -> None:
+def test_an_outage_and_its_end_are_logged_once(stand_in, report, caplog) -> None:
     stand_in.mode, stand_in.body = "500", b'{"detail": "no room"}'
     report(stand_in.url, interval=0.05)
     stand_in.wait_for_count(3)
@@ -125,7 +125,7 @@ def test_trouble_is_said_once_and_its_end_once(stand_in, report, caplog) -> None
     assert "again" in warnings(caplog)[1]
 
 
-def test_changes_do_not_hurry_a_server_in_trouble(stand_in, report) -> None:
+def test_changes_do_not_shorten_a_backoff(stand_in, report) -> None:
     stand_in.mode, stand_in.extra = "503", {"Retry-After": "1"}
     reporter = report(stand_in.url, interval=0.05)
     first = stand_in.wait_for_count(1)[0]
@@ -143,7 +143,7 @@ def test_it_recovers(stand_in, report, caplog, mode: str) -> None:
     assert len(warnings(caplog)) == 2, warnings(caplog)
 
 
-def test_the_token_is_asked_each_time_and_never_said(stand_in, report, caplog) -> None:
+def test_the_token_is_read_for_each_beat_and_never_logged(stand_in, report, caplog) -> None:
     tokens = iter(["one", "sec\nret", "secret-€", "two", *["three"] * 1000])
     report(stand_in.url, interval=0.05, token=lambda: next(tokens))
     stand_in.wait_for(lambda each: each.headers["authorization"] == "Bearer three")
@@ -194,12 +194,12 @@ def test_the_pause_grows_to_a_bound() -> None:
     assert trouble.begin("why") <= TIMING.first_backoff * 1.5
 
 
-def test_how_an_exception_is_told() -> None:
+def test_exceptions_in_the_log() -> None:
     assert describe(ConnectionRefusedError(111, "refused")).startswith("ConnectionRefusedError: ")
     assert describe(ValueError("Bearer secret")) == "ValueError"
 
 
-def test_a_flush_tells_now(stand_in, report) -> None:
+def test_a_flush_sends_a_beat_now(stand_in, report) -> None:
     reporter = report(stand_in.url)
     stand_in.wait_for_count(1)
     assert reporter.flush(10)
@@ -221,7 +221,7 @@ def test_a_flush_starts_the_thread(stand_in, report) -> None:
     assert not reporter.flush(10)
 
 
-def test_a_flush_waits_no_longer_than_it_is_told(stand_in, report) -> None:
+def test_a_flush_waits_no_longer_than_its_timeout(stand_in, report) -> None:
     stand_in.mode = "hang"
     reporter = report(stand_in.url, request_timeout=1.0)
     before = time.monotonic()
@@ -231,7 +231,7 @@ def test_a_flush_waits_no_longer_than_it_is_told(stand_in, report) -> None:
     stand_in.mode = "ok"  # so that it can say goodbye
 
 
-def test_a_flush_tries_a_server_in_trouble_at_once(stand_in, report) -> None:
+def test_a_flush_ends_a_backoff(stand_in, report) -> None:
     stand_in.mode, stand_in.extra = "503", {"Retry-After": "300"}
     reporter = report(stand_in.url)
     stand_in.wait_for_count(1)
@@ -279,7 +279,7 @@ def test_a_log_handler_that_flushes_does_not_wait_for_itself(stand_in, report) -
     assert flushed == [False]
 
 
-def test_who_flushes_while_it_closes_is_told(stand_in, report) -> None:
+def test_a_flush_during_close_returns(stand_in, report) -> None:
     stand_in.mode = "slow"
     reporter = report(stand_in.url)
     stand_in.wait_for_count(1)
@@ -307,7 +307,7 @@ def test_a_beat_that_is_too_large_becomes_smaller(stand_in, report, caplog) -> N
     assert sum("HTTP 413: too large" in each for each in warnings(caplog)) == 1
 
 
-def test_why_a_beat_is_refused_is_said_in_the_midst_of_trouble(stand_in, report, caplog) -> None:
+def test_the_cause_of_a_refused_beat_is_logged_during_an_outage(stand_in, report, caplog) -> None:
     stand_in.mode = "500"
     report(stand_in.url)
     stand_in.wait_for_count(2)

@@ -161,7 +161,9 @@ def test_an_interrupted_part_of_a_program_s_task(agent: Agent, runs: Runs) -> No
 
 
 @pytest.mark.parametrize("framework", ["langchain", "openai_agents", "celery", "crewai"])
-def test_a_framework_that_is_not_there(agent: Agent, caplog, monkeypatch, framework: str) -> None:
+def test_a_missing_framework_is_logged_once(
+    agent: Agent, caplog, monkeypatch, framework: str
+) -> None:
     for name in ("langchain_core", "agents", "celery", "crewai"):
         monkeypatch.setitem(sys.modules, name, None)  # importing it fails
     module = importlib.import_module(f"telemetron_agent.{framework}")

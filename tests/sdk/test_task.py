@@ -59,7 +59,7 @@ def test_callback_style(activity: Activity) -> None:
     ("error", "told"),
     [(None, "unknown"), (ValueError("a secret"), "ValueError"), ("x" * 600, "x" * 500)],
 )
-def test_how_an_error_is_told(activity: Activity, error: object, told: str) -> None:
+def test_the_error_of_a_failed_task(activity: Activity, error: object, told: str) -> None:
     Task(activity).end("failed", error)
     failure = last_failure(activity)
     assert failure is not None
@@ -109,7 +109,7 @@ def group(*errors: BaseException) -> BaseException:
         (group(asyncio.CancelledError(), ValueError()), (0, 1, 0)),
     ],
 )
-def test_an_exception_goes_on(
+def test_an_exception_propagates(
     activity: Activity, error: BaseException, expected: tuple[int, int, int]
 ) -> None:
     with pytest.raises(type(error)) as raised, Task(activity, "t"):

@@ -6,7 +6,7 @@ from telemetron_collectors.litellm.proxy import ProxyLimits
 from tests.collectors.litellm.scripted import Reply, model
 
 
-async def test_a_budget_that_is_spent_leaves_nothing(bench, key_file) -> None:
+async def test_a_spent_provider_budget_is_zero_credits(bench, key_file) -> None:
     bench.proxy.settings["provider_budget_config"] = {"openai": {}}
     bench.proxy.budgets = {"openai": {"budget_limit": 1.0, "spend": 1.5}}
     await bench.start(key_file=key_file())
@@ -16,7 +16,7 @@ async def test_a_budget_that_is_spent_leaves_nothing(bench, key_file) -> None:
     assert bench.part("a").credits is None
 
 
-async def test_without_metrics_the_database_says_what_was_spent_today(bench, key_file) -> None:
+async def test_without_metrics_spend_comes_from_the_database(bench, key_file) -> None:
     bench.proxy.replies["/metrics/"] = Reply(404, b"{}")
     bench.proxy.models = [model("a"), model("b", upstream="x/y"), model("c", upstream="x/y")]
     spent = {"gpt-4o": 0.5, "openai/gpt-4o": 0.25, "y": 1.0}
@@ -34,7 +34,7 @@ async def test_without_metrics_the_database_says_what_was_spent_today(bench, key
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])
-async def test_credits_of_what_the_key_may_not_read_are_unknown(bench, key_file, status) -> None:
+async def test_credits_are_unknown_if_the_key_may_not_read_them(bench, key_file, status) -> None:
     own = {"models": ["gpt-4o"], "max_budget": 2.0, "spend": 0.5, "team_id": None}
     a_teams = {"models": ["claude"], "max_budget": 9.0, "spend": 0.0, "team_id": "t"}
     days = [{"breakdown": {"models": {"gpt-4o": {"metrics": {"spend": 0.25}}}}}]
@@ -61,7 +61,7 @@ async def test_credits_of_what_the_key_may_not_read_are_unknown(bench, key_file,
     assert (bench.part("a").credits, bench.part("b").credits) == (1.5, 1.0)
 
 
-async def test_key_and_team_budgets_page_by_page(bench, key_file) -> None:
+async def test_key_and_team_budgets_are_read_page_by_page(bench, key_file) -> None:
     key = {"models": ["gpt-4o"], "max_budget": 2.0, "spend": 0.5, "team_id": None}
     bench.proxy.database = {
         "/user/daily/activity": {},

@@ -14,7 +14,7 @@ from tests.collectors.litellm.scripted import (
 )
 
 
-async def test_a_500_with_the_socket_closed(bench, proxy, key_file, logged) -> None:
+async def test_a_truncated_500_is_a_bad_answer(bench, proxy, key_file, logged) -> None:
     await bench.start(key_file=key_file())
     proxy.everything = Reply(500, b"Internal Server Error", "text/plain", cut=5)
     await bench.polls(1)
@@ -24,7 +24,7 @@ async def test_a_500_with_the_socket_closed(bench, proxy, key_file, logged) -> N
     assert len(lines(logged)) == 1
 
 
-async def test_a_pooled_connection_that_was_closed_is_tried_once_more(
+async def test_a_request_on_a_closed_pooled_connection_is_sent_again(
     bench, proxy, key_file
 ) -> None:
     """The first request on it fails; nobody is told."""
@@ -35,7 +35,7 @@ async def test_a_pooled_connection_that_was_closed_is_tried_once_more(
     assert trouble(bench) == []
 
 
-async def test_html_from_a_load_balancer(bench, proxy, key_file, logged) -> None:
+async def test_html_from_a_load_balancer_is_a_bad_answer(bench, proxy, key_file, logged) -> None:
     await bench.start(key_file=key_file())
     before = dict(bench.output.parts)
     proxy.everything = HTML
@@ -57,7 +57,9 @@ async def test_html_from_a_load_balancer(bench, proxy, key_file, logged) -> None
         Reply(302, b"", headers=("location: http://elsewhere/",)),
     ],
 )
-async def test_models_that_cannot_be_understood(bench, proxy, key_file, reply, logged) -> None:
+async def test_malformed_models_keep_the_last_known_ones(
+    bench, proxy, key_file, reply, logged
+) -> None:
     await bench.start(key_file=key_file())
     before = dict(bench.output.parts)
     proxy.replies["/model/info"] = reply
@@ -71,7 +73,7 @@ async def test_models_that_cannot_be_understood(bench, proxy, key_file, reply, l
     assert len(lines(logged)) == 1
 
 
-async def test_an_answer_without_end(bench, proxy, key_file) -> None:
+async def test_an_answer_that_is_too_large_is_a_bad_answer(bench, proxy, key_file) -> None:
     limits = ProxyLimits(http=HttpLimits(max_bytes=5 * 1024 * 1024))
     proxy.replies["/metrics/"] = Reply(200, b"# \n" * 2_000_000, METRICS)
     await bench.start(limits, key_file=key_file())

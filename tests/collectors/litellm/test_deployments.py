@@ -10,7 +10,7 @@ from tests.collectors.litellm.scripted import at, model
 @pytest.mark.parametrize(
     ("state", "status"), [(0, "healthy"), (1, "unhealthy"), (None, "unhealthy")]
 )
-async def test_of_a_success_and_a_failure_the_gauge_tells_the_last(
+async def test_the_gauge_shows_whether_a_success_or_a_failure_came_last(
     bench, key_file, state, status
 ) -> None:
     bench.proxy.models = [model("a", "group", "openai/gpt-4o")]
@@ -43,7 +43,7 @@ async def test_a_cooldown_is_shown_until_it_may_be_over(bench, key_file) -> None
     assert bench.part("a").cooldowns == Cooldowns(2, at(10), 429)
 
 
-async def test_a_second_cooldown_goes_on_from_the_first(bench, key_file) -> None:
+async def test_a_second_cooldown_extends_the_first(bench, key_file) -> None:
     await bench.start(key_file=key_file())
     bench.proxy.cool("a", 429)
     await bench.polls(2)
@@ -55,7 +55,7 @@ async def test_a_second_cooldown_goes_on_from_the_first(bench, key_file) -> None
     assert bench.part("a").last_error == ModelError(None, None, at(30))
 
 
-async def test_a_cooldown_shorter_than_a_look_is_only_counted(bench, key_file) -> None:
+async def test_a_cooldown_shorter_than_the_interval_is_only_counted(bench, key_file) -> None:
     bench.proxy.settings["cooldown_time"] = 5
     bench.proxy.models.append(model("c", params={"cooldown_time": 30}))
     await bench.start(key_file=key_file())
@@ -83,7 +83,7 @@ async def test_models_are_removed_added_renamed(bench, key_file) -> None:
     assert {id for _, id in bench.output.parts} == {"b", "c"}
 
 
-async def test_more_deployments_than_are_shown(bench, key_file) -> None:
+async def test_deployments_beyond_the_limit_are_not_shown(bench, key_file) -> None:
     await bench.start(ProxyLimits(max_deployments=1), key_file=key_file())
     assert bench.state()["models"] == ("LimitReached", "1 of 2 are shown")
     assert [id for _, id in bench.output.parts] == ["a"]

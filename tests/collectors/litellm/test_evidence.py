@@ -49,7 +49,7 @@ async def test_a_proxy_that_never_answers_leaves_nothing_healthy(bench, key_file
 
 
 @pytest.mark.parametrize("failing", [True, False])
-async def test_metrics_that_stay_away_leave_nothing_known(bench, key_file, failing) -> None:
+async def test_without_metrics_the_status_becomes_unknown(bench, key_file, failing) -> None:
     """The proxy is there, and says nothing of its calls."""
     await healthy(bench, key_file())
     if failing:
@@ -78,7 +78,7 @@ async def test_metrics_that_stay_away_leave_nothing_known(bench, key_file, faili
         ("Anthropic.BadRequestError", "None"),
     ],
 )
-async def test_a_failure_by_the_callers_fault_is_not_the_models(bench, key_file, cls, code) -> None:
+async def test_a_callers_fault_does_not_change_the_status(bench, key_file, cls, code) -> None:
     await healthy(bench, key_file())
     bench.proxy.fail("a", cls=cls, status=code)
     bench.proxy.fail("b", cls=cls, status=code)
@@ -89,7 +89,7 @@ async def test_a_failure_by_the_callers_fault_is_not_the_models(bench, key_file,
 
 
 @pytest.mark.parametrize("code", [401, 402, 404, 408, 429, 500, 502, 503])
-async def test_a_failure_of_the_provider_is_the_models(bench, key_file, code) -> None:
+async def test_a_providers_failure_makes_it_unhealthy(bench, key_file, code) -> None:
     await healthy(bench, key_file())
     bench.proxy.fail("a", cls="Openai.Error", status=code)
     await bench.after()
@@ -97,7 +97,7 @@ async def test_a_failure_of_the_provider_is_the_models(bench, key_file, code) ->
     assert bench.part("a").last_error == ModelError("Openai.Error", code, at(20))
 
 
-async def test_failures_of_both_kinds_in_one_look(bench, key_file) -> None:
+async def test_failures_of_both_kinds_between_two_polls(bench, key_file) -> None:
     await healthy(bench, key_file())
     bench.proxy.fail("a", 9, cls="Openai.BadRequestError", status=400)
     bench.proxy.fail("a", 1, cls="Openai.InternalServerError", status=500)
@@ -106,7 +106,7 @@ async def test_failures_of_both_kinds_in_one_look(bench, key_file) -> None:
     assert bench.part("a").last_error.status_code == 500
 
 
-async def test_a_failure_that_nobody_says_more_of_ends_healthy(bench, key_file) -> None:
+async def test_a_failure_without_class_and_status_ends_healthy(bench, key_file) -> None:
     """The labels that say whose fault it was are left out."""
     await healthy(bench, key_file())
     name = "litellm_deployment_failure_responses_total"
@@ -115,7 +115,7 @@ async def test_a_failure_that_nobody_says_more_of_ends_healthy(bench, key_file) 
     assert (status(bench), bench.part("a").last_error) == ("unknown", None)
 
 
-async def test_a_failure_ends_where_no_success_could_be_seen(bench, key_file) -> None:
+async def test_a_failure_ends_by_time_if_successes_are_not_counted(bench, key_file) -> None:
     only = ("litellm_deployment_failure_responses", "litellm_deployment_cooled_down")
     bench.proxy.families = {family: FAMILIES[family] for family in only}
     await bench.start(key_file=key_file())
@@ -141,7 +141,7 @@ async def test_refusals_without_a_success_since_end_healthy(bench, key_file, cls
     assert (status(bench), reasons(bench)) == ("healthy", [])
 
 
-async def test_refusals_that_ended_leave_it_unknown(bench, key_file) -> None:
+async def test_the_status_is_unknown_after_refusals_end(bench, key_file) -> None:
     await healthy(bench, key_file())
     refuse(bench, "RouterRateLimitError")
     await bench.after()
@@ -201,7 +201,7 @@ async def test_callers_without_a_budget_still_succeed(bench, key_file) -> None:
 
 
 @pytest.mark.parametrize("cooldown", [5, 15, 25, 45])
-async def test_one_that_fails_at_each_look_changes_no_state(bench, key_file, cooldown) -> None:
+async def test_repeated_failures_change_the_state_once(bench, key_file, cooldown) -> None:
     """The times of its errors and cooldowns, and how many there were, are measures."""
     bench.proxy.settings["cooldown_time"] = cooldown
     await bench.start(key_file=key_file())

@@ -41,7 +41,7 @@ def rates(bench: Bench, id: str = "a") -> tuple[float | None, ...]:
     return one.rpm, one.tpm, one.failed_rpm, one.refused_rpm, one.spend, one.latency_seconds
 
 
-async def test_only_the_spend_is_configured(bench, key_file) -> None:
+async def test_measures_are_null_if_only_spend_is_configured(bench, key_file) -> None:
     only(bench, SPEND)
     await bench.start(key_file=key_file())
     count_everything(bench)
@@ -70,7 +70,9 @@ async def test_only_the_spend_is_configured(bench, key_file) -> None:
         ((HITS, CACHED_TOKENS), (3, 60, 1, 0, 0.5, 0.5)),  # the proxy says that it has no cache
     ],
 )
-async def test_a_metric_that_is_left_out_is_null(bench, key_file, left_out, expected) -> None:
+async def test_a_missing_metric_makes_its_measures_null(
+    bench, key_file, left_out, expected
+) -> None:
     only(bench, *(family for family in FAMILIES if family not in left_out))
     await bench.start(key_file=key_file())
     count_everything(bench)
@@ -81,7 +83,7 @@ async def test_a_metric_that_is_left_out_is_null(bench, key_file, left_out, expe
     )
 
 
-async def test_every_metric_without_its_label_model_id(bench, key_file) -> None:
+async def test_a_metric_without_the_label_model_id_is_missing(bench, key_file) -> None:
     for family, kind in FAMILIES.items():
         suffix = "_count" if kind == "histogram" else "_total" if kind == "counter" else ""
         bench.proxy.count(family + suffix, 5, model_group="gpt-4o")
@@ -92,7 +94,7 @@ async def test_every_metric_without_its_label_model_id(bench, key_file) -> None:
     assert "label model_id" in bench.state()["metrics"][1]
 
 
-async def test_refusals_without_the_name_that_was_asked_for_are_null(bench, key_file) -> None:
+async def test_refusals_without_the_requested_model_are_null(bench, key_file) -> None:
     await bench.start(key_file=key_file())
     bench.proxy.count(f"{FAILURES}_total", 5, model_id="", exception_class="X")
     bench.proxy.count(f"{REQUESTS}_total", 5, model_id="")
@@ -101,7 +103,7 @@ async def test_refusals_without_the_name_that_was_asked_for_are_null(bench, key_
     assert bench.part("a").failed_rpm == 0
 
 
-async def test_workers_that_share_a_page_are_asked_for_all_of_it(bench, key_file) -> None:
+async def test_a_page_shared_by_workers_is_requested_whole(bench, key_file) -> None:
     """PROMETHEUS_MULTIPROC_DIR: whoever names metrics gets an empty 200."""
     bench.proxy.process = None
     bench.proxy.succeed("a", 10, tokens=1)
@@ -117,7 +119,7 @@ async def test_workers_that_share_a_page_are_asked_for_all_of_it(bench, key_file
     assert "not counted yet" in message
 
 
-async def test_an_empty_page_says_nothing(bench, key_file) -> None:
+async def test_an_empty_page_makes_measures_null(bench, key_file) -> None:
     bench.proxy.replies["/metrics/"] = Reply(200, b"", METRICS)
     await bench.start(key_file=key_file())
     await bench.polls(7)
@@ -144,7 +146,7 @@ async def test_a_version_without_licence_says_so(bench, key_file) -> None:
     assert "licence" in bench.state()["metrics"][1]
 
 
-async def test_series_beyond_the_proxys_limit_make_it_null(bench, key_file) -> None:
+async def test_series_beyond_the_proxys_limit_make_measures_null(bench, key_file) -> None:
     await bench.start(key_file=key_file())
     bench.proxy.succeed("a", 2, tokens=60)
     other = {"model_id": "other", "model_group": "other", "api_key_alias": "other"}
@@ -154,7 +156,7 @@ async def test_series_beyond_the_proxys_limit_make_it_null(bench, key_file) -> N
     assert "prometheus_metrics_max_series_per_metric" in bench.state()["metrics"][1]
 
 
-async def test_series_that_expire_are_no_restart(bench, key_file) -> None:
+async def test_expired_series_are_no_restart(bench, key_file) -> None:
     """`prometheus_metrics_ttl_seconds` drops idle series; others go on, and it may come back."""
     bench.proxy.succeed("a", 100, tokens=1000, api_key_alias="idle")
     bench.proxy.succeed("a", 50, tokens=500, api_key_alias="busy")
@@ -200,7 +202,7 @@ def answer(bench: Bench, calls: int = 1) -> None:
     bench.proxy.count(f"{LATENCY}_count", calls, model_id="a")
 
 
-async def test_answers_from_the_proxys_cache_are_no_calls_of_the_model(bench, key_file) -> None:
+async def test_cached_answers_are_no_calls_of_the_model(bench, key_file) -> None:
     await bench.start(key_file=key_file())
     answer(bench)
     hit(bench, 2)
@@ -208,7 +210,7 @@ async def test_answers_from_the_proxys_cache_are_no_calls_of_the_model(bench, ke
     assert rates(bench)[:3] == (1, 50, 0)
 
 
-async def test_answers_from_the_proxys_cache_are_no_evidence(bench, key_file) -> None:
+async def test_cached_answers_are_no_evidence(bench, key_file) -> None:
     await bench.start(key_file=key_file())
     bench.proxy.fail("a", status=500)
     await bench.after()
@@ -226,9 +228,7 @@ async def test_answers_from_the_proxys_cache_are_no_evidence(bench, key_file) ->
 
 
 @pytest.mark.parametrize("cache", [{"cache": "redis"}, {}])
-async def test_without_metrics_of_the_cache_the_providers_answers_tell(
-    bench, key_file, cache
-) -> None:
+async def test_without_cache_metrics_the_providers_answers_count(bench, key_file, cache) -> None:
     only(bench, *(family for family in FAMILIES if family not in (HITS, CACHED_TOKENS)))
     bench.proxy.cache = cache
     await bench.start(key_file=key_file())
@@ -243,7 +243,7 @@ async def test_without_metrics_of_the_cache_the_providers_answers_tell(
     assert (bench.part("a").rpm, bench.part("a").status) == (1, "healthy")
 
 
-async def test_with_a_cache_that_nothing_tells_apart_calls_are_null(bench, key_file) -> None:
+async def test_calls_are_null_if_cached_answers_are_not_counted(bench, key_file) -> None:
     only(bench, REQUESTS, SUCCESSES, TOKENS)
     bench.proxy.cache = {"cache": "redis"}
     await bench.start(key_file=key_file())
@@ -276,7 +276,7 @@ async def test_refusals_by_reason(bench, key_file) -> None:
     assert (bench.part("b").refused_rpm, bench.part("b").refusals) == (0, [])
 
 
-async def test_more_reasons_than_are_shown(bench, key_file) -> None:
+async def test_refusals_beyond_the_limit_are_truncated(bench, key_file) -> None:
     await bench.start(key_file=key_file())
     for number in range(20):
         refuse(bench, 1 + number, f"Error{number:02}", 500)
@@ -309,7 +309,7 @@ async def test_callers_by_the_configured_label(bench, key_file) -> None:
     assert bench.part("b").callers == []
 
 
-async def test_calls_of_nobody_are_one_caller(bench, key_file) -> None:
+async def test_calls_without_a_caller_have_an_empty_name(bench, key_file) -> None:
     """LiteLLM writes `None` in some metrics, and leaves the label empty in others."""
     await bench.start(key_file=key_file(), callers="api_key_alias")
     bench.proxy.succeed("a", 1, tokens=20, api_key_alias="None")
@@ -318,7 +318,7 @@ async def test_calls_of_nobody_are_one_caller(bench, key_file) -> None:
     assert bench.part("a").callers == [ModelCaller("", 3, 0, 50)]
 
 
-async def test_more_callers_than_are_shown(bench, key_file) -> None:
+async def test_callers_beyond_the_limit_are_truncated(bench, key_file) -> None:
     await bench.start(key_file=key_file(), callers="user")
     for number in range(70):
         bench.proxy.succeed("a", 1 + number, user=f"u{number:02}")
@@ -388,7 +388,7 @@ def page(types: set[str], labels: set[str], drawn: list[tuple[str, str, int]], t
     process=st.sampled_from([None, 1000.0]),
     caches=st.sampled_from([None, True, False]),
 )
-def test_never_a_number_of_a_metric_that_was_not_seen(
+def test_measures_of_missing_metrics_are_never_numbers(
     types, labels, drawn, process, caches
 ) -> None:
     usage = UsageTracker(30.0)
@@ -413,9 +413,7 @@ def test_never_a_number_of_a_metric_that_was_not_seen(
 
 
 @pytest.mark.parametrize("interval", [25, 50, 70, 120])
-async def test_looks_that_are_far_apart_give_the_mean_of_a_minute(
-    bench, key_file, interval
-) -> None:
+async def test_long_intervals_give_the_mean_of_a_minute(bench, key_file, interval) -> None:
     await bench.start(key_file=key_file(), interval_seconds=interval)
     for _ in range(4):
         bench.proxy.succeed("a", interval, tokens=10 * interval)  # a call each second

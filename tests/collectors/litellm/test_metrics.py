@@ -36,7 +36,7 @@ async def most_worked(end: asyncio.Event) -> float:
         b"process_start_time_seconds\n",
     ],
 )
-async def test_metrics_that_cannot_be_understood(bench, proxy, key_file, page) -> None:
+async def test_malformed_metrics_are_a_bad_answer(bench, proxy, key_file, page) -> None:
     await bench.start(key_file=key_file())
     proxy.replies["/metrics/"] = Reply(200, page, METRICS)
     await bench.after()

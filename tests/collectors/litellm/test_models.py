@@ -60,7 +60,7 @@ async def test_a_wildcard_is_the_same_in_any_order(bench, key_file) -> None:
     assert len(asked) == 1
 
 
-async def test_a_wildcard_that_cannot_be_asked_for(bench, key_file) -> None:
+async def test_a_wildcard_that_cannot_be_requested(bench, key_file) -> None:
     bench.proxy.models = [*wildcard(), model("x", "o1", "openai/o1"), model("x", "a/o2", "a/o2")]
     bench.proxy.one |= {"w": Reply(404, b"{}"), "x": Reply(403, b"{}")}
     await bench.start(key_file=key_file())
@@ -128,7 +128,7 @@ def test_names_as_the_router_finds_them() -> None:
     assert {name: names.group(name) for name in asked} == asked
 
 
-async def test_an_odd_row_hides_no_other(bench, key_file) -> None:
+async def test_a_malformed_row_hides_no_other_row(bench, key_file) -> None:
     odd = [{"model_name": "x", "model_info": {}}, {"model_name": None, "model_info": {"id": "y"}}]
     bench.proxy.models = [*odd, model("a")]
     await bench.start(key_file=key_file())

@@ -29,7 +29,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-async def test_down_at_start(bench, proxy, key_file, logged) -> None:
+async def test_a_proxy_that_is_down_at_the_start(bench, proxy, key_file, logged) -> None:
     port = free_port()
     await proxy.stop()
     proxy.url = f"http://127.0.0.1:{port}"
@@ -44,7 +44,7 @@ async def test_down_at_start(bench, proxy, key_file, logged) -> None:
     assert len(lines(logged)) == 1
 
 
-async def test_dies_and_returns(bench, proxy, key_file, logged) -> None:
+async def test_a_proxy_that_dies_and_returns(bench, proxy, key_file, logged) -> None:
     await bench.start(key_file=key_file())
     proxy.succeed("a", 4)
     await bench.polls(6)
@@ -67,7 +67,7 @@ async def test_dies_and_returns(bench, proxy, key_file, logged) -> None:
     assert len(lines(logged)) == 1
 
 
-async def test_while_it_is_down_one_probe_at_a_time_goes_out(bench, proxy, key_file) -> None:
+async def test_only_probes_are_sent_while_the_proxy_is_down(bench, proxy, key_file) -> None:
     await bench.start(key_file=key_file())
     proxy.everything = Reply(raw=b"")  # accepts, and closes
     await bench.after()
@@ -79,7 +79,7 @@ async def test_while_it_is_down_one_probe_at_a_time_goes_out(bench, proxy, key_f
     await recovers(bench)
 
 
-async def test_frozen(bench, proxy, key_file, logged) -> None:
+async def test_a_frozen_proxy_is_a_timeout(bench, proxy, key_file, logged) -> None:
     http = HttpLimits(timeout_seconds=0.1, alive_timeout_seconds=0.1)
     await bench.start(ProxyLimits(http=http), key_file=key_file())
     before = dict(bench.output.parts)
@@ -114,7 +114,9 @@ async def test_slow_metrics_are_a_problem_of_the_metrics_only(
         (PLAIN_500, "Unauthorized"),
     ],
 )
-async def test_a_wrong_key_in_all_its_forms(bench, proxy, key_file, reply, reason, logged) -> None:
+async def test_each_answer_to_a_wrong_key_is_unauthorized(
+    bench, proxy, key_file, reply, reason, logged
+) -> None:
     await bench.start(key_file=key_file())
     before = dict(bench.output.parts)
     proxy.replies = dict.fromkeys(EVERYTHING, reply)
@@ -125,7 +127,7 @@ async def test_a_wrong_key_in_all_its_forms(bench, proxy, key_file, reply, reaso
     assert KEY not in "".join(logged) + repr(bench.output.calls)
 
 
-async def test_a_wrong_key_is_tried_gently(bench, proxy, key_file) -> None:
+async def test_a_wrong_key_is_retried_rarely(bench, proxy, key_file) -> None:
     proxy.key = "sk-other"
     await bench.start(key_file=key_file())
     bench.asked()
@@ -136,7 +138,7 @@ async def test_a_wrong_key_is_tried_gently(bench, proxy, key_file) -> None:
     assert set(asked) == {"/v1/models", "/health/liveliness"}
 
 
-async def test_another_key_is_tried_at_once(bench, proxy, key_file, logged) -> None:
+async def test_a_changed_key_is_tried_at_once(bench, proxy, key_file, logged) -> None:
     proxy.key = "sk-other"
     await bench.start(key_file=key_file())
     assert bench.state() == {"": ("Unauthorized", "the proxy does not accept the key")}
@@ -149,7 +151,7 @@ async def test_another_key_is_tried_at_once(bench, proxy, key_file, logged) -> N
     assert len(lines(logged)) == 1
 
 
-async def test_the_key_is_changed_while_all_is_well(bench, proxy, key_file) -> None:
+async def test_a_key_can_be_changed_without_an_outage(bench, proxy, key_file) -> None:
     await bench.start(key_file=key_file())
     proxy.key = "sk-next"
     key_file("sk-next")
@@ -159,7 +161,7 @@ async def test_the_key_is_changed_while_all_is_well(bench, proxy, key_file) -> N
 
 
 @pytest.mark.parametrize("content", [None, "", "two\nlines", "schlüssel"])
-async def test_a_key_file_that_holds_none(bench, proxy, key_file, content) -> None:
+async def test_a_key_file_without_a_key(bench, proxy, key_file, content) -> None:
     file = key_file(content or "")
     if content is None:
         os.unlink(file)
@@ -176,7 +178,7 @@ async def test_a_key_file_that_holds_none(bench, proxy, key_file, content) -> No
     assert bench.part("a").model == "gpt-4o"
 
 
-async def test_a_key_that_is_not_permitted_some(bench, proxy, key_file, logged) -> None:
+async def test_a_key_that_may_not_read_one_path(bench, proxy, key_file, logged) -> None:
     proxy.replies["/model/info"] = Reply(403, b"{}")
     await bench.start(key_file=key_file())
     assert bench.state()["models"] == ("Forbidden", "/model/info: the key is not permitted")
@@ -217,7 +219,7 @@ async def test_rate_limited(bench, proxy, key_file) -> None:
     await recovers(bench)
 
 
-async def test_every_call_is_a_500(bench, proxy, key_file) -> None:
+async def test_a_500_for_every_call_is_a_bad_answer(bench, proxy, key_file) -> None:
     """With a database the same plain 500 is a fault of the proxy: it is over soon."""
     await bench.start(key_file=key_file())
     proxy.everything = PLAIN_500
@@ -228,7 +230,7 @@ async def test_every_call_is_a_500(bench, proxy, key_file) -> None:
     await recovers(bench)
 
 
-async def test_one_500_is_not_the_keys(bench, proxy, key_file) -> None:
+async def test_one_500_is_not_about_the_key(bench, proxy, key_file) -> None:
     proxy.replies["/model/info"] = PLAIN_500
     await bench.start(key_file=key_file())
     assert bench.state()["models"] == ("BadAnswer", "/model/info: answered 500")

@@ -69,7 +69,7 @@ async def test_a_recorded_proxy_with_a_database(bench, key_file) -> None:
     assert bench.state()["database"] is None
 
 
-async def test_use_is_what_rose_in_the_last_minute(bench, key_file) -> None:
+async def test_use_is_the_rise_of_the_last_minute(bench, key_file) -> None:
     bench.proxy.succeed("a", 100, tokens=10_000)
     await bench.start(key_file=key_file())
     bench.proxy.succeed("a", 3, tokens=70)
@@ -94,7 +94,7 @@ async def test_use_is_what_rose_in_the_last_minute(bench, key_file) -> None:
     assert bench.part("a").latency_seconds is None
 
 
-async def test_an_unchanged_proxy_moves_nothing(bench, key_file) -> None:
+async def test_an_unchanged_proxy_changes_nothing(bench, key_file) -> None:
     bench.proxy.succeed("a", 5)
     await bench.start(key_file=key_file())
     await bench.polls(7)
@@ -104,7 +104,7 @@ async def test_an_unchanged_proxy_moves_nothing(bench, key_file) -> None:
     assert bench.part("a").measured_at == at(60)
 
 
-async def test_a_gap_gives_no_figures_until_there_is_a_minute_again(bench, key_file) -> None:
+async def test_measures_are_null_for_a_minute_after_a_gap(bench, key_file) -> None:
     await bench.start(key_file=key_file())
     await bench.polls(7)
     assert bench.part("a").rpm == 0
@@ -115,7 +115,7 @@ async def test_a_gap_gives_no_figures_until_there_is_a_minute_again(bench, key_f
     assert bench.part("a").rpm == 0
 
 
-async def test_status_is_judged_by_what_happened(bench, key_file) -> None:
+async def test_status_follows_the_results_of_calls(bench, key_file) -> None:
     await bench.start(key_file=key_file())
     assert (bench.part("a").status, bench.part("a").status_since) == ("unknown", at(0))
     bench.proxy.succeed("a")
@@ -137,7 +137,7 @@ async def test_status_is_judged_by_what_happened(bench, key_file) -> None:
     assert bench.part("a").last_error.at == at(20)
 
 
-async def test_sentinels_are_null(bench, key_file) -> None:
+async def test_numbers_that_mean_no_limit_are_null(bench, key_file) -> None:
     huge = 9223372036854775807
     params = {"tpm": huge, "rpm": "1e400", "cooldown_time": "long"}
     info = {"input_cost_per_token": huge, "max_input_tokens": -1, "mode": "mystery"}
@@ -153,7 +153,7 @@ async def test_sentinels_are_null(bench, key_file) -> None:
     assert (one.input_types, one.output_types) == (["text"], [])
 
 
-async def test_each_is_asked_at_its_pace(bench, key_file) -> None:
+async def test_each_endpoint_is_polled_at_its_interval(bench, key_file) -> None:
     await bench.start(key_file=key_file())
     bench.asked()
     bench.proxy.settings["provider_budget_config"] = {"openai": {}}
@@ -171,7 +171,7 @@ async def test_each_is_asked_at_its_pace(bench, key_file) -> None:
     assert not [name for name in names if name.endswith(("_bucket", "_created"))]
 
 
-async def test_without_metrics_limits_and_prices_are_still_there(bench, key_file) -> None:
+async def test_without_metrics_limits_and_prices_are_shown(bench, key_file) -> None:
     bench.proxy.replies["/metrics/"] = Reply(404, b'{"detail":"Not Found"}')
     bench.proxy.models = [model("a", params={"rpm": 5})]
     await bench.start(key_file=key_file())
@@ -204,7 +204,7 @@ async def test_no_model_is_called_unless_configured(bench, key_file, logged) -> 
     assert "costs money" not in "".join(logged)
 
 
-async def test_health_checks_where_they_are_wanted(bench, key_file, logged) -> None:
+async def test_health_checks_if_configured(bench, key_file, logged) -> None:
     error = "litellm.RateLimitError: 429\nTraceback"
     ill = {"model_id": "b", "error": error, "exception_status": 429}
     odd = {"model_id": None, "error": None}
@@ -226,7 +226,7 @@ async def test_health_checks_where_they_are_wanted(bench, key_file, logged) -> N
     assert "Traceback" not in repr(bench.output.calls)
 
 
-async def test_trouble_with_what_has_no_scope_is_told_with_the_models(bench, key_file) -> None:
+async def test_problems_without_a_scope_are_shown_with_the_models(bench, key_file) -> None:
     bench.proxy.replies["/router/settings"] = Reply(403, b"{}")
     await bench.start(key_file=key_file())
     assert bench.state()["models"] == ("Forbidden", "/router/settings: the key is not permitted")
@@ -239,7 +239,7 @@ async def test_trouble_with_what_has_no_scope_is_told_with_the_models(bench, key
     assert bench.state()["models"] is None
 
 
-async def test_a_proxy_that_wants_no_key(bench) -> None:
+async def test_a_proxy_that_needs_no_key(bench) -> None:
     bench.proxy.key = None
     await bench.start()
     assert set(bench.proxy.authorizations) == {""}

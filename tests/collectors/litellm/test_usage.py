@@ -18,9 +18,7 @@ async def test_a_restart_with_counters_at_zero(bench, proxy, key_file) -> None:
     assert bench.part("a").rpm == 0
 
 
-async def test_counters_that_fall_where_several_processes_share_a_page(
-    bench, proxy, key_file
-) -> None:
+async def test_falling_counters_of_a_shared_page(bench, proxy, key_file) -> None:
     proxy.process = None
     proxy.succeed("a", 100)
     await bench.start(key_file=key_file())
@@ -33,7 +31,7 @@ async def test_counters_that_fall_where_several_processes_share_a_page(
     assert bench.part("a").rpm == 3
 
 
-async def test_processes_that_count_apart(bench, proxy, key_file) -> None:
+async def test_processes_with_separate_counters(bench, proxy, key_file) -> None:
     """Each poll may be answered by another worker: what one says is not the proxy's use."""
     workers = [(1000.0, 50), (1000.5, 900)]
     await bench.start(key_file=key_file())
@@ -56,7 +54,7 @@ async def test_processes_that_count_apart(bench, proxy, key_file) -> None:
     assert bench.part("a").rpm == 0
 
 
-async def test_a_process_that_was_there_before_is_no_use_of_now(bench, proxy, key_file) -> None:
+async def test_counts_of_an_older_process_are_no_current_use(bench, proxy, key_file) -> None:
     await bench.start(key_file=key_file())
     proxy.restart(process=1500.0)  # older than the last poll
     proxy.succeed("a", 900)
@@ -67,7 +65,7 @@ async def test_a_process_that_was_there_before_is_no_use_of_now(bench, proxy, ke
     assert bench.part("a").rpm == 0
 
 
-async def test_more_processes_than_are_remembered(bench, proxy, key_file) -> None:
+async def test_remembered_processes_are_bounded(bench, proxy, key_file) -> None:
     await bench.start(ProxyLimits(max_processes=2), key_file=key_file())
     for process in (1.0, 2.0, 3.0, 1000.0):
         proxy.process = process

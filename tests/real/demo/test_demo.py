@@ -120,7 +120,7 @@ def child(process: subprocess.Popen[str], word: str) -> int:
     raise AssertionError(word)
 
 
-def test_busy_hung_and_crashed_agents_are_told_apart(start: Start, port: int) -> None:
+def test_busy_hung_and_crashed_agents_are_distinguished(start: Start, port: int) -> None:
     process = start("--port", str(port), "--hang", "researcher-2", "--crash", "writer")
 
     def told_apart(state: dict[str, Any]) -> bool:
@@ -207,7 +207,7 @@ def test_a_program_that_is_no_proxy(start: Start, port: int) -> None:
     assert "`litellm` is empty: /nonexistent does not run here: No such file" in output
 
 
-def test_it_says_what_to_try(start: Start, port: int) -> None:
+def test_the_welcome_lists_commands_to_try(start: Start, port: int) -> None:
     output, errors = start("--port", str(port), "--seconds", "1").communicate(timeout=40)
     assert errors == ""
     url = f"http://127.0.0.1:{port}"
@@ -365,7 +365,7 @@ def test_a_task_goes_from_its_queue_to_its_agent(start: Start, port: int) -> Non
 
 
 @pytest.mark.usefixtures("no_broker")
-def test_without_a_broker_the_work_goes_over_folders(start: Start, port: int) -> None:
+def test_without_a_broker_the_agents_use_folders(start: Start, port: int) -> None:
     process = start("--port", str(port))
     state = wait_for_state(port, lambda state: bool(tasks(state, "researcher-1")))
     assert state["queues"] == []

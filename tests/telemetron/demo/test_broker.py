@@ -70,7 +70,7 @@ def test_the_older_member_of_a_client_expires(broker: EmbeddedBroker) -> None:
 
 
 @pytest.mark.parametrize("address", ["broker", ":9092", "broker:", "broker:x", "broker:70000"])
-def test_an_address_that_is_none(address: str) -> None:
+def test_an_invalid_address(address: str) -> None:
     with pytest.raises(BrokerError, match="expected HOST:PORT, got '"):
         ExistingBroker(address)
 

@@ -8,7 +8,7 @@ from telemetron.demo.queue import FolderQueue
 from telemetron.demo.worker import AgentWorker
 
 
-def test_a_full_queue_is_waited_for(worker: Callable[..., AgentWorker], tmp_path: Path) -> None:
+def test_a_task_waits_for_a_full_queue(worker: Callable[..., AgentWorker], tmp_path: Path) -> None:
     giver = worker("planner")
     queue = FolderQueue(tmp_path / "small", limit=1)
     with giver.agent.task() as task, ThreadPoolExecutor() as pool:
