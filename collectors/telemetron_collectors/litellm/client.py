@@ -46,7 +46,7 @@ class NoAnswerError(TroubleError):
 
 
 class RefusalError(TroubleError):
-    """A status other than 200; `odd` is a 500 in plain text, which a missing key can cause."""
+    """A status other than 200; `ambiguous`: a plain-text 500, which may mean the key."""
 
     def __init__(
         self,
@@ -55,13 +55,13 @@ class RefusalError(TroubleError):
         *,
         status: int,
         path: str = "",
-        odd: bool = False,
+        ambiguous: bool = False,
         retry_after: float | None = None,
     ) -> None:
         super().__init__(reason, message, retry_after=retry_after)
         self.status = status
         self.path = path
-        self.odd = odd
+        self.ambiguous = ambiguous
 
 
 class Client:
@@ -161,8 +161,10 @@ def _refusal(path: str, response: httpx.Response, body: bytes) -> RefusalError:
     if status == 429:
         after = retry_after(response.headers.get("retry-after"))
         return RefusalError("RateLimited", f"{path}: 429", status=status, retry_after=after)
-    odd = status == 500 and plain
-    return RefusalError("BadAnswer", f"{path}: answered {status}", status=status, odd=odd)
+    ambiguous = status == 500 and plain
+    return RefusalError(
+        "BadAnswer", f"{path}: answered {status}", status=status, ambiguous=ambiguous
+    )
 
 
 def _date(text: str) -> float | None:

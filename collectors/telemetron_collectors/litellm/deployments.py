@@ -15,7 +15,7 @@ from telemetron_collectors.litellm import metrics
 from telemetron_collectors.litellm.budgets import Database
 from telemetron_collectors.litellm.evidence import Evidence, Observation, observe
 from telemetron_collectors.litellm.fault import is_refused_caller
-from telemetron_collectors.litellm.figures import Figures
+from telemetron_collectors.litellm.measures import Measures
 from telemetron_collectors.litellm.metrics import MetricsPage, Series
 from telemetron_collectors.litellm.models import Listed, Names
 
@@ -31,12 +31,12 @@ class Due(NamedTuple):
 
 
 class Deployments:
-    """Publishes each deployment that changed; call `show_all` after setting a field."""
+    """Publishes each deployment that changed; call `publish_all` after setting a field."""
 
     def __init__(self, output: Output, max_age_seconds: float) -> None:
         self.cooldown_seconds: float | None = None
         """The router's cooldown time; None if it is not known."""
-        self.figures: Figures | None = None
+        self.measures: Measures | None = None
         """None if the metrics cannot be used."""
         self.left_by_provider: dict[str, float] = {}
         self.database = Database({}, {})
@@ -45,7 +45,7 @@ class Deployments:
         self._clock = output.clock
         self._max_age = max_age_seconds
         self._measured_at: datetime | None = None
-        self._heard_until = 0.0
+        self._recent_until = 0.0
         """Until when the observations are recent enough, monotonic."""
         self._silence: Due | None = None
         self._listed: dict[str, Listed] = {}
@@ -53,7 +53,7 @@ class Deployments:
         """The number of deployments of each upstream model."""
         self._evidence: dict[str, Evidence] = {}
         self._problems: dict[str, list[Problem]] = {}
-        self._shown: dict[str, ModelDeployment] = {}
+        self._published: dict[str, ModelDeployment] = {}
         self._dues: dict[str, Due] = {}
 
     def close(self) -> None:
@@ -63,16 +63,16 @@ class Deployments:
 
     def set_listed(self, listed: dict[str, Listed], aliases: Mapping[str, str]) -> None:
         """Set the configured deployments, by id; remove all others."""
-        for gone in self._shown.keys() - listed.keys():
+        for gone in self._published.keys() - listed.keys():
             self._forget(gone)
         self._listed = listed
         self.names = Names((one.part for one in listed.values()), aliases)
         self._alike = Counter(one.part.upstream_model for one in listed.values())
-        self.show_all()
+        self.publish_all()
 
-    def add_rises(self, rises: dict[Series, float], figures: Figures, last_poll: float) -> None:
+    def add_rises(self, rises: dict[Series, float], measures: Measures, last_poll: float) -> None:
         """Add the counters that rose since the last poll, whose time is monotonic."""
-        self.heard()
+        self.note_answer()
         self._measured_at = self._clock.now()
         grouped: defaultdict[str, dict[Series, float]] = defaultdict(dict)
         for series, rise in rises.items():
@@ -81,16 +81,16 @@ class Deployments:
         refused = self._refused(rises)
         found = []
         for id, one in self._listed.items():
-            self._evidence_of(id).sees_successes = figures.sees_successes
+            self._evidence_of(id).sees_successes = measures.sees_successes
             if id in grouped or one.part.model in refused:
                 rose = grouped.get(id, {})
                 is_refused = one.part.model in refused
-                found.append((id, self._observe(id, rose, figures, is_refused)))
+                found.append((id, self._observe(id, rose, measures, is_refused)))
         self.add(found, last_poll)
 
     def add(self, found: Iterable[tuple[str, Observation]], last_poll: float) -> None:
         """Add observations by deployment id."""
-        self.heard()
+        self.note_answer()
         now, at = self._clock.monotonic(), self._clock.now()
         for id, one in found:
             if id not in self._listed:
@@ -100,30 +100,30 @@ class Deployments:
             if one.cooldown:
                 evidence.cool(self._cooldown_seconds_of(id), last_poll, now, at)
 
-    def heard(self) -> None:
+    def note_answer(self) -> None:
         """Note that the proxy answered with the results of its calls."""
         now = self._clock.monotonic()
-        self._heard_until = now + self._max_age
+        self._recent_until = now + self._max_age
         if self._silence is None:
             self._await_silence(now)
 
-    def show_all(self) -> None:
+    def publish_all(self) -> None:
         now, at = self._clock.monotonic(), self._clock.now()
         for id in self._listed:
-            self._show(id, now, at)
+            self._publish(id, now, at)
 
     def _await_silence(self, now: float) -> None:
         """Set the timer after which every status is unknown, even if no poll follows."""
-        timer = self._clock.call_later(self._heard_until - now, self._check_silence)
-        self._silence = Due(self._heard_until, timer)
+        timer = self._clock.call_later(self._recent_until - now, self._check_silence)
+        self._silence = Due(self._recent_until, timer)
 
     def _check_silence(self) -> None:
         now = self._clock.monotonic()
         self._silence = None
-        if now < self._heard_until:
+        if now < self._recent_until:
             self._await_silence(now)
         else:
-            self.show_all()
+            self.publish_all()
 
     def _refused(self, rises: dict[Series, float]) -> set[str]:
         """Return the model groups that refused calls without a fault of the caller."""
@@ -136,11 +136,11 @@ class Deployments:
         }
 
     def _observe(
-        self, id: str, rose: Mapping[Series, float], figures: Figures, is_refused: bool
+        self, id: str, rose: Mapping[Series, float], measures: Measures, is_refused: bool
     ) -> Observation:
-        calls = figures.calls(rose)
+        calls = measures.calls(rose)
         # An answer from the cache sets the gauge too, but proves nothing.
-        ended_well = not calls.cached and self._state(id, figures.page) == 0
+        ended_well = not calls.cached and self._state(id, measures.page) == 0
         found = observe(
             rose.items(), succeeded=calls.succeeded, ended_well=ended_well, refused=is_refused
         )
@@ -162,26 +162,26 @@ class Deployments:
 
     def _forget(self, id: str) -> None:
         self._output.remove(SECTION, id)
-        del self._shown[id]
+        del self._published[id]
         self._evidence.pop(id, None)
         self._problems.pop(id, None)
         if due := self._dues.pop(id, None):
             due.timer.cancel()
 
-    def _show_now(self, id: str) -> None:
+    def _publish_now(self, id: str) -> None:
         del self._dues[id]
-        self._show(id, self._clock.monotonic(), self._clock.now())
+        self._publish(id, self._clock.monotonic(), self._clock.now())
 
-    def _show(self, id: str, now: float, at: datetime) -> None:
+    def _publish(self, id: str, now: float, at: datetime) -> None:
         """Publish the deployment if it changed; else keep the time of the older measurement."""
-        old = self._shown.get(id)
+        old = self._published.get(id)
         part = self._part(id, now, at, old.measured_at if old else None)
         self._end_in_time(id, now)
         if part == old:
             return
-        if self.figures:
+        if self.measures:
             part = structs.replace(part, measured_at=self._measured_at)
-        self._shown[id] = part
+        self._published[id] = part
         self._output.put(SECTION, id, id, part, scope=SCOPE)
 
     def _end_in_time(self, id: str, now: float) -> None:
@@ -191,7 +191,7 @@ class Deployments:
             return
         if due:
             due.timer.cancel()
-        self._dues[id] = Due(next_at, self._clock.call_later(next_at - now, self._show_now, id))
+        self._dues[id] = Due(next_at, self._clock.call_later(next_at - now, self._publish_now, id))
 
     def _evidence_of(self, id: str) -> Evidence:
         if id not in self._evidence:
@@ -205,7 +205,7 @@ class Deployments:
         credits, strictly = self._credits(part)
         evidence.note_budget(credits == 0, now)
         is_spent = evidence.is_spent(strictly=strictly)
-        evidence.judge(now, at, is_heard=now < self._heard_until, is_spent=is_spent)
+        evidence.judge(now, at, is_answering=now < self._recent_until, is_spent=is_spent)
         return structs.replace(
             part,
             status=evidence.status,
@@ -214,14 +214,14 @@ class Deployments:
             cooldowns=self._cooldowns(evidence),
             last_error=evidence.last_error,
             credits=credits,
-            measured_at=measured_at if self.figures else None,
+            measured_at=measured_at if self.measures else None,
             problems=self._problems_of(id, evidence, is_spent, now, at),
             **self._measures(part),
         )
 
     def _cooldowns(self, evidence: Evidence) -> Cooldowns:
         """Return the cooldowns; the count is null if the proxy does not count them."""
-        counts = self.figures and self.figures.page.has(metrics.COOLDOWNS)
+        counts = self.measures and self.measures.page.has(metrics.COOLDOWNS)
         if counts or evidence.cooldowns.count:
             return evidence.cooldowns
         return Cooldowns(count=None)
@@ -244,9 +244,9 @@ class Deployments:
         return (self.database.left.get(part.model), False) if left is None else (left, True)
 
     def _measures(self, part: ModelDeployment) -> dict[str, Any]:
-        if self.figures is None:
+        if self.measures is None:
             return {"spend": self._spent_today(part)}
-        measures = self.figures.of(part)
+        measures = self.measures.of(part)
         if measures["spend"] is None:
             measures["spend"] = self._spent_today(part)
         return measures

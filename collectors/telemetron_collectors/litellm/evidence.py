@@ -103,11 +103,11 @@ class Evidence:
         """Return whether calls were refused recently and none succeeded since."""
         return _is_recent(self._refused_at, now)
 
-    def judge(self, now: float, at: datetime, *, is_heard: bool, is_spent: bool) -> None:
-        """Set the status; unless `is_heard`, the proxy has not answered for too long."""
+    def judge(self, now: float, at: datetime, *, is_answering: bool, is_spent: bool) -> None:
+        """Set the status; unless `is_answering`, the proxy has not answered for too long."""
         if self.cooling and now >= self.cooling.sure_until:
             self.cooling = None
-        status = self._status(now, is_spent) if is_heard else "unknown"
+        status = self._status(now, is_spent) if is_answering else "unknown"
         if status != self.status:
             self.status, self.since = status, at
 

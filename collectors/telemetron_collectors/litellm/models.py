@@ -99,24 +99,24 @@ class Rows(NamedTuple):
     """The rows of an answer by deployment id, and the number of malformed rows."""
 
     by_id: dict[str, list[Row]]
-    odd: int
+    malformed: int
 
 
 def parse_models(body: bytes) -> Rows:
     """Parse all rows; skip malformed ones. Raise msgspec's errors."""
     data = _decode_models(body).data
     rows: dict[str, list[Row]] = {}
-    odd = 0
+    malformed = 0
     for raw in data:
         try:
             row = _decode_row(raw)
         except msgspec.ValidationError:
-            odd += 1
+            malformed += 1
         else:
             rows.setdefault(row.model_info.id, []).append(row)
-    if odd and not rows:
+    if malformed and not rows:
         raise ValueError("every row is malformed")
-    return Rows(rows, odd)
+    return Rows(rows, malformed)
 
 
 def parse_router(body: bytes) -> Values:
@@ -134,18 +134,18 @@ def is_ambiguous(rows: list[Row], aliases: Mapping[str, str]) -> bool:
     return len({row.model_name for row in own_rows(rows, aliases)}) > 1
 
 
-def listed(rows: list[Row], aliases: Mapping[str, str], itself: Row | None = None) -> Listed:
+def listed(rows: list[Row], aliases: Mapping[str, str], configured: Row | None = None) -> Listed:
     """Make one deployment of all its rows.
 
     LiteLLM lists a wildcard (`openai/*`) as one row for each model that it knows of the provider.
-    Fields that differ between the rows are null. `itself` is the row of the wildcard, if known.
+    Fields that differ between the rows are null. `configured` is the row of the wildcard, if known.
     """
     own = own_rows(rows, aliases)
-    name = itself.model_name if itself else _common_name(own)
+    name = configured.model_name if configured else _common_name(own)
     parts = [_part(row) for row in own]
     part = structs.replace(_agreed(parts), model=name)
-    if itself:
-        part = structs.replace(part, upstream_model=_part(itself).upstream_model)
+    if configured:
+        part = structs.replace(part, upstream_model=_part(configured).upstream_model)
     others = {row.model_name for row in rows} if "*" not in name else set()
     others |= {alias for alias, group in aliases.items() if group == name}
     public = {row.model_info.team_public_model_name for row in rows}

@@ -39,7 +39,7 @@ class Poller:
         self._client = client
         self._output = output
         self._clock = output.clock
-        self._alive = Poll("", alive_every, self._ask_alive)
+        self._alive = Poll("", alive_every, self._request_alive)
         self._polls = [self._alive]
         self._scopes = {""}
         self._notes: dict[str, TroubleError] = {}
@@ -62,7 +62,7 @@ class Poller:
             due = min(poll.due for poll in self._polls)
             await self._clock.sleep(max(0.0, due - self._clock.monotonic()))
 
-    def has_scopes(self, scopes: Iterable[str], there: bool = True) -> None:
+    def expect(self, scopes: Iterable[str], there: bool = True) -> None:
         """Add scopes, or remove them: not every proxy has budgets or a database."""
         wanted = self._scopes.union(scopes) if there else self._scopes.difference(scopes)
         if wanted != self._scopes:
@@ -98,7 +98,7 @@ class Poller:
         try:
             await poll.once()
         except TroubleError as trouble:
-            self._failed(poll, await self.narrowed(trouble))
+            self._failed(poll, await self.narrow(trouble))
         else:
             poll.backoff.reset()
             poll.slow_backoff.reset()
@@ -107,14 +107,14 @@ class Poller:
             self._recovered(poll.name)
             self._answered()
 
-    async def narrowed(self, trouble: TroubleError) -> TroubleError:
+    async def narrow(self, trouble: TroubleError) -> TroubleError:
         """Return the problem of one endpoint; raise TroubleError if it is the proxy's or the key's.
 
         LiteLLM also answers 401 to a valid key if only an administrator may read the path.
         """
         if isinstance(trouble, NoAnswerError):
-            await self._ask_alive()
-        elif isinstance(trouble, RefusalError) and (trouble.odd or is_about_key(trouble)):
+            await self._request_alive()
+        elif isinstance(trouble, RefusalError) and (trouble.ambiguous or is_about_key(trouble)):
             await self._check_key()
         else:
             return trouble
@@ -140,7 +140,7 @@ class Poller:
 
     async def _probe(self, trouble: TroubleError) -> None:
         await self._client.key.refresh()
-        await self._ask_alive()
+        await self._request_alive()
         if trouble.reason == "Unauthorized":
             await self._check_key()
 
@@ -155,7 +155,7 @@ class Poller:
             except TroubleError:
                 continue
 
-    async def _ask_alive(self) -> None:
+    async def _request_alive(self) -> None:
         await self._client.get(
             "/health/liveliness", timeout=self._client.limits.alive_timeout_seconds
         )
@@ -164,11 +164,11 @@ class Poller:
         try:
             await self._client.get("/v1/models")
         except RefusalError as refusal:
-            if not refusal.odd:
+            if not refusal.ambiguous:
                 raise
             # Without a database the answer to a missing key is 500, as for a passing fault.
             message = "the proxy answers 500 to every request with the key"
-            raise RefusalError("Unauthorized", message, status=500, odd=True) from None
+            raise RefusalError("Unauthorized", message, status=500, ambiguous=True) from None
 
     def _answered(self) -> None:
         """Confirm the proxy: any answer shows that it runs."""
@@ -202,5 +202,5 @@ class Poller:
 
 def is_about_key(trouble: TroubleError) -> bool:
     """Return whether only another key, or another permission of it, can end the refusal."""
-    odd = isinstance(trouble, RefusalError) and trouble.odd
-    return trouble.reason in ("Unauthorized", "Forbidden") and not odd
+    ambiguous = isinstance(trouble, RefusalError) and trouble.ambiguous
+    return trouble.reason in ("Unauthorized", "Forbidden") and not ambiguous

@@ -15,8 +15,8 @@ from telemetron.poll import TroubleError
 from telemetron_collectors.litellm import budgets, metrics
 from telemetron_collectors.litellm.client import Client, HttpLimits, RefusalError
 from telemetron_collectors.litellm.deployments import Deployments
-from telemetron_collectors.litellm.figures import Figures
 from telemetron_collectors.litellm.health import Health
+from telemetron_collectors.litellm.measures import Measures
 from telemetron_collectors.litellm.models import (
     Listed,
     Row,
@@ -39,7 +39,7 @@ ROUTER_EVERY = 30
 
 HEALTH_TIMEOUT_SECONDS = 120.0
 MAX_NAMED = 8
-MAX_ASKED = 100
+MAX_REQUESTED = 100
 """The most deployments that one poll requests by id."""
 
 CALLBACK = 'the proxy has no metrics: set litellm_settings.callbacks: ["prometheus"]'
@@ -90,19 +90,19 @@ class Proxy:
         self._caches: bool | None = None
         self._settings = Values()
         self._has_budgets = False
-        self._asked: dict[str, Row] = {}
+        self._wildcards: dict[str, Row] = {}
         """The configured row of each deployment that is listed as several rows."""
 
     async def observe(self, health_every: float | None) -> None:
         """Poll until cancelled."""
         polls = (
-            ("router", ROUTER_EVERY, self._ask_router),
-            ("models", MODELS_EVERY, self._ask_models),
-            ("database", DATABASE_EVERY, self._ask_database),
-            ("metrics", METRICS_EVERY, self._ask_metrics),
-            ("budgets", BUDGETS_EVERY, self._ask_budgets),
+            ("router", ROUTER_EVERY, self._poll_router),
+            ("models", MODELS_EVERY, self._poll_models),
+            ("database", DATABASE_EVERY, self._poll_database),
+            ("metrics", METRICS_EVERY, self._poll_metrics),
+            ("budgets", BUDGETS_EVERY, self._poll_budgets),
         )
-        self._poller.has_scopes(["models", "metrics"])
+        self._poller.expect(["models", "metrics"])
         async with asyncio.TaskGroup() as group:
             group.create_task(
                 self._poller.run(
@@ -116,9 +116,9 @@ class Proxy:
         """Cancel all timers."""
         self._deployments.close()
 
-    async def _ask_router(self) -> None:
+    async def _poll_router(self) -> None:
         try:
-            self._settings = await self._ask("/router/settings", parse_router)
+            self._settings = await self._request("/router/settings", parse_router)
             self._has_budgets = bool(self._settings.provider_budget_config)
         except RefusalError as refusal:
             if refusal.status != 404:
@@ -126,20 +126,20 @@ class Proxy:
             # Older versions lack this endpoint; only a request shows whether there are budgets.
             self._settings, self._has_budgets = Values(), await self._finds_budgets()
         self._deployments.cooldown_seconds = metrics.finite(self._settings.cooldown_time)
-        self._poller.has_scopes(["budgets"], self._has_budgets)
+        self._poller.expect(["budgets"], self._has_budgets)
 
     async def _finds_budgets(self) -> bool:
         try:
-            return bool(await self._ask("/provider/budgets", budgets.parse_budgets))
+            return bool(await self._request("/provider/budgets", budgets.parse_budgets))
         except RefusalError:
             return False
 
-    async def _ask_models(self) -> None:
-        rows = await self._ask("/model/info", parse_models)
+    async def _poll_models(self) -> None:
+        rows = await self._request("/model/info", parse_models)
         kept = dict(sorted(rows.by_id.items())[: self._limits.max_deployments])
         known = self._poller.first_note()
-        if rows.odd:
-            known = TroubleError("BadAnswer", f"/model/info: {rows.odd} rows are malformed")
+        if rows.malformed:
+            known = TroubleError("BadAnswer", f"/model/info: {rows.malformed} rows are malformed")
         if len(kept) < len(rows.by_id):
             known = TroubleError("LimitReached", f"{len(kept)} of {len(rows.by_id)} are shown")
         self._deployments.set_listed(await self._listed(kept), self._settings.aliases)
@@ -148,25 +148,25 @@ class Proxy:
     async def _listed(self, rows: dict[str, list[Row]]) -> dict[str, Listed]:
         aliases = self._settings.aliases
         several = [id for id, own in rows.items() if is_ambiguous(own, aliases)]
-        self._asked = {id: row for id, row in self._asked.items() if id in several}
-        for id in [id for id in several if id not in self._asked][:MAX_ASKED]:
-            if itself := await self._ask_deployment(id):
-                self._asked[id] = itself
-        return {id: listed(own, aliases, self._asked.get(id)) for id, own in rows.items()}
+        self._wildcards = {id: row for id, row in self._wildcards.items() if id in several}
+        for id in [id for id in several if id not in self._wildcards][:MAX_REQUESTED]:
+            if configured := await self._request_deployment(id):
+                self._wildcards[id] = configured
+        return {id: listed(own, aliases, self._wildcards.get(id)) for id, own in rows.items()}
 
-    async def _ask_deployment(self, id: str) -> Row | None:
+    async def _request_deployment(self, id: str) -> Row | None:
         """Return the row of one deployment as configured: a wildcard under its own name."""
         target = "/model/info?" + urlencode({"litellm_model_id": id})
         try:
-            rows = (await self._ask(target, parse_models)).by_id.get(id, [])
+            rows = (await self._request(target, parse_models)).by_id.get(id, [])
         except RefusalError:
             return None
         return rows[0] if len(rows) == 1 else None
 
-    async def _ask_metrics(self) -> None:
+    async def _poll_metrics(self) -> None:
         """Poll the metrics: failures and cooldowns count even if measures cannot be shown."""
         try:
-            page, date = await self._ask_page()
+            page, date = await self._request_page()
         except RefusalError as refusal:
             if refusal.status != 404:
                 raise
@@ -176,29 +176,29 @@ class Proxy:
         now = self._clock.monotonic()
         rises = await asyncio.to_thread(self._usage.add, page, now, date)
         names = self._deployments.names
-        figures = Figures(self._usage, page, names, self._caches, self._caller)
-        self._deployments.add_rises(rises, figures, self._polled_at)
+        measures = Measures(self._usage, page, names, self._caches, self._caller)
+        self._deployments.add_rises(rises, measures, self._polled_at)
         self._unserved.note(rises, names)
         self._publish_unserved()
         self._polled_at = now
         await asyncio.sleep(0)  # let other tasks run: many deployments take long
         if self._usage.is_several(now):
             return self._publish(None, SEVERAL)
-        self._publish(figures, _why_not(figures))
+        self._publish(measures, _why_not(measures))
 
-    def _publish(self, figures: Figures | None, why_not: str = "") -> None:
-        self._deployments.figures = figures
-        self._deployments.show_all()
+    def _publish(self, measures: Measures | None, why_not: str = "") -> None:
+        self._deployments.measures = measures
+        self._deployments.publish_all()
         known = TroubleError("MetricsUnavailable", why_not) if why_not else None
         self._poller.confirm("metrics", known)
 
     def _publish_unserved(self) -> None:
         names = self._unserved.names(self._deployments.names)
-        self._poller.has_scopes(["calls"], bool(names))
+        self._poller.expect(["calls"], bool(names))
         if names:
             self._poller.confirm("calls", TroubleError("UnknownModel", _unserved(names)))
 
-    async def _ask_page(self) -> tuple[metrics.MetricsPage, float | None]:
+    async def _request_page(self) -> tuple[metrics.MetricsPage, float | None]:
         """Return the metrics page and its date.
 
         Request only the needed samples; from a new process request all, to learn which metrics it
@@ -223,42 +223,44 @@ class Proxy:
         parse = partial(metrics.parse, caller=self._caller)
         return await self._parsed("/metrics/", parse, answer.body), answer.date
 
-    async def _ask_budgets(self) -> None:
+    async def _poll_budgets(self) -> None:
         """Poll the budgets; not if none are configured, for then the proxy would answer 500."""
         if not self._has_budgets:
             self._deployments.left_by_provider = {}
             return
-        left = await self._ask("/provider/budgets", budgets.parse_budgets)
+        left = await self._request("/provider/budgets", budgets.parse_budgets)
         self._deployments.left_by_provider = left
-        self._deployments.show_all()
+        self._deployments.publish_all()
         self._poller.confirm("budgets")
 
-    async def _ask_database(self) -> None:
-        readiness = await self._ask("/health/readiness", decoder(budgets.Readiness))
-        self._caches = await self._ask_cache(readiness)
+    async def _poll_database(self) -> None:
+        readiness = await self._request("/health/readiness", decoder(budgets.Readiness))
+        self._caches = await self._request_cache(readiness)
         there = readiness.db == "connected"
-        self._poller.has_scopes(["database"], there)
+        self._poller.expect(["database"], there)
         known: list[TroubleError] = []
         self._deployments.database = (
-            await self._ask_remaining(known) if there else budgets.Database({}, {})
+            await self._request_remaining(known) if there else budgets.Database({}, {})
         )
-        self._deployments.show_all()
+        self._deployments.publish_all()
         if there:
             self._poller.confirm("database", next(iter(known), None))
 
-    async def _ask_cache(self, readiness: budgets.Readiness) -> bool | None:
+    async def _request_cache(self, readiness: budgets.Readiness) -> bool | None:
         """Return whether the proxy has a cache; None if not known, or if the metrics show it."""
-        figures = self._deployments.figures
-        if figures and figures.page.has(metrics.CACHE_HITS):
+        measures = self._deployments.measures
+        if measures and measures.page.has(metrics.CACHE_HITS):
             return None
         if readiness.cache is UNSET:
             try:
-                readiness = await self._ask("/health/readiness/details", decoder(budgets.Readiness))
+                readiness = await self._request(
+                    "/health/readiness/details", decoder(budgets.Readiness)
+                )
             except RefusalError:
                 return None
         return None if readiness.cache is UNSET else readiness.cache is not None
 
-    async def _ask_remaining(self, known: list[TroubleError]) -> budgets.Database:
+    async def _request_remaining(self, known: list[TroubleError]) -> budgets.Database:
         """Return budgets and spend; append to `known` why some could not be read."""
         today = self._clock.now().date().isoformat()
         day = {"start_date": today, "end_date": today, "page_size": 1000}
@@ -282,7 +284,7 @@ class Proxy:
         try:
             for number in count(1):
                 target = f"{path}?{urlencode({**query, 'page': number})}"
-                page: Any = await self._ask(target, decoder(kind))
+                page: Any = await self._request(target, decoder(kind))
                 pages.append(page)
                 if number >= page.total_pages:
                     break
@@ -291,7 +293,7 @@ class Proxy:
                     known.append(TroubleError("LimitReached", message))
                     break
         except RefusalError as refusal:
-            trouble = await self._poller.narrowed(refusal) if refusal.status == 401 else refusal
+            trouble = await self._poller.narrow(refusal) if refusal.status == 401 else refusal
             if trouble.reason == "Forbidden":
                 known.append(trouble)
             elif refusal.status != 404:
@@ -303,16 +305,18 @@ class Proxy:
         await self._clock.sleep(self._interval)  # the deployments should be known before
         while True:
             try:
-                health = await self._ask("/health", decoder(Health), timeout=HEALTH_TIMEOUT_SECONDS)
+                health = await self._request(
+                    "/health", decoder(Health), timeout=HEALTH_TIMEOUT_SECONDS
+                )
             except TroubleError as trouble:
                 self._poller.note("health", trouble)
             else:
                 self._poller.note("health", None)
                 self._deployments.add(health.observations(), self._polled_at)
-                self._deployments.show_all()
+                self._deployments.publish_all()
             await self._clock.sleep(every)
 
-    async def _ask(
+    async def _request(
         self, target: str, parse: Callable[[bytes], T], *, timeout: float | None = None
     ) -> T:
         answer = await self._client.get(target, timeout=timeout)
@@ -326,9 +330,9 @@ class Proxy:
             raise TroubleError("BadAnswer", f"{path}: the answer is malformed") from None
 
 
-def _why_not(figures: Figures) -> str:
+def _why_not(measures: Measures) -> str:
     """Return which metrics are missing and why, or "" if none are."""
-    page, missing = figures.page, figures.missing()
+    page, missing = measures.page, measures.missing()
     if not missing:
         return ""
     if page.overflowing:

@@ -50,4 +50,4 @@ class Unserved:
     def names(self, served: Names) -> list[str]:
         """Return the names that no deployment serves, sorted."""
         unserved = [name for name in self._asked_at if served.group(name) is None]
-        return sorted({name if _NAME.fullmatch(name) else "(an odd name)" for name in unserved})
+        return sorted({name if _NAME.fullmatch(name) else "(an unusual name)" for name in unserved})

@@ -39,7 +39,7 @@ async def test_healthy_ends_by_a_timer(bench, key_file) -> None:
 
 
 async def test_a_proxy_that_never_answers_leaves_nothing_healthy(bench, key_file) -> None:
-    """Nothing is heard after the poll at 10 s; the source is stale 90 s later."""
+    """Nothing is note_answer after the poll at 10 s; the source is stale 90 s later."""
     await healthy(bench, key_file())
     bench.proxy.everything = Reply(frozen=True)
     bench.clock.advance(89)

@@ -25,13 +25,13 @@ def wildcard(id: str = "w") -> list[object]:
     return rows
 
 
-def itself(id: str, name: str) -> Reply:
+def configured(id: str, name: str) -> Reply:
     return Reply(body=json.dumps({"data": [model(id, name, name)]}).encode())
 
 
 def asks_for_one(bench: Bench, id: str, name: str) -> None:
     """The proxy has the deployment as it is configured."""
-    bench.proxy.one[id] = itself(id, name)
+    bench.proxy.one[id] = configured(id, name)
 
 
 async def test_rows_of_a_wildcard_are_one_deployment(bench, key_file) -> None:

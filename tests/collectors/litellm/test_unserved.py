@@ -64,7 +64,7 @@ async def test_eight_names_are_shown_and_unusual_ones_are_masked(bench, key_file
     await bench.after()
     reason, message = bench.state()["calls"]
     assert reason == "UnknownModel"
-    assert message.endswith("(an odd name), m0, m1, m2, m3, m4, m5, m6 and 3 more")
+    assert message.endswith("(an unusual name), m0, m1, m2, m3, m4, m5, m6 and 3 more")
 
 
 async def test_remembered_names_are_bounded(bench, key_file) -> None:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from telemetron.document import ModelCaller, ModelDeployment, Refusal
 from telemetron_collectors.litellm import metrics
-from telemetron_collectors.litellm.figures import Figures
+from telemetron_collectors.litellm.measures import Measures
 from telemetron_collectors.litellm.models import Names
 from telemetron_collectors.litellm.usage import UsageTracker
 from tests.collectors.litellm.scripted import FAMILIES, METRICS, Bench, Reply
@@ -397,7 +397,7 @@ def test_measures_of_missing_metrics_are_never_numbers(
         seen = seen._replace(process=process)
         usage.add(seen, poll * 10.0, 2000.0)
     part = ModelDeployment(id="a", model="gpt-4o")
-    said = Figures(usage, seen, Names([part], {}), caches, "api_key_alias").of(part)
+    said = Measures(usage, seen, Names([part], {}), caches, "api_key_alias").of(part)
     named = {
         family
         for family in {*types, *(SAMPLES[name] for name, _, _ in drawn)}

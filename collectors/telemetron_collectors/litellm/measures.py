@@ -38,7 +38,7 @@ class Calls(NamedTuple):
     """Some calls failed, but the metrics do not count causes."""
 
 
-class Figures:
+class Measures:
     """The measures of all deployments after one poll.
 
     `caches` is whether the proxy answers from a cache, or None if that is not known. `caller` is
