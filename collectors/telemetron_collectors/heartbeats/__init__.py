@@ -39,7 +39,7 @@ async def run(config: HeartbeatsConfig, output: Output) -> None:
     try:
         await output.clock.sleep(CONFIRM_SECONDS)
         # An earlier run may have published instances that no timer of this run forgets.
-        await output.replace(register.puts())
+        await output.replace(register.parts())
         while True:
             await output.clock.sleep(CONFIRM_SECONDS)
             output.confirm()

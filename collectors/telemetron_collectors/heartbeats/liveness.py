@@ -16,13 +16,15 @@ def why_dead(
     """
     if not lives:
         return None
-    beating = [life for life in lives if now - life.heard <= max(max_silence, life.patience())]
+    beating = [
+        life for life in lives if now - life.last_beat_at <= max(max_silence, life.max_silence())
+    ]
     if not beating:
-        return f"no heartbeat for {now - max(life.heard for life in lives):.0f} s"
+        return f"no heartbeat for {now - max(life.last_beat_at for life in lives):.0f} s"
     if max_stall is None:
         return None
     stalls = [_stall(life, now) for life in beating]
-    limits = [max(max_stall, life.patience()) for life in beating]
+    limits = [max(max_stall, life.max_silence()) for life in beating]
     if all(stall > limit for stall, limit in zip(stalls, limits, strict=True)):
         return f"no task has made progress for {min(stalls):.0f} s"
     return None

@@ -63,7 +63,7 @@ _content = attrgetter(
     *(n for n in Beat.__struct_fields__ if n not in ("boot_id", "sequence", "sent_at"))
 )
 
-Where = tuple[str, str | None, str]
+InstanceKey = tuple[str, str | None, str]
 """An instance: its agent's name, its namespace, its id."""
 
 
@@ -85,13 +85,13 @@ def is_over(task: BeatTask) -> bool:
 class Life:
     """One instance: its present life, and the boots of earlier ones."""
 
-    def __init__(self, where: Where, beat: Beat, now: float, since: datetime) -> None:
+    def __init__(self, where: InstanceKey, beat: Beat, now: float, since: datetime) -> None:
         self.where = where
         self.part_id = key.join(*where)
         self.beat = beat
         self.sequence: int | None = None
         """The highest of this life."""
-        self.heard = self.began = now
+        self.last_beat_at = self.began = now
         self.since = since
         self.boots: deque[str | None] = deque(maxlen=MAX_BOOTS)
         self.lives = 1
@@ -114,7 +114,7 @@ class Life:
             return True
         return beat.sequence > self.sequence
 
-    def is_reborn(self, beat: Beat, now: float) -> bool:
+    def begins_new_life(self, beat: Beat, now: float) -> bool:
         """Return whether the beat begins a new life; without a boot id only after a silence.
 
         If an earlier boot beats while the newest is silent, and too late for a late beat, its
@@ -142,17 +142,17 @@ class Life:
         self.since = since
         self.progress = {}
 
-    def hear(self, beat: Beat, now: float) -> None:
+    def receive(self, beat: Beat, now: float) -> None:
         """Note the newest beat."""
         self.beat = beat
-        self.heard = now
+        self.last_beat_at = now
         self.sequence = self.sequence if beat.sequence is None else beat.sequence
 
-    def silence(self) -> float:
+    def silent_at(self) -> float:
         """Return the monotonic time at which it becomes silent if no beat comes."""
-        return self.heard + self.patience()
+        return self.last_beat_at + self.max_silence()
 
-    def patience(self) -> float:
+    def max_silence(self) -> float:
         """Return how many seconds it may be silent."""
         return SILENT_AFTER_BEATS * self.beat.interval_seconds
 
@@ -185,9 +185,9 @@ class Register:
         self._stall_after = stall_after
         self._forget_after = forget_after
         self._limits = limits
-        self._agents: dict[str, dict[Where, Life]] = {}
+        self._agents: dict[str, dict[InstanceKey, Life]] = {}
         self._count = 0
-        self._goodbyes: OrderedDict[tuple[Where, str | None], float] = OrderedDict()
+        self._goodbyes: OrderedDict[tuple[InstanceKey, str | None], float] = OrderedDict()
         """Boots that have said goodbye, and until when their late beats are dropped."""
 
     def beat(self, name: str, beat: Beat) -> None:
@@ -199,17 +199,17 @@ class Register:
             if self._goodbyes.get((where, beat.boot_id), 0.0) > now:
                 return self._output.count("beats_dropped")
             life = self._add(where, beat, now)
-        elif life.is_reborn(beat, now):
+        elif life.begins_new_life(beat, now):
             life.begin(beat, now, self._clock.now())
         elif beat.boot_id != life.beat.boot_id or not life.is_later(beat):
             self._output.count("beats_dropped")
-            return self._suspect(life, beat, now)
+            return self._note_duplicate(life, beat, now)
         elif not (life.silent_since or life.duplicate) and self._is_same(life, beat):
-            return life.hear(beat, now)
-        life.hear(beat, now)
+            return life.receive(beat, now)
+        life.receive(beat, now)
         life.offset = self._offset(life, beat)
         life.apply(beat, now)
-        return self._show(life, now)
+        return self._publish(life, now)
 
     def goodbye(self, name: str, id: str, namespace: str | None = None) -> None:
         """Forget an instance at once; raise HttpProblem 404 if it is unknown, 409 if ambiguous.
@@ -235,7 +235,7 @@ class Register:
         """Return the instances of the agents of that name, in all namespaces."""
         return list(self._agents.get(name, {}).values())
 
-    def puts(self) -> list[Put]:
+    def parts(self) -> list[Put]:
         """Return all instances, for a replacement of the source's parts."""
         now = self._clock.monotonic()
         lives = [life for agent in self._agents.values() for life in agent.values()]
@@ -248,7 +248,7 @@ class Register:
                 if life.timer:
                     life.timer.cancel()
 
-    def _add(self, where: Where, beat: Beat, now: float) -> Life:
+    def _add(self, where: InstanceKey, beat: Beat, now: float) -> Life:
         agent = self._agents.get(where[0], {})
         if not agent and len(self._agents) >= self._limits.agents:
             raise _full("agents", self._limits.agents)
@@ -279,7 +279,7 @@ class Register:
         self._count -= 1
         self._output.remove("agents", life.part_id)
 
-    def _suspect(self, life: Life, beat: Beat, now: float) -> None:
+    def _note_duplicate(self, life: Life, beat: Beat, now: float) -> None:
         """Report a process that still beats long after another took over its instance id."""
         if beat.boot_id == life.beat.boot_id:
             return
@@ -287,7 +287,7 @@ class Register:
         if not life.duplicate and now - life.began >= GOODBYE_SECONDS:
             message = f"instance {life.where[2]}: {DUPLICATE}"
             life.duplicate = Problem("DuplicateInstance", message, self._clock.now())
-            self._show(life, now)
+            self._publish(life, now)
 
     def _is_same(self, life: Life, beat: Beat) -> bool:
         return _content(beat) == _content(life.beat) and self._offset(life, beat) == life.offset
@@ -303,11 +303,11 @@ class Register:
 
     # timers
 
-    def _show(self, life: Life, now: float) -> None:
+    def _publish(self, life: Life, now: float) -> None:
         self._output.put("agents", life.where[0], life.part_id, self._part(life, now))
-        self._arm(life, now)
+        self._set_timer(life, now)
 
-    def _arm(self, life: Life, now: float) -> None:
+    def _set_timer(self, life: Life, now: float) -> None:
         """Set one timer for silence, stalls and forgetting; unchanged beats never cancel it."""
         due = min(self._deadlines(life, now))
         if life.timer and life.due <= due:
@@ -315,36 +315,38 @@ class Register:
         if life.timer:
             life.timer.cancel()
         life.due = due
-        life.timer = self._clock.call_later(due - now, self._wake, life)
+        life.timer = self._clock.call_later(due - now, self._on_timer, life)
 
     def _deadlines(self, life: Life, now: float) -> Iterator[float]:
         if life.silent_since:
-            forget = life.heard + self._forget_after
+            forget = life.last_beat_at + self._forget_after
             yield forget if forget > now else now + self._forget_after
-            yield life.heard + max(FORGET_LAST_SECONDS, self._forget_after)
+            yield life.last_beat_at + max(FORGET_LAST_SECONDS, self._forget_after)
             return
-        yield life.silence()
+        yield life.silent_at()
         for _, since in life.progress.values():
             if since + self._stall_after > now:
                 yield since + self._stall_after
 
-    def _wake(self, life: Life) -> None:
+    def _on_timer(self, life: Life) -> None:
         life.timer = None
         now = self._clock.monotonic()
         if life.silent_since and self._is_over(life, now):
             self._forget(life)
             return
-        if not life.silent_since and life.silence() <= now:
-            life.silent_since = self._clock.now() - timedelta(seconds=round(now - life.heard, 3))
+        if not life.silent_since and life.silent_at() <= now:
+            life.silent_since = self._clock.now() - timedelta(
+                seconds=round(now - life.last_beat_at, 3)
+            )
             life.duplicate = None
-        self._show(life, now)
+        self._publish(life, now)
 
     def _is_over(self, life: Life, now: float) -> bool:
         """Return whether it is forgotten now; an agent's last instance stays for a day."""
         name, namespace, _ = life.where
         last = sum(where[1] == namespace for where in self._agents[name]) == 1
         patience = max(FORGET_LAST_SECONDS, self._forget_after) if last else self._forget_after
-        return now >= life.heard + patience
+        return now >= life.last_beat_at + patience
 
     # its part of the document
 

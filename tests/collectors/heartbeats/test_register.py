@@ -215,7 +215,7 @@ def test_the_goodbye_of_a_predecessor_hides_its_successor_until_its_next_beat(be
     bench.after(5, boot_id="new", sequence=1)
     bench.after(1, boot_id="old", sequence=2)
     bench.register.goodbye("planner", "i")
-    assert not bench.register.puts()
+    assert not bench.register.parts()
     bench.after(4, boot_id="new", sequence=2, tasks=tasks("t"))
     assert shown(bench) == ["t"]
 
@@ -241,7 +241,7 @@ def test_late_beats_of_all_earlier_lives_are_dropped(bench: Bench) -> None:
 def test_remembered_boots_are_bounded(bench: Bench) -> None:
     for number in range(100):
         bench.beat(boot_id=str(number))
-    (put,) = bench.register.puts()
+    (put,) = bench.register.parts()
     assert put.id == "planner/-/i"
     bench.beat(boot_id="98", tasks=tasks("late"))
     assert shown(bench) == []
@@ -369,7 +369,7 @@ def test_silent_since_stays_when_the_wall_clock_is_set() -> None:
     before = bench.part
     clock.is_set = True
     bench.clock.advance(5 * HOUR)
-    (put,) = bench.register.puts()
+    (put,) = bench.register.parts()
     assert bench.part == put.part == before
 
 
@@ -450,7 +450,7 @@ def test_goodbye_forgets_at_once(bench: Bench) -> None:
     bench.register.goodbye("planner", "i")
     assert bench.parts == []
     assert bench.clock.waiting() == 0
-    assert bench.register.puts() == []
+    assert bench.register.parts() == []
 
 
 @pytest.mark.parametrize("late", ["a", "b"])
