@@ -71,6 +71,7 @@ Worth trying in another terminal:
 
 Ctrl-C stops it.
 """
+EXPIRED = "{member} left its consumer group: the demo removed it, as Kafka does after 10 s"
 QUEUES = "  curl -s {url}/system/state | jq '.queues[] | {{name, depth, tasks}}'\n"
 MODELS = "  curl -s {url}/system/state | jq '.litellm[] | {{id, status, rpm, spend, cooldowns}}'\n"
 
@@ -265,7 +266,8 @@ class Program:
                     ended[name] = now
                     print(f"{name} died ({_cause(process)}); the others go on", flush=True)
             if self._broker and now >= next_expiry:
-                self._broker.expire(ended)
+                for member in self._broker.expire(ended):
+                    print(EXPIRED.format(member=member), flush=True)
                 next_expiry = now + EXPIRY_SECONDS
             stop.wait(min(0.2, max(0.0, until - time.monotonic())))
         return 0

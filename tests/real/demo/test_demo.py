@@ -278,8 +278,9 @@ def test_a_crashed_consumer_leaves_its_group(start: Start, port: int) -> None:
     process = start("--port", str(port), "--crash", "writer")
     read_welcome(process)
     check_crashed_consumer_leaves(port)
-    _, errors = finish(process, signal.SIGINT)
+    output, errors = finish(process, signal.SIGINT)
     assert errors == ""
+    assert re.search(r"^writer-\S+ left its consumer group", output, re.MULTILINE)
 
 
 def test_the_other_researcher_takes_over(start: Start, port: int) -> None:
