@@ -189,4 +189,4 @@ async def test_the_probe_port_says_what_is_wrong_with_a_question(tmp_path):
     async with probing(tmp_path / "t.yaml") as (_, probes, _):
         answer = await probes.get(AGENT + "?max_silence=long")
         assert answer.status_code == 400
-        assert "max_silence takes a duration" in answer.json()["detail"]
+        assert "max_silence: expected a duration" in answer.json()["detail"]

@@ -1,15 +1,15 @@
-"""Where a question to the past has no answer, or is none."""
+"""Problems of questions to the history."""
 
 from datetime import UTC, datetime
 
 import pytest
 
 from telemetron.http import HttpProblem
-from telemetron.web.recall import when
+from telemetron.web.recall import place_or_time
 
 
-def test_a_wrong_value_is_shown_cut():
+def test_a_long_wrong_value_is_cut_in_the_message():
     with pytest.raises(HttpProblem) as raised:
-        when("since", {"since": "x" * 10_000}, datetime.now(UTC))
+        place_or_time("since", {"since": "x" * 10_000}, datetime.now(UTC))
     assert raised.value.status == 400
     assert len(raised.value.detail) < 300

@@ -190,7 +190,7 @@ async def test_an_unknown_key_names_the_nearest(live, key, near):
         ("/system/state?since=banana&wait=30s", 400, "since: expected a place"),
         ("/system/state?since=&wait=30s", 400, "since: expected a place"),
         ("/system/state?since=W/1a.3&wait=30s", 400, "since: expected a place"),
-        ("/system/state/agents?since=30", 400, "how long ago, as 30s, 5m, 2h or 1d; got '30'"),
+        ("/system/state/agents?since=30", 400, "an age such as 30s, 5m, 2h or 1d; got '30'"),
         ("/system/state?wait=soon", 400, "duration"),
         ("/system/state?since=x&since=y", 400, "twice"),
     ],

@@ -15,11 +15,11 @@ from typing import Any
 import httpx
 import pytest
 
-from telemetron.web.server.server import Server, StartError, running, serve
+from telemetron.web.server.server import HttpServer, StartError, listen, probe_host, running, serve
 from tests.conftest import TLS
 
 DEADLINE = 20.0
-"""Seconds after which a test gives up on what should have come long ago."""
+"""Seconds after which a test gives up."""
 STOP_SECONDS = 2.0
 
 
@@ -87,9 +87,9 @@ def test_a_process_that_finds_its_port_in_use_is_told() -> None:
 
 
 @asynccontextmanager
-async def probed(**options: Any) -> AsyncIterator[Server]:
+async def probed(**options: Any) -> AsyncIterator[HttpServer]:
     """A server with a probe port."""
-    server = Server(app, port=0, probe_port=0, probes=other, **options)
+    server = HttpServer(app, port=0, probe_port=0, probes=other, **options)
     serving = asyncio.ensure_future(server.serve())
     await server.ready.wait()
     try:
@@ -127,12 +127,10 @@ async def test_the_probe_port_has_no_tls() -> None:
         assert (await client.get(f"http://127.0.0.1:{port}/")).text == "other"
 
 
-async def test_the_probe_port_is_ipv4_where_there_is_no_other(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(socket, "has_dualstack_ipv6", lambda: False)
-    async with probed() as server:
-        assert server.probe_url.startswith("http://0.0.0.0:")
+def test_the_probe_port_is_ipv4_if_the_system_has_no_ipv6() -> None:
+    assert probe_host(dualstack=False) == "0.0.0.0"
+    with listen("0.0.0.0", 0, 30) as sock:
+        assert sock.getsockname()[0] == "0.0.0.0"
 
 
 async def test_a_probe_port_in_use_is_told() -> None:
@@ -147,7 +145,7 @@ async def test_an_application_that_fails_to_start_leaves_no_port_open() -> None:
     async def broken(scope: Any, receive: Any, send: Any) -> None:
         raise ValueError("broken")
 
-    server = Server(broken, probe_port=0, probes=other)
+    server = HttpServer(broken, probe_port=0, probes=other)
     with pytest.raises(StartError, match="the application failed to start"):
         await server.serve()
     assert (server.url, server.probe_url) == ("", "")
@@ -199,6 +197,9 @@ async def deaf():
     while True:
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.sleep(60)
+
+async def exit():
+    raise SystemExit(3)
 
 async def block():
     time.sleep(60)
@@ -318,6 +319,15 @@ def test_a_second_signal_waits_for_no_answer(start: Callable[..., Program]) -> N
 
     # An answer may take 0.7 s when there is but one signal; a busy machine gets three tries.
     assert any(seconds() < 0.7 for _ in range(3))
+
+
+def test_a_task_that_exits_does_not_stop_the_server(start: Callable[..., Program]) -> None:
+    program = start("asyncio.create_task(exit())")
+    with program.get("/limit") as sock:
+        assert sock.recv(1000)
+    assert program.stop(signal.SIGTERM) < STOP_SECONDS
+    assert program.process.returncode == 0
+    assert "a task ended with SystemExit; the server continues" in program.log
 
 
 def test_it_may_open_as_many_files_as_the_system_allows(start: Callable[..., Program]) -> None:
