@@ -38,7 +38,7 @@ TITLES = {
 class HttpProblem(Exception):
     """A problem document (RFC 9457), which is also an ASGI application that sends itself.
 
-    `detail` says what is wrong and what to do; `more` are further members of the document.
+    `detail` describes the error and how to avoid it; `more` are further members of the document.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The commands. Each imports what it needs when it runs, because some modules import slowly.
+"""The commands. Each imports its modules when it runs, because some import slowly.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 78 invalid configuration, 130 interrupted.
 """

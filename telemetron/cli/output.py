@@ -59,7 +59,7 @@ def one_line_errors() -> Iterator[None]:
     except OSError as error:
         if error.errno == errno.EPIPE:
             raise  # click exits quietly: the program that reads our output has ended
-        # Redirect what is still buffered, or the interpreter fails to write it at its end.
+        # Redirect the buffered output, or the interpreter fails to write it at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         fail([f"cannot write the output: {error.strerror}"])
 

@@ -92,7 +92,7 @@ class ChangesApp:
             raise unknown_key(self._store.snapshot, error.sections, error.key) from None
 
     def _asked(self, given: Mapping[str, str], scope: Scope, now: datetime) -> Asked:
-        """Check the parameters, and return what they ask for."""
+        """Check the parameters, and return the question to the history."""
         for name in ("since", "until"):
             place_or_time(name, given, now)
         sections = tuple(given["sections"].split(",")) if "sections" in given else ()

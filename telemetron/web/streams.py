@@ -33,7 +33,7 @@ class Durations(Struct, frozen=True):
     retry: float = 1.0
     """Until a question that failed is asked again."""
     round: float = 0.1
-    """Streams at the newest places go first for this long, then the one that waits longest."""
+    """Streams at the newest places go first for this long, then the oldest wait."""
     batch: float = 0.02
     """Work of the history's thread for streams at a time; others ask it too."""
 
@@ -73,7 +73,7 @@ class Streams:
         self._history = history
         self._durations = durations or Durations()
         self._waiting: dict[Asked, set[Stream]] = {}
-        """The groups, the one that waits longest first."""
+        """The groups in the order of their waits, the longest first."""
         self._failed: set[Asked] = set()
         self._latest = ""
         self._round: asyncio.Task[None] | None = None

@@ -190,7 +190,7 @@ def _not_cancelled(record: logging.LogRecord) -> bool:
 
 
 def probe_host(dualstack: bool) -> str:
-    """Return the address that stands for every address, IPv4 and IPv6 if the system has both."""
+    """Return the wildcard address: of IPv4 and IPv6 if the system has both."""
     return "::" if dualstack else "0.0.0.0"  # noqa: S104  (a kubelet probes the pod's address)
 
 
