@@ -9,8 +9,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from telemetron.history import fold, recorder, timeline
+from telemetron.history import fold, recorder
 from telemetron.history.history import BusyError
+from telemetron.history.limits import HistoryLimits
 from telemetron.web import changes as module
 from telemetron.web import streams
 
@@ -549,11 +550,10 @@ async def test_streams_are_bounded(live, monkeypatch):
 
 async def test_a_reader_is_told_of_a_gap(serving, monkeypatch):
     # Nothing is at hand, everything is too old at once, and events are far apart.
-    monkeypatch.setattr(timeline, "RECENT_WEIGHT", 0)
-    monkeypatch.setattr(timeline, "OPEN_WEIGHT", 1)
+    limits = HistoryLimits(recent_weight=0, open_weight=1)
     monkeypatch.setattr(streams, "GAP_SECONDS", 0.5)
     async with (
-        serving("history: {max_age_hours: 0.00001}") as live,
+        serving("history: {max_age_hours: 0.00001}", {"history_limits": limits}) as live,
         live.client.stream("GET", "/system/changes", headers=EVENTS) as response,
     ):
         told = events(response)
