@@ -21,7 +21,7 @@ class Terminal(StringIO):
 
 
 @pytest.fixture
-def logged(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., StringIO]]:
+def logged() -> Iterator[Callable[..., StringIO]]:
     """Configures logging to a stream of its own, and puts all back as it was."""
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level

@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from telemetron.history import recorder
 from telemetron.history.history import BusyError
 from telemetron.http import HttpProblem
+from telemetron.testing import FakeClock
 from telemetron.web.changes import ChangesApp
 from tests.telemetron.web.client import AGENTS, EVENTS, beat, events, place
 
@@ -96,25 +96,35 @@ async def test_the_past_is_the_document_of_that_time(live):
     assert again.status_code == 304
 
 
-async def test_late_measures_change_the_past(live, monkeypatch):
-    monkeypatch.setitem(recorder.PERIODS, "sample", 0.2)
-    for minute in range(2):
-        await beat(live, tasks=[{"id": "t", "progressed_at": f"2030-01-01T00:0{minute}:00Z"}])
-    at = await place(live)
-    later = f"{at}-1"
-    path = f"{AGENTS.replace('changes', 'state')}&at={{}}"
-    first = await live.client.get(path.format(at))
-    await until_known(live, later)
-    known = {"if-none-match": first.headers["etag"]}
-    second = await live.client.get(path.format(later), headers=known)
-    assert second.status_code == 200
-    assert second.headers["etag"] == f'W/"{later}"'
-    assert second.json()["agents"] != first.json()["agents"]
-    known = {"if-none-match": second.headers["etag"]}
-    assert (await live.client.get(path.format(later), headers=known)).status_code == 304
+async def test_late_measures_change_the_past(serving):
+    clock = FakeClock()
+    async with serving("", {"clock": clock}) as live:
+        for minute in range(2):
+            task = {"id": "t", "progressed_at": f"2030-01-01T00:0{minute}:00Z"}
+            await beat(live, tasks=[task], interval_seconds=300)
+        path = f"{AGENTS.replace('changes', 'state')}&at={{}}"
+        first = await live.client.get(path.format(await place(live)))
+        await a_minute(clock)  # then the history records the latest sample
+        later = f"{await place(live)}-1"
+        await until_known(live, later)
+        known = {"if-none-match": first.headers["etag"]}
+        second = await live.client.get(path.format(later), headers=known)
+        assert second.status_code == 200
+        assert second.headers["etag"] == f'W/"{later}"'
+        assert second.json()["agents"] != first.json()["agents"]
+        known = {"if-none-match": second.headers["etag"]}
+        assert (await live.client.get(path.format(later), headers=known)).status_code == 304
+
+
+async def a_minute(clock):
+    """Advance the clock in steps, so that sources can confirm in between."""
+    for _ in range(61):
+        clock.advance(1)
+        await asyncio.sleep(0.001)
 
 
 async def until_known(live, place):
+    """Ask for a place until the history, which records after it has answered, has it."""
     async with asyncio.timeout(10):
         while (await live.client.get(f"/system/state?at={place}")).status_code == 410:
             pass
@@ -286,23 +296,26 @@ async def test_a_stream_may_resume_for_a_key_that_does_not_exist_yet(live):
     assert [change["key"] for change in answer["changes"]] == ["prod/planner"]
 
 
-async def test_late_measures_do_not_change_the_time_of_the_state(live, monkeypatch):
-    monkeypatch.setitem(recorder.PERIODS, "sample", 0.3)
-    task = {"id": "t", "step": "plan", "progressed_at": "2030-01-01T00:00:00Z"}
-    await beat(live, tasks=[task])
-    since = await place(live)
-    await beat(live, tasks=[task | {"progressed_at": "2030-01-01T00:01:00Z"}])
-    await beat(live, tasks=[task | {"step": "write", "progressed_at": "2030-01-01T00:01:00Z"}])
-    updated_at = (await live.client.get("/system/state")).json()["agents"][0]["updated_at"]
-    await asyncio.sleep(0.4)  # what is late is recorded by now
-    for measures in ("none", "levels", "all"):
-        answer = await changes(live, since=since, sections="agents", measures=measures)
-        (change,) = answer["changes"]
-        at, moment = map(datetime.fromisoformat, (change["at"], updated_at))
-        assert abs(at - moment) <= timedelta(milliseconds=1)
-        assert (change["measured_at"] is None) == (measures != "all")
-        lived = (await life(live, "agents/prod/planner", measures=measures)).json()
-        assert lived["changes"][0]["at"] == change["at"]
+async def test_late_measures_do_not_change_the_time_of_the_state(serving):
+    clock = FakeClock()
+    async with serving("", {"clock": clock}) as live:
+        task = {"id": "t", "step": "plan", "progressed_at": "2030-01-01T00:00:00Z"}
+        await beat(live, tasks=[task], interval_seconds=300)
+        since = await place(live)
+        task["progressed_at"] = "2030-01-01T00:01:00Z"
+        await beat(live, tasks=[task], interval_seconds=300)
+        clock.advance(1)
+        await beat(live, tasks=[task | {"step": "write"}], interval_seconds=300)
+        updated_at = (await live.client.get("/system/state")).json()["agents"][0]["updated_at"]
+        await a_minute(clock)  # then the history records the latest sample
+        await life(live, "agents/prod/planner")
+        for measures in ("none", "levels", "all"):
+            answer = await changes(live, since=since, sections="agents", measures=measures)
+            (change,) = answer["changes"]
+            assert change["at"] == updated_at
+            assert (change["measured_at"] is None) == (measures != "all")
+            lived = (await life(live, "agents/prod/planner", measures=measures)).json()
+            assert lived["changes"][0]["at"] == change["at"]
 
 
 async def test_a_410_takes_one_question(live, monkeypatch):
