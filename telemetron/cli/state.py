@@ -4,8 +4,9 @@
 because others wrote much of it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -80,20 +81,17 @@ def write(state: State, now: datetime, console: Console, *, is_past: bool = Fals
     rows = Rows(now)
     console.print(rows.title(state, is_past))
     _table(console, "SOURCES", SOURCES, map(rows.source, state.sources))
-    if state.agents is not UNSET:
-        none = nothing("agents", state.sources)
-        _table(console, "AGENTS", AGENTS, map(rows.agent, state.agents), none)
-        tasks = ((agent, task) for agent in state.agents for task in agent.activity.active_task_ids)
-        _table(console, "TASKS", TASKS, (rows.task(agent, task) for agent, task in tasks), none)
-    if state.queues is not UNSET:
-        none = nothing("queues", state.sources)
-        _table(console, "QUEUES", QUEUES, map(rows.queue, state.queues), none)
-    if state.workload is not UNSET:
-        none = nothing("workload", state.sources)
-        _table(console, "WORKLOAD", WORKLOAD, map(rows.workload, state.workload), none)
-    if state.litellm is not UNSET:
-        none = nothing("litellm", state.sources)
-        _table(console, "LITELLM", LITELLM, map(rows.model, state.litellm), none)
+    tables = (
+        ("agents", "AGENTS", AGENTS, partial(map, rows.agent)),
+        ("agents", "TASKS", TASKS, rows.tasks),
+        ("queues", "QUEUES", QUEUES, partial(map, rows.queue)),
+        ("workload", "WORKLOAD", WORKLOAD, partial(map, rows.workload)),
+        ("litellm", "LITELLM", LITELLM, partial(map, rows.model)),
+    )
+    for section, title, columns, cells in tables:
+        entities = getattr(state, section)
+        if entities is not UNSET:
+            _table(console, title, columns, cells(entities), nothing(section, state.sources))
     if problems := list(rows.problems(state)):
         _table(console, "PROBLEMS", PROBLEMS, problems)
 
@@ -156,6 +154,9 @@ class Rows:
             return known(agent.instance_count)
         since = self.age(min(filter(None, silent), default=None))
         return f"{known(agent.instance_count)} ({len(silent)} silent {since})"
+
+    def tasks(self, agents: Iterable[Agent]) -> Iterator[Row]:
+        return (self.task(one, task) for one in agents for task in one.activity.active_task_ids)
 
     def task(self, agent: Agent, task: Task) -> Row:
         stalled = " stalled" if task.stalled else ""

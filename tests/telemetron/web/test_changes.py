@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from telemetron.history.history import BusyError
 from telemetron.http import HttpProblem
 from telemetron.testing import FakeClock
 from telemetron.web.changes import ChangesApp
@@ -318,21 +317,6 @@ async def test_late_measures_do_not_change_the_time_of_the_state(serving):
             assert lived["changes"][0]["at"] == change["at"]
 
 
-async def test_a_410_takes_one_question(live, monkeypatch):
-    """A second question, for the oldest place, could be refused if many clients ask."""
-    asked = []
-    ask = live.app.history.ask
-
-    async def counted(question):
-        asked.append(question)
-        return await ask(question)
-
-    monkeypatch.setattr(live.app.history, "ask", counted)
-    answer = await live.client.get("/system/changes?since=ab.1")
-    assert (answer.status_code, len(asked)) == (410, 1)
-    assert answer.json()["oldest"]
-
-
 async def test_next_contains_the_root_path(serving):
     async with serving("server: {root_path: /below}") as live:
         for step in ("plan", "write"):
@@ -493,13 +477,3 @@ async def test_the_number_of_streams_is_limited(live):
         await app(scope, None, None, "/system/changes")
     assert raised.value.status == 503
     assert raised.value.headers["retry-after"]
-
-
-async def test_a_busy_history_is_a_503(live, monkeypatch):
-    async def busy(question):
-        raise BusyError("it cannot answer now")
-
-    monkeypatch.setattr(live.app.history, "ask", busy)
-    answer = await live.client.get("/system/changes")
-    assert answer.status_code == 503
-    assert answer.headers["retry-after"] == "1"
