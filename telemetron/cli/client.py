@@ -80,13 +80,7 @@ def _opened(
     last: str | None = None,
 ) -> Iterator[Any]:
     server = _base(url)
-    if token is not None and not (token.isascii() and token.isprintable()):
-        raise FetchError("the token must be one line of printable ASCII")
-    asked = f"?{urlencode(query, quote_via=quote, errors='surrogateescape')}" if query else ""
-    headers = {"Accept": media} | ({"Last-Event-ID": last} if last else {})
-    request = Request(f"{server}{path}{asked}", headers=headers)  # noqa: S310  (`_base` checks the scheme)
-    if token:
-        request.add_unredirected_header("Authorization", f"Bearer {token}")
+    request = _request(f"{server}{path}", token, query, media, last)
     try:
         with _opener(server).open(request, timeout=timeout) as response:
             if (given := response.headers.get_content_type()) != media:
@@ -99,6 +93,19 @@ def _opened(
     except (OSError, HTTPException, ValueError) as error:
         reason = error.reason if isinstance(error, URLError) else error
         raise FetchError(f"{server}: cannot be reached: {reason}") from None
+
+
+def _request(
+    url: str, token: str | None, query: Mapping[str, str], media: str, last: str | None
+) -> Request:
+    if token is not None and not (token.isascii() and token.isprintable()):
+        raise FetchError("the token must be one line of printable ASCII")
+    asked = f"?{urlencode(query, quote_via=quote, errors='surrogateescape')}" if query else ""
+    headers = {"Accept": media} | ({"Last-Event-ID": last} if last else {})
+    request = Request(f"{url}{asked}", headers=headers)  # noqa: S310  (`_base` checks the scheme)
+    if token:
+        request.add_unredirected_header("Authorization", f"Bearer {token}")
+    return request
 
 
 def _base(url: str) -> str:

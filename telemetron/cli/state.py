@@ -78,21 +78,21 @@ def write(state: State, now: datetime, console: Console, *, is_past: bool = Fals
 
     If the answer is of the past, `now` is its time, and the title shows it.
     """
-    rows = Rows(now)
-    console.print(rows.title(state, is_past))
-    _table(console, "SOURCES", SOURCES, map(rows.source, state.sources))
+    cells = Cells(now)
+    console.print(cells.title(state, is_past))
+    _table(console, "SOURCES", SOURCES, map(cells.source, state.sources))
     tables = (
-        ("agents", "AGENTS", AGENTS, partial(map, rows.agent)),
-        ("agents", "TASKS", TASKS, rows.tasks),
-        ("queues", "QUEUES", QUEUES, partial(map, rows.queue)),
-        ("workload", "WORKLOAD", WORKLOAD, partial(map, rows.workload)),
-        ("litellm", "LITELLM", LITELLM, partial(map, rows.model)),
+        ("agents", "AGENTS", AGENTS, partial(map, cells.agent)),
+        ("agents", "TASKS", TASKS, cells.tasks),
+        ("queues", "QUEUES", QUEUES, partial(map, cells.queue)),
+        ("workload", "WORKLOAD", WORKLOAD, partial(map, cells.workload)),
+        ("litellm", "LITELLM", LITELLM, partial(map, cells.model)),
     )
-    for section, title, columns, cells in tables:
+    for section, title, columns, rows in tables:
         entities = getattr(state, section)
         if entities is not UNSET:
-            _table(console, title, columns, cells(entities), nothing(section, state.sources))
-    if problems := list(rows.problems(state)):
+            _table(console, title, columns, rows(entities), nothing(section, state.sources))
+    if problems := list(cells.problems(state)):
         _table(console, "PROBLEMS", PROBLEMS, problems)
 
 
@@ -113,8 +113,8 @@ LITELLM = ("model", "upstream", "status", "since", "tpm", "rpm", "failed rpm", "
 PROBLEMS = ("of", "reason", "message", "since")
 
 
-class Rows:
-    """The rows of all tables. Every age is relative to the same `now`."""
+class Cells:
+    """The cells of all tables. Every age is relative to the same `now`."""
 
     def __init__(self, now: datetime) -> None:
         self.now = now

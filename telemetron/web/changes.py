@@ -29,7 +29,7 @@ from telemetron.web.nearest import require_sections, unknown_key
 from telemetron.web.negotiation import preferred
 from telemetron.web.recall import place_or_time, recall
 from telemetron.web.server.connection import ClientConnection
-from telemetron.web.streams import Event, Stream, Streams, event
+from telemetron.web.streams import Stream, StreamEvent, Streams, event
 
 T = TypeVar("T")
 
@@ -168,7 +168,7 @@ class ChangesApp:
         return await self._recall(start)
 
     async def _send_events(self, stream: Stream, connection: ClientConnection) -> None:
-        sent: Event | None = event(b"retry: %d\n" % RETRY_MS, stream.asked)
+        sent: StreamEvent | None = event(b"retry: %d\n" % RETRY_MS, stream.asked)
         while sent:
             await connection.share(sent.chunks)
             sent = await self.streams.wait(stream)

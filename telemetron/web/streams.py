@@ -38,7 +38,7 @@ class Durations(Struct, frozen=True):
     """Work of the history's thread for streams at a time; others ask it too."""
 
 
-class Event(NamedTuple):
+class StreamEvent(NamedTuple):
     """The bytes that all streams of a group get, and the question of the group after it."""
 
     chunks: tuple[bytes, ...]
@@ -51,10 +51,10 @@ class Stream:
 
     def __init__(self, asked: Asked) -> None:
         self.asked = asked
-        self.next: asyncio.Future[Event | None] = asyncio.get_running_loop().create_future()
+        self.next: asyncio.Future[StreamEvent | None] = asyncio.get_running_loop().create_future()
         self.is_closed = False
 
-    def settle(self, event: Event | None) -> None:
+    def settle(self, event: StreamEvent | None) -> None:
         """End its wait with this event."""
         if not self.next.done():
             self.next.set_result(event)
@@ -85,7 +85,7 @@ class Streams:
     def __len__(self) -> int:
         return sum(map(len, self._waiting.values()))
 
-    async def wait(self, stream: Stream) -> Event | None:
+    async def wait(self, stream: Stream) -> StreamEvent | None:
         """Return the stream's next event; None at its end."""
         if self.stopping or stream.is_closed:
             return None
@@ -189,7 +189,7 @@ class Streams:
         self._failed.discard(asked)
         self._start_round()
 
-    def _send(self, asked: Asked, event: Event) -> int:
+    def _send(self, asked: Asked, event: StreamEvent) -> int:
         """Send the event to a group, or move the group on; return the number of events sent."""
         group = self._waiting.pop(asked, None)
         if not group:
@@ -204,9 +204,11 @@ class Streams:
         return 0
 
 
-def event(text: bytes, asked: Asked) -> Event:
+def event(text: bytes, asked: Asked) -> StreamEvent:
     """Return an event or a comment; its id is the place after which the stream continues."""
-    return Event((transfer_chunk(b"%sid: %s\n\n" % (text, str(asked.since).encode())),), asked)
+    return StreamEvent(
+        (transfer_chunk(b"%sid: %s\n\n" % (text, str(asked.since).encode())),), asked
+    )
 
 
 def _age(asked: Asked, epoch: str) -> tuple[bool, int, int]:
@@ -216,13 +218,13 @@ def _age(asked: Asked, epoch: str) -> tuple[bool, int, int]:
     return its_epoch != epoch, -int(revision), -int(step or 0)
 
 
-def _events(timeline: Timeline, groups: Sequence[Asked], seconds: float) -> list[Event]:
+def _events(timeline: Timeline, groups: Sequence[Asked], seconds: float) -> list[StreamEvent]:
     """Return the events of the first groups, as many as take this time.
 
     Raises an exception only for the first group, so that the caller knows whose question failed.
     """
     until = time.perf_counter() + seconds
-    found: list[Event] = []
+    found: list[StreamEvent] = []
     for asked in groups:
         try:
             found.append(_event(timeline, asked))
@@ -235,7 +237,7 @@ def _events(timeline: Timeline, groups: Sequence[Asked], seconds: float) -> list
     return found
 
 
-def _event(timeline: Timeline, asked: Asked) -> Event:
+def _event(timeline: Timeline, asked: Asked) -> StreamEvent:
     """Return the event for a group; it has no chunks if nothing that the group asks for changed."""
     try:
         answer = fold.after(timeline, asked)
@@ -243,7 +245,7 @@ def _event(timeline: Timeline, asked: Asked) -> Event:
         answer = fold.gap(timeline, str(error), asked.since)
         return event(b"event: gap\ndata: %s\n" % answer.body, _next(asked, answer))
     if answer.empty:
-        return Event((), _next(asked, answer))
+        return StreamEvent((), _next(asked, answer))
     return event(b"data: %s\n" % answer.body, _next(asked, answer))
 
 

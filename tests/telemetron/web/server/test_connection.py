@@ -1,6 +1,7 @@
 """Slow, stalled and endless clients against a real server; the clients use plain sockets."""
 
 import asyncio
+import inspect
 import json
 import re
 import select
@@ -17,7 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvicorn
 import uvloop
+from uvicorn.lifespan.on import LifespanOn as Lifespan
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from telemetron.web.server.connection import Readers, unsent_in_kernel
 from telemetron.web.server.server import running
@@ -98,7 +103,7 @@ async def answer(send: Any, body: bytes) -> None:
 
 @contextmanager
 def served(app: Any, readers: Readers, **options: Any) -> Iterator[int]:
-    """Serve in a thread of its own, on uvloop as in production; yields the port."""
+    """Serve in a thread, on uvloop as in production; yield the port."""
     ready: Future[tuple[str, Callable[[], object]]] = Future()
 
     async def main() -> None:
@@ -132,14 +137,14 @@ def get(path: str, *headers: str) -> bytes:
 
 
 def stalled(port: int) -> socket.socket:
-    """A reader that asks for the document, and takes of it what its tiny buffer does by itself."""
+    """Request the document and read nothing; only the small receive buffer fills."""
     sock = connect(port, get("/state"), receive_buffer=4096)
     sock.recv(1, socket.MSG_PEEK)
     return sock
 
 
 def read_answer(sock: socket.socket) -> bytes:
-    """The body of one answer."""
+    """Return the body of one answer."""
     head = b""
     while not head.endswith(b"\r\n\r\n"):
         head += sock.recv(1) or refuse(EOFError("closed"))
@@ -155,7 +160,7 @@ def refuse(error: Exception) -> bytes:
 
 
 def read_to_end(sock: socket.socket) -> bytes:
-    """All that comes until the server closes, properly or not."""
+    """Return all bytes until the server closes or resets the connection."""
     data = b""
     with suppress(ConnectionResetError):
         while some := sock.recv(CHUNK):
@@ -164,7 +169,7 @@ def read_to_end(sock: socket.socket) -> bytes:
 
 
 def is_reset(sock: socket.socket, timeout: float = 0) -> bool:
-    """Whether the server has reset the connection; what it had sent may still be unread."""
+    """Whether the server has reset the connection; sent bytes may still be unread."""
     poll = select.poll()
     poll.register(sock, 0)
     return bool(poll.poll(timeout * 1000))
@@ -192,6 +197,32 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     arguments = ["-out", files["ssl_certfile"], "-keyout", files["ssl_keyfile"]]
     subprocess.run([*command.split(), *arguments], check=True, capture_output=True)
     return files
+
+
+CONNECTION = (
+    "app_state connections cycle flow headers pipeline scheme scope timeout_keep_alive_task"
+    " transport url connection_lost connection_made data_received on_headers_complete send_400_response"
+    " shutdown _unset_keepalive_if_required"
+)
+USED = {
+    HttpToolsProtocol: CONNECTION,
+    RequestResponseCycle: "more_body response_complete scope",
+    FlowControl: "drain write_paused",
+    Lifespan: "shutdown startup state",
+    uvicorn.Server: "capture_signals force_exit lifespan on_tick serve servers server_state"
+    " should_exit shutdown startup",
+    uvicorn.Config: "is_ssl load loaded_app",
+}
+
+
+@pytest.mark.parametrize("base", USED, ids=lambda base: base.__name__)
+def test_uvicorn_has_the_attributes_that_the_server_uses(base: type) -> None:
+    source = inspect.getsource(base)
+    for name in USED[base].split():
+        assert re.search(rf"\b(self\.|def ){name}\b", source), (
+            f"uvicorn {uvicorn.__version__}: {base.__name__} has no {name};"
+            " adapt telemetron/web/server and the upper bound in pyproject.toml"
+        )
 
 
 def test_a_client_that_reads_nothing_is_cut(clients: ExitStack, logged: list[str]) -> None:
