@@ -206,9 +206,8 @@ class Streams:
 
 def event(text: bytes, asked: Asked) -> StreamEvent:
     """Return an event or a comment; its id is the place after which the stream continues."""
-    return StreamEvent(
-        (transfer_chunk(b"%sid: %s\n\n" % (text, str(asked.since).encode())),), asked
-    )
+    whole = b"%sid: %s\n\n" % (text, str(asked.since).encode())
+    return StreamEvent((transfer_chunk(whole),), asked)
 
 
 def _age(asked: Asked, epoch: str) -> tuple[bool, int, int]:

@@ -201,8 +201,8 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 CONNECTION = (
     "app_state connections cycle flow headers pipeline scheme scope timeout_keep_alive_task"
-    " transport url connection_lost connection_made data_received on_headers_complete send_400_response"
-    " shutdown _unset_keepalive_if_required"
+    " transport url connection_lost connection_made data_received on_headers_complete"
+    " send_400_response shutdown _unset_keepalive_if_required"
 )
 USED = {
     HttpToolsProtocol: CONNECTION,

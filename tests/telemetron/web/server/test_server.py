@@ -180,6 +180,9 @@ async def app(scope, receive, send):
         await send({"type": "lifespan.shutdown.complete"})
     elif scope["path"] == "/limit":
         await answer(send, b"%d of %d" % resource.getrlimit(resource.RLIMIT_NOFILE))
+    elif scope["path"] == "/exit":
+        kept.append(asyncio.create_task(exit()))
+        await answer(send, b"ended")
     elif scope["path"] == "/large":
         await answer(send, bytes(10_000_000))
     elif scope["path"] == "/poll":
@@ -326,9 +329,10 @@ def test_a_second_signal_ends_the_wait_for_answers(start: Callable[..., Program]
 
 
 def test_a_task_that_exits_does_not_stop_the_server(start: Callable[..., Program]) -> None:
-    program = start("asyncio.create_task(exit())")
-    with program.get("/limit") as sock:
-        assert sock.recv(1000)
+    program = start()
+    for path in ("/exit", "/limit"):
+        with program.get(path) as sock:
+            assert sock.recv(1000)
     assert program.stop(signal.SIGTERM) < STOP_SECONDS
     assert program.process.returncode == 0
     assert "a task ended with SystemExit; the server continues" in program.log
