@@ -114,9 +114,8 @@ class ClientConnection(HttpToolsProtocol):
             self.readers.drop(self, "pipelined")
 
     def _limit_header(self, size: int) -> None:
-        if (
-            self.header_of is not self.scope
-        ):  # this data began with other requests: count from the next
+        if self.header_of is not self.scope:
+            # Other requests may have come before it in the same data: count from the next data on.
             self.header_of, self.header_bytes = self.scope, 0
             return
         self.header_bytes += size
@@ -160,7 +159,7 @@ class ClientConnection(HttpToolsProtocol):
         self.readers.buffers.pop(self, None)
         if isinstance(exc, TimeoutError):
             self.readers.count("stalled")
-        # These refer back to the connection: without them no cycle waits for the garbage collector.
+        # These refer back to the connection: without them it is freed at once, not collected later.
         self.app_state = {}
         self.cycle = self.scope = self.header_of = self.watched = None  # type: ignore[assignment]
 
@@ -179,7 +178,7 @@ class ClientConnection(HttpToolsProtocol):
         return waits and not self.transport.is_closing()
 
     def overdue(self, now: float, seconds: float) -> bool:
-        """Whether the same request has been unfinished for so long, at every call."""
+        """Whether every call in this time has found the same request unfinished."""
         if not self.unfinished():
             self.watched = None
             return False
@@ -189,7 +188,7 @@ class ClientConnection(HttpToolsProtocol):
         return now - self.watched_since >= seconds
 
     def unsent(self) -> int:
-        """Return the bytes that only this client's connection keeps: the kernel and transport."""
+        """Return the unsent bytes that only this connection keeps, in the kernel and transport."""
         if self not in self.connections:
             return 0  # closed: the file descriptor may belong to another connection by now
         size = min(self._queued() * 3 // 2, _KERNEL_BYTES)  # the kernel's overhead is up to 40 %
