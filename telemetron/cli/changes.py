@@ -14,7 +14,7 @@ import click
 from telemetron.backoff import Backoff
 from telemetron.cli import output
 from telemetron.cli.client import FetchError, fetch, follow
-from telemetron.log import printable
+from telemetron.text import cut, printable
 
 PATH = "/system/changes"
 MAX_VALUE = 120
@@ -110,7 +110,7 @@ def _value(value: Any) -> str:
     if isinstance(value, dict):
         value = {name: one for name, one in value.items() if not _is_empty(one)}
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= MAX_VALUE else text[: MAX_VALUE - 1] + "…"
+    return cut(text, MAX_VALUE)
 
 
 def _is_empty(value: Any) -> bool:

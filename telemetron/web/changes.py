@@ -98,7 +98,7 @@ class ChangesApp:
         sections = tuple(given["sections"].split(",")) if "sections" in given else ()
         require_sections(self._store.snapshot, sections, 400)
         after = given.get("after", "sources/")
-        if "/" not in after or after.partition("/")[0] not in self._store.snapshot.faces:
+        if "/" not in after or after.partition("/")[0] not in self._store.snapshot.sections:
             raise HttpProblem(400, f"after: expected SECTION/KEY, as in `next`; got {shown(after)}")
         return Asked(
             since=given.get("since"),

@@ -18,14 +18,14 @@ MAX_KEY = 256
 def require_sections(snapshot: Snapshot, sections: Iterable[str], status: int) -> None:
     """Raise a problem with this status if one of the sections does not exist."""
     for section in sections:
-        if section not in snapshot.faces:
-            names = ", ".join(snapshot.faces)
+        if section not in snapshot.sections:
+            names = ", ".join(snapshot.sections)
             raise HttpProblem(status, f"no section {shown(section)}; sections are {names}")
 
 
 def unknown_key(snapshot: Snapshot, sections: Sequence[str], key: str) -> HttpProblem:
     """Return a 404 whose member `nearest` has up to three similar keys of these sections."""
-    ropes = [snapshot.faces[section].rope for section in sections]
+    ropes = [snapshot.sections[section].rope for section in sections]
     near = _nearest(key[:MAX_KEY], ropes)
     hint = f"; did you mean {near[0]}?" if near else ""
     where = sections[0] if len(sections) == 1 else "any section asked for"

@@ -58,7 +58,7 @@ class StateApp:
         self._history = history
         self._waiters = waiters
         self._representations = Representations(store.snapshot)
-        self._whole = View(tuple(name for name in store.snapshot.faces if name != "sources"))
+        self._whole = View(tuple(name for name in store.snapshot.sections if name != "sources"))
         store.watchers.append(waiters.published)
 
     def __call__(self, scope: Scope, receive: Receive, send: Send, path: str) -> Awaitable[None]:
@@ -115,8 +115,8 @@ class StateApp:
     async def _renew(self, view: View) -> None:
         """Turn to the current snapshot; join its chunks one by one, so that others get a turn."""
         if view.key is None:
-            for face in self._store.snapshot.faces.values():
-                for _ in face.rope.join():
+            for section in self._store.snapshot.sections.values():
+                for _ in section.rope.join():
                     await asyncio.sleep(0)
         if self._representations.snapshot is not self._store.snapshot:
             self._representations = Representations(self._store.snapshot)
@@ -132,7 +132,7 @@ class StateApp:
             return self._whole
         names = given["sections"].split(",")
         require_sections(self._store.snapshot, names, 400)
-        return View(tuple(name for name in self._store.snapshot.faces if name in names))
+        return View(tuple(name for name in self._store.snapshot.sections if name in names))
 
     async def _past(self, given: Parameters) -> Snapshot:
         """Return the snapshot at the place or time `at`."""
@@ -141,8 +141,8 @@ class StateApp:
 
         def past(timeline: Timeline) -> Snapshot:
             snapshot = fold.snapshot(timeline, given["at"], now)
-            for face in snapshot.faces.values():
-                for _ in face.rope.join():  # in the history's thread, not on the event loop
+            for section in snapshot.sections.values():
+                for _ in section.rope.join():  # in the history's thread, not on the event loop
                     pass
             return snapshot
 

@@ -7,10 +7,10 @@ import threading
 from contextlib import closing
 
 import pytest
-from telemetron.history.limits import HistoryLimits
 
 from telemetron.history import fold
 from telemetron.history.fold import Asked
+from telemetron.history.limits import HistoryLimits
 from telemetron.web.streams import Durations, Stream, Streams
 from tests.telemetron.web.client import AGENTS, EVENTS, beat, events, place, until
 
