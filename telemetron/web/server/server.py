@@ -35,7 +35,7 @@ class StartError(Exception):
 
 
 class Options(TypedDict, total=False):
-    """Options of a server; `HttpServer` has the defaults."""
+    """Options of a server; all have defaults: any free port of loopback, no probes, no TLS."""
 
     host: str
     port: int
@@ -61,8 +61,6 @@ class HttpServer(uvicorn.Server):
         self,
         app: Any,
         *,
-        host: str = "127.0.0.1",
-        port: int = 0,
         probe_port: int | None = None,
         probes: Any = None,
         readers: Readers | None = None,
@@ -70,25 +68,7 @@ class HttpServer(uvicorn.Server):
         **options: Any,
     ) -> None:
         self.readers = readers or Readers()
-        config = uvicorn.Config(
-            app,
-            host=host,
-            port=port,
-            http=partial(ClientConnection, self.readers),  # type: ignore[arg-type]
-            ws="none",
-            interface="asgi3",
-            lifespan="on",
-            log_config=None,
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            timeout_keep_alive=KEEP_ALIVE_SECONDS,
-            **options,
-        )
-        try:
-            config.load()
-        except OSError as error:  # an ssl.SSLError is one
-            raise StartError(f"cannot use the TLS certificate and key: {error}") from error
+        config = _config(app, self.readers, **options)
         super().__init__(config)
         self.on_stop = on_stop
         self.probe_port = probe_port
@@ -177,6 +157,32 @@ class HttpServer(uvicorn.Server):
         # uvicorn has no event for this.
         while (state.connections or state.tasks) and time() < end and not self.force_exit:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
+
+
+def _config(
+    app: Any, readers: Readers, host: str = "127.0.0.1", port: int = 0, **options: Any
+) -> uvicorn.Config:
+    """Return uvicorn's configuration. Raises StartError if it cannot read the certificate."""
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        http=partial(ClientConnection, readers),  # type: ignore[arg-type]
+        ws="none",
+        interface="asgi3",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        **options,
+    )
+    try:
+        config.load()
+    except OSError as error:  # an ssl.SSLError is one
+        raise StartError(f"cannot use the TLS certificate and key: {error}") from error
+    return config
 
 
 def _url(scheme: str, sock: socket.socket) -> str:

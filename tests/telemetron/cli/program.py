@@ -34,7 +34,7 @@ def environment(**more: str) -> dict[str, str]:
     return kept | {"COLUMNS": "200", "TERM": "xterm"} | more
 
 
-def telemetron_(*arguments: str, **env: str) -> Done:
+def invoke(*arguments: str, **env: str) -> Done:
     """Run the command in this process."""
     wanted = dict.fromkeys(os.environ) | environment(**env)
     runner = CliRunner(env=wanted)
@@ -42,7 +42,7 @@ def telemetron_(*arguments: str, **env: str) -> Done:
     return Done(done.stdout, done.stderr, done.exit_code)
 
 
-def process_(*arguments: str, **env: str) -> Done:
+def spawn(*arguments: str, **env: str) -> Done:
     """Run the command as a process with its output in pipes."""
     done = subprocess.run(
         [sys.executable, "-m", "telemetron", *arguments],

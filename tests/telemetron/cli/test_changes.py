@@ -22,10 +22,10 @@ from tests.telemetron.cli.program import (
     SECONDS,
     beat,
     environment,
+    invoke,
     on_terminal,
     refused,
     serving,
-    telemetron_,
 )
 
 NOW = datetime(2030, 1, 1, 10, tzinfo=UTC)
@@ -98,7 +98,7 @@ def test_a_gap():
 
 def test_in_a_pipe_the_json_is_unchanged(server: str) -> None:
     since = beat(server, "piped")
-    done = telemetron_("changes", "--url", server, "--since", since, "--key", "cli/piped")
+    done = invoke("changes", "--url", server, "--since", since, "--key", "cli/piped")
     assert (done.stderr, done.exit_code) == ("", 0)
     query = {"since": since, "key": "cli/piped"}
     assert (
@@ -122,12 +122,12 @@ def test_with_until_changes_begin_at_the_oldest_place(server: str) -> None:
     """The default of `--since`, 5 minutes ago, may be after it."""
     until = beat(server, "later")
     beat(server, "later", version="2")
-    told = json.loads(telemetron_("changes", "--url", server, "--until", until).stdout)
+    told = json.loads(invoke("changes", "--url", server, "--until", until).stdout)
     assert told["to"] == until
 
 
 def test_a_key_that_is_not_text_is_unknown(server: str) -> None:
-    done = telemetron_("changes", "--url", server, "--since", beat(server, "x"), "--key", "\udcff")
+    done = invoke("changes", "--url", server, "--since", beat(server, "x"), "--key", "\udcff")
     assert "404 no '\ufffd' in any section" in refused(done, 1)
 
 
@@ -136,7 +136,7 @@ def test_an_unknown_key_is_an_error_that_names_a_similar_one(
     server: str, options: tuple[str, ...]
 ) -> None:
     beat(server, "scribe")
-    done = telemetron_("changes", "--url", server, "--key", "scribe", *options)
+    done = invoke("changes", "--url", server, "--key", "scribe", *options)
     assert "did you mean cli/scribe?" in refused(done, 1)
 
 
@@ -145,7 +145,7 @@ def test_changes_of_a_young_server_begin_at_its_start() -> None:
     url = f"http://127.0.0.1:{port}"
     with serving(port=port):
         beat(url, "one")
-        done = telemetron_("changes", "--url", url, "--section", "agents")
+        done = invoke("changes", "--url", url, "--section", "agents")
         shown = on_terminal("changes", "--url", url, "--section", "agents")
     told = json.loads(done.stdout)
     assert (done.exit_code, told["complete"]) == (0, False)
@@ -154,7 +154,7 @@ def test_changes_of_a_young_server_begin_at_its_start() -> None:
 
 
 def test_a_place_that_is_not_kept_is_an_error(server: str) -> None:
-    line = refused(telemetron_("changes", "--url", server, "--since", "ab.1"), 1)
+    line = refused(invoke("changes", "--url", server, "--since", "ab.1"), 1)
     assert "the oldest place kept is" in line
 
 
@@ -240,5 +240,5 @@ def test_follow_on_a_terminal_shows_text() -> None:
 
 
 def test_follow_fails_if_there_is_no_server() -> None:
-    line = refused(telemetron_("changes", "--follow", "--url", "http://127.0.0.1:1"), 1)
+    line = refused(invoke("changes", "--follow", "--url", "http://127.0.0.1:1"), 1)
     assert "cannot be reached" in line

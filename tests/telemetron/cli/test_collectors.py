@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.telemetron.cli.program import (
     on_terminal,
-    process_,
+    spawn,
 )
 
 OURS = [point.name for point in entry_points(group="telemetron.collectors")]
@@ -21,7 +21,7 @@ sources:
   broken:
   crashing: {collector: good, topics: [], seconds: 1.0}
 """)
-    done = process_("validate", "--config", str(file), PYTHONPATH=installed)
+    done = spawn("validate", "--config", str(file), PYTHONPATH=installed)
     assert (done.stdout, done.exit_code) == ("", 78)
     assert [line.removeprefix(f"{file}:") for line in done.stderr.splitlines()] == [
         '1: server.prot: unknown key; did you mean "port"?'
@@ -39,7 +39,7 @@ sources:
 
 
 def test_installed_collectors_as_json(installed: str) -> None:
-    done = process_("collectors", PYTHONPATH=installed)
+    done = spawn("collectors", PYTHONPATH=installed)
     found = {one["name"]: one for one in json.loads(done.stdout)}
     assert list(found) == sorted(["broken", "good", *OURS])
     assert found["broken"] == {

@@ -21,19 +21,19 @@ from tests.telemetron.cli.program import (
     SECONDS,
     Done,
     environment,
-    process_,
+    invoke,
     refused,
     serving,
-    telemetron_,
+    spawn,
 )
 
 COMMANDS = ["changes", "collectors", "demo", "schema", "serve", "state", "validate"]
 
 
 def test_version_and_help() -> None:
-    done = telemetron_("--version")
+    done = invoke("--version")
     assert (done.stdout, done.exit_code) == (f"telemetron {telemetron.__version__}\n", 0)
-    done = telemetron_("-h")
+    done = invoke("-h")
     assert [
         line.split()[0] for line in done.stdout.split("Commands:\n")[1].splitlines()
     ] == COMMANDS
@@ -41,24 +41,24 @@ def test_version_and_help() -> None:
 
 @pytest.mark.parametrize("arguments", [["serf"], ["serve", "--port", "x"], ["demo", "--hang", "x"]])
 def test_wrong_usage(arguments: list[str]) -> None:
-    done = telemetron_(*arguments)
+    done = invoke(*arguments)
     assert (done.stdout, done.exit_code) == ("", 2)
     assert "Traceback" not in done.stderr
 
 
 def test_demo_stops_after_the_given_seconds() -> None:
-    done = process_("demo", "--seconds", "0.1", "--hang", "planner")
+    done = spawn("demo", "--seconds", "0.1", "--hang", "planner")
     assert "Telemetron watches four agent processes" in done.stdout
     assert done.exit_code == 0
 
 
 def test_validate_lists_the_sources(tmp_path: Path, installed: str) -> None:
-    done = telemetron_("validate")
+    done = invoke("validate")
     assert done.stdout == "environment: ok\non: heartbeats\noff: kafka, kubernetes, litellm\n"
     assert (done.stderr, done.exit_code) == ("", 0)
     file = tmp_path / "t.yaml"
     file.write_text("sources: {heartbeats: off, orders: {collector: good, topics: [a]}}")
-    done = process_("validate", "--config", str(file), PYTHONPATH=installed)
+    done = spawn("validate", "--config", str(file), PYTHONPATH=installed)
     assert done.stdout == (
         f"{file}: ok\non: orders (good)\noff: heartbeats, kafka, kubernetes, litellm\n"
     )
@@ -66,7 +66,7 @@ def test_validate_lists_the_sources(tmp_path: Path, installed: str) -> None:
 
 
 def test_schema_prints_the_served_schema() -> None:
-    assert json.loads(telemetron_("schema").stdout) == schema()
+    assert json.loads(invoke("schema").stdout) == schema()
 
 
 @pytest.mark.parametrize(
@@ -80,16 +80,16 @@ def test_schema_prints_the_served_schema() -> None:
 )
 def test_an_empty_option_is_an_error(server: str, options: list[str]) -> None:
     """As of a shell variable that is not set: all changes, or the present, would mislead."""
-    assert f"{server}: 40" in refused(telemetron_(*options, "--url", server), 1)
+    assert f"{server}: 40" in refused(invoke(*options, "--url", server), 1)
 
 
 def test_serve_refuses_an_invalid_configuration(tmp_path: Path) -> None:
-    line = start_error(process_("serve", "--host", "0.0.0.0"), 78)
+    line = start_error(spawn("serve", "--host", "0.0.0.0"), 78)
     assert line.startswith("command line: --host: 0.0.0.0 can be reached from outside")
-    line = start_error(process_("serve", SERVER_PORT="x"), 78)
+    line = start_error(spawn("serve", SERVER_PORT="x"), 78)
     assert line == "environment: SERVER_PORT: expected int, got str"
     file = tmp_path / "none.yaml"
-    line = start_error(process_("serve", "--config", str(file)), 78)
+    line = start_error(spawn("serve", "--config", str(file)), 78)
     assert line == f"{file}: cannot be read: No such file or directory"
 
 
@@ -119,7 +119,7 @@ def test_validate_refuses_a_file_that_is_not_a_configuration(
     file = tmp_path / "t.yaml"
     if content is not None:
         file.write_text(content)
-    assert said in refused(telemetron_("validate", "--config", str(file)), 78)
+    assert said in refused(invoke("validate", "--config", str(file)), 78)
 
 
 def test_serve_starts_despite_a_wrong_source(tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_serve_fails_on_a_used_port() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        line = start_error(process_("serve", "--port", port), 1)
+        line = start_error(spawn("serve", "--port", port), 1)
     assert line == f"cannot listen on 127.0.0.1 port {port}: Address already in use"
 
 
@@ -194,8 +194,8 @@ def test_serve_over_tls_below_a_path(tmp_path: Path) -> None:
   tls: {{certfile: {certificate}, keyfile: {TLS}/key.pem, keyfile_password: hunter2}}""")
     with serving("--config", str(config)) as url:
         assert url.startswith("https://")
-        done = telemetron_("state", "--url", url, SSL_CERT_FILE=certificate)
+        done = invoke("state", "--url", url, SSL_CERT_FILE=certificate)
         assert json.loads(done.stdout)["id"] == "telemetron", done.stderr
         welcome = httpx.get(url, verify=ssl.create_default_context(cafile=certificate))
         assert f"{url}/t/system/state" in welcome.text
-        assert "CERTIFICATE_VERIFY_FAILED" in refused(telemetron_("state", "--url", url), 1)
+        assert "CERTIFICATE_VERIFY_FAILED" in refused(invoke("state", "--url", url), 1)

@@ -39,9 +39,9 @@ from tests.telemetron.cli.program import (
     answering,
     beat,
     environment,
+    invoke,
     on_terminal,
     refused,
-    telemetron_,
 )
 
 NOW = datetime(2025, 1, 2, 12, 0, 0, tzinfo=UTC)
@@ -337,20 +337,17 @@ def test_a_narrow_terminal_shows_all_text() -> None:
 
 def test_in_a_pipe_the_json_is_unchanged(server: str) -> None:
     served = httpx.get(f"{server}/system/state").text
-    done = telemetron_("state", "--url", server + "/")
+    done = invoke("state", "--url", server + "/")
     assert (done.stderr, done.exit_code) == ("", 0)
     assert done.stdout == served
-    assert (
-        telemetron_("state", TELEMETRON_URL=server, HTTP_PROXY="http://127.0.0.1:1").stdout
-        == served
-    )
+    assert invoke("state", TELEMETRON_URL=server, HTTP_PROXY="http://127.0.0.1:1").stdout == served
 
 
 def test_only_the_given_sections_are_shown(server: str) -> None:
-    done = telemetron_("state", "--url", server, "--section", "agents", "--section", "queues")
+    done = invoke("state", "--url", server, "--section", "agents", "--section", "queues")
     assert {"agents", "queues"} <= {*json.loads(done.stdout)}
     assert not {"workload", "litellm"} & {*json.loads(done.stdout)}
-    done = telemetron_("state", "--url", server, "--section", "agent")
+    done = invoke("state", "--url", server, "--section", "agent")
     assert refused(done, 1).startswith(f"{server}: 400 ")
     assert "agents" in done.stderr
 
@@ -370,15 +367,15 @@ def test_a_terminal_shows_tables(server: str) -> None:
 
 
 def test_the_past_in_a_pipe(server: str) -> None:
-    before = json.loads(telemetron_("state", "--url", server).stdout)
+    before = json.loads(invoke("state", "--url", server).stdout)
     place = f"{before['epoch']}.{before['revision']}"
     beat(server, "later")
-    past = json.loads(telemetron_("state", "--url", server, "--at", place).stdout)
+    past = json.loads(invoke("state", "--url", server, "--at", place).stdout)
     assert past["revision"] == before["revision"]
     assert [agent["key"] for agent in past["agents"]] == [
         agent["key"] for agent in before["agents"]
     ]
-    assert "410" in refused(telemetron_("state", "--url", server, "--at", "ab.1"), 1)
+    assert "410" in refused(invoke("state", "--url", server, "--at", "ab.1"), 1)
 
 
 def test_the_past_on_a_terminal(server: str) -> None:
@@ -388,7 +385,7 @@ def test_the_past_on_a_terminal(server: str) -> None:
     assert re.search(
         f"telemetron  revision {place.partition('.')[2]}, changed 0s ago, up .*", shown
     )
-    at = json.loads(telemetron_("state", "--url", server, "--at", place).stdout)["changed_at"]
+    at = json.loads(invoke("state", "--url", server, "--at", place).stdout)["changed_at"]
     assert f", as it was at {at[:19]}Z" in shown
     assert any(line.startswith("t-past") for line in shown.splitlines())
     assert "t-past" not in on_terminal("state", "--url", server)
