@@ -1,7 +1,6 @@
 """Outages of the proxy and refused keys: the last known values stay, and the polls recover."""
 
 import os
-import socket
 
 import pytest
 from msgspec import structs
@@ -19,14 +18,9 @@ from tests.collectors.litellm.scripted import (
     recovers,
     trouble,
 )
+from tests.ports import free_port
 
 EVERYTHING = "/model/info", "/metrics/", "/router/settings", "/provider/budgets", "/v1/models"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def test_a_proxy_that_is_down_at_the_start(bench, proxy, key_file, logged) -> None:
