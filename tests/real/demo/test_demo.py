@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 
+from tests.ports import free_port
 from tests.real.kafka import broker as kafka
 
 Start = Callable[..., subprocess.Popen[str]]
@@ -56,10 +57,7 @@ def no_broker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        free: int = probe.getsockname()[1]
-        return free
+    return free_port()
 
 
 def get_state(port: int) -> dict[str, Any] | None:
