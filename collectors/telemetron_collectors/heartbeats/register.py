@@ -424,7 +424,7 @@ def _status(task: BeatTask) -> tuple[str | None, str | None]:
 
 
 def _waits(task: BeatTask, implied: str | None) -> list[Wait]:
-    """Return the waits and the one that an A2A state implies; oldest first, unknown ages last."""
+    """Return the waits and an A2A state's implied wait; oldest first, unknown ages last."""
     waits = [Wait(wait.kind, wait.name, wait.since, wait.task) for wait in task.waits]
     if implied and all(wait.kind != implied for wait in waits):
         waits.append(Wait(implied))
