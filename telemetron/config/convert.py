@@ -105,6 +105,8 @@ class Converter:
 
     def convert(self, kind: Any, value: Any, path: Path) -> Any:
         """`value` as `kind` (a type as msgspec knows them), or INVALID."""
+        if path in self.origin.textual and any(map(_is_list, members(kind))):
+            value = self._split(value, path)
         if Secret in members(kind) and isinstance(value, str):
             value = self._secret(value, path)
         elif isinstance(value, dict):
@@ -121,6 +123,12 @@ class Converter:
         if len(items) != 1:
             return value
         return _whole({k: self.convert(items[0], v, (*path, k)) for k, v in value.items()})
+
+    def _split(self, text: str, path: Path) -> list[str]:
+        """Return the items of a list that a variable holds, separated by commas."""
+        items = [item.strip() for item in text.split(",") if item.strip()]
+        self.origin.textual |= {(*path, index) for index in range(len(items))}
+        return items
 
     def _list(self, kind: Any, value: list[Any], path: Path) -> Any:
         items = [get_args(member)[0] for member in members(kind) if _is_list(member)]

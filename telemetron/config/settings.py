@@ -6,19 +6,21 @@ and the other sources go on.
 
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from ipaddress import ip_address
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 from telemetron.collector import Collector, Config
+from telemetron.config import installed
 from telemetron.config.convert import INVALID, ConfigError, Converter, Origin, Path, Place, Problem
+from telemetron.config.installed import Variable
 from telemetron.document import MAX_NAMES
 from telemetron.secret import Secret
 
 __all__ = [
-    "BUILT_IN",
     "ConfigError",
     "Secret",
     "Settings",
@@ -28,14 +30,6 @@ __all__ = [
     "parse",
 ]
 
-BUILT_IN = {
-    "heartbeats": ("agents",),
-    "kafka": ("queues",),
-    "kubernetes": ("workload", "agents"),
-    "litellm": ("litellm",),
-}
-"""The collectors that are shown as `off` where they are not configured, and what each feeds."""
-
 ENVIRONMENT = {
     "SERVER_HOST": ("server", "host"),
     "SERVER_PORT": ("server", "port"),
@@ -43,13 +37,8 @@ ENVIRONMENT = {
 }
 """Variables that win over the file; one that is set but empty is as one that is not set."""
 
-SOURCE_ENVIRONMENT = {
-    "TELEMETRON_KUBERNETES": ("kubernetes", "config"),
-    "TELEMETRON_KAFKA_BOOTSTRAP_SERVERS": ("kafka", "bootstrap_servers"),
-    "TELEMETRON_LITELLM_URL": ("litellm", "url"),
-    "TELEMETRON_LITELLM_KEY_FILE": ("litellm", "key_file"),
-}
-"""Variables that switch a source on that the file does not name, and the keys they set."""
+DEFAULT = "heartbeats"
+"""The source, and its collector, that is on unless the configuration says otherwise."""
 
 DECLARED = "configuration"
 """The source of the agents that the configuration declares."""
@@ -189,9 +178,9 @@ class Settings(Table, frozen=True):
 
     @property
     def off(self) -> list[str]:
-        """The built-in collectors that no source uses."""
+        """The installed collectors that no source uses."""
         used = {spec.collector for spec in self.sources.values()} | set(self.sources)
-        return [name for name in BUILT_IN if name not in used]
+        return [name for name in installed.collectors() if name not in used]
 
 
 def load(
@@ -215,7 +204,7 @@ def parse(
     Raises ConfigError where the file cannot be read at all.
     """
     values, origin, problems = _read(file, environ)
-    _layer(values, origin, environ, options or {})
+    _layer(values, origin, problems, environ, options or {})
     specs = _sources(values.get("sources"), origin, problems, environ)
     converter = Converter(origin, problems)
     settings = converter.convert(Settings, {**values, "sources": specs}, ())
@@ -263,6 +252,7 @@ def _read(
 def _layer(
     values: dict[str, Any],
     origin: Origin,
+    problems: list[Problem],
     environ: Mapping[str, str],
     options: Mapping[str, Any],
 ) -> None:
@@ -270,21 +260,32 @@ def _layer(
     for variable, path in ENVIRONMENT.items():
         if value := environ.get(variable):
             value = value.lower() if path == ("log", "level") else value
-            _put(values, path, value, origin, Place("environment", None, variable))
+            _put(values, path, value, origin, problems, Place("environment", None, variable))
             origin.textual.add(path)
     for key, value in options.items():
         place = Place("command line", None, "--" + key.replace("_", "-"))
-        _put(values, ("server", key), value, origin, place)
+        _put(values, ("server", key), value, origin, problems, place)
 
 
 def _put(
-    values: dict[str, Any], path: tuple[str, str], value: Any, origin: Origin, place: Place
+    values: dict[str, Any],
+    path: tuple[str, str],
+    value: Any,
+    origin: Origin,
+    problems: list[Problem],
+    place: Place,
 ) -> None:
     table, key = path
     if isinstance(values.setdefault(table, {}), dict):
         values[table][key] = value
         origin.places[path] = place
         origin.textual.discard(path)
+        problems[:] = _outside(path, problems)
+
+
+def _outside(path: Path, problems: Iterable[Problem]) -> list[Problem]:
+    """Return the problems that are not of this value: another value replaces it."""
+    return [problem for problem in problems if problem.path[: len(path)] != path]
 
 
 def _sources(
@@ -294,40 +295,44 @@ def _sources(
         if written is not None and written is not INVALID:
             problems.append(origin.problem(("sources",), "expected a mapping of sources by name"))
         written = {}
+    known = installed.collectors()
     specs = {}
-    for name, options in _layered(written, origin, environ).items():
+    for name, options in written.items():
         if not SOURCE_NAME.fullmatch(name):
             problems.append(
                 origin.problem(("sources", name), "expected a name of a-z, 0-9 and - alone")
             )
         elif name in RESERVED:
             problems.append(origin.problem(("sources", name), RESERVED[name]))
-        elif name not in BUILT_IN or (options is not False and options != "off"):
+        elif name not in known or (options is not False and options != "off"):
             specs[name] = _spec(name, options, origin, problems)
-    if "heartbeats" not in {*written, *(spec.collector for spec in specs.values())}:
-        specs["heartbeats"] = SourceSpec("heartbeats", "heartbeats", {}, origin)
+    for variable in installed.variables():
+        if value := environ.get(variable.name):
+            _set(variable, value, specs, origin, is_named=variable.collector in written)
+    if DEFAULT not in {*written, *(spec.collector for spec in specs.values())}:
+        specs[DEFAULT] = SourceSpec(DEFAULT, DEFAULT, {}, origin)
     return specs
 
 
-def _layered(
-    written: Mapping[str, Any], origin: Origin, environ: Mapping[str, str]
-) -> dict[str, Any]:
-    """The sources of the file, with the keys that the environment sets; it adds those not named.
+def _set(
+    variable: Variable, value: str, specs: dict[str, SourceSpec], origin: Origin, is_named: bool
+) -> None:
+    """Set the variable's key in each source of its collector; without any, switch one on.
 
-    A source that the file switches off stays off.
+    `is_named`: the file names a source as the collector is named, `off` perhaps.
     """
-    sources = dict(written)
-    for variable, (name, key) in SOURCE_ENVIRONMENT.items():
-        value = environ.get(variable)
-        options = {} if sources.get(name) is None else sources[name]
-        if not value or not isinstance(options, dict):
-            continue
-        if name not in sources:
-            origin.places["sources", name] = Place("environment")
-        origin.places["sources", name, key] = Place("environment", None, variable)
-        servers = [server.strip() for server in value.split(",") if server.strip()]
-        sources[name] = {**options, key: servers if key == "bootstrap_servers" else value}
-    return sources
+    name = variable.collector
+    if not is_named and name not in {spec.collector for spec in specs.values()}:
+        origin.places["sources", name] = Place("environment")
+        specs[name] = SourceSpec(name, name, {}, origin)
+    for spec in specs.values():
+        if spec.collector == name:
+            path = ("sources", spec.name, variable.key)
+            origin.places[path] = Place("environment", None, variable.name)
+            origin.textual.add(path)
+            options = spec.options | {variable.key: value}
+            problems = tuple(_outside(path, spec.problems))
+            specs[spec.name] = replace(spec, options=options, problems=problems)
 
 
 def _spec(name: str, options: Any, origin: Origin, problems: list[Problem]) -> SourceSpec:
@@ -335,7 +340,7 @@ def _spec(name: str, options: Any, origin: Origin, problems: list[Problem]) -> S
     options = {} if options is None else options  # `name:` alone has all defaults
     if not isinstance(options, dict):
         if options is not INVALID:
-            off = ", or off" if name in BUILT_IN else ""
+            off = ", or off" if name in installed.collectors() else ""
             problems.append(origin.problem(path, f"expected a mapping of its keys{off}"))
         options = {}
     collector = options.get("collector", name)

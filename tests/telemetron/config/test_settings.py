@@ -408,7 +408,7 @@ def test_the_environment_switches_sources_on() -> None:
     )
     assert {name: spec.options for name, spec in settings.sources.items()} == {
         "heartbeats": {},
-        "kafka": {"bootstrap_servers": ["a:9092", "b:9092"]},
+        "kafka": {"bootstrap_servers": "a:9092, b:9092,"},
         "kubernetes": {"config": "in-cluster"},
         "litellm": {"url": "http://llm:4000", "key_file": "/key"},
     }
@@ -417,22 +417,66 @@ def test_the_environment_switches_sources_on() -> None:
     assert kafka == KafkaConfig(bootstrap_servers=["a:9092", "b:9092"])
 
 
+VARIABLES = [
+    ("kubernetes", "config", "TELEMETRON_KUBERNETES", "kubeconfig"),
+    ("kafka", "bootstrap_servers", "TELEMETRON_KAFKA_BOOTSTRAP_SERVERS", "a:9092"),
+    ("litellm", "url", "TELEMETRON_LITELLM_URL", "http://llm:4000"),
+    ("litellm", "key_file", "TELEMETRON_LITELLM_KEY_FILE", "/key"),
+]
+
+
+@pytest.mark.parametrize(("collector", "key", "variable", "value"), VARIABLES)
 @pytest.mark.parametrize(
-    ("written", "options"),
+    ("written", "expected"),
     [
-        ("{queues: []}", {"queues": [], "bootstrap_servers": ["a:9092"]}),
-        ("{bootstrap_servers: [b]}", {"bootstrap_servers": ["a:9092"]}),
-        ("", {"bootstrap_servers": ["a:9092"]}),
-        ("off", None),
+        ("{}", {"COLLECTOR": {}}),
+        ("COLLECTOR:", {"COLLECTOR": {}}),
+        ("COLLECTOR: {x: 1}", {"COLLECTOR": {"x": 1}}),
+        ("COLLECTOR: {KEY: other, x: 1}", {"COLLECTOR": {"x": 1}}),
+        ("COLLECTOR: {KEY: '${NOT_SET}'}", {"COLLECTOR": {}}),
+        ("prod: {collector: COLLECTOR, x: 1}", {"prod": {"x": 1}}),
+        ("prod: {collector: COLLECTOR}\n  COLLECTOR:", {"prod": {}, "COLLECTOR": {}}),
+        ("prod: {collector: COLLECTOR}\n  COLLECTOR: off", {"prod": {}}),
+        ("COLLECTOR: off", {}),
+        ("COLLECTOR: {collector: heartbeats}", {}),
     ],
 )
-def test_a_variable_sets_its_key_of_a_source_that_the_file_names(
-    read: Any, written: str, options: dict[str, Any] | None
+def test_a_variable_sets_its_key_in_each_source_of_its_collector(
+    read: Any,
+    written: str,
+    expected: dict[str, dict[str, Any]],
+    collector: str,
+    key: str,
+    variable: str,
+    value: str,
 ) -> None:
-    environ = {"TELEMETRON_KAFKA_BOOTSTRAP_SERVERS": "a:9092"}
-    settings = read(f"sources: {{kafka: {written}}}", environ)
-    spec = settings.sources.get("kafka")
-    assert (spec.options if spec else None) == options
+    written = written.replace("COLLECTOR", collector).replace("KEY", key)
+    settings = read(f"sources:\n  {written}\n", {variable: value})
+    found = {
+        name.replace(collector, "COLLECTOR"): spec
+        for name, spec in settings.sources.items()
+        if spec.collector == collector
+    }
+    assert {name: spec.options for name, spec in found.items()} == {
+        name: options | {key: value} for name, options in expected.items()
+    }
+    assert not any(spec.problems for spec in found.values())
+
+
+def test_a_variable_wins_over_a_value_that_is_wrong(read: Any) -> None:
+    text = "server: {port: '${NOT_SET}'}\nsources: {kafka: {bootstrap_servers: ['${NOT_SET}']}}"
+    environ = {"SERVER_PORT": "81", "TELEMETRON_KAFKA_BOOTSTRAP_SERVERS": "a, b"}
+    settings = read(text, environ)
+    assert settings.server.port == 81
+    kafka = configure(settings.sources["kafka"], KAFKA)
+    assert kafka.bootstrap_servers == ["a", "b"]
+
+
+def test_a_list_may_be_one_variable(read: Any) -> None:
+    text = "sources: {kafka: {bootstrap_servers: '${BROKERS}'}}"
+    settings = read(text, {"BROKERS": "a:9092, b:9092,"})
+    kafka = configure(settings.sources["kafka"], KAFKA)
+    assert kafka.bootstrap_servers == ["a:9092", "b:9092"]
 
 
 def test_a_variable_that_does_not_fit_a_source_of_the_file_is_named(read: Any) -> None:
