@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from telemetron.history import fold
+from telemetron.history import queries
 from telemetron.history.archive import GoneError
 from telemetron.history.history import History
 from telemetron.history.place import Place
@@ -126,7 +126,7 @@ class StateApp:
         _require_past(when("at", asked, now), asked["at"], now)
 
         def past(timeline: Timeline) -> Snapshot:
-            snapshot = fold.snapshot(timeline, asked["at"], now)
+            snapshot = queries.snapshot(timeline, asked["at"], now)
             for face in snapshot.faces.values():
                 for _ in face.rope.join():  # here, not on the event loop
                     pass

@@ -42,7 +42,7 @@ def convert(value: Any) -> tuple[Any, list[str]]:
     return made, [str(problem) for problem in problems]
 
 
-def test_the_keys_of_a_table_and_of_those_in_it() -> None:
+def test_keys_include_those_of_nested_tables() -> None:
     assert list(keys(Outer)) == [
         Key("class", "str", True, None, "Needed."),
         Key("pair", "tuple", False, None, ""),
@@ -69,7 +69,7 @@ def test_each_key_of_the_settings_has_a_description() -> None:
     assert found["server.port"].default == 8080
 
 
-def test_every_kind_of_type_is_made() -> None:
+def test_every_kind_of_type_is_converted() -> None:
     made, problems = convert(
         {
             "class": "x",
@@ -109,7 +109,7 @@ def test_each_kind_of_problem(value: dict[str, Any], problem: str | None) -> Non
     assert problems == ([problem] if problem else [])
 
 
-def test_a_path_as_people_write_it() -> None:
+def test_a_path_is_shown_with_dots_and_brackets() -> None:
     assert dotted(("agents", 0, "models", 1)) == "agents[0].models[1]"
     assert dotted(()) == ""
 

@@ -100,7 +100,7 @@ def test_without_a_file_heartbeats_are_on_and_all_else_is_off() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "---\n", "server:\nagents:\nsources:\nlog:\n"])
-def test_what_is_left_empty_has_its_defaults(read: Any, text: str) -> None:
+def test_an_empty_key_has_its_default(read: Any, text: str) -> None:
     assert list(read(text).sources) == ["heartbeats"]
     assert read(text).server == Settings().server
 
@@ -147,13 +147,13 @@ sources:
 
 
 @pytest.mark.parametrize("off", ["off", "false", '"off"'])
-def test_a_built_in_source_can_be_off(read: Any, off: str) -> None:
+def test_a_source_can_be_off(read: Any, off: str) -> None:
     settings = read(f"sources: {{heartbeats: {off}, kafka: {{}}, kubernetes: {off}}}")
     assert list(settings.sources) == ["kafka"]
     assert settings.off == ["heartbeats", "kubernetes", "litellm"]
 
 
-def test_heartbeats_by_another_name_are_not_on_twice(read: Any) -> None:
+def test_a_heartbeats_source_of_another_name_replaces_the_default(read: Any) -> None:
     settings = read("sources: {beats: {collector: heartbeats}}")
     assert list(settings.sources) == ["beats"]
     assert "heartbeats" not in settings.off
@@ -162,7 +162,7 @@ def test_heartbeats_by_another_name_are_not_on_twice(read: Any) -> None:
 # what is wrong
 
 
-def test_all_problems_are_said_at_once_with_their_lines(wrong: Any) -> None:
+def test_all_problems_are_reported_with_their_lines(wrong: Any) -> None:
     assert wrong("""id: 5
 server:
   prot: 80
@@ -231,18 +231,18 @@ servr: {}
         ("sources:\n  My_Kafka: {}\n", "t.yaml:2: sources.My_Kafka: expected a name of a-z"),
     ],
 )
-def test_each_mistake_is_named(wrong: Any, text: str, problem: str) -> None:
+def test_each_mistake_is_reported_in_one_line(wrong: Any, text: str, problem: str) -> None:
     problems = wrong(text)
     assert len(problems) == 1
     assert problems[0].startswith(problem)
 
 
-def test_a_file_that_is_not_there(folder: Path) -> None:
+def test_a_missing_file_is_reported(folder: Path) -> None:
     with pytest.raises(ConfigError, match=r"^no\.yaml: cannot be read: No such file or directory$"):
         load("no.yaml", {})
 
 
-def test_a_file_that_is_not_text_or_too_large(folder: Path) -> None:
+def test_a_file_that_is_not_text_or_too_large_is_reported(folder: Path) -> None:
     Path("t.yaml").write_bytes(b"id: \xff\xff\n")
     with pytest.raises(ConfigError, match="not text in UTF-8"):
         load("t.yaml", {})
@@ -251,7 +251,7 @@ def test_a_file_that_is_not_text_or_too_large(folder: Path) -> None:
         load("t.yaml", {})
 
 
-def test_aliases_of_aliases_end(wrong: Any) -> None:
+def test_aliases_of_aliases_are_bounded(wrong: Any) -> None:
     names = "abcdefghij"
     lines = ["a: &a [x, x, x, x, x, x, x, x, x, x]"]
     for before, name in itertools.pairwise(names):
@@ -262,7 +262,7 @@ def test_aliases_of_aliases_end(wrong: Any) -> None:
 # variables
 
 
-def test_variables_are_put_in(read: Any) -> None:
+def test_variables_are_replaced(read: Any) -> None:
     environ = {"NAME": "x", "PORT": "81", "EMPTY": "", "TWICE": "${NAME}"}
     settings = read(
         """
@@ -286,11 +286,11 @@ server: {port: "${PORT}", root_path: "${EMPTY}"}
         ('server: {port: "${TEXT}"}', "t.yaml:1: server.port: expected int, got str"),
     ],
 )
-def test_variables_that_do_not_fit(wrong: Any, text: str, problem: str) -> None:
+def test_variables_that_do_not_fit_are_reported(wrong: Any, text: str, problem: str) -> None:
     assert wrong(text, {"TEXT": "x1"}) == [problem]
 
 
-def test_an_unset_variable_is_not_said_twice(wrong: Any) -> None:
+def test_an_unset_variable_is_reported_once(wrong: Any) -> None:
     problems = wrong("agents: [{name: '${A}', models: ['${B}']}]")
     assert problems == [
         "t.yaml:1: agents[0].name: the variable A is not set",
@@ -344,7 +344,7 @@ def test_problems_of_secrets_name_the_file_not_the_content(
     assert "hunter" not in problems[0]
 
 
-def test_a_token_in_the_place_of_the_tokens_is_not_shown(wrong: Any) -> None:
+def test_a_token_written_as_auth_is_not_shown(wrong: Any) -> None:
     assert "hunter2" not in "".join(wrong("server: {auth: hunter2}"))
 
 
@@ -378,19 +378,21 @@ def test_an_empty_variable_is_not_set() -> None:
         ({"SERVER_HOST": "0.0.0.0"}, "SERVER_HOST: 0.0.0.0 can be reached from outside"),
     ],
 )
-def test_a_variable_that_does_not_fit_is_named(environ: dict[str, str], problem: str) -> None:
+def test_a_variable_that_does_not_fit_is_reported_by_name(
+    environ: dict[str, str], problem: str
+) -> None:
     with pytest.raises(ConfigError) as caught:
         load(None, environ)
     assert str(caught.value).startswith(f"environment: {problem}")
 
 
-def test_an_option_that_does_not_fit_is_named() -> None:
+def test_an_option_that_does_not_fit_is_reported_by_name() -> None:
     with pytest.raises(ConfigError) as caught:
         load(None, {}, {"root_path": "x"})
     assert str(caught.value).startswith("command line: --root-path: expected: Path that")
 
 
-def test_a_variable_cannot_hide_a_block_that_is_wrong(wrong: Any) -> None:
+def test_a_variable_does_not_hide_a_wrong_table(wrong: Any) -> None:
     assert wrong("server: 5", {"SERVER_PORT": "1"}) == [
         "t.yaml:1: server: expected mapping, got int"
     ]
@@ -479,7 +481,7 @@ def test_a_list_may_be_one_variable(read: Any) -> None:
     assert kafka.bootstrap_servers == ["a:9092", "b:9092"]
 
 
-def test_a_variable_that_does_not_fit_a_source_of_the_file_is_named(read: Any) -> None:
+def test_a_variable_that_does_not_fit_a_source_of_the_file_is_reported(read: Any) -> None:
     environ = {"TELEMETRON_KAFKA_BOOTSTRAP_SERVERS": ","}
     spec = read("sources: {kafka: {interval_seconds: x}}", environ).sources["kafka"]
     assert source_problems(spec) == [
@@ -496,12 +498,12 @@ def test_a_variable_that_does_not_fit_a_source_of_the_file_is_named(read: Any) -
         ("history: {url: 'sqlite:///a?mode=ro'}", "neither ? nor # in its name"),
     ],
 )
-def test_text_of_another_form_says_which_form(wrong: Any, text: str, said: str) -> None:
+def test_text_of_another_form_says_the_expected_form(wrong: Any, text: str, said: str) -> None:
     (problem,) = wrong(text)
     assert said in problem
 
 
-def test_a_variable_of_a_source_that_does_not_fit_is_named() -> None:
+def test_a_variable_that_does_not_fit_its_source_is_reported() -> None:
     environ = {"TELEMETRON_KAFKA_BOOTSTRAP_SERVERS": " , "}
     spec = load(None, environ).sources["kafka"]
     assert source_problems(spec) == [
@@ -512,7 +514,7 @@ def test_a_variable_of_a_source_that_does_not_fit_is_named() -> None:
 # one source's own
 
 
-def test_what_is_wrong_inside_a_source_is_that_sources_alone(read: Any) -> None:
+def test_problems_inside_a_source_belong_to_that_source(read: Any) -> None:
     settings = read("""
 id: x
 sources:
@@ -553,7 +555,7 @@ sources:
         ("orders: {interval_seconds: .inf}", "orders.interval_seconds: expected a finite number"),
     ],
 )
-def test_a_source_that_cannot_be_read(read: Any, written: str, problem: str) -> None:
+def test_a_wrong_source_is_reported(read: Any, written: str, problem: str) -> None:
     settings = read(f"sources:\n  {written}\n")
     name = written.partition(":")[0]
     assert source_problems(settings.sources[name])[0] == f"t.yaml:2: sources.{problem}"
@@ -569,7 +571,7 @@ def test_a_source_takes_each_secret_from_a_file_too(read: Any, folder: Path) -> 
     ]
 
 
-def test_what_a_collector_checks_itself_is_a_problem_of_its_source(read: Any) -> None:
+def test_a_check_of_the_collector_is_a_problem_of_its_source(read: Any) -> None:
     class Ranged(Config, frozen=True):
         low: int = 0
         mode: Literal["a", "b"] = "a"
@@ -618,7 +620,7 @@ def test_any_other_address_needs_both_tokens(
 
 
 @pytest.mark.parametrize("auth", ["none", "{read: x, write: x}"])
-def test_any_other_address_with_tokens_or_a_word(read: Any, auth: str) -> None:
+def test_any_other_address_is_allowed_with_tokens_or_none(read: Any, auth: str) -> None:
     settings = read(f"server: {{host: 0.0.0.0, auth: {auth}}}")
     assert not is_loopback(settings.server.host)
     assert settings.server.auth == "none" or settings.server.auth.read.matches(b"x")
@@ -635,7 +637,7 @@ def certificate(folder: Path) -> str:
     return "certfile: cert.pem, keyfile: key.pem"
 
 
-def test_a_certificate_is_tried_before_the_server_starts(
+def test_the_certificate_is_checked_before_the_server_starts(
     read: Any, wrong: Any, folder: Path, certificate: str
 ) -> None:
     (folder / "password").write_text("hunter2\n")
@@ -653,7 +655,7 @@ def test_a_certificate_is_tried_before_the_server_starts(
     ]
 
 
-def test_the_name_of_the_declared_agents_is_taken(tmp_path: Path) -> None:
+def test_the_source_name_of_declared_agents_is_reserved(tmp_path: Path) -> None:
     file = tmp_path / "telemetron.yaml"
     file.write_text("sources:\n  configuration: {collector: heartbeats}\n")
     with pytest.raises(ConfigError, match="configuration: this name is that of the agents"):

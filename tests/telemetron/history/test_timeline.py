@@ -10,13 +10,13 @@ import pytest
 
 from telemetron.agents import AgentPart
 from telemetron.document import Instance, Queue
-from telemetron.history import fold
+from telemetron.history import queries
 from telemetron.history.archive import Archive, ArchiveError, GoneError
 from telemetron.history.delta import shapes
-from telemetron.history.fold import Asked
 from telemetron.history.history import merged
 from telemetron.history.limits import HistoryLimits
 from telemetron.history.place import milliseconds, moment, parse
+from telemetron.history.queries import Asked
 from telemetron.history.timeline import Timeline
 from telemetron.store.store import Store
 from telemetron.testing import FakeClock
@@ -59,12 +59,12 @@ class System:
         self.timeline.write(milliseconds(self.clock.now()))
 
     def changes(self, **asked):
-        body = fold.changes(self.timeline, Asked(**asked), self.clock.now()).body
+        body = queries.changes(self.timeline, Asked(**asked), self.clock.now()).body
         return msgspec.json.decode(body)
 
     def life(self, key="kafka/q/-", before=None, limit=100):
         id = "queues", key
-        body = fold.life(self.timeline, id, before, "levels", limit, self.clock.now())
+        body = queries.entity_history(self.timeline, id, before, "levels", limit, self.clock.now())
         answer = msgspec.json.decode(body)
         answer["consumers"] = [
             one["new"]["consumers"] if "new" in one else one["fields"]["consumers"]["new"]
@@ -74,7 +74,7 @@ class System:
 
     def at(self, time):
         """The consumers of the queue at that time."""
-        past = fold.snapshot(self.timeline, time.isoformat(), self.clock.now())
+        past = queries.snapshot(self.timeline, time.isoformat(), self.clock.now())
         body = past.faces["queues"].rope.get("kafka/q/-").body
         return msgspec.json.decode(body)["consumers"]
 
@@ -109,7 +109,7 @@ def system(limited):
     return limited()
 
 
-def test_what_nobody_observed_is_not_guessed(tmp_path):
+def test_a_time_between_epochs_has_no_state(tmp_path):
     first = System(tmp_path / "history.db")
     first.put(1)
     first.write()
@@ -120,16 +120,16 @@ def test_what_nobody_observed_is_not_guessed(tmp_path):
     second = System(tmp_path / "history.db", first.clock)
     now = second.clock.now()
     lived, dead = (now - timedelta(minutes=minutes) for minutes in (60.2, 30))
-    past = fold.snapshot(second.timeline, lived.isoformat(), now)
+    past = queries.snapshot(second.timeline, lived.isoformat(), now)
     assert past.faces["queues"].rope.get("kafka/q/-")
-    with pytest.raises(GoneError, match="nobody observed the system then"):
-        fold.snapshot(second.timeline, dead.isoformat(), now)
+    with pytest.raises(GoneError, match="Telemetron was not running then"):
+        queries.snapshot(second.timeline, dead.isoformat(), now)
     # What changed since then is compared with what was known last, and says that it is not all.
     assert not second.changes(since=dead.isoformat())["complete"]
     second.close()
 
 
-def test_a_file_that_could_not_be_written_for_long_begins_anew(limited):
+def test_a_file_that_was_not_written_for_long_gets_a_hole(limited):
     system = limited(unwritten_weight=5)
     first = system.put(0)
     system.write()
@@ -149,20 +149,21 @@ def test_an_answer_is_bounded_in_bytes(limited):
     since = str(system.timeline.tip)
     for number in range(10):
         system.put(1, name=f"q{number}")
-    answer = system.changes(since=since, sections=("queues",))
+    asked = {"since": since, "sections": ("queues",)}
+    answer = system.changes(**asked, link=lambda asked: asked.after)
     assert 1 <= len(answer["changes"]) < 10
     assert answer["truncated"]
-    assert f"after=queues%2Fkafka%2Fq{len(answer['changes']) - 1}%2F-" in answer["next"]
+    assert answer["next"] == f"queues/kafka/q{len(answer['changes']) - 1}/-"
 
 
-def test_places_in_the_wrong_order_are_told_in_the_right_one(system):
+def test_places_in_the_wrong_order_are_swapped(system):
     one, two = system.put(1), system.put(2)
     answer = system.changes(since=two, until=one, sections=("queues",))
     assert (answer["from"], answer["to"]) == (one, two)
     assert answer["changes"][0]["fields"] == {"consumers": {"old": 1, "new": 2}}
 
 
-def test_when_it_changed_is_told_for_the_past_too(system):
+def test_changes_between_past_places_have_their_times(system):
     places, times = [], []
     for consumers in range(3):
         system.clock.advance(5)
@@ -173,12 +174,12 @@ def test_when_it_changed_is_told_for_the_past_too(system):
     assert at == times[1]
 
 
-def test_a_life_without_a_file_is_from_memory():
+def test_an_unknown_entity_has_no_history():
     clock = FakeClock()
     store = Store("test", clock)
     timeline = Timeline(shapes(), store.snapshot, HistoryLimits(), lambda name: ())
     with pytest.raises(LookupError):
-        fold.life(timeline, ("queues", "q"), None, "levels", 10, clock.now())
+        queries.entity_history(timeline, ("queues", "q"), None, "levels", 10, clock.now())
     assert timeline.bytes_used() > 0
     timeline.close()
 
@@ -198,7 +199,7 @@ FORGETFUL = {"memory_bytes": 1, "recent_weight": 3, "open_weight": 2, "keyframe_
 """Limits with which the memory keeps next to nothing."""
 
 
-def test_a_time_in_a_hole_of_the_file_is_gone(tmp_path):
+def test_a_time_in_a_hole_of_the_file_is_refused(tmp_path):
     system = System(tmp_path / "history.db", unwritten_weight=5, **FORGETFUL)
     kept = ticked(system, 1)
     system.write()
@@ -224,7 +225,7 @@ def test_a_time_in_a_hole_of_the_file_is_gone(tmp_path):
     system.close()
 
 
-def test_what_the_memory_forgot_before_it_was_written_is_gone(tmp_path):
+def test_steps_that_memory_dropped_before_they_were_written_are_gone(tmp_path):
     system = System(tmp_path / "history.db", **FORGETFUL)
     kept = ticked(system, 1)
     system.write()
@@ -239,7 +240,7 @@ def test_what_the_memory_forgot_before_it_was_written_is_gone(tmp_path):
 
 
 @pytest.mark.parametrize("later", [0, 20])
-def test_a_time_among_publications_that_became_one_is_gone(limited, later):
+def test_a_time_between_merged_publications_is_refused(limited, later):
     system = limited(recent_weight=10)
     before = ticked(system, 1)
     publications = []
@@ -260,7 +261,7 @@ def test_a_time_among_publications_that_became_one_is_gone(limited, later):
         system.at(now - timedelta(seconds=1.5))
 
 
-def test_a_beginning_that_fails_is_tried_until_it_is_in_the_file(limited):
+def test_a_failed_write_of_the_beginning_is_retried(limited):
     system = limited(unwritten_weight=5, busy_seconds=0.0)
     for consumers in range(10):
         system.put(consumers)
@@ -289,7 +290,7 @@ class locked:
         self.database.close()
 
 
-def test_what_is_unwritten_is_bounded_in_bytes(limited):
+def test_unwritten_steps_are_bounded_in_bytes(limited):
     system = limited(unwritten_bytes=2_000)
     system.write()
     lost = [system.put(consumers) for consumers in range(20)][10]
@@ -298,7 +299,7 @@ def test_what_is_unwritten_is_bounded_in_bytes(limited):
         system.file.find(parse(lost, system.clock.now()))
 
 
-def test_a_file_that_is_opened_again_begins_anew(system):
+def test_a_file_that_is_opened_again_gets_a_hole(system):
     ticked(system, 1)
     system.write()
     lost = ticked(system, 2)
@@ -314,7 +315,7 @@ def test_a_file_that_is_opened_again_begins_anew(system):
     assert msgspec.json.decode(body)["consumers"] == 4
 
 
-def test_after_a_failure_what_was_before_is_kept_and_what_lies_between_is_gone(system):
+def test_a_restart_keeps_earlier_places_and_leaves_a_hole(system):
     before = system.put(1)
     time = system.clock.now() + timedelta(seconds=1)
     system.write()
@@ -323,7 +324,7 @@ def test_after_a_failure_what_was_before_is_kept_and_what_lies_between_is_gone(s
     place = system.put(2)
     system.write()
     for name, consumers in ((before, 1), (place, 2)):
-        past = fold.snapshot(system.timeline, name, system.clock.now())
+        past = queries.snapshot(system.timeline, name, system.clock.now())
         bodies = (
             past.faces["queues"].rope.get("kafka/q/-").body,
             system.file.state(parse(name, system.clock.now()))["queues", "kafka/q/-"],
@@ -337,7 +338,7 @@ def test_after_a_failure_what_was_before_is_kept_and_what_lies_between_is_gone(s
 # lives
 
 
-def test_a_life_is_told_from_memory_and_file(tmp_path):
+def test_the_history_of_an_entity_is_from_memory_and_file(tmp_path):
     first = System(tmp_path / "history.db")
     ticked(first, 1, 2)
     first.write()
@@ -362,7 +363,7 @@ def test_a_life_is_told_from_memory_and_file(tmp_path):
     second.close()
 
 
-def test_a_life_over_a_hole_says_so(tmp_path):
+def test_the_history_of_an_entity_over_a_hole_is_incomplete(tmp_path):
     system = System(tmp_path / "history.db", unwritten_weight=5, **FORGETFUL)
     ticked(system, 1)
     system.write()
@@ -382,7 +383,7 @@ def test_a_life_over_a_hole_says_so(tmp_path):
     system.close()
 
 
-def test_a_life_is_told_though_the_file_cannot_be_written(limited):
+def test_the_history_of_an_entity_is_read_from_a_locked_file(limited):
     system = limited(busy_seconds=0.0)
     ticked(system, 1, 2)
     with locked(system.path):
@@ -421,7 +422,7 @@ def started_again(tmp_path, seen):
     return second, since
 
 
-def test_over_a_start_nothing_is_gone_that_nobody_looked_for(tmp_path):
+def test_a_starting_source_removes_nothing(tmp_path):
     second, since = started_again(tmp_path, "y")
     answer = second.changes(since=since, sections=("agents",))
     assert answer["starting"] == ["kafka"]
@@ -438,7 +439,7 @@ def test_over_a_start_nothing_is_gone_that_nobody_looked_for(tmp_path):
     second.close()
 
 
-def test_before_any_source_is_there_nothing_is_gone(tmp_path):
+def test_nothing_is_removed_before_the_first_source_is_added(tmp_path):
     first = System(tmp_path / "history.db")
     since = first.put(1)
     second = first.restarted()
@@ -448,7 +449,7 @@ def test_before_any_source_is_there_nothing_is_gone(tmp_path):
     second.close()
 
 
-def test_over_a_start_a_list_that_has_news_tells_no_losses(tmp_path):
+def test_a_list_of_a_starting_source_has_only_new_items(tmp_path):
     second, since = started_again(tmp_path, "z")
     answer = second.changes(since=since, sections=("agents",))
     assert answer["starting"] == ["kafka"]
@@ -464,7 +465,7 @@ def earlier(first):
     return System(first.path, FakeClock(first.clock.now() - timedelta(seconds=5)))
 
 
-def test_a_start_with_the_clock_set_back_comes_after_what_was(tmp_path):
+def test_an_epoch_after_the_clock_was_set_back_comes_last(tmp_path):
     first = System(tmp_path / "history.db")
     first.clock.advance(1)
     oldest = first.timeline.oldest()
@@ -475,7 +476,7 @@ def test_a_start_with_the_clock_set_back_comes_after_what_was(tmp_path):
     answer = second.changes(since=since, sections=("queues",))
     assert (answer["from"], answer["to"]) == (since, tip)
     assert answer["changes"][0]["fields"]["consumers"] == {"old": 1, "new": 7}
-    assert fold.after(second.timeline, Asked(since, sections=("queues",))).to == tip
+    assert queries.news(second.timeline, Asked(since, sections=("queues",))).to == tip
     assert second.life()["consumers"] == [7, 1]
     assert second.life(before=tip)["consumers"] == [1]
     assert second.life(before=since)["consumers"] == []
@@ -483,7 +484,7 @@ def test_a_start_with_the_clock_set_back_comes_after_what_was(tmp_path):
     second.close()
 
 
-def test_measures_that_are_recorded_before_what_waited_hide_nothing(tmp_path):
+def test_measures_recorded_before_a_waiting_publication_hide_no_place(tmp_path):
     """While a question is answered publications wait, and the measures that are due come first."""
     system = System(tmp_path / "history.db", recent_weight=3)
     waiting = []
@@ -503,7 +504,7 @@ def test_measures_that_are_recorded_before_what_waited_hide_nothing(tmp_path):
     put(2, 2)
     time = system.clock.now() + timedelta(seconds=1)
     system.clock.advance(4)
-    for _ in system.timeline.late(system.clock.monotonic(), milliseconds(system.clock.now())):
+    for _ in system.timeline.record_due(system.clock.monotonic(), milliseconds(system.clock.now())):
         pass
     for publication in waiting:
         system.published(publication)
@@ -515,7 +516,7 @@ def test_measures_that_are_recorded_before_what_waited_hide_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("is_open", [False, True])
-def test_failures_again_and_again_stay_within_the_bounds(tmp_path, is_open):
+def test_repeated_restarts_stay_within_the_limits(tmp_path, is_open):
     limits = {"memory_bytes": 100_000, "file_bytes": 100_000}
     system = System(tmp_path / "history.db", is_open=is_open, **limits)
     random = Random(1)
@@ -533,7 +534,7 @@ def test_failures_again_and_again_stay_within_the_bounds(tmp_path, is_open):
     system.close()
 
 
-def test_a_life_before_a_time_has_what_happened_last_before_it(system):
+def test_the_history_of_an_entity_before_a_time_includes_the_last_change(system):
     ticked(system, 1, 2, 3)
     system.clock.advance(10)
     time = system.clock.now()
@@ -542,7 +543,7 @@ def test_a_life_before_a_time_has_what_happened_last_before_it(system):
     assert system.life(before=time.isoformat())["consumers"] == [3, 2, 1]
 
 
-def test_the_oldest_is_asked_for_after_what_is_too_much_was_forgotten(tmp_path):
+def test_changes_begin_at_the_oldest_place_that_is_left(tmp_path):
     limits = FORGETFUL | {"open_weight": 1000}
     system = System(tmp_path / "history.db", is_open=False, **limits)
     ticked(system, *range(100))
@@ -550,7 +551,7 @@ def test_the_oldest_is_asked_for_after_what_is_too_much_was_forgotten(tmp_path):
     system.close()
 
 
-def test_when_something_changed_is_asked_of_the_file_where_the_memory_has_forgotten_it(
+def test_times_of_changes_are_read_from_the_file(
     tmp_path,
 ):
     system = System(tmp_path / "history.db", **FORGETFUL)
@@ -566,7 +567,7 @@ def test_when_something_changed_is_asked_of_the_file_where_the_memory_has_forgot
     system.close()
 
 
-def test_what_another_process_has_forgotten_is_no_other_epochs(tmp_path):
+def test_an_epoch_deleted_by_another_process_is_not_confused(tmp_path):
     """Two processes with one file: the quiet one's past goes, and no wrong answer comes."""
     busy = System(tmp_path / "history.db", file_bytes=1, keyframe_bytes=1)
     quiet = System(busy.path, keyframe_bytes=1)
@@ -594,7 +595,7 @@ def test_what_another_process_has_forgotten_is_no_other_epochs(tmp_path):
     third.close()
 
 
-def test_places_of_two_epochs_in_the_wrong_order_are_told_in_the_right_one(tmp_path):
+def test_places_of_two_epochs_in_the_wrong_order_are_swapped(tmp_path):
     first = System(tmp_path / "history.db")
     one = first.put(1)
     second = first.restarted()
@@ -604,7 +605,7 @@ def test_places_of_two_epochs_in_the_wrong_order_are_told_in_the_right_one(tmp_p
     second.close()
 
 
-def test_the_oldest_is_that_of_the_memory_where_the_file_came_later(tmp_path):
+def test_the_oldest_place_may_be_older_than_the_file(tmp_path):
     system = System(tmp_path / "history.db", is_open=False)
     system.put(1)
     system.open()

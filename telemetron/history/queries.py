@@ -1,19 +1,18 @@
-"""Folds of the timeline: the difference of two places, the past, the life of one entity."""
+"""Queries of the timeline: the difference of two places, the past, the history of one entity."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any, NamedTuple
-from urllib.parse import quote, urlencode
 
 from msgspec import Raw
 
 from telemetron.history.archive import GoneError, Moment
 from telemetron.history.delta import MEASURES, Delta, Record, Shape, compare, fields
-from telemetron.history.moments import times_of
 from telemetron.history.place import Place, milliseconds, moment, parse
 from telemetron.history.recorder import Entry, Id, decode, encode
 from telemetron.history.timeline import NAME, Between, Timeline
+from telemetron.history.times import times_of
 from telemetron.store.rope import Change, Fragment, Rope
 from telemetron.store.snapshot import Face, Snapshot
 
@@ -23,10 +22,10 @@ Json = dict[str, Any]
 
 
 class Asked(NamedTuple):
-    """Which changes are asked for."""
+    """The changes that a client asks for."""
 
     since: str | None = None
-    """None: the oldest that is in memory."""
+    """None: the oldest place that is in memory."""
     until: str | None = None
     sections: tuple[str, ...] = ()
     """Empty: all."""
@@ -34,15 +33,15 @@ class Asked(NamedTuple):
     measures: str = "levels"
     limit: int = 100
     after: str | None = None
-    """Go on after this entity, as `SECTION/KEY`."""
-    root: str = ""
-    """What a proxy strips of paths; the one to ask for the rest begins with it."""
+    """Continue after this entity, as `SECTION/KEY`."""
     cut: bool = False
-    """Whether `since` is the oldest place that is kept, because an older time was asked for."""
+    """Whether `since` is the oldest place because the client asked for an earlier time."""
+    link: "Callable[[Asked], str] | None" = None
+    """Makes the value of `next`, from what to ask for the rest."""
 
 
 class UnknownKeyError(LookupError):
-    """No entity of these sections has or had this key."""
+    """No entity of these sections has this key, or had it at any time in the history."""
 
     def __init__(self, sections: Sequence[str], key: str) -> None:
         super().__init__(key)
@@ -50,22 +49,23 @@ class UnknownKeyError(LookupError):
         self.key = key
 
 
-class Answer(NamedTuple):
-    """Changes as they are sent, up to which place, and whether there is nothing to tell."""
+class Diff(NamedTuple):
+    """Changes as they are sent, and the place that they lead to."""
 
     body: bytes
     to: str
     empty: bool
+    """Whether there is nothing to send to a stream."""
     after: str | None = None
-    """The last entity of it, if there are more."""
+    """The last entity in it, if there are more."""
 
 
 def snapshot(timeline: Timeline, text: str, now: datetime) -> Snapshot:
-    """The document as it was, but for measures: those are as last recorded."""
+    """Return the document as it was; its measures are those last recorded by then."""
     place, at, started_at = timeline.resolve(text, now)
     asked = parse(text, now)
     if isinstance(asked, datetime) and place.epoch != timeline.tip.epoch:
-        timeline.require_life(place, milliseconds(asked))
+        timeline.require_running(place, milliseconds(asked))
     change = Change(place.revision, place.revision, moment(at))
     fragments: dict[str, dict[str, Fragment]] = {name: {} for name in timeline.shapes}
     for (section, key), body in timeline.state(place).items():
@@ -74,11 +74,8 @@ def snapshot(timeline: Timeline, text: str, now: datetime) -> Snapshot:
     return Snapshot(timeline.system, place.epoch, moment(started_at), change, faces, place.step)
 
 
-def changes(timeline: Timeline, asked: Asked, now: datetime) -> Answer:
-    """Return what differs between two places, net; raises as `resolve`.
-
-    UnknownKeyError if nothing has the key that is asked for, now or in what is kept.
-    """
+def changes(timeline: Timeline, asked: Asked, now: datetime) -> Diff:
+    """Return the net difference of two places; raise as `Timeline.resolve` and `require_key` do."""
     answer, between = _net(timeline, asked, now)
     ids = between.before.keys() | between.after.keys()
     if not any(_is_asked(id, asked) for id in ids):
@@ -87,18 +84,18 @@ def changes(timeline: Timeline, asked: Asked, now: datetime) -> Answer:
 
 
 def require_key(timeline: Timeline, asked: Asked) -> None:
-    """Raise UnknownKeyError if nothing has the key, now or in what is kept."""
+    """Raise UnknownKeyError if no entity has the requested key, now or in the history."""
     if asked.key is None:
         return
     sections = asked.sections or tuple(timeline.shapes)
-    if not any(timeline.knew((section, asked.key)) for section in sections):
+    if not any(timeline.has_known((section, asked.key)) for section in sections):
         raise UnknownKeyError(sections, asked.key)
 
 
 def start(timeline: Timeline, text: str, now: datetime) -> tuple[Moment, bool]:
-    """Return what a place, time or duration names, and whether it is later than that.
+    """Return the moment that a place, time or duration names, and whether it was cut.
 
-    A time before all that is kept means the oldest place.
+    A time before the oldest place is cut: it means that place.
     """
     try:
         return timeline.resolve(text, now), False
@@ -111,7 +108,7 @@ def start(timeline: Timeline, text: str, now: datetime) -> tuple[Moment, bool]:
         raise
 
 
-def _net(timeline: Timeline, asked: Asked, now: datetime) -> tuple[Answer, Between]:
+def _net(timeline: Timeline, asked: Asked, now: datetime) -> tuple[Diff, Between]:
     cut = [asked.cut, False]
     if asked.since is None:
         since = timeline.resolve(str(timeline.oldest_in_memory()), now)
@@ -138,29 +135,29 @@ def _net(timeline: Timeline, asked: Asked, now: datetime) -> tuple[Answer, Betwe
         "starting": sorted(starting),
         "changes": some,
         "truncated": last is not None,
-        "next": last and _next(asked, str(since.place), str(until.place), last),
+        "next": _next(asked, since.place, until.place, last),
     }
-    # That it is not complete is news, even if nothing changed.
-    return Answer(encode(body), str(until.place), complete and not some, last), between
+    # A diff without changes is sent too if it is incomplete.
+    return Diff(encode(body), str(until.place), complete and not some, last), between
 
 
-def after(timeline: Timeline, asked: Asked) -> Answer:
-    """What has changed since a place until now; GoneError where it is not kept any more."""
+def news(timeline: Timeline, asked: Asked) -> Diff:
+    """Return the changes since a place; raise GoneError if it is no longer in the history."""
     if asked.since == str(timeline.tip) and not asked.cut:
-        return Answer(b"", asked.since, True)
+        return Diff(b"", asked.since, True)
     return _net(timeline, asked, moment(0))[0]
 
 
-def gap(timeline: Timeline, why: str, since: str | None) -> Answer:
-    """Says that what happened since then is lost, and what the present place is."""
+def gap(timeline: Timeline, why: str, since: str | None) -> Diff:
+    """Return the answer that says why the changes since a place are lost."""
     body = {"from": since, "to": str(timeline.tip), "complete": False, "lost": why}
-    return Answer(encode(body), str(timeline.tip), False)
+    return Diff(encode(body), str(timeline.tip), False)
 
 
 def _starting(timeline: Timeline, since: Place, until: Place) -> dict[str, Collection[str]]:
-    """The sources that had not observed all of their part by then, and what they feed."""
+    """Return the sources that had not yet seen all of their part, with the sections they write."""
     rows = _rows(timeline, until)
-    if not rows:  # nobody had begun to look: none of those before
+    if not rows:  # the epoch had no source yet: those of the epoch before count
         return {row["key"]: timeline.shapes.keys() for row in _rows(timeline, since)}
     return {
         row["key"]: timeline.feeds(row["collector"]) or timeline.shapes.keys() - {SOURCES}
@@ -170,7 +167,7 @@ def _starting(timeline: Timeline, since: Place, until: Place) -> dict[str, Colle
 
 
 def _rows(timeline: Timeline, place: Place) -> list[Record]:
-    """What the sources that observe the system said of themselves then."""
+    """Return the rows of the sources at a place, but for that of the history itself."""
     state = timeline.state(place)
     rows = [decode(body) for (section, _), body in state.items() if section == SOURCES]
     return [row for row in rows if row["collector"] != NAME]
@@ -179,7 +176,11 @@ def _rows(timeline: Timeline, place: Place) -> list[Record]:
 def _found(
     timeline: Timeline, between: Between, asked: Asked, unsure: Collection[str]
 ) -> Iterator[Json]:
-    """The changed entities that are asked for, in the document's order."""
+    """Yield the requested entities that changed, in the document's order.
+
+    A source that is starting may not have seen everything yet, so nothing counts as removed in the
+    `unsure` sections.
+    """
     order = {name: at for at, name in enumerate(timeline.shapes)}
     ids = [
         id
@@ -196,14 +197,14 @@ def _found(
         shape, measures = timeline.shapes[id[0]], MEASURES[asked.measures]
         change = _change(before, now, shape, measures)
         if id[0] in unsure:
-            change = _without_losses(change)
+            change = _without_removals(change)
         if change:
-            touches = partial(between.touches, id)
-            yield _head(id) | times_of(change, touches, shape, measures) | change
+            entries = partial(between.entries, id)
+            yield _head(id) | times_of(change, entries, shape, measures) | change
 
 
 def _change(before: bytes | None, after: bytes | None, shape: Shape, measures: Any) -> Json:
-    """Empty where nothing that counts has changed."""
+    """Return how an entity changed; empty if only other measures did."""
     if before is None or after is None:
         return _came_or_went(before, after)
     return _changed(compare(decode(before), decode(after), shape, measures), shape, measures)
@@ -214,26 +215,29 @@ def _changed(delta: Delta, shape: Shape, measures: Any) -> Json:
     return {"change": "changed", "fields": found} if found else {}
 
 
-def life(
+def entity_history(
     timeline: Timeline,
     id: Id,
     before: str | None,
     measures: str,
     limit: int,
     now: datetime,
-    root: str = "",
+    link: Callable[[str], str] | None = None,
 ) -> bytes:
-    """What happened to one entity, newest first; UnknownKeyError: nothing is known of it."""
+    """Return the changes of one entity, newest first; raise UnknownKeyError if it never existed.
+
+    `link` makes the value of `next`, from the place before which the rest is.
+    """
     bound, is_cut = (None, False) if before is None else _bound(timeline, before, now)
     changes: list[Json] = []
     more, complete = None, not is_cut
-    for lived in timeline.lived(id, bound):
-        if lived is None:
+    for placed in timeline.entries(id, bound):
+        if placed is None:
             complete = False
             continue
-        place, at, entry = lived
+        place, at, entry = placed
         shape = timeline.shapes[id[0]]
-        change = _lived_through(entry, shape, MEASURES[measures])
+        change = _entry_change(entry, shape, MEASURES[measures])
         if change and len(changes) == limit:
             more = changes[-1]["place"]
             break
@@ -241,7 +245,7 @@ def life(
             times = times_of(change, lambda _: [(at, entry)], shape, MEASURES[measures])  # noqa: B023
             changes.append({"place": str(place)} | times | change)
     present = id in timeline.bodies
-    if not changes and not timeline.knew(id):
+    if not changes and not timeline.has_known(id):
         raise UnknownKeyError((id[0],), id[1])
     oldest = timeline.oldest()
     body = {
@@ -252,26 +256,29 @@ def life(
         "complete": complete,
         "changes": changes,
         "truncated": more is not None,
-        "next": more and root + _next_life(id, more, measures, limit),
+        "next": link(more) if more and link else None,
     }
     return encode(body)
 
 
 def _order(timeline: Timeline, one: Moment) -> tuple[bool, int, Place]:
-    """The present epoch is the last, whatever the clock was in others."""
+    """Return a sort key: the current epoch comes last, even after the clock was set back."""
     return one.place.epoch == timeline.tip.epoch, one.started_at, one.place
 
 
 def _bound(timeline: Timeline, text: str, now: datetime) -> tuple[Place, bool]:
-    """The first place that is not asked for: one that arose before a time is. And as `start`."""
+    """Return the place that ends the answer, excluded, and whether it was cut as in `start`.
+
+    The place that a time resolves to is before that time, so it is included.
+    """
     (place, at, _), is_cut = start(timeline, text, now)
     asked = parse(text, now)
-    arose = isinstance(asked, datetime) and at < milliseconds(asked)
-    return place._replace(step=place.step + 1) if arose else place, is_cut
+    is_before = isinstance(asked, datetime) and at < milliseconds(asked)
+    return place._replace(step=place.step + 1) if is_before else place, is_cut
 
 
-def _lived_through(entry: Entry, shape: Shape, measures: Any) -> Json:
-    """Empty where nothing that counts has changed."""
+def _entry_change(entry: Entry, shape: Shape, measures: Any) -> Json:
+    """Return the change of an entry; empty if only other measures changed."""
     if entry.delta is None:
         return _came_or_went(entry.old, entry.new)
     return _changed(entry.delta, shape, measures)
@@ -301,25 +308,25 @@ def _came_or_went(before: bytes | None, after: bytes | None) -> Json:
     return {"change": "removed", "old": Raw(before or b"null")}
 
 
-def _without_losses(change: Json) -> Json:
-    """Without items that are gone; empty where nothing else has changed."""
+def _without_removals(change: Json) -> Json:
+    """Return the change without removed items; empty if nothing else changed."""
     if "fields" not in change:
         return change
-    told = ((path, _without_loss(one)) for path, one in change["fields"].items())
-    kept = {path: one for path, one in told if one}
-    return change | {"fields": kept} if kept else {}
+    changed = ((path, _without_removal(one)) for path, one in change["fields"].items())
+    fields = {path: one for path, one in changed if one}
+    return change | {"fields": fields} if fields else {}
 
 
-def _without_loss(change: Json) -> Json | None:
+def _without_removal(change: Json) -> Json | None:
     old, new = change.get("old"), change.get("new")
     if isinstance(old, list) and isinstance(new, list):
-        stayed = [item for item in old if item in new]
-        return {"old": stayed, "new": new} if stayed != new else None
+        both = [item for item in old if item in new]
+        return {"old": both, "new": new} if both != new else None
     return None if "removed" in change else change
 
 
 def _bounded(found: Iterator[Json], limit: int, max_bytes: int) -> tuple[list[Json], str | None]:
-    """As many as may be in one answer, and the last of them if there are more: `SECTION/KEY`."""
+    """Return the changes that fit one answer; if there are more, also its last, `SECTION/KEY`."""
     changes: list[Json] = []
     size = 0
     for change in found:
@@ -330,19 +337,7 @@ def _bounded(found: Iterator[Json], limit: int, max_bytes: int) -> tuple[list[Js
     return changes, None
 
 
-def _next(asked: Asked, since: str, until: str, after: str) -> str:
-    query = {
-        "since": since,
-        "until": until,
-        "sections": ",".join(asked.sections),
-        "key": asked.key,
-        "measures": asked.measures,
-        "limit": asked.limit,
-        "after": after,
-    }
-    return f"{asked.root}/system/changes?" + urlencode({k: v for k, v in query.items() if v})
-
-
-def _next_life(id: Id, before: str, measures: str, limit: int) -> str:
-    query = urlencode({"before": before, "measures": measures, "limit": limit})
-    return f"/system/history/{id[0]}/{quote(id[1])}?{query}"
+def _next(asked: Asked, since: Place, until: Place, last: str | None) -> str | None:
+    if last is None or asked.link is None:
+        return None
+    return asked.link(asked._replace(since=str(since), until=str(until), after=last))
