@@ -1,6 +1,5 @@
 """The configuration: what a file, the environment and the command line make of it together."""
 
-import itertools
 import os
 import shutil
 from pathlib import Path
@@ -193,21 +192,6 @@ servr: {}
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("- a\n", "t.yaml:1: expected a mapping (key: value) at the top"),
-        ("\nhello\n", "t.yaml:2: expected a mapping (key: value) at the top"),
-        ("a: 1\n b: 2\n", "t.yaml:2: not valid YAML: mapping values are not allowed here"),
-        ("id: x\nlog: {level: [\n", "t.yaml:3: not valid YAML: expected"),
-        ("id: a\n---\nid: b\n", "t.yaml:2: not valid YAML: but found another document"),
-        ("id: *x\n", "t.yaml:1: not valid YAML: found undefined alias"),
-        ("id: \x01\n", "t.yaml: not valid YAML: not text in UTF-8"),
-        ("[" * 1_000, "t.yaml: nested too deeply"),
-        ("id: &x [*x]\n", "t.yaml: nested too deeply"),
-        ("id: x\nlog: {level: info}\nid: y\n", "t.yaml:1: id: given again in line 3"),
-        ("server:\n  port: 1\n  port: 1\n", "t.yaml:2: server.port: given again in line 3"),
-        ("8080: x\n", "t.yaml:1: expected text as key: quote it"),
-        ("log:\n  on: x\n", "t.yaml:2: log: expected text as key: quote it"),
-        ("id: !!python/name:os.system\n", "t.yaml:1: id: not a value that YAML can read"),
-        ("id: 2024-99-99\n", "t.yaml:1: id: not a value that YAML can read"),
         ("server: 5\n", "t.yaml:1: server: expected mapping, got int"),
         ("server: {port: 65536}\n", "t.yaml:1: server.port: expected int <= 65535"),
         ("server: {port: true}\n", "t.yaml:1: server.port: expected int, got bool"),
@@ -221,14 +205,13 @@ servr: {}
         ("server: {root_path: t/}\n", "t.yaml:1: server.root_path: expected: Path that a proxy"),
         ("agents: {}\n", "t.yaml:1: agents: expected list, got mapping"),
         ("agents: [5]\n", "t.yaml:1: agents[0]: expected mapping, got int"),
-        ("agents: [{name: a}, {name: a}]\n", 't.yaml:1: agents[1]: "a" is declared twice'),
+        ("agents: [{name: a}, {name: a}]\n", 't.yaml:1: agents[1]: the agent "a" is declared'),
         (
             "agents:\n- name: a\n  models: [x,\n    5]\n",
             "t.yaml:4: agents[0].models[1]: expected str",
         ),
         ("sources: []\n", "t.yaml:1: sources: expected a mapping of sources by name"),
-        ("sources: {1: {}}\n", "t.yaml:1: sources: expected text as key: quote it"),
-        ("sources:\n  My_Kafka: {}\n", "t.yaml:2: sources.My_Kafka: expected a name of a-z"),
+        ("sources:\n  My_Kafka: {}\n", "t.yaml:2: sources.My_Kafka: expected a name of only a-z"),
     ],
 )
 def test_each_mistake_is_reported_in_one_line(wrong: Any, text: str, problem: str) -> None:
@@ -237,64 +220,22 @@ def test_each_mistake_is_reported_in_one_line(wrong: Any, text: str, problem: st
     assert problems[0].startswith(problem)
 
 
-def test_a_missing_file_is_reported(folder: Path) -> None:
-    with pytest.raises(ConfigError, match=r"^no\.yaml: cannot be read: No such file or directory$"):
-        load("no.yaml", {})
-
-
-def test_a_file_that_is_not_text_or_too_large_is_reported(folder: Path) -> None:
-    Path("t.yaml").write_bytes(b"id: \xff\xff\n")
-    with pytest.raises(ConfigError, match="not text in UTF-8"):
-        load("t.yaml", {})
-    Path("t.yaml").write_bytes(b"#" * 2_000_000)
-    with pytest.raises(ConfigError, match="larger than"):
-        load("t.yaml", {})
-
-
-def test_aliases_of_aliases_are_bounded(wrong: Any) -> None:
-    names = "abcdefghij"
-    lines = ["a: &a [x, x, x, x, x, x, x, x, x, x]"]
-    for before, name in itertools.pairwise(names):
-        lines.append(f"{name}: &{name} [{', '.join([f'*{before}'] * 10)}]")
-    assert "more than 100000 values" in wrong("\n".join(lines))[0]
-
-
 # variables
 
 
-def test_variables_are_replaced(read: Any) -> None:
-    environ = {"NAME": "x", "PORT": "81", "EMPTY": "", "TWICE": "${NAME}"}
-    settings = read(
-        """
-id: a-${NAME}${EMPTY}-$${NAME}-$NAME-${TWICE}
-server: {port: "${PORT}", root_path: "${EMPTY}"}
-""",
-        environ,
-    )
-    assert settings.id == "a-x-${NAME}-$NAME-${NAME}"
-    assert settings.server.port == 81
-    assert settings.server.root_path == ""
-
-
-@pytest.mark.parametrize(
-    ("text", "problem"),
-    [
-        ("id: ${NOT_THERE}", "t.yaml:1: id: the variable NOT_THERE is not set"),
-        ("id: a${}", "t.yaml:1: id: expected ${VARIABLE}; a ${ that is meant so is written $${"),
-        ("id: a${b", "t.yaml:1: id: expected ${VARIABLE}; a ${ that is meant so is written $${"),
-        ('server: {port: "8${TEXT}"}', "t.yaml:1: server.port: expected int, got str"),
-        ('server: {port: "${TEXT}"}', "t.yaml:1: server.port: expected int, got str"),
-    ],
-)
-def test_variables_that_do_not_fit_are_reported(wrong: Any, text: str, problem: str) -> None:
-    assert wrong(text, {"TEXT": "x1"}) == [problem]
+def test_a_variable_may_be_a_number_but_not_part_of_one(read: Any, wrong: Any) -> None:
+    assert read('server: {port: "${PORT}"}', {"PORT": "81"}).server.port == 81
+    for port, value in (("${PORT}", "x1"), ("8${PORT}", "1")):
+        assert wrong(f'server: {{port: "{port}"}}', {"PORT": value}) == [
+            "t.yaml:1: server.port: expected int, got str"
+        ]
 
 
 def test_an_unset_variable_is_reported_once(wrong: Any) -> None:
     problems = wrong("agents: [{name: '${A}', models: ['${B}']}]")
     assert problems == [
-        "t.yaml:1: agents[0].name: the variable A is not set",
-        "t.yaml:1: agents[0].models[0]: the variable B is not set",
+        "t.yaml:1: agents[0].name: the environment variable A is not set",
+        "t.yaml:1: agents[0].models[0]: the environment variable B is not set",
     ]
 
 
@@ -315,15 +256,15 @@ def test_secrets_are_never_shown(read: Any) -> None:
 @pytest.mark.parametrize(
     ("auth", "problem"),
     [
-        ("read_file: none.txt", "read_file: none.txt cannot be read: No such file or directory"),
-        ("read_file: empty", "read_file: empty does not hold one line of text"),
-        ("read_file: two", "read_file: two does not hold one line of text"),
-        ("read_file: binary", "read_file: 'binary' cannot be read as text"),
+        ("read_file: none.txt", "read_file: cannot read none.txt: No such file or directory"),
+        ("read_file: empty", "read_file: expected one line of text in empty"),
+        ("read_file: two", "read_file: expected one line of text in two"),
+        ("read_file: binary", "read_file: cannot read 'binary': not text in UTF-8"),
         ("read_file: 5", "read_file: expected str, got int (quote it)"),
-        ("read_file: '${NO}'", "read_file: the variable NO is not set"),
-        ("read: ''", "read: expected one line of text, not empty"),
-        ('read: "hunter\\n2"', "read: expected one line of text, not empty"),
-        ("read: hunter2, read_file: good", "read_file: read is given too; keep one"),
+        ("read_file: '${NO}'", "read_file: the environment variable NO is not set"),
+        ("read: ''", "read: expected one line of text that is not empty"),
+        ('read: "hunter\\n2"', "read: expected one line of text that is not empty"),
+        ("read: hunter2, read_file: good", 'read_file: "read" is given too; keep one of them'),
         ("reed: hunter2", 'reed: unknown key; did you mean "read"?'),
     ],
 )
@@ -375,7 +316,7 @@ def test_an_empty_variable_is_not_set() -> None:
         ({"SERVER_PORT": "tcp://10.0.0.1:80"}, "SERVER_PORT: expected int, got str"),
         ({"SERVER_PORT": "70000"}, "SERVER_PORT: expected int <= 65535"),
         ({"LOG_LEVEL": "loud"}, 'LOG_LEVEL: expected "trace" or'),
-        ({"SERVER_HOST": "0.0.0.0"}, "SERVER_HOST: 0.0.0.0 can be reached from outside"),
+        ({"SERVER_HOST": "0.0.0.0"}, "SERVER_HOST: 0.0.0.0 can be reached from other machines"),
     ],
 )
 def test_a_variable_that_does_not_fit_is_reported_by_name(
@@ -494,8 +435,8 @@ def test_a_variable_that_does_not_fit_a_source_of_the_file_is_reported(read: Any
     ("text", "said"),
     [
         ("server: {root_path: /a/}", "server.root_path: expected: Path that a proxy strips"),
-        ("history: {url: 'sqlite:///a#b'}", "history.url: expected: File to keep it in"),
-        ("history: {url: 'sqlite:///a?mode=ro'}", "neither ? nor # in its name"),
+        ("history: {url: 'sqlite:///a#b'}", "history.url: expected: File of the history"),
+        ("history: {url: 'sqlite:///a?mode=ro'}", "without ? or # in its name"),
     ],
 )
 def test_text_of_another_form_says_the_expected_form(wrong: Any, text: str, said: str) -> None:
@@ -533,7 +474,7 @@ sources:
     assert source_problems(settings.sources["kafka"]) == [
         't.yaml:6: sources.kafka.bootstrap_server: unknown key; did you mean "bootstrap_servers"?'
         " (known: bootstrap_servers, interval_seconds, options, password, password_file, queues)",
-        "t.yaml:7: sources.kafka.bootstrap_servers[0]: the variable BROKER is not set",
+        "t.yaml:7: sources.kafka.bootstrap_servers[0]: the environment variable BROKER is not set",
         "t.yaml:8: sources.kafka.interval_seconds: expected float > 0.0",
         't.yaml:10: sources.kafka.queues[0].grups: unknown key; did you mean "groups"?'
         " (known: groups, topic)",
@@ -546,12 +487,12 @@ sources:
 @pytest.mark.parametrize(
     ("written", "problem"),
     [
-        ("kafka: 5", "kafka: expected a mapping of its keys, or off"),
-        ("kafka: 0", "kafka: expected a mapping of its keys, or off"),
-        ("orders: off", "orders: expected a mapping of its keys"),
+        ("kafka: 5", "kafka: expected a mapping of keys, or off"),
+        ("kafka: 0", "kafka: expected a mapping of keys, or off"),
+        ("orders: off", "orders: expected a mapping of keys"),
         ("orders: {collector: 5}", "orders.collector: expected the name of a collector"),
-        ("kafka: {}\n  kafka: {}", "kafka: given again in line 3"),
-        ("orders: '${X}'", "orders: the variable X is not set"),
+        ("kafka: {}\n  kafka: {}", "kafka: given twice, again in line 3"),
+        ("orders: '${X}'", "orders: the environment variable X is not set"),
         ("orders: {interval_seconds: .inf}", "orders.interval_seconds: expected a finite number"),
     ],
 )
@@ -567,7 +508,7 @@ def test_a_source_takes_each_secret_from_a_file_too(read: Any, folder: Path) -> 
     assert configure(settings.sources["kafka"], KAFKA).password.value == "hunter2"
     (folder / "password").unlink()
     assert source_problems(settings.sources["kafka"]) == [
-        "t.yaml:1: sources.kafka.password_file: password cannot be read: No such file or directory"
+        "t.yaml:1: sources.kafka.password_file: cannot read password: No such file or directory"
     ]
 
 
@@ -613,8 +554,8 @@ def test_any_other_address_needs_both_tokens(
     wrong: Any, host: str, auth: str, missing: str
 ) -> None:
     assert wrong(f"server:\n  host: '{host}'\n  auth: {auth}") == [
-        f"t.yaml:2: server.host: {host} can be reached from outside: write both tokens under"
-        " server.auth (read_file: FILE, write_file: FILE), or auth: none to let everybody read"
+        f"t.yaml:2: server.host: {host} can be reached from other machines: set both tokens under"
+        " server.auth (read_file: FILE, write_file: FILE), or auth: none to let everyone read"
         f" and write; missing: {missing}"
     ]
 
@@ -644,7 +585,7 @@ def test_the_certificate_is_checked_before_the_server_starts(
     tls = read(f"server: {{tls: {{{certificate}, keyfile_password_file: password}}}}").server.tls
     assert (tls.certfile, tls.keyfile) == ("cert.pem", "key.pem")
     assert tls.keyfile_password.value == "hunter2"
-    unusable = "t.yaml:1: server.tls: the certificate or its key cannot be used: "
+    unusable = "t.yaml:1: server.tls: cannot load the certificate or its key: "
     for broken in (certificate, certificate + ", keyfile_password: hunter3", "certfile: key.pem"):
         (problem,) = wrong(f"server: {{tls: {{{broken}}}}}")
         assert problem.startswith(unusable)
@@ -658,5 +599,5 @@ def test_the_certificate_is_checked_before_the_server_starts(
 def test_the_source_name_of_declared_agents_is_reserved(tmp_path: Path) -> None:
     file = tmp_path / "telemetron.yaml"
     file.write_text("sources:\n  configuration: {collector: heartbeats}\n")
-    with pytest.raises(ConfigError, match="configuration: this name is that of the agents"):
+    with pytest.raises(ConfigError, match="this name is reserved for the declared agents"):
         load(str(file), {})
