@@ -1,112 +1,18 @@
-"""Answers of the timeline that the state machine does not come by."""
+"""The timeline: holes, limits, files and restarts that the state machine does not reach."""
 
 import sqlite3
-from contextlib import ExitStack
 from datetime import timedelta
 from random import Random
 
 import msgspec
 import pytest
 
-from telemetron.agents import AgentPart
-from telemetron.document import Instance, Queue
+from telemetron.document import Queue
 from telemetron.history import queries
-from telemetron.history.archive import Archive, ArchiveError, GoneError
-from telemetron.history.delta import shapes
+from telemetron.history.archive import ArchiveError, GoneError
 from telemetron.history.history import merged
-from telemetron.history.limits import HistoryLimits
-from telemetron.history.place import milliseconds, moment, parse
-from telemetron.history.queries import Asked
-from telemetron.history.timeline import Timeline
-from telemetron.store.store import Store
-from telemetron.testing import FakeClock
-
-
-class System:
-    """A store and its timeline, with a file; where that is not open yet, `open` opens it."""
-
-    def __init__(self, path, clock=None, is_open=True, **limits):
-        self.clock = clock or FakeClock()
-        self.path = path
-        self.limits = HistoryLimits(**limits)
-        self.store = Store("test", self.clock)
-        snapshot = self.store.snapshot
-        self.timeline = Timeline(shapes(), snapshot, self.limits, lambda name: ())
-        self.file = None
-        if is_open:
-            self.open()
-        self.store.watchers.append(self.published)
-        self.source = self.store.add("kafka", "kafka")
-        self.store.flush()
-
-    def published(self, publication):
-        for _ in self.timeline.record(publication, self.clock.monotonic()):
-            pass
-
-    def open(self):
-        snapshot = self.store.snapshot
-        started = milliseconds(snapshot.started_at)
-        self.file = Archive(str(self.path), "test", snapshot.epoch, started, self.limits)
-        self.timeline.open_file(self.file)
-
-    def put(self, consumers, name="q"):
-        part = Queue(name=name, consumers=consumers)
-        self.store.put(self.source, "queues", name, name, part)
-        self.store.flush()
-        return str(self.timeline.tip)
-
-    def write(self):
-        self.timeline.write(milliseconds(self.clock.now()))
-
-    def changes(self, **asked):
-        body = queries.changes(self.timeline, Asked(**asked), self.clock.now()).body
-        return msgspec.json.decode(body)
-
-    def life(self, key="kafka/q/-", before=None, limit=100):
-        id = "queues", key
-        body = queries.entity_history(self.timeline, id, before, "levels", limit, self.clock.now())
-        answer = msgspec.json.decode(body)
-        answer["consumers"] = [
-            one["new"]["consumers"] if "new" in one else one["fields"]["consumers"]["new"]
-            for one in answer["changes"]
-        ]
-        return answer
-
-    def at(self, time):
-        """The consumers of the queue at that time."""
-        past = queries.snapshot(self.timeline, time.isoformat(), self.clock.now())
-        body = past.faces["queues"].rope.get("kafka/q/-").body
-        return msgspec.json.decode(body)["consumers"]
-
-    def close(self):
-        if self.file:
-            self.file.close()
-        self.timeline.close()
-
-    def restarted(self):
-        """What comes a minute after this ended, with the same file."""
-        self.write()
-        self.close()
-        self.clock.advance(60)
-        return System(self.path, self.clock)
-
-
-@pytest.fixture
-def limited(tmp_path):
-    """`limited(unwritten_weight=5)`: a system with this limit."""
-    with ExitStack() as stack:
-
-        def limited(**limits):
-            system = System(tmp_path / "history.db", **limits)
-            stack.callback(system.close)
-            return system
-
-        yield limited
-
-
-@pytest.fixture
-def system(limited):
-    return limited()
+from telemetron.history.place import milliseconds, parse
+from tests.telemetron.history.system import FORGETFUL, System, locked, ticked
 
 
 def test_a_time_between_epochs_has_no_state(tmp_path):
@@ -142,61 +48,6 @@ def test_a_file_that_was_not_written_for_long_gets_a_hole(limited):
         assert msgspec.json.decode(body)["consumers"] == consumers
     with pytest.raises(GoneError):
         system.file.find(parse(lost, system.clock.now()))
-
-
-def test_an_answer_is_bounded_in_bytes(limited):
-    system = limited(answer_bytes=2000)
-    since = str(system.timeline.tip)
-    for number in range(10):
-        system.put(1, name=f"q{number}")
-    asked = {"since": since, "sections": ("queues",)}
-    answer = system.changes(**asked, link=lambda asked: asked.after)
-    assert 1 <= len(answer["changes"]) < 10
-    assert answer["truncated"]
-    assert answer["next"] == f"queues/kafka/q{len(answer['changes']) - 1}/-"
-
-
-def test_places_in_the_wrong_order_are_swapped(system):
-    one, two = system.put(1), system.put(2)
-    answer = system.changes(since=two, until=one, sections=("queues",))
-    assert (answer["from"], answer["to"]) == (one, two)
-    assert answer["changes"][0]["fields"] == {"consumers": {"old": 1, "new": 2}}
-
-
-def test_changes_between_past_places_have_their_times(system):
-    places, times = [], []
-    for consumers in range(3):
-        system.clock.advance(5)
-        places.append(system.put(consumers))
-        times.append(moment(milliseconds(system.clock.now())))
-    answer = system.changes(since=places[0], until=places[1], sections=("queues",))
-    at = msgspec.convert(answer["changes"][0]["at"], type=type(times[1]))
-    assert at == times[1]
-
-
-def test_an_unknown_entity_has_no_history():
-    clock = FakeClock()
-    store = Store("test", clock)
-    timeline = Timeline(shapes(), store.snapshot, HistoryLimits(), lambda name: ())
-    with pytest.raises(LookupError):
-        queries.entity_history(timeline, ("queues", "q"), None, "levels", 10, clock.now())
-    assert timeline.bytes_used() > 0
-    timeline.close()
-
-
-# holes
-
-
-def ticked(system, *consumers):
-    """Each put a second after the one before; the time of the last."""
-    for number in consumers:
-        system.clock.advance(1)
-        system.put(number)
-    return system.clock.now()
-
-
-FORGETFUL = {"memory_bytes": 1, "recent_weight": 3, "open_weight": 2, "keyframe_bytes": 1}
-"""Limits with which the memory keeps next to nothing."""
 
 
 def test_a_time_in_a_hole_of_the_file_is_refused(tmp_path):
@@ -277,19 +128,6 @@ def test_a_failed_write_of_the_beginning_is_retried(limited):
         assert msgspec.json.decode(body)["consumers"] == consumers
 
 
-class locked:
-    """A file that somebody else writes to."""
-
-    def __init__(self, path):
-        self.database = sqlite3.connect(path, isolation_level=None)
-
-    def __enter__(self):
-        self.database.execute("BEGIN IMMEDIATE")
-
-    def __exit__(self, *_):
-        self.database.close()
-
-
 def test_unwritten_steps_are_bounded_in_bytes(limited):
     system = limited(unwritten_bytes=2_000)
     system.write()
@@ -332,156 +170,7 @@ def test_a_restart_keeps_earlier_places_and_leaves_a_hole(system):
         assert [msgspec.json.decode(body)["consumers"] for body in bodies] == [consumers] * 2
     with pytest.raises(GoneError):
         system.at(time)
-    assert not system.life()["complete"]
-
-
-# lives
-
-
-def test_the_history_of_an_entity_is_from_memory_and_file(tmp_path):
-    first = System(tmp_path / "history.db")
-    ticked(first, 1, 2)
-    first.write()
-    first.close()
-    second = System(tmp_path / "history.db", first.clock, is_open=False)
-    ticked(second, 7, 8)
-    assert second.life()["consumers"] == [8, 7]
-    assert second.life()["complete"]
-    second.open()
-    ticked(second, 9)
-    life = second.life()
-    assert life["consumers"] == [9, 8, 7, 2, 1]
-    assert not life["complete"]  # nobody looked between the two epochs
-    pages, before = [], None
-    while True:
-        page = second.life(before=before, limit=2)
-        pages += page["consumers"]
-        if not page["truncated"]:
-            break
-        before = page["changes"][-1]["place"]
-    assert pages == [9, 8, 7, 2, 1]
-    second.close()
-
-
-def test_the_history_of_an_entity_over_a_hole_is_incomplete(tmp_path):
-    system = System(tmp_path / "history.db", unwritten_weight=5, **FORGETFUL)
-    ticked(system, 1)
-    system.write()
-    ticked(system, *range(2, 30))
-    before = system.life()
-    assert before["consumers"][-1] == 1
-    assert 5 not in before["consumers"]
-    assert not before["complete"]
-    system.write()
-    ticked(system, *range(30, 60))
-    system.write()
-    after = system.life()
-    assert after["consumers"][-1] == 1
-    assert after["consumers"][0] == 59
-    assert not after["complete"]
-    assert system.life(limit=1)["complete"]
-    system.close()
-
-
-def test_the_history_of_an_entity_is_read_from_a_locked_file(limited):
-    system = limited(busy_seconds=0.0)
-    ticked(system, 1, 2)
-    with locked(system.path):
-        assert system.life()["consumers"][:2] == [2, 1]
-
-
-# over a start
-
-
-def beat(system, source, task):
-    """An instance and its tasks, known to that source."""
-    part = AgentPart(
-        origin="heartbeat",
-        namespace="n",
-        instance=Instance(id=task, status="active"),
-        models=[task],
-        tasks=[],
-    )
-    system.store.put(source, "agents", "a", task, part)
-    system.store.flush()
-
-
-def started_again(tmp_path, seen):
-    """Of x and y another source than x's sees this after a start; and the place before it."""
-    first = System(tmp_path / "history.db")
-    others = first.store.add("other", "other")
-    beat(first, first.source, "x")
-    beat(first, others, "y")
-    since = str(first.timeline.tip)
-    second = first.restarted()
-    second.source.start(1000.0)
-    others = second.store.add("other", "other")
-    others.start(1000.0)
-    others.confirm()
-    beat(second, others, seen)
-    return second, since
-
-
-def test_a_starting_source_removes_nothing(tmp_path):
-    second, since = started_again(tmp_path, "y")
-    answer = second.changes(since=since, sections=("agents",))
-    assert answer["starting"] == ["kafka"]
-    told = {path for change in answer["changes"] for path in change["fields"]}
-    assert "instances/x" not in told
-    assert "models" not in told
-    second.source.confirm()
-    second.store.flush()
-    answer = second.changes(since=since, sections=("agents",))
-    assert answer["starting"] == []
-    (change,) = answer["changes"]
-    assert change["fields"]["instances/x"].keys() == {"removed"}
-    assert change["fields"]["models"] == {"old": ["x", "y"], "new": ["y"]}
-    second.close()
-
-
-def test_nothing_is_removed_before_the_first_source_is_added(tmp_path):
-    first = System(tmp_path / "history.db")
-    since = first.put(1)
-    second = first.restarted()
-    answer = second.changes(since=since, until=f"{second.timeline.tip.epoch}.1")
-    assert answer["starting"] == ["kafka"]
-    assert answer["changes"] == []
-    second.close()
-
-
-def test_a_list_of_a_starting_source_has_only_new_items(tmp_path):
-    second, since = started_again(tmp_path, "z")
-    answer = second.changes(since=since, sections=("agents",))
-    assert answer["starting"] == ["kafka"]
-    (change,) = answer["changes"]
-    assert change["fields"]["models"] == {"old": [], "new": ["z"]}
-    second.close()
-
-
-def earlier(first):
-    """What starts after this ended, with the same file, when the clock is set back."""
-    first.write()
-    first.close()
-    return System(first.path, FakeClock(first.clock.now() - timedelta(seconds=5)))
-
-
-def test_an_epoch_after_the_clock_was_set_back_comes_last(tmp_path):
-    first = System(tmp_path / "history.db")
-    first.clock.advance(1)
-    oldest = first.timeline.oldest()
-    since = first.put(1)
-    second = earlier(first)
-    tip = second.put(7)
-    second.write()
-    answer = second.changes(since=since, sections=("queues",))
-    assert (answer["from"], answer["to"]) == (since, tip)
-    assert answer["changes"][0]["fields"]["consumers"] == {"old": 1, "new": 7}
-    assert queries.news(second.timeline, Asked(since, sections=("queues",))).to == tip
-    assert second.life()["consumers"] == [7, 1]
-    assert second.life(before=tip)["consumers"] == [1]
-    assert second.life(before=since)["consumers"] == []
-    assert second.timeline.oldest() == oldest
-    second.close()
+    assert not system.history()["complete"]
 
 
 def test_measures_recorded_before_a_waiting_publication_hide_no_place(tmp_path):
@@ -534,39 +223,6 @@ def test_repeated_restarts_stay_within_the_limits(tmp_path, is_open):
     system.close()
 
 
-def test_the_history_of_an_entity_before_a_time_includes_the_last_change(system):
-    ticked(system, 1, 2, 3)
-    system.clock.advance(10)
-    time = system.clock.now()
-    system.clock.advance(10)
-    ticked(system, 4)
-    assert system.life(before=time.isoformat())["consumers"] == [3, 2, 1]
-
-
-def test_changes_begin_at_the_oldest_place_that_is_left(tmp_path):
-    limits = FORGETFUL | {"open_weight": 1000}
-    system = System(tmp_path / "history.db", is_open=False, **limits)
-    ticked(system, *range(100))
-    assert system.changes()["from"] == str(system.timeline.oldest())
-    system.close()
-
-
-def test_times_of_changes_are_read_from_the_file(
-    tmp_path,
-):
-    system = System(tmp_path / "history.db", **FORGETFUL)
-    since = system.put(1)
-    system.clock.advance(1)
-    system.put(5, name="other")
-    at = system.clock.now()
-    system.write()
-    ticked(system, *range(30))
-    system.write()
-    changes = {one["key"]: one for one in system.changes(since=since)["changes"]}
-    assert changes["kafka/other/-"]["at"] == at.strftime("%Y-%m-%dT%H:%M:%SZ")
-    system.close()
-
-
 def test_an_epoch_deleted_by_another_process_is_not_confused(tmp_path):
     """Two processes with one file: the quiet one's past goes, and no wrong answer comes."""
     busy = System(tmp_path / "history.db", file_bytes=1, keyframe_bytes=1)
@@ -577,8 +233,8 @@ def test_an_epoch_deleted_by_another_process_is_not_confused(tmp_path):
         ticked(busy, consumers)
         busy.write()
     busy.close()
-    life = quiet.life()
-    assert (life["consumers"], life["complete"]) == ([1], False)
+    history = quiet.history()
+    assert (history["consumers"], history["complete"]) == ([1], False)
     quiet.clock.advance(1000)
     quiet.put(2)
     with pytest.raises(ArchiveError, match="another process"):
@@ -593,16 +249,6 @@ def test_an_epoch_deleted_by_another_process_is_not_confused(tmp_path):
     third.write()
     assert third.at(time) == 9
     third.close()
-
-
-def test_places_of_two_epochs_in_the_wrong_order_are_swapped(tmp_path):
-    first = System(tmp_path / "history.db")
-    one = first.put(1)
-    second = first.restarted()
-    two = second.put(2)
-    answer = second.changes(since=two, until=one, sections=("queues",))
-    assert (answer["from"], answer["to"]) == (one, two)
-    second.close()
 
 
 def test_the_oldest_place_may_be_older_than_the_file(tmp_path):
