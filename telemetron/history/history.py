@@ -69,7 +69,7 @@ class History:
         self._source: Source | None = None
         self._queue: SimpleQueue[Any] = SimpleQueue()
         self._merged: Publication | None = None
-        self._questions = 0
+        self._queries = 0
         self._bytes_queued = 0
         """Bytes ever put into the queue; the event loop counts them, the thread those recorded."""
         self._bytes_recorded = 0
@@ -100,17 +100,17 @@ class History:
             async with asyncio.timeout(STOP_SECONDS):
                 await self._ended.wait()
 
-    async def ask(self, question: Callable[[Timeline], T], timeout: float = 30.0) -> T:
+    async def ask(self, query: Callable[[Timeline], T], timeout: float = 30.0) -> T:
         """Run a query in the thread, after everything published so far; return or raise its result.
 
         Raise BusyError if there are too many, or after `timeout` seconds.
         """
-        if self._questions >= self._limits.questions or self._ended.is_set():
+        if self._queries >= self._limits.queries or self._ended.is_set():
             raise BusyError("the history cannot answer now; retry")
         self._queue_merged()
         answered: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._questions += 1
-        self._queue.put((question, answered))
+        self._queries += 1
+        self._queue.put((query, answered))
         try:
             async with asyncio.timeout(timeout):
                 return await answered
@@ -149,8 +149,8 @@ class History:
             self._merged = None
 
     def _settle(self, answered: "asyncio.Future[Any]", result: Any, error: Any) -> None:
-        """Deliver an answer; the question counts until then, even if its client has given up."""
-        self._questions -= 1
+        """Deliver an answer; the query counts until then, even if its client has given up."""
+        self._queries -= 1
         settle(answered, result, error)
 
     def _end(self) -> None:
@@ -258,7 +258,7 @@ class HistoryThread:
 
     def _answer(
         self,
-        question: Callable[[Timeline], T],
+        query: Callable[[Timeline], T],
         answered: "asyncio.Future[T]",
         timeline: Timeline,
     ) -> None:
@@ -266,7 +266,7 @@ class HistoryThread:
         error: Exception | None = None
         try:
             if not answered.done():  # else its client has given up
-                result = question(timeline)
+                result = query(timeline)
         except FILE_ERRORS as failure:
             self._report_trouble(timeline, failure)
             error = BusyError("the history file cannot be read; retry")

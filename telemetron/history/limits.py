@@ -30,8 +30,8 @@ class HistoryLimits(Struct, frozen=True, kw_only=True):
     retry_seconds: float = 1.0
     """First delay before a file that failed is tried again; it doubles up to 30 s."""
     answer_bytes: int = 1 << 20
-    questions: int = 256
-    """Questions that wait for the thread or its answer."""
+    queries: int = 256
+    """Queries that wait for the thread or their answer."""
     backlog: int = 1_000
     """Publications that wait for the thread; any more are merged into one."""
     backlog_bytes: int = 64 << 20

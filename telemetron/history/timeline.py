@@ -375,7 +375,7 @@ class Timeline:
 
 
 class Steps(deque[Step]):
-    """Steps in their order, with their weight and about what they take in memory."""
+    """Steps in order, with their total weight and approximate size in memory."""
 
     def __init__(self) -> None:
         super().__init__()

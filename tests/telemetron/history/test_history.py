@@ -217,7 +217,7 @@ async def test_a_query_times_out():
 
 
 async def test_the_number_of_queries_is_bounded():
-    async with running(questions=2) as system:
+    async with running(queries=2) as system:
         free = threading.Event()
         asked = [asyncio.create_task(system.history.ask(lambda _: free.wait(5))) for _ in range(2)]
         await asyncio.sleep(0)
@@ -279,7 +279,7 @@ async def test_a_large_backlog_is_merged():
 
 async def test_an_abandoned_query_is_skipped_but_counts_until_then():
     asked = []
-    async with running(questions=2) as system:
+    async with running(queries=2) as system:
         async with hanging(system):
             with pytest.raises(BusyError, match="in time"):
                 await system.history.ask(asked.append, timeout=0.05)
