@@ -237,7 +237,8 @@ class Archive:
         )
         if found.rowcount != 1:
             raise ArchiveError(
-                "another process has deleted this epoch from the file; give each process its own file"
+                "another process has deleted this epoch from the file;"
+                " give each process its own file"
             )
 
     def wants_keyframe(self, max_age: int) -> bool:

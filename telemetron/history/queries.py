@@ -1,6 +1,6 @@
 """Queries of the timeline: the difference of two places, the past, the history of one entity."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from datetime import datetime
 from functools import partial
 from typing import Any, NamedTuple
@@ -76,7 +76,7 @@ def snapshot(timeline: Timeline, text: str, now: datetime) -> Snapshot:
 
 def changes(timeline: Timeline, asked: Asked, now: datetime) -> Diff:
     """Return the net difference of two places; raise as `Timeline.resolve` and `require_key` do."""
-    answer, between = _net(timeline, asked, now)
+    answer, between = _diff(timeline, asked, now)
     ids = between.before.keys() | between.after.keys()
     if not any(_is_asked(id, asked) for id in ids):
         require_key(timeline, asked)
@@ -108,23 +108,13 @@ def start(timeline: Timeline, text: str, now: datetime) -> tuple[Moment, bool]:
         raise
 
 
-def _net(timeline: Timeline, asked: Asked, now: datetime) -> tuple[Diff, Between]:
-    cut = [asked.cut, False]
-    if asked.since is None:
-        since = timeline.resolve(str(timeline.oldest_in_memory()), now)
-    else:
-        since, cut[1] = start(timeline, asked.since, now)
-    until = timeline.newest
-    if asked.until is not None:
-        until, is_cut = start(timeline, asked.until, now)
-        cut.append(is_cut)
-    if _order(timeline, since) > _order(timeline, until):
-        since, until = until, since
+def _diff(timeline: Timeline, asked: Asked, now: datetime) -> tuple[Diff, Between]:
+    since, until, is_cut = _ends(timeline, asked, now)
     one_epoch = since.place.epoch == until.place.epoch
-    complete = one_epoch and not any(cut)
+    complete = one_epoch and not is_cut
     between = timeline.between(since.place, until.place)
     starting = {} if one_epoch else _starting(timeline, since.place, until.place)
-    found = _found(timeline, between, asked, set().union(*starting.values()))
+    found = _changes(timeline, between, asked, set().union(*starting.values()))
     some, last = _bounded(found, asked.limit, timeline.limits.answer_bytes)
     body = {
         "from": str(since.place),
@@ -141,11 +131,25 @@ def _net(timeline: Timeline, asked: Asked, now: datetime) -> tuple[Diff, Between
     return Diff(encode(body), str(until.place), complete and not some, last), between
 
 
+def _ends(timeline: Timeline, asked: Asked, now: datetime) -> tuple[Moment, Moment, bool]:
+    """Return both ends of a diff in their order, and whether one of them was cut."""
+    if asked.since is None:
+        since, is_cut = timeline.resolve(str(timeline.oldest_in_memory()), now), False
+    else:
+        since, is_cut = start(timeline, asked.since, now)
+    until, until_is_cut = timeline.newest, False
+    if asked.until is not None:
+        until, until_is_cut = start(timeline, asked.until, now)
+    if _order(timeline, since) > _order(timeline, until):
+        since, until = until, since
+    return since, until, asked.cut or is_cut or until_is_cut
+
+
 def news(timeline: Timeline, asked: Asked) -> Diff:
     """Return the changes since a place; raise GoneError if it is no longer in the history."""
     if asked.since == str(timeline.tip) and not asked.cut:
         return Diff(b"", asked.since, True)
-    return _net(timeline, asked, moment(0))[0]
+    return _diff(timeline, asked, moment(0))[0]
 
 
 def gap(timeline: Timeline, why: str, since: str | None) -> Diff:
@@ -173,40 +177,47 @@ def _rows(timeline: Timeline, place: Place) -> list[Record]:
     return [row for row in rows if row["collector"] != NAME]
 
 
-def _found(
+def _changes(
     timeline: Timeline, between: Between, asked: Asked, unsure: Collection[str]
 ) -> Iterator[Json]:
-    """Yield the requested entities that changed, in the document's order.
+    """Yield the changes of the requested entities, in the document's order.
 
     A source that is starting may not have seen everything yet, so nothing counts as removed in the
     `unsure` sections.
     """
-    order = {name: at for at, name in enumerate(timeline.shapes)}
+    measures = MEASURES[asked.measures]
+    for id in _changed_ids(timeline, between, asked):
+        section, key = id
+        before, now = between.before.get(id), between.after.get(id)
+        if now is None and section in unsure:
+            continue
+        shape = timeline.shapes[section]
+        change = _change(before, now, shape, measures)
+        if section in unsure:
+            change = _without_removals(change)
+        if change:
+            times = times_of(change, partial(between.entries, id), shape, measures)
+            yield {"section": section, "key": key} | times | change
+
+
+def _changed_ids(timeline: Timeline, between: Between, asked: Asked) -> Iterator[Id]:
+    order = {name: number for number, name in enumerate(timeline.shapes)}
     ids = [
         id
         for id in between.before.keys() | between.after.keys()
         if between.before.get(id) != between.after.get(id) and _is_asked(id, asked)
     ]
-    after = asked.after.partition("/") if asked.after else None
-    for id in sorted(ids, key=lambda id: (order[id[0]], id[1])):
-        if after and (order[id[0]], id[1]) <= (order.get(after[0], -1), after[2]):
-            continue
-        before, now = between.before.get(id), between.after.get(id)
-        if now is None and id[0] in unsure:
-            continue
-        shape, measures = timeline.shapes[id[0]], MEASURES[asked.measures]
-        change = _change(before, now, shape, measures)
-        if id[0] in unsure:
-            change = _without_removals(change)
-        if change:
-            entries = partial(between.entries, id)
-            yield _head(id) | times_of(change, entries, shape, measures) | change
+    section, _, key = (asked.after or "").partition("/")
+    after = order.get(section, -1), key
+    for place, id in sorted(((order[id[0]], id[1]), id) for id in ids):
+        if not asked.after or place > after:
+            yield id
 
 
 def _change(before: bytes | None, after: bytes | None, shape: Shape, measures: Any) -> Json:
     """Return how an entity changed; empty if only other measures did."""
     if before is None or after is None:
-        return _came_or_went(before, after)
+        return _added_or_removed(before, after)
     return _changed(compare(decode(before), decode(after), shape, measures), shape, measures)
 
 
@@ -229,36 +240,42 @@ def entity_history(
     `link` makes the value of `next`, from the place before which the rest is.
     """
     bound, is_cut = (None, False) if before is None else _bound(timeline, before, now)
-    changes: list[Json] = []
-    more, complete = None, not is_cut
-    for placed in timeline.entries(id, bound):
-        if placed is None:
-            complete = False
-            continue
-        place, at, entry = placed
-        shape = timeline.shapes[id[0]]
-        change = _entry_change(entry, shape, MEASURES[measures])
-        if change and len(changes) == limit:
-            more = changes[-1]["place"]
-            break
-        if change:
-            times = times_of(change, lambda _: [(at, entry)], shape, MEASURES[measures])  # noqa: B023
-            changes.append({"place": str(place)} | times | change)
-    present = id in timeline.bodies
+    changes, more, complete = _entry_changes(timeline, id, bound, MEASURES[measures], limit)
     if not changes and not timeline.has_known(id):
         raise UnknownKeyError((id[0],), id[1])
     oldest = timeline.oldest()
     body = {
         "section": id[0],
         "key": id[1],
-        "present": present,
+        "present": id in timeline.bodies,
         "oldest": oldest and str(oldest),
-        "complete": complete,
+        "complete": complete and not is_cut,
         "changes": changes,
         "truncated": more is not None,
         "next": link(more) if more and link else None,
     }
     return encode(body)
+
+
+def _entry_changes(
+    timeline: Timeline, id: Id, before: Place | None, measures: Set[str], limit: int
+) -> tuple[list[Json], str | None, bool]:
+    """Return changes, the place before which the rest is, and whether none is missing."""
+    changes: list[Json] = []
+    complete = True
+    shape = timeline.shapes[id[0]]
+    for placed in timeline.entries(id, before):
+        if placed is None:
+            complete = False
+            continue
+        place, at, entry = placed
+        change = _entry_change(entry, shape, measures)
+        if change and len(changes) == limit:
+            return changes, changes[-1]["place"], complete
+        if change:
+            times = times_of(change, lambda _: [(at, entry)], shape, measures)  # noqa: B023
+            changes.append({"place": str(place)} | times | change)
+    return changes, None, complete
 
 
 def _order(timeline: Timeline, one: Moment) -> tuple[bool, int, Place]:
@@ -280,7 +297,7 @@ def _bound(timeline: Timeline, text: str, now: datetime) -> tuple[Place, bool]:
 def _entry_change(entry: Entry, shape: Shape, measures: Any) -> Json:
     """Return the change of an entry; empty if only other measures changed."""
     if entry.delta is None:
-        return _came_or_went(entry.old, entry.new)
+        return _added_or_removed(entry.old, entry.new)
     return _changed(entry.delta, shape, measures)
 
 
@@ -298,11 +315,7 @@ def _is_asked(id: Id, asked: Asked) -> bool:
     return (not asked.sections or id[0] in asked.sections) and asked.key in (None, id[1])
 
 
-def _head(id: Id) -> Json:
-    return {"section": id[0], "key": id[1]}
-
-
-def _came_or_went(before: bytes | None, after: bytes | None) -> Json:
+def _added_or_removed(before: bytes | None, after: bytes | None) -> Json:
     if after is not None:
         return {"change": "added", "new": Raw(after)}
     return {"change": "removed", "old": Raw(before or b"null")}
