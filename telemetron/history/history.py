@@ -26,6 +26,7 @@ from telemetron.history.delta import shapes
 from telemetron.history.limits import DEFAULTS, HistoryLimits
 from telemetron.history.place import Place, milliseconds
 from telemetron.history.timeline import NAME, Timeline
+from telemetron.slices import sliced
 from telemetron.store.rope import CHUNK_BYTES
 from telemetron.store.source import Source
 from telemetron.store.store import Publication, Store
@@ -175,11 +176,11 @@ class History:
             self._source = self._store.add(NAME, NAME)
             self._source.start(inf)
             self._source.confirm()
-        self._source.refuse("recording", "", "", "Crashed", message)
+        self._source.report("recording", "", "", "Crashed", message)
         if self._end_of_crash:
             self._end_of_crash.cancel()
         self._end_of_crash = self._store.clock.call_later(
-            self._limits.failed_seconds, self._source.accept, "recording", ""
+            self._limits.failed_seconds, self._source.resolve, "recording", ""
         )
 
 
@@ -348,9 +349,9 @@ class HistoryThread:
 
 def held(publication: Publication) -> int:
     """Return the bytes that a publication holds at most: its new bodies and the chunks for it."""
-    faces = publication.snapshot.faces
+    sections = publication.snapshot.sections
     chunks = (
-        min(len(keys) * 2 * CHUNK_BYTES, sum(chunk.size for chunk in faces[name].rope.chunks))
+        min(len(keys) * 2 * CHUNK_BYTES, sum(chunk.size for chunk in sections[name].rope.chunks))
         for name, keys in publication.changed.items()
     )
     return publication.new_bytes + sum(chunks)
@@ -376,11 +377,8 @@ def merged(old: Publication | None, new: Publication) -> Publication:
 
 def yielding(steps: Iterator[None]) -> None:
     """Run all steps, and let the event loop run in between."""
-    until = time.perf_counter() + SLICE_SECONDS
-    for _ in steps:
-        if time.perf_counter() > until:
-            time.sleep(REST_SECONDS)
-            until = time.perf_counter() + SLICE_SECONDS
+    for _ in sliced(steps, SLICE_SECONDS):
+        time.sleep(REST_SECONDS)
 
 
 def settle(future: "asyncio.Future[Any]", result: Any, error: Exception | None) -> None:

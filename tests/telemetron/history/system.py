@@ -69,7 +69,7 @@ class System:
     def at(self, time):
         """The consumers of the queue at that time."""
         past = queries.snapshot(self.timeline, time.isoformat(), self.clock.now())
-        body = past.faces["queues"].rope.get("kafka/q/-").body
+        body = past.sections["queues"].rope.get("kafka/q/-").body
         return msgspec.json.decode(body)["consumers"]
 
     def close(self):

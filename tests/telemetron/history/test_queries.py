@@ -113,7 +113,6 @@ def test_the_history_of_an_entity_is_read_from_a_locked_file(limited):
 def beat(system, source, task):
     """An instance and its tasks, known to that source."""
     part = AgentPart(
-        origin="heartbeat",
         namespace="n",
         instance=Instance(id=task, status="active"),
         models=[task],

@@ -27,7 +27,7 @@ def test_a_time_between_epochs_has_no_state(tmp_path):
     now = second.clock.now()
     lived, dead = (now - timedelta(minutes=minutes) for minutes in (60.2, 30))
     past = queries.snapshot(second.timeline, lived.isoformat(), now)
-    assert past.faces["queues"].rope.get("kafka/q/-")
+    assert past.sections["queues"].rope.get("kafka/q/-")
     with pytest.raises(GoneError, match="Telemetron was not running then"):
         queries.snapshot(second.timeline, dead.isoformat(), now)
     # What changed since then is compared with what was known last, and says that it is not all.
@@ -164,7 +164,7 @@ def test_a_restart_keeps_earlier_places_and_leaves_a_hole(system):
     for name, consumers in ((before, 1), (place, 2)):
         past = queries.snapshot(system.timeline, name, system.clock.now())
         bodies = (
-            past.faces["queues"].rope.get("kafka/q/-").body,
+            past.sections["queues"].rope.get("kafka/q/-").body,
             system.file.state(parse(name, system.clock.now()))["queues", "kafka/q/-"],
         )
         assert [msgspec.json.decode(body)["consumers"] for body in bodies] == [consumers] * 2
