@@ -314,7 +314,7 @@ class Diagnosis:
         reduced = {id: _reduced(one, now) for id, one in self._cases.items()}
         for id, effects in causes.roots(reduced).items():
             if self._cases[id].raised_at is not None:
-                found.append((id, [one for one in effects if self._cases[one].raised_at]))
+                found.append((id, [one for one in effects if self._is_listed(self._cases[one])]))
             yield
         found.sort(key=lambda one: self._order(*one))
         shown: dict[str, Finding] = {}
@@ -329,6 +329,9 @@ class Diagnosis:
                 self._output.put(SECTION, name, name, finding)
         self._put = shown
         self._count = len(found)
+
+    def _is_listed(self, case: Case) -> bool:
+        return case.raised_at is not None and not case.symptom.is_group
 
     def _order(self, id: tuple[str, ...], effects: Sequence[Any]) -> tuple[Any, ...]:
         """Rank: trouble of the observer, severity, number of effects, age."""

@@ -44,6 +44,8 @@ class Symptom(NamedTuple):
     severity: str | None = None
     """Instead of the rule's."""
     basis: str = "observed"
+    is_group: bool = False
+    """It only gathers the symptoms of several entities: explained itself, it is not listed."""
     token: Any = None
     """Its hold starts again whenever this changes."""
 

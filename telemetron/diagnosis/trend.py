@@ -49,6 +49,11 @@ class Trends:
         is_more = min(late) >= max(early) + max(GROWTH, max(early) / 4)
         return is_more and late[-1] >= late[0] and late[-1] >= 0.9 * max(values)
 
+    def gain(self, of: Ref, number: int) -> float:
+        """Return by how much a number is above what it was when the window began."""
+        ring = self._rings.get(of)
+        return ring[-1][1][number] - ring[0][1][number] if ring else 0.0
+
     def restart(self, of: Ref) -> None:
         """Forget what was before: the numbers have started again."""
         self._rings.pop(of, None)

@@ -98,7 +98,6 @@ def stalled(agent: Agent, view: View) -> Iterator[Symptom]:
     for awaited, group in groupby(sorted(tasks, key=_awaited), key=_awaited):
         members = sorted(group, key=lambda task: (task.progressed_at is None, task.progressed_at))
         first = members[0]
-        shared = awaited[0] == "tool" and _is_shared(awaited, agent, view)
         yield Symptom(
             "TaskStalled",
             "agents",
@@ -107,11 +106,37 @@ def stalled(agent: Agent, view: View) -> Iterator[Symptom]:
             f" progress{_waiting(awaited)}",
             [*_of_task(agent, first, "stalled", "progressed_at"), *_of_wait(agent, first)],
             path=item(TASKS, first.id),
-            kind="tool" if shared else None,
-            name=awaited[1] if shared else None,
             since=first.progressed_at,
             provides=[("stalls", agent.key), *(("task", task.id) for task in members)],
-            depends=[node for task in members for node in _reasons(agent, task, view)],
+            depends=[
+                ("awaited", *awaited),
+                *(node for task in members for node in _reasons(agent, task, view)),
+            ],
+        )
+
+
+def common_wait(agent: Agent, view: View) -> Iterator[Symptom]:
+    """Tasks of several agents make no progress, and wait for the same."""
+    tasks = sorted(_stuck(agent), key=_awaited)
+    for awaited, group in groupby(tasks, key=_awaited):
+        agents = view.find("agents by stalled wait", awaited)
+        if not awaited[1] or len(agents) < 2:
+            continue
+        first = min(group, key=lambda task: task.id)
+        names = ", ".join(one.name for one in agents[:4])
+        yield Symptom(
+            "CommonWait",
+            "agents",
+            agent.key,
+            f"Tasks of {len(agents)} agents make no progress{_waiting(awaited)}: {names}",
+            [*_of_task(agent, first, "stalled", "progressed_at"), *_of_wait(agent, first)],
+            path=item(TASKS, first.id),
+            kind=awaited[0],
+            name=awaited[1],
+            since=first.progressed_at,
+            provides=[("awaited", *awaited)],
+            depends=_reasons(agent, first, view),
+            is_group=True,
         )
 
 
@@ -590,12 +615,6 @@ def _chain(task: Task, view: View) -> list[tuple[str, str]]:
     return []
 
 
-def _is_shared(awaited: tuple[str, str], agent: Agent, view: View) -> bool:
-    """Whether tasks of other agents are stalled in a wait for the same."""
-    others = view.find("agents by stalled wait", awaited)
-    return any(one.key != agent.key for one in others)
-
-
 def _outcomes(agent: Agent) -> tuple[int, int]:
     told = [one.outcomes for one in agent.instances if one.outcomes]
     return sum(one.completed for one in told), sum(one.failed for one in told)
@@ -662,6 +681,19 @@ RULES = (
         "for. A task that waits for a person is none.",
         "Look at what it waits for; cancel or restart the task if nothing answers.",
         stalled,
+        asks=("queues", "litellm", "workload"),
+    ),
+    Rule(
+        "CommonWait",
+        "agents",
+        "warning",
+        5,
+        5,
+        "`active_task_ids[].waits` of stalled tasks of several agents",
+        "Tasks of several agents make no progress, and all wait for the same tool, model, queue or"
+        " agent. `root` names it by `kind` and `name`.",
+        "Look at what they wait for.",
+        common_wait,
         asks=("queues", "litellm", "workload"),
     ),
     Rule(

@@ -19,6 +19,35 @@ def down(one: ModelDeployment, view: View) -> Iterator[Symptom]:
         yield _trouble(rule, one, deployments)
 
 
+def hanging(one: ModelDeployment, view: View) -> Iterator[Symptom]:
+    """Tasks of several agents hang in calls of the model, and it answers nobody."""
+    deployments = view.find("deployments of model", one.model)
+    if any(each.rpm is None or each.rpm > 0 or each.status in BAD for each in deployments):
+        return
+    names = sorted({one.model, *one.aliases})
+    waiting = {
+        agent.key: agent
+        for name in names
+        for agent in view.find("agents by stalled wait", ("llm", name))
+    }
+    if len(waiting) > 1:
+        yield Symptom(
+            "ModelHanging",
+            "litellm",
+            one.key,
+            f"Tasks of {len(waiting)} agents hang in calls of model {one.model}, which has answered"
+            " nothing in the last minute",
+            [
+                Place("litellm", one.key, "rpm"),
+                *(Place("agents", agent.key, "name") for agent in list(waiting.values())[:3]),
+            ],
+            kind="model",
+            name=one.model,
+            provides=[("model", name) for name in names],
+            depends=_providers(one),
+        )
+
+
 def degraded(one: ModelDeployment, view: View) -> Iterator[Symptom]:
     """Some deployments do not answer; others of the model take the calls."""
     deployments = view.find("deployments of model", one.model)
@@ -97,6 +126,18 @@ RULES = (
         "Read `last_error`: a key that was revoked, a name that the provider does not know, an"
         " outage.",
         down,
+    ),
+    Rule(
+        "ModelHanging",
+        "litellm",
+        "critical",
+        15,
+        10,
+        "`rpm` of all deployments of a model, and stalled tasks that wait for it",
+        "Tasks of several agents hang in calls of a model that answers nobody, and no call fails.",
+        "Look at the provider and at the timeouts of the proxy.",
+        hanging,
+        asks=("agents",),
     ),
     Rule(
         "RateLimited",

@@ -1,13 +1,15 @@
 """Queues: work that nobody takes, that does not move, or that comes faster than it is done."""
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from telemetron.diagnosis.evidence import item
 from telemetron.diagnosis.rule import Node, Place, Rule, Symptom
 from telemetron.diagnosis.view import View
 from telemetron.document import Agent, PartitionLag, PendingTask, Pod, Queue
 
+REBALANCES = 4
+"""Within the window of its trend."""
 STABLE = ("Stable", "Empty", "Dead", None)
 
 
@@ -106,14 +108,18 @@ def poison(queue: Queue, view: View) -> Iterator[Symptom]:
                 break
 
 
-def rebalancing(queue: Queue, _: View) -> Iterator[Symptom]:
-    """The group does not come to rest."""
-    if queue.group_state not in STABLE and queue.group_state != "Assigning":
+def rebalancing(queue: Queue, view: View) -> Iterator[Symptom]:
+    """The group does not come to rest, or rebalances again and again and commits nothing."""
+    ring = ("queues", queue.key)
+    view.trends.add(ring, view.monotonic, queue.depth or 0, queue.generation or 0)
+    is_restless = queue.group_state not in STABLE and queue.group_state != "Assigning"
+    if is_restless or _spins(queue, view):
         yield Symptom(
             "Rebalancing",
             "queues",
             queue.key,
-            f"Group {queue.consumer_group} of queue {queue.name} is {queue.group_state}",
+            f"Group {queue.consumer_group} of queue {queue.name} does not come to rest: it is"
+            f" {queue.group_state}, and has committed nothing{_since(queue.consumed_at)}",
             [Place("queues", queue.key, field) for field in ("group_state", "generation")],
             provides=[("queue", queue.name), ("queue", queue.key)],
         )
@@ -124,7 +130,6 @@ def growing(queue: Queue, view: View) -> Iterator[Symptom]:
     members = _of_members(queue, view)  # also to remember them
     if queue.depth is None or queue.consumers == 0:
         return
-    view.trends.add(("queues", queue.key), view.monotonic, queue.depth)
     if not view.trends.rises(("queues", queue.key), view.monotonic):
         return
     readers = view.find("agents by queue", queue.name)
@@ -233,6 +238,13 @@ def _of_members(queue: Queue, view: View) -> list[Node]:
         view.homes[queue.key] = sorted(keys)
     known = view.homes.get(queue.key, ())
     return [("workload", key) for key in known]
+
+
+def _spins(queue: Queue, view: View) -> bool:
+    """Whether it has rebalanced several times in two minutes, and has not committed in one."""
+    if not queue.depth or view.trends.gain(("queues", queue.key), 1) < REBALANCES:
+        return False
+    return queue.consumed_at is None or view.now - queue.consumed_at > timedelta(seconds=60)
 
 
 def _of_readers(readers: list[Agent]) -> list[Node]:
@@ -349,7 +361,7 @@ RULES = (
         "warning",
         60,
         10,
-        "`group_state` is not `Stable`",
+        "`group_state` is not `Stable`, or `generation` rises while `consumed_at` stands still",
         "The group does not come to rest: members come and go, or are too slow to poll.",
         "Compare `max.poll.interval.ms` with how long a task takes; look for members that restart.",
         rebalancing,

@@ -8,6 +8,8 @@ from telemetron.diagnosis.view import View
 from telemetron.document import SourceRow
 
 FORBIDDEN = ("Forbidden", "Unauthorized")
+OPTIONAL = ("metrics", "nodes", "autoscalers")
+"""Scopes without which little is missing."""
 
 
 def stale(source: SourceRow, _: View) -> Iterator[Symptom]:
@@ -43,6 +45,7 @@ def forbidden(source: SourceRow, _: View) -> Iterator[Symptom]:
                 [Place("sources", source.key, item("problems", str(at), "reason"))],
                 path=item("problems", str(at)),
                 since=problem.since,
+                severity="info" if any(word in scope for word in OPTIONAL) else None,
             )
 
 
@@ -110,7 +113,7 @@ RULES = (
     Rule(
         "SourceForbidden",
         "sources",
-        "info",
+        "warning",
         30,
         30,
         "`sources[].problems` with the reason `Forbidden` or `Unauthorized`",

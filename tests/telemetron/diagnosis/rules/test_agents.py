@@ -103,6 +103,7 @@ async def test_a_tool_that_hangs_for_several_agents_is_one_finding() -> None:
             wait = Wait(kind="tool", name="search")
             system.agent(name, system.task(f"t-{name}", wait, stalled=True))
         (finding,) = await system.after(60)
+        assert (finding.rule, finding.effect_count) == ("CommonWait", 3)
         assert (finding.root.kind, finding.root.name) == ("tool", "search")
 
 

@@ -79,3 +79,26 @@ async def test_a_task_that_hung_long_before_is_no_effect() -> None:
         system.agent("a", task)
         system.model("a", "gpt", status="unhealthy", status_since=system.ago(10))
         assert {rule for rule, _ in alarms(await system.after(60))} == {"ModelDown", "TaskStalled"}
+
+
+def waiting(system: System, *names: str) -> None:
+    """Agents with a task that has hung in a call of the model for long."""
+    for name in names:
+        wait = Wait(kind="llm", name="gpt")
+        system.agent(name, system.task(f"t-{name}", wait, stalled=True))
+
+
+async def test_a_model_in_whose_calls_several_agents_hang() -> None:
+    async with System() as system:
+        system.model("a", "gpt", status="unknown", rpm=0.0)
+        waiting(system, "one", "two")
+        (finding,) = await system.after(60)
+        assert (finding.rule, finding.root.key) == ("ModelHanging", "litellm/a")
+        assert {one.rule for one in finding.effects} == {"TaskStalled"}
+
+
+async def test_a_model_that_answers_others_does_not_hang() -> None:
+    async with System() as system:
+        system.model("a", "gpt", rpm=30.0)
+        waiting(system, "one", "two")
+        assert {rule for rule, _ in alarms(await system.after(60))} == {"CommonWait"}

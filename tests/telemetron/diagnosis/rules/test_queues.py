@@ -203,3 +203,19 @@ async def test_a_pending_task_whose_waiter_gets_on_is_no_finding() -> None:
         for _ in range(10):
             system.queue("q", depth=3, tasks=[pending], consumed_at=system.clock.now())
             assert await system.after(10) == []
+
+
+async def test_a_group_that_rebalances_again_and_again_and_commits_nothing() -> None:
+    async with System() as system:
+        since = system.clock.now()
+        for generation in range(14):
+            system.queue("q", depth=9, generation=generation, consumed_at=since)
+            await system.after(9)
+        assert "Rebalancing" in {one.rule for one in system.findings}
+
+
+async def test_a_group_that_rebalances_in_a_rollout_and_gets_on_is_no_finding() -> None:
+    async with System() as system:
+        for generation in range(14):
+            system.queue("q", depth=9, generation=generation, consumed_at=system.clock.now())
+            assert await system.after(9) == []

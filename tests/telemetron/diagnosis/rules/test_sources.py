@@ -1,5 +1,7 @@
 """Rules of sources."""
 
+import pytest
+
 from telemetron.document import Wait
 from tests.telemetron.diagnosis.system import System, alarms
 
@@ -32,12 +34,16 @@ async def test_a_proxy_that_does_not_answer_explains_what_waits_for_its_models()
         assert [one.rule for one in finding.effects] == ["TaskStalled"]
 
 
-async def test_a_source_that_may_not_look_is_information() -> None:
+@pytest.mark.parametrize(("scope", "severity"), [("pods", "warning"), ("metrics", "info")])
+async def test_a_source_that_may_not_look(scope: str, severity: str) -> None:
     async with System() as system:
-        message = "no permission to list pods"
-        system.sources["kubernetes"].confirm(reason="Forbidden", message=message)
+        source = system.sources["kubernetes"]
+        source.expect(["pods", "metrics"])
+        for one in ("pods", "metrics"):
+            reason = "Forbidden" if one == scope else None
+            source.confirm(one, reason=reason, message="no permission")
         found = await system.after(60)
-        assert [(one.rule, one.severity) for one in found] == [("SourceForbidden", "info")]
+        assert [(one.rule, one.severity) for one in found] == [("SourceForbidden", severity)]
 
 
 async def test_sources_that_start_or_are_off_are_no_finding() -> None:
