@@ -27,7 +27,7 @@ from tests.telemetron.cli.program import (
     spawn,
 )
 
-COMMANDS = ["changes", "collectors", "demo", "schema", "serve", "state", "validate"]
+COMMANDS = ["changes", "collectors", "demo", "findings", "schema", "serve", "state", "validate"]
 
 
 def test_version_and_help() -> None:
