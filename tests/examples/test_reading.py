@@ -14,7 +14,7 @@ PROGRAMS = re.findall(r"```jq\n(.*?)```", (DOCS / "reading.md").read_text("utf-8
 # What each finds of the busy system, in the order of the page.
 EXPECTED = [
     ["lost"],
-    ["TaskStalled"],
+    ["ModelDown"],
     ["lost"],
     ["seen/tasks/workers"],
     [],
@@ -29,7 +29,8 @@ EXPECTED = [
 ]
 CONFIG = """
 sources: {heartbeats: {stall_after_seconds: 0.1}}
-findings: {rules: {SourceFailing: {hold_seconds: 0}, TaskStalled: {hold_seconds: 0}}}
+findings:
+  rules: {SourceFailing: &now {hold_seconds: 0}, ModelDown: *now, TaskStalled: *now}
 """
 
 pytestmark = pytest.mark.skipif(not shutil.which("jq"), reason="jq is not installed")
@@ -47,14 +48,15 @@ async def test_each_program_runs_on_an_empty_system(live: Any, run: Any) -> None
 
 
 async def diagnosed(live: Any) -> bytes:
-    """The state, once it has the findings of both rules."""
+    """Return the state, once the planner's stalled task is the effect of a finding."""
     changed = asyncio.Event()
     live.app.store.watchers.append(lambda _: changed.set())
     async with asyncio.timeout(20):
         while True:
             changed.clear()
             state: bytes = (await live.client.get("/system/state")).content
-            if len(json.loads(state)["findings"]) >= 2:
+            effects = [one["effects"] for one in json.loads(state)["findings"]]
+            if "prod/planner" in {effect["key"] for some in effects for effect in some}:
                 return state
             await changed.wait()
 
@@ -62,6 +64,7 @@ async def diagnosed(live: Any) -> bytes:
 async def test_each_program_finds_what_is_there(serving: Any, run: Any, busy: Any) -> None:
     async with serving(CONFIG) as live:
         await busy(live)
+        live.app.store.sources["heartbeats"].confirm()  # by itself after 10 s
         state = await diagnosed(live)
         for program, expected in zip(PROGRAMS, EXPECTED, strict=True):
             done = await run(live, "jq", "-c", program, stdin=state)
