@@ -15,12 +15,12 @@ from telemetron.store.store import Store
 MAX_AGE_SECONDS = 30.0
 
 
-def collector(store: Store) -> Collector:
-    """The record of the collector that diagnoses this store."""
+def collector(store: Store, diagnosed: asyncio.Event) -> Collector:
+    """The record of the collector that diagnoses this store; it sets the event after a round."""
 
     async def run(settings: FindingsSettings, output: Output) -> None:
         rules = await asyncio.to_thread(installed)  # it reads files
-        await Diagnosis(store, output, rules, settings).run()
+        await Diagnosis(store, output, rules, settings, diagnosed).run()
 
     return Collector(
         name="findings",

@@ -23,7 +23,7 @@ from telemetron.diagnosis.rule import SEVERITIES, Rule, Symptom
 from telemetron.diagnosis.settings import FindingsSettings, RuleSettings
 from telemetron.diagnosis.trend import EVERY_SECONDS, Ref, Trends
 from telemetron.diagnosis.view import View
-from telemetron.document import Effect, Evidence, Finding, Root
+from telemetron.document import MAX_EFFECTS, MAX_EVIDENCE, Effect, Evidence, Finding, Root
 from telemetron.slices import sliced
 from telemetron.store.store import Publication, Store
 
@@ -34,8 +34,6 @@ CONFIRM_SECONDS = 10.0
 SOON_SECONDS = 15.0
 DONE = object()
 MAX_FINDINGS = 200
-MAX_EVIDENCE = 8
-MAX_EFFECTS = 16
 MAX_BYTES = 1_500
 MAX_SUMMARY = 300
 ENOUGH = 3
@@ -79,6 +77,7 @@ class Diagnosis:
         output: Output,
         rules: Mapping[str, Rule],
         settings: FindingsSettings,
+        diagnosed: asyncio.Event,
     ) -> None:
         self._store = store
         self._output = output
@@ -94,6 +93,8 @@ class Diagnosis:
         self._cost = 0.0
         self._not_before = 0.0
         self._news = asyncio.Event()
+        self._diagnosed = diagnosed
+        """Set once the first round is over."""
         self._put: dict[str, Finding] = {}
         self._count = 0
         """Findings, shown or not."""
@@ -112,6 +113,7 @@ class Diagnosis:
             while True:
                 await self._round()
                 self._confirm()
+                self._diagnosed.set()
                 await self._rest()
         finally:
             self._store.watchers.remove(self._published)
