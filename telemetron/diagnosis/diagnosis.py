@@ -95,10 +95,12 @@ class Diagnosis:
         self._news = asyncio.Event()
         self._diagnosed = diagnosed
         """Set once the first round is over."""
-        self._put: dict[str, Finding] = {}
+        shown = store.snapshot.sections[SECTION].rope
+        self._put: dict[str, Finding] = {one.entity.key: one.entity for one in shown}
+        """At first those of a run that crashed: what lasts stays raised, the rest is removed."""
         self._count = 0
         """Findings, shown or not."""
-        self._stirred = False
+        self._stirred = bool(self._put)
         """Whether a case has changed since findings were put."""
         self._looked_again = 0.0
         self._view = View(store.snapshot, indexes(), Trends())
@@ -275,7 +277,9 @@ class Diagnosis:
         now = self._clock.monotonic()
         case = self._cases.get(id)
         if case is None:
-            case = self._cases[id] = Case(rule, now, symptom, {})
+            known = self._put.get(_name(symptom))
+            raised_at = known.raised_at if known else None
+            case = self._cases[id] = Case(rule, now, symptom, {}, raised_at=raised_at)
         elif case.raised_at is None and _token(case, ref) != symptom.token:
             case.first = now
         if case.shown.get(ref) != symptom or case.gone is not None:

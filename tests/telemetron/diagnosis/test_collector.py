@@ -145,18 +145,23 @@ async def test_a_crash_makes_the_source_failing_and_everything_else_goes_on(
     assert any("source findings: its collector crashed" in line for line in logged)
 
 
-async def test_after_a_crash_the_diagnosis_begins_again(install: Install) -> None:
+async def test_after_a_crash_what_lasts_stays_and_what_is_over_goes(install: Install) -> None:
     install(CRASHES)
     async with System() as system:
         system.queue("gone", depth=5, consumers=0)
         system.queue("idle", depth=5, consumers=0)
-        assert len(await system.after(20)) == 2
+        before = await system.after(20)
+        assert [one.root.key for one in before] == ["kafka/gone/g", "kafka/idle/g"]
         system.queue("q", depth=7)
         await until(system, "failing")
+        assert {one.key for one in system.findings} == {one.key for one in before}
         system.queue("q", depth=0)
         system.queue("gone", depth=0)
         await system.settle()
         await until(system, "ok")
-        found = await system.after(60); print([(f.key, f.severity, f.raised_at, f.rank) for f in found])
-        (finding,) = found
-        assert finding.root.key == "kafka/idle/g"
+        await system.settle()
+        (finding,) = system.findings
+        assert (finding.key, finding.rank) == (before[1].key, 1)
+        assert finding.raised_at == before[1].raised_at
+        system.queue("idle", depth=0)
+        assert await system.after(20) == []
