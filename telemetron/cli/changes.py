@@ -94,7 +94,7 @@ def _notes(answer: dict[str, Any]) -> Iterator[str]:
 
 
 def gaps(answer: dict[str, Any]) -> Iterator[str]:
-    """Yield a line for what is not known of the time that the answer covers."""
+    """Yield a line if the answer lacks some changes of its time."""
     if "lost" in answer:
         yield f"lost: {answer['lost']}; changes before {answer['to']} are not known"
     elif not answer["complete"] and _epoch(answer["from"]) == _epoch(answer["to"]):

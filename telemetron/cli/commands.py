@@ -140,7 +140,7 @@ def state(url: str, token_file: str | None, sections: tuple[str, ...], at: str |
     "--watch", is_flag=True, help="Show each beginning and end as it comes, until Ctrl-C."
 )
 def findings(url: str, token_file: str | None, watch: bool) -> None:
-    """Show what is wrong, at its root: text on a terminal, otherwise JSON."""
+    """Show the findings, each at its root: text on a terminal, otherwise JSON."""
     from telemetron.cli import findings as command
     from telemetron.cli.client import FetchError
 

@@ -1,8 +1,9 @@
-"""`telemetron findings`: what is wrong, as text for a terminal or as JSON.
+"""`telemetron findings`: the findings as text for a terminal, or as JSON.
 
 All text is escaped first, because others wrote much of it.
 """
 
+import json
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
@@ -12,7 +13,7 @@ from msgspec import UNSET
 
 from telemetron.cli import changes, output
 from telemetron.cli.client import fetch
-from telemetron.document import Effect, Finding, SourceRow, State
+from telemetron.document import Effect, Finding, Root, SourceRow, State
 from telemetron.text import printable
 
 PATH = "/system/state/findings"
@@ -39,11 +40,19 @@ def watch(url: str, token: str | None) -> None:
     if not output.is_terminal():
         changes.show_forever(url, token, query)
         return
+    since = _place_now(url, token)
     response = fetch(url, token, PATH, {})
-    state = _state(response.body)
-    _write(state, response.now)
-    since = f"{state.epoch}.{state.revision}"
+    _write(_state(response.body), response.now)
     changes.show_forever(url, token, {**query, "since": since}, lines=events)
+
+
+def _place_now(url: str, token: str | None) -> str:
+    """Return the newest place. That of the findings may be too old to be kept in the history."""
+    answer = fetch(url, token, changes.PATH, {"sections": SECTION, "since": "1s"}).body
+    try:
+        return str(json.loads(answer)["to"])
+    except (ValueError, LookupError, TypeError) as error:
+        output.fail_unexpected(error)
 
 
 def _state(body: bytes) -> State:
@@ -94,9 +103,9 @@ def _finding(finding: Finding, now: datetime) -> Iterator[str]:
         yield f"  not checked: {', '.join(finding.unchecked)}"
 
 
-def _place(of: Any) -> str:
+def _place(of: Root | Effect) -> str:
     """Return the section and key of a root or an effect, and the item or thing that it is."""
-    named = (of.kind, of.name) if not isinstance(of, Effect) else ()
+    named = (of.kind, of.name) if isinstance(of, Root) else ()
     return " ".join(filter(None, (of.section, of.key, of.path, *named)))
 
 
@@ -105,7 +114,7 @@ def _age(since: datetime | None, now: datetime) -> str:
 
 
 def events(answer: dict[str, Any], _: datetime | None) -> Iterator[str]:
-    """Yield a line for each finding that began or ended, and for a gap in what is known."""
+    """Yield a line for each finding that began or ended, and for a gap in the history."""
     for change in answer.get("changes", ()):
         if word := WORDS.get(change["change"]):
             finding = change["new" if word == "began" else "old"]
