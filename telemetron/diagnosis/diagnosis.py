@@ -282,12 +282,20 @@ class Diagnosis:
             case = self._cases[id] = Case(rule, now, symptom, {}, raised_at=raised_at)
         elif case.raised_at is None and _token(case, ref) != symptom.token:
             case.first = now
-        if case.shown.get(ref) != symptom or case.gone is not None:
-            self._stirred = True
+        is_same = case.shown.get(ref) == symptom and case.gone is None
         case.shown[ref] = symptom
         case.gone = None
+        if not is_same or self._is_outdated(case.symptom):
+            self._stirred = True
         if symptom.since and (case.since is None or symptom.since < case.since):
             case.since = symptom.since
+
+    def _is_outdated(self, symptom: Symptom) -> bool:
+        """Return whether the symptom's finding, if it has one, quotes values that have changed."""
+        finding = self._put.get(_name(symptom))
+        if finding is None:
+            return False
+        return self._evidence(symptom)[: len(finding.evidence)] != finding.evidence
 
     def _withdraw(self, id: tuple[str, ...], ref: Ref) -> None:
         case = self._cases.get(id)
