@@ -74,8 +74,9 @@ async def _measured(mode: str, seconds: int) -> Measured:
     supervisor = Supervisor(store)
     first = longest = 0.0
     if mode == "on":
-        supervisor.start_own(collector(store), FindingsSettings())
-        first, longest = await _first(store)
+        diagnosed = asyncio.Event()
+        supervisor.start_own(collector(store, diagnosed), FindingsSettings())
+        first, longest = await _first(diagnosed)
     idle = time.process_time()
     await asyncio.sleep(seconds)
     idle = time.process_time() - idle
@@ -87,10 +88,10 @@ async def _measured(mode: str, seconds: int) -> Measured:
     return Measured(cpu, idle, megabytes, first, longest)
 
 
-async def _first(store: Store) -> tuple[float, float]:
+async def _first(diagnosed: asyncio.Event) -> tuple[float, float]:
     """Until all was evaluated once: the time, and the longest that others had to wait."""
     start, longest = time.perf_counter(), 0.0
-    while store.sources["findings"].status != "ok":
+    while not diagnosed.is_set():
         before = time.perf_counter()
         await asyncio.sleep(0)
         longest = max(longest, time.perf_counter() - before)
@@ -119,9 +120,10 @@ async def _visible(times: int) -> float:
     source.confirm()
     supervisor = Supervisor(store)
     settings: Any = {"NoConsumers": {"hold_seconds": 0.2, "clear_seconds": 0}}
-
-    supervisor.start_own(collector(store), msgspec.convert({"rules": settings}, FindingsSettings))
-    await _first(store)
+    diagnosed = asyncio.Event()
+    config = msgspec.convert({"rules": settings}, FindingsSettings)
+    supervisor.start_own(collector(store, diagnosed), config)
+    await diagnosed.wait()
     late = 0.0
     for number in range(times):
         queue = Queue(name=f"q{number}", consumer_group="g", consumers=0, depth=1)

@@ -7,7 +7,10 @@ state=$(curl -fsS --max-time 10 ${TELEMETRON_TOKEN:+-H "Authorization: Bearer $T
     "$url/system/state") || exit 2
 
 trouble=$(printf '%s' "$state" | jq -r '
-    # Problems of sources come first: without them the rest is unknown.
+    # What is wrong at its root, the worst first; the rest lists everything that may be an effect.
+    (.findings | sort_by(.rank)[] | select(.severity != "info")
+        | "\(.severity) \(.rule): \(.summary)"),
+    # Problems of sources come next: without these sources the rest is unknown.
     (.sources[] | select(.status | IN("degraded", "stale", "failing"))
         | "source \(.key) is \(.status): \([.problems[].reason] | unique | join(", "))"),
     (.agents[] | select(.status == "silent")

@@ -21,6 +21,8 @@ SCHEMA_VERSION = 1
 UNSTAMPED = datetime(1, 1, 1, tzinfo=UTC)
 
 MAX_PROBLEMS = 8
+MAX_EVIDENCE = 8
+MAX_EFFECTS = 16
 MAX_INSTANCES = 256
 MAX_ACTIVE_TASKS = 256
 MAX_WAITS = 16
@@ -31,7 +33,7 @@ MAX_REFUSALS = 16
 MAX_CALLERS = 64
 
 Timestamp = Annotated[datetime, Meta(tz=True)]
-Clock = Literal["telemetron", "agent", "kubernetes", "kafka", "litellm", "submitter"]
+Clock = Literal["telemetron", "agent", "kubernetes", "kafka", "litellm", "submitter", "evidence"]
 
 
 def about(
@@ -155,7 +157,8 @@ class Root(Record, frozen=True):
     section: Annotated[str, about("Section of the entity that has it, or shows it best.")]
     key: Annotated[str, about("Key of that entity.")]
     path: Annotated[
-        str | None, about("Item of the entity, as `pods/writer-1`; null: the entity itself.")
+        str | None,
+        about("Item of the entity, as `pods/writer-1`; null: the entity itself.", untrusted=True),
     ] = None
     kind: Annotated[
         str | None,
@@ -172,7 +175,8 @@ class Evidence(Record, frozen=True):
     path: Annotated[
         str,
         about(
-            "The field; an item of a list by its identity, as in `/system/changes`, or its number."
+            "The field; an item of a list by its identity, as in `/system/changes`, or its number.",
+            untrusted=True,
         ),
     ]
     value: Annotated[
@@ -187,8 +191,12 @@ class Effect(Record, frozen=True):
     rule: Annotated[str, about("Rule that found it.")]
     section: Annotated[str, about("Section of its entity.")]
     key: Annotated[str, about("Key of its entity.")]
-    path: Annotated[str | None, about("Item of the entity; null: the entity itself.")] = None
-    since: Annotated[Timestamp | None, about("When it began, by the evidence.")] = None
+    path: Annotated[
+        str | None, about("Item of the entity; null: the entity itself.", untrusted=True)
+    ] = None
+    since: Annotated[
+        Timestamp | None, about("When it began, by the evidence.", clock="evidence")
+    ] = None
 
 
 class Finding(Record, frozen=True, kw_only=True):
@@ -207,16 +215,17 @@ class Finding(Record, frozen=True, kw_only=True):
         str, about("One sentence, with names that others gave.", untrusted=True, measure="level")
     ]
     since: Annotated[
-        Timestamp | None, about("When it began, by the evidence; else as `raised_at`.")
+        Timestamp | None,
+        about("When it began, by the evidence; else as `raised_at`.", clock="evidence"),
     ]
     raised_at: Annotated[
         Timestamp | None, about("When it had lasted long enough.", clock="telemetron")
     ]
-    evidence: Annotated[list[Evidence], about("What shows it.", max_length=8)] = []
+    evidence: Annotated[list[Evidence], about("What shows it.", max_length=MAX_EVIDENCE)] = []
     effects: Annotated[
-        list[Effect], about("What it explains, the worst first.", max_length=16)
+        list[Effect], about("What it explains, the worst first.", max_length=MAX_EFFECTS)
     ] = []
-    effect_count: Annotated[int, about("All its effects, listed or not.", ge=0)] = 0
+    effect_count: Annotated[int, about("All its effects, listed or not.", unit="effects", ge=0)] = 0
     unchecked: Annotated[
         list[str],
         about("Sources that are out of sight and might have shown more.", ref="sources[].key"),

@@ -5,7 +5,7 @@ All text is escaped first, because others wrote much of it.
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -19,6 +19,9 @@ from telemetron.text import cut, printable
 PATH = "/system/changes"
 MAX_VALUE = 120
 
+Lines = Callable[[dict[str, Any], datetime | None], Iterator[str]]
+"""Makes the lines of an answer, see `lines`."""
+
 
 def show(url: str, token: str | None, query: Mapping[str, str]) -> None:
     """Write the changes that the query asks for. Raises FetchError."""
@@ -26,10 +29,13 @@ def show(url: str, token: str | None, query: Mapping[str, str]) -> None:
     _write(response.body, response.now)
 
 
-def show_forever(url: str, token: str | None, query: Mapping[str, str]) -> None:
+def show_forever(
+    url: str, token: str | None, query: Mapping[str, str], lines: Lines | None = None
+) -> None:
     """Write changes as they come, and reconnect if the stream ends.
 
-    Raises FetchError if the server does not answer the first time.
+    `lines` makes the text for a terminal. Raises FetchError if the server does not answer the first
+    time.
     """
     backoff = Backoff()
     last = None
@@ -39,7 +45,7 @@ def show_forever(url: str, token: str | None, query: Mapping[str, str]) -> None:
                 backoff.reset()
                 last = event.id
                 if event.data:
-                    _write(event.data.encode() + b"\n", None)
+                    _write(event.data.encode() + b"\n", None, lines)
             click.echo("the stream ended; reconnecting", err=True)
         except FetchError as error:
             if last is None:
@@ -48,15 +54,16 @@ def show_forever(url: str, token: str | None, query: Mapping[str, str]) -> None:
         time.sleep(backoff.next())
 
 
-def _write(body: bytes, now: datetime | None) -> None:
+def _write(body: bytes, now: datetime | None, make: Lines | None = None) -> None:
     if not output.is_terminal():
         output.write(body, nl=False)
         return
     try:
-        text = list(lines(json.loads(body), now))
+        text = list((make or lines)(json.loads(body), now))
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         output.fail_unexpected(error)
-    output.write("\n".join(text))
+    if text:
+        output.write("\n".join(text))
 
 
 def lines(answer: dict[str, Any], now: datetime | None) -> Iterator[str]:
@@ -64,10 +71,7 @@ def lines(answer: dict[str, Any], now: datetime | None) -> Iterator[str]:
 
     With `now` they show ages, without it times.
     """
-    if "lost" in answer:
-        yield printable(f"lost: {answer['lost']}; changes before {answer['to']} are not known")
-        return
-    for change in answer["changes"]:
+    for change in answer.get("changes", ()):
         when = _when(change["at"], now) if change["at"] else ""
         yield printable(f"{change['section']} {change['key']}  {change['change']}{when}")
         for path, one in change.get("fields", {}).items():
@@ -82,11 +86,18 @@ def _when(at: str, now: datetime | None) -> str:
 
 
 def _notes(answer: dict[str, Any]) -> Iterator[str]:
-    if not answer["changes"]:
+    if "lost" not in answer and not answer["changes"]:
         yield f"nothing changed from {answer['from']} to {answer['to']}"
-    if answer["truncated"]:
+    if answer.get("truncated"):
         yield f"… more changes: {answer['next']}"
-    if not answer["complete"] and _epoch(answer["from"]) == _epoch(answer["to"]):
+    yield from gaps(answer)
+
+
+def gaps(answer: dict[str, Any]) -> Iterator[str]:
+    """Yield a line if the answer lacks some changes of its time."""
+    if "lost" in answer:
+        yield f"lost: {answer['lost']}; changes before {answer['to']} are not known"
+    elif not answer["complete"] and _epoch(answer["from"]) == _epoch(answer["to"]):
         yield f"incomplete: nothing is known before {answer['from_at']}"
     elif not answer["complete"]:
         starting = ", ".join(answer["starting"])

@@ -1,4 +1,4 @@
-"""A client of a running server, for `telemetron state` and `telemetron changes`.
+"""A client of a running server, for `telemetron findings`, `state` and `changes`.
 
 It uses only the standard library, because importing httpx takes longer than the rest of a command.
 """

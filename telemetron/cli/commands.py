@@ -136,6 +136,24 @@ def state(url: str, token_file: str | None, sections: tuple[str, ...], at: str |
 @main.command()
 @url_option
 @token_option
+@click.option(
+    "--watch", is_flag=True, help="Show each beginning and end as it comes, until Ctrl-C."
+)
+def findings(url: str, token_file: str | None, watch: bool) -> None:
+    """Show the findings, each at its root: text on a terminal, otherwise JSON."""
+    from telemetron.cli import findings as command
+    from telemetron.cli.client import FetchError
+
+    run = command.watch if watch else command.show
+    try:
+        run(url, _token(token_file))
+    except FetchError as error:
+        output.fail([str(error)])
+
+
+@main.command()
+@url_option
+@token_option
 @section_option
 @click.option(
     "--since",

@@ -16,9 +16,11 @@ from rich.table import Table
 from rich.text import Text
 
 from telemetron.cli import output
+from telemetron.cli.findings import doubts, ranked
 from telemetron.cli.output import duration
 from telemetron.document import (
     Agent,
+    Finding,
     ModelDeployment,
     Queue,
     SourceRow,
@@ -37,6 +39,9 @@ NONE = "–"
 UNKNOWN = "?"
 
 STYLES = {
+    "critical": "red",
+    "warning": "yellow",
+    "info": "dim",
     "ok": "green",
     "active": "green",
     "healthy": "green",
@@ -79,6 +84,9 @@ def write(state: State, now: datetime, console: Console, *, is_past: bool = Fals
     """
     cells = Cells(now)
     console.print(cells.title(state, is_past))
+    if state.findings is not UNSET:
+        found = map(cells.finding, ranked(state))
+        _table(console, "FINDINGS", FINDINGS, found, f"none{doubts(state.sources)}")
     _table(console, "SOURCES", SOURCES, map(cells.source, state.sources))
     tables = (
         ("agents", "AGENTS", AGENTS, partial(map, cells.agent)),
@@ -111,6 +119,7 @@ FEEDS = {
 }
 """The sections that each built-in collector writes; a client does not import them."""
 
+FINDINGS = ("severity", "rule", "summary", "since", "root", "effects")
 SOURCES = ("source", "collector", "status", "since", "entities", "last ok")
 AGENTS = ("agent", "status", "tasks", "progress", "instances", "last failure")
 TASKS = ("task", "agent", "status", "started", "progress", "waits for", "step")
@@ -134,6 +143,10 @@ class Cells:
         then = f", as it was at {self.now.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}" if is_past else ""
         text = f"{state.id}  revision {state.revision}, changed {changed} ago, up {started}{then}"
         return Text(printable(text), style="bold")
+
+    def finding(self, finding: Finding) -> Row:
+        age, count = self.age(finding.since), str(finding.effect_count)
+        return finding.severity, finding.rule, finding.summary, age, finding.root.key, count
 
     def source(self, row: SourceRow) -> Row:
         since = NONE if row.status == "off" else self.age(row.since)
@@ -267,7 +280,7 @@ def _table(
 
 def _cell(column: str, value: str) -> Text:
     text = cut(printable(value), MAX_CELL)
-    if column not in ("status", "rollout"):
+    if column not in ("severity", "status", "rollout"):
         return Text(text)
     ill = " stalled" in text or " (last known)" in text
     return Text(text, style="red" if ill else STYLES.get(text, ""))

@@ -1,10 +1,14 @@
-"""Installed collectors and their environment variables, from package metadata; imports none."""
+"""Installed collectors, their environment variables, and rules, from package metadata.
+
+None of them is imported.
+"""
 
 from collections.abc import Iterator
 from functools import cache
 from typing import Any, NamedTuple
 
 from telemetron.collector import ENTRY_POINTS, VARIABLES
+from telemetron.diagnosis.rule import ENTRY_POINTS as RULES
 
 
 class Variable(NamedTuple):
@@ -18,6 +22,11 @@ class Variable(NamedTuple):
 def collectors() -> list[str]:
     """Return the names of the installed collectors."""
     return sorted({point.name for point in entry_points().select(group=ENTRY_POINTS)})
+
+
+def rules() -> list[str]:
+    """Return the names of the rules that installed packages add to the built-in ones."""
+    return sorted({point.name for point in entry_points().select(group=RULES)})
 
 
 def variables() -> Iterator[Variable]:

@@ -23,6 +23,7 @@ from telemetron.config.convert import (
     Location,
     Origin,
     Path,
+    unknown,
 )
 from telemetron.config.installed import Variable
 from telemetron.diagnosis.settings import FindingsSettings
@@ -371,6 +372,23 @@ def _check(settings: Settings, converter: Converter) -> None:
         if (agent.namespace, agent.name) in seen:
             converter.report(("agents", index), f'the agent "{agent.name}" is declared twice')
         seen.add((agent.namespace, agent.name))
+    if settings.findings != "off":
+        _check_rules(settings.findings, converter)
+
+
+def _check_rules(findings: FindingsSettings, converter: Converter) -> None:
+    named: dict[Path, str] = {("findings", "rules", name): name for name in findings.rules}
+    for index, ignored in enumerate(findings.ignore):
+        if "*" not in ignored.rule:
+            named["findings", "ignore", index, "rule"] = ignored.rule
+    if not named:
+        return
+    from telemetron.diagnosis.rules import RULES  # a run that names no rule need not import them
+
+    known = {*RULES, *installed.rules()}
+    for path, name in named.items():
+        if name not in known:
+            converter.report(path, unknown("rule", name, known))
 
 
 def _check_bind(server: ServerSettings, converter: Converter) -> None:

@@ -7,21 +7,20 @@ from loguru import logger
 
 from telemetron.collector import Collector, Output
 from telemetron.diagnosis.diagnosis import Diagnosis
-from telemetron.diagnosis.rule import Rule
+from telemetron.diagnosis.rule import ENTRY_POINTS, Rule
 from telemetron.diagnosis.rules import RULES
 from telemetron.diagnosis.settings import FindingsSettings
 from telemetron.store.store import Store
 
-ENTRY_POINTS = "telemetron.rules"
 MAX_AGE_SECONDS = 30.0
 
 
-def collector(store: Store) -> Collector:
-    """The record of the collector that diagnoses this store."""
+def collector(store: Store, diagnosed: asyncio.Event) -> Collector:
+    """The record of the collector that diagnoses this store; it sets the event after a round."""
 
     async def run(settings: FindingsSettings, output: Output) -> None:
         rules = await asyncio.to_thread(installed)  # it reads files
-        await Diagnosis(store, output, rules, settings).run()
+        await Diagnosis(store, output, rules, settings, diagnosed).run()
 
     return Collector(
         name="findings",
@@ -34,14 +33,19 @@ def collector(store: Store) -> Collector:
 
 
 def installed() -> dict[str, Rule]:
-    """The built-in rules, and those of installed packages; a broken one is left out."""
+    """Return the built-in rules and those of installed packages; broken ones are left out."""
     rules = dict(RULES)
     for entry_point in importlib.metadata.entry_points(group=ENTRY_POINTS):
+        name = entry_point.name
         try:
             rule = entry_point.load()
         except Exception as error:
-            logger.opt(exception=error).error("rule {} cannot be imported", entry_point.name)
+            logger.opt(exception=error).error("rule {} cannot be imported", name)
             continue
-        if isinstance(rule, Rule) and rule.name not in rules:
-            rules[rule.name] = rule
+        if not isinstance(rule, Rule) or rule.name != name:
+            logger.error("rule {} is left out: {} is no Rule of this name", name, entry_point.value)
+        elif name in rules:
+            logger.error("rule {} is left out: there is a rule of this name already", name)
+        else:
+            rules[name] = rule
     return rules

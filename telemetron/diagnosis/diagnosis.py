@@ -23,7 +23,7 @@ from telemetron.diagnosis.rule import SEVERITIES, Rule, Symptom
 from telemetron.diagnosis.settings import FindingsSettings, RuleSettings
 from telemetron.diagnosis.trend import EVERY_SECONDS, Ref, Trends
 from telemetron.diagnosis.view import View
-from telemetron.document import Effect, Evidence, Finding, Root
+from telemetron.document import MAX_EFFECTS, MAX_EVIDENCE, Effect, Evidence, Finding, Root
 from telemetron.slices import sliced
 from telemetron.store.store import Publication, Store
 
@@ -34,8 +34,6 @@ CONFIRM_SECONDS = 10.0
 SOON_SECONDS = 15.0
 DONE = object()
 MAX_FINDINGS = 200
-MAX_EVIDENCE = 8
-MAX_EFFECTS = 16
 MAX_BYTES = 1_500
 MAX_SUMMARY = 300
 ENOUGH = 3
@@ -79,6 +77,7 @@ class Diagnosis:
         output: Output,
         rules: Mapping[str, Rule],
         settings: FindingsSettings,
+        diagnosed: asyncio.Event,
     ) -> None:
         self._store = store
         self._output = output
@@ -94,10 +93,14 @@ class Diagnosis:
         self._cost = 0.0
         self._not_before = 0.0
         self._news = asyncio.Event()
-        self._put: dict[str, Finding] = {}
+        self._diagnosed = diagnosed
+        """Set once the first round is over."""
+        shown = store.snapshot.sections[SECTION].rope
+        self._put: dict[str, Finding] = {one.entity.key: one.entity for one in shown}
+        """At first those of a run that crashed: what lasts stays raised, the rest is removed."""
         self._count = 0
         """Findings, shown or not."""
-        self._stirred = False
+        self._stirred = bool(self._put)
         """Whether a case has changed since findings were put."""
         self._looked_again = 0.0
         self._view = View(store.snapshot, indexes(), Trends())
@@ -112,6 +115,7 @@ class Diagnosis:
             while True:
                 await self._round()
                 self._confirm()
+                self._diagnosed.set()
                 await self._rest()
         finally:
             self._store.watchers.remove(self._published)
@@ -273,15 +277,25 @@ class Diagnosis:
         now = self._clock.monotonic()
         case = self._cases.get(id)
         if case is None:
-            case = self._cases[id] = Case(rule, now, symptom, {})
+            known = self._put.get(_name(symptom))
+            raised_at = known.raised_at if known else None
+            case = self._cases[id] = Case(rule, now, symptom, {}, raised_at=raised_at)
         elif case.raised_at is None and _token(case, ref) != symptom.token:
             case.first = now
-        if case.shown.get(ref) != symptom or case.gone is not None:
-            self._stirred = True
+        is_same = case.shown.get(ref) == symptom and case.gone is None
         case.shown[ref] = symptom
         case.gone = None
+        if not is_same or self._is_outdated(case.symptom):
+            self._stirred = True
         if symptom.since and (case.since is None or symptom.since < case.since):
             case.since = symptom.since
+
+    def _is_outdated(self, symptom: Symptom) -> bool:
+        """Return whether the symptom's finding, if it has one, quotes values that have changed."""
+        finding = self._put.get(_name(symptom))
+        if finding is None:
+            return False
+        return self._evidence(symptom)[: len(finding.evidence)] != finding.evidence
 
     def _withdraw(self, id: tuple[str, ...], ref: Ref) -> None:
         case = self._cases.get(id)

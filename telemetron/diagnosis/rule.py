@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from telemetron.diagnosis.view import View
 
+ENTRY_POINTS = "telemetron.rules"
+"""The entry points by which a package brings rules; each is named as its rule."""
+
 SEVERITIES = ("critical", "warning", "info")
 
 Node = tuple[str, ...]

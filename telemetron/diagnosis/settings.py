@@ -1,6 +1,6 @@
 """The key `findings` of the configuration."""
 
-from fnmatch import fnmatchcase
+import re
 from typing import Annotated, Literal
 
 import msgspec
@@ -36,7 +36,13 @@ class Ignored(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     def covers(self, symptom: Symptom) -> bool:
         """Return whether the symptom is meant."""
-        return fnmatchcase(symptom.rule, self.rule) and fnmatchcase(symptom.key, self.key)
+        return _matches(symptom.rule, self.rule) and _matches(symptom.key, self.key)
+
+
+def _matches(text: str, pattern: str) -> bool:
+    """Return whether the text has this form. Only `*` is special: a key may contain `[` and `?`."""
+    expression = ".*".join(map(re.escape, pattern.split("*")))
+    return re.fullmatch(expression, text, re.DOTALL) is not None
 
 
 class FindingsSettings(Config, frozen=True):

@@ -118,11 +118,11 @@ class App(Service):
             self.store.add(name, name)
         self._declare(self.settings.agents)
         self.supervisor.start(self.settings.sources.values())
-        if self.settings.findings != "off":
-            from telemetron.diagnosis.collector import collector
-
-            self.supervisor.start_own(collector(self.store), self.settings.findings)
-        await self.supervisor.loaded(LOAD_SECONDS)
+        diagnosed = self._start_diagnosis()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LOAD_SECONDS):
+                await self.supervisor.loaded(None)
+                await diagnosed.wait()
         self.store.flush()
         gc.collect()
         gc.freeze()  # what is here now stays: no collection needs to look at it again
@@ -141,6 +141,18 @@ class App(Service):
         """What is imported late stays too: some clients have 100 MB, 40 ms of a collection."""
         await self.supervisor.loaded(None)
         gc.freeze()
+
+    def _start_diagnosis(self) -> asyncio.Event:
+        """Start the source `findings`, unless it is off; the event is set after its first round."""
+        diagnosed = asyncio.Event()
+        if self.settings.findings == "off":
+            diagnosed.set()
+        else:
+            from telemetron.diagnosis.collector import collector
+
+            own = collector(self.store, diagnosed)
+            self.supervisor.start_own(own, self.settings.findings)
+        return diagnosed
 
     def _declare(self, agents: Sequence[DeclaredAgent]) -> None:
         """Agents of the configuration are a source like any other, one that is always right."""

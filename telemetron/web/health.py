@@ -3,6 +3,7 @@ agent, which depends on what is known of it for certain.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from telemetron.collector import ASGIApp
+from telemetron.diagnosis.rule import SEVERITIES
 from telemetron.document import SourceRow
 from telemetron.http import HttpProblem, Receive, Scope, Send, answer, route_path
 from telemetron.query import flag, parameters
@@ -90,7 +92,17 @@ def _answer(service: Service, request: Request, known: Sequence[str]) -> PlainTe
     rows = [source.row() for source in service.store.sources.values()]
     lines = [line for row in sorted(rows, key=lambda row: row.key) for line in _lines(row)]
     lines.append(f"{request.url.path.rpartition('/')[2]} check passed")
+    lines.append(f"findings: {_counted(service)}")
     return PlainTextResponse("\n".join(lines) + "\n", headers=UNCACHED)
+
+
+def _counted(service: Service) -> str:
+    """Return the number of findings by severity, as `1 critical, 2 warning`."""
+    if service.settings.findings == "off":
+        return "off"
+    rope = service.store.snapshot.sections["findings"].rope
+    count = Counter(fragment.entity.severity for fragment in rope)
+    return ", ".join(f"{count[one]} {one}" for one in SEVERITIES if count[one]) or "none"
 
 
 def _lines(row: SourceRow) -> Iterator[str]:

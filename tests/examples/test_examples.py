@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 STALL = "sources: {heartbeats: {stall_after_seconds: 0.1}}"
+AT_ONCE = "findings: {rules: {SourceFailing: {hold_seconds: 0}}}"
 TOKEN = "read-token-0123456789"
 TOKENS = f"server: {{auth: {{read: {TOKEN}, write: write-token-0123456789}}}}"
 NOWHERE = SimpleNamespace(url="http://127.0.0.1:1")
@@ -26,11 +27,13 @@ async def test_an_empty_system_is_well(live: Any, run: Any) -> None:
 
 @needs_tools
 async def test_the_health_check_prints_each_problem(serving: Any, run: Any, busy: Any) -> None:
-    async with serving(STALL) as live:
+    async with serving(f"{STALL}\n{AT_ONCE}") as live:
         await busy(live)
+        await until_found(live)
         done = await run(live, "./health.sh")
     assert (done.code, done.err) == (1, "")
     assert done.out.splitlines() == [
+        "warning SourceFailing: Source lost does not run: it crashed",
         "source lost is failing: Crashed",
         "agent prod/planner hangs in task t-1, waits for llm claude-sonnet",
         "model seen/1 is cooling_down",
@@ -38,6 +41,16 @@ async def test_the_health_check_prints_each_problem(serving: Any, run: Any, busy
         "workload seen/prod/Deployment/planner: the rollout is stuck",
         "pod planner-7d9f of seen/prod/Deployment/planner: CrashLoopBackOff",
     ]
+
+
+async def until_found(live: Any) -> None:
+    """Wait until there is a finding."""
+    async with asyncio.timeout(20):
+        state = (await live.client.get("/system/state/findings")).json()
+        while not state["findings"]:
+            place = f"{state['epoch']}.{state['revision']}"
+            asked = f"/system/state/findings?since={place}&wait=20s"
+            state = (await live.client.get(asked)).json()
 
 
 @needs_tools

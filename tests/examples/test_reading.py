@@ -1,5 +1,6 @@
 """The page on reading: every jq program in it runs, on an empty system and on a busy one."""
 
+import asyncio
 import json
 import re
 import shutil
@@ -13,6 +14,8 @@ PROGRAMS = re.findall(r"```jq\n(.*?)```", (DOCS / "reading.md").read_text("utf-8
 # What each finds of the busy system, in the order of the page.
 EXPECTED = [
     ["lost"],
+    ["ModelDown"],
+    ["lost"],
     ["seen/tasks/workers"],
     [],
     [],
@@ -24,7 +27,11 @@ EXPECTED = [
     ["seen/1"],
     ["planner-7d9f"],
 ]
-
+CONFIG = """
+sources: {heartbeats: {stall_after_seconds: 0.1}}
+findings:
+  rules: {SourceFailing: &now {hold_seconds: 0}, ModelDown: *now, TaskStalled: *now}
+"""
 
 pytestmark = pytest.mark.skipif(not shutil.which("jq"), reason="jq is not installed")
 
@@ -40,10 +47,25 @@ async def test_each_program_runs_on_an_empty_system(live: Any, run: Any) -> None
         assert (done.code, done.err) == (0, ""), program
 
 
+async def diagnosed(live: Any) -> bytes:
+    """Return the state, once the planner's stalled task is the effect of a finding."""
+    changed = asyncio.Event()
+    live.app.store.watchers.append(lambda _: changed.set())
+    async with asyncio.timeout(20):
+        while True:
+            changed.clear()
+            state: bytes = (await live.client.get("/system/state")).content
+            effects = [one["effects"] for one in json.loads(state)["findings"]]
+            if "prod/planner" in {effect["key"] for some in effects for effect in some}:
+                return state
+            await changed.wait()
+
+
 async def test_each_program_finds_what_is_there(serving: Any, run: Any, busy: Any) -> None:
-    async with serving("sources: {heartbeats: {stall_after_seconds: 0.1}}") as live:
+    async with serving(CONFIG) as live:
         await busy(live)
-        state = (await live.client.get("/system/state")).content
+        live.app.store.sources["heartbeats"].confirm()  # by itself after 10 s
+        state = await diagnosed(live)
         for program, expected in zip(PROGRAMS, EXPECTED, strict=True):
             done = await run(live, "jq", "-c", program, stdin=state)
             assert (done.code, done.err) == (0, ""), program

@@ -52,7 +52,7 @@ def test_records_are_frozen_and_invisible_to_the_garbage_collector(record: type[
     assert not record.__struct_config__.gc
 
 
-@pytest.mark.parametrize("section", ["agents", "litellm", "queues", "workload"])
+@pytest.mark.parametrize("section", ["findings", "agents", "litellm", "queues", "workload"])
 def test_every_entity_begins_with_its_key_and_ends_alike(section: str) -> None:
     hint = get_type_hints(State, include_extras=True)[section]
     entity = next(t for t in inner(hint) if isinstance(t, type) and issubclass(t, Record))
@@ -63,7 +63,7 @@ def test_every_entity_begins_with_its_key_and_ends_alike(section: str) -> None:
 def test_the_fields_are_in_the_published_order() -> None:
     assert " ".join(State.__struct_fields__) == (
         "id schema_version epoch revision started_at changed_at"
-        " sources agents litellm queues workload"
+        " sources findings agents litellm queues workload"
     )
 
 

@@ -43,6 +43,7 @@ BEATS = {
     "writer": {"instance": "web-0", "namespace": "default", "pod_id": "db-0"},
 }
 CONFIG = """
+findings: "off"
 agents: [{{name: auditor, namespace: prod, models: [gpt-4o]}}]
 sources:
   heartbeats:

@@ -184,7 +184,7 @@ def blocked(queue: Queue, view: View) -> Iterator[Symptom]:
                         "queues",
                         queue.key,
                         f"Task {id} of agent {agent.name} waits for task {pending.id}, which"
-                        f" nobody has taken from queue {queue.name}",
+                        f" no agent has taken from queue {queue.name}",
                         [
                             Place("queues", queue.key, item("tasks", pending.id, field))
                             for field in ("priority/blocked_task", "submitted_at")
@@ -324,7 +324,7 @@ RULES = (
         15,
         5,
         "`consumers` is 0 and `depth` is above 0; or `consumer_group` is null and records arrive",
-        "Work waits and nobody takes it.",
+        "Work waits, and no consumer takes it.",
         "Look at the agents that read the queue and at their workload: do they run, do they"
         " subscribe to this topic, with this group?",
         no_consumers,
@@ -350,7 +350,7 @@ RULES = (
         10,
         10,
         "`lagging[]`, `tasks[]`, and the failures and restarts of the agents that read the queue",
-        "One task fails or kills whoever takes it, and holds up its partition.",
+        "One task fails or kills every consumer that takes it, and blocks its partition.",
         "Read the task's record; skip it (commit past its offset) or mend what fails on it.",
         poison,
         asks=("agents", "workload"),
@@ -397,7 +397,7 @@ RULES = (
         60,
         5,
         "`tasks[].priority.blocked_task`, and that task's `stalled`",
-        "A task waits for another one that nobody takes, although the queue has consumers.",
+        "A task waits for another task that no consumer takes, although the queue has some.",
         "Raise the priority of the waiting task, or add consumers to its partition.",
         blocked,
         asks=("agents",),

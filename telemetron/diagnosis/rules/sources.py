@@ -81,8 +81,8 @@ RULES = (
         0,
         5,
         "`sources[].status` is `stale`",
-        "Telemetron could not observe the source within its `max_age_seconds`. What is shown of it"
-        " is the last known, and nothing is concluded from it.",
+        "Telemetron could not observe the source within its `max_age_seconds`. The document"
+        " shows its last known values, and nothing is concluded from them.",
         "Read the source's `problems`; check the network and the permissions between Telemetron and"
         " its `address`.",
         stale,
@@ -117,8 +117,8 @@ RULES = (
         30,
         30,
         "`sources[].problems` with the reason `Forbidden` or `Unauthorized`",
-        "Telemetron has no permission for a part of what it is to observe; the fields that need it"
-        " are null.",
+        "Telemetron lacks a permission that the source's configuration needs; the fields that"
+        " depend on it are null.",
         "Grant the permission that the message names, or leave that part out of the configuration.",
         forbidden,
     ),

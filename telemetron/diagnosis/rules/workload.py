@@ -35,10 +35,11 @@ def crashing(one: Workload, view: View) -> Iterator[Symptom]:
         return
     ends = [pod.last_exit for pod in bad if pod.last_exit and pod.last_exit.reason not in CLEAN]
     reasons = sorted({end.reason or "" for end in ends})
-    restarts = sum(pod.restarts or 0 for pod in bad)
-    summary = f"{_some(bad, one)} crash: {restarts} restarts"
+    restarts = [pod.restarts for pod in bad if pod.restarts is not None]
+    details = [f"{sum(restarts)} restarts"] if restarts else []
     if reasons:
-        summary += f", last exit {' and '.join(reasons)}"
+        details.append(f"last exit {' and '.join(reasons)}")
+    summary = f"{_some(bad, one)} crash{': ' if details else ''}{', '.join(details)}"
     fields = ("reason", "restarts", "last_exit/reason", "last_exit/exit_code")
     yield _of_pods(
         "WorkloadCrashing",
@@ -447,8 +448,8 @@ RULES = (
         5,
         15,
         "`pods[].node_ready` is false",
-        "A node's kubelet does not answer. Its pods may still run, but nobody knows. Critical if"
-        " several workloads have pods there.",
+        "A node's kubelet does not answer. Its pods may still run; their state is unknown."
+        " Critical if several workloads have pods there.",
         "Look at the node (`kubectl describe node`); drain or replace it.",
         node_lost,
     ),
@@ -482,8 +483,8 @@ RULES = (
         20,
         30,
         "`live.desired` equals `max_pods`, and `depth` of a queue that its agents read grows",
-        "The autoscaler may add no more pods, and the backlog grows. An autoscaler at its maximum"
-        " alone is no finding.",
+        "The autoscaler cannot add pods, and the backlog grows. An autoscaler at its maximum is no"
+        " finding if the backlog does not grow.",
         "Raise the autoscaler's maximum, or make each pod do more.",
         at_maximum,
         asks=("queues", "agents"),

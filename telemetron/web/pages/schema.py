@@ -14,7 +14,8 @@ MARKS = """
 Every field is always present, but a filtered view leaves out the sections that were not asked for.
 Readers ignore fields they do not know, and take values that an enumeration does not list.
 
-Marks of a field: `x-telemetron-unit` its unit; `x-telemetron-clock` whose clock a timestamp is of;
+Marks of a field: `x-telemetron-unit` its unit; `x-telemetron-clock` whose clock a timestamp is of
+(`evidence`: that of the field that the evidence names);
 `x-telemetron-measure` that it moves by itself (`level`: a quantity whose change matters, `sample`:
 one whose change does not), so that it wakes no waiter and leaves `updated_at` alone;
 `x-telemetron-ref` what it names elsewhere in the document; `x-telemetron-untrusted` that others

@@ -27,7 +27,7 @@ from tests.telemetron.cli.program import (
     spawn,
 )
 
-COMMANDS = ["changes", "collectors", "demo", "schema", "serve", "state", "validate"]
+COMMANDS = ["changes", "collectors", "demo", "findings", "schema", "serve", "state", "validate"]
 
 
 def test_version_and_help() -> None:
@@ -63,6 +63,13 @@ def test_validate_lists_the_sources(tmp_path: Path, installed: str) -> None:
         f"{file}: ok\non: orders (good)\noff: broken, heartbeats, kafka, kubernetes, litellm\n"
     )
     assert done.exit_code == 0
+
+
+def test_validate_refuses_a_rule_that_nobody_knows(tmp_path: Path) -> None:
+    file = tmp_path / "t.yaml"
+    file.write_text("findings: {rules: {ModelDegradet: 'off'}}")
+    line = refused(invoke("validate", "--config", str(file)), 78)
+    assert 'findings.rules.ModelDegradet: unknown rule; did you mean "ModelDegraded"?' in line
 
 
 def test_schema_prints_the_served_schema() -> None:

@@ -21,6 +21,7 @@ from telemetron.document import (
     Activity,
     Agent,
     Failure,
+    Finding,
     Instance,
     LastExit,
     Live,
@@ -29,6 +30,7 @@ from telemetron.document import (
     Pod,
     Problem,
     Queue,
+    Root,
     SourceProblem,
     SourceRow,
     State,
@@ -151,6 +153,29 @@ def test_sources_and_their_problems() -> None:
     assert row(lines, "litellm")[-1] == "never"
     assert row(lines, "kubernetes") == ["kubernetes", "kubernetes", "off", "–", "0", "–"]
     assert row(lines, "kafka broker 1") == ["kafka broker 1", "Unreachable", "no answer", "2m"]
+
+
+def a_finding(rule: str, rank: int, severity: str, **fields: Any) -> Finding:
+    given = {"basis": "observed", "root": Root("queues", "kafka/q/g"), "summary": f"{rule} of q"}
+    given |= {"since": ago(minutes=3), "raised_at": ago(minutes=2), "observed_at": "e.7"}
+    given |= {"runbook": "docs/findings.md", "effect_count": 4} | fields
+    return Finding(key=rule, rule=rule, rank=rank, severity=severity, **given)
+
+
+def test_findings_come_first_by_rank() -> None:
+    found = [a_finding("QueueStuck", 2, "warning"), a_finding("NoConsumers", 1, "critical")]
+    lines = shown(a_state(findings=found, queues=[]))
+    assert [line[0] for line in lines[1:]][::4] == ["FINDINGS", "SOURCES"]
+    assert [[cell.strip() for cell in line] for line in lines[3:5]] == [
+        ["critical", "NoConsumers", "NoConsumers of q", "3m", "kafka/q/g", "4"],
+        ["warning", "QueueStuck", "QueueStuck of q", "3m", "kafka/q/g", "4"],
+    ]
+
+
+def test_no_findings_names_the_sources_that_are_not_seen() -> None:
+    state = a_state(findings=[])
+    state.sources.extend([a_source("findings", "ok"), a_source("kafka", "stale")])
+    assert row(shown(state), "FINDINGS") == ["FINDINGS", "none (kafka is stale)"]
 
 
 def test_agents_that_work_hang_or_are_gone_look_different() -> None:

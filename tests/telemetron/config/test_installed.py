@@ -1,4 +1,4 @@
-"""Installed collectors and their variables: what package metadata says, without imports."""
+"""Installed collectors, their variables, and rules: what package metadata says, without imports."""
 
 import subprocess
 import sys
@@ -53,3 +53,30 @@ def test_another_package_brings_a_collector_and_its_variable(site: Path) -> None
     settings = load(None, {"ACME_URL": "http://acme"})
     assert settings.sources["acme-queue"].options == {"url": "http://acme"}
     assert "acme-queue" not in settings.off
+
+
+def test_another_package_brings_a_rule_that_is_known_without_an_import(
+    site: Path, tmp_path: Path
+) -> None:
+    info = site / "acme-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[telemetron.rules]\nTooHot = not_there:rule\n")
+    file = tmp_path / "t.yaml"
+    file.write_text("findings: {rules: {TooHot: {severity: info}}, ignore: [{rule: TooHot}]}")
+    settings = load(str(file), {})
+    assert settings.findings != "off"
+    assert [*settings.findings.rules] == ["TooHot"]
+
+
+def test_rules_are_imported_only_if_the_configuration_names_one(tmp_path: Path) -> None:
+    file = tmp_path / "t.yaml"
+    file.write_text("findings: {rules: {}, ignore: [{key: 'kafka/x-*'}]}")
+    code = f"""
+import sys
+from telemetron.config.settings import load
+load({str(file)!r}, {{}})
+print("telemetron.diagnosis.rules" in sys.modules)
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+    assert found.stdout == "False\n", found.stderr

@@ -185,7 +185,7 @@ servr: {}
         " description, max_parallel_invocations, models, name, namespace, queues)",
         't.yaml:10: agents[1]: "name" is missing: Its name.',
         't.yaml:11: servr: unknown key; did you mean "server"?'
-        " (known: agents, history, id, log, server, sources)",
+        " (known: agents, findings, history, id, log, server, sources)",
     ]
 
 
@@ -218,6 +218,45 @@ def test_each_mistake_is_reported_in_one_line(wrong: Any, text: str, problem: st
     problems = wrong(text)
     assert len(problems) == 1
     assert problems[0].startswith(problem)
+
+
+RULE = "findings: {rules: {NoConsumer: {hold_seconds: 5}}}\n"
+
+
+def test_a_rule_that_nobody_knows_is_refused_with_the_nearest_and_the_known(wrong: Any) -> None:
+    (problem,) = wrong(RULE)
+    assert problem.startswith(
+        't.yaml:1: findings.rules.NoConsumer: unknown rule; did you mean "NoConsumers"?'
+        " (known: AgentFailing, AgentGone, "
+    )
+
+
+@pytest.mark.parametrize(
+    ("ignored", "problem"),
+    [
+        ("{rule: NoConsumers}", None),
+        ("{rule: No*}", None),
+        ("{key: kafka/*}", None),
+        ("{rule: Noconsumers}", 'unknown rule; did you mean "NoConsumers"?'),
+        ("{rule: x}", "unknown rule (known: "),
+    ],
+)
+def test_what_is_ignored_names_rules_that_there_are(
+    read: Any, wrong: Any, ignored: str, problem: str | None
+) -> None:
+    text = f"findings:\n  ignore:\n  - {{rule: '*'}}\n  - {ignored}\n"
+    if problem is None:
+        assert len(read(text).findings.ignore) == 2
+    else:
+        (said,) = wrong(text)
+        assert said.startswith(f"t.yaml:4: findings.ignore[1].rule: {problem}")
+
+
+def test_a_rule_can_be_off_and_so_can_all(read: Any) -> None:
+    assert read("findings: {rules: {ModelDegraded: 'off'}}").findings.rules == {
+        "ModelDegraded": "off"
+    }
+    assert read("findings: 'off'").findings == "off"
 
 
 # variables

@@ -44,12 +44,12 @@ class System:
             source.start(inf)
             source.confirm()
         self._supervisor = Supervisor(self.store)
+        self._diagnosed = asyncio.Event()
         self._settings = msgspec.convert(findings, FindingsSettings)
 
     async def __aenter__(self) -> "System":
         self.start()
-        while self.store.sources["findings"].status != "ok":  # noqa: ASYNC110
-            await asyncio.sleep(0.001)  # a thread looks for installed rules
+        await self._diagnosed.wait()
         await self.settle()
         return self
 
@@ -58,7 +58,7 @@ class System:
 
     def start(self) -> None:
         """Begin to diagnose."""
-        self._supervisor.start_own(collector(self.store), self._settings)
+        self._supervisor.start_own(collector(self.store, self._diagnosed), self._settings)
 
     async def settle(self) -> None:
         """Let everything happen that happens at once."""

@@ -107,6 +107,18 @@ async def test_every_piece_of_evidence_is_what_the_document_shows() -> None:
             verify(system)
 
 
+async def test_evidence_follows_a_field_that_the_summary_does_not_name() -> None:
+    async with System() as system:
+        at = system.ago(5)
+        for code, seconds in ((1, 120), (137, 2)):
+            end = LastExit(reason="Error", exit_code=code, at=at)
+            pod = system.pod("w-0", ready=False, reason="CrashLoopBackOff", last_exit=end)
+            system.workload("writer", pod)
+            (finding,) = await system.after(seconds)
+            assert finding.evidence[-1].value == code
+            verify(system)
+
+
 def verify(system: System) -> None:
     entities = {
         (section, entity.key): entity

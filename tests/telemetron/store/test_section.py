@@ -5,8 +5,8 @@ from telemetron.store.part import Part
 from telemetron.store.section import SECTIONS, each
 
 
-def test_the_document_has_four_sections() -> None:
-    assert list(SECTIONS) == ["agents", "litellm", "queues", "workload"]
+def test_the_document_has_five_sections() -> None:
+    assert list(SECTIONS) == ["findings", "agents", "litellm", "queues", "workload"]
 
 
 def test_every_part_is_an_entity_under_its_sources_key() -> None:

@@ -1,10 +1,12 @@
 import asyncio
 from contextlib import asynccontextmanager
+from uuid import uuid4
 
 import httpx
 import pytest
 
 from telemetron.config.settings import parse
+from telemetron.document import Finding, Root
 from telemetron.web.app import App, server_options
 from telemetron.web.server.server import HttpServer
 
@@ -33,7 +35,7 @@ async def test_no_probe_depends_on_a_source_and_verbose_lists_each(serving, path
         assert lines[at + 1].startswith("   NotInstalled: no installed package brings")
         assert any(line.startswith("[ ]heartbeats starting since 2") for line in lines)
         assert any(line.startswith("[ ]kafka off since 2") for line in lines)
-        assert lines[-1] == f"{path[1:]} check passed"
+        assert lines[-2:] == [f"{path[1:]} check passed", "findings: none"]
 
 
 async def test_a_source_that_is_ok_or_has_a_scope_in_trouble_is_told(live):
@@ -43,6 +45,38 @@ async def test_a_source_that_is_ok_or_has_a_scope_in_trouble_is_told(live):
     text = (await live.client.get("/healthz?verbose=true")).text
     assert "[+]heartbeats ok since" in text
     assert "   Forbidden: west: may not list pods\n" in text
+
+
+async def test_verbose_counts_the_findings_by_severity(live):
+    source = live.app.store.sources["findings"]
+    for number, severity in enumerate(["info", "warning", "critical", "warning"]):
+        live.app.store.put(source, "findings", f"{number}", f"{number}", a_finding(severity))
+    live.app.store.flush()
+    text = (await live.client.get("/healthz?verbose")).text
+    assert text.endswith("\nfindings: 1 critical, 2 warning, 1 info\n")
+
+
+def a_finding(severity):
+    root = Root("agents", "planner")
+    return Finding(
+        key=uuid4().hex,
+        rule="AgentGone",
+        severity=severity,
+        basis="observed",
+        rank=1,
+        root=root,
+        summary="It is gone",
+        since=None,
+        raised_at=None,
+        observed_at="ab.1",
+        runbook="docs/findings.md",
+    )
+
+
+async def test_verbose_says_that_nothing_is_diagnosed(serving):
+    async with serving("findings: 'off'") as live:
+        text = (await live.client.get("/healthz?verbose")).text
+        assert text.endswith("\nfindings: off\n")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ def test_an_unknown_section_is_a_problem_that_names_the_others(live):
     with pytest.raises(HttpProblem) as raised:
         require_sections(snapshot, ["agents", "agent"], 404)
     assert raised.value.status == 404
-    assert "no section 'agent'; sections are sources, agents" in raised.value.detail
+    assert "no section 'agent'; sections are sources, findings, agents" in raised.value.detail
 
 
 @pytest.mark.parametrize(

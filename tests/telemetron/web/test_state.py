@@ -26,14 +26,17 @@ async def test_an_empty_system_has_all_sections_and_sources(live):
         "started_at",
         "changed_at",
         "sources",
+        "findings",
         "agents",
         "litellm",
         "queues",
         "workload",
     ]
-    assert [state[name] for name in ("agents", "litellm", "queues", "workload")] == [[], [], [], []]
+    sections = ("findings", "agents", "litellm", "queues", "workload")
+    assert [state[name] for name in sections] == [[], [], [], [], []]
     statuses = {row["key"]: row["status"] for row in state["sources"]}
     assert statuses == {
+        "findings": "ok",
         "heartbeats": "starting",
         "kafka": "off",
         "kubernetes": "off",
@@ -173,8 +176,8 @@ async def test_an_unknown_key_gets_similar_ones(live, key, near):
 @pytest.mark.parametrize(
     ("path", "status", "said"),
     [
-        ("/system/state/nope", 404, "sources, agents"),
-        ("/system/state?sections=agents,nope", 400, "sources, agents"),
+        ("/system/state/nope", 404, "sources, findings, agents"),
+        ("/system/state?sections=agents,nope", 400, "sources, findings, agents"),
         ("/system/state?sections=", 400, "no section ''"),
         ("/system/state?section=agents", 400, "known: sections, at, since, wait, measures"),
         ("/system/state/agents?sections=agents", 400, "known: at, since, wait, measures"),

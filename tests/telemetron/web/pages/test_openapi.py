@@ -117,7 +117,7 @@ def test_the_parameters_are_those_of_the_state(made):
     asked = {p["name"]: p for p in made["paths"]["/system/state"]["get"]["parameters"]}
     assert list(asked) == ["sections", "at", "since", "wait", "measures", "If-None-Match"]
     names = asked["sections"]["schema"]["items"]["enum"]
-    assert names == ["sources", "agents", "litellm", "queues", "workload"]
+    assert names == ["sources", "findings", "agents", "litellm", "queues", "workload"]
     entity = made["paths"]["/system/state/{section}/{key}"]["get"]["parameters"]
     assert [p["name"] for p in entity if p["in"] == "path"] == ["section", "key"]
 

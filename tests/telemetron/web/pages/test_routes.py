@@ -71,7 +71,7 @@ async def test_the_welcome_page_tells_programs_what_there_is(live):
     assert f'W/"{page["place"]}"' == state.headers["etag"]
     counts = {row["path"]: row["entities"] for row in page["sections"]}
     assert counts["/system/state/agents"] == 1
-    assert counts["/system/state/sources"] == 4
+    assert counts["/system/state/sources"] == 5
     for path in counts:
         assert (await live.client.get(path)).status_code == 200
     listed = {row["path"] for row in page["paths"]}

@@ -15,10 +15,11 @@ from msgspec import Struct, UnsetType
 from telemetron.document import State
 from telemetron.web.pages.schema import schema
 
-SECTIONS = {"agents", "litellm", "queues", "workload"}
+SECTIONS = {"findings", "agents", "litellm", "queues", "workload"}
 
 LEVELS = {
     "SourceRow.entities",
+    *("Finding.rank", "Finding.summary"),
     "Instance.outcomes",
     "ModelDeployment.tpm",
     "ModelDeployment.rpm",
@@ -35,6 +36,7 @@ LEVELS = {
     "Queue.lagging",
 }
 SAMPLES = {
+    *("Evidence.value", "Finding.observed_at"),
     "Activity.least_progressed_at",
     "Task.progressed_at",
     "ModelDeployment.latency_seconds",
@@ -60,6 +62,7 @@ REFS = {
     "Agent.models": "litellm[].model",
     "Agent.queues": "queues[].name",
     "Agent.sources": "sources[].key",
+    "Finding.unchecked": "sources[].key",
     "Instance.pod_id": "workload[].pods[].pod_id",
     "Instance.source": "sources[].key",
     "Instance.workload": "workload[].key",
@@ -71,6 +74,8 @@ REFS = {
     "Workload.source": "sources[].key",
 }
 UNTRUSTED = {
+    *("Finding.summary", "Root.path", "Root.name"),
+    *("Evidence.path", "Evidence.value", "Effect.path"),
     *("Agent.name", "Agent.namespace", "Agent.description"),
     *("Instance.id", "Instance.version", "Failure.task_id", "Failure.error"),
     *("Task.id", "Task.parent_id", "Task.step", "Task.instance", "Wait.name", "Wait.task"),
@@ -78,8 +83,10 @@ UNTRUSTED = {
     *("PendingTask.prompt", "PendingTask.args", "Priority.blocked_task"),
     *("Live.message", "Pod.message", "ModelCaller.name"),
 }
-# Numbers that count nothing: names, codes, versions; and a mapping of counts of various things.
+# Numbers that count nothing: names, codes, versions, values of any field; and a mapping of counts
+# of various things.
 WITHOUT_UNIT = {
+    *("Finding.rank", "Finding.truncated", "Evidence.value"),
     *("State.schema_version", "State.revision"),
     *("Task.partition", "Task.offset", "PendingTask.partition", "PendingTask.offset"),
     *("PartitionLag.partition", "LastExit.exit_code"),
@@ -136,7 +143,7 @@ def test_every_field_of_every_type_is_described_and_required():
 def test_every_timestamp_says_whose_clock_it_is():
     clocks = marked("x-telemetron-clock")
     assert set(clocks) == {name for name, said in fields() if "date-time" in types_of(said)}
-    assert set(clocks.values()) == {"telemetron", "agent", "kubernetes", "submitter"}
+    assert set(clocks.values()) == {"telemetron", "agent", "kubernetes", "submitter", "evidence"}
     assert clocks["Task.progressed_at"] == "agent"
 
 
@@ -197,7 +204,7 @@ def test_all_that_the_types_can_say_is_valid(validator, items, nulls):
 
 def test_what_the_types_cannot_say_is_not_valid(validator):
     good = decoded(made(State))
-    for path in ("agents", "queues", "workload", "litellm", "sources"):
+    for path in ("findings", "agents", "queues", "workload", "litellm", "sources"):
         for field in good[path][0]:
             bad = json.loads(json.dumps(good))
             del bad[path][0][field]
