@@ -66,7 +66,9 @@ def loaded(url: str) -> list[dict[str, Any]]:
     """Return the sources once kafka and litellm have reported a problem."""
     query: dict[str, str] = {}
     while True:
-        answer = httpx.get(f"{url}/system/state/sources", params=query, timeout=SECONDS)
+        answer = httpx.get(
+            f"{url}/system/state/sources", params=query, trust_env=False, timeout=SECONDS
+        )
         sources: list[dict[str, Any]] = answer.raise_for_status().json()["sources"]
         if sum(bool(source["problems"]) for source in sources) == 2:
             return sources
