@@ -41,7 +41,7 @@ SIZE = f"{TOPICS} topics × {PARTITIONS} partitions × {GROUPS} groups"
 
 
 def run(quick: bool) -> Iterator[Row]:
-    """All of it, on one broker."""
+    """Run all measurements on one broker."""
     with tempfile.TemporaryDirectory() as folder, broker.cluster(Path(folder), heap="512m") as it:
         truth = Truth(it)
         note("kafka: topics and records")
@@ -71,14 +71,14 @@ def _fill(truth: Truth) -> list[str]:
 
 
 class Polled(NamedTuple):
-    """Seconds of each round, and requests of all."""
+    """Seconds of each round, and the requests of all rounds."""
 
     seconds: list[float]
     requests: int
 
 
 def polls(cluster: Cluster, truth: Truth, names: list[str], count: int) -> Iterator[Row]:
-    """Ours, quiet and while every topic moves; then who does the same work otherwise."""
+    """Measure our poll, quiet and with changes in every topic; then other clients at that work."""
     note("kafka: polls")
     quiet, moving = asyncio.run(_polls(cluster, truth, names, count))
     per_group = quiet.requests / count / GROUPS
@@ -154,7 +154,7 @@ def _one_more(truth: Truth, names: list[str]) -> None:
 
 
 def _admin_poll(truth: Truth, names: list[str]) -> float:
-    """Every group's offsets at once, then every end."""
+    """Fetch the offsets of all groups at once, then all ends of the logs."""
     begun = time.perf_counter()
     asked = [ConsumerGroupTopicPartitions(f"group-{n}") for n in range(GROUPS)]
     found = [truth.admin.list_consumer_group_offsets([one]) for one in asked]
@@ -174,7 +174,7 @@ def _admin_poll(truth: Truth, names: list[str]) -> float:
 def at_work(
     cluster: Cluster, truth: Truth, names: list[str], count: int, seconds: float
 ) -> Iterator[Row]:
-    """What it adds to a Telemetron without; how long until a change is visible."""
+    """Measure the memory that the collector adds, and the delay until a change is visible."""
     note("kafka: the whole process")
     with process.telemetron() as bare:
         bare.state()
@@ -196,7 +196,7 @@ def at_work(
         with _observing(cluster, topic, max_tasks=max_tasks) as server:
             _await_queues(server, 1)
             produced, committed = asyncio.run(_latencies(server, truth, topic, some))
-        kind = "with content" if max_tasks else "counts alone"
+        kind = "with content" if max_tasks else "only counts"
         for what, found in (("produce → visible", produced), ("commit → gone", committed)):
             median_ms = f"median {median(found) * 1e3:.0f} ms, {some} times"
             yield at_most(f"{what}, {kind}, p99", p99(found) * 1e3, limit, "ms", median_ms)
@@ -228,7 +228,7 @@ async def _latencies(
 
 
 def million(cluster: Cluster, truth: Truth) -> Iterator[Row]:
-    """From nothing to the right number of a long backlog."""
+    """Measure from the start to the right number of a long backlog."""
     note("kafka: a million")
     topic = truth.topic(PARTITIONS)
     for partition in range(PARTITIONS):
