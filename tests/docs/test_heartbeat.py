@@ -1,4 +1,4 @@
-"""The page on the heartbeat: its examples run, its tables are those of the code."""
+"""The page on the heartbeat: its examples run, and its tables agree with the code."""
 
 import asyncio
 import os
@@ -21,7 +21,7 @@ needs_curl = pytest.mark.skipif(not shutil.which("curl"), reason="curl is not in
 
 
 def rows(title: str) -> dict[str, str]:
-    """The first column of a table that begins with the title, and the second."""
+    """Return the first two columns of the table that begins with the title."""
     table = PAGE.partition(f"| {title} |")[2].partition("\n\n")[0]
     return dict(re.findall(r"^\| `(\w+)` \| ([^|]*) \|", table, re.MULTILINE))
 

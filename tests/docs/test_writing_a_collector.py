@@ -26,7 +26,7 @@ def blocks(language: str) -> list[str]:
 
 @pytest.fixture
 def installed(site: Path) -> Iterator[Path]:
-    """The folder with the example, as a package manager would install it."""
+    """Return the folder with the example, installed as by a package manager."""
     info = site / "telemetron_folder-1.0.0.dist-info"
     info.mkdir()
     module, test = blocks("python")
