@@ -125,19 +125,21 @@ def findings(file: Path, phrases: Iterable[Phrase] = PHRASES) -> Iterator[Findin
                 yield Finding(one.name, file, line + at, lines[at].strip())
 
 
+def rate_of(kind: Phrase, found: Iterable[Finding], total: int) -> float:
+    """Return the findings of one kind per 1,000 words."""
+    return 1000 * sum(finding.phrase == kind.name for finding in found) / total
+
+
 def main(arguments: list[str]) -> int:
     """Print the findings, then the rate of each phrase; return 1 if a rate is above its ceiling."""
-    chosen = [Path(one) for one in arguments] or files()
-    found = [one for file in chosen for one in findings(file)]
+    chosen = [Path(argument) for argument in arguments] or files()
+    found = [finding for file in chosen for finding in findings(file)]
     total = sum(words(prose(file)) for file in chosen) or 1
-    for one in found:
-        print(one)
-    above = 0
-    for one in PHRASES:
-        rate = 1000 * sum(each.phrase == one.name for each in found) / total
-        above += rate > one.ceiling
-        print(f"{rate:6.2f} of {one.ceiling:.2f}  {one.name}: better {one.instead}")
-    return 1 if above else 0
+    print(*found, sep="\n")
+    rates = {kind: rate_of(kind, found, total) for kind in PHRASES}
+    for kind, rate in rates.items():
+        print(f"{rate:6.2f} of {kind.ceiling:.2f}  {kind.name}: better {kind.instead}")
+    return int(any(rate > kind.ceiling for kind, rate in rates.items()))
 
 
 if __name__ == "__main__":
