@@ -135,7 +135,8 @@ def main(arguments: list[str]) -> int:
     chosen = [Path(argument) for argument in arguments] or files()
     found = [finding for file in chosen for finding in findings(file)]
     total = sum(words(prose(file)) for file in chosen) or 1
-    print(*found, sep="\n")
+    for finding in found:
+        print(finding)
     rates = {kind: rate_of(kind, found, total) for kind in PHRASES}
     for kind, rate in rates.items():
         print(f"{rate:6.2f} of {kind.ceiling:.2f}  {kind.name}: better {kind.instead}")
