@@ -10,8 +10,8 @@ GLOSSARY = (ROOT / "docs" / "glossary.md").read_text("utf-8")
 ROWS = re.findall(r"^\| ([^|]+) \| ([^|]+) \|$", GLOSSARY, re.MULTILINE)
 WORDS = [word for cell, _ in ROWS for word in cell.split(", ")]
 COINED = [
+    "changeset",
     "document",
-    "edition",
     "entity",
     "epoch",
     "flush",
