@@ -18,6 +18,7 @@ from telemetron.agents import CONFIGURATION_RANK, AgentPart
 from telemetron.clock import Clock
 from telemetron.collector import ASGIApp
 from telemetron.config.settings import DECLARED, DeclaredAgent, Settings
+from telemetron.history.limits import DEFAULTS, HistoryLimits
 from telemetron.http import HttpProblem, Receive, Scope, Send, route_path
 from telemetron.service.service import Service
 from telemetron.web import health
@@ -39,8 +40,13 @@ on the way to a read, each of those costs."""
 class App(Service):
     """One Telemetron as an ASGI application; its lifespan starts and stops the sources."""
 
-    def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
-        super().__init__(settings, clock)
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Clock | None = None,
+        history_limits: HistoryLimits = DEFAULTS,
+    ) -> None:
+        super().__init__(settings, clock, history_limits)
         self.metrics = Metrics(self)
         self.probes = health.Probes(self)
         self._state = StateApp(self.store, self.waiters, self.history)

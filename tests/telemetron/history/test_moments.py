@@ -12,8 +12,9 @@ from telemetron.document import Instance, Outcomes, PartitionLag, Queue, Task
 from telemetron.history import fold
 from telemetron.history.delta import shapes
 from telemetron.history.fold import Asked
+from telemetron.history.limits import HistoryLimits
 from telemetron.history.place import milliseconds, parse
-from telemetron.history.timeline import Limits, Timeline
+from telemetron.history.timeline import Timeline
 from telemetron.key import escape
 from telemetron.store.store import Store
 from telemetron.testing import FakeClock
@@ -45,7 +46,7 @@ class System:
     def __init__(self) -> None:
         self.clock = FakeClock(START)
         self.store = Store("test", self.clock)
-        self.line = Timeline(SHAPES, self.store.snapshot, Limits(), lambda name: ())
+        self.line = Timeline(SHAPES, self.store.snapshot, HistoryLimits(), lambda name: ())
         self.store.watchers.append(self.published)
         self.source = self.store.add("test", "test")
         self.places = [str(self.line.tip)]
