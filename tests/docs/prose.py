@@ -9,6 +9,7 @@ most a third of it.
 
 import ast
 import io
+import os
 import re
 import sys
 import tokenize
@@ -41,7 +42,7 @@ class Finding(NamedTuple):
     """The line that the phrase is in."""
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}: {self.phrase}: {self.text}"
+        return f"{os.path.relpath(self.file)}:{self.line}: {self.phrase}: {self.text}"
 
 
 def phrase(name: str, pattern: str, ceiling: float, instead: str) -> Phrase:
