@@ -12,6 +12,8 @@ from msgspec import Struct
 from telemetron.clock import Clock
 
 ENTRY_POINTS = "telemetron.collectors"
+PROBES = "telemetron.probes"
+"""The entry-point group that names those collectors again that have `probes`."""
 
 ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
 
@@ -101,5 +103,11 @@ class Collector(Struct, frozen=True, kw_only=True):
     """Observes until cancelled. Trouble with the outside is its own; an exception is a bug."""
     paths: tuple[str, ...] = ()
     """URL prefixes it answers, each with a slash at both ends."""
+    probes: dict[str, str] = {}
+    """Probes below its `paths`, such as `/agents/{name}/livez`, and one line about each.
+
+    A probe is a GET with the read token. The probe port answers it too, without a token. While no
+    source of the collector runs, Telemetron answers 200: a probe fails only on evidence.
+    """
     openapi: Callable[[], dict[str, Any]] | None = None
     """Its part of the OpenAPI document: `{"paths": …, "components": …}`."""

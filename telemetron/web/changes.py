@@ -20,20 +20,18 @@ from telemetron.http import (
     Send,
     answer,
     header,
-    require_method,
 )
 from telemetron.query import parameters, shown
 from telemetron.store.store import Store
 from telemetron.web.nearest import unknown_key
 from telemetron.web.negotiation import preferred
 from telemetron.web.recall import recall, when
+from telemetron.web.routes import LIFE
 from telemetron.web.server.connection import Connection
 from telemetron.web.streams import Event, Reader, Streams, event
 
 T = TypeVar("T")
 
-PATH = "/system/changes"
-LIFE = "/system/history/"
 ASKED = ("since", "until", "sections", "key", "measures", "limit", "after")
 STREAMED = ("since", "sections", "key", "measures", "limit")
 JSON, EVENTS = "application/json", "text/event-stream"
@@ -59,15 +57,10 @@ class ChangesApp:
         self.streams = Streams(history)
         self._open = 0
 
-    def claims(self, path: str) -> bool:
-        """Whether it answers that path."""
-        return path == PATH or path.startswith(LIFE)
-
     def __call__(self, scope: Scope, receive: Receive, send: Send, path: str) -> Awaitable[None]:
         """`path` is below `root_path`."""
-        require_method(scope, "GET", "HEAD")
         if path.startswith(LIFE):
-            return self._life(scope, send, path[len(LIFE) :])
+            return self._life(scope, send, path[len(LIFE) + 1 :])
         media = preferred(header(scope, b"accept").decode("latin-1"), (JSON, EVENTS))
         if media == EVENTS:
             return self._stream(scope, receive, send)

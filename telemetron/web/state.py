@@ -11,7 +11,7 @@ from telemetron.history.archive import GoneError
 from telemetron.history.history import History
 from telemetron.history.place import Place
 from telemetron.history.timeline import Timeline
-from telemetron.http import EMPTY, HttpProblem, Receive, Scope, Send, header, require_method
+from telemetron.http import EMPTY, HttpProblem, Receive, Scope, Send, header
 from telemetron.query import duration, flag, parameters, shown
 from telemetron.store.rope import Change
 from telemetron.store.snapshot import Snapshot
@@ -19,9 +19,9 @@ from telemetron.store.store import Store
 from telemetron.web.answer import Answers, accepts_gzip, etag, matches, not_modified
 from telemetron.web.nearest import unknown_key
 from telemetron.web.recall import recall, when
+from telemetron.web.routes import STATE as PATH
 from telemetron.web.waiters import View, Waiters
 
-PATH = "/system/state"
 WAITING = ("since", "wait", "measures")
 MAX_WAITERS = 10_000
 CLOCK_SKEW = timedelta(seconds=1)
@@ -51,8 +51,6 @@ class StateApp:
 
     def __call__(self, scope: Scope, receive: Receive, send: Send, path: str) -> Awaitable[None]:
         """`path` is below `root_path`, and begins with `/system/state`."""
-        if scope["method"] not in ("GET", "HEAD"):
-            require_method(scope, "GET", "HEAD")
         if path == PATH and not scope["query_string"]:
             return self._send(self._whole, scope, send)
         return self._select(scope, receive, send, path)

@@ -25,8 +25,12 @@ from telemetron_collectors.heartbeats.liveness import why_dead
 from telemetron_collectors.heartbeats.register import Register
 
 PREFIX = "/agents/"
+PROBE = "/agents/{name}/livez"
+PROBES = {PROBE: "Whether an agent beats and its tasks progress; fails only on evidence"}
 MAX_NAME = 256
 MAX_LIVEZ_SECONDS = 6e7  # no duration says more
+TEXT = {"type": "string"}
+SEGMENT = TEXT | {"minLength": 1, "maxLength": MAX_NAME}
 ALIVE = {"content-type": "text/plain; charset=utf-8", "cache-control": "no-store"}
 
 
@@ -105,7 +109,7 @@ def _name(segment: str, what: str) -> str:
 
 
 def openapi() -> dict[str, Any]:
-    """The two paths, for the OpenAPI document."""
+    """Return the three paths, for the OpenAPI document."""
     (schema,), components = msgspec.json.schema_components(
         [Beat], ref_template="#/components/schemas/{name}"
     )
@@ -132,9 +136,36 @@ def openapi() -> dict[str, Any]:
         ],
         "responses": {"204": {"description": "Forgotten."}} | _problems(400, 404, 409),
     }
+    seconds = {"type": "string", "pattern": r"^[0-9]{1,6}(\.[0-9]{1,6})?(ms|s|m)?$"}
+    livez = {
+        "operationId": "agentLivez",
+        "summary": PROBES[PROBE],
+        "description": "503 only on evidence: the agent was known, and is silent or stalled. 200 if"
+        " nothing is known of it.",
+        "parameters": [
+            name,
+            _parameter(
+                "max_silence",
+                "query",
+                "How long all instances may be silent, as `60s`; at least three intervals.",
+                seconds,
+            ),
+            _parameter(
+                "max_stall",
+                "query",
+                "How long all tasks may make no progress, as `30m`; not judged by default.",
+                seconds,
+            ),
+        ],
+        "responses": {
+            "200": {"description": "Alive.", "content": {"text/plain": {"schema": TEXT}}},
+            **_problems(404, 503),
+        },
+    }
     paths = {
         "/agents/{name}/heartbeat": {"post": beat},
         "/agents/{name}/instances/{id}": {"delete": goodbye},
+        PROBE: {"get": livez},
     }
     return {"paths": paths, "components": components}
 
@@ -147,14 +178,15 @@ def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
     return {"anyOf": options} if options[0] is schema else {**schema, "anyOf": options}
 
 
-def _parameter(name: str, place: str, description: str) -> dict[str, Any]:
-    schema = {"type": "string", "minLength": 1, "maxLength": MAX_NAME}
+def _parameter(
+    name: str, place: str, description: str, schema: dict[str, Any] = TEXT
+) -> dict[str, Any]:
     return {
         "name": name,
         "in": place,
         "required": place == "path",
         "description": description,
-        "schema": schema if place == "path" else {"type": "string"},
+        "schema": SEGMENT if place == "path" else schema,
     }
 
 

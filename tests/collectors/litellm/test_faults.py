@@ -11,7 +11,7 @@ from msgspec import structs
 
 from telemetron.config.settings import ConfigError, configure, parse
 from telemetron.secret import Secret
-from telemetron.service.supervisor import BoundOutput, Mounts
+from telemetron.service.outputs import BoundOutput, Mounts
 from telemetron.store.store import Store
 from telemetron_collectors.litellm import LitellmConfig, collector
 from telemetron_collectors.litellm import client as limits

@@ -109,7 +109,7 @@ def errors() -> Iterator[list[str]]:
 async def state(live: Any, wanted: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
     """The state, once it is as wanted."""
     changed = asyncio.Event()
-    live.app.store.watchers.append(lambda _: changed.set())
+    live.app.service.store.watchers.append(lambda _: changed.set())
     async with asyncio.timeout(20):
         while True:
             changed.clear()
@@ -153,7 +153,7 @@ async def test_a_crash(serving: Any, install: Install, errors: list[str], error:
         assert problem["reason"] == "Crashed"
         assert problem["message"] == f"{error} in the collector"
         await check_the_others(live)
-        assert live.app.store.sources["bad"].restarts >= 1
+        assert live.app.service.store.sources["bad"].restarts >= 1
         assert "source bad: its collector crashed" in errors[0]
         assert f"{error}" in errors[0]
 
@@ -350,7 +350,7 @@ collector = make(run=run)
         outside.ended.set()
         await outside.later
         assert outside.told == ["this run has ended; its output is closed"] * 6
-        live.app.store.flush()
+        live.app.service.store.flush()
         found = await state(live, lambda found: True)
         assert [queue["name"] for queue in found["queues"]] == ["known"]
         assert row(found, "bad")["status"] == "failing"

@@ -93,7 +93,7 @@ async def test_agents_of_the_configuration_are_declared_until_they_beat(serving)
 
 
 async def test_a_source_that_does_not_run_leaves_its_paths_503(live):
-    live.app.supervisor.mounts.remove("heartbeats")
+    live.app.service.supervisor.mounts.remove("heartbeats")
     answer = await live.client.post("/agents/planner/heartbeat", json={"instance": "i"})
     assert answer.status_code == 503
     assert answer.headers["retry-after"] == "1"
@@ -103,7 +103,7 @@ async def test_a_failure_of_ours_is_500_and_says_nothing_of_its_cause(live):
     async def broken(scope, receive, send):
         raise ValueError("secret")
 
-    mounts = live.app.supervisor.mounts
+    mounts = live.app.service.supervisor.mounts
     mounts.remove("heartbeats")
     mounts.add("/agents/", broken, "heartbeats")
     answer = await live.client.post("/agents/planner/heartbeat", json={"instance": "i"})
@@ -117,7 +117,7 @@ async def test_a_problem_of_a_collector_is_answered_as_it_is(live):
     async def full(scope, receive, send):
         raise HttpProblem(429, "wait", {"retry-after": "60"}, limit=1)
 
-    mounts = live.app.supervisor.mounts
+    mounts = live.app.service.supervisor.mounts
     mounts.remove("heartbeats")
     mounts.add("/agents/", full, "heartbeats")
     answer = await live.client.post("/agents/planner/heartbeat", json={"instance": "i"})

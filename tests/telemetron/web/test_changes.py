@@ -23,7 +23,7 @@ async def beat(live, name="planner", **fields):
     body = {"instance": "i1", "namespace": "prod"} | fields
     answer = await live.client.post(f"/agents/{name}/heartbeat", json=body)
     assert answer.status_code == 204, answer.text
-    live.app.store.flush()  # else it may be seen up to 25 ms later
+    live.app.service.store.flush()  # else it may be seen up to 25 ms later
 
 
 async def place(live):
@@ -323,13 +323,13 @@ async def test_measures_that_are_recorded_late_do_not_stamp_the_state(live, monk
 async def test_what_is_gone_takes_one_question(live, monkeypatch):
     """A second one, for the oldest place, could be refused where many ask."""
     asked = []
-    ask = live.app.history.ask
+    ask = live.app.service.history.ask
 
     async def counted(question):
         asked.append(question)
         return await ask(question)
 
-    monkeypatch.setattr(live.app.history, "ask", counted)
+    monkeypatch.setattr(live.app.service.history, "ask", counted)
     answer = await live.client.get("/system/changes?since=ab.1")
     assert (answer.status_code, len(asked)) == (410, 1)
     assert answer.json()["oldest"]
@@ -577,7 +577,7 @@ async def test_a_history_that_does_not_answer_is_said(live, monkeypatch):
     async def busy(question):
         raise BusyError("it cannot answer now")
 
-    monkeypatch.setattr(live.app.history, "ask", busy)
+    monkeypatch.setattr(live.app.service.history, "ask", busy)
     answer = await live.client.get("/system/changes")
     assert answer.status_code == 503
     assert answer.headers["retry-after"] == "1"

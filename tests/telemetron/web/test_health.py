@@ -27,7 +27,7 @@ async def test_no_probe_depends_on_a_source_and_verbose_lists_each(serving, path
         answer = await live.client.get(path, params={"verbose": ""})
         assert answer.status_code == 200
         lines = answer.text.splitlines()
-        shown = live.app.store.sources["orders"].row()
+        shown = live.app.service.store.sources["orders"].row()
         since = shown.since.strftime("%Y-%m-%dT%H:%M:%SZ")
         at = lines.index(f"[-]orders failing since {since}")
         assert lines[at + 1].startswith("   NotInstalled: no installed package brings")
@@ -37,7 +37,7 @@ async def test_no_probe_depends_on_a_source_and_verbose_lists_each(serving, path
 
 
 async def test_a_source_that_is_ok_or_has_a_scope_in_trouble_is_told(live):
-    source = live.app.store.sources["heartbeats"]
+    source = live.app.service.store.sources["heartbeats"]
     source.confirm()
     source.confirm("west", reason="Forbidden", message="may not list pods")
     text = (await live.client.get("/healthz?verbose=true")).text

@@ -58,7 +58,7 @@ async def test_it_is_written_as_the_scraper_likes(live, accept, content_type, pa
 
 
 async def test_the_docs_tell_every_metric_and_its_labels(live):
-    source = live.app.store.sources["heartbeats"]
+    source = live.app.service.store.sources["heartbeats"]
     source.events["beats_dropped"] += 1
     source.confirm()
     families = list(prometheus((await live.client.get("/metrics")).text))
@@ -84,7 +84,7 @@ async def test_it_takes_no_parameters(live):
 async def test_it_shows_the_state_as_it_is_now(live):
     for name in ("a", "b"):
         await live.client.post(f"/agents/{name}/heartbeat", json={"instance": "i", "new": 1})
-    live.app.store.flush()
+    live.app.service.store.flush()
     state = await live.client.get("/system/state")
     document = state.json()
     found = await scraped(live)
@@ -126,7 +126,7 @@ async def test_a_sources_status_age_and_problems_are_told(live):
     assert ("telemetron_source_age_seconds", "heartbeats") not in found
     assert ("telemetron_source_age_seconds", "kafka") not in found
 
-    source = live.app.store.sources["heartbeats"]
+    source = live.app.service.store.sources["heartbeats"]
     source.confirm()
     found = await scraped(live)
     assert found[status, "heartbeats", "heartbeats", "ok"] == 1

@@ -15,7 +15,7 @@ async def beat(live, name="planner", **fields):
     body = {"instance": "i1", "namespace": "prod"} | fields
     answer = await live.client.post(f"/agents/{name}/heartbeat", json=body)
     assert answer.status_code == 204, answer.text
-    live.app.store.flush()  # else it may be seen up to 25 ms later
+    live.app.service.store.flush()  # else it may be seen up to 25 ms later
 
 
 def place(answer):

@@ -64,7 +64,7 @@ async def test_a_page_that_a_client_has_is_not_sent_again(live):
 
 async def test_the_welcome_page_tells_programs_what_there_is(live):
     await live.client.post("/agents/planner/heartbeat", json={"instance": "one"})
-    live.app.store.flush()
+    live.app.service.store.flush()
     page = (await live.client.get("/", headers={"accept": "application/json"})).json()
     assert page["id"] == "telemetron"
     state = await live.client.get("/system/state")
@@ -144,7 +144,7 @@ async def test_a_collector_whose_part_fails_is_left_out(live):
 
     said: list[str] = []
     sink = logger.add(said.append, format="{message}")
-    mounted = live.app.supervisor.mounts.collectors
+    mounted = live.app.service.supervisor.mounts.collectors
     for name, part in [
         ("crashes", fail),
         ("nonsense", lambda: {"paths": {"/nonsense/": 1}}),

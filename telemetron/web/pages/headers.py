@@ -1,4 +1,4 @@
-"""Pages: their ETags, and what binds a browser that shows them."""
+"""Headers of pages: ETags, and the policies that browsers enforce."""
 
 from hashlib import blake2b
 
@@ -8,12 +8,12 @@ from starlette.responses import Response
 from telemetron.http import header
 from telemetron.web.answer import matches
 
-# Nothing is loaded from elsewhere, whatever a page or its scripts would like to.
+# A page loads nothing from other servers, whatever the page or its scripts ask for.
 NOTHING = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 
 def policy(content: str = NOTHING) -> dict[str, str]:
-    """Headers that bind a browser; `content` is a Content-Security-Policy."""
+    """Return headers that restrict a browser; `content` is a Content-Security-Policy."""
     return {
         "content-security-policy": content,
         "referrer-policy": "no-referrer",
@@ -22,12 +22,12 @@ def policy(content: str = NOTHING) -> dict[str, str]:
 
 
 def etag_of(body: bytes) -> str:
-    """The same for the same bytes."""
+    """Return an ETag; equal bytes have the same one."""
     return f'W/"{blake2b(body, digest_size=8).hexdigest()}"'
 
 
 def unless_known(request: Request, response: Response, etag: str) -> Response:
-    """The response, to be asked for again with its ETag; 304 to a client that has it already."""
+    """Return the response with its ETag, or 304 if the client has it already."""
     headers = {"etag": etag, "cache-control": "no-cache"}
     if matches(header(request.scope, b"if-none-match"), etag.encode()):
         return Response(status_code=304, headers=headers)
