@@ -26,7 +26,7 @@ from telemetron_collectors.heartbeats.register import Register
 
 PREFIX = "/agents/"
 PROBE = "/agents/{name}/livez"
-PROBES = {PROBE: "Whether an agent beats and its tasks progress; fails only on evidence"}
+PROBES = {PROBE: "Whether an agent works; fails only on evidence"}
 MAX_NAME = 256
 MAX_LIVEZ_SECONDS = 6e7  # no duration says more
 TEXT = {"type": "string"}

@@ -5,6 +5,7 @@ import httpx
 import pytest
 
 from telemetron.config.settings import parse
+from telemetron.service.service import Service
 from telemetron.web.app import App, server_options
 from telemetron.web.server.server import Server
 
@@ -30,7 +31,7 @@ async def test_no_probe_depends_on_a_source_and_verbose_lists_each(serving, path
         shown = live.app.service.store.sources["orders"].row()
         since = shown.since.strftime("%Y-%m-%dT%H:%M:%SZ")
         at = lines.index(f"[-]orders failing since {since}")
-        assert lines[at + 1].startswith("   NotInstalled: no installed package brings")
+        assert lines[at + 1].startswith("   NotInstalled: no installed package has")
         assert any(line.startswith("[ ]heartbeats starting since 2") for line in lines)
         assert any(line.startswith("[ ]kafka off since 2") for line in lines)
         assert lines[-1] == f"{path[1:]} check passed"
@@ -134,7 +135,7 @@ async def probing(file, config=""):
     file.write_text(f"server: {{port: 0, probe_port: 0{config}}}")
     settings, _, problems = await asyncio.to_thread(parse, str(file), {})
     assert not problems
-    app = App(settings)
+    app = App(Service(settings))
     server = Server(app, **server_options(app))
     serving = asyncio.ensure_future(server.serve())
     await server.ready.wait()
