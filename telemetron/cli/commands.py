@@ -20,7 +20,7 @@ import telemetron
 
 if TYPE_CHECKING:
     from telemetron.cli.client import Answer
-    from telemetron.config.convert import Problem
+    from telemetron.config.convert import ConfigProblem
     from telemetron.config.settings import Settings, SourceSpec
 
 FAILED = 1
@@ -241,7 +241,7 @@ def _load(config: str | None, options: dict[str, Any]) -> "Settings":
         _refuse_start(map(str, error.problems), BAD_CONFIG)
 
 
-def _source_problems(spec: "SourceSpec") -> Iterator["Problem"]:
+def _source_problems(spec: "SourceSpec") -> Iterator["ConfigProblem"]:
     from telemetron.config.convert import unknown
     from telemetron.config.settings import ConfigError, configure
     from telemetron.service.supervisor import NotInstalledError, load

@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from telemetron.config.settings import BUILT_IN
 from telemetron.document import (
     Agent,
     ModelDeployment,
@@ -24,7 +23,7 @@ from telemetron.document import (
     Wait,
     Workload,
 )
-from telemetron.log import printable
+from telemetron.text import cut, printable
 
 MAX_ROWS = 200
 MAX_CELL = 200
@@ -82,11 +81,19 @@ def show(state: State, now: datetime, console: Console, *, is_past: bool = False
 
 def nothing(section: str, sources: Sequence[SourceRow]) -> str:
     """What an empty section says: `none`, and which source that feeds it cannot be relied on."""
-    feeding = [row for row in sources if section in BUILT_IN.get(row.collector, ())]
+    feeding = [row for row in sources if section in FEEDS.get(row.collector, ())]
     on = [row for row in feeding if row.status != "off"]
     doubts = [f"{row.key} is {row.status}" for row in on or feeding if row.status != "ok"]
     return f"none ({', '.join(doubts)})" if doubts else "none"
 
+
+FEEDS = {
+    "heartbeats": ("agents",),
+    "kafka": ("queues",),
+    "kubernetes": ("workload", "agents"),
+    "litellm": ("litellm",),
+}
+"""The sections that each built-in collector writes; a client does not import them."""
 
 SOURCES = ("source", "collector", "status", "since", "entities", "last ok")
 AGENTS = ("agent", "status", "tasks", "progress", "instances", "last failure")
@@ -251,9 +258,7 @@ def _table(
 
 
 def _cell(column: str, value: str) -> Text:
-    text = printable(value)
-    if len(text) > MAX_CELL:
-        text = text[: MAX_CELL - 1] + "…"
+    text = cut(printable(value), MAX_CELL)
     if column not in ("status", "rollout"):
         return Text(text)
     ill = " stalled" in text or " (last known)" in text

@@ -2,14 +2,15 @@
 
 import asyncio
 import gc
+from collections.abc import Callable, Collection
 from math import inf
 
 from msgspec.structs import replace
 
 from telemetron import key
-from telemetron.agents import AgentPart
+from telemetron.agents import CONFIGURATION_RANK, AgentPart
 from telemetron.clock import Clock
-from telemetron.config.settings import BUILT_IN, DECLARED, DeclaredAgent, Settings
+from telemetron.config.settings import DECLARED, DeclaredAgent, Settings
 from telemetron.history.history import History
 from telemetron.history.limits import DEFAULTS, HistoryLimits
 from telemetron.service.supervisor import Limits, Supervisor
@@ -28,8 +29,8 @@ class Service:
     ) -> None:
         self.settings = settings
         self.store = Store(settings.id, clock)
-        self.history = _history(settings, self.store, history_limits)
         self.supervisor = Supervisor(self.store, limits)
+        self.history = _history(settings, self.store, history_limits, self._feeds)
         self._freezing: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -57,12 +58,17 @@ class Service:
         await self.supervisor.loaded(None)
         gc.freeze()
 
+    def _feeds(self, collector: str) -> Collection[str]:
+        """Return the sections that a collector writes; none if it is not imported."""
+        found = self.supervisor.collectors.get(collector)
+        return found.sections if found else ()
+
     def _declare_agents(self) -> None:
         """Put the agents of the configuration under a source of their own, which is always ok."""
         if not self.settings.agents:
             return
         source = self.store.add(DECLARED, DECLARED)
-        source.start(inf)
+        source.start(inf, agent_rank=CONFIGURATION_RANK)
         source.confirm()
         for agent in self.settings.agents:
             id = key.join(agent.namespace, agent.name)
@@ -71,7 +77,6 @@ class Service:
 
 def _part(agent: DeclaredAgent) -> AgentPart:
     return AgentPart(
-        origin="configuration",
         namespace=agent.namespace,
         description=agent.description,
         deployment_name=agent.deployment_name,
@@ -81,7 +86,12 @@ def _part(agent: DeclaredAgent) -> AgentPart:
     )
 
 
-def _history(settings: Settings, store: Store, limits: HistoryLimits) -> History:
+def _history(
+    settings: Settings,
+    store: Store,
+    limits: HistoryLimits,
+    feeds: Callable[[str], Collection[str]],
+) -> History:
     configured = settings.history
     mebibyte = 1024 * 1024
     limits = replace(
@@ -90,4 +100,4 @@ def _history(settings: Settings, store: Store, limits: HistoryLimits) -> History
         file_bytes=configured.file_mib * mebibyte,
         max_age=round(configured.max_age_hours * 3_600_000),
     )
-    return History(store, limits, configured.path, lambda collector: BUILT_IN.get(collector, ()))
+    return History(store, limits, configured.path, feeds)

@@ -60,6 +60,8 @@ class Supervisor:
         self.store = store
         self.limits = limits or Limits()
         self.mounts = Mounts()
+        self.collectors: dict[str, Collector] = {}
+        """By name, those that are imported."""
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._loads: list[asyncio.Task[object]] = []
 
@@ -94,7 +96,7 @@ class Supervisor:
 
     async def _load(self, spec: SourceSpec, source: Source) -> Loaded | None:
         """Return the collector and its configuration; None if that failed, with a problem."""
-        prepared = await _in_thread(lambda: prepare(spec))
+        prepared = await _in_thread(lambda: prepare(spec, self.collectors))
         if isinstance(prepared, Failed):
             source.fail(*prepared)
             return None
@@ -117,7 +119,7 @@ class Supervisor:
         backoff = Backoff(first=1.0, cap=300.0)
         while True:
             started = self.store.clock.monotonic()
-            source.start(loaded.promise, loaded.address)
+            source.start(loaded.promise, loaded.address, loaded.collector.agent_rank)
             message = await self._run(source, loaded)
             if _is_stopping():
                 return
@@ -144,10 +146,13 @@ class Supervisor:
         return "the collector returned"
 
 
-def prepare(spec: SourceSpec) -> Loaded | Failed:
-    """Import and configure the source's collector. Call it in a thread: imports can be slow."""
+def prepare(spec: SourceSpec, collectors: dict[str, Collector]) -> Loaded | Failed:
+    """Import and configure the source's collector; add it to `collectors`.
+
+    Call it in a thread: imports can be slow.
+    """
     try:
-        collector = load(spec.collector)
+        collector = collectors[spec.collector] = load(spec.collector)
         config = configure(spec, collector)
         return Loaded(collector, config, _promise(collector, config), collector.address(config))
     except NotInstalledError:

@@ -94,7 +94,7 @@ class Metrics:
 
     def _state(self) -> Iterator["Metric"]:
         snapshot = self._store.snapshot
-        ropes = {name: face.rope for name, face in snapshot.faces.items()}
+        ropes = {name: section.rope for name, section in snapshot.sections.items()}
         yield _gauge(
             "telemetron_build_info",
             "What runs.",

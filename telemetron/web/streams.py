@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 from loguru import logger
 
-from telemetron.history import fold
+from telemetron.history import queries
 from telemetron.history.archive import GoneError
-from telemetron.history.fold import Answer, Asked
 from telemetron.history.history import BusyError, History
 from telemetron.history.place import Place
+from telemetron.history.queries import Asked, Diff
 from telemetron.history.timeline import Timeline
 from telemetron.web.server.connection import transfer_chunk
 
@@ -220,16 +220,16 @@ def _some(timeline: Timeline, groups: Sequence[Asked]) -> list[Event]:
 def _found(timeline: Timeline, asked: Asked) -> Event:
     """What is told now, and what is asked then; without chunks: nothing is told."""
     try:
-        answer = fold.after(timeline, asked)
+        answer = queries.news(timeline, asked)
     except GoneError as error:
-        answer = fold.gap(timeline, str(error), asked.since)
+        answer = queries.gap(timeline, str(error), asked.since)
         return event(b"event: gap\ndata: %s\n" % answer.body, _next(asked, answer))
     if answer.empty:
         return Event((), _next(asked, answer))
     return event(b"data: %s\n" % answer.body, _next(asked, answer))
 
 
-def _next(asked: Asked, answer: Answer) -> Asked:
+def _next(asked: Asked, answer: Diff) -> Asked:
     """First the rest of it, which is told again to who is cut off before its end."""
     if answer.after:
         return asked._replace(until=answer.to, after=answer.after)

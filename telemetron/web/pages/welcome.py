@@ -9,7 +9,7 @@ import msgspec
 from starlette.requests import Request
 
 from telemetron import __version__
-from telemetron.config.settings import Auth
+from telemetron.config.settings import AuthSettings
 from telemetron.service.service import Service
 from telemetron.web.routes import ROUTES
 
@@ -28,7 +28,7 @@ def base(request: Request) -> str:
 def has_tokens(service: Service) -> bool:
     """Return whether the configuration has a token."""
     auth = service.settings.server.auth
-    return isinstance(auth, Auth) and (auth.read is not None or auth.write is not None)
+    return isinstance(auth, AuthSettings) and (auth.read is not None or auth.write is not None)
 
 
 def welcome(service: Service, base: str) -> dict[str, Any]:
@@ -44,8 +44,8 @@ def welcome(service: Service, base: str) -> dict[str, Any]:
         "id": snapshot.id,
         "place": f"{snapshot.epoch}.{snapshot.change.revision}",
         "sections": [
-            {"path": f"/system/state/{name}", "entities": len(face.rope)}
-            for name, face in snapshot.faces.items()
+            {"path": f"/system/state/{name}", "entities": len(section.rope)}
+            for name, section in snapshot.sections.items()
         ],
         "paths": [{"path": path, "about": about} for path, about in paths.items()],
         "example": f"curl -fsS {token}{base}/system/state | jq .",

@@ -1,6 +1,7 @@
 """The tables of `telemetron state`: ages, what is not known, and text that others wrote."""
 
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import entry_points
 from io import StringIO
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from telemetron.cli import table
+from telemetron.collector import ENTRY_POINTS
 from telemetron.document import (
     Activity,
     Agent,
@@ -127,6 +129,11 @@ def test_an_empty_section_says_who_cannot_be_relied_on(
     state = a_state(agents=[])
     state.sources.extend(a_source(key, status) for key, status in sources)
     assert row(shown(state), "AGENTS") == ["AGENTS", none]
+
+
+def test_the_sections_of_the_built_in_collectors_are_those_of_their_records() -> None:
+    records = (point.load() for point in entry_points(group=ENTRY_POINTS))
+    assert {record.name: record.sections for record in records} == table.FEEDS
 
 
 def test_sources_and_their_problems() -> None:

@@ -26,7 +26,7 @@ async def test_sources_run_without_the_web(tmp_path):
         off = dict.fromkeys(service.settings.off, "off")
         assert statuses == {"heartbeats": "starting"} | off
         assert list(service.supervisor.mounts.collectors) == ["/agents/"]
-        assert len(service.store.snapshot.faces["sources"].rope) == len(statuses)
+        assert len(service.store.snapshot.sections["sources"].rope) == len(statuses)
     assert service.supervisor.mounts.apps == {}
 
 
@@ -35,7 +35,7 @@ async def test_declared_agents_have_a_source_that_is_ok(tmp_path):
     async with running(tmp_path / "t.yaml", config) as service:
         source = service.store.sources["configuration"]
         assert (source.status, source.entities) == ("ok", 1)
-        assert len(service.store.snapshot.faces["agents"].rope) == 1
+        assert len(service.store.snapshot.sections["agents"].rope) == 1
 
 
 async def test_probes_are_known_while_their_collector_is_off_or_misconfigured(tmp_path):

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from telemetron.history import fold, recorder
+from telemetron.history import queries, recorder
 from telemetron.history.history import BusyError
 from telemetron.history.limits import HistoryLimits
 from telemetron.web import changes as module
@@ -191,7 +191,7 @@ async def test_a_life_is_told_newest_first_in_pages(live):
         ("/system/changes?since=0.1&until=banana", 400, "until: expected a place"),
         ("/system/changes?since=0.1&since=0.2", 400, "comes twice"),
         ("/system/changes?after=agents", 400, "after: expected SECTION/KEY"),
-        ("/system/state?at=5m", 410, "nothing is kept of that time"),
+        ("/system/state?at=5m", 410, "the history does not reach back to that time"),
         ("/system/state?at=", 400, "at: expected a place"),
         ("/system/history/agents/nobody?before=banana", 400, "before: expected a place"),
         ("/system/history/agents/nobody?before=0s", 404, "no 'nobody' in agents"),
@@ -202,7 +202,7 @@ async def test_a_life_is_told_newest_first_in_pages(live):
         (f"/system/changes?since=0.1&limit=1{'9' * 5000}", 400, "limit takes 1 to 1,000"),
         ("/system/changes?from=0.1", 400, "known: since, until"),
         ("/system/state?at=yesterday", 400, "expected a place"),
-        ("/system/state?at=ab.1", 410, "nothing is kept of epoch ab"),
+        ("/system/state?at=ab.1", 410, "epoch ab is not in the history"),
         ("/system/history/agents/nobody", 404, "no 'nobody' in agents"),
         ("/system/history/agent/nobody", 404, "no section 'agent'"),
     ],
@@ -498,7 +498,7 @@ async def test_a_stream_that_resumes_from_what_is_not_kept_is_told_of_the_gap(li
         assert (gap["event"], gap["id"]) == ("gap", now)
         data = json.loads(gap["data"])
         assert (data["from"], data["to"], data["complete"]) == ("ab.1", now, False)
-        assert data["lost"] == "nothing is kept of epoch ab"
+        assert data["lost"] == "epoch ab is not in the history"
         await beat(live)
         answer = json.loads((await anext(told))["data"])
         assert answer["from"] == now
@@ -593,7 +593,7 @@ class Past:
         self.asked = []
         self.failing = {}
         self.slow = threading.Event()
-        after = fold.after
+        after = queries.news
 
         def recorded(timeline, asked):
             self.asked.append(asked)
@@ -603,7 +603,7 @@ class Past:
                 self.slow.wait(0.05)
             return after(timeline, asked)
 
-        monkeypatch.setattr(fold, "after", recorded)
+        monkeypatch.setattr(queries, "news", recorded)
 
 
 @pytest.fixture

@@ -47,5 +47,7 @@ def test_docs_have_the_same_table():
         ((method, operation),) = item.items()
         methods = "GET, HEAD" if method == "get" else method.upper()
         table.append((path, methods, operation["summary"]))
-    rows = re.findall(r"^\| \[`(/[^`]*)`\]\(.*?\) \| ([A-Z, ]+) \| (.*) \|$", PAGE.read_text(), re.M)
+    rows = re.findall(
+        r"^\| \[`(/[^`]*)`\]\(.*?\) \| ([A-Z, ]+) \| (.*) \|$", PAGE.read_text(), re.M
+    )
     assert rows == table
