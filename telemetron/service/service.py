@@ -47,7 +47,7 @@ class Service:
         self._freezing = asyncio.create_task(self._freeze_imports())
 
     async def stop(self) -> None:
-        """Stop the sources and write the rest of the history; give up on those that hang."""
+        """Stop the sources and write the rest of the history; give up on sources that hang."""
         if self._freezing:
             self._freezing.cancel()
         await self.supervisor.stop()

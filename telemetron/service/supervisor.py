@@ -1,4 +1,4 @@
-"""The supervisor: runs each source in a task of its own and alone decides how it fares."""
+"""The supervisor: loads collectors, runs each source in a task of its own, restarts it."""
 
 import asyncio
 import importlib.metadata
@@ -61,7 +61,7 @@ class Supervisor:
         self.limits = limits or Limits()
         self.mounts = Mounts()
         self.collectors: dict[str, Collector] = {}
-        """By name, those that are imported."""
+        """The imported collectors by name."""
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._loads: list[asyncio.Task[object]] = []
 
@@ -82,7 +82,7 @@ class Supervisor:
             await asyncio.wait(self._loads, timeout=timeout)
 
     async def stop(self) -> list[str]:
-        """Cancel all sources; return the names of those that did not end in time."""
+        """Cancel all sources; return the names of the sources that did not end in time."""
         for task in self._tasks.values():
             task.cancel()
         if self._tasks:
@@ -177,7 +177,7 @@ def load(name: str) -> Collector:
 
 
 def load_with_probes() -> list[Collector]:
-    """Import the collectors that have probes; skip those that cannot be imported."""
+    """Import the collectors that have probes; skip a collector that cannot be imported."""
     found = []
     for entry_point in importlib.metadata.entry_points(group=PROBES):
         try:

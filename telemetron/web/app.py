@@ -51,9 +51,9 @@ class App:
                 "entity": state,
                 "changes": self.changes,
                 "life": self.changes,
-                "livez": health.livez,
-                "readyz": health.readyz,
-                "healthz": health.readyz,
+                "livez": health,
+                "readyz": health,
+                "healthz": health,
                 "metrics": self.metrics,
                 **Pages(service).endpoints(),
             }

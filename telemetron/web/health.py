@@ -11,37 +11,28 @@ from telemetron.query import flag, parameters
 from telemetron.service.outputs import Mounts
 from telemetron.store.store import Store
 from telemetron.web.guard import Guard
-from telemetron.web.routes import METHODS
+from telemetron.web.routes import LIVEZ, METHODS, ROUTES
 from telemetron.web.waiters import Waiters
 
 HEADERS = {"cache-control": "no-store", "content-type": "text/plain; charset=utf-8"}
-PATHS = ("/livez", "/readyz", "/healthz")
+PATHS = [route.path for route in ROUTES if route.tag == "health"]
 _MARKS = {"ok": "[+]", "starting": "[ ]", "off": "[ ]"}
 
 
 class Health:
-    """The endpoints of the probes: `livez` succeeds always, `readyz` until the server stops."""
+    """The endpoint of the probes: `/livez` always succeeds, the others until the server stops."""
 
     def __init__(self, store: Store, guard: Guard, waiters: Waiters) -> None:
         self._store = store
         self._guard = guard
         self._waiters = waiters
 
-    async def livez(self, scope: Scope, receive: Receive, send: Send, path: str) -> None:
-        """Answer `/livez`."""
-        await self._answer(scope, send, path)
-
-    async def readyz(self, scope: Scope, receive: Receive, send: Send, path: str) -> None:
-        """Answer `/readyz` and `/healthz`."""
-        await self._answer(scope, send, path, may_stop=True)
-
-    async def _answer(self, scope: Scope, send: Send, path: str, may_stop: bool = False) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send, path: str) -> None:
         given = parameters(scope["query_string"], ("verbose",))
         verbose = "verbose" in given and flag("verbose", given["verbose"] or "true")
         if verbose:
             self._guard.check(scope, "read")
-        if may_stop:
-            require_running(self._waiters)
+        _require_success(path, self._waiters)
         text = self._report(path) if verbose else "ok\n"
         await answer(scope, send, 200, text.encode(), HEADERS)
 
@@ -79,8 +70,7 @@ class Probes:
         if path not in PATHS:
             raise self._not_found()
         parameters(scope["query_string"], ())
-        if path != "/livez":
-            require_running(self._waiters)
+        _require_success(path, self._waiters)
         return await alive(scope, receive, send)
 
     def _not_found(self) -> HttpProblem:
@@ -88,9 +78,9 @@ class Probes:
         return HttpProblem(404, f"the probe port answers only GET of {known}")
 
 
-def require_running(waiters: Waiters) -> None:
-    """Raise HttpProblem 503 if the server stops."""
-    if waiters.stopping:
+def _require_success(path: str, waiters: Waiters) -> None:
+    """Raise HttpProblem 503 if the probe fails."""
+    if waiters.stopping and path != LIVEZ:
         raise HttpProblem(503, "the server is stopping; ask another one")
 
 

@@ -10,6 +10,8 @@ from typing import NamedTuple
 from telemetron.http import Receive, Scope, Send
 
 STATE, CHANGES, LIFE = "/system/state", "/system/changes", "/system/history"
+SWAGGER, LIVEZ = "/swagger/", "/livez"
+
 METHODS = ("GET", "HEAD")
 """What every route takes."""
 
@@ -41,9 +43,9 @@ ROUTES = (
     Route(LIFE + "/{section}/{key}", "life", "history", "The life of one entity, newest first"),
     Route("/system/schema", "schema", "documentation", "The JSON Schema of the state"),
     Route("/", "welcome", "documentation", "An overview of sections and paths"),
-    Route("/swagger/", "swagger", "documentation", "The HTTP interface, to try out"),
+    Route(SWAGGER, "swagger", "documentation", "The HTTP interface, to try out"),
     Route("/openapi.json", "openapi", "documentation", "The HTTP interface, for programs"),
-    Route("/livez", "livez", "health", "Whether the process answers; ?verbose lists each source"),
+    Route(LIVEZ, "livez", "health", "Whether the process answers; ?verbose lists each source"),
     Route("/readyz", "readyz", "health", "Whether the server accepts requests"),
     Route("/healthz", "healthz", "health", "The same as /readyz"),
     Route("/metrics", "metrics", "metrics", "Prometheus metrics of Telemetron itself"),

@@ -71,7 +71,7 @@ def document(parts: Iterable[Part], *, tokens: bool, root_path: str = "") -> Jso
 
 
 def _complete(item: Json, role: str, statuses: Iterable[int], tokens: bool) -> Json:
-    """Add the responses that precede every endpoint: these statuses, and those of the tokens."""
+    """Add the responses that no endpoint makes itself: `statuses`, and 401 and 403 with tokens."""
     statuses = [*statuses, 401, 403] if tokens else statuses
     common = {str(status): ref("responses", str(status)) for status in statuses}
 

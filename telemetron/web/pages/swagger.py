@@ -10,6 +10,7 @@ from starlette.responses import FileResponse, Response
 
 from telemetron.http import HttpProblem, route_path
 from telemetron.web.pages.headers import NOTHING, etag_of, policy, unless_known
+from telemetron.web.routes import SWAGGER
 
 POLICY = (
     f"{NOTHING}; script-src 'self'; connect-src 'self'; img-src 'self' data:;"
@@ -46,13 +47,13 @@ OWN = {"": (PAGE, "text/html"), "initializer.js": (INITIALIZER, "text/javascript
 
 async def file(request: Request) -> Response:
     """Return the page, or one of the files it loads."""
-    name = route_path(request.scope).removeprefix("/swagger/")
+    name = route_path(request.scope).removeprefix(SWAGGER)
     if name in OWN:
         body, media = OWN[name]
         response = Response(body, media_type=media, headers=policy(POLICY))
         return unless_known(request, response, etag_of(body))
     if name not in FILES:
-        raise HttpProblem(404, "no such file; the page is /swagger/")
+        raise HttpProblem(404, f"no such file; the page is {SWAGGER}")
     path, stat = await asyncio.to_thread(_found, name)
     response = FileResponse(path, media_type=FILES[name], stat_result=stat, headers=policy())
     return unless_known(request, response, f'W/"{stat.st_mtime_ns:x}-{stat.st_size:x}"')
