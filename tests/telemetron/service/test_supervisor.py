@@ -143,7 +143,9 @@ CRASHES = {
 
 
 @pytest.mark.parametrize("error", CRASHES)
-async def test_a_crash(serving: Any, install: Install, errors: list[str], error: str) -> None:
+async def test_crash_of_one_source_leaves_the_others_running(
+    serving: Any, install: Install, errors: list[str], error: str
+) -> None:
     install("fine")
     install("bad", run(CRASHES[error]))
     async with serving("sources: {bad: {}, fine: {}}") as live:
@@ -172,7 +174,9 @@ BREACHES = {
 
 
 @pytest.mark.parametrize("breach", BREACHES)
-async def test_a_run_that_breaks_its_contract(serving: Any, install: Install, breach: str) -> None:
+async def test_run_that_breaks_its_contract_is_a_crash(
+    serving: Any, install: Install, breach: str
+) -> None:
     message, source = BREACHES[breach]
     install("fine", "collector = make(paths=())")
     install("bad", source)
@@ -206,7 +210,7 @@ async def test_a_run_that_breaks_its_contract(serving: Any, install: Install, br
         ("collector = make(paths=('/x',))", "ValueError"),
     ],
 )
-async def test_what_cannot_be_loaded(
+async def test_collector_that_cannot_be_loaded_is_failing(
     serving: Any, install: Install, errors: list[str], source: str, message: str
 ) -> None:
     install("fine")
@@ -220,7 +224,9 @@ async def test_what_cannot_be_loaded(
         await check_the_others(live)
 
 
-async def test_the_address_of_a_source(serving: Any, install: Install) -> None:
+async def test_address_of_a_source_comes_from_its_configuration(
+    serving: Any, install: Install
+) -> None:
     """As its collector finds it in the configuration; null without one, and while it is off."""
     install("fine")
     install("far", "collector = make(address=lambda config: f'host:{config.depth}')")
@@ -232,7 +238,7 @@ async def test_the_address_of_a_source(serving: Any, install: Install) -> None:
         assert row(found, "heartbeats")["address"] is None
 
 
-async def test_a_collector_that_nobody_installed(serving: Any, install: Install) -> None:
+async def test_collector_that_is_not_installed_is_failing(serving: Any, install: Install) -> None:
     install("fine")
     async with serving("sources: {bad: {collector: nowhere}, fine: {}}") as live:
         found = await state(live, lambda found: row(found, "bad")["status"] == "failing")
@@ -243,7 +249,7 @@ async def test_a_collector_that_nobody_installed(serving: Any, install: Install)
         await check_the_others(live)
 
 
-async def test_a_configuration_that_does_not_fit(serving: Any, install: Install) -> None:
+async def test_invalid_configuration_is_failing(serving: Any, install: Install) -> None:
     install("fine")
     async with serving("sources:\n  bad: {collector: fine, dept: 5}\n  fine: {depth: 3}\n") as live:
         found = await state(live, lambda found: row(found, "bad")["status"] == "failing")
@@ -254,7 +260,7 @@ async def test_a_configuration_that_does_not_fit(serving: Any, install: Install)
         await check_the_others(live)
 
 
-async def test_imports_that_hang(serving: Any, install: Install) -> None:
+async def test_hanging_imports_block_nothing_else(serving: Any, install: Install) -> None:
     """Install more of them than a pool has threads."""
     limits = Limits(load_seconds=0.5)
     install("fine")
@@ -271,7 +277,7 @@ async def test_imports_that_hang(serving: Any, install: Install) -> None:
         await state(live, lambda found: {row(found, n)["status"] for n in names} == {"stale"})
 
 
-async def test_an_import_that_takes_its_time(
+async def test_slow_import_starts_later_and_is_frozen(
     serving: Any, install: Install, outside: ModuleType
 ) -> None:
     install("slow", "outside.gate.wait()\ncollector = make()\nkept = [[] for _ in range(10**5)]")
@@ -285,7 +291,7 @@ async def test_an_import_that_takes_its_time(
         assert gc.get_freeze_count() > frozen + 10**5  # no collection looks at it again
 
 
-async def test_a_part_that_does_not_fit_is_a_problem_of_a_source_that_is_ok(
+async def test_invalid_part_is_a_problem_of_a_source_that_is_ok(
     serving: Any, install: Install
 ) -> None:
     put = "output.put('queues', 'g', 'bad', Queue(name={}))"
@@ -297,7 +303,7 @@ async def test_a_part_that_does_not_fit_is_a_problem_of_a_source_that_is_ok(
         assert [problem["reason"] for problem in row(found, "bad")["problems"]] == ["Refused"]
 
 
-async def test_two_sources_that_answer_the_same_path(serving: Any, install: Install) -> None:
+async def test_second_source_of_a_path_fails(serving: Any, install: Install) -> None:
     mount = "output.mount('/x/', None)"
     install("x", run(mount, "output.confirm()", "await asyncio.Event().wait()"))
     async with serving("sources: {one: {collector: x}, two: {collector: x}}") as live:
@@ -307,7 +313,7 @@ async def test_two_sources_that_answer_the_same_path(serving: Any, install: Inst
         )
 
 
-async def test_what_a_run_leaves_behind_writes_no_more(
+async def test_task_that_outlives_its_run_cannot_write(
     serving: Any, install: Install, outside: ModuleType
 ) -> None:
     later = """
@@ -353,7 +359,9 @@ collector = make(run=run)
         assert row(found, "bad")["status"] == "failing"
 
 
-async def test_trouble_and_its_end(serving: Any, install: Install, outside: ModuleType) -> None:
+async def test_trouble_lasts_until_the_scope_is_confirmed(
+    serving: Any, install: Install, outside: ModuleType
+) -> None:
     steps = """
 async def run(config, output):
     outside.output = output
@@ -419,7 +427,7 @@ collector = make(run=run)
 """
 
 
-async def test_a_crash_is_over_once_the_next_run_confirms(
+async def test_crash_is_resolved_once_the_next_run_confirms(
     bench: Bench, install: Install, outside: ModuleType
 ) -> None:
     confirms = asyncio.Event()
@@ -495,9 +503,7 @@ class HastyClock(FakeClock):
         await asyncio.sleep(0)
 
 
-async def test_restarts_come_ever_more_slowly_until_a_run_went_well(
-    install: Install, outside: ModuleType
-) -> None:
+async def test_restart_delays_grow_until_a_run_lasts(install: Install, outside: ModuleType) -> None:
     bench = Bench(HastyClock())
     finished = asyncio.Event()
 
@@ -542,7 +548,7 @@ async def test_stopping_ends_every_run(bench: Bench, install: Install, outside: 
     assert bench.fails.restarts == bench.returns.restarts == 0
 
 
-async def test_a_run_that_hangs_when_it_is_stopped_is_named(
+async def test_run_that_ignores_its_cancellation_is_named(
     bench: Bench, install: Install, outside: ModuleType
 ) -> None:
     released = asyncio.Event()

@@ -99,7 +99,7 @@ async def test_a_source_that_does_not_run_leaves_its_paths_503(live):
     assert answer.headers["retry-after"] == "1"
 
 
-async def test_a_failure_of_ours_is_500_and_says_nothing_of_its_cause(live):
+async def test_bug_is_answered_with_500_without_its_cause(live):
     async def broken(scope, receive, send):
         raise ValueError("secret")
 
@@ -140,7 +140,7 @@ async def test_pipelined_requests_are_answered_in_order(live):
     assert statuses == [200, 200, 200, 404] * 5
 
 
-async def test_what_is_no_http_is_400(live):
+async def test_bytes_that_are_not_http_get_400(live):
     reader, writer = await asyncio.open_connection("127.0.0.1", int(live.url.rpartition(":")[2]))
     writer.write(b"\x16\x03\x01 hello\r\n\r\n")
     async with asyncio.timeout(10):

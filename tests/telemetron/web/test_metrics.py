@@ -46,7 +46,7 @@ def test_a_histogram_counts_what_is_at_most_each_bound():
         ),
     ],
 )
-async def test_it_is_written_as_the_scraper_likes(live, accept, content_type, parse):
+async def test_format_is_the_one_the_scraper_prefers(live, accept, content_type, parse):
     answer = await live.client.get("/metrics", headers={"accept": accept})
     assert answer.headers["content-type"] == content_type
     families = {family.name: family for family in parse(answer.text)}
@@ -57,7 +57,7 @@ async def test_it_is_written_as_the_scraper_likes(live, accept, content_type, pa
     assert len(answer.text.splitlines()) < 200
 
 
-async def test_the_docs_tell_every_metric_and_its_labels(live):
+async def test_docs_list_every_metric_and_its_labels(live):
     source = live.app.service.store.sources["heartbeats"]
     source.events["beats_dropped"] += 1
     source.confirm()
@@ -117,7 +117,7 @@ async def test_a_long_poll_is_counted_while_it_waits(live):
     assert (await scraped(live))["telemetron_waiters",] == 0
 
 
-async def test_a_sources_status_age_and_problems_are_told(live):
+async def test_source_has_status_age_and_problems(live):
     found = await scraped(live)
     status = "telemetron_source_status"
     shown = {one: found[status, *sorted(["heartbeats", "heartbeats", one])] for one in STATUSES}
@@ -139,7 +139,7 @@ async def test_a_sources_status_age_and_problems_are_told(live):
     assert found["telemetron_source_problems", "heartbeats"] == 1
 
 
-async def test_a_loop_that_was_blocked_is_seen(live):
+async def test_blocked_event_loop_is_measured(live):
     lag = live.app.metrics.loop_lag
     before = lag.total
     async with asyncio.timeout(10):

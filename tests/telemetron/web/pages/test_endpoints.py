@@ -41,7 +41,7 @@ async def test_no_page_takes_parameters_or_other_methods(live):
         assert posted.headers["content-type"] == "application/problem+json"
 
 
-async def test_a_page_that_a_client_has_is_not_sent_again(live):
+async def test_page_that_a_client_has_gets_304(live):
     for path in PAGES.keys() - {"/"}:
         page = await live.client.get(path)
         assert page.headers["cache-control"] == "no-cache", path

@@ -51,7 +51,7 @@ def test_every_path_is_there(made):
     assert len(set(ids)) == len(ids)
 
 
-def test_it_is_whole(made):
+def test_references_resolve_and_schemas_are_valid(made):
     refs = list(values(made, "$ref"))
     assert len(refs) > 100
     assert all(resolved(made, ref) for ref in refs)
@@ -73,7 +73,7 @@ def test_the_parameters_are_those_of_the_state(made):
     assert [p["name"] for p in entity if p["in"] == "path"] == ["section", "key"]
 
 
-def test_who_needs_which_token(made):
+def test_each_operation_names_its_token(made):
     security = {operation["operationId"]: operation["security"] for operation in operations(made)}
     assert security["state"] == [{"read": []}]
     assert security["metrics"] == security["swagger"] == security["state"]
@@ -87,7 +87,7 @@ def test_who_needs_which_token(made):
     }
 
 
-def test_without_tokens_nobody_needs_one():
+def test_without_tokens_no_operation_needs_one():
     made = document([part(collector)], tokens=False)
     assert not list(values(made["paths"], "security"))
     assert "securitySchemes" not in made["components"]
@@ -105,7 +105,7 @@ def test_a_collector_cannot_take_what_is_not_its_own(made):
     assert other["components"]["schemas"] == schemas | {"Order": {"type": "string"}}
 
 
-def test_the_docs_tell_all_of_it(made):
+def test_docs_have_every_path_field_and_header(made):
     docs = Path(__file__).parents[4] / "docs"
     page = (docs / "http.md").read_text() + (docs / "changes.md").read_text()
     asked = list(values(made["paths"], "parameters"))
@@ -121,7 +121,7 @@ def test_the_docs_tell_all_of_it(made):
         assert f"\n| {status} | " in page, status
 
 
-async def test_it_is_served_with_what_collectors_bring(live):
+async def test_served_document_has_the_paths_of_collectors(live):
     answer = await live.client.get("/openapi.json")
     assert answer.headers["content-type"] == "application/json"
     assert answer.json() == document([part(collector)], tokens=False)

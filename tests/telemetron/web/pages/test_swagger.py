@@ -11,7 +11,7 @@ async def test_swagger_is_found_without_its_slash(serving):
         assert answer.headers["location"] == "swagger/?x=1"
 
 
-async def test_swagger_hands_out_nothing_else(live):
+async def test_swagger_serves_no_other_files(live):
     for path in (
         "/swagger/nope.js",
         "/swagger/LICENSE",
@@ -29,7 +29,7 @@ async def test_swagger_hands_out_nothing_else(live):
         assert answer.headers["content-type"] == "application/problem+json"
 
 
-async def test_swagger_binds_the_browser_to_this_server(live):
+async def test_swagger_may_only_contact_this_server(live):
     page = await live.client.get("/swagger/")
     policy = page.headers["content-security-policy"]
     assert "default-src 'none'" in policy

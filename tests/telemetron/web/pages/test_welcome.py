@@ -5,7 +5,7 @@ import httpx
 FIREFOX = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 
 
-async def test_the_welcome_page_tells_programs_what_there_is(live):
+async def test_welcome_page_lists_sections_and_paths_for_programs(live):
     await live.client.post("/agents/planner/heartbeat", json={"instance": "one"})
     live.app.service.store.flush()
     page = (await live.client.get("/", headers={"accept": "application/json"})).json()
@@ -24,7 +24,7 @@ async def test_the_welcome_page_tells_programs_what_there_is(live):
     assert page["example"] == f"curl -fsS {live.url}/system/state | jq ."
 
 
-async def test_the_welcome_page_is_text_for_who_does_not_care(live):
+async def test_welcome_page_is_text_by_default(live):
     page = await live.client.get("/")
     assert page.headers["vary"] == "Accept"
     assert "/system/state/agents            0\n" in page.text
@@ -33,7 +33,7 @@ async def test_the_welcome_page_is_text_for_who_does_not_care(live):
     assert max(map(len, page.text.splitlines())) <= 100
 
 
-async def test_the_welcome_page_of_a_browser_leads_everywhere_and_loads_nothing(serving):
+async def test_welcome_page_of_a_browser_links_everywhere_and_loads_nothing(serving):
     async with serving("id: '<b>&'") as live:
         page = await live.client.get("/", headers={"accept": FIREFOX})
         assert page.headers["content-type"] == "text/html; charset=utf-8"
@@ -53,7 +53,7 @@ async def test_a_welcome_page_of_another_kind_is_not_acceptable(live):
     assert "text/plain, application/json, text/html" in page.json()["detail"]
 
 
-async def test_the_example_has_the_address_that_was_asked(serving):
+async def test_example_has_the_address_of_the_request(serving):
     async with serving("server: {auth: none, host: 0.0.0.0, root_path: /telemetron}") as live:
         url = live.url.replace("0.0.0.0", "127.0.0.1")
         for host, shown in [
@@ -66,7 +66,7 @@ async def test_the_example_has_the_address_that_was_asked(serving):
             assert f"curl -fsS http://{shown}/telemetron/system/state |" in page.text
 
 
-async def test_the_example_says_where_the_token_goes(serving):
+async def test_example_has_a_place_for_the_token(serving):
     tokens = "server: {auth: {read: read-token-0123456789, write: write-token-0123456789}}"
     async with serving(tokens, authorization="Bearer read-token-0123456789") as live:
         page = await live.client.get("/")
