@@ -112,9 +112,9 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     with monkeypatch.context() as patch:
         patch.syspath_prepend(site)
         _let_coverage_see_the_path()
-        installed.collectors.cache_clear()
+        installed.entry_points.cache_clear()
         yield site
-    installed.collectors.cache_clear()
+    installed.entry_points.cache_clear()
     _let_coverage_see_the_path()
 
 

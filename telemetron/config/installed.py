@@ -2,8 +2,7 @@
 
 from collections.abc import Iterator
 from functools import cache
-from importlib.metadata import entry_points
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from telemetron.collector import ENTRY_POINTS, VARIABLES
 
@@ -16,14 +15,21 @@ class Variable(NamedTuple):
     key: str
 
 
-@cache
 def collectors() -> list[str]:
-    """Return the names of the installed collectors. The first call reads files."""
-    return sorted({point.name for point in entry_points(group=ENTRY_POINTS)})
+    """Return the names of the installed collectors."""
+    return sorted({point.name for point in entry_points().select(group=ENTRY_POINTS)})
 
 
 def variables() -> Iterator[Variable]:
     """Yield the variables of the installed collectors."""
-    for point in entry_points(group=VARIABLES):
+    for point in entry_points().select(group=VARIABLES):
         collector, _, key = point.value.partition(":")
         yield Variable(point.name, collector.strip(), key.strip())
+
+
+@cache
+def entry_points() -> Any:
+    """Return all entry points. The first call reads files; the event loop makes later ones."""
+    from importlib import metadata  # slow to import, and a client needs none
+
+    return metadata.entry_points()

@@ -24,6 +24,7 @@ from telemetron.config.settings import SourceSpec, configure
 from telemetron.testing import RecordingOutput
 from telemetron_collectors.kafka import KafkaConfig, collector, connection, run
 from telemetron_collectors.kafka import watch as rounds
+from tests.ports import free_port
 
 
 class Broker:
@@ -128,13 +129,6 @@ class Broker:
         consumer = Consumer({"bootstrap.servers": self.address, "group.id": group})
         consumer.commit(offsets=[TopicPartition(topic, partition, offset)], asynchronous=False)
         consumer.close()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @pytest.fixture(autouse=True)

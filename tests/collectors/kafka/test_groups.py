@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tests.collectors.kafka import scripted as script
-from tests.collectors.kafka.conftest import free_port
 from tests.collectors.kafka.scripted import Group, Log, Scripted, Topic, batch, scripted
+from tests.ports import free_port
 
 KINDS = ["classic", "consumer", "share", "streams"]
 
