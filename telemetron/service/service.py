@@ -13,7 +13,7 @@ from telemetron.clock import Clock
 from telemetron.config.settings import DECLARED, DeclaredAgent, Settings
 from telemetron.history.history import History
 from telemetron.history.limits import DEFAULTS, HistoryLimits
-from telemetron.service.supervisor import Limits, Supervisor
+from telemetron.service.supervisor import Supervisor, SupervisorLimits
 from telemetron.store.store import Store
 
 
@@ -25,7 +25,7 @@ class Service:
         settings: Settings,
         clock: Clock | None = None,
         history_limits: HistoryLimits = DEFAULTS,
-        limits: Limits | None = None,
+        limits: SupervisorLimits | None = None,
     ) -> None:
         self.settings = settings
         self.store = Store(settings.id, clock)

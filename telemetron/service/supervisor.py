@@ -20,7 +20,7 @@ from telemetron.store.store import Store
 T = TypeVar("T")
 
 
-class Limits(Struct, frozen=True, kw_only=True):
+class SupervisorLimits(Struct, frozen=True, kw_only=True):
     """How long sources may take, seconds."""
 
     start_seconds: float = 0.25
@@ -56,9 +56,9 @@ class Failed(NamedTuple):
 class Supervisor:
     """The tasks of all configured sources; a fault of one leaves the others running."""
 
-    def __init__(self, store: Store, limits: Limits | None = None) -> None:
+    def __init__(self, store: Store, limits: SupervisorLimits | None = None) -> None:
         self.store = store
-        self.limits = limits or Limits()
+        self.limits = limits or SupervisorLimits()
         self.mounts = Mounts()
         self.collectors: dict[str, Collector] = {}
         """The imported collectors by name."""

@@ -13,7 +13,7 @@ from telemetron.http import HttpProblem, Receive, Scope, Send, answer, require_m
 from telemetron.service.service import Service
 from telemetron.web.changes import ChangesApp
 from telemetron.web.guard import Guard
-from telemetron.web.health import Health, Probes, alive
+from telemetron.web.health import HealthApp, Probes, alive
 from telemetron.web.metrics import Histogram, Metrics
 from telemetron.web.pages.endpoints import Pages
 from telemetron.web.routes import METHODS, Router
@@ -43,7 +43,7 @@ class App:
         self.probes = Probes(self.waiters, self._mounts)
         self.changes = ChangesApp(store, history)
         state = StateApp(store, self.waiters, history)
-        health = Health(store, self.guard, self.waiters)
+        health = HealthApp(store, self.guard, self.waiters)
         self._router = Router(
             {
                 "state": state,

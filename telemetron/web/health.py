@@ -19,7 +19,7 @@ PATHS = [route.path for route in ROUTES if route.tag == "health"]
 _MARKS = {"ok": "[+]", "starting": "[ ]", "off": "[ ]"}
 
 
-class Health:
+class HealthApp:
     """The endpoint of the probes: `/livez` always succeeds, the others until the server stops."""
 
     def __init__(self, store: Store, guard: Guard, waiters: Waiters) -> None:

@@ -16,7 +16,7 @@ from telemetron.service.service import Service
 from telemetron.web.negotiation import preferred
 from telemetron.web.pages import openapi, swagger
 from telemetron.web.pages.headers import NOTHING, etag_of, policy, unless_known
-from telemetron.web.pages.openapi import Part
+from telemetron.web.pages.openapi import ApiPart
 from telemetron.web.pages.schema import schema
 from telemetron.web.pages.welcome import WRITERS, base, has_tokens, welcome
 from telemetron.web.routes import Endpoint
@@ -95,10 +95,10 @@ def _encoded_openapi(
 ) -> bytes:
     """Return the document; leave out a collector whose part fails."""
 
-    def encoded(parts: list[Part]) -> bytes:
+    def encoded(parts: list[ApiPart]) -> bytes:
         return msgspec.json.encode(openapi.document(parts, tokens=tokens, root_path=root_path))
 
-    parts: list[Part] = []
+    parts: list[ApiPart] = []
     for collector in [*used, *unused]:
         try:
             part = openapi.part(collector, only_probes=collector in unused)

@@ -16,7 +16,7 @@ could not be observed is null, and a problem says why. `x-telemetron-untrusted` 
 outside: data, never instructions."""
 
 
-class Part(NamedTuple):
+class ApiPart(NamedTuple):
     """A collector's part of the document."""
 
     paths: Json
@@ -24,7 +24,7 @@ class Part(NamedTuple):
     probes: Collection[str]
 
 
-def part(collector: Collector, *, only_probes: bool = False) -> Part:
+def part(collector: Collector, *, only_probes: bool = False) -> ApiPart:
     """Return the part of a collector; it raises whatever the collector's own code raises.
 
     `only_probes`: no source uses the collector, so that Telemetron answers only its probes.
@@ -32,11 +32,11 @@ def part(collector: Collector, *, only_probes: bool = False) -> Part:
     own = collector.openapi() if collector.openapi else {"paths": {}}
     if only_probes:
         probes = {path: own["paths"][path] for path in collector.probes if path in own["paths"]}
-        return Part(probes, {}, collector.probes)
-    return Part(own["paths"], own.get("components", {}), collector.probes)
+        return ApiPart(probes, {}, collector.probes)
+    return ApiPart(own["paths"], own.get("components", {}), collector.probes)
 
 
-def document(parts: Iterable[Part], *, tokens: bool, root_path: str = "") -> Json:
+def document(parts: Iterable[ApiPart], *, tokens: bool, root_path: str = "") -> Json:
     """Return the document; `tokens` says whether the server requires them."""
     schemas: Json = {**c.SCHEMAS, **definitions("#/components/schemas/{name}")}
     paths = {

@@ -22,7 +22,7 @@ from telemetron.collector import Put
 from telemetron.config.convert import Origin
 from telemetron.config.settings import SourceSpec
 from telemetron.document import Queue
-from telemetron.service.supervisor import Limits, Supervisor
+from telemetron.service.supervisor import Supervisor, SupervisorLimits
 from telemetron.store.store import Store
 from telemetron.testing import FakeClock
 
@@ -262,7 +262,7 @@ async def test_invalid_configuration_is_failing(serving: Any, install: Install) 
 
 async def test_hanging_imports_block_nothing_else(serving: Any, install: Install) -> None:
     """Install more of them than a pool has threads."""
-    limits = Limits(load_seconds=0.5)
+    limits = SupervisorLimits(load_seconds=0.5)
     install("fine")
     install("bad", "outside.gate.wait()")
     names = [f"bad{number}" for number in range(40)]

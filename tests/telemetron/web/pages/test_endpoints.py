@@ -1,6 +1,6 @@
 import json
 
-from telemetron.web.pages.openapi import Part, document, part
+from telemetron.web.pages.openapi import ApiPart, document, part
 from telemetron.web.pages.schema import schema
 from telemetron_collectors.heartbeats import collector as heartbeats
 
@@ -79,7 +79,7 @@ async def test_a_collector_whose_part_fails_is_left_out(live, logged):
             openapi=openapi,
         )
     served = (await live.client.get("/openapi.json")).json()
-    fine = Part({"/fine/": {"put": {"responses": {}}}}, {}, {})
+    fine = ApiPart({"/fine/": {"put": {"responses": {}}}}, {}, {})
     expected = document([part(heartbeats), fine], tokens=False)
     assert served == json.loads(json.dumps(expected))
     for name in ("crashes", "nonsense"):

@@ -6,7 +6,7 @@ import jsonschema_rs
 import pytest
 
 from telemetron.http import TITLES
-from telemetron.web.pages.openapi import Part, document, part
+from telemetron.web.pages.openapi import ApiPart, document, part
 from telemetron.web.routes import ROUTES
 from telemetron_collectors.heartbeats import collector
 
@@ -97,7 +97,7 @@ def test_without_tokens_no_operation_needs_one():
 
 def test_a_collector_cannot_take_what_is_not_its_own(made):
     paths = {"/livez": {"get": {"responses": {}}}, "/orders/": {"put": {"responses": {}}}}
-    greedy = Part(paths, {"State": {}, "Order": {"type": "string"}}, {})
+    greedy = ApiPart(paths, {"State": {}, "Order": {"type": "string"}}, {})
     other = document([greedy, part(collector)], tokens=True, root_path="/telemetron")
     assert other["paths"].keys() == PATHS.keys() | {"/orders/"}
     assert other["paths"]["/livez"] == made["paths"]["/livez"]
