@@ -136,38 +136,33 @@ def openapi() -> dict[str, Any]:
         ],
         "responses": {"204": {"description": "Forgotten."}} | _problems(400, 404, 409),
     }
+    paths = {
+        "/agents/{name}/heartbeat": {"post": beat},
+        "/agents/{name}/instances/{id}": {"delete": goodbye},
+        PROBE: {"get": _livez(name)},
+    }
+    return {"paths": paths, "components": components}
+
+
+def _livez(name: dict[str, Any]) -> dict[str, Any]:
     seconds = {"type": "string", "pattern": r"^[0-9]{1,6}(\.[0-9]{1,6})?(ms|s|m)?$"}
-    livez = {
+    silence = "How long all instances may be silent, as `60s`; at least three intervals."
+    stall = "How long all tasks may make no progress, as `30m`; not judged by default."
+    return {
         "operationId": "agentLivez",
         "summary": PROBES[PROBE],
         "description": "503 only on evidence: the agent was known, and is silent or stalled. 200 if"
         " nothing is known of it.",
         "parameters": [
             name,
-            _parameter(
-                "max_silence",
-                "query",
-                "How long all instances may be silent, as `60s`; at least three intervals.",
-                seconds,
-            ),
-            _parameter(
-                "max_stall",
-                "query",
-                "How long all tasks may make no progress, as `30m`; not judged by default.",
-                seconds,
-            ),
+            _parameter("max_silence", "query", silence, seconds),
+            _parameter("max_stall", "query", stall, seconds),
         ],
         "responses": {
             "200": {"description": "Alive.", "content": {"text/plain": {"schema": TEXT}}},
             **_problems(404, 503),
         },
     }
-    paths = {
-        "/agents/{name}/heartbeat": {"post": beat},
-        "/agents/{name}/instances/{id}": {"delete": goodbye},
-        PROBE: {"get": livez},
-    }
-    return {"paths": paths, "components": components}
 
 
 def _or_null(schema: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The OpenAPI 3.1 document: the paths of the server and of the collectors."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from telemetron import __version__
@@ -36,26 +36,8 @@ def part(collector: Collector, *, only_probes: bool = False) -> ApiPart:
     return ApiPart(own["paths"], own.get("components", {}), collector.probes)
 
 
-def document(parts: Iterable[ApiPart], *, tokens: bool, root_path: str = "") -> Json:
+def document(parts: Sequence[ApiPart], *, tokens: bool, root_path: str = "") -> Json:
     """Return the document; `tokens` says whether the server requires them."""
-    schemas: Json = {**c.SCHEMAS, **definitions("#/components/schemas/{name}")}
-    paths = {
-        route.path: _complete(_operation(route), "read", (400, 421, 500), tokens)
-        for route in ROUTES
-    }
-    for one in parts:
-        for path, item in one.paths.items():
-            role, statuses = ("write", (421, 500, 503))
-            if path in one.probes:
-                role, statuses = ("read", (400, 421, 500))
-            paths.setdefault(path, _complete(item, role, statuses, tokens))
-        schemas = one.schemas | schemas
-    components: Json = {"responses": c.problems(), "headers": c.HEADERS, "schemas": schemas}
-    if tokens:
-        components["securitySchemes"] = {
-            "read": _bearer("The token of readers."),
-            "write": _bearer("The token of agents, which send heartbeats."),
-        }
     return {
         "openapi": "3.1.0",
         "info": {
@@ -65,9 +47,36 @@ def document(parts: Iterable[ApiPart], *, tokens: bool, root_path: str = "") -> 
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": root_path or "/"}],
-        "paths": paths,
-        "components": components,
+        "paths": _paths(parts, tokens),
+        "components": _components(parts, tokens),
     }
+
+
+def _paths(parts: Sequence[ApiPart], tokens: bool) -> Json:
+    """Return all paths; a collector cannot replace a path of the server or of another one."""
+    paths = {
+        route.path: _complete(_operation(route), "read", (400, 421, 500), tokens)
+        for route in ROUTES
+    }
+    for one in parts:
+        for path, item in one.paths.items():
+            is_probe = path in one.probes
+            role, status = ("read", 400) if is_probe else ("write", 503)
+            paths.setdefault(path, _complete(item, role, (status, 421, 500), tokens))
+    return paths
+
+
+def _components(parts: Sequence[ApiPart], tokens: bool) -> Json:
+    schemas: Json = {**c.SCHEMAS, **definitions("#/components/schemas/{name}")}
+    for one in parts:
+        schemas = one.schemas | schemas
+    components: Json = {"responses": c.problems(), "headers": c.HEADERS, "schemas": schemas}
+    if tokens:
+        components["securitySchemes"] = {
+            "read": _bearer("The token of readers."),
+            "write": _bearer("The token of agents, which send heartbeats."),
+        }
+    return components
 
 
 def _complete(item: Json, role: str, statuses: Iterable[int], tokens: bool) -> Json:
