@@ -155,3 +155,16 @@ async def test_a_proxy_may_leave_the_root_path_where_it_is(serving, path):
         left = await live.client.get(f"/below{path}")
         assert (left.status_code, left.content) == (200, stripped.content)
         assert (await live.client.get(f"/below/below{path}")).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("path", "location"),
+    [
+        ("/livez/", "../livez"),
+        ("/system/schema/?x=1", "../schema?x=1"),
+        ("/swagger", "swagger/"),
+    ],
+)
+async def test_path_with_a_wrong_slash_is_redirected(live, path, location):
+    answer = await live.client.get(path)
+    assert (answer.status_code, answer.headers["location"]) == (308, location)
