@@ -23,10 +23,10 @@ from bench.process import Server
 from bench.report import Row, at_most, note, p99
 from telemetron.clock import Clock
 from telemetron.testing import FakeClock, RecordingOutput
+from telemetron_collectors.kafka.brokers import Link, access
+from telemetron_collectors.kafka.cluster import Known
 from telemetron_collectors.kafka.config import KafkaConfig, QueueConfig
-from telemetron_collectors.kafka.connection import Link, access
-from telemetron_collectors.kafka.known import Known
-from telemetron_collectors.kafka.watch import Rounds
+from telemetron_collectors.kafka.rounds import Rounds
 from tests.real.kafka import broker
 from tests.real.kafka.broker import Cluster
 from tests.real.kafka.truth import SECONDS, Truth, tasks

@@ -3,7 +3,7 @@
 from telemetron.address import join
 from telemetron.collector import Collector, Output
 from telemetron_collectors.kafka.config import KafkaConfig, parse_address
-from telemetron_collectors.kafka.watch import observe
+from telemetron_collectors.kafka.rounds import observe
 
 HOLD_SECONDS = 10.0
 

@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from telemetron.collector import Config
 from telemetron.secret import Secret
-from telemetron_collectors.kafka.request import Address
+from telemetron_collectors.kafka.protocol.messages import Address
 
 CONTENT_INTERVAL = 0.1
 COUNT_INTERVAL = 1.0

@@ -4,16 +4,16 @@ import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 
 from telemetron.poll import TroubleError
-from telemetron_collectors.kafka import request as ask
-from telemetron_collectors.kafka.known import Known, trouble_of
-from telemetron_collectors.kafka.membership import (
+from telemetron_collectors.kafka.cluster import Known, trouble_of
+from telemetron_collectors.kafka.group import Group
+from telemetron_collectors.kafka.protocol import messages as ask
+from telemetron_collectors.kafka.protocol.membership import (
     KINDS,
     GroupInfo,
     describe_groups,
     parse_described,
 )
-from telemetron_collectors.kafka.state import Group
-from telemetron_collectors.kafka.wire import Answer, UnsupportedError
+from telemetron_collectors.kafka.protocol.wire import Answer, UnsupportedError
 
 MAX_IN_REQUEST = 100
 """Groups of one request: the event loop is kept no longer than it takes to decode these."""

@@ -5,12 +5,9 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from telemetron.poll import TroubleError
-from telemetron_collectors.kafka import request as ask
-from telemetron_collectors.kafka.connection import Broker
-from telemetron_collectors.kafka.known import Known, refusal_of, trouble_of
-from telemetron_collectors.kafka.queue import TopicQueue
-from telemetron_collectors.kafka.request import Commits
-from telemetron_collectors.kafka.state import (
+from telemetron_collectors.kafka.brokers import Broker
+from telemetron_collectors.kafka.cluster import Known, refusal_of, trouble_of
+from telemetron_collectors.kafka.group import (
     UNREAD,
     Ends,
     Group,
@@ -20,8 +17,11 @@ from telemetron_collectors.kafka.state import (
     commits_of,
     offsets_of,
 )
+from telemetron_collectors.kafka.protocol import messages as ask
+from telemetron_collectors.kafka.protocol.messages import Commits
+from telemetron_collectors.kafka.protocol.wire import Answer, UnsupportedError
+from telemetron_collectors.kafka.queue import TopicQueue
 from telemetron_collectors.kafka.transactions import Transactions
-from telemetron_collectors.kafka.wire import Answer, UnsupportedError
 
 
 class Offsets:

@@ -16,8 +16,8 @@ from telemetron.document import (
     Queue,
 )
 from telemetron_collectors.kafka.config import QueueConfig
-from telemetron_collectors.kafka.lane import Lane, Window, age
-from telemetron_collectors.kafka.membership import GroupInfo, GroupMember
+from telemetron_collectors.kafka.partition import Lane, Window, age
+from telemetron_collectors.kafka.protocol.membership import GroupInfo, GroupMember
 
 MAX_MEMBERS = 16
 MAX_LAGGING = 8

@@ -1,10 +1,10 @@
 """Open transactions: records behind the first one are held back from readers of committed ones."""
 
-from telemetron_collectors.kafka import request as ask
-from telemetron_collectors.kafka.known import Known
+from telemetron_collectors.kafka.cluster import Known
+from telemetron_collectors.kafka.group import Ends, Topic
+from telemetron_collectors.kafka.protocol import messages as ask
+from telemetron_collectors.kafka.protocol.wire import Answer
 from telemetron_collectors.kafka.queue import OpenTransaction
-from telemetron_collectors.kafka.state import Ends, Topic
-from telemetron_collectors.kafka.wire import Answer
 
 LOOK_SECONDS = 1.0
 LONG_SECONDS = 10.0

@@ -22,8 +22,8 @@ from telemetron.clock import Clock
 from telemetron.config.convert import Origin
 from telemetron.config.settings import SourceSpec, configure
 from telemetron.testing import RecordingOutput
-from telemetron_collectors.kafka import KafkaConfig, collector, connection, run
-from telemetron_collectors.kafka import watch as rounds
+from telemetron_collectors.kafka import KafkaConfig, collector, rounds, run
+from telemetron_collectors.kafka import brokers as connection
 
 
 class Broker:

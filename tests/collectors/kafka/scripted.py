@@ -9,8 +9,8 @@ from typing import Any
 
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
-from telemetron_collectors.kafka import wire
-from telemetron_collectors.kafka.wire import NO_TAGS, Reader, compact_array, compact_text
+from telemetron_collectors.kafka.protocol import wire
+from telemetron_collectors.kafka.protocol.wire import NO_TAGS, Reader, compact_array, compact_text
 
 METADATA, OFFSETS, FETCH, COMMITS, COORDINATOR = 3, 2, 1, 9, 10
 DESCRIBE, GROUPS, VERSIONS, CONSUMER, SHARE, STREAMS, SHARE_OFFSETS = 15, 16, 18, 69, 77, 89, 90

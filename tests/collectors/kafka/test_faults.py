@@ -9,9 +9,12 @@ import pytest
 
 from telemetron.clock import Clock
 from telemetron.poll import TroubleError
-from telemetron_collectors.kafka import connection, content, find, request
-from telemetron_collectors.kafka import watch as rounds
-from telemetron_collectors.kafka.request import Address
+from telemetron_collectors.kafka import brokers as connection
+from telemetron_collectors.kafka import discovery as find
+from telemetron_collectors.kafka import fetcher as content
+from telemetron_collectors.kafka import rounds
+from telemetron_collectors.kafka.protocol import messages as request
+from telemetron_collectors.kafka.protocol.messages import Address
 from telemetron_collectors.kafka.task import parse_tasks
 from tests.collectors.kafka import scripted as script
 from tests.collectors.kafka.conftest import config_of

@@ -5,15 +5,15 @@ import struct
 import pytest
 
 from telemetron.testing import FakeClock, RecordingOutput
-from telemetron_collectors.kafka import wire
+from telemetron_collectors.kafka.brokers import Access
+from telemetron_collectors.kafka.cluster import Known
 from telemetron_collectors.kafka.config import QueueConfig
-from telemetron_collectors.kafka.connection import Access
-from telemetron_collectors.kafka.known import Known
+from telemetron_collectors.kafka.group import Ends, Topic
+from telemetron_collectors.kafka.protocol import wire
+from telemetron_collectors.kafka.protocol.messages import Offset
+from telemetron_collectors.kafka.protocol.wire import Answer
 from telemetron_collectors.kafka.queue import OpenTransaction, TopicQueue
-from telemetron_collectors.kafka.request import Offset
-from telemetron_collectors.kafka.state import Ends, Topic
 from telemetron_collectors.kafka.transactions import LONG_SECONDS, Transactions
-from telemetron_collectors.kafka.wire import Answer
 from tests.collectors.kafka.conftest import config_of
 
 

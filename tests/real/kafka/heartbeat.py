@@ -10,7 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from uuid import uuid4
 
-from telemetron_collectors.kafka.wire import NO_TAGS, Reader, compact_array, compact_text, text
+from telemetron_collectors.kafka.protocol.wire import (
+    NO_TAGS,
+    Reader,
+    compact_array,
+    compact_text,
+    text,
+)
 from tests.real.process import wait_until
 
 COMMIT, COORDINATOR, SHARE, STREAMS = (8, 8), (10, 3), (76, 1), (88, 0)

@@ -5,13 +5,13 @@ import asyncio
 import msgspec
 
 from telemetron.collector import Put
-from telemetron_collectors.kafka import request as ask
+from telemetron_collectors.kafka.cluster import CLUSTER, Known
 from telemetron_collectors.kafka.config import MAX_SHOWN
-from telemetron_collectors.kafka.known import CLUSTER, Known
-from telemetron_collectors.kafka.lane import Log
+from telemetron_collectors.kafka.group import NO_COMMIT, Group, Refusal, Topic
+from telemetron_collectors.kafka.partition import Log
+from telemetron_collectors.kafka.protocol import messages as ask
+from telemetron_collectors.kafka.protocol.messages import Commit
 from telemetron_collectors.kafka.queue import TopicQueue
-from telemetron_collectors.kafka.request import Commit
-from telemetron_collectors.kafka.state import NO_COMMIT, Group, Refusal, Topic
 
 SLICE_SECONDS = 0.004
 """How long the event loop is kept at a time."""

@@ -12,8 +12,8 @@ from aiokafka import errors
 
 from telemetron.clock import Clock
 from telemetron.poll import TroubleError
-from telemetron_collectors.kafka.connection import Link, TokenFile, access, cause
-from telemetron_collectors.kafka.request import Address, metadata
+from telemetron_collectors.kafka.brokers import Link, TokenFile, access, cause
+from telemetron_collectors.kafka.protocol.messages import Address, metadata
 from tests.collectors.kafka.conftest import config_of
 from tests.collectors.kafka.scripted import Scripted, scripted
 from tests.conftest import TLS

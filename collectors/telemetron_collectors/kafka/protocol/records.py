@@ -2,9 +2,15 @@
 
 from typing import NamedTuple
 
-from telemetron_collectors.kafka.batch import MAX_BYTES, Batch, LegacyBatch, TooLargeError, batches
-from telemetron_collectors.kafka.codec import UnsupportedCodecError
-from telemetron_collectors.kafka.request import Fetched
+from telemetron_collectors.kafka.protocol.batch import (
+    MAX_BYTES,
+    Batch,
+    LegacyBatch,
+    TooLargeError,
+    batches,
+)
+from telemetron_collectors.kafka.protocol.codec import UnsupportedCodecError
+from telemetron_collectors.kafka.protocol.messages import Fetched
 from telemetron_collectors.kafka.task import Record
 
 ABORT = b"\0\0"

@@ -7,8 +7,8 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telemetron_collectors.kafka.records import Scan, is_heavy, scan
-from telemetron_collectors.kafka.request import Fetched
+from telemetron_collectors.kafka.protocol.messages import Fetched
+from telemetron_collectors.kafka.protocol.records import Scan, is_heavy, scan
 from tests.collectors.kafka.scripted import batch
 
 

@@ -20,8 +20,8 @@ from telemetron.backoff import Backoff
 from telemetron.clock import Clock
 from telemetron.poll import TroubleError
 from telemetron_collectors.kafka.config import KafkaConfig, Sasl, Tls, parse_address
-from telemetron_collectors.kafka.request import Address
-from telemetron_collectors.kafka.wire import Answer, Request, UnsupportedError
+from telemetron_collectors.kafka.protocol.messages import Address
+from telemetron_collectors.kafka.protocol.wire import Answer, Request, UnsupportedError
 
 MAX_IN_FLIGHT = 16
 """On one connection, of which a broker answers one request after the other: the time that each is

@@ -7,8 +7,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from telemetron.document import PendingTask
-from telemetron_collectors.kafka.lane import Log, Stand, Window, stand
-from telemetron_collectors.kafka.request import Commit
+from telemetron_collectors.kafka.partition import Log, Stand, Window, stand
+from telemetron_collectors.kafka.protocol.messages import Commit
 
 
 @pytest.mark.parametrize(

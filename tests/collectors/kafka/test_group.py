@@ -1,7 +1,7 @@
 """What is kept of groups, whose topics come and go."""
 
-from telemetron_collectors.kafka.request import NONE, Commit, Commits, TopicInfo
-from telemetron_collectors.kafka.state import MAX_FOREIGN, Group, Topic
+from telemetron_collectors.kafka.group import MAX_FOREIGN, Group, Topic
+from telemetron_collectors.kafka.protocol.messages import NONE, Commit, Commits, TopicInfo
 
 
 def commit(group: Group, topic: str, offset: int) -> None:

@@ -3,10 +3,9 @@
 from collections.abc import Iterable
 from datetime import datetime
 
-from telemetron_collectors.kafka import request
-from telemetron_collectors.kafka.membership import REBALANCING, GroupInfo, Rebalances
-from telemetron_collectors.kafka.queue import OpenTransaction, TopicQueue
-from telemetron_collectors.kafka.request import (
+from telemetron_collectors.kafka.protocol import messages as request
+from telemetron_collectors.kafka.protocol.membership import REBALANCING, GroupInfo, Rebalances
+from telemetron_collectors.kafka.protocol.messages import (
     NONE,
     Commit,
     Commits,
@@ -14,7 +13,8 @@ from telemetron_collectors.kafka.request import (
     Partitions,
     TopicInfo,
 )
-from telemetron_collectors.kafka.wire import Answer, Request
+from telemetron_collectors.kafka.protocol.wire import Answer, Request
+from telemetron_collectors.kafka.queue import OpenTransaction, TopicQueue
 
 Refusal = tuple[str, str]
 """A reason, and a message."""

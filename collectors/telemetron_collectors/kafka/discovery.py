@@ -3,16 +3,16 @@
 import asyncio
 
 from telemetron.poll import TroubleError
-from telemetron_collectors.kafka import request as ask
+from telemetron_collectors.kafka.brokers import Broker
+from telemetron_collectors.kafka.cluster import CLUSTER, Known, refusal_of, trouble_of
 from telemetron_collectors.kafka.config import QueueConfig, matches
-from telemetron_collectors.kafka.connection import Broker
-from telemetron_collectors.kafka.known import CLUSTER, Known, refusal_of, trouble_of
+from telemetron_collectors.kafka.group import Group, Refusal, Topic, commits_of, offsets_of
 from telemetron_collectors.kafka.members import Members
-from telemetron_collectors.kafka.membership import DEAD
+from telemetron_collectors.kafka.protocol import messages as ask
+from telemetron_collectors.kafka.protocol.membership import DEAD
+from telemetron_collectors.kafka.protocol.messages import Metadata
+from telemetron_collectors.kafka.protocol.wire import UnsupportedError
 from telemetron_collectors.kafka.queue import TopicQueue
-from telemetron_collectors.kafka.request import Metadata
-from telemetron_collectors.kafka.state import Group, Refusal, Topic, commits_of, offsets_of
-from telemetron_collectors.kafka.wire import UnsupportedError
 
 MISSES = 2
 """How many times in a row a topic is not known until it counts as deleted."""

@@ -7,8 +7,8 @@ know is never asked for: `KINDS` are those that we do.
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
-from telemetron_collectors.kafka import wire
-from telemetron_collectors.kafka.wire import NO_TAGS, Answer, Reader, Request, Version
+from telemetron_collectors.kafka.protocol import wire
+from telemetron_collectors.kafka.protocol.wire import NO_TAGS, Answer, Reader, Request, Version
 
 NONE = 0
 GROUP_NOT_FOUND = 69

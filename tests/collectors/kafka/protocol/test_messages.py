@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from telemetron_collectors.kafka import request as ask
-from telemetron_collectors.kafka.request import (
+from telemetron_collectors.kafka.protocol import messages as ask
+from telemetron_collectors.kafka.protocol.messages import (
     Commit,
     Commits,
     GroupListing,
@@ -18,7 +18,7 @@ from telemetron_collectors.kafka.request import (
     Offset,
     TopicInfo,
 )
-from telemetron_collectors.kafka.wire import Answer, Reader, UnsupportedError, text, varint
+from telemetron_collectors.kafka.protocol.wire import Answer, Reader, UnsupportedError, text, varint
 
 RECORDED = {
     name: Answer(version, bytes.fromhex(data))

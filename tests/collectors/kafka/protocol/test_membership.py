@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from telemetron_collectors.kafka.membership import (
+from telemetron_collectors.kafka.protocol.membership import (
     DEAD,
     KINDS,
     GroupInfo,
@@ -17,7 +17,7 @@ from telemetron_collectors.kafka.membership import (
     describe_groups,
     parse_described,
 )
-from telemetron_collectors.kafka.wire import Answer
+from telemetron_collectors.kafka.protocol.wire import Answer
 
 RECORDED = {
     name: Answer(version, bytes.fromhex(data))

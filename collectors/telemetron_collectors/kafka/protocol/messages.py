@@ -7,8 +7,8 @@ import struct
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from telemetron_collectors.kafka import wire
-from telemetron_collectors.kafka.wire import NO_TAGS, Answer, Reader, Request, Version
+from telemetron_collectors.kafka.protocol import wire
+from telemetron_collectors.kafka.protocol.wire import NO_TAGS, Answer, Reader, Request, Version
 
 NONE = 0
 OFFSET_OUT_OF_RANGE = 1

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from aiokafka.record import MemoryRecords
 
-from telemetron_collectors.kafka.codec import unpack
+from telemetron_collectors.kafka.protocol.codec import unpack
 
 FIRST_BYTES = 1 << 16
 MAX_BYTES = 1 << 24

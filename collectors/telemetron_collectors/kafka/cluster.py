@@ -6,11 +6,11 @@ from collections.abc import Container
 from telemetron.collector import Output
 from telemetron.document import Queue
 from telemetron.poll import TroubleError
+from telemetron_collectors.kafka.brokers import Access, Brokers
 from telemetron_collectors.kafka.config import MAX_SHOWN, KafkaConfig
-from telemetron_collectors.kafka.connection import Access, Brokers
+from telemetron_collectors.kafka.group import Group, Refusal, Topic
+from telemetron_collectors.kafka.protocol.wire import UnsupportedError
 from telemetron_collectors.kafka.queue import TopicQueue
-from telemetron_collectors.kafka.state import Group, Refusal, Topic
-from telemetron_collectors.kafka.wire import UnsupportedError
 
 CLUSTER = ""
 """The scope of what is no single broker's."""

@@ -6,16 +6,16 @@ from functools import partial
 
 from telemetron.document import PendingTask
 from telemetron.poll import TroubleError
-from telemetron_collectors.kafka import request as ask
+from telemetron_collectors.kafka.cluster import Known, refusal_of
+from telemetron_collectors.kafka.group import Refusal, Topic
 from telemetron_collectors.kafka.jobs import Jobs
-from telemetron_collectors.kafka.known import Known, refusal_of
-from telemetron_collectors.kafka.lane import Window
+from telemetron_collectors.kafka.partition import Window
+from telemetron_collectors.kafka.protocol import messages as ask
+from telemetron_collectors.kafka.protocol.messages import Fetched
+from telemetron_collectors.kafka.protocol.records import Scan, is_heavy, scan
+from telemetron_collectors.kafka.protocol.wire import UnsupportedError
 from telemetron_collectors.kafka.queue import TopicQueue
-from telemetron_collectors.kafka.records import Scan, is_heavy, scan
-from telemetron_collectors.kafka.request import Fetched
-from telemetron_collectors.kafka.state import Refusal, Topic
 from telemetron_collectors.kafka.task import parse_tasks
-from telemetron_collectors.kafka.wire import UnsupportedError
 
 MAX_PARTITIONS = 500
 """In one fetch."""

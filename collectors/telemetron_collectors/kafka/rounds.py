@@ -10,15 +10,15 @@ from functools import partial
 from telemetron.backoff import Backoff
 from telemetron.collector import Output
 from telemetron.poll import TroubleError
+from telemetron_collectors.kafka.brokers import Access, access
+from telemetron_collectors.kafka.cluster import CLUSTER, Known
 from telemetron_collectors.kafka.config import KafkaConfig
-from telemetron_collectors.kafka.connection import Access, access
-from telemetron_collectors.kafka.content import Content
-from telemetron_collectors.kafka.find import Finder
+from telemetron_collectors.kafka.discovery import Finder
+from telemetron_collectors.kafka.fetcher import Content
 from telemetron_collectors.kafka.jobs import Jobs
-from telemetron_collectors.kafka.known import CLUSTER, Known
 from telemetron_collectors.kafka.members import Members
 from telemetron_collectors.kafka.offsets import Offsets
-from telemetron_collectors.kafka.publish import Publisher
+from telemetron_collectors.kafka.publisher import Publisher
 from telemetron_collectors.kafka.queue import TopicQueue
 
 PATIENCE = 0.1

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from telemetron.document import PendingTask
-from telemetron_collectors.kafka.request import NO_OFFSET, Commit
+from telemetron_collectors.kafka.protocol.messages import NO_OFFSET, Commit
 
 UNKNOWN = "Unknown"
 
