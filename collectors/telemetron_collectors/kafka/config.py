@@ -28,7 +28,7 @@ Pattern = Annotated[str, Meta(min_length=1, max_length=256)]
 Place = Annotated[str, Meta(min_length=1, max_length=256)]
 
 
-class Tls(Config, frozen=True):
+class KafkaTls(Config, frozen=True):
     """TLS to the brokers; `{}` trusts what the system trusts."""
 
     cafile: Annotated[
@@ -180,7 +180,7 @@ class KafkaConfig(Config, frozen=True):
             description="How brokers know us, for their quotas.", pattern=r"^[A-Za-z0-9._-]{1,100}$"
         ),
     ] = "telemetron"
-    tls: Annotated[Tls | None, Meta(description="TLS; null: plain text.")] = None
+    tls: Annotated[KafkaTls | None, Meta(description="TLS; null: plain text.")] = None
     sasl: Annotated[Sasl | None, Meta(description="Credentials; null: none.")] = None
 
     def __post_init__(self) -> None:

@@ -1,178 +1,203 @@
-"""The tasks themselves: the first records that wait, read where some are missing."""
+"""Fetches the first pending records of queues, and decodes them into tasks."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from functools import partial
 
 from telemetron.document import PendingTask
 from telemetron.poll import TroubleError
-from telemetron_collectors.kafka.cluster import Known, refusal_of
-from telemetron_collectors.kafka.group import Refusal, Topic
+from telemetron_collectors.kafka.cluster import KafkaCluster
 from telemetron_collectors.kafka.jobs import Jobs
 from telemetron_collectors.kafka.partition import Window
-from telemetron_collectors.kafka.protocol import messages as ask
+from telemetron_collectors.kafka.protocol import messages
 from telemetron_collectors.kafka.protocol.messages import Fetched
 from telemetron_collectors.kafka.protocol.records import Scan, is_heavy, scan
-from telemetron_collectors.kafka.protocol.wire import UnsupportedError
-from telemetron_collectors.kafka.queue import TopicQueue
+from telemetron_collectors.kafka.protocol.wire import ResponseBody, UnsupportedError
+from telemetron_collectors.kafka.publisher import Publisher
+from telemetron_collectors.kafka.queue import KafkaQueue, Refusal
+from telemetron_collectors.kafka.scopes import refusal_of
 from telemetron_collectors.kafka.task import parse_tasks
+from telemetron_collectors.kafka.topic import Topic
 
 MAX_PARTITIONS = 500
-"""In one fetch."""
+"""In one request."""
 FETCH_BYTES = 1 << 20
 PARTITION_BYTES = 1 << 17
 BYTES_PER_SECOND = 8 << 20
 """Of each leader."""
-IN_THREAD_FROM = 1 << 15
-RETRY_SECONDS = 0.5
-UNREAD_SECONDS = 10.0
-"""Until a partition whose records could not be read is tried again."""
-COMPACTION_SECONDS = 5.0
-COMPACTION_INTERVALS = 50
-"""Until records with keys that wait in a topic with holes are read again, which may be gone; sooner
-if the interval is short."""
+THREAD_BYTES = 1 << 15
+"""Larger values are decoded in a thread."""
+RETRY_SECONDS = 1.0
+"""Until a leader that did not answer is asked again."""
 KEYED_TIMES = 6
-"""So many times as long in a topic in which no hole was seen yet."""
+"""Topics in which compaction was never seen are checked this many times less often."""
+
+Fetch = dict[str, dict[int, int]]
+"""The offsets to fetch from, by topic and partition."""
 
 
-class Content:
-    """Fills the windows of all queues; `publish` shows what came."""
+class Fetcher:
+    """Fills the windows of all queues with tasks, beside the rounds."""
 
-    def __init__(self, known: Known, publish: Callable[[], Awaitable[None]]) -> None:
-        self.known = known
-        self._publish = publish
+    def __init__(self, cluster: KafkaCluster, publisher: Publisher) -> None:
+        self.cluster = cluster
+        self._clock = cluster.clock
+        self._limits = cluster.limits
+        self._publisher = publisher
         self._checks = 0
-        self._alone: dict[int, tuple[str, int]] = {}
-        """Of each leader, a partition of which nothing came beside others: it is asked for alone,
-        so that an answer without records says that there are none."""
+        self._single: dict[int, tuple[str, int]] = {}
+        """By leader, a partition that returned no records beside others. It is fetched by itself
+        next: only then does an empty response say that there are no records."""
 
-    def feed(self, jobs: Jobs) -> None:
-        """Read the tasks that are missing, leader by leader, beside the rounds."""
-        interval = COMPACTION_INTERVALS * self.known.config.interval
-        if self.known.is_due("compaction", min(COMPACTION_SECONDS, interval)):
-            self._recheck()
+    def start(self, jobs: Jobs) -> None:
+        """Start a job for each leader of a queue that is short of tasks."""
+        interval = self._limits.compaction_intervals * self.cluster.config.interval
+        if self.cluster.is_due("compaction", min(self._limits.compaction, interval)):
+            self._check_compaction()
         nodes = {
-            self.known.topics[queue.topic].leader(number)
-            for queue in self.known.hungry
+            self.cluster.topics[queue.topic].leader(number)
+            for queue in self.cluster.short
             for number, _, _ in queue.windows()
         }
-        for node in nodes & self.known.brokers.known.keys():
-            jobs.start(("records", node), partial(self._read_records, node), wait=False)
+        for node in nodes & self.cluster.brokers.known.keys():
+            jobs.start(("records", node), partial(self._fetch_all, node), wait=False)
 
-    def _recheck(self) -> None:
-        """Have tasks read again that compaction may have removed."""
+    def _check_compaction(self) -> None:
+        """Have tasks fetched again whose records may be compacted away."""
         self._checks += 1
         is_time = self._checks % KEYED_TIMES == 0
-        for queue in self.known.queues.values():
-            if is_time or self.known.topics[queue.topic].is_compacted:
+        for queue in self.cluster.queues.values():
+            if is_time or self.cluster.topics[queue.topic].is_compacted:
                 for _, window, _ in queue.windows():
                     if window.is_keyed:
                         window.recheck()
-                        self.known.hungry.add(queue)
+                        self.cluster.mark_short(queue)
 
-    async def _read_records(self, node: int) -> None:
-        """Until nothing is missing of this leader, or it is in trouble."""
+    async def _fetch_all(self, node: int) -> None:
+        """Fetch until no queue misses records of this leader, or it fails."""
         while offsets := self._missing(node):
-            broker = self.known.brokers.known.get(node)
+            broker = self.cluster.brokers.get(node)
             if broker is None:
                 return
-            logs = {name: self.known.topics[name].log for name in offsets}
-            request = ask.fetch(offsets, FETCH_BYTES, PARTITION_BYTES)
+            logs = {name: self.cluster.topics[name].log for name in offsets}
+            request = messages.fetch(offsets, FETCH_BYTES, PARTITION_BYTES)
             try:
-                answer = await broker.data.call(request)
-                error, topics = ask.parse_fetched(answer)
+                response = await broker.data.call(request)
+                error, fetched = messages.parse_fetched(response)
             except (TroubleError, ValueError, UnsupportedError) as failed:
-                self._set_unread(offsets, refusal_of(failed), 1.0)
+                self._set_unread(offsets, refusal_of(failed), RETRY_SECONDS)
                 return
-            if error != ask.NONE:
+            if error != messages.NONE:
                 return
-            is_whole = sum(map(len, offsets.values())) == 1 and not answer.throttle
-            for name, partitions in topics.items():
-                for number, fetched in partitions.items():
-                    topic = self.known.topics.get(name)
-                    if topic and topic.log is logs[name]:
-                        at = offsets[name][number]
-                        await self._take_records(topic, number, at, fetched, is_whole)
-            await self._publish()
-            await self.known.clock.sleep(len(answer.data) / BYTES_PER_SECOND)
+            await self._apply(offsets, logs, fetched, response)
+            await self._publisher.publish()
+            await self._clock.sleep(len(response.data) / BYTES_PER_SECOND)
 
-    def _missing(self, node: int) -> dict[str, dict[int, int]]:
-        """The offsets to read from, by topic and partition: the least that a group misses."""
+    async def _apply(
+        self,
+        offsets: Fetch,
+        logs: dict[str, object],
+        fetched: dict[str, dict[int, Fetched]],
+        response: ResponseBody,
+    ) -> None:
+        is_single = sum(map(len, offsets.values())) == 1 and not response.throttle
+        for name, partitions in fetched.items():
+            for number, records in partitions.items():
+                topic = self.cluster.topics.get(name)
+                if topic and topic.log is logs[name]:
+                    at = offsets[name][number]
+                    await self._apply_records(topic, number, at, records, is_single)
+
+    def _missing(self, node: int) -> Fetch:
+        """Return the offsets to fetch from one leader."""
         offsets = self._least_missing(node)
-        name, number = self._alone.get(node, ("", -1))
+        name, number = self._single.get(node, ("", -1))
         if number not in offsets.get(name, ()):
             return offsets
-        del self._alone[node]
+        del self._single[node]
         return {name: {number: offsets[name][number]}}
 
-    def _least_missing(self, node: int) -> dict[str, dict[int, int]]:
-        now = self.known.clock.monotonic()
-        offsets: dict[str, dict[int, int]] = {}
+    def _least_missing(self, node: int) -> Fetch:
+        """Return the least offset of each partition that a queue misses."""
+        offsets: Fetch = {}
         count = 0
-        for queue in list(self.known.hungry):
-            topic = self.known.topics[queue.topic]
-            is_hungry = False
-            for number, window, end in queue.windows():
-                is_short = window.wants(end, self.known.wanted(queue))
-                at = window.next if is_short else window.check
-                if at is None:
-                    continue
-                is_hungry = True
-                if topic.leader(number) != node or topic.unread_until.get(number, 0.0) > now:
-                    continue
-                if topic.broken.get((number, at), 0.0) > now:
-                    continue
-                if count < MAX_PARTITIONS:
+        for queue in list(self.cluster.short):
+            topic = self.cluster.topics[queue.topic]
+            missing = self._missing_of(queue)
+            if not missing:
+                self.cluster.mark_filled(queue)
+            for number, at in missing.items():
+                if count < MAX_PARTITIONS and self._may_fetch(topic, number, at, node):
                     here = offsets.setdefault(topic.name, {})
                     count += number not in here
                     here[number] = min(here.get(number, at), at)
-            if not is_hungry:
-                self.known.hungry.discard(queue)
         return offsets
 
-    async def _take_records(
-        self, topic: Topic, number: int, offset: int, fetched: Fetched, is_whole: bool
+    def _missing_of(self, queue: KafkaQueue) -> dict[int, int]:
+        """Return the offsets that a queue misses, by partition."""
+        max_tasks = self._publisher.max_tasks(queue)
+        found = {}
+        for number, window, end in queue.windows():
+            at = window.next if window.wants(end, max_tasks) else window.check
+            if at is not None:
+                found[number] = at
+        return found
+
+    def _may_fetch(self, topic: Topic, number: int, at: int, node: int) -> bool:
+        now = self._clock.monotonic()
+        return (
+            topic.leader(number) == node
+            and topic.unread_until.get(number, 0.0) <= now
+            and topic.broken.get((number, at), 0.0) <= now
+        )
+
+    async def _apply_records(
+        self, topic: Topic, number: int, offset: int, fetched: Fetched, is_single: bool
     ) -> None:
-        """`is_whole`: whether nothing else took room in the answer."""
+        """Decode the records of one partition; `is_single`: no other one was fetched with it."""
         log = topic.log
-        if fetched.error == ask.TOPIC_DENIED:
+        if fetched.error == messages.TOPIC_DENIED:
             refusal = ("Forbidden", "no permission to read the topic")
-            self._set_unread({topic.name: {number: offset}}, refusal, UNREAD_SECONDS)
+            self._set_unread({topic.name: {number: offset}}, refusal, self._limits.unreadable)
             return
-        if fetched.error != ask.NONE:  # what its leader says of its end tells why
-            topic.unread_until[number] = self.known.clock.monotonic() + RETRY_SECONDS
+        if fetched.error != messages.NONE:  # the request for its end reports the error
+            self._wait(topic, number)
             return
-        limit = 2 * max((self.known.wanted(queue) for queue in topic.queues), default=1)
-        if not is_heavy(fetched.records, IN_THREAD_FROM):
-            found = scan(fetched, offset, limit)
-        else:
-            found = await asyncio.to_thread(scan, fetched, offset, limit)
+        found = await self._scan(topic, offset, fetched)
         if topic.log is not log:
             return
-        if is_whole and not fetched.records:  # as if all that is behind were compacted away
+        if is_single and not fetched.records:  # all records up to the end are compacted away
             found = Scan([], max(offset, fetched.last_stable), has_holes=True)
         topic.is_compacted |= found.has_holes
-        if found.next > offset:  # what stands before records that cannot be decoded, too
+        if found.next > offset:  # also the records before one that cannot be decoded
             self._set_read(topic, number)
-            await self._hand_out(topic, number, offset, found)
+            await self._add_tasks(topic, number, offset, found)
         elif not found.trouble:
-            topic.unread_until[number] = self.known.clock.monotonic() + RETRY_SECONDS
-            self._alone[topic.leader(number)] = topic.name, number
+            self._wait(topic, number)
+            self._single[topic.leader(number)] = topic.name, number
         if found.trouble and topic.log is log:
             self._set_broken(topic, number, found)
 
+    def _wait(self, topic: Topic, number: int) -> None:
+        topic.unread_until[number] = self._clock.monotonic() + self._limits.retry
+
+    async def _scan(self, topic: Topic, offset: int, fetched: Fetched) -> Scan:
+        limit = 2 * max(map(self._publisher.max_tasks, topic.queues), default=1)
+        if is_heavy(fetched.records, THREAD_BYTES):
+            return await asyncio.to_thread(scan, fetched, offset, limit)
+        return scan(fetched, offset, limit)
+
     def _set_broken(self, topic: Topic, number: int, found: Scan) -> None:
-        """Who waits for these records; others go on behind them."""
-        now, refusal = self.known.clock.monotonic(), ("BadAnswer", found.trouble)
+        """Report undecodable records in the queues that need them; other queues pass them."""
+        now, refusal = self._clock.monotonic(), ("BadAnswer", found.trouble)
         topic.broken = {at: until for at, until in topic.broken.items() if until > now}
-        topic.broken[number, found.next] = now + UNREAD_SECONDS
+        topic.broken[number, found.next] = now + self._limits.unreadable
         for queue in topic.queues:
             window = queue.window(number)
             if window and window.next == found.next:
-                self._tell(queue, number, refusal)
+                self._report(queue, number, refusal)
 
-    async def _hand_out(self, topic: Topic, number: int, offset: int, found: Scan) -> None:
-        """To every group that stands where it was read, each as its queue wants it."""
+    async def _add_tasks(self, topic: Topic, number: int, offset: int, found: Scan) -> None:
+        """Add the tasks to each queue that needs them, decoded once for each configuration."""
         parsed: dict[int, list[PendingTask]] = {}
         log = topic.log
         for queue in list(topic.queues):
@@ -182,41 +207,38 @@ class Content:
                 parsed[id(queue.config)] = await self._parse(topic.name, number, queue, found)
             window = _window(queue, number, offset, found)
             if window is None or topic.log is not log:
-                continue  # the group went elsewhere meanwhile
+                continue  # the group's position changed while the records were decoded
             tasks = parsed[id(queue.config)]
             if window.check is not None and offset <= window.check < found.next:
-                window.renew(tasks, found.next)
+                window.drop_missing(tasks, found.next)
             if offset <= window.next < found.next:
-                window.take(tasks, found.next, self.known.wanted(queue))
+                window.append(tasks, found.next, self._publisher.max_tasks(queue))
             window.is_keyed |= found.is_keyed
-            self.known.touched.add(queue)
+            self.cluster.mark_changed([queue])
 
     async def _parse(
-        self, topic: str, number: int, queue: TopicQueue, found: Scan
+        self, topic: str, number: int, queue: KafkaQueue, found: Scan
     ) -> list[PendingTask]:
-        arguments = (found.records, topic, number, queue.config, self.known.clock.now())
-        if sum(len(record.value or b"") for record in found.records) < IN_THREAD_FROM:
+        arguments = (found.records, topic, number, queue.config, self._clock.now())
+        if sum(len(record.value or b"") for record in found.records) < THREAD_BYTES:
             return parse_tasks(*arguments)
         return await asyncio.to_thread(parse_tasks, *arguments)
 
-    def _set_unread(
-        self, offsets: dict[str, dict[int, int]], refusal: Refusal, seconds: float
-    ) -> None:
-        until = self.known.clock.monotonic() + seconds
+    def _set_unread(self, offsets: Fetch, refusal: Refusal, seconds: float) -> None:
+        """Report in all queues why the records of these partitions are not read."""
+        until = self._clock.monotonic() + seconds
         for name, numbers in offsets.items():
-            topic = self.known.topics.get(name)
-            for number in numbers if topic else ():
-                assert topic is not None  # noqa: S101
-                topic.unread_until[number] = until
-                for queue in topic.queues:
-                    if queue.shows_tasks:
-                        self._tell(queue, number, refusal)
+            if topic := self.cluster.topics.get(name):
+                for number in numbers:
+                    topic.unread_until[number] = until
+                    for queue in topic.queues:
+                        if queue.shows_tasks:
+                            self._report(queue, number, refusal)
 
-    def _tell(self, queue: TopicQueue, number: int, refusal: Refusal) -> None:
-        """Why records of a partition are not read."""
+    def _report(self, queue: KafkaQueue, number: int, refusal: Refusal) -> None:
         if queue.unread.get(number) != refusal:
             queue.unread[number] = refusal
-            self.known.touched.add(queue)
+            self.cluster.mark_changed([queue])
 
     def _set_read(self, topic: Topic, number: int) -> None:
         topic.unread_until.pop(number, None)
@@ -225,11 +247,11 @@ class Content:
             if window and (number, window.next) in topic.broken:
                 continue
             if queue.unread.pop(number, None):
-                self.known.touched.add(queue)
+                self.cluster.mark_changed([queue])
 
 
-def _window(queue: TopicQueue, number: int, offset: int, found: Scan) -> Window | None:
-    """Where the records go that were read from this offset on; None: nowhere."""
+def _window(queue: KafkaQueue, number: int, offset: int, found: Scan) -> Window | None:
+    """Return the window that needs records of this scan, if any."""
     window = queue.window(number) if queue.shows_tasks else None
     if window is None:
         return None

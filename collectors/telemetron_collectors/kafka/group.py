@@ -1,164 +1,56 @@
-"""What is known of topics and groups, as they were read last."""
+"""Consumer groups: their coordinator, their commits, their members."""
 
 from collections.abc import Iterable
-from datetime import datetime
 
-from telemetron_collectors.kafka.protocol import messages as request
-from telemetron_collectors.kafka.protocol.membership import REBALANCING, GroupInfo, Rebalances
-from telemetron_collectors.kafka.protocol.messages import (
-    NONE,
-    Commit,
-    Commits,
-    Offset,
-    Partitions,
-    TopicInfo,
-)
-from telemetron_collectors.kafka.protocol.wire import Answer, Request
-from telemetron_collectors.kafka.queue import OpenTransaction, TopicQueue
+from telemetron_collectors.kafka.protocol import messages
+from telemetron_collectors.kafka.protocol.membership import REBALANCING, GroupInfo
+from telemetron_collectors.kafka.protocol.messages import Commit, Commits, Partitions
+from telemetron_collectors.kafka.protocol.wire import Request, ResponseBody
+from telemetron_collectors.kafka.queue import KafkaQueue, Refusal
+from telemetron_collectors.kafka.topic import NO_COMMIT, CommitsByTopic, Topic
 
-Refusal = tuple[str, str]
-"""A reason, and a message."""
-
-UNREAD = Offset(-1, 0)
-NO_COMMIT = Commit(-1)
-MAX_FOREIGN = 1000
-"""Topics that are gone of which a group's commits are kept in mind."""
-
-Stands = dict[str, dict[int, Commit]]
-"""Where a group stands, by topic and partition; replaced, never changed."""
+MAX_DELETED_TOPICS = 1000
+"""Deleted topics of which a group's commits are remembered."""
 
 
-class Ends:
-    """What one leader is asked in every round, and where the groups stood when it was."""
+class Rebalances:
+    """Counts the rebalances of one group, as far as they are observed."""
 
-    def __init__(self, partitions: dict[str, list[int]]) -> None:
-        self.partitions = partitions
-        self.latest = request.list_offsets(partitions, request.LATEST)
-        self.earliest = request.list_offsets(partitions, request.EARLIEST)
-        self.highs = request.list_offsets(partitions, request.LATEST, request.UNCOMMITTED)
-        self.stands: dict[str, Stands] = {}
-        """By group, read before what was answered last was asked."""
+    def __init__(self) -> None:
+        self.count: int | None = None
+        self._epoch: int | None = None
+        self._settled: object = None
+        self._is_moving = False
 
-    def stand(self, group: str, topic: str) -> dict[int, Commit] | None:
-        """Where the group stood then in a topic; None: that was not known."""
-        return self.stands.get(group, {}).get(topic)
+    def observe(self, info: GroupInfo) -> None:
+        """Compare a description with the one before."""
+        self.count = 0 if self.count is None else self.count + self._grown(info)
+        self._epoch = 0 if info.is_absent else info.epoch
+        self._is_moving = info.state in REBALANCING
+        if not self._is_moving:
+            self._settled = _settled(info)
 
+    def _grown(self, info: GroupInfo) -> int:
+        if info.is_absent:
+            return 0
+        if info.epoch is None:
+            return int(not self._is_moving and self._moves(info))
+        if self._epoch is None:  # it was a classic group
+            return 1
+        # A lower epoch: the group was deleted and created again.
+        return info.epoch - (self._epoch if info.epoch >= self._epoch else 0)
 
-class Topic:
-    """One topic: its partitions, and the ends of their logs."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.id = ""
-        self.leaders: tuple[int, ...] = ()
-        self.refusal: Refusal | None = None
-        self.fault = 0
-        """The cluster's error of it as a whole, where that is no other of these."""
-        self.missed = 0
-        """How many times in a row the cluster did not know it."""
-        self.queues: list[TopicQueue] = []
-        self.starts: dict[int, Offset] = {}
-        self.ends: dict[int, Offset] = {}
-        self.asked: dict[int, Ends] = {}
-        """The question that the end is the answer of."""
-        self.highs: dict[int, int] = {}
-        """The end of all records, where a group stands beyond that of the stable ones."""
-        self.tops: dict[int, int] = {}
-        """The end of all records of every partition, as it was read last."""
-        self.open: dict[int, OpenTransaction] = {}
-        """Transactions that were seen open more than once."""
-        self.opened: dict[int, tuple[int, datetime, float]] = {}
-        """First offset of each that was seen open last, and the time and clock then."""
-        self.bad_since: dict[int, float] = {}
-        """Partitions that their leader said an error of."""
-        self.bad: dict[int, set[str]] = {}
-        """Which of their ends that was; one that is told does not mend the other."""
-        self.broken: dict[tuple[int, int], float] = {}
-        """Partition and offset of records that cannot be decoded, until they are tried again."""
-        self.unread_until: dict[int, float] = {}
-        self.is_compacted = False
-        """Whether offsets without anything were seen."""
-        self.log = object()
-        """Another one once records that were asked for may be gone, and others in their place."""
-        self.produced_at: datetime | None = None
-
-    def update(self, info: TopicInfo) -> bool:
-        """Take what the metadata says; True: it is another topic of the same name."""
-        recreated = bool(self.id and info.id and self.id != info.id)
-        if recreated:
-            self.forget()
-        self.id = info.id or self.id
-        self.leaders = info.leaders
-        self.refusal = None
-        self.missed = 0
-        return recreated
-
-    def forget(self) -> None:
-        """Its log is gone."""
-        self.starts.clear()
-        self.ends.clear()
-        self.asked.clear()
-        self.highs.clear()
-        self.tops.clear()
-        self.open.clear()
-        self.opened.clear()
-        self.bad_since.clear()
-        self.bad.clear()
-        self.broken.clear()
-        self.unread_until.clear()
-        self.produced_at = None
-        self.is_compacted = False
-        self.log = object()
-        for queue in self.queues:
-            queue.forget()
-
-    def commits(self, group: str) -> list[Commit | None]:
-        """Where a group stood in each partition when its end was asked; None: not known."""
-        found: list[Commit | None] = []
-        last, ours = None, None
-        for number in range(len(self.leaders)):
-            ends = self.asked.get(number)
-            if ends is not last:
-                last, ours = ends, ends.stand(group, self.name) if ends else None
-            found.append(None if ours is None else ours.get(number, NO_COMMIT))
-        return found
-
-    def is_bad(self, partition: int, told: str) -> bool:
-        """Whether its leader still says an error of an end other than the one just told."""
-        bad = self.bad.get(partition, set())
-        bad.discard(told)
-        return bool(bad)
-
-    def leader(self, partition: int) -> int:
-        """The leader's id; -1: none is known."""
-        return self.leaders[partition] if partition < len(self.leaders) else -1
-
-    def shrink(self, partition: int) -> None:
-        """A partition ends earlier than before: what was read of it may be gone."""
-        self.log = object()
-        self.broken.clear()
-        for queue in self.queues:
-            if partition < len(queue.lanes):
-                queue.lanes[partition].window = None
-
-    @property
-    def has_records(self) -> bool:
-        """Whether any of its logs does not end where it starts."""
-        return any(
-            self.is_read(number) and self.ends[number].offset > self.starts[number].offset
-            for number in self.ends.keys() & self.starts.keys()
-        )
-
-    def error(self, partition: int) -> int:
-        """What its leader said of a partition."""
-        return self.ends.get(partition, UNREAD).error or self.starts.get(partition, UNREAD).error
-
-    def is_read(self, partition: int) -> bool:
-        return self.error(partition) == NONE
+    def _moves(self, info: GroupInfo) -> bool:
+        return info.state in REBALANCING or _settled(info) != self._settled
 
 
-class Group:
-    """One consumer group: who coordinates it, where it stands, who its members are."""
+def _settled(info: GroupInfo) -> object:
+    members = sorted(info.members, key=lambda member: member.id)
+    return [(member.id, member.assignment) for member in members]
+
+
+class ConsumerGroup:
+    """One consumer group, as it was read last."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -166,35 +58,36 @@ class Group:
         self.node: int | None = None
         """Its coordinator."""
         self.refusal: Refusal | None = None
+        self.queues: list[KafkaQueue] = []
         self.request: Request | None = None
-        self.raw = b""
-        """The last answer, to be spared decoding the same again."""
+        """Reads its commits on `topics`; None: to be built again."""
         self.topics: tuple[str, ...] = ()
-        """Those that the request asks for."""
-        self.commits: Stands = {}
+        self.raw = b""
+        """The last response: an equal one is not decoded again."""
+        self.commits: CommitsByTopic = {}
         self.is_absent = False
         """Whether no broker knows it: nothing is committed."""
         self.read_at: float | None = None
+        """When its commits were read last."""
         self._foreign: dict[str, dict[int, int]] = {}
-        """Commits on topics that are gone, by partition: none of a new topic's of the name."""
+        """Offsets committed on deleted topics: they do not count for a new topic of the name."""
         self._lost: dict[str, dict[int, int]] = {}
-        """Commits that are no more, as those on a topic that was just deleted."""
+        """Offsets of commits that disappeared, as those on a topic that was just deleted."""
         self.committed: set[str] = set()
-        """Topics it has committed on."""
+        """Topics that it has committed on."""
         self.committed_raw = b""
-        """The answer that told so."""
+        """The response that `committed` was read from."""
         self.is_searched = False
-        """Whether it is known on which topics it has committed."""
+        """Whether `committed` is known."""
         self.info: GroupInfo | None = None
-        """Its members; None: not known."""
-        self.untold: Refusal | None = None
-        """Why they are not."""
+        """Its state and members; None: not known."""
+        self.members_refusal: Refusal | None = None
+        """Why its members are not known."""
         self.described_at: float | None = None
-        """When its coordinator told that last."""
+        """When its coordinator described it last."""
         self.subscribed: frozenset[str] = frozenset()
         """Topics that its members read."""
         self.rebalances = Rebalances()
-        self.queues: list[TopicQueue] = []
 
     @property
     def is_share(self) -> bool:
@@ -202,35 +95,59 @@ class Group:
 
     @property
     def hides_topics(self) -> bool:
-        """Whether nobody has told what its members read: it has rebalanced since it was found."""
+        """Whether it has rebalanced since it was found: its members' topics are not known."""
         return self.info is not None and self.info.state in REBALANCING and not self.subscribed
 
-    def describe(self, info: GroupInfo | None, untold: Refusal | None, now: float) -> bool:
-        """Take what is known of its members; whether that is news."""
-        is_new = (info, untold) != (self.info, self.untold)
-        self.info, self.untold, self.described_at = info, untold, now
+    def add(self, queue: KafkaQueue) -> None:
+        self.queues.append(queue)
+        self.request = None
+
+    def remove(self, queue: KafkaQueue) -> None:
+        self.queues.remove(queue)
+        self.request = None
+        self.forget(queue.topic)
+
+    def move(self, node: int, kind: str) -> bool:
+        """Set its coordinator and type; return whether either changed."""
+        if (self.node, self.type) == (node, kind):
+            return False
+        self.node, self.type, self.request = node, kind, None
+        self.committed_raw = b""
+        return True
+
+    def set_members(self, info: GroupInfo | None, refusal: Refusal | None, now: float) -> bool:
+        """Apply a description, or why there is none; return whether it is news."""
+        is_new = (info, refusal) != (self.info, self.members_refusal)
+        self.info, self.members_refusal, self.described_at = info, refusal, now
         if info is not None and is_new:
-            self.rebalances.take(info)
-            # While a classic group rebalances, nobody tells what its members read.
-            known = frozenset() if info.is_told else self.subscribed
+            self.rebalances.observe(info)
+            # While a classic group rebalances, its subscriptions are not described.
+            known = frozenset() if info.has_assignments else self.subscribed
             self.subscribed = known.union(info.topics)
         return is_new
 
+    def set_absent(self, info: GroupInfo, now: float) -> None:
+        """No broker knows the group: it has no members and no commits."""
+        self.read_at = now
+        self.set_members(info, None, now)
+        self.is_absent = self.is_searched = True
+        self.refusal = None
+
     def update(self, commits: Commits, topics: Iterable[str]) -> None:
-        """Take what it has committed on these topics."""
+        """Apply its commits on these topics."""
         self.is_absent = False
-        taken = dict(self.commits)
+        updated = dict(self.commits)
         for topic in topics:
             before, after = self.commits.get(topic), commits.topics.get(topic, {})
             if before != after:
-                taken[topic] = after = self._judge(topic, before or {}, after)
-        if taken != self.commits:
-            self.commits = taken
+                updated[topic] = after = self._mark_foreign(topic, before or {}, after)
+        if updated != self.commits:
+            self.commits = updated
 
-    def _judge(
+    def _mark_foreign(
         self, topic: str, before: dict[int, Commit], after: dict[int, Commit]
     ) -> dict[int, Commit]:
-        """Mark what is a commit on an earlier topic, until it is another one, or gone."""
+        """Mark commits on a deleted topic of the name, until they change or disappear."""
         for partition, commit in before.items():
             if commit.offset >= 0 and after.get(partition, NO_COMMIT).offset < 0:
                 self._lost.setdefault(topic, {})[partition] = commit.offset
@@ -244,7 +161,7 @@ class Group:
         return after
 
     def disown(self, topic: Topic) -> None:
-        """The topic is gone: what was committed while it was there is none of a new one's."""
+        """The topic is deleted: its commits do not count for a new topic of the same name."""
         name = topic.name
         ours, lost = self.commits.get(name, {}), self._lost.pop(name, {})
         found = lost | {n: commit.offset for n, commit in ours.items() if commit.offset >= 0}
@@ -253,28 +170,28 @@ class Group:
         if foreign:
             self._foreign[name] = foreign
         if foreign and name in self.commits:
-            self.commits = {**self.commits, name: self._judge(name, {}, ours)}
-        if len(self._foreign) > MAX_FOREIGN:
+            self.commits = {**self.commits, name: self._mark_foreign(name, {}, ours)}
+        if len(self._foreign) > MAX_DELETED_TOPICS:
             del self._foreign[next(iter(self._foreign))]
 
     def forget(self, topic: str) -> None:
-        """Nobody asks for it any more, perhaps since it is gone: that is told later."""
+        """Drop the commits on a topic that is no longer shown, and may turn out to be deleted."""
         ours = self.commits.get(topic, {})
         found = {n: commit.offset for n, commit in ours.items() if commit.offset >= 0}
         if lost := self._lost.pop(topic, {}) | found:
             self._lost[topic] = lost
-        if len(self._lost) > MAX_FOREIGN:
+        if len(self._lost) > MAX_DELETED_TOPICS:
             del self._lost[next(iter(self._lost))]
         self.commits = {name: ours for name, ours in self.commits.items() if name != topic}
 
 
-def offsets_of(group: Group, partitions: Partitions | None) -> Request:
-    """The request for where a group stands in these partitions, or in all it has committed on."""
-    make = request.share_offsets if group.is_share else request.fetch_offsets
+def offsets_request(group: ConsumerGroup, partitions: Partitions | None) -> Request:
+    """Build the request for a group's commits on these partitions; None: on all topics."""
+    make = messages.share_offsets if group.is_share else messages.fetch_offsets
     return make(group.name, partitions)
 
 
-def commits_of(group: Group, answer: Answer) -> Commits:
-    """What the answer to that says."""
-    parse = request.parse_share_offsets if group.is_share else request.parse_commits
-    return parse(answer)
+def parse_commits(group: ConsumerGroup, response: ResponseBody) -> Commits:
+    """Decode the response to that request."""
+    parse = messages.parse_share_offsets if group.is_share else messages.parse_commits
+    return parse(response)

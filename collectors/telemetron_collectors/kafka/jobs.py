@@ -1,4 +1,4 @@
-"""Work that goes on beside the rounds: nothing that hangs keeps a round waiting for long."""
+"""Work beside the rounds: a request that hangs delays a round only briefly."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Hashable
@@ -6,7 +6,7 @@ from typing import Any
 
 
 class Jobs:
-    """Named tasks, each at most once at a time; what one raises is raised by `settle`."""
+    """Named tasks, each at most once at a time; `settle` raises the exceptions of tasks."""
 
     def __init__(self) -> None:
         self._running: dict[Hashable, asyncio.Task[None]] = {}
@@ -15,7 +15,7 @@ class Jobs:
     def start(
         self, name: Hashable, work: Callable[[], Coroutine[Any, Any, None]], *, wait: bool = True
     ) -> None:
-        """Start it unless it still runs; with `wait` the next `settle` waits for it."""
+        """Start the work unless it still runs; with `wait`, the next `settle` waits for it."""
         running = self._running.get(name)
         if running is not None and not running.done():
             return
@@ -25,18 +25,18 @@ class Jobs:
         if wait:
             self._fresh.append(self._running[name])
 
-    async def settle(self, patience: float) -> None:
-        """Wait for those started since the last call, but no longer than `patience` seconds."""
+    async def settle(self, seconds: float) -> None:
+        """Wait for the tasks that were started since the last call, at most so many seconds."""
         fresh, self._fresh = self._fresh, []
         if fresh:
-            await asyncio.wait(fresh, timeout=patience)
+            await asyncio.wait(fresh, timeout=seconds)
         for name, task in list(self._running.items()):
             if task.done():
                 del self._running[name]
                 task.result()
 
     async def close(self) -> None:
-        """End all of them."""
+        """Cancel all tasks and wait for their end."""
         for task in self._running.values():
             task.cancel()
         if self._running:

@@ -1,4 +1,4 @@
-"""One partition as one group sees it: where the group stands, and the first tasks that wait."""
+"""One partition as one group reads it: the group's position, and the first pending tasks."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -10,17 +10,17 @@ from telemetron_collectors.kafka.protocol.messages import NO_OFFSET, Commit
 UNKNOWN = "Unknown"
 
 
-class Log(NamedTuple):
-    """A partition's log: where it starts, where what is stable ends, where all of it ends."""
+class LogRange(NamedTuple):
+    """The offsets of a partition's log; `end` is the last stable offset."""
 
     start: int
     end: int
-    high: int | None = None
-    """Known only where a group stands beyond `end`, as behind an open transaction."""
+    high_watermark: int | None = None
+    """Known only if a group has committed beyond `end`."""
 
 
-class Stand(NamedTuple):
-    """Where a group stands; `base` is the first offset that waits, None: unknown."""
+class Position(NamedTuple):
+    """A group's position; `base` is the first pending offset, None: unknown."""
 
     base: int | None
     end: int
@@ -31,10 +31,10 @@ class Stand(NamedTuple):
         return None if self.base is None else self.end - self.base
 
 
-def stand(commit: Commit, log: Log, policy: str) -> Stand:
-    """What waits: from the commit, or the start of the log where that is later, up to its end.
+def position(commit: Commit, log: LogRange, policy: str) -> Position:
+    """Return the group's position: its commit, or the start of the log if that is later.
 
-    `policy` is the group's own where it has no valid commit: `earliest`, `latest`, `unknown`.
+    `policy` says where a group without a valid commit begins: `earliest`, `latest`, `unknown`.
     """
     offset, end = commit.offset, max(log.start, log.end)
     if commit.foreign:
@@ -42,35 +42,37 @@ def stand(commit: Commit, log: Log, policy: str) -> Stand:
     if offset == NO_OFFSET:
         return _reset(log.start, end, policy, "NoCommit")
     if offset > end:
-        if log.high is None:
-            return Stand(None, end, UNKNOWN)  # the end of all records is asked for next
-        if offset > log.high:
+        if log.high_watermark is None:
+            return Position(None, end, UNKNOWN)  # the high watermark is read next
+        if offset > log.high_watermark:
             return _reset(log.start, end, policy, "OffsetOutOfRange")
-        return Stand(end, end)
+        return Position(end, end)
     if offset < log.start:
-        return Stand(log.start, end, "OffsetsDeleted")  # whether they held records: see `Window`
-    return Stand(offset, end)
+        return Position(
+            log.start, end, "OffsetsDeleted"
+        )  # `Window` knows whether they held records
+    return Position(offset, end)
 
 
-def _reset(start: int, end: int, policy: str, problem: str) -> Stand:
-    if start == end:  # nothing waits, whatever the group does; out of range it stays
-        return Stand(end, end, problem if problem != "NoCommit" else "")
+def _reset(start: int, end: int, policy: str, problem: str) -> Position:
+    shown = problem if problem != "NoCommit" else ""  # the policy, or an empty log, resolves it
+    if start == end:
+        return Position(end, end, shown)
     if policy == "unknown":
-        return Stand(None, end, problem)
-    told = problem if problem != "NoCommit" else ""
-    return Stand(start if policy == "earliest" else end, end, told)
+        return Position(None, end, problem)
+    return Position(start if policy == "earliest" else end, end, shown)
 
 
 def age(task: PendingTask) -> tuple[float, int, int]:
-    """For sorting: the oldest first, those of unknown age last."""
+    """Return a key that sorts the oldest task first, and tasks of unknown age last."""
     at = task.submitted_at.timestamp() if task.submitted_at else float("inf")
     return at, task.partition or 0, task.offset or 0
 
 
 class Window:
-    """The first tasks that wait in a lane: popped as commits advance, filled from the log."""
+    """The first pending tasks of a partition: dropped as commits advance, filled from the log."""
 
-    __slots__ = (  # there are thousands
+    __slots__ = (  # a source may have thousands of windows
         "_by_age",
         "_last_lost",
         "_read_from",
@@ -83,24 +85,24 @@ class Window:
 
     def __init__(self) -> None:
         self.tasks: Sequence[PendingTask] = ()
-        """In the order of their offsets."""
+        """By offset."""
         self._by_age: Sequence[PendingTask] | None = ()
         self.begin = 0
         self.next = 0
-        """All tasks from `begin` up to here are in it, or were."""
+        """Where to read on: all tasks before it are in the window, or were."""
         self.check: int | None = None
-        """Where to read again what compaction may have removed; None: nowhere."""
+        """Where to read again tasks that may be compacted away; None: nowhere."""
         self.is_keyed = False
-        """Whether a record in it has a key: no other one is ever compacted away."""
+        """Whether a record has a key: records without one are never compacted away."""
         self._read_from = 0
-        """All from here to `next` was read, and the group has consumed no record of it."""
+        """All records from here to `next` were read, and the group has consumed none of them."""
         self._last_lost = NO_OFFSET
-        """The last record that is known to have been deleted before the group committed it."""
+        """The last record that was deleted before the group committed it, as far as known."""
 
     def move(self, base: int, commit: int | None = None) -> None:
-        """The group stands at `base` now; a step back, or past all that is known, starts anew.
+        """Move to the position `base`; a step back, or past `next`, empties the window.
 
-        If the log was deleted up to `base`, `commit` is less, and the tasks between are lost.
+        If records were deleted up to `base`, `commit` is less, and the tasks in between are lost.
         """
         passed = 0
         while passed < len(self.tasks) and (self.tasks[passed].offset or 0) < base:
@@ -116,7 +118,7 @@ class Window:
         self.begin = base
 
     def _pass(self, offset: int, commit: int) -> None:
-        """A task is lost if the group has not committed it; else it may be set back to it."""
+        """Drop a task: it is lost, unless the group has committed it."""
         if offset >= commit:
             self._last_lost = offset
         else:
@@ -133,18 +135,18 @@ class Window:
         return self._by_age
 
     def loss(self, commit: int) -> str:
-        """The problem, if any, with the offsets between the commit and the start of the log."""
+        """Return the problem with the offsets between the commit and the start of the log."""
         if self._last_lost >= commit:
             return "RecordsLost"
         return "" if self._read_from <= commit else "OffsetsDeleted"
 
     def wants(self, end: int, shown: int) -> bool:
-        """Whether to read on: there is more, and it is short of tasks, or there is little more."""
+        """Return whether to read on: tasks are missing, or only a few offsets are left."""
         missing = end - self.next
         return missing > 0 and (len(self.tasks) < shown or len(self.tasks) + missing <= 2 * shown)
 
-    def take(self, tasks: Sequence[PendingTask], next: int, shown: int) -> None:
-        """Append what was read up to `next`; it began at or before our own `next`."""
+    def append(self, tasks: Sequence[PendingTask], next: int, shown: int) -> None:
+        """Append the tasks up to `next`; they were read from our `next`, or before it."""
         room = max(0, 2 * shown - len(self.tasks))
         new = [task for task in tasks if (task.offset or 0) >= self.next]
         if new:
@@ -155,11 +157,11 @@ class Window:
             self.next = (new[room - 1].offset or 0) + 1
 
     def recheck(self) -> None:
-        """Have all of it read again."""
+        """Have all tasks read again."""
         self.check = self.begin if self.tasks else None
 
-    def renew(self, tasks: Sequence[PendingTask], next: int) -> None:
-        """Drop what is no longer there; the tasks were read from `check`, or before, to `next`."""
+    def drop_missing(self, tasks: Sequence[PendingTask], next: int) -> None:
+        """Drop tasks that no longer exist; `tasks` were read from `check`, or before, to `next`."""
         if self.check is None:
             return
         there, first = {task.offset for task in tasks}, max(self.check, self.begin)
@@ -173,50 +175,53 @@ class Window:
         self.check = next if left and next <= (left[-1].offset or 0) else None
 
     def depth(self, end: int) -> int:
+        """Return how many tasks are pending at most; an unread offset counts as a task."""
         return len(self.tasks) + max(0, end - self.next)
 
     def is_exact(self, end: int) -> bool:
-        """Whether `depth` counts tasks: all was read. Any other offset may be without one."""
+        """Return whether `depth` is exact: all records were read."""
         return self.next >= end
 
 
-class Lane:
+class Partition:
     """One partition of a queue."""
 
-    __slots__ = ("_placed", "commit", "consumed_at", "stand", "told", "window")
+    __slots__ = ("_broker_lag", "_commit", "_last", "consumed_at", "position", "window")
 
     def __init__(self) -> None:
-        self.stand: Stand | None = None
-        self.told: int | None = None
-        """The lag as the broker tells it (share groups)."""
-        self.commit: int | None = None
+        self.position: Position | None = None
         self.consumed_at: datetime | None = None
         self.window: Window | None = None
-        self._placed: tuple[Commit, Log] | None = None
+        self._broker_lag: int | None = None
+        """The lag that the broker returns (share groups)."""
+        self._commit: int | None = None
+        self._last: tuple[Commit, LogRange] | None = None
 
     @property
     def lag(self) -> int | None:
-        if self.stand is None:
+        if self.position is None:
             return None
-        return self.stand.lag if self.told is None else self.told
+        return self.position.lag if self._broker_lag is None else self._broker_lag
 
-    def place(self, commit: Commit, log: Log, policy: str, now: datetime) -> None:
-        """Take what was read of the group and of the log."""
-        if self._placed == (commit, log):
+    def update(self, commit: Commit, log: LogRange, policy: str, now: datetime) -> None:
+        """Apply the group's commit and the offsets of the log."""
+        if self._last == (commit, log):
             return
-        found = stand(commit, log, policy)
-        if found.problem == UNKNOWN and self.stand is not None:
-            return  # the last known stands until it is
-        self._placed = (commit, log)
-        self.told = commit.lag
-        self.stand = found
-        offset = NO_OFFSET if commit.foreign else commit.offset
-        if self.commit is not None and self.commit < offset:
-            self.consumed_at = now
-        self.commit = offset
+        found = position(commit, log, policy)
+        if found.problem == UNKNOWN and self.position is not None:
+            return  # the last known position stays until the next one is known
+        self._last = (commit, log)
+        self._broker_lag = commit.lag
+        self._advance(NO_OFFSET if commit.foreign else commit.offset, now)
         if found.base is None:
             self.window = None
         elif self.window:
             self.window.move(found.base, commit.offset)
         if found.problem == "OffsetsDeleted" and self.window:
-            self.stand = found._replace(problem=self.window.loss(commit.offset))
+            found = found._replace(problem=self.window.loss(commit.offset))
+        self.position = found
+
+    def _advance(self, offset: int, now: datetime) -> None:
+        if self._commit is not None and self._commit < offset:
+            self.consumed_at = now
+        self._commit = offset

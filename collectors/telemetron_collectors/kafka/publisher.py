@@ -1,91 +1,126 @@
-"""From what was read to what is shown."""
+"""Applies the state of topics and groups to the queues, and publishes those that changed."""
 
 import asyncio
 
 import msgspec
 
 from telemetron.collector import Put
-from telemetron_collectors.kafka.cluster import CLUSTER, Known
+from telemetron_collectors.kafka.cluster import KafkaCluster
 from telemetron_collectors.kafka.config import MAX_SHOWN
-from telemetron_collectors.kafka.group import NO_COMMIT, Group, Refusal, Topic
-from telemetron_collectors.kafka.partition import Log
-from telemetron_collectors.kafka.protocol import messages as ask
+from telemetron_collectors.kafka.group import ConsumerGroup
+from telemetron_collectors.kafka.partition import LogRange
+from telemetron_collectors.kafka.protocol import messages
 from telemetron_collectors.kafka.protocol.messages import Commit
-from telemetron_collectors.kafka.queue import TopicQueue
+from telemetron_collectors.kafka.queue import KafkaQueue, Refusal
+from telemetron_collectors.kafka.scopes import CLUSTER
+from telemetron_collectors.kafka.topic import NO_COMMIT, Topic
 
 SLICE_SECONDS = 0.004
-"""How long the event loop is kept at a time."""
-GONE = ("Unreachable", "the partition has no leader")
-STRANGE = ("Unreachable", "its leader is no broker that is known")
-UNSERVED = ("Unreachable", "its leader does not serve it")
-LATE = ("Unreachable", "nobody tells where the group stands")
+"""How long the event loop is blocked at a time."""
+NO_LEADER = ("Unreachable", "the partition has no leader")
+UNKNOWN_LEADER = ("Unreachable", "the metadata does not name the partition's leader")
+NOT_SERVED = ("Unreachable", "the leader does not serve the partition")
+LATE = ("Unreachable", "the group's offsets cannot be read")
 
 
 class Publisher:
-    """Puts every queue that something has changed of."""
+    """Publishes queues, with a limit on the tasks of all of them."""
 
-    def __init__(self, known: Known) -> None:
-        self.known = known
+    def __init__(self, cluster: KafkaCluster) -> None:
+        self.cluster = cluster
+        self._clock = cluster.clock
+        self._scopes = cluster.scopes
+        self._max_tasks = MAX_SHOWN
+        """Of each queue, so that all queues have room."""
+        self._without_room: set[KafkaQueue] = set()
+        """Queues with tasks for which there was no room."""
+
+    def max_tasks(self, queue: KafkaQueue) -> int:
+        """Return how many of the queue's tasks are shown at most."""
+        return min(queue.config.max_tasks, self._max_tasks)
+
+    def share_tasks(self) -> None:
+        """Share the room for tasks among the queues; queues that had no room try again."""
+        self.cluster.mark_changed(self._without_room)
+        self._without_room.clear()
+        waiting = [q for q in self.cluster.queues.values() if q.shows_tasks and any(q.windows())]
+        asked = sum(queue.config.max_tasks for queue in waiting)
+        share = MAX_SHOWN if asked <= MAX_SHOWN else max(1, MAX_SHOWN // len(waiting))
+        if share != self._max_tasks:
+            self._max_tasks = share
+            self.cluster.mark_changed(waiting)
 
     async def publish(self) -> None:
-        """Show what has changed."""
-        begun = self.known.clock.monotonic()
-        while self.known.touched:
-            self._put(self.known.touched.pop())
-            if self.known.clock.monotonic() - begun > SLICE_SECONDS:
+        """Publish the queues that changed."""
+        begun = self._clock.monotonic()
+        while self.cluster.changed:
+            queue = self.cluster.pop_changed()
+            if not queue.is_removed:
+                self._publish(queue)
+            if self._clock.monotonic() - begun > SLICE_SECONDS:
                 await asyncio.sleep(0)
-                begun = self.known.clock.monotonic()
-        if not self.known.is_complete:
-            # An earlier run may have left queues that nobody watches any more.
-            self.known.is_complete = True
-            self.known.share_out()
-            await self.known.output.replace(
-                [Put("queues", id, id, part) for id, part in self.known.parts.items()],
-                scope=CLUSTER,
-            )
+                begun = self._clock.monotonic()
+        if not self.cluster.is_complete:
+            await self._replace()
 
-    def _put(self, queue: TopicQueue) -> None:
-        self._place(queue)
+    async def _replace(self) -> None:
+        """Replace everything once: an earlier run may have left queues that no longer exist."""
+        self.cluster.mark_complete()
+        self.share_tasks()
+        shown = [(queue.id, queue.part) for queue in self.cluster.queues.values()]
+        puts = [Put("queues", id, id, part) for id, part in shown if part is not None]
+        await self.cluster.output.replace(puts, scope=CLUSTER)
+
+    def _publish(self, queue: KafkaQueue) -> None:
+        self._update(queue)
+        before = queue.part
         if queue.is_idle:
-            self._take_back(queue)
+            if before:
+                self.cluster.hide(queue)
             return
-        before = self.known.parts.get(queue.id)
-        part = queue.build(self.known.clock.now(), self.known.wanted(queue))
-        room = MAX_SHOWN - self.known.total + (len(before.tasks) if before else 0)
+        part = queue.build(self._clock.now(), self.max_tasks(queue))
+        room = MAX_SHOWN - self.cluster.task_count + queue.shown_tasks
         if len(part.tasks) > room:
-            self.known.cut.add(queue)
-            part = queue.build(self.known.clock.now(), room)
+            self._without_room.add(queue)
+            part = queue.build(self._clock.now(), room)
         if before and msgspec.structs.replace(part, measured_at=before.measured_at) == before:
             return
-        self.known.total += len(part.tasks) - (len(before.tasks) if before else 0)
-        self.known.parts[queue.id] = part
-        self.known.output.put("queues", queue.id, queue.id, part)
+        self.cluster.show(queue, part)
 
-    def _place(self, queue: TopicQueue) -> None:
-        """Take into the queue what is known of its topic and its group."""
-        topic = self.known.topics[queue.topic]
-        group = self.known.groups.get(queue.group) if queue.group is not None else None
+    def _update(self, queue: KafkaQueue) -> None:
+        """Apply the state of the queue's topic and group."""
+        topic = self.cluster.topics[queue.topic]
+        group = self.cluster.groups.get(queue.group) if queue.group is not None else None
         queue.resize(len(topic.leaders))
         queue.produced_at = topic.produced_at
-        queue.refusal = topic.refusal or (group.refusal if group else self._unseen(queue))
-        queue.cut_off = self._cut_off(topic)
-        self._place_lanes(queue, topic, group)
-        is_known = 0 < len(queue.lanes) <= len(topic.tops) and not (queue.troubles or queue.refusal)
+        queue.refusal = topic.refusal or (group.refusal if group else self._no_group(queue))
+        queue.out_of_reach = self._out_of_reach(topic)
+        if group:
+            queue.info, queue.members_refusal = group.info, group.members_refusal
+            queue.is_share = group.is_share
+            queue.generation = group.rebalances.count if group.info else None
+        else:
+            is_hidden = queue.refusal is not None or not topic.has_records
+            queue.is_idle = queue.config.is_pattern and is_hidden
+        self._update_partitions(queue, topic, group)
+        queue.prune_unread()
+        max_tasks = self.max_tasks(queue)
+        if any(window.wants(end, max_tasks) for _, window, end in queue.windows()):
+            self.cluster.mark_short(queue)
+        is_known = 0 < len(queue.partitions) <= len(topic.high_watermarks)
+        is_known = is_known and not (queue.troubles or queue.refusal)
         queue.transactions = topic.open if is_known else None
 
-    def _place_lanes(self, queue: TopicQueue, topic: Topic, group: Group | None) -> None:
-        now, policy = self.known.clock.now(), queue.config.on_no_commit
-        if group is None:
-            commits: list[Commit | None] = [NO_COMMIT] * len(queue.lanes)
-            queue.is_idle = queue.config.is_pattern and (
-                queue.refusal is not None or not topic.has_records
-            )
-        else:
+    def _update_partitions(
+        self, queue: KafkaQueue, topic: Topic, group: ConsumerGroup | None
+    ) -> None:
+        now, policy = self._clock.now(), queue.config.on_no_commit
+        commits: list[Commit | None] = [NO_COMMIT] * len(queue.partitions)
+        is_late = False
+        if group is not None:
             commits = topic.commits(group.name)
-            queue.info, queue.untold, queue.is_share = group.info, group.untold, group.is_share
-            queue.generation = group.rebalances.count if group.info else None
-        is_late = group is not None and self._is_late(group)
-        for number, lane in enumerate(queue.lanes):
+            is_late = self.cluster.is_late(group.read_at, group.node)
+        for number, partition in enumerate(queue.partitions):
             commit = commits[number]
             trouble, is_good = self._trouble(topic, group, number, commit)
             if is_late and not trouble:
@@ -94,60 +129,52 @@ class Publisher:
                 queue.troubles[number] = trouble
                 continue
             if commit is None or not is_good:
-                continue  # the last known stands for a while
+                continue  # the last known position stays for a while
             queue.troubles.pop(number, None)
             start, end = topic.starts[number].offset, topic.ends[number].offset
-            lane.place(commit, Log(start, end, topic.highs.get(number)), policy, now)
-        queue.prune_unread()
-        if any(window.wants(end, self.known.wanted(queue)) for _, window, end in queue.windows()):
-            self.known.hungry.add(queue)
+            log = LogRange(start, end, topic.fresh_watermarks.get(number))
+            partition.update(commit, log, policy, now)
 
-    def _take_back(self, queue: TopicQueue) -> None:
-        if part := self.known.parts.pop(queue.id, None):
-            self.known.total -= len(part.tasks)
-            self.known.output.remove("queues", queue.id)
+    def _no_group(self, queue: KafkaQueue) -> Refusal | None:
+        """Return why a group may read the topic; None once it was certain that no group does."""
+        unknown = self.cluster.groups_unknown
+        queue.is_certain |= unknown is None
+        return None if queue.is_certain else unknown
 
-    def _unseen(self, queue: TopicQueue) -> Refusal | None:
-        """Why it is not known that no group reads the topic; once it was known, it stays so."""
-        queue.is_seen |= self.known.unseen is None
-        return None if queue.is_seen else self.known.unseen
-
-    def _cut_off(self, topic: Topic) -> set[int]:
-        """The partitions whose leader is out of reach: the source says so."""
-        if not self.known.troubles:
+    def _out_of_reach(self, topic: Topic) -> set[int]:
+        """Return the partitions whose leader is out of reach: the source reports that."""
+        if not self._scopes.has_trouble:
             return set()
-        return {n for n, leader in enumerate(topic.leaders) if self.known.silence(leader)}
-
-    def _is_late(self, group: Group) -> bool:
-        is_old = group.read_at is not None and self.known.is_old(group.read_at)
-        return is_old and self.known.silence(group.node) is None
+        leaders = enumerate(topic.leaders)
+        return {n for n, leader in leaders if self._scopes.trouble_with(leader)}
 
     def _trouble(
-        self, topic: Topic, group: Group | None, number: int, commit: Commit | None
+        self, topic: Topic, group: ConsumerGroup | None, number: int, commit: Commit | None
     ) -> tuple[Refusal | None, bool]:
-        """Why a partition is not known, and whether what was read of it last is good."""
+        """Return why a partition is not known, and whether its last offsets are good."""
         error, leader = topic.error(number), topic.leader(number)
-        if ask.TOPIC_DENIED in (error, commit.error if commit else ask.NONE):
+        if messages.TOPIC_DENIED in (error, commit.error if commit else messages.NONE):
             return ("Forbidden", "no permission to describe the topic"), False
-        is_gone = leader not in self.known.brokers.known
-        is_good = error == ask.NONE and not is_gone and number not in topic.bad_since
-        if is_good and not self.known.troubles:  # nearly always, for thousands of partitions
+        is_gone = leader not in self.cluster.brokers.known
+        is_good = error == messages.NONE and not is_gone and number not in topic.bad_since
+        if is_good and not self._scopes.has_trouble:  # nearly always, for thousands of partitions
             return None, True
-        now = self.known.clock.monotonic()
+        now = self._clock.monotonic()
         if is_gone:
             topic.bad_since.setdefault(number, now)
         trouble = None if number in topic.ends else self._silence(leader)
         if trouble is None and group is not None and group.read_at is None:
             trouble = self._silence(group.node)
-        is_out = number in topic.bad_since and now - topic.bad_since[number] > self.known.hold
-        if trouble is None and is_out and self.known.silence(leader) is None:
-            trouble = GONE if leader < 0 else STRANGE if is_gone else UNSERVED
+        bad_seconds = now - topic.bad_since.get(number, now)
+        is_late = bad_seconds > self.cluster.hold_seconds
+        if trouble is None and is_late and self._scopes.trouble_with(leader) is None:
+            trouble = NO_LEADER if leader < 0 else UNKNOWN_LEADER if is_gone else NOT_SERVED
         return trouble, is_good
 
     def _silence(self, node: int | None) -> Refusal | None:
-        """Why nothing is known of what a broker has never told.
+        """Return why a broker has never returned a value.
 
-        What it told before stays, as long as it is out of reach: the source says so.
+        Values that it returned before stay while it is out of reach: the source reports that.
         """
-        told = None if node is None else self.known.silence(node)
-        return (told.reason, f"broker {node}: {told.message}") if told else None
+        trouble = None if node is None else self._scopes.trouble_with(node)
+        return (trouble.reason, f"broker {node}: {trouble.message}") if trouble else None

@@ -1,8 +1,8 @@
-"""One source's watch: rounds of reading commits, then ends, then publishing what changed.
+"""The rounds of one source: read commits, then ends of logs, then publish the changes.
 
-Committed offsets are read before the ends of the logs: the other way round a group that commits in
-between would seem to be further than it is, even past the end. What is waited for in a round is
-bounded; a broker that does not answer holds up its own partitions and groups alone.
+Commits are read before the ends. In the other order, a group that commits in between would look
+further ahead than it is, even past the end. Each round waits only briefly for responses, so that a
+slow broker delays only its own partitions and groups.
 """
 
 from functools import partial
@@ -10,128 +10,103 @@ from functools import partial
 from telemetron.backoff import Backoff
 from telemetron.collector import Output
 from telemetron.poll import TroubleError
-from telemetron_collectors.kafka.brokers import Access, access
-from telemetron_collectors.kafka.cluster import CLUSTER, Known
+from telemetron_collectors.kafka.brokers import ConnectionSettings, connection_settings
+from telemetron_collectors.kafka.cluster import KafkaCluster
 from telemetron_collectors.kafka.config import KafkaConfig
-from telemetron_collectors.kafka.discovery import Finder
-from telemetron_collectors.kafka.fetcher import Content
+from telemetron_collectors.kafka.discovery import Discovery
+from telemetron_collectors.kafka.fetcher import Fetcher
 from telemetron_collectors.kafka.jobs import Jobs
+from telemetron_collectors.kafka.limits import LIMITS, KafkaLimits
 from telemetron_collectors.kafka.members import Members
 from telemetron_collectors.kafka.offsets import Offsets
 from telemetron_collectors.kafka.publisher import Publisher
-from telemetron_collectors.kafka.queue import TopicQueue
-
-PATIENCE = 0.1
-FIRST_PATIENCE = 1.0
-"""Seconds that a round waits for answers; what comes later counts in a later one. The first round
-waits longer, so that it is whole."""
-REFRESH_SECONDS = 1.0
-"""Between two looks at topics and members."""
-DISCOVER_SECONDS = 3.0
-DISCOVER_INTERVALS = 20
-"""Between two looks for new topics and groups; sooner where the interval is short."""
+from telemetron_collectors.kafka.scopes import CLUSTER
 
 
-async def observe(config: KafkaConfig, output: Output, hold_seconds: float) -> None:
-    """Until cancelled; the last known of what is not answered stands for `hold_seconds`."""
-    known = Known(config, output, await _access(config, output), hold_seconds)
-    rounds = Rounds(known)
+async def observe(config: KafkaConfig, output: Output, limits: KafkaLimits = LIMITS) -> None:
+    """Observe one cluster until cancelled."""
+    cluster = KafkaCluster(config, output, await _settings(config, output), limits)
+    rounds = Rounds(cluster)
     try:
         while True:
             await rounds.next()
             await output.clock.sleep(config.interval)
     finally:
         await rounds.jobs.close()
-        await known.brokers.close()
+        await cluster.brokers.close()
 
 
-async def _access(config: KafkaConfig, output: Output) -> Access:
-    """Files of the configuration that cannot be used may be mended while we wait."""
+async def _settings(config: KafkaConfig, output: Output) -> ConnectionSettings:
+    """Retry until the configured files can be used: they may be repaired meanwhile."""
     backoff = Backoff()
     while True:
         try:
-            return await access(config)
+            return await connection_settings(config)
         except TroubleError as trouble:
             output.trouble(CLUSTER, trouble.reason, trouble.message)
             await output.clock.sleep(backoff.next())
 
 
 class Rounds:
-    """One look after the other at everything that is known."""
+    """Runs one round after the other, with requests of slow brokers beside them."""
 
-    def __init__(self, known: Known) -> None:
+    def __init__(self, cluster: KafkaCluster) -> None:
         self.jobs = Jobs()
-        self._known = known
-        self._members = Members(known)
-        self._finder = Finder(known, self._members)
-        self._offsets = Offsets(known)
-        self._publisher = Publisher(known)
-        self._content = Content(known, self._publisher.publish)
-        self._late: set[TopicQueue] = set()
+        self._cluster = cluster
+        self._limits = cluster.limits
+        self._members = Members(cluster)
+        self._discovery = Discovery(cluster, self._members)
+        self._offsets = Offsets(cluster)
+        self._publisher = Publisher(cluster)
+        self._fetcher = Fetcher(cluster, self._publisher)
         self._is_discovered = False
 
     async def next(self) -> None:
-        """Find what there is, read commits, then ends, show what changed, fetch what is missing."""
-        await self._find()
+        """Find topics and groups, read commits, then ends, publish, fetch missing tasks."""
+        await self._discover()
         if not self._is_discovered:
             return
         self._offsets.plan()
         for node, groups in self._offsets.by_coordinator().items():
             self.jobs.start(("commits", node), partial(self._offsets.read_commits, node, groups))
         await self._settle()
-        stands = self._offsets.stands()
-        for node, ends in self._offsets.ends.items():
-            read = partial(self._offsets.read_ends, node, ends, stands)
+        commits = self._offsets.commits()
+        for node, query in self._offsets.by_leader().items():
+            read = partial(self._offsets.read_ends, node, query, commits)
             self.jobs.start(("ends", node), read)
         await self._settle()
-        await self._read_topics_anew()  # where the log of one shrank: is it still the same?
-        self._touch_late()
+        await self._read_hastened_topics()  # if a log shrank, its topic may be another one
+        self._offsets.mark_late()
         await self._publisher.publish()
-        self._content.feed(self.jobs)
+        self._fetcher.start(self.jobs)
 
     async def _settle(self) -> None:
-        await self.jobs.settle(PATIENCE if self._known.is_complete else FIRST_PATIENCE)
-
-    async def _find(self) -> None:
-        known = self._known
-        if known.is_due("topics", REFRESH_SECONDS):
-            self.jobs.start("topics", self._finder.read_topics)
-            await self._settle()
-        discover = min(DISCOVER_SECONDS, DISCOVER_INTERVALS * known.config.interval)
-        if known.brokers.known and known.is_due("groups", discover):
-            self.jobs.start("groups", self._discover)
-        if self._is_discovered and known.is_due("members", REFRESH_SECONDS):
-            self.jobs.start("members", self._members.read_shown)
-            known.share_out()
-        await self._settle()
-        await self._read_topics_anew()  # those that were just found
-
-    async def _read_topics_anew(self) -> None:
-        """At once, where somebody asked for it."""
-        if not self._known.due["topics"] and self._known.is_due("topics", REFRESH_SECONDS):
-            self.jobs.start("topics", self._finder.read_topics)
-            await self._settle()
+        is_complete = self._cluster.is_complete
+        await self.jobs.settle(
+            self._limits.round_wait if is_complete else self._limits.first_round_wait
+        )
 
     async def _discover(self) -> None:
-        if await self._finder.discover():
+        limits, cluster = self._limits, self._cluster
+        if cluster.is_due("topics", limits.refresh):
+            self.jobs.start("topics", self._discovery.read_topics)
+            await self._settle()
+        seconds = min(limits.discovery, limits.discovery_intervals * cluster.config.interval)
+        if cluster.brokers.known and cluster.is_due("groups", seconds):
+            self.jobs.start("groups", self._read_groups)
+        if self._is_discovered and cluster.is_due("members", limits.refresh):
+            self.jobs.start("members", self._members.read_shown)
+            self._publisher.share_tasks()
+        await self._settle()
+        await self._read_hastened_topics()  # those that were just found
+
+    async def _read_hastened_topics(self) -> None:
+        cluster = self._cluster
+        if cluster.is_hastened("topics") and cluster.is_due("topics", self._limits.refresh):
+            self.jobs.start("topics", self._discovery.read_topics)
+            await self._settle()
+
+    async def _read_groups(self) -> None:
+        if await self._discovery.discover():
             await self._members.read_shown()
             self._is_discovered = True
-
-    def _touch_late(self) -> None:
-        """Whoever depends on a broker that is silent for too long, or just was."""
-        known, ends = self._known, self._offsets.ends
-        too_old = known.clock.monotonic() - known.hold
-        late: set[TopicQueue] = set()
-        for node in [node for node in ends if known.read_at.get(node, too_old) <= too_old]:
-            for name in ends[node].partitions:
-                if name in known.topics:
-                    late.update(known.topics[name].queues)
-        for group in known.groups.values():
-            if group.queues and (group.read_at is None or group.read_at <= too_old):
-                late.update(group.queues)
-        for topic in known.topics.values():
-            if topic.bad_since or not known.brokers.known.keys() >= set(topic.leaders):
-                late.update(topic.queues)
-        news = late | self._late
-        known.touched.update(queue for queue in news if known.queues.get(queue.id) is queue)
-        self._late = late

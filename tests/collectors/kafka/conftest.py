@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
@@ -22,8 +23,20 @@ from telemetron.clock import Clock
 from telemetron.config.convert import Origin
 from telemetron.config.settings import SourceSpec, configure
 from telemetron.testing import RecordingOutput
-from telemetron_collectors.kafka import KafkaConfig, collector, rounds, run
-from telemetron_collectors.kafka import brokers as connection
+from telemetron_collectors.kafka import KafkaConfig, collector, run
+from telemetron_collectors.kafka.limits import KafkaLimits
+
+QUICK = KafkaLimits(
+    request=1.0,
+    max_backoff=0.5,
+    refresh=0.1,
+    discovery=0.2,
+    retry=0.1,
+    compaction=0.3,
+    transactions=0.3,
+)
+"""For tests: everything that is repeated is repeated soon."""
+INTERVAL = 0.05
 
 
 class Broker:
@@ -137,14 +150,6 @@ def free_port() -> int:
         return port
 
 
-@pytest.fixture(autouse=True)
-def _in_haste(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is looked for every few seconds is looked for at once, so that tests need not wait."""
-    monkeypatch.setattr(rounds, "REFRESH_SECONDS", 0.1)
-    monkeypatch.setattr(rounds, "DISCOVER_SECONDS", 0.2)
-    monkeypatch.setattr(connection, "REQUEST_SECONDS", 1.0)
-
-
 @pytest.fixture(scope="session")
 def shared_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     broker = Broker(tmp_path_factory.mktemp("broker"))
@@ -236,17 +241,22 @@ def config_of(**options: Any) -> KafkaConfig:
 
 @asynccontextmanager
 async def watching(
-    server: str | list[str], *queues: Any, hold: float | None = None, **options: Any
+    server: str | list[str],
+    *queues: Any,
+    hold: float | None = None,
+    limits: KafkaLimits = QUICK,
+    **options: Any,
 ) -> AsyncIterator[Watched]:
-    """The collector, watching these queues; `hold`: for how long the last known stands."""
+    """The collector, watching these queues; `hold`: seconds that the last known values stay."""
     servers = [server] if isinstance(server, str) else server
     if queues:
         options["queues"] = list(queues)
-    options = {"interval_seconds": 0.05, "bootstrap_servers": servers, **options}
+    options = {"interval_seconds": INTERVAL, "bootstrap_servers": servers, **options}
     output = WatchedOutput()
     config = config_of(**options)
-    running = run(config, output) if hold is None else rounds.observe(config, output, hold)
-    task = asyncio.create_task(running)  # type: ignore[arg-type]
+    if hold is not None:
+        limits = replace(limits, hold=hold - 3 * config.interval)
+    task = asyncio.create_task(run(config, output, limits))  # type: ignore[arg-type]
     try:
         yield Watched(output)
         if task.done():

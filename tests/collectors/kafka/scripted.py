@@ -10,7 +10,12 @@ from typing import Any
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
 from telemetron_collectors.kafka.protocol import wire
-from telemetron_collectors.kafka.protocol.wire import NO_TAGS, Reader, compact_array, compact_text
+from telemetron_collectors.kafka.protocol.wire import (
+    NO_TAGS,
+    WireReader,
+    compact_array,
+    compact_text,
+)
 
 METADATA, OFFSETS, FETCH, COMMITS, COORDINATOR = 3, 2, 1, 9, 10
 DESCRIBE, GROUPS, VERSIONS, CONSUMER, SHARE, STREAMS, SHARE_OFFSETS = 15, 16, 18, 69, 77, 89, 90
@@ -140,26 +145,26 @@ class Scripted:
         if key in self.answers:
             body = self.answers[key]
             return None if body is None else struct.pack(">i", correlation) + body
-        body = Reader(request)
-        body.take(8)
+        body = WireReader(request)
+        body.raw(8)
         body.text()
         flexible = version >= FLEXIBLE_FROM[key]
         if flexible:
-            body.take(1)
+            body.raw(1)
         head = struct.pack(">i", correlation) + (NO_TAGS if flexible else b"")
         if key == VERSIONS:
             versions = [struct.pack(">hhh", k, *v) for k, v in self.versions.items()]
             return head + b"\0\0" + wire.array(versions) + (bytes(4) if version else b"")
-        inner = Reader(request[body.at :], flexible=flexible)
+        inner = WireReader(request[body.at :], flexible=flexible)
         return head + struct.pack(">i", self.throttle_ms) + ANSWERS[key](self, inner, version)
 
-    def metadata(self, body: Reader, version: int) -> bytes:
+    def metadata(self, body: WireReader, version: int) -> bytes:
         brokers = self.brokers or {1: self.port}
         made = [
             struct.pack(">i", node) + compact_text("127.0.0.1") + struct.pack(">i", port) + b"\0\0"
             for node, port in brokers.items()
         ]
-        names = [(body.take(16), body.text(), body.tags())[1] for _ in range(body.count())]
+        names = [(body.raw(16), body.text(), body.tags())[1] for _ in range(body.count())]
         if self.garbled in names:
             return b""
         if not names:
@@ -178,7 +183,7 @@ class Scripted:
         head = struct.pack(">h", error) + compact_text(name or "") + id.to_bytes(16, "big") + b"\0"
         return head + compact_array(partitions) + bytes(4) + NO_TAGS
 
-    def offsets(self, body: Reader, version: int) -> bytes:
+    def offsets(self, body: WireReader, version: int) -> bytes:
         body.int32()
         isolation = body.int8()
         if not isolation:
@@ -195,7 +200,7 @@ class Scripted:
             topics.append(wire.text(name) + wire.array(entries))
         return wire.array(topics)
 
-    def commits(self, body: Reader, version: int) -> bytes:
+    def commits(self, body: WireReader, version: int) -> bytes:
         group = self.groups.get(body.name(), Group())
         asked = {}
         for _ in range(body.count()):
@@ -216,7 +221,7 @@ class Scripted:
             topics.append(wire.text(name) + wire.array(entries))
         return wire.array(topics) + struct.pack(">h", group.error)
 
-    def share_offsets(self, body: Reader, version: int) -> bytes:
+    def share_offsets(self, body: WireReader, version: int) -> bytes:
         body.count()
         name = body.name()
         group = self.groups[name]
@@ -233,7 +238,7 @@ class Scripted:
         end = struct.pack(">h", group.error) + b"\0" + NO_TAGS
         return compact_array([compact_text(name) + compact_array(topics) + end]) + NO_TAGS
 
-    def list(self, body: Reader, version: int) -> bytes:
+    def list(self, body: WireReader, version: int) -> bytes:
         error = struct.pack(">h", self.list_error)
         listed = {n: group for n, group in self.groups.items() if group.listed and error == b"\0\0"}
         if version < 3:
@@ -249,12 +254,12 @@ class Scripted:
         ]
         return error + compact_array(groups) + NO_TAGS
 
-    def coordinator(self, body: Reader, version: int) -> bytes:
+    def coordinator(self, body: WireReader, version: int) -> bytes:
         group = self.groups.get(body.name(), Group())
         error, node = group.coordinator_error, group.coordinator
         return struct.pack(">hhi", error, -1, node) + wire.text("h") + bytes(4)
 
-    def describe(self, body: Reader, version: int) -> bytes:
+    def describe(self, body: WireReader, version: int) -> bytes:
         """As brokers do: a group of another type looks like one that does not exist."""
         groups = []
         for name in [body.name() for _ in range(body.count())]:
@@ -275,16 +280,16 @@ class Scripted:
             groups.append(head + middle + wire.array(members) + bytes(4))
         return wire.array(groups)
 
-    def describe_consumer(self, body: Reader, version: int) -> bytes:
+    def describe_consumer(self, body: WireReader, version: int) -> bytes:
         return self._describe_anew(body, "consumer")
 
-    def describe_share(self, body: Reader, version: int) -> bytes:
+    def describe_share(self, body: WireReader, version: int) -> bytes:
         return self._describe_anew(body, "share")
 
-    def describe_streams(self, body: Reader, version: int) -> bytes:
+    def describe_streams(self, body: WireReader, version: int) -> bytes:
         return self._describe_anew(body, "streams")
 
-    def _describe_anew(self, body: Reader, kind: str) -> bytes:
+    def _describe_anew(self, body: WireReader, kind: str) -> bytes:
         groups = []
         for name in [body.name() for _ in range(body.count())]:
             group = self.groups.get(name, Group())
@@ -299,14 +304,14 @@ class Scripted:
             groups.append(head + middle + compact_array(members) + bytes(4) + NO_TAGS)
         return compact_array(groups) + NO_TAGS
 
-    def fetch(self, body: Reader, version: int) -> bytes:
-        body.take(25)
+    def fetch(self, body: WireReader, version: int) -> bytes:
+        body.raw(25)
         topics = []
         for _ in range(body.count()):
             name, entries = body.name(), []
             for _ in range(body.count()):
                 number, _, at = body.int32(), body.int32(), body.int64()
-                body.take(12)
+                body.raw(12)
                 log = self.topics[name].logs[number]
                 head = struct.pack(">ihqqq", number, log.fetch_error, log.high, log.end, log.start)
                 found = log.records(at) if callable(log.records) else log.records
@@ -376,7 +381,7 @@ def _member(kind: str, client: str, topics: Mapping[str, Iterable[int]]) -> byte
     return id + epoch + null + null + who + middle + assigned * 2 + b"\0" + NO_TAGS
 
 
-ANSWERS: dict[int, Callable[[Scripted, Reader, int], bytes]] = {
+ANSWERS: dict[int, Callable[[Scripted, WireReader, int], bytes]] = {
     METADATA: Scripted.metadata,
     OFFSETS: Scripted.offsets,
     FETCH: Scripted.fetch,

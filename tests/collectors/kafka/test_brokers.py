@@ -12,7 +12,12 @@ from aiokafka import errors
 
 from telemetron.clock import Clock
 from telemetron.poll import TroubleError
-from telemetron_collectors.kafka.brokers import Link, TokenFile, access, cause
+from telemetron_collectors.kafka.brokers import (
+    BrokerConnection,
+    TokenFile,
+    cause,
+    connection_settings,
+)
 from telemetron_collectors.kafka.protocol.messages import Address, metadata
 from tests.collectors.kafka.conftest import config_of
 from tests.collectors.kafka.scripted import Scripted, scripted
@@ -28,7 +33,9 @@ async def broker() -> AsyncIterator[Scripted]:
 
 
 async def trouble_with(address: Address, **options: Any) -> TroubleError:
-    link = Link(address, await access(config_of(bootstrap_servers=["h"], **options)), Clock())
+    link = BrokerConnection(
+        address, await connection_settings(config_of(bootstrap_servers=["h"], **options)), Clock()
+    )
     with pytest.raises(TroubleError) as trouble:
         await link.call(metadata(None))
     await link.close()
@@ -45,24 +52,24 @@ def sasl(mechanism: str = "PLAIN") -> dict[str, str]:
         (TimeoutError(), "Timeout", "did not answer within 1 s"),
         (ConnectionRefusedError(), "Unreachable", "refuses the connection: closed port"),
         (OSError(113, "No route to host"), "Unreachable", "cannot be reached: No route to host"),
-        (ssl.SSLError("x"), "Unreachable", "does not speak TLS as we do"),
+        (ssl.SSLError("x"), "Unreachable", "does not accept a TLS connection"),
         (errors.KafkaConnectionError(), "Unreachable", "hung up"),
         (errors.SaslAuthenticationFailed("x"), "Unauthorized", "did not accept the credentials"),
         (errors.UnsupportedSaslMechanismError(), "Unauthorized", "not offer this SASL mechanism"),
         (errors.IllegalSaslStateError(), "Unauthorized", "expects no SASL on this port"),
-        (AssertionError(), "BadAnswer", "answered what is not Kafka's protocol"),
-        (KeyError("r"), "BadAnswer", "answered what is not Kafka's protocol"),
+        (AssertionError(), "BadAnswer", "answered, but not with Kafka's protocol"),
+        (KeyError("r"), "BadAnswer", "answered, but not with Kafka's protocol"),
     ],
 )
 def test_causes(error: Exception, reason: str, message: str) -> None:
-    trouble = cause(error, ADDRESS, "hung up")
+    trouble = cause(error, ADDRESS, "hung up", 1.0)
     assert (trouble.reason, trouble.scope) == (reason, "")
     assert trouble.message.startswith("broker:9092 ")
     assert message in trouble.message
 
 
 def test_a_user_that_scram_does_not_know() -> None:
-    trouble = cause(KeyError("r"), ADDRESS, "hung up", with_sasl=True)
+    trouble = cause(KeyError("r"), ADDRESS, "hung up", 1.0, with_sasl=True)
     assert (trouble.reason, trouble.message) == (
         "Unauthorized",
         "broker:9092 did not accept the credentials",
@@ -72,7 +79,9 @@ def test_a_user_that_scram_does_not_know() -> None:
 async def test_a_closed_port_is_not_tried_at_once_again() -> None:
     async with scripted() as gone:
         address = Address("127.0.0.1", gone.port)
-    link = Link(address, await access(config_of(bootstrap_servers=["h"])), Clock())
+    link = BrokerConnection(
+        address, await connection_settings(config_of(bootstrap_servers=["h"])), Clock()
+    )
     with pytest.raises(TroubleError, match="closed port"):
         await link.call(metadata(None))
     async with scripted() as other:
@@ -85,7 +94,9 @@ async def test_a_closed_port_is_not_tried_at_once_again() -> None:
 async def test_each_call_that_fails_raises_an_error_of_its_own() -> None:
     async with scripted() as gone:
         address = Address("127.0.0.1", gone.port)
-    link = Link(address, await access(config_of(bootstrap_servers=["h"])), Clock())
+    link = BrokerConnection(
+        address, await connection_settings(config_of(bootstrap_servers=["h"])), Clock()
+    )
     errors = []
     for _ in range(3):
         with pytest.raises(TroubleError, match="closed port") as trouble:
@@ -111,10 +122,10 @@ async def tls_address(broker: Scripted) -> AsyncIterator[Address]:
 
 async def test_a_certificate_that_is_not_trusted(tls_address: Address) -> None:
     trouble = await trouble_with(tls_address, tls={})
-    assert trouble.message.startswith(f"{tls_address} has a certificate that is not trusted: ")
+    assert trouble.message.startswith(f"{tls_address} has an untrusted certificate: ")
     trusted = {"cafile": str(TLS / "cert.pem"), "check_hostname": False}
     config = config_of(bootstrap_servers=["h"], tls=trusted)
-    link = Link(tls_address, await access(config), Clock())
+    link = BrokerConnection(tls_address, await connection_settings(config), Clock())
     assert (await link.call(metadata(None))).version == 10
     await link.close()
 
@@ -125,16 +136,16 @@ async def test_files_are_read_anew_for_every_connection(
     file = tmp_path / "ca.pem"
     file.write_text(certifi.contents())
     config = config_of(bootstrap_servers=["h"], tls={"cafile": str(file), "check_hostname": False})
-    made = await access(config)
-    with pytest.raises(TroubleError, match="not trusted"):
-        await Link(tls_address, made, Clock()).call(metadata(None))
+    made = await connection_settings(config)
+    with pytest.raises(TroubleError, match="untrusted"):
+        await BrokerConnection(tls_address, made, Clock()).call(metadata(None))
     file.write_bytes((TLS / "cert.pem").read_bytes())
-    link = Link(tls_address, made, Clock())
+    link = BrokerConnection(tls_address, made, Clock())
     assert (await link.call(metadata(None))).version == 10
     await link.close()
     file.unlink()
-    with pytest.raises(TroubleError, match="a file cannot be used") as trouble:
-        await Link(tls_address, made, Clock()).call(metadata(None))
+    with pytest.raises(TroubleError, match="cannot use a file") as trouble:
+        await BrokerConnection(tls_address, made, Clock()).call(metadata(None))
     assert trouble.value.reason == "InvalidConfig"
 
 
@@ -151,7 +162,9 @@ async def test_sasl_where_there_is_none(broker: Scripted, mechanism: str) -> Non
 
 async def test_plain_is_taken_by_the_embedded_broker(shared_broker: Any) -> None:
     config = config_of(bootstrap_servers=["h"], sasl=sasl())
-    link = Link(Address("127.0.0.1", shared_broker.port), await access(config), Clock())
+    link = BrokerConnection(
+        Address("127.0.0.1", shared_broker.port), await connection_settings(config), Clock()
+    )
     assert (await link.call(metadata(None))).data
     await link.close()
 
@@ -162,14 +175,14 @@ async def test_plain_is_taken_by_the_embedded_broker(shared_broker: Any) -> None
 )
 async def test_files_that_cannot_be_used(tls: dict[str, str]) -> None:
     with pytest.raises(TroubleError) as trouble:
-        await access(config_of(bootstrap_servers=["h"], tls=tls))
+        await connection_settings(config_of(bootstrap_servers=["h"], tls=tls))
     assert trouble.value.reason == "InvalidConfig"
 
 
 async def test_our_own_certificate() -> None:
     own = {"certfile": str(TLS / "cert.pem"), "keyfile": str(TLS / "key.pem")}
     own["keyfile_password"] = "hunter2"
-    made = await access(config_of(bootstrap_servers=["h"], tls=own, sasl=sasl()))
+    made = await connection_settings(config_of(bootstrap_servers=["h"], tls=own, sasl=sasl()))
     assert (made.protocol, made.sasl["sasl_plain_username"]) == ("SASL_SSL", "me")
 
 
@@ -179,12 +192,12 @@ async def test_a_token_is_read_anew(tmp_path: Path) -> None:
     config = config_of(
         bootstrap_servers=["h"], sasl={"mechanism": "OAUTHBEARER", "token_file": str(file)}
     )
-    provider = (await access(config)).sasl["sasl_oauth_token_provider"]
+    provider = (await connection_settings(config)).sasl["sasl_oauth_token_provider"]
     assert await provider.token() == "one"
     file.write_text("two\n")
     assert await provider.token() == "two"
     file.unlink()
-    with pytest.raises(TroubleError, match="token_file cannot be read"):
+    with pytest.raises(TroubleError, match="cannot read sasl"):
         await TokenFile(str(file)).token()
 
 
@@ -198,14 +211,12 @@ async def test_a_file_that_is_mended_later(broker: Scripted, watch: Any, tmp_pat
 
 
 async def test_nothing_secret_is_in_what_is_logged(
-    broker: Scripted, watch: Any, caplog: pytest.LogCaptureFixture
+    broker: Scripted, watch: Any, logged: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     async with watch(broker.address, {"topic": "t"}, sasl=sasl()) as watched:
         await watched.output.called("trouble", 3)
-        warnings = [
-            record for record in caplog.records if record.name.startswith("telemetron_collectors")
-        ]
-        assert len(warnings) == 1
+        (warning,) = [line for line in logged if line.startswith("WARNING telemetron_collectors")]
+        assert "source kafka: Un" in warning
         assert not [record for record in caplog.records if record.name.startswith("aiokafka")]
-        assert "secret-word" not in caplog.text
+        assert "secret-word" not in "".join(logged)
         assert "secret-word" not in repr(watched.output.calls)

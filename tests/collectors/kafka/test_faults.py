@@ -3,21 +3,20 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from telemetron.clock import Clock
 from telemetron.poll import TroubleError
-from telemetron_collectors.kafka import brokers as connection
-from telemetron_collectors.kafka import discovery as find
-from telemetron_collectors.kafka import fetcher as content
-from telemetron_collectors.kafka import rounds
-from telemetron_collectors.kafka.protocol import messages as request
+from telemetron_collectors.kafka.brokers import BrokerConnection, connection_settings
+from telemetron_collectors.kafka.protocol import messages
 from telemetron_collectors.kafka.protocol.messages import Address
 from telemetron_collectors.kafka.task import parse_tasks
 from tests.collectors.kafka import scripted as script
-from tests.collectors.kafka.conftest import config_of
+from tests.collectors.kafka.conftest import QUICK, config_of
 from tests.collectors.kafka.scripted import Group, Log, Scripted, Topic, batch, scripted
 
 QUEUE = {"topic": "t", "groups": ["g"]}
@@ -201,7 +200,7 @@ async def test_a_coordinator_that_nobody_knows(broker: Scripted, watch: Any) -> 
         await unknown(watched, "Unreachable")
         broker.groups["g"].coordinator_error = 0
         broker.groups["g"].coordinator = 9  # none of the brokers
-        await watched.queue_until("t", lambda q: "no broker" in q.problems[0].message)
+        await watched.queue_until("t", lambda q: "does not name" in q.problems[0].message)
         broker.groups["g"].coordinator = 1
         await six(watched)
 
@@ -443,23 +442,36 @@ async def test_records_that_may_not_be_read(broker: Scripted, watch: Any) -> Non
         assert queue.depth_exact is True
 
 
+class SlowDecoding(ThreadPoolExecutor):
+    """Threads that decode tasks only after `go_on` is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun, self.go_on = threading.Event(), threading.Event()
+
+    def submit(self, call: Any, /, *arguments: Any, **options: Any) -> Future[Any]:
+        if parse_tasks not in getattr(call, "args", ()):
+            return super().submit(call, *arguments, **options)
+
+        def wait_and_call() -> Any:
+            self.begun.set()
+            assert self.go_on.wait(10)
+            return call()
+
+        return super().submit(wait_and_call)
+
+
 async def test_a_group_that_is_set_back_while_its_records_are_decoded(
-    broker: Scripted, watch: Any, monkeypatch: pytest.MonkeyPatch
+    broker: Scripted, watch: Any
 ) -> None:
     log_of(broker).records = batch(0, *[b'"%s"' % (b"x" * 9000)] * 10)
-    begun, go_on = threading.Event(), threading.Event()
-
-    def slowly(*arguments: Any) -> Any:
-        begun.set()
-        assert go_on.wait(10)
-        return parse_tasks(*arguments)
-
-    monkeypatch.setattr(content, "parse_tasks", slowly)
+    threads = SlowDecoding()
+    asyncio.get_running_loop().set_default_executor(threads)
     async with watch(broker.address, QUEUE) as watched:
-        await asyncio.to_thread(begun.wait, 10)
+        await asyncio.to_thread(threads.begun.wait, 10)
         broker.groups["g"].commits["t"][0] = 2
         await watched.queue_until("t", lambda q: q.lag == 8)
-        go_on.set()
+        threads.go_on.set()
         queue = await watched.queue_until("t", lambda q: q.tasks)
         assert [task.offset for task in queue.tasks] == list(range(2, 10))
         assert queue.depth == 8
@@ -469,7 +481,10 @@ async def test_a_group_that_is_set_back_while_its_records_are_decoded(
     ("records", "message"),
     [
         (batch(4, b"{}")[:-3] + b"\xff\xff\xff", "cannot be decoded"),
-        (bytes([*batch(4, b"{}")[:22], 7, *batch(4, b"{}")[23:]]), "compression is not supported"),
+        (
+            bytes([*batch(4, b"{}")[:22], 7, *batch(4, b"{}")[23:]]),
+            "the compression of the records is not supported",
+        ),
     ],
 )
 async def test_records_that_cannot_be_read(
@@ -491,7 +506,7 @@ async def test_a_broker_that_is_too_old(broker: Scripted, watch: Any, api: int) 
             queue = watched.queue("t")
             problems = [call[2:] for call in watched.output.calls if call[0] == "trouble"]
             problems += [(one.reason, one.message) for one in queue.problems] if queue else []
-            return any(r == "BadAnswer" and "Kafka 2.3 is the oldest" in m for r, m in problems)
+            return any(r == "BadAnswer" and "Kafka 2.3 or newer" in m for r, m in problems)
 
         await watched.until(told)
         queue = watched.queue("t")
@@ -533,7 +548,7 @@ async def test_a_broker_that_hangs_up(broker: Scripted, watch: Any) -> None:
     async with watch(broker.address, QUEUE) as watched:
         trouble = await watched.output.called("trouble")
         assert trouble[2] == "Unreachable"
-        assert trouble[3].endswith("as if it were no Kafka broker: does it expect TLS?")
+        assert trouble[3].endswith("as if it were not a Kafka broker: does it expect TLS?")
         broker.cut_off = False
         await six(watched)
 
@@ -586,7 +601,7 @@ async def test_more_queues_than_may_be_shown(broker: Scripted, watch: Any) -> No
         broker.groups["g"].commits[f"t{number:03}"] = {0: 0}
     async with watch(broker.address, interval_seconds=0.2) as watched:
         await watched.until(lambda: len(watched.output.parts) == 500)
-        limit = ("confirm", "", "LimitReached", "the first 500 queues are shown")
+        limit = ("confirm", "", "LimitReached", "only the first 500 queues are shown")
         await watched.called(*limit)
 
 
@@ -658,20 +673,19 @@ async def test_groups_that_are_not_told_are_still_there(broker: Scripted, watch:
 async def test_a_topic_with_an_error_of_its_own(broker: Scripted, watch: Any) -> None:
     broker.topics["t"].error = 17
     async with watch(broker.address, QUEUE) as watched:
-        message = "the brokers answer with error 17"
+        message = "the brokers return error 17"
         await watched.called("confirm", "topic t", "BadAnswer", message)
         broker.topics["t"].error = 0
         await six(watched)
         await watched.called("confirm", "topic t", None, "")
 
 
-async def test_more_groups_than_are_looked_at(
-    broker: Scripted, watch: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(find, "MAX_GROUPS", 1)
+async def test_more_groups_than_are_looked_at(broker: Scripted, watch: Any) -> None:
     broker.groups["other"] = Group()
-    async with watch(broker.address, {"topic": "t"}) as watched:
-        message = "the first 1 groups are looked at"
+    async with watch(
+        broker.address, {"topic": "t"}, limits=replace(QUICK, max_groups=1)
+    ) as watched:
+        message = "only the first 1 groups are observed"
         await watched.called("confirm", "", "LimitReached", message)
         del broker.groups["other"]
         calls = len(watched.output.calls)
@@ -690,7 +704,8 @@ def after(watched: Any, *call: Any) -> list[Any]:
 
 async def test_a_broker_that_leaves_while_it_is_connected_to(broker: Scripted, watch: Any) -> None:
     """What the attempt says in the end is nobody's trouble any more."""
-    async with scripted() as second, watch(broker.address, QUEUE) as watched:
+    limits = replace(QUICK, request=0.4)
+    async with scripted() as second, watch(broker.address, QUEUE, limits=limits) as watched:
         second.topics, second.groups = broker.topics, broker.groups
         broker.brokers = second.brokers = {1: broker.port, 2: second.port}
         broker.topics["t"].logs.append(Log(leader=2))
@@ -702,7 +717,7 @@ async def test_a_broker_that_leaves_while_it_is_connected_to(broker: Scripted, w
         broker.brokers = {1: broker.port}
         gone = ("expect", ["", "broker 1", "topic t"])
         await watched.called(*gone)
-        await asyncio.sleep(connection.REQUEST_SECONDS + 0.2)
+        await asyncio.sleep(limits.request + 0.2)
         assert [call for call in after(watched, *gone) if "broker 2" in call] == []
 
 
@@ -732,9 +747,9 @@ async def test_a_coordinator_that_answers_after_it_has_handed_over(
 
 async def test_a_connection_that_is_made_after_all_is_closed(broker: Scripted) -> None:
     gate = broker.gates[script.VERSIONS] = asyncio.Event()
-    made = await connection.access(config_of(bootstrap_servers=[broker.address]))
-    link = connection.Link(Address("127.0.0.1", broker.port), made, Clock())
-    call = asyncio.create_task(link.call(request.list_groups()))
+    settings = await connection_settings(config_of(bootstrap_servers=[broker.address]))
+    link = BrokerConnection(Address("127.0.0.1", broker.port), settings, Clock())
+    call = asyncio.create_task(link.call(messages.list_groups()))
     await broker.asked_for(script.VERSIONS)
     await link.close()
     gate.set()
@@ -750,15 +765,13 @@ class Pace(asyncio.Event):
         await asyncio.sleep(0.005)
 
 
-async def test_many_groups_on_one_connection(
-    broker: Scripted, watch: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_many_groups_on_one_connection(broker: Scripted, watch: Any) -> None:
     """All offsets together take longer than one may take; none is given up."""
     for number in range(200):
         broker.groups[f"x{number}"] = Group(commits={"u": {0: 0}})
     broker.gates[script.COMMITS] = Pace()
-    monkeypatch.setattr(connection, "REQUEST_SECONDS", 0.8)
-    async with watch(broker.address, {"topic": "t"}) as watched:
+    limits = replace(QUICK, request=0.8)
+    async with watch(broker.address, {"topic": "t"}, limits=limits) as watched:
         await six(watched)
         await broker.asked_for(script.COMMITS, 400)
         assert watched.queue("t").depth == 6
@@ -772,7 +785,9 @@ async def test_a_leader_that_is_named_before_its_broker_is(broker: Scripted, wat
         broker.brokers = {9: broker.port}
         log_of(broker).end = log_of(broker).high = 12
         queue = await unknown(watched, "Unreachable")
-        assert queue.problems[0].message.startswith("its leader is no broker that is known")
+        assert queue.problems[0].message.startswith(
+            "the metadata does not name the partition's leader"
+        )
         broker.brokers = {1: broker.port}
         await watched.queue_until("t", lambda q: q.depth == 8 and not q.problems)
 
@@ -810,11 +825,11 @@ ANEW = Log(end=20, high=20, records=batch(0, *[b"{}"] * 20))
 
 @pytest.mark.parametrize("discovery", [0.3, 3.0])
 async def test_a_topic_of_a_pattern_is_made_anew(
-    broker: Scripted, watch: Any, monkeypatch: pytest.MonkeyPatch, discovery: float
+    broker: Scripted, watch: Any, discovery: float
 ) -> None:
-    """Whichever look notices first that it is gone."""
-    monkeypatch.setattr(rounds, "DISCOVER_SECONDS", discovery)
-    async with watch(broker.address, {**QUEUE, "topic": "t*"}, interval_seconds=0.1) as watched:
+    """Either the metadata of known topics or the search for topics notices it first."""
+    limits, queue = replace(QUICK, discovery=discovery), {**QUEUE, "topic": "t*"}
+    async with watch(broker.address, queue, limits=limits, interval_seconds=0.1) as watched:
         await six(watched)
         del broker.topics["t"]
         await watched.called("remove", "queues", "t/g")
@@ -836,11 +851,8 @@ async def test_a_topic_and_its_commits_go_and_an_old_commit_comes_back(
         await unknown(watched, "OffsetOutOfRange")
 
 
-async def test_a_topic_is_made_anew_while_its_group_works(
-    broker: Scripted, watch: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(rounds, "REFRESH_SECONDS", 0.5)
-    async with watch(broker.address, QUEUE) as watched:
+async def test_a_topic_is_made_anew_while_its_group_works(broker: Scripted, watch: Any) -> None:
+    async with watch(broker.address, QUEUE, limits=replace(QUICK, refresh=0.5)) as watched:
         await six(watched)
         await broker.asked_for(script.METADATA)
         broker.groups["g"].commits["t"][0] = 5

@@ -1,10 +1,16 @@
-"""What is kept of groups, whose topics come and go."""
+"""Commits of groups whose topics come and go, and the rebalances of groups."""
 
-from telemetron_collectors.kafka.group import MAX_FOREIGN, Group, Topic
+from typing import Any
+
+import pytest
+
+from telemetron_collectors.kafka.group import MAX_DELETED_TOPICS, ConsumerGroup, Rebalances
+from telemetron_collectors.kafka.protocol.membership import DEAD, GroupInfo, GroupMember
 from telemetron_collectors.kafka.protocol.messages import NONE, Commit, Commits, TopicInfo
+from telemetron_collectors.kafka.topic import Topic
 
 
-def commit(group: Group, topic: str, offset: int) -> None:
+def commit(group: ConsumerGroup, topic: str, offset: int) -> None:
     group.update(Commits(NONE, {topic: {0: Commit(offset)}}), [topic])
 
 
@@ -15,7 +21,7 @@ def made(name: str) -> Topic:
 
 
 def test_what_was_read_is_never_changed() -> None:
-    group = Group("g")
+    group = ConsumerGroup("g")
     commit(group, "t", 4)
     before = group.commits
     commit(group, "t", 5)
@@ -28,7 +34,7 @@ def test_what_was_read_is_never_changed() -> None:
 
 def test_a_commit_on_an_earlier_topic_until_it_is_another_one_or_gone() -> None:
     for after in (6, -1):
-        group = Group("g")
+        group = ConsumerGroup("g")
         commit(group, "t", 4)
         group.disown(made("t"))
         commit(group, "t", 4)
@@ -40,7 +46,7 @@ def test_a_commit_on_an_earlier_topic_until_it_is_another_one_or_gone() -> None:
 
 def test_a_commit_that_went_with_its_topic_and_comes_back() -> None:
     """A consumer that lives on commits what it had consumed of the earlier topic."""
-    group = Group("g")
+    group = ConsumerGroup("g")
     commit(group, "t", 4)
     commit(group, "t", -1)
     group.disown(made("t"))
@@ -51,8 +57,8 @@ def test_a_commit_that_went_with_its_topic_and_comes_back() -> None:
 
 
 def test_a_group_forgets_topics_that_are_gone() -> None:
-    group = Group("g")
-    for number in range(MAX_FOREIGN + 1):
+    group = ConsumerGroup("g")
+    for number in range(MAX_DELETED_TOPICS + 1):
         commit(group, f"t{number}", 4)
         group.disown(made(f"t{number}"))
         group.forget(f"t{number}")
@@ -63,7 +69,58 @@ def test_a_group_forgets_topics_that_are_gone() -> None:
 
 
 def test_a_commit_of_0_is_good_for_any_topic_of_the_name() -> None:
-    group = Group("g")
+    group = ConsumerGroup("g")
     commit(group, "t", 0)
     group.disown(made("t"))
     assert group.commits["t"] == {0: Commit(0)}
+
+
+def info(state: str, *members: str, epoch: int | None = None, **more: Any) -> GroupInfo:
+    made = (GroupMember(id, "h", more.get("assignment", {}), id=id) for id in members)
+    return GroupInfo(0, state, tuple(made), epoch)
+
+
+def counted(*infos: GroupInfo) -> int | None:
+    rebalances = Rebalances()
+    for one in infos:
+        rebalances.observe(one)
+    return rebalances.count
+
+
+@pytest.mark.parametrize(
+    ("infos", "count"),
+    [
+        ([], None),
+        ([info("Stable", "a", epoch=7)], 0),
+        ([info("Stable", "a", epoch=7), info("Reconciling", "a", "b", epoch=9)], 2),
+        ([info("Stable", "a", epoch=7), info("Stable", "a", epoch=7)], 0),
+        # deleted, and made again
+        ([info("Stable", "a", epoch=7), info("Stable", "a", epoch=2)], 2),
+        ([info("Empty", epoch=7), DEAD], 0),
+        ([DEAD, info("Stable", "a", epoch=3)], 3),
+        # migrated to the new protocol
+        ([info("Stable", "a"), info("Stable", "a", epoch=5)], 1),
+    ],
+)
+def test_a_generation_counts_epochs(infos: list[GroupInfo], count: int | None) -> None:
+    assert counted(*infos) == count
+
+
+STABLE, MOVING = info("Stable", "a"), info("PreparingRebalance", "a", "b")
+
+
+@pytest.mark.parametrize(
+    ("infos", "count"),
+    [
+        ([STABLE, STABLE], 0),
+        ([STABLE, MOVING], 1),
+        ([STABLE, MOVING, info("CompletingRebalance", "a", "b"), info("Stable", "a", "b")], 1),
+        ([STABLE, MOVING, STABLE, MOVING], 2),
+        ([STABLE, info("Stable", "a", "b")], 1),  # too short to be seen
+        ([STABLE, info("Stable", "a", assignment={"t": (0,)})], 1),
+        ([STABLE, info("Empty")], 1),
+        ([DEAD, STABLE], 1),
+    ],
+)
+def test_a_classic_generation_counts_what_is_observed(infos: list[GroupInfo], count: int) -> None:
+    assert counted(*infos) == count

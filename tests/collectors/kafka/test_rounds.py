@@ -286,7 +286,7 @@ async def test_a_topic_that_is_deleted_stays_deleted(broker: Any, filled: str, w
         await watched.queue_until(filled, lambda q: q.depth == 3)
         await do(broker.delete, filled)
         await watched.until(lambda: watched.queue(filled) is None)
-        call = ("confirm", f"topic {filled}", "NotFound", "there is no such topic")
+        call = ("confirm", f"topic {filled}", "NotFound", "the topic does not exist")
         await watched.until(lambda: call in watched.output.calls)
         assert filled not in await do(broker.topics)
 
@@ -363,7 +363,7 @@ async def test_nothing_is_created_or_joined(own_broker: Any, topic: str, watch: 
     before = await do(own_broker.topics)
     async with watch(own_broker.address, {"topic": topic, "groups": ["g"]}) as watched:
         scope = f"topic {topic}"
-        call = ("confirm", scope, "NotFound", "there is no such topic")
+        call = ("confirm", scope, "NotFound", "the topic does not exist")
         await watched.until(lambda: call in watched.output.calls)
         assert await do(own_broker.topics) == before
         await do(own_broker.create, topic)

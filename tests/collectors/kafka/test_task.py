@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from telemetron.document import PendingTask, Priority
 from telemetron_agent.record import read
 from telemetron_collectors.kafka.config import Fields, QueueConfig
-from telemetron_collectors.kafka.task import Record, parse_task
+from telemetron_collectors.kafka.protocol.batch import LogRecord
+from telemetron_collectors.kafka.task import parse_task
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 RECORDED = datetime(2023, 11, 14, 22, 13, 20, 123_000, tzinfo=UTC)
@@ -19,7 +20,7 @@ RECORDED = datetime(2023, 11, 14, 22, 13, 20, 123_000, tzinfo=UTC)
 
 def task(value: Any, headers: Any = (), config: QueueConfig | None = None) -> PendingTask:
     encoded = value if isinstance(value, bytes | None) else json.dumps(value).encode()
-    record = Record(7, 1_700_000_000_123, encoded, list(headers))
+    record = LogRecord(7, 1_700_000_000_123, None, encoded, list(headers))
     return parse_task(record, "jobs", 2, config or QueueConfig(topic="jobs"), NOW)
 
 
@@ -123,7 +124,7 @@ def test_a_submitted_at_that_is_not_understood_is_null_with_a_problem(at: Any) -
     made = task({"id": "t-1", "submitted_at": at})
     assert made.problem is not None
     assert (made.id, made.submitted_at, made.problem.reason) == ("t-1", None, "Unreadable")
-    assert made.problem.message == "the value at /submitted_at is not a time that is understood"
+    assert made.problem.message == "the value at /submitted_at is not a time in a known format"
 
 
 @pytest.mark.parametrize(
@@ -142,17 +143,17 @@ def test_a_header_that_is_no_time_is_null_with_a_problem(value: bytes) -> None:
 
 @pytest.mark.parametrize("timestamp", [0, 1, 1_700_000_000, 1 << 62])
 def test_a_records_own_time_that_is_not_plausible_is_null_with_a_problem(timestamp: int) -> None:
-    record = Record(7, timestamp, b"{}", [])
+    record = LogRecord(7, timestamp, None, b"{}", [])
     made = parse_task(record, "jobs", 2, QueueConfig(topic="jobs"), NOW)
     assert made.problem is not None
     assert (made.submitted_at, made.problem.message) == (
         None,
-        "the record's own time is not plausible",
+        "the record's timestamp is not plausible",
     )
 
 
 def test_a_record_without_a_time() -> None:
-    record = Record(7, -1, b"{}", [])
+    record = LogRecord(7, -1, None, b"{}", [])
     made = parse_task(record, "jobs", 2, QueueConfig(topic="jobs"), NOW)
     assert (made.submitted_at, made.problem) == (None, None)
 

@@ -5,15 +5,16 @@ import struct
 import pytest
 
 from telemetron.testing import FakeClock, RecordingOutput
-from telemetron_collectors.kafka.brokers import Access
-from telemetron_collectors.kafka.cluster import Known
+from telemetron_collectors.kafka.brokers import ConnectionSettings
+from telemetron_collectors.kafka.cluster import KafkaCluster
 from telemetron_collectors.kafka.config import QueueConfig
-from telemetron_collectors.kafka.group import Ends, Topic
+from telemetron_collectors.kafka.limits import LIMITS
 from telemetron_collectors.kafka.protocol import wire
 from telemetron_collectors.kafka.protocol.messages import Offset
-from telemetron_collectors.kafka.protocol.wire import Answer
-from telemetron_collectors.kafka.queue import OpenTransaction, TopicQueue
-from telemetron_collectors.kafka.transactions import LONG_SECONDS, Transactions
+from telemetron_collectors.kafka.protocol.wire import ResponseBody
+from telemetron_collectors.kafka.queue import KafkaQueue, OpenTransaction
+from telemetron_collectors.kafka.topic import LeaderQuery, Topic
+from telemetron_collectors.kafka.transactions import Transactions
 from tests.collectors.kafka.conftest import config_of
 
 
@@ -24,23 +25,24 @@ class Looks:
         self.clock = FakeClock()
         config = config_of(bootstrap_servers=["127.0.0.1:1"], queues=[{"topic": "t"}])
         output = RecordingOutput(self.clock)
-        self.known = Known(config, output, Access("test", "PLAINTEXT", None, {}), 10)  # type: ignore[arg-type]
-        self.topic: Topic = self.known.topics["t"]
-        self.ends = Ends({"t": [0, 1]})
-        self.transactions = Transactions(self.known)
+        settings = ConnectionSettings("test", "PLAINTEXT", None, {})
+        cluster = KafkaCluster(config, output, settings)  # type: ignore[arg-type]
+        self.topic: Topic = cluster.topics["t"]
+        self.query = LeaderQuery({"t": [0, 1]})
+        self.transactions = Transactions(cluster)
 
     def look(self, *, stable: tuple[int, int], high: tuple[int, int], error: int = 0) -> None:
         """`error`: of the first partition, instead of its ends."""
         for number, offset in enumerate(stable):
             self.topic.ends[number] = self.topic.starts[number] = Offset(0, offset)
-        self.transactions.take(1, self.ends, _answer(high, error), _answer(stable, error))
+        self.transactions.update(self.query, _answer(high, error), _answer(stable, error))
 
 
-def _answer(offsets: tuple[int, int], error: int) -> Answer:
+def _answer(offsets: tuple[int, int], error: int) -> ResponseBody:
     entries = [
         struct.pack(">ihqq", n, 0 if n else error, -1, offset) for n, offset in enumerate(offsets)
     ]
-    return Answer(2, bytes(4) + wire.array([wire.text("t") + wire.array(entries)]))
+    return ResponseBody(2, bytes(4) + wire.array([wire.text("t") + wire.array(entries)]))
 
 
 @pytest.fixture
@@ -56,7 +58,7 @@ def test_a_transaction_counts_once_it_was_open_in_two_looks(looks: Looks) -> Non
     looks.clock.advance(1)
     looks.look(stable=(5, 7), high=(12, 7))
     assert looks.topic.open == {0: (5, 7, since, False)}
-    looks.clock.advance(LONG_SECONDS)
+    looks.clock.advance(LIMITS.long_transaction)
     looks.look(stable=(5, 7), high=(12, 7))
     assert looks.topic.open == {0: (5, 7, since, True)}
     looks.look(stable=(13, 7), high=(13, 7))
@@ -66,10 +68,10 @@ def test_a_transaction_counts_once_it_was_open_in_two_looks(looks: Looks) -> Non
 def test_a_partition_that_could_not_be_looked_at_is_looked_at_the_next_time(looks: Looks) -> None:
     """Though nothing is written, and both answers are the same."""
     looks.look(stable=(5, 7), high=(5, 7), error=6)
-    assert looks.topic.tops == {1: 7}
+    assert looks.topic.high_watermarks == {1: 7}
     for _ in range(2):
         looks.look(stable=(5, 7), high=(5, 7))
-    assert looks.topic.tops == {0: 5, 1: 7}
+    assert looks.topic.high_watermarks == {0: 5, 1: 7}
 
 
 def test_one_transaction_after_the_other_is_none_that_lasts(looks: Looks) -> None:
@@ -119,7 +121,7 @@ def test_records_that_come_between_the_two_answers_are_no_transaction(looks: Loo
 def test_a_transaction_that_is_open_for_long_is_a_problem_since_it_was_seen(
     looks: Looks, offsets: list[int], text: str
 ) -> None:
-    queue = TopicQueue("t", "g", QueueConfig(topic="t"))
+    queue = KafkaQueue("t", "g", QueueConfig(topic="t"))
     queue.resize(3)
     since = looks.clock.now()
     looks.clock.advance(20)

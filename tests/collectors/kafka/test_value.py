@@ -39,18 +39,18 @@ def test_json_is_read_behind_every_frame(frame: bytes) -> None:
         (b"[" * 100_000, "the record's value is not JSON"),
         (
             b"\0\0\0\0\x11\x00\x0a\x03t-1",  # Protobuf: the index of the message, then fields
-            "the record's value is not JSON behind its schema registry frame (schema 17):"
+            "the record's value has a schema registry frame (schema 17) and is not JSON:"
             " Avro or Protobuf?",
         ),
         (
             b"\1" + GUID + b"\x06t-1",
-            "the record's value is not JSON behind its schema registry frame"
-            " (schema 12345678-1234-5678-1234-567812345678): Avro or Protobuf?",
+            "the record's value has a schema registry frame"
+            " (schema 12345678-1234-5678-1234-567812345678) and is not JSON: Avro or Protobuf?",
         ),
         (
             b"\3\5" + GUID + zlib.compress(JSON),
-            "the record's value is compressed behind its schema registry frame"
-            " (schema 12345678-1234-5678-1234-567812345678, zlib)",
+            "the record's value has a schema registry frame"
+            " (schema 12345678-1234-5678-1234-567812345678, zlib) and is compressed",
         ),
     ],
 )

@@ -1,26 +1,23 @@
-"""Descriptions of groups of every type by Apache Kafka 4.3.1, recorded; and their rebalances."""
+"""Descriptions of groups of every type by Apache Kafka 4.3.1, recorded."""
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from telemetron_collectors.kafka.protocol.membership import (
-    DEAD,
     KINDS,
     GroupInfo,
     GroupMember,
-    Rebalances,
     describe_groups,
     parse_described,
 )
-from telemetron_collectors.kafka.protocol.wire import Answer
+from telemetron_collectors.kafka.protocol.wire import ResponseBody
 
 RECORDED = {
-    name: Answer(version, bytes.fromhex(data))
+    name: ResponseBody(version, bytes.fromhex(data))
     for name, (version, data) in json.loads(
         (Path(__file__).parent / "recorded.json").read_text()
     ).items()
@@ -82,7 +79,7 @@ def test_an_answer_that_is_cut(kind: str) -> None:
     whole = RECORDED[kind]
     for length in range(4, len(whole.data) - 6):
         with pytest.raises(ValueError, match=r".*"):
-            parse_described(kind, Answer(whole.version, whole.data[:length]))
+            parse_described(kind, ResponseBody(whole.version, whole.data[:length]))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -90,60 +87,6 @@ def test_an_answer_that_is_cut(kind: str) -> None:
 @settings(max_examples=40, deadline=None)
 def test_garbage_is_refused_or_harmless(kind: str, data: bytes) -> None:
     try:
-        parse_described(kind, Answer(RECORDED[kind].version, data))
+        parse_described(kind, ResponseBody(RECORDED[kind].version, data))
     except ValueError:
         return
-
-
-# rebalances
-
-
-def info(state: str, *members: str, epoch: int | None = None, **more: Any) -> GroupInfo:
-    made = (GroupMember(id, "h", more.get("assignment", {}), id=id) for id in members)
-    return GroupInfo(0, state, tuple(made), epoch)
-
-
-def counted(*infos: GroupInfo) -> int | None:
-    rebalances = Rebalances()
-    for one in infos:
-        rebalances.take(one)
-    return rebalances.count
-
-
-@pytest.mark.parametrize(
-    ("infos", "count"),
-    [
-        ([], None),
-        ([info("Stable", "a", epoch=7)], 0),
-        ([info("Stable", "a", epoch=7), info("Reconciling", "a", "b", epoch=9)], 2),
-        ([info("Stable", "a", epoch=7), info("Stable", "a", epoch=7)], 0),
-        # deleted, and made again
-        ([info("Stable", "a", epoch=7), info("Stable", "a", epoch=2)], 2),
-        ([info("Empty", epoch=7), DEAD], 0),
-        ([DEAD, info("Stable", "a", epoch=3)], 3),
-        # migrated to the new protocol
-        ([info("Stable", "a"), info("Stable", "a", epoch=5)], 1),
-    ],
-)
-def test_a_generation_counts_epochs(infos: list[GroupInfo], count: int | None) -> None:
-    assert counted(*infos) == count
-
-
-STABLE, MOVING = info("Stable", "a"), info("PreparingRebalance", "a", "b")
-
-
-@pytest.mark.parametrize(
-    ("infos", "count"),
-    [
-        ([STABLE, STABLE], 0),
-        ([STABLE, MOVING], 1),
-        ([STABLE, MOVING, info("CompletingRebalance", "a", "b"), info("Stable", "a", "b")], 1),
-        ([STABLE, MOVING, STABLE, MOVING], 2),
-        ([STABLE, info("Stable", "a", "b")], 1),  # too short to be seen
-        ([STABLE, info("Stable", "a", assignment={"t": (0,)})], 1),
-        ([STABLE, info("Empty")], 1),
-        ([DEAD, STABLE], 1),
-    ],
-)
-def test_a_classic_generation_counts_what_is_observed(infos: list[GroupInfo], count: int) -> None:
-    assert counted(*infos) == count

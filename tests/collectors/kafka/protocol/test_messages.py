@@ -11,17 +11,23 @@ from hypothesis import strategies as st
 
 from telemetron_collectors.kafka.protocol import messages as ask
 from telemetron_collectors.kafka.protocol.messages import (
+    ClusterMetadata,
     Commit,
     Commits,
     GroupListing,
-    Metadata,
     Offset,
     TopicInfo,
 )
-from telemetron_collectors.kafka.protocol.wire import Answer, Reader, UnsupportedError, text, varint
+from telemetron_collectors.kafka.protocol.wire import (
+    ResponseBody,
+    UnsupportedError,
+    WireReader,
+    text,
+    varint,
+)
 
 RECORDED = {
-    name: Answer(version, bytes.fromhex(data))
+    name: ResponseBody(version, bytes.fromhex(data))
     for name, (version, data) in json.loads(
         (Path(__file__).parent / "recorded.json").read_text()
     ).items()
@@ -70,7 +76,9 @@ def test_logs() -> None:
 def test_a_commit_with_metadata_is_longer() -> None:
     entry = b"\x00\x00\x00\x01" + b"\x00" * 7 + b"\x05" + text("m") + b"\x00\x00"
     data = b"\x00" * 4 + b"\x00\x00\x00\x01" + text("t") + b"\x00\x00\x00\x01" + entry + b"\x00\x1e"
-    assert ask.parse_commits(Answer(3, data)) == Commits(ask.GROUP_DENIED, {"t": {1: Commit(5)}})
+    assert ask.parse_commits(ResponseBody(3, data)) == Commits(
+        ask.GROUP_DENIED, {"t": {1: Commit(5)}}
+    )
 
 
 def test_older_brokers_know_neither_ids_nor_types() -> None:
@@ -80,11 +88,11 @@ def test_older_brokers_know_neither_ids_nor_types() -> None:
     topic = b"\x00\x00" + text("t") + b"\x00" + b"\x00\x00\x00\x01" + partition
     one = b"\x00\x00\x00\x01"
     data = empty + one + broker + b"\xff\xff" + empty + one + topic
-    assert ask.parse_metadata(Answer(5, data)) == Metadata(
+    assert ask.parse_metadata(ResponseBody(5, data)) == ClusterMetadata(
         {7: ask.Address("h", 9092)}, {"t": TopicInfo("", 0, (7,))}
     )
     data = empty + b"\x00\x00" + one + text("g") + text("consumer")
-    assert ask.parse_groups(Answer(2, data)) == (0, [GroupListing("g", "classic")])
+    assert ask.parse_groups(ResponseBody(2, data)) == (0, [GroupListing("g", "classic")])
 
 
 def test_the_best_version_that_the_broker_speaks() -> None:
@@ -103,7 +111,7 @@ def test_nothing_is_ever_created() -> None:
         assert set(allowed) == {0}
 
 
-PARSERS: dict[str, Callable[[Answer], Any]] = {
+PARSERS: dict[str, Callable[[ResponseBody], Any]] = {
     "metadata": ask.parse_metadata,
     "groups": ask.parse_groups,
     "commits": ask.parse_commits,
@@ -118,7 +126,7 @@ PARSERS: dict[str, Callable[[Answer], Any]] = {
 def test_an_answer_that_is_cut(name: str) -> None:
     whole = RECORDED[name]
     for length in range(4, len(whole.data) - 1):
-        cut = Answer(whole.version, whole.data[:length])
+        cut = ResponseBody(whole.version, whole.data[:length])
         try:
             PARSERS[name](cut)
         except ValueError:
@@ -132,17 +140,17 @@ def test_an_answer_that_is_cut(name: str) -> None:
 @settings(max_examples=40, deadline=None)
 def test_garbage_is_refused_or_harmless(name: str, data: bytes) -> None:
     try:
-        PARSERS[name](Answer(RECORDED[name].version, data))
+        PARSERS[name](ResponseBody(RECORDED[name].version, data))
     except ValueError:
         return
 
 
 def test_varints() -> None:
     for number in (0, 1, 127, 128, 300, 2**31):
-        assert Reader(varint(number)).varint() == number
+        assert WireReader(varint(number)).varint() == number
     with pytest.raises(ValueError, match="too long"):
-        Reader(b"\xff" * 6).varint()
-    reader = Reader(b"\x02\x05\x01x\x06\x00", flexible=True)
+        WireReader(b"\xff" * 6).varint()
+    reader = WireReader(b"\x02\x05\x01x\x06\x00", flexible=True)
     reader.tags()
     assert reader.at == 6
 

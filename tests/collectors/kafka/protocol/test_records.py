@@ -33,7 +33,7 @@ def offsets(scanned: Scan) -> list[int]:
 def test_plain_records() -> None:
     scanned = found(batch(0, b"a", b"b") + batch(2, b"c"))
     assert (offsets(scanned), scanned.next) == ([0, 1, 2], 3)
-    assert scanned.records[0] == (0, 1_700_000_000_000, b"a", [])
+    assert scanned.records[0] == (0, 1_700_000_000_000, None, b"a", [])
 
 
 def test_few_bytes_may_be_much() -> None:
@@ -140,7 +140,7 @@ def test_a_batch_that_unpacks_to_much_is_read_as_far_as_it_is_wanted(codec: int)
 def test_a_codec_that_is_not_known() -> None:
     unknown = bytearray(batch(0, b"a"))
     unknown[22] |= 7
-    assert found(bytes(unknown)).trouble == "the records' compression is not supported"
+    assert found(bytes(unknown)).trouble == "the compression of the records is not supported"
 
 
 @pytest.mark.parametrize("codec", [1, 2, 3, 4])
