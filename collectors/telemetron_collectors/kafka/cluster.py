@@ -7,6 +7,7 @@ from telemetron.document import Queue
 from telemetron_collectors.kafka.brokers import Brokers, ConnectionSettings
 from telemetron_collectors.kafka.config import KafkaConfig
 from telemetron_collectors.kafka.group import ConsumerGroup
+from telemetron_collectors.kafka.jobs import Schedule
 from telemetron_collectors.kafka.limits import LIMITS, KafkaLimits
 from telemetron_collectors.kafka.queue import KafkaQueue, Refusal
 from telemetron_collectors.kafka.scopes import Scopes
@@ -29,6 +30,7 @@ class KafkaCluster:
         self.limits = limits
         self.hold_seconds = limits.hold_seconds(config.interval)
         """How long a value stays that is no longer confirmed."""
+        self.schedule = Schedule(output.clock)
         self.brokers = Brokers(config.bootstrap_servers, settings, output.clock, limits)
         self.topics = {
             entry.topic: Topic(entry.topic) for entry in config.entries if not entry.is_pattern
@@ -46,32 +48,6 @@ class KafkaCluster:
         """Tasks of all queues in the document."""
         self._changed: set[KafkaQueue] = set()
         self._short: set[KafkaQueue] = set()
-        self._due: dict[str, float] = {}
-
-    # The schedule
-
-    def is_due(self, work: str, seconds: float) -> bool:
-        """Return whether it is time for some work; if so, schedule it again in `seconds`."""
-        now = self.clock.monotonic()
-        if now < self._due.get(work, 0.0):
-            return False
-        self._due[work] = now + seconds
-        return True
-
-    def is_hastened(self, work: str) -> bool:
-        return not self._due.get(work, 0.0)
-
-    def hasten(self, work: str) -> None:
-        """Repeat the work in this round."""
-        self._due[work] = 0.0
-
-    def make_due(self, work: str) -> None:
-        """Repeat the work in the next round, or in this one if it is hastened."""
-        self._due[work] = min(self._due.get(work, 0.0), self.clock.monotonic())
-
-    def defer(self, work: str) -> None:
-        """Repeat the work in the next round, even if it was hastened."""
-        self._due[work] = self.clock.monotonic()
 
     def replan(self) -> None:
         """Leaders, brokers or queues changed: the next round asks other brokers for other data."""
@@ -87,6 +63,9 @@ class KafkaCluster:
     def mark_changed(self, queues: Iterable[KafkaQueue]) -> None:
         """Have the queues published again."""
         self._changed.update(queues)
+
+    def mark_all_changed(self) -> None:
+        self._changed.update(self.queues.values())
 
     def pop_changed(self) -> KafkaQueue:
         return self._changed.pop()
@@ -117,7 +96,7 @@ class KafkaCluster:
         topic = self.topics.get(queue.topic)
         if topic is None:
             topic = self.topics[queue.topic] = Topic(queue.topic)
-            self.hasten("topics")
+            self.schedule.hasten("topics")
         topic.queues.append(queue)
         if queue.group is not None:
             self.groups[queue.group].add(queue)

@@ -36,8 +36,14 @@ class Discovery:
     """Reads metadata, lists groups, and adds and removes queues."""
 
     def __init__(self, cluster: KafkaCluster, members: Members) -> None:
-        self.cluster = cluster
+        self._cluster = cluster
+        self._schedule = cluster.schedule
         self._entries = cluster.config.entries
+        self._max_groups = cluster.limits.max_groups
+        self._max_queues = cluster.config.max_queues
+        self._topics = cluster.topics
+        self._queues = cluster.queues
+        self._clock = cluster.clock
         self._brokers = cluster.brokers
         self._groups = cluster.groups
         self._scopes = cluster.scopes
@@ -48,38 +54,38 @@ class Discovery:
         """Topics that match a pattern."""
         self._all_topics = b""
         """The last metadata of all topics; empty: to be decoded again."""
-        self._limits: dict[str, str] = {}
+        self._left_out: dict[str, str] = {}
         """Messages about topics, groups and queues that are left out."""
 
     # Topics
 
     async def read_topics(self) -> None:
         """Read the leaders and ids of the known and the named topics."""
-        topics = self.cluster.topics
         named = {entry.topic for entry in self._entries}
-        unused = {name for name, topic in topics.items() if not topic.queues} - named
+        unused = {name for name, topic in self._topics.items() if not topic.queues} - named
         try:
-            response = await self._brokers.any(messages.metadata(sorted(topics)))
+            response = await self._brokers.any(messages.metadata(sorted(self._topics)))
             metadata = messages.parse_metadata(response)
         except (TroubleError, ValueError, UnsupportedError) as error:
             self._scopes.report(CLUSTER, trouble_of(error))
             return
         await self._apply_brokers(metadata)
         for name, info in metadata.topics.items():
-            if topic := topics.get(name):
+            if topic := self._topics.get(name):
                 self._apply_topic(topic, info)
                 if name in unused and not topic.queues and not 0 < topic.missed < MISSES:
-                    del topics[name]
+                    del self._topics[name]
         self._scopes.forget_cluster_trouble()
-        if self.cluster.is_complete:
-            self._confirm_cluster()
+        if self._cluster.is_complete:
+            message = "; ".join(self._left_out.values())
+            self._scopes.confirm(CLUSTER, ("LimitReached", message) if message else None)
         self._confirm_topics()
 
     async def _apply_brokers(self, metadata: ClusterMetadata) -> None:
         before = dict(self._brokers.known)
         gone = self._brokers.update(metadata.brokers)
         if before != self._brokers.known:
-            self.cluster.replan()  # a topic may have named a leader before its broker was known
+            self._cluster.replan()  # a topic may have named a leader before its broker was known
         for broker in gone:
             await broker.close()
         self._scopes.expect()
@@ -91,7 +97,7 @@ class Discovery:
         elif info.error == messages.TOPIC_DENIED:
             topic.refusal = ("Forbidden", "no permission to describe the topic")
             topic.leaders = ()
-            self.cluster.mark_changed(topic.queues)
+            self._cluster.mark_changed(topic.queues)
             topic.missed = 0
         elif info.error == messages.NONE:
             self._update_topic(topic, info)
@@ -103,15 +109,15 @@ class Discovery:
         if topic.missed == MISSES:
             self._remove_topic(topic)
         elif topic.missed < MISSES:
-            self.cluster.defer("topics")
+            self._schedule.defer("topics")
 
     def _update_topic(self, topic: Topic, info: TopicInfo) -> None:
         is_changed = topic.leaders != info.leaders or topic.refusal is not None
         if topic.is_other(info):
             self._disown(topic)
         if topic.update(info) or is_changed:
-            self.cluster.replan()
-            self.cluster.mark_changed(topic.queues)
+            self._cluster.replan()
+            self._cluster.mark_changed(topic.queues)
 
     def _disown(self, topic: Topic) -> None:
         for group in self._groups.values():
@@ -124,26 +130,17 @@ class Discovery:
         topic.id = ""
         topic.leaders = ()
         for queue in list(topic.queues):
-            self.cluster.remove(queue)
-        self.cluster.replan()
-
-    def _confirm_cluster(self) -> None:
-        if self._limits:
-            message = "; ".join(self._limits.values())
-            self.cluster.output.confirm(CLUSTER, reason="LimitReached", message=message)
-        else:
-            self.cluster.output.confirm(CLUSTER)
+            self._cluster.remove(queue)
+        self._cluster.replan()
 
     def _confirm_topics(self) -> None:
         """Confirm the scope of each named topic of which it is certain whether it exists."""
         for entry in self._entries:
             if not entry.is_pattern:
-                topic = self.cluster.topics[entry.topic]
+                topic = self._topics[entry.topic]
                 problem = _problem(topic)
                 if problem or topic.leaders:
-                    reason, message = problem or (None, "")
-                    scope = topic_scope(topic.name)
-                    self.cluster.output.confirm(scope, reason=reason, message=message)
+                    self._scopes.confirm(topic_scope(topic.name), problem)
 
     async def _find_topics(self) -> None:
         """Find the topics that match a pattern."""
@@ -163,12 +160,12 @@ class Discovery:
         missing = [
             name
             for name in set(before).difference(self._topic_names)
-            if (topic := self.cluster.topics.get(name)) and topic.missed < MISSES
+            if (topic := self._topics.get(name)) and topic.missed < MISSES
         ]
         if missing:  # `read_topics` decides whether they are deleted
             self._topic_names += missing
             self._all_topics = b""
-            self.cluster.hasten("topics")
+            self._schedule.hasten("topics")
 
     # Groups
 
@@ -189,7 +186,7 @@ class Discovery:
         sought = self._sought()
         await asyncio.gather(*map(self._find_commits, sought))
         await self._members.read("sought", [group for group in sought if not group.queues])
-        self.cluster.set_groups_unknown(self._unknown(sought))
+        self._cluster.set_groups_unknown(self._unknown(sought))
         self._apply_pairs(self._pairs())
         return True
 
@@ -205,9 +202,9 @@ class Discovery:
 
     def _unknown(self, sought: list[ConsumerGroup]) -> Refusal | None:
         """Return why a group that we do not know may read a topic; None: no group can."""
-        message = f"only the first {self.cluster.limits.max_groups} groups are observed"
+        message = f"only the first {self._max_groups} groups are observed"
         is_cut = not self._listed() <= self._groups.keys()
-        self._set_limit("groups", is_cut, message)
+        self._leave_out("groups", is_cut, message)
         if is_cut:
             return "LimitReached", f"{UNKNOWN_GROUPS}: {message}"
         for node, broker in self._brokers.known.items():
@@ -229,11 +226,11 @@ class Discovery:
         broker = "" if node is None else f"broker {node}: "
         return trouble.reason, f"{UNKNOWN_GROUPS}: {broker}{trouble.message}"
 
-    def _set_limit(self, kind: str, is_reached: bool, message: str) -> None:
+    def _leave_out(self, kind: str, is_reached: bool, message: str) -> None:
         if is_reached:
-            self._limits[kind] = message
+            self._left_out[kind] = message
         else:
-            self._limits.pop(kind, None)
+            self._left_out.pop(kind, None)
 
     async def _list_groups(self, node: int, broker: Broker) -> bool:
         """List the groups of one broker; return whether it answered."""
@@ -256,11 +253,11 @@ class Discovery:
     def _apply_listing(self, node: int, listing: GroupListing) -> None:
         group = self._groups.get(listing.name)
         if group is None:
-            if len(self._groups) >= self.cluster.limits.max_groups:
+            if len(self._groups) >= self._max_groups:
                 return
             group = self._groups[listing.name] = ConsumerGroup(listing.name)
         if group.move(node, listing.type):
-            self.cluster.mark_changed(group.queues)
+            self._cluster.mark_changed(group.queues)
 
     def _remove_groups(self) -> None:
         """Remove the groups that their broker no longer lists."""
@@ -268,7 +265,7 @@ class Discovery:
             broker = self._brokers.get(self._groups[name].node)
             if broker is not None and broker.groups is not None:
                 for queue in list(self._groups[name].queues):
-                    self.cluster.remove(queue)
+                    self._cluster.remove(queue)
                 del self._groups[name]
 
     async def _locate(self, groups: Iterable[ConsumerGroup]) -> None:
@@ -284,7 +281,7 @@ class Discovery:
             await asyncio.gather(*map(self._find_coordinator, groups))
         elif all(broker.groups is not None for broker in brokers):  # no broker can know them
             for group in groups:
-                group.set_absent(DEAD, self.cluster.clock.monotonic())
+                group.set_absent(DEAD, self._clock.monotonic())
 
     async def _has_coordinators(self) -> bool:
         """Return whether the offsets topic exists: a request for a coordinator would create it."""
@@ -298,15 +295,15 @@ class Discovery:
                 response = await self._brokers.any(messages.find_coordinator(group.name))
             error, node = messages.parse_coordinator(response)
         except (TroubleError, ValueError, UnsupportedError) as failed:
-            self.cluster.lose(group, refusal_of(failed))
+            self._cluster.lose(group, refusal_of(failed))
             return
         if error == messages.NONE:
             group.node = node
         elif error == messages.GROUP_DENIED:
-            self.cluster.refuse(group, ("Forbidden", "no permission to describe the group"))
+            self._cluster.refuse(group, ("Forbidden", "no permission to describe the group"))
         else:
-            self.cluster.lose(group, ("Unreachable", "the group has no coordinator"))
-        self.cluster.mark_changed(group.queues)
+            self._cluster.lose(group, ("Unreachable", "the group has no coordinator"))
+        self._cluster.mark_changed(group.queues)
 
     async def _find_commits(self, group: ConsumerGroup) -> None:
         """Find the topics that a group has committed on."""
@@ -364,7 +361,7 @@ class Discovery:
     def _matching(self, entry: QueueConfig) -> list[str]:
         if entry.is_pattern:
             return [name for name in self._topic_names if matches(entry.topic, name)]
-        topic = self.cluster.topics[entry.topic]
+        topic = self._topics[entry.topic]
         return [entry.topic] if topic.leaders or topic.refusal else []
 
     def _entry(self, topic: str, group: str) -> QueueConfig | None:
@@ -376,20 +373,20 @@ class Discovery:
 
     def _apply_pairs(self, pairs: dict[Pair, QueueConfig]) -> None:
         """Add and remove queues."""
-        limit = self.cluster.config.max_queues
+        limit = self._max_queues
         order = sorted(pairs, key=lambda pair: _rank(pair, pairs[pair]))[:limit]
         read = sum(group is not None for _, group in pairs)
-        self._set_limit("queues", read > limit, f"only the first {limit} queues are shown")
+        self._leave_out("queues", read > limit, f"only the first {limit} queues are shown")
         left_out = f"{len(pairs) - limit} topics that no group reads are not observed"
-        self._set_limit("topics", read <= limit < len(pairs), left_out)
+        self._leave_out("topics", read <= limit < len(pairs), left_out)
         wanted = set(order)
-        for queue in list(self.cluster.queues.values()):
+        for queue in list(self._queues.values()):
             if (queue.topic, queue.group) not in wanted:
-                self.cluster.remove(queue)
-        known = {(queue.topic, queue.group) for queue in self.cluster.queues.values()}
+                self._cluster.remove(queue)
+        known = {(queue.topic, queue.group) for queue in self._queues.values()}
         for name, group in order:
             if (name, group) not in known:
-                self.cluster.add(KafkaQueue(name, group, pairs[name, group]))
+                self._cluster.add(KafkaQueue(name, group, pairs[name, group]))
 
 
 def _problem(topic: Topic) -> Refusal | None:

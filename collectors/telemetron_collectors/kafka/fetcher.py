@@ -39,9 +39,14 @@ class Fetcher:
     """Fills the windows of all queues with tasks, beside the rounds."""
 
     def __init__(self, cluster: KafkaCluster, publisher: Publisher) -> None:
-        self.cluster = cluster
+        self._cluster = cluster
+        self._schedule = cluster.schedule
         self._clock = cluster.clock
+        self._topics = cluster.topics
+        self._brokers = cluster.brokers
+        self._queues = cluster.queues
         self._limits = cluster.limits
+        self._compaction_seconds = cluster.limits.compaction_seconds(cluster.config.interval)
         self._publisher = publisher
         self._checks = 0
         self._single: dict[int, tuple[str, int]] = {}
@@ -50,35 +55,34 @@ class Fetcher:
 
     def start(self, jobs: Jobs) -> None:
         """Start a job for each leader of a queue that is short of tasks."""
-        interval = self._limits.compaction_intervals * self.cluster.config.interval
-        if self.cluster.is_due("compaction", min(self._limits.compaction, interval)):
+        if self._schedule.is_due("compaction", self._compaction_seconds):
             self._check_compaction()
         nodes = {
-            self.cluster.topics[queue.topic].leader(number)
-            for queue in self.cluster.short
+            self._topics[queue.topic].leader(number)
+            for queue in self._cluster.short
             for number, _, _ in queue.windows()
         }
-        for node in nodes & self.cluster.brokers.known.keys():
+        for node in nodes & self._brokers.known.keys():
             jobs.start(("records", node), partial(self._fetch_all, node), wait=False)
 
     def _check_compaction(self) -> None:
         """Have tasks fetched again whose records may be compacted away."""
         self._checks += 1
         is_time = self._checks % KEYED_TIMES == 0
-        for queue in self.cluster.queues.values():
-            if is_time or self.cluster.topics[queue.topic].is_compacted:
+        for queue in self._queues.values():
+            if is_time or self._topics[queue.topic].is_compacted:
                 for _, window, _ in queue.windows():
                     if window.is_keyed:
                         window.recheck()
-                        self.cluster.mark_short(queue)
+                        self._cluster.mark_short(queue)
 
     async def _fetch_all(self, node: int) -> None:
         """Fetch until no queue misses records of this leader, or it fails."""
         while offsets := self._missing(node):
-            broker = self.cluster.brokers.get(node)
+            broker = self._brokers.get(node)
             if broker is None:
                 return
-            logs = {name: self.cluster.topics[name].log for name in offsets}
+            logs = {name: self._topics[name].log for name in offsets}
             request = messages.fetch(offsets, FETCH_BYTES, PARTITION_BYTES)
             try:
                 response = await broker.data.call(request)
@@ -102,7 +106,7 @@ class Fetcher:
         is_single = sum(map(len, offsets.values())) == 1 and not response.throttle
         for name, partitions in fetched.items():
             for number, records in partitions.items():
-                topic = self.cluster.topics.get(name)
+                topic = self._topics.get(name)
                 if topic and topic.log is logs[name]:
                     at = offsets[name][number]
                     await self._apply_records(topic, number, at, records, is_single)
@@ -120,11 +124,11 @@ class Fetcher:
         """Return the least offset of each partition that a queue misses."""
         offsets: Fetch = {}
         count = 0
-        for queue in list(self.cluster.short):
-            topic = self.cluster.topics[queue.topic]
+        for queue in list(self._cluster.short):
+            topic = self._topics[queue.topic]
             missing = self._missing_of(queue)
             if not missing:
-                self.cluster.mark_filled(queue)
+                self._cluster.mark_filled(queue)
             for number, at in missing.items():
                 if count < MAX_PARTITIONS and self._may_fetch(topic, number, at, node):
                     here = offsets.setdefault(topic.name, {})
@@ -214,7 +218,7 @@ class Fetcher:
             if offset <= window.next < found.next:
                 window.append(tasks, found.next, self._publisher.max_tasks(queue))
             window.is_keyed |= found.is_keyed
-            self.cluster.mark_changed([queue])
+            self._cluster.mark_changed([queue])
 
     async def _parse(
         self, topic: str, number: int, queue: KafkaQueue, found: Scan
@@ -228,7 +232,7 @@ class Fetcher:
         """Report in all queues why the records of these partitions are not read."""
         until = self._clock.monotonic() + seconds
         for name, numbers in offsets.items():
-            if topic := self.cluster.topics.get(name):
+            if topic := self._topics.get(name):
                 for number in numbers:
                     topic.unread_until[number] = until
                     for queue in topic.queues:
@@ -238,7 +242,7 @@ class Fetcher:
     def _report(self, queue: KafkaQueue, number: int, refusal: Refusal) -> None:
         if queue.unread.get(number) != refusal:
             queue.unread[number] = refusal
-            self.cluster.mark_changed([queue])
+            self._cluster.mark_changed([queue])
 
     def _set_read(self, topic: Topic, number: int) -> None:
         topic.unread_until.pop(number, None)
@@ -247,7 +251,7 @@ class Fetcher:
             if window and (number, window.next) in topic.broken:
                 continue
             if queue.unread.pop(number, None):
-                self.cluster.mark_changed([queue])
+                self._cluster.mark_changed([queue])
 
 
 def _window(queue: KafkaQueue, number: int, offset: int, found: Scan) -> Window | None:

@@ -4,6 +4,39 @@ import asyncio
 from collections.abc import Callable, Coroutine, Hashable
 from typing import Any
 
+from telemetron.clock import Clock
+
+
+class Schedule:
+    """When to repeat each kind of work: topics, groups, members, compaction."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._due: dict[str, float] = {}
+
+    def is_due(self, work: str, seconds: float) -> bool:
+        """Return whether it is time for some work; if so, schedule it again in `seconds`."""
+        now = self._clock.monotonic()
+        if now < self._due.get(work, 0.0):
+            return False
+        self._due[work] = now + seconds
+        return True
+
+    def is_hastened(self, work: str) -> bool:
+        return not self._due.get(work, 0.0)
+
+    def hasten(self, work: str) -> None:
+        """Repeat the work in this round."""
+        self._due[work] = 0.0
+
+    def make_due(self, work: str) -> None:
+        """Repeat the work in the next round, or in this one if it is hastened."""
+        self._due[work] = min(self._due.get(work, 0.0), self._clock.monotonic())
+
+    def defer(self, work: str) -> None:
+        """Repeat the work in the next round, even if it was hastened."""
+        self._due[work] = self._clock.monotonic()
+
 
 class Jobs:
     """Named tasks, each at most once at a time; `settle` raises the exceptions of tasks."""

@@ -8,7 +8,7 @@ class KafkaLimits:
     """Durations are in seconds."""
 
     hold: float = 10.0
-    """See `hold_seconds`."""
+    """How long a value stays that is no longer confirmed, plus three intervals."""
     request: float = 3.0
     """For opening a connection, and for each response."""
     max_backoff: float = 15.0
@@ -20,15 +20,13 @@ class KafkaLimits:
     refresh: float = 1.0
     """Between two reads of the topics' metadata, and of the groups' members."""
     discovery: float = 3.0
-    discovery_intervals: int = 20
-    """Between two searches for topics and groups: the lesser of both counts."""
+    """Between two searches for topics and groups, and 20 intervals at most."""
     retry: float = 0.5
     """Until a partition that returned no records is read again."""
     unreadable: float = 10.0
     """Until a partition is read again whose records may not be read or cannot be decoded."""
     compaction: float = 5.0
-    compaction_intervals: int = 50
-    """Between two checks for compacted records: the lesser of both counts."""
+    """Between two checks for compacted records, and 50 intervals at most."""
     transactions: float = 1.0
     """Between two checks for open transactions."""
     long_transaction: float = 10.0
@@ -36,8 +34,13 @@ class KafkaLimits:
     max_groups: int = 10_000
 
     def hold_seconds(self, interval: float) -> float:
-        """Return how long a value stays in the document that is no longer confirmed."""
         return self.hold + 3 * interval
+
+    def discovery_seconds(self, interval: float) -> float:
+        return min(self.discovery, 20 * interval)
+
+    def compaction_seconds(self, interval: float) -> float:
+        return min(self.compaction, 50 * interval)
 
 
 LIMITS = KafkaLimits()

@@ -29,6 +29,10 @@ class Members:
 
     def __init__(self, cluster: KafkaCluster) -> None:
         self._cluster = cluster
+        self._schedule = cluster.schedule
+        self._brokers = cluster.brokers
+        self._groups = cluster.groups
+        self._clock = cluster.clock
         self._scopes = cluster.scopes
         self._responses: dict[Question, tuple[bytes, dict[str, GroupInfo]]] = {}
         """The last response to each question: an equal one is not decoded again."""
@@ -38,7 +42,7 @@ class Members:
 
         If their coordinator is out of reach, the last known members stay: the source reports that.
         """
-        groups = self._cluster.groups.values()
+        groups = self._groups.values()
         self._scopes.send_only_to({group.node for group in groups}, "members")
         shown = [group for group in groups if group.queues]
         await self.read("shown", shown)
@@ -66,7 +70,7 @@ class Members:
 
     async def _describe(self, question: Question, groups: Sequence[ConsumerGroup]) -> None:
         _, node, kind, _ = question
-        broker = self._cluster.brokers.get(node)
+        broker = self._brokers.get(node)
         if broker is None:
             return
         request = describe_groups(kind, [group.name for group in groups])
@@ -98,7 +102,7 @@ class Members:
         elif info.error != messages.NONE:
             self._refuse(group, f"error {info.error}")
         elif info.is_absent and not self._is_unlisted(group):
-            self._cluster.hasten("groups")  # is it of another type now?
+            self._schedule.hasten("groups")  # is it of another type now?
         else:
             self._set(group, info)
 
@@ -107,7 +111,7 @@ class Members:
 
         A group of another type is described as absent, too, but it is listed.
         """
-        broker = self._cluster.brokers.get(group.node)
+        broker = self._brokers.get(group.node)
         if broker is None or broker.groups is None or group.name in broker.groups:
             return False
         return not self._scopes.is_failing(group.node or 0, "groups")
@@ -118,7 +122,7 @@ class Members:
     def _set(
         self, group: ConsumerGroup, info: GroupInfo | None, refusal: tuple[str, str] | None = None
     ) -> None:
-        if group.set_members(info, refusal, self._cluster.clock.monotonic()):
+        if group.set_members(info, refusal, self._clock.monotonic()):
             self._cluster.mark_changed(group.queues)
 
 

@@ -20,9 +20,14 @@ class Offsets:
     """Reads commits from coordinators, and ends of logs from leaders."""
 
     def __init__(self, cluster: KafkaCluster) -> None:
-        self.cluster = cluster
+        self._cluster = cluster
+        self._schedule = cluster.schedule
         self._clock = cluster.clock
+        self._topics = cluster.topics
+        self._groups = cluster.groups
+        self._brokers = cluster.brokers
         self._scopes = cluster.scopes
+        self._hold_seconds = cluster.hold_seconds
         self._queries: dict[int, LeaderQuery] = {}
         """By leader."""
         self._layout = -1
@@ -36,24 +41,24 @@ class Offsets:
 
     def plan(self) -> None:
         """Decide what to ask each leader, if the cluster's layout has changed."""
-        if self._layout == self.cluster.layout:
+        if self._layout == self._cluster.layout:
             return
-        self._layout = self.cluster.layout
+        self._layout = self._cluster.layout
         asked: dict[int, dict[str, list[int]]] = {}
-        for topic in self.cluster.topics.values():
+        for topic in self._topics.values():
             if topic.queues:
                 for number, leader in enumerate(topic.leaders):
                     asked.setdefault(leader, {}).setdefault(topic.name, []).append(number)
-        known = self.cluster.brokers.known
+        known = self._brokers.known
         self._queries = {node: LeaderQuery(asked[node]) for node in asked if node in known}
-        for group in self.cluster.groups.values():
+        for group in self._groups.values():
             group.request, group.raw = None, b""
-        self.cluster.mark_changed(self.cluster.queues.values())
+        self._cluster.mark_all_changed()
 
     def by_coordinator(self) -> dict[int, list[ConsumerGroup]]:
         """Return the groups whose commits to read, by their coordinator."""
         groups: dict[int, list[ConsumerGroup]] = {}
-        for group in self.cluster.groups.values():
+        for group in self._groups.values():
             if group.queues and group.node is not None:
                 groups.setdefault(group.node, []).append(group)
         self._scopes.send_only_to(groups, "commits")
@@ -66,7 +71,7 @@ class Offsets:
 
     async def read_commits(self, node: int, groups: list[ConsumerGroup]) -> None:
         """Read the commits of the groups of one coordinator."""
-        broker = self.cluster.brokers.get(node)
+        broker = self._brokers.get(node)
         if broker is None:
             for group in groups:
                 self._lose(group, "the metadata does not name the group's coordinator")
@@ -95,7 +100,7 @@ class Offsets:
         return True
 
     def _build_request(self, group: ConsumerGroup) -> Request:
-        topics = self.cluster.topics
+        topics = self._topics
         partitions = {q.topic: range(len(topics[q.topic].leaders)) for q in group.queues}
         group.request = offsets_request(group, partitions)
         group.topics = tuple(partitions)
@@ -114,7 +119,7 @@ class Offsets:
             self._refuse(group, ("BadAnswer", message))
         else:
             if group.read_at is None or group.refusal is not None:
-                self.cluster.mark_changed(group.queues)
+                self._cluster.mark_changed(group.queues)
             now = self._clock.monotonic()
             group.raw, group.read_at, group.refusal = response.content, now, None
             group.update(commits, topics)
@@ -122,11 +127,11 @@ class Offsets:
     def _lose(self, group: ConsumerGroup, why: str) -> None:
         """Find the group's coordinator again."""
         group.node = None
-        self.cluster.hasten("groups")
-        self.cluster.lose(group, ("Unreachable", why))
+        self._schedule.hasten("groups")
+        self._cluster.lose(group, ("Unreachable", why))
 
     def _refuse(self, group: ConsumerGroup, refusal: Refusal) -> None:
-        self.cluster.refuse(group, refusal)
+        self._cluster.refuse(group, refusal)
         group.read_at = self._clock.monotonic()
 
     def commits(self) -> dict[str, CommitsByTopic]:
@@ -135,7 +140,7 @@ class Offsets:
             group.name: {queue.topic: {} for queue in group.queues}
             if group.is_absent
             else group.commits
-            for group in self.cluster.groups.values()
+            for group in self._groups.values()
             if group.queues and group.read_at is not None
         }
 
@@ -147,9 +152,9 @@ class Offsets:
         `commits` were read before: an end is compared only with older commits, however late the
         response is.
         """
-        broker = self.cluster.brokers.get(node)
+        broker = self._brokers.get(node)
         if broker is None:
-            self.cluster.replan()
+            self._cluster.replan()
             return
         try:
             await self._read_ends(node, broker, query, commits)
@@ -164,7 +169,7 @@ class Offsets:
         latest, earliest = await asyncio.gather(
             control.call(query.latest), control.call(query.earliest)
         )
-        if self._layout != self.cluster.layout or query is not self._queries.get(node):
+        if self._layout != self._cluster.layout or query is not self._queries.get(node):
             return  # planned again since it was asked
         self._apply_ends("latest", query, latest)
         self._apply_ends("earliest", query, earliest)
@@ -180,12 +185,12 @@ class Offsets:
         before, query.commits = query.commits, commits
         for name, ours in commits.items():
             was = before.get(name, {})
-            if was is ours or name not in self.cluster.groups:
+            if was is ours or name not in self._groups:
                 continue
-            for queue in self.cluster.groups[name].queues:
+            for queue in self._groups[name].queues:
                 if was.get(queue.topic) != ours.get(queue.topic):
-                    self.cluster.mark_changed([queue])
-                    watermarks = self.cluster.topics[queue.topic].fresh_watermarks
+                    self._cluster.mark_changed([queue])
+                    watermarks = self._topics[queue.topic].fresh_watermarks
                     for number in query.partitions.get(queue.topic, ()) if watermarks else ():
                         watermarks.pop(number, None)
 
@@ -193,7 +198,7 @@ class Offsets:
         if query.responses.get(which) == response.content:
             return
         for name, offsets in messages.parse_offsets(response).items():
-            if topic := self.cluster.topics.get(name):
+            if topic := self._topics.get(name):
                 for number, offset in offsets.items():
                     self._apply_end(topic, number, offset, which, query)
         query.responses[which] = response.content
@@ -204,7 +209,7 @@ class Offsets:
         if offset.error not in (messages.NONE, messages.TOPIC_DENIED):
             topic.bad_since.setdefault(number, self._clock.monotonic())
             topic.bad.setdefault(number, set()).add(which)
-            self.cluster.make_due("topics")
+            self._schedule.make_due("topics")
             return
         topic.asked[number] = query
         is_bad = topic.is_bad(number, which)
@@ -217,12 +222,12 @@ class Offsets:
         known[number] = offset
         if before and before.error == messages.NONE and offset.error == messages.NONE:
             self._compare(topic, number, offset.offset - before.offset, which)
-        self.cluster.mark_changed(topic.queues)
+        self._cluster.mark_changed(topic.queues)
 
     def _compare(self, topic: Topic, number: int, growth: int, which: str) -> None:
         """Handle a log whose start or end has moved by `growth` offsets."""
         if growth < 0:
-            self.cluster.hasten("topics")  # is it still the same topic?
+            self._schedule.hasten("topics")  # is it still the same topic?
             topic.shrink(number)
         elif growth > 0 and which == "latest":
             topic.produced_at = self._clock.now()
@@ -233,8 +238,8 @@ class Offsets:
         They say whether the commit is behind an open transaction, or outside the log.
         """
         ahead: dict[str, set[int]] = {}
-        for queue in self.cluster.changed | self._ahead:
-            topic = self.cluster.topics.get(queue.topic)
+        for queue in self._cluster.changed | self._ahead:
+            topic = self._topics.get(queue.topic)
             numbers = [] if topic is None or queue.is_removed else _ahead(queue, topic)
             (self._ahead.add if numbers else self._ahead.discard)(queue)
             if topic and (here := {number for number in numbers if topic.leader(number) == node}):
@@ -244,28 +249,28 @@ class Offsets:
         request = messages.list_offsets(ahead, messages.LATEST, messages.UNCOMMITTED)
         response = await broker.control.call(request)
         for name, offsets in messages.parse_offsets(response).items():
-            if topic := self.cluster.topics.get(name):
+            if topic := self._topics.get(name):
                 for number, offset in offsets.items():
                     watermarks = topic.fresh_watermarks
                     if offset.error == messages.NONE and watermarks.get(number) != offset.offset:
                         watermarks[number] = offset.offset
-                        self.cluster.mark_changed(topic.queues)
+                        self._cluster.mark_changed(topic.queues)
 
     def mark_late(self) -> None:
         """Mark the queues that depend on a silent broker now, or did in the last round."""
-        too_old = self._clock.monotonic() - self.cluster.hold_seconds
+        too_old = self._clock.monotonic() - self._hold_seconds
         late: set[KafkaQueue] = set()
         for node, query in self._queries.items():
             if self._read_at.get(node, too_old) <= too_old:
-                for name in query.partitions.keys() & self.cluster.topics.keys():
-                    late.update(self.cluster.topics[name].queues)
-        for group in self.cluster.groups.values():
+                for name in query.partitions.keys() & self._topics.keys():
+                    late.update(self._topics[name].queues)
+        for group in self._groups.values():
             if group.read_at is None or group.read_at <= too_old:
                 late.update(group.queues)
-        for topic in self.cluster.topics.values():
-            if topic.bad_since or not self.cluster.brokers.known.keys() >= set(topic.leaders):
+        for topic in self._topics.values():
+            if topic.bad_since or not self._brokers.known.keys() >= set(topic.leaders):
                 late.update(topic.queues)
-        self.cluster.mark_changed(late | self._late)
+        self._cluster.mark_changed(late | self._late)
         self._late = late
 
 

@@ -27,8 +27,12 @@ class Publisher:
     """Publishes queues, with a limit on the tasks of all of them."""
 
     def __init__(self, cluster: KafkaCluster) -> None:
-        self.cluster = cluster
+        self._cluster = cluster
+        self._brokers = cluster.brokers
         self._clock = cluster.clock
+        self._topics = cluster.topics
+        self._queues = cluster.queues
+        self._groups = cluster.groups
         self._scopes = cluster.scopes
         self._max_tasks = MAX_SHOWN
         """Of each queue, so that all queues have room."""
@@ -41,56 +45,56 @@ class Publisher:
 
     def share_tasks(self) -> None:
         """Share the room for tasks among the queues; queues that had no room try again."""
-        self.cluster.mark_changed(self._without_room)
+        self._cluster.mark_changed(self._without_room)
         self._without_room.clear()
-        waiting = [q for q in self.cluster.queues.values() if q.shows_tasks and any(q.windows())]
+        waiting = [q for q in self._queues.values() if q.shows_tasks and any(q.windows())]
         asked = sum(queue.config.max_tasks for queue in waiting)
         share = MAX_SHOWN if asked <= MAX_SHOWN else max(1, MAX_SHOWN // len(waiting))
         if share != self._max_tasks:
             self._max_tasks = share
-            self.cluster.mark_changed(waiting)
+            self._cluster.mark_changed(waiting)
 
     async def publish(self) -> None:
         """Publish the queues that changed."""
         begun = self._clock.monotonic()
-        while self.cluster.changed:
-            queue = self.cluster.pop_changed()
+        while self._cluster.changed:
+            queue = self._cluster.pop_changed()
             if not queue.is_removed:
                 self._publish(queue)
             if self._clock.monotonic() - begun > SLICE_SECONDS:
                 await asyncio.sleep(0)
                 begun = self._clock.monotonic()
-        if not self.cluster.is_complete:
+        if not self._cluster.is_complete:
             await self._replace()
 
     async def _replace(self) -> None:
         """Replace everything once: an earlier run may have left queues that no longer exist."""
-        self.cluster.mark_complete()
+        self._cluster.mark_complete()
         self.share_tasks()
-        shown = [(queue.id, queue.part) for queue in self.cluster.queues.values()]
+        shown = [(queue.id, queue.part) for queue in self._queues.values()]
         puts = [Put("queues", id, id, part) for id, part in shown if part is not None]
-        await self.cluster.output.replace(puts, scope=CLUSTER)
+        await self._cluster.output.replace(puts, scope=CLUSTER)
 
     def _publish(self, queue: KafkaQueue) -> None:
         self._update(queue)
         before = queue.part
         if queue.is_idle:
             if before:
-                self.cluster.hide(queue)
+                self._cluster.hide(queue)
             return
         part = queue.build(self._clock.now(), self.max_tasks(queue))
-        room = MAX_SHOWN - self.cluster.task_count + queue.shown_tasks
+        room = MAX_SHOWN - self._cluster.task_count + queue.shown_tasks
         if len(part.tasks) > room:
             self._without_room.add(queue)
             part = queue.build(self._clock.now(), room)
         if before and msgspec.structs.replace(part, measured_at=before.measured_at) == before:
             return
-        self.cluster.show(queue, part)
+        self._cluster.show(queue, part)
 
     def _update(self, queue: KafkaQueue) -> None:
         """Apply the state of the queue's topic and group."""
-        topic = self.cluster.topics[queue.topic]
-        group = self.cluster.groups.get(queue.group) if queue.group is not None else None
+        topic = self._topics[queue.topic]
+        group = self._groups.get(queue.group) if queue.group is not None else None
         queue.resize(len(topic.leaders))
         queue.produced_at = topic.produced_at
         queue.refusal = topic.refusal or (group.refusal if group else self._no_group(queue))
@@ -106,7 +110,7 @@ class Publisher:
         queue.prune_unread()
         max_tasks = self.max_tasks(queue)
         if any(window.wants(end, max_tasks) for _, window, end in queue.windows()):
-            self.cluster.mark_short(queue)
+            self._cluster.mark_short(queue)
         is_known = 0 < len(queue.partitions) <= len(topic.high_watermarks)
         is_known = is_known and not (queue.troubles or queue.refusal)
         queue.transactions = topic.open if is_known else None
@@ -119,7 +123,7 @@ class Publisher:
         is_late = False
         if group is not None:
             commits = topic.commits(group.name)
-            is_late = self.cluster.is_late(group.read_at, group.node)
+            is_late = self._cluster.is_late(group.read_at, group.node)
         for number, partition in enumerate(queue.partitions):
             commit = commits[number]
             trouble, is_good = self._trouble(topic, group, number, commit)
@@ -137,7 +141,7 @@ class Publisher:
 
     def _no_group(self, queue: KafkaQueue) -> Refusal | None:
         """Return why a group may read the topic; None once it was certain that no group does."""
-        unknown = self.cluster.groups_unknown
+        unknown = self._cluster.groups_unknown
         queue.is_certain |= unknown is None
         return None if queue.is_certain else unknown
 
@@ -155,7 +159,7 @@ class Publisher:
         error, leader = topic.error(number), topic.leader(number)
         if messages.TOPIC_DENIED in (error, commit.error if commit else messages.NONE):
             return ("Forbidden", "no permission to describe the topic"), False
-        is_gone = leader not in self.cluster.brokers.known
+        is_gone = leader not in self._brokers.known
         is_good = error == messages.NONE and not is_gone and number not in topic.bad_since
         if is_good and not self._scopes.has_trouble:  # nearly always, for thousands of partitions
             return None, True
@@ -166,7 +170,7 @@ class Publisher:
         if trouble is None and group is not None and group.read_at is None:
             trouble = self._silence(group.node)
         bad_seconds = now - topic.bad_since.get(number, now)
-        is_late = bad_seconds > self.cluster.hold_seconds
+        is_late = bad_seconds > self._cluster.hold_seconds
         if trouble is None and is_late and self._scopes.trouble_with(leader) is None:
             trouble = NO_LEADER if leader < 0 else UNKNOWN_LEADER if is_gone else NOT_SERVED
         return trouble, is_good

@@ -87,22 +87,22 @@ class Rounds:
         )
 
     async def _discover(self) -> None:
-        limits, cluster = self._limits, self._cluster
-        if cluster.is_due("topics", limits.refresh):
+        limits, cluster, schedule = self._limits, self._cluster, self._cluster.schedule
+        if schedule.is_due("topics", limits.refresh):
             self.jobs.start("topics", self._discovery.read_topics)
             await self._settle()
-        seconds = min(limits.discovery, limits.discovery_intervals * cluster.config.interval)
-        if cluster.brokers.known and cluster.is_due("groups", seconds):
+        seconds = limits.discovery_seconds(cluster.config.interval)
+        if cluster.brokers.known and schedule.is_due("groups", seconds):
             self.jobs.start("groups", self._read_groups)
-        if self._is_discovered and cluster.is_due("members", limits.refresh):
+        if self._is_discovered and schedule.is_due("members", limits.refresh):
             self.jobs.start("members", self._members.read_shown)
             self._publisher.share_tasks()
         await self._settle()
         await self._read_hastened_topics()  # those that were just found
 
     async def _read_hastened_topics(self) -> None:
-        cluster = self._cluster
-        if cluster.is_hastened("topics") and cluster.is_due("topics", self._limits.refresh):
+        schedule = self._cluster.schedule
+        if schedule.is_hastened("topics") and schedule.is_due("topics", self._limits.refresh):
             self.jobs.start("topics", self._discovery.read_topics)
             await self._settle()
 

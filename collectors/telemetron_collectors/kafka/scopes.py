@@ -93,6 +93,11 @@ class Scopes:
         self._outage_until = now + OUTAGE_LOG_SECONDS
         return False
 
+    def confirm(self, scope: str, problem: Refusal | None) -> None:
+        """Confirm that a scope was read; `problem` explains what it lacks."""
+        reason, message = problem or (None, "")
+        self._output.confirm(scope, reason=reason, message=message)
+
     def forget_cluster_trouble(self) -> None:
         """End the trouble with the cluster, without confirming its scope yet."""
         self._troubles.pop(CLUSTER, None)

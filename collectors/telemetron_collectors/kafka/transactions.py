@@ -15,6 +15,7 @@ class Transactions:
 
     def __init__(self, cluster: KafkaCluster) -> None:
         self._cluster = cluster
+        self._topics = cluster.topics
         self._clock = cluster.clock
         self._limits = cluster.limits
         self._due: dict[int, float] = {}
@@ -38,11 +39,11 @@ class Transactions:
         query.responses[HIGHS] = highs.content
         if before is not None and highs.content == latest.content:  # so no transaction is open
             for name, numbers in query.partitions.items():
-                if (topic := self._cluster.topics.get(name)) and topic.opened:
+                if (topic := self._topics.get(name)) and topic.opened:
                     self._close(topic, numbers)
             return
         for name, offsets in messages.parse_offsets(highs).items():
-            if topic := self._cluster.topics.get(name):
+            if topic := self._topics.get(name):
                 for number, high in offsets.items():
                     if (
                         high.error == messages.NONE
