@@ -26,8 +26,6 @@ BYTES_PER_SECOND = 8 << 20
 """Of each leader."""
 THREAD_BYTES = 1 << 15
 """Larger values are decoded in a thread."""
-RETRY_SECONDS = 1.0
-"""Until a leader that did not answer is asked again."""
 KEYED_TIMES = 6
 """Topics in which compaction was never seen are checked this many times less often."""
 
@@ -88,7 +86,7 @@ class Fetcher:
                 response = await broker.data.call(request)
                 error, fetched = messages.parse_fetched(response)
             except (TroubleError, ValueError, UnsupportedError) as failed:
-                self._set_unread(offsets, refusal_of(failed), RETRY_SECONDS)
+                self._set_unread(offsets, refusal_of(failed), 2 * self._limits.retry)
                 return
             if error != messages.NONE:
                 return

@@ -22,7 +22,7 @@ class KafkaLimits:
     discovery: float = 3.0
     """Between two searches for topics and groups, and 20 intervals at most."""
     retry: float = 0.5
-    """Until a partition that returned no records is read again."""
+    """Until a partition that returned no records is fetched again; twice that after an error."""
     unreadable: float = 10.0
     """Until a partition is read again whose records may not be read or cannot be decoded."""
     compaction: float = 5.0

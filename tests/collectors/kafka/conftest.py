@@ -25,10 +25,12 @@ from telemetron.config.settings import SourceSpec, configure
 from telemetron.testing import RecordingOutput
 from telemetron_collectors.kafka import KafkaConfig, collector, run
 from telemetron_collectors.kafka.limits import KafkaLimits
+from tests.collectors.kafka.scripted import Scripted, log_of, scripted
 
 QUICK = KafkaLimits(
     request=1.0,
     max_backoff=0.5,
+    round_wait=0.05,
     refresh=0.1,
     discovery=0.2,
     retry=0.1,
@@ -36,7 +38,10 @@ QUICK = KafkaLimits(
     transactions=0.3,
 )
 """For tests: everything that is repeated is repeated soon."""
+IMPATIENT = replace(QUICK, request=0.4)
+"""For tests that wait for a timeout."""
 INTERVAL = 0.05
+QUEUE = {"topic": "t", "groups": ["g"]}
 
 
 class Broker:
@@ -271,3 +276,35 @@ async def watching(
 def watch() -> Any:
     """`async with watch(address, {topic: …}) as watched`."""
     return watching
+
+
+@pytest.fixture
+async def leader(broker: Scripted) -> AsyncIterator[Scripted]:
+    """A second scripted broker that leads the topic; the first one coordinates its group."""
+    async with scripted() as second:
+        second.topics = broker.topics
+        broker.brokers = second.brokers = {1: broker.port, 2: second.port}
+        log_of(broker).leader = 2
+        yield second
+
+
+def reasons(queue: Any) -> list[str]:
+    return [problem.reason for problem in queue.problems]
+
+
+async def six(watched: Watched) -> Any:
+    """Wait until six tasks are pending and shown."""
+    return await watched.queue_until("t", lambda q: q.depth == 6 and len(q.tasks) == 6)
+
+
+async def unknown(watched: Watched, reason: str) -> Any:
+    """Wait until the numbers are unknown for this reason."""
+    queue = await watched.queue_until("t", lambda q: reasons(q) == [reason] and q.depth is None)
+    assert (queue.lag, queue.depth_exact) == (None, None)
+    return queue
+
+
+def after(watched: Watched, *call: Any) -> list[Any]:
+    """Return the calls after the last call of this kind."""
+    calls = watched.output.calls
+    return list(calls[len(calls) - calls[::-1].index(call) :])

@@ -432,3 +432,32 @@ async def scripted() -> AsyncIterator[Scripted]:
     finally:
         server.close()
         await server.wait_closed()
+
+
+@asynccontextmanager
+async def ten_records() -> AsyncIterator[Scripted]:
+    """One topic with ten records, and a group that has consumed four."""
+    async with scripted() as broker:
+        log = Log(end=10, high=10, records=batch(0, *[b"{}"] * 10))
+        broker.topics["t"] = Topic(logs=[log])
+        broker.groups["g"] = Group(commits={"t": {0: 4}})
+        yield broker
+
+
+@asynccontextmanager
+async def two_topics() -> AsyncIterator[Scripted]:
+    """The same, with a second partition and a second topic, both empty."""
+    async with ten_records() as broker:
+        broker.topics["t"].logs.append(Log())
+        broker.topics["other"] = Topic(id=2)
+        broker.groups["g"].commits["t"][1] = 0
+        yield broker
+
+
+def log_of(broker: Scripted) -> Log:
+    return broker.topics["t"].logs[0]
+
+
+def recreated() -> Topic:
+    """A topic that was deleted and created again, with twenty records."""
+    return Topic(id=2, logs=[Log(end=20, high=20, records=batch(0, *[b"{}"] * 20))])

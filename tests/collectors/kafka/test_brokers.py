@@ -61,14 +61,14 @@ def sasl(mechanism: str = "PLAIN") -> dict[str, str]:
         (KeyError("r"), "BadAnswer", "answered, but not with Kafka's protocol"),
     ],
 )
-def test_causes(error: Exception, reason: str, message: str) -> None:
+def test_each_error_has_a_cause(error: Exception, reason: str, message: str) -> None:
     trouble = cause(error, ADDRESS, "hung up", 1.0)
     assert (trouble.reason, trouble.scope) == (reason, "")
     assert trouble.message.startswith("broker:9092 ")
     assert message in trouble.message
 
 
-def test_a_user_that_scram_does_not_know() -> None:
+def test_scram_with_an_unknown_user_is_unauthorized() -> None:
     trouble = cause(KeyError("r"), ADDRESS, "hung up", 1.0, with_sasl=True)
     assert (trouble.reason, trouble.message) == (
         "Unauthorized",
@@ -76,7 +76,7 @@ def test_a_user_that_scram_does_not_know() -> None:
     )
 
 
-async def test_a_closed_port_is_not_tried_at_once_again() -> None:
+async def test_a_closed_port_is_retried_with_backoff() -> None:
     async with scripted() as gone:
         address = Address("127.0.0.1", gone.port)
     link = BrokerConnection(
@@ -91,7 +91,7 @@ async def test_a_closed_port_is_not_tried_at_once_again() -> None:
         assert other.asked == []
 
 
-async def test_each_call_that_fails_raises_an_error_of_its_own() -> None:
+async def test_each_failed_call_raises_its_own_error() -> None:
     async with scripted() as gone:
         address = Address("127.0.0.1", gone.port)
     link = BrokerConnection(
@@ -105,7 +105,7 @@ async def test_each_call_that_fails_raises_an_error_of_its_own() -> None:
     assert len(set(map(id, errors))) == 3
 
 
-async def test_tls_where_there_is_none(broker: Scripted) -> None:
+async def test_tls_to_a_plain_text_port_is_unreachable(broker: Scripted) -> None:
     trouble = await trouble_with(Address("127.0.0.1", broker.port), tls={})
     assert trouble.reason == "Unreachable"
 
@@ -120,7 +120,7 @@ async def tls_address(broker: Scripted) -> AsyncIterator[Address]:
         yield Address("127.0.0.1", server.sockets[0].getsockname()[1])
 
 
-async def test_a_certificate_that_is_not_trusted(tls_address: Address) -> None:
+async def test_an_untrusted_certificate_is_named(tls_address: Address) -> None:
     trouble = await trouble_with(tls_address, tls={})
     assert trouble.message.startswith(f"{tls_address} has an untrusted certificate: ")
     trusted = {"cafile": str(TLS / "cert.pem"), "check_hostname": False}
@@ -130,7 +130,7 @@ async def test_a_certificate_that_is_not_trusted(tls_address: Address) -> None:
     await link.close()
 
 
-async def test_files_are_read_anew_for_every_connection(
+async def test_tls_files_are_read_again_for_every_connection(
     tls_address: Address, tmp_path: Path
 ) -> None:
     file = tmp_path / "ca.pem"
@@ -150,7 +150,7 @@ async def test_files_are_read_anew_for_every_connection(
 
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-512"])
-async def test_sasl_where_there_is_none(broker: Scripted, mechanism: str) -> None:
+async def test_sasl_to_a_port_without_it_is_unauthorized(broker: Scripted, mechanism: str) -> None:
     address = Address("127.0.0.1", broker.port)
     trouble = await trouble_with(address, sasl=sasl(mechanism))
     assert (trouble.reason, trouble.message) == (
@@ -160,7 +160,7 @@ async def test_sasl_where_there_is_none(broker: Scripted, mechanism: str) -> Non
     assert "secret-word" not in str(trouble)
 
 
-async def test_plain_is_taken_by_the_embedded_broker(shared_broker: Any) -> None:
+async def test_the_embedded_broker_accepts_plain(shared_broker: Any) -> None:
     config = config_of(bootstrap_servers=["h"], sasl=sasl())
     link = BrokerConnection(
         Address("127.0.0.1", shared_broker.port), await connection_settings(config), Clock()
@@ -173,20 +173,20 @@ async def test_plain_is_taken_by_the_embedded_broker(shared_broker: Any) -> None
     "tls",
     [{"cafile": "/not/there"}, {"certfile": "/not/there"}, {"certfile": str(TLS / "cert.pem")}],
 )
-async def test_files_that_cannot_be_used(tls: dict[str, str]) -> None:
+async def test_unusable_tls_files_are_refused(tls: dict[str, str]) -> None:
     with pytest.raises(TroubleError) as trouble:
         await connection_settings(config_of(bootstrap_servers=["h"], tls=tls))
     assert trouble.value.reason == "InvalidConfig"
 
 
-async def test_our_own_certificate() -> None:
+async def test_a_client_certificate_is_loaded() -> None:
     own = {"certfile": str(TLS / "cert.pem"), "keyfile": str(TLS / "key.pem")}
     own["keyfile_password"] = "hunter2"
     made = await connection_settings(config_of(bootstrap_servers=["h"], tls=own, sasl=sasl()))
     assert (made.protocol, made.sasl["sasl_plain_username"]) == ("SASL_SSL", "me")
 
 
-async def test_a_token_is_read_anew(tmp_path: Path) -> None:
+async def test_a_token_is_read_again_for_every_connection(tmp_path: Path) -> None:
     file = tmp_path / "token"
     file.write_text("one\n")
     config = config_of(
@@ -201,7 +201,9 @@ async def test_a_token_is_read_anew(tmp_path: Path) -> None:
         await TokenFile(str(file)).token()
 
 
-async def test_a_file_that_is_mended_later(broker: Scripted, watch: Any, tmp_path: Path) -> None:
+async def test_a_tls_file_may_be_repaired_later(
+    broker: Scripted, watch: Any, tmp_path: Path
+) -> None:
     file = tmp_path / "ca.pem"
     async with watch(broker.address, {"topic": "t"}, tls={"cafile": str(file)}) as watched:
         trouble = await watched.output.called("trouble")
@@ -210,7 +212,7 @@ async def test_a_file_that_is_mended_later(broker: Scripted, watch: Any, tmp_pat
         await watched.until(lambda: watched.troubles()[-1][2] == "Unreachable")
 
 
-async def test_nothing_secret_is_in_what_is_logged(
+async def test_log_lines_and_output_contain_no_secret(
     broker: Scripted, watch: Any, logged: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     async with watch(broker.address, {"topic": "t"}, sasl=sasl()) as watched:

@@ -20,7 +20,7 @@ def made(name: str) -> Topic:
     return topic
 
 
-def test_what_was_read_is_never_changed() -> None:
+def test_commits_are_replaced_and_never_changed() -> None:
     group = ConsumerGroup("g")
     commit(group, "t", 4)
     before = group.commits
@@ -32,7 +32,7 @@ def test_what_was_read_is_never_changed() -> None:
     assert group.commits == {"t": {0: Commit(5, foreign=True)}}
 
 
-def test_a_commit_on_an_earlier_topic_until_it_is_another_one_or_gone() -> None:
+def test_a_commit_on_a_deleted_topic_is_foreign_until_it_changes() -> None:
     for after in (6, -1):
         group = ConsumerGroup("g")
         commit(group, "t", 4)
@@ -44,7 +44,7 @@ def test_a_commit_on_an_earlier_topic_until_it_is_another_one_or_gone() -> None:
         assert not group.commits["t"][0].foreign
 
 
-def test_a_commit_that_went_with_its_topic_and_comes_back() -> None:
+def test_a_commit_that_disappears_with_its_topic_and_returns_is_foreign() -> None:
     """A consumer that lives on commits what it had consumed of the earlier topic."""
     group = ConsumerGroup("g")
     commit(group, "t", 4)
@@ -56,7 +56,7 @@ def test_a_commit_that_went_with_its_topic_and_comes_back() -> None:
     assert group.commits["t"][0].foreign
 
 
-def test_a_group_forgets_topics_that_are_gone() -> None:
+def test_a_group_remembers_a_limited_number_of_deleted_topics() -> None:
     group = ConsumerGroup("g")
     for number in range(MAX_DELETED_TOPICS + 1):
         commit(group, f"t{number}", 4)
@@ -68,7 +68,7 @@ def test_a_group_forgets_topics_that_are_gone() -> None:
     assert [group.commits[f"t{number}"][0].foreign for number in (0, 1)] == [False, True]
 
 
-def test_a_commit_of_0_is_good_for_any_topic_of_the_name() -> None:
+def test_a_commit_of_0_is_never_foreign() -> None:
     group = ConsumerGroup("g")
     commit(group, "t", 0)
     group.disown(made("t"))
@@ -102,7 +102,7 @@ def counted(*infos: GroupInfo) -> int | None:
         ([info("Stable", "a"), info("Stable", "a", epoch=5)], 1),
     ],
 )
-def test_a_generation_counts_epochs(infos: list[GroupInfo], count: int | None) -> None:
+def test_rebalances_count_epochs(infos: list[GroupInfo], count: int | None) -> None:
     assert counted(*infos) == count
 
 
@@ -122,5 +122,7 @@ STABLE, MOVING = info("Stable", "a"), info("PreparingRebalance", "a", "b")
         ([DEAD, STABLE], 1),
     ],
 )
-def test_a_classic_generation_counts_what_is_observed(infos: list[GroupInfo], count: int) -> None:
+def test_rebalances_of_classic_groups_count_observed_changes(
+    infos: list[GroupInfo], count: int
+) -> None:
     assert counted(*infos) == count

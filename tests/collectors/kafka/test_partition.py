@@ -30,11 +30,13 @@ from telemetron_collectors.kafka.protocol.messages import Commit
         (5, LogRange(9, 4), "unknown", Position(9, 9, "OffsetsDeleted")),
     ],
 )
-def test_what_waits(commit: int, log: LogRange, policy: str, expected: Position) -> None:
+def test_the_position_follows_commit_log_and_policy(
+    commit: int, log: LogRange, policy: str, expected: Position
+) -> None:
     assert position(Commit(commit), log, policy) == expected
 
 
-def test_a_commit_on_an_earlier_topic() -> None:
+def test_a_foreign_commit_is_out_of_range() -> None:
     foreign = Commit(60, foreign=True)
     assert position(foreign, LogRange(0, 110), "unknown") == Position(None, 110, "OffsetOutOfRange")
     assert position(foreign, LogRange(0, 110), "latest").lag == 0
@@ -88,7 +90,7 @@ def filled(*offsets: int, begin: int, next: int) -> Window:
         (30, 5, "RecordsLost"),
     ],
 )
-def test_what_the_start_of_the_log_has_passed(start: int, commit: int, problem: str) -> None:
+def test_deleted_offsets_are_lost_records_or_not(start: int, commit: int, problem: str) -> None:
     """Records 2 and 5 among the offsets 2 to 12, all of which were read."""
     window = filled(2, 5, begin=2, next=12)
     window.move(commit)
@@ -96,7 +98,7 @@ def test_what_the_start_of_the_log_has_passed(start: int, commit: int, problem: 
     assert window.loss(commit) == problem
 
 
-def test_what_was_lost_is_so_until_the_group_has_moved_past_it() -> None:
+def test_lost_records_stay_lost_until_the_group_passes_them() -> None:
     window = filled(2, 5, 8, begin=2, next=12)
     window.move(6, commit=3)
     window.move(10, commit=3)
@@ -109,7 +111,7 @@ def test_what_was_lost_is_so_until_the_group_has_moved_past_it() -> None:
     assert filled(2, begin=2, next=5).loss(1) == "OffsetsDeleted"
 
 
-def test_what_was_consumed_is_not_known_to_be_lost_if_the_group_is_set_back() -> None:
+def test_consumed_records_are_not_lost_if_the_group_is_set_back() -> None:
     window = filled(2, 5, begin=2, next=12)
     window.move(6)
     window.move(8, commit=6)
@@ -121,7 +123,7 @@ def test_what_was_consumed_is_not_known_to_be_lost_if_the_group_is_set_back() ->
     st.sets(st.integers(0, 30)),
     st.lists(st.tuples(st.sampled_from(["commit", "delete", "read"]), st.integers(0, 30))),
 )
-def test_nothing_is_said_to_be_lost_but_records_that_are(
+def test_only_deleted_records_are_reported_as_lost(
     records: set[int], moves: list[tuple[str, int]]
 ) -> None:
     window, commit, start, end = Window(), 0, 0, 31
@@ -145,7 +147,7 @@ def test_nothing_is_said_to_be_lost_but_records_that_are(
     assert window.depth(end) >= len([n for n in records if n >= max(commit, start)])
 
 
-def test_what_is_compacted_away_is_dropped_when_it_is_read_again() -> None:
+def test_compacted_tasks_are_dropped_when_they_are_read_again() -> None:
     window = filled(2, 5, 8, 9, begin=2, next=12)
     window.recheck()
     assert window.check == 2
@@ -159,7 +161,7 @@ def test_what_is_compacted_away_is_dropped_when_it_is_read_again() -> None:
     assert [task.offset for task in window.tasks] == [9]
 
 
-def test_the_oldest_come_first_by_their_own_time_and_those_without_one_last() -> None:
+def test_tasks_are_sorted_by_age_and_tasks_without_time_come_last() -> None:
     times = [None, 30, 10, 20]
     window = Window()
     window.append(

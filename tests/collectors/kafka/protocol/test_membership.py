@@ -40,7 +40,9 @@ def described(kind: str) -> dict[str, GroupInfo]:
         ("share", "shared", "sharer", 3),
     ],
 )
-def test_members_and_what_they_have(kind: str, name: str, client: str, epoch: int | None) -> None:
+def test_members_have_their_assignments(
+    kind: str, name: str, client: str, epoch: int | None
+) -> None:
     (member,) = described(kind)[name].members
     topics = frozenset({"tasks"})
     assert member == GroupMember(client, "/127.0.0.1", {"tasks": (0, 1)}, topics)
@@ -57,7 +59,7 @@ def test_a_streams_member_has_the_partitions_of_its_active_tasks() -> None:
 
 
 @pytest.mark.parametrize("kind", ["classic", "streams"])
-def test_a_group_that_does_not_exist(kind: str) -> None:
+def test_a_missing_group_is_dead(kind: str) -> None:
     info = described(kind)["nobody"]
     assert (info.state, info.members, info.is_absent) == ("Dead", (), True)
 
@@ -75,7 +77,7 @@ def test_requests_name_the_groups_of_one_type() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_answer_that_is_cut(kind: str) -> None:
+def test_a_truncated_response_is_an_error(kind: str) -> None:
     whole = RECORDED[kind]
     for length in range(4, len(whole.data) - 6):
         with pytest.raises(ValueError, match=r".*"):
@@ -85,7 +87,7 @@ def test_an_answer_that_is_cut(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @given(data=st.binary(max_size=200))
 @settings(max_examples=40, deadline=None)
-def test_garbage_is_refused_or_harmless(kind: str, data: bytes) -> None:
+def test_garbage_is_an_error_or_harmless(kind: str, data: bytes) -> None:
     try:
         parse_described(kind, ResponseBody(RECORDED[kind].version, data))
     except ValueError:
