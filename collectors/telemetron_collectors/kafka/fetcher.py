@@ -170,7 +170,7 @@ class Fetcher:
         if is_single and not fetched.records:  # all records up to the end are compacted away
             found = Scan([], max(offset, fetched.last_stable), has_holes=True)
         topic.is_compacted |= found.has_holes
-        if found.next > offset:  # also the records before one that cannot be decoded
+        if found.next > offset:  # records before an undecodable one count, too
             self._set_read(topic, number)
             await self._add_tasks(topic, number, offset, found)
         elif not found.trouble:

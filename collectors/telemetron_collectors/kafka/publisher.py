@@ -1,4 +1,4 @@
-"""Applies the state of topics and groups to the queues, and publishes those that changed."""
+"""Applies the state of topics and groups to the queues, and publishes the changed queues."""
 
 import asyncio
 

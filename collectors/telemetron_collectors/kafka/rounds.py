@@ -98,7 +98,7 @@ class Rounds:
             self.jobs.start("members", self._members.read_shown)
             self._publisher.share_tasks()
         await self._settle()
-        await self._read_hastened_topics()  # those that were just found
+        await self._read_hastened_topics()  # of queues that were just found
 
     async def _read_hastened_topics(self) -> None:
         schedule = self._cluster.schedule

@@ -94,7 +94,7 @@ class Scopes:
         return False
 
     def confirm(self, scope: str, problem: Refusal | None) -> None:
-        """Confirm that a scope was read; `problem` explains what it lacks."""
+        """Confirm that a scope was read; `problem` explains its limits."""
         reason, message = problem or (None, "")
         self._output.confirm(scope, reason=reason, message=message)
 

@@ -40,7 +40,7 @@ def decode(value: bytes | None) -> Value:
 
 
 def _frame(value: bytes) -> tuple[tuple[int, ...], str]:
-    """Return where the JSON may begin, and the name of the frame's schema; empty: no frame.
+    """Return the possible starts of the JSON, and the frame's schema; empty: no frame.
 
     Confluent: 0 and an id of 4 bytes, or 1 and a GUID. Apicurio: 0 and an id of 8 bytes or 4. AWS
     Glue: 3, the compression (0 or 5: zlib), and a UUID.

@@ -64,8 +64,8 @@ def test_the_interval_is_shorter_if_tasks_are_shown() -> None:
         ({"queues": [{"topic": "t", "fields": {"prio": "/x"}}]}, 'did you mean "priority"'),
         ({"client_id": "a b"}, "client_id"),
         ({"sasl": {"mechanism": "GSSAPI"}}, "OAUTHBEARER"),
-        ({"sasl": {"mechanism": "PLAIN", "username": "u"}}, "wants username and password"),
-        ({"sasl": {"mechanism": "OAUTHBEARER"}}, "wants token_file"),
+        ({"sasl": {"mechanism": "PLAIN", "username": "u"}}, "requires username and password"),
+        ({"sasl": {"mechanism": "OAUTHBEARER"}}, "requires token_file"),
     ],
 )
 def test_invalid_values_are_refused(options: dict[str, Any], problem: str) -> None:
