@@ -12,7 +12,6 @@ class KafkaLimits:
     request: float = 3.0
     """For opening a connection, and for each response."""
     max_backoff: float = 15.0
-    """Between two attempts to connect."""
     round_wait: float = 0.1
     """How long a round waits for responses; a later response counts in a later round."""
     first_round_wait: float = 1.0
