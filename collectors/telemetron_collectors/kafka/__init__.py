@@ -1,10 +1,10 @@
 """Kafka: the pending tasks of consumer groups in topics, and whether they are consumed."""
 
 from telemetron.address import join
-from telemetron.collector import Collector, Output
+from telemetron.collector import Collector
 from telemetron_collectors.kafka.config import KafkaConfig, parse_address
-from telemetron_collectors.kafka.limits import LIMITS, KafkaLimits
-from telemetron_collectors.kafka.rounds import observe
+from telemetron_collectors.kafka.limits import LIMITS
+from telemetron_collectors.kafka.rounds import run
 
 
 def max_age_seconds(config: KafkaConfig) -> float:
@@ -15,11 +15,6 @@ def max_age_seconds(config: KafkaConfig) -> float:
 def address(config: KafkaConfig) -> str:
     """Return the configured brokers."""
     return ",".join(join(*parse_address(server)) for server in config.bootstrap_servers)
-
-
-async def run(config: KafkaConfig, output: Output, limits: KafkaLimits = LIMITS) -> None:
-    """Observe one cluster until cancelled."""
-    await observe(config, output, limits)
 
 
 collector = Collector(

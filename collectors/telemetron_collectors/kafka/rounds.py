@@ -23,7 +23,7 @@ from telemetron_collectors.kafka.publisher import Publisher
 from telemetron_collectors.kafka.scopes import CLUSTER
 
 
-async def observe(config: KafkaConfig, output: Output, limits: KafkaLimits = LIMITS) -> None:
+async def run(config: KafkaConfig, output: Output, limits: KafkaLimits = LIMITS) -> None:
     """Observe one cluster until cancelled."""
     cluster = KafkaCluster(config, output, await _settings(config, output), limits)
     rounds = Rounds(cluster)

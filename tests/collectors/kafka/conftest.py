@@ -23,8 +23,9 @@ from telemetron.clock import Clock
 from telemetron.config.convert import Origin
 from telemetron.config.settings import SourceSpec, configure
 from telemetron.testing import RecordingOutput
-from telemetron_collectors.kafka import KafkaConfig, collector, run
+from telemetron_collectors.kafka import KafkaConfig, collector
 from telemetron_collectors.kafka.limits import KafkaLimits
+from telemetron_collectors.kafka.rounds import run
 from tests.collectors.kafka.scripted import Scripted, log_of, scripted
 
 QUICK = KafkaLimits(
@@ -38,7 +39,7 @@ QUICK = KafkaLimits(
     transactions=0.3,
 )
 """For tests: everything that is repeated is repeated soon."""
-IMPATIENT = replace(QUICK, request=0.4)
+IMPATIENT = replace(QUICK, request=0.5)
 """For tests that wait for a timeout."""
 INTERVAL = 0.05
 QUEUE = {"topic": "t", "groups": ["g"]}

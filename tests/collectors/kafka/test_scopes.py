@@ -84,13 +84,13 @@ async def test_the_last_values_stay_while_the_source_reports_an_outage(
 ) -> None:
     broker.groups["g"].members = {"one": {"t": [0]}}
     async with watch(
-        broker.address, {"topic": "t"}, {"topic": "other"}, hold=0.6, limits=IMPATIENT
+        broker.address, {"topic": "t"}, {"topic": "other"}, hold=0.8, limits=IMPATIENT
     ) as watched:
         known = await watched.queue_until("t", lambda q: len(q.tasks) == 6 and q.consumers == 1)
         await watched.queue_until("other", lambda q: True, group=None)
         broker.answers = {api: None, script.FETCH: None}
         await watched.output.called("trouble")
-        await asyncio.sleep(0.6)  # as long as any other value stays
+        await asyncio.sleep(0.7)  # longer than any other value stays
         assert watched.queue("t") == known
         assert watched.queue("other", None).problems == []
         assert {call[1] for call in watched.output.calls if call[0] == "trouble"} == {"broker 1"}

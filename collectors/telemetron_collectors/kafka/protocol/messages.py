@@ -17,7 +17,6 @@ from telemetron_collectors.kafka.protocol.wire import (
 )
 
 NONE = 0
-OFFSET_OUT_OF_RANGE = 1
 UNKNOWN_TOPIC = 3
 COORDINATOR_ERRORS = {14, 15, 16}
 TOPIC_DENIED = 29
