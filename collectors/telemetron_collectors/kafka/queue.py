@@ -149,19 +149,10 @@ class KafkaQueue:
         """Return the queue for the document, with at most `shown` tasks."""
         lags = [self._lag(number, it) for number, it in enumerate(self.partitions)]
         known = None not in lags and bool(lags) and not self.refusal
-        depth = sum(map(self._depth, self.partitions)) if known else None
         tasks = self._tasks(shown)
-        waiting = self._waiting()
         lagging = self._lagging(lags)
         members = self._members()
         transactions = (self.transactions or {}).values()
-        most = max((it.partition_count or 0 for it in members[:MAX_MEMBERS]), default=0)
-        cut = {
-            "members": len(members) if len(members) > MAX_MEMBERS else 0,
-            "members.partitions": most if most > MAX_PARTITIONS else 0,
-            "lagging": len(lagging) if len(lagging) > MAX_LAGGING else 0,
-            "tasks": waiting if waiting > len(tasks) else 0,
-        }
         return Queue(
             name=self.topic,
             consumer_group=self.group,
@@ -169,7 +160,7 @@ class KafkaQueue:
             group_state=self.info.state if self.info else None,
             generation=self.generation,
             members=members[:MAX_MEMBERS],
-            depth=depth,
+            depth=sum(map(self._depth, self.partitions)) if known else None,
             depth_exact=self._is_exact() if known else None,
             lag=sum(lag for lag in lags if lag) if known else None,
             oldest_submitted_at=self._oldest(lags) if known else None,
@@ -184,8 +175,21 @@ class KafkaQueue:
             tasks=tasks,
             measured_at=now,
             problems=self._problems(now),
-            truncated={name: count for name, count in cut.items() if count} or None,
+            truncated=self._truncated(members, lagging, tasks),
         )
+
+    def _truncated(
+        self, members: list[Member], lagging: list[PartitionLag], tasks: list[PendingTask]
+    ) -> dict[str, int] | None:
+        """Return the full count of each list that the document truncates."""
+        most = max((it.partition_count or 0 for it in members[:MAX_MEMBERS]), default=0)
+        counts = {
+            "members": (len(members), MAX_MEMBERS),
+            "members.partitions": (most, MAX_PARTITIONS),
+            "lagging": (len(lagging), MAX_LAGGING),
+            "tasks": (self._waiting(), len(tasks)),
+        }
+        return {name: count for name, (count, shown) in counts.items() if count > shown} or None
 
     def _lag(self, number: int, partition: Partition) -> int | None:
         return None if number in self.troubles else partition.lag

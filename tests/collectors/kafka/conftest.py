@@ -1,4 +1,4 @@
-"""A real embedded broker, and another client library that says what is true of it."""
+"""A real embedded broker, and confluent-kafka to change and verify its state."""
 
 import asyncio
 import contextlib

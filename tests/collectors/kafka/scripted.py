@@ -1,4 +1,4 @@
-"""A broker that says what a test lets it say: for what no real one says when it is asked to."""
+"""A scripted broker, for responses that a real one does not return on demand."""
 
 import asyncio
 import struct

@@ -1,4 +1,4 @@
-"""Why a connection fails, in words that say what to mend; and secrets that stay where they are."""
+"""Connections that fail: the cause in plain words, and no secret in it."""
 
 import asyncio
 import ssl

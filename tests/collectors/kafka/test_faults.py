@@ -1,4 +1,4 @@
-"""Against a scripted broker: what real ones cannot be made to say within a moment."""
+"""Faults on a scripted broker that a real one does not show on demand."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""Tasks that are no longer there, and logs in which nothing is."""
+"""Records that are late, compacted, forbidden or undecodable."""
 
 import asyncio
 import threading

@@ -1,4 +1,4 @@
-"""Where a group stands, and the window of tasks that wait for it."""
+"""The group's position in a partition, and the window of its pending tasks."""
 
 from datetime import UTC, datetime
 

@@ -1,4 +1,4 @@
-"""Queues of which not everything is known, or may be shown."""
+"""Queues of which something is unknown or must not be shown."""
 
 from collections.abc import AsyncIterator
 from typing import Any

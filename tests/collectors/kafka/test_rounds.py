@@ -1,4 +1,4 @@
-"""Against the embedded broker: the right numbers, and what becomes of them."""
+"""The whole collector on the embedded broker: numbers, tasks and problems."""
 
 import asyncio
 import json

@@ -24,7 +24,7 @@ GUID = UUID("12345678-1234-5678-1234-567812345678").bytes
         b"\3\0" + GUID,
     ],
 )
-def test_json_is_read_behind_every_frame(frame: bytes) -> None:
+def test_json_is_read_after_every_frame(frame: bytes) -> None:
     assert decode(frame + JSON) == Value(JSON, {"id": "t-1"})
 
 
@@ -54,17 +54,17 @@ def test_json_is_read_behind_every_frame(frame: bytes) -> None:
         ),
     ],
 )
-def test_a_value_without_json_says_what_it_is(value: bytes | None, message: str) -> None:
+def test_a_value_without_json_has_a_cause(value: bytes | None, message: str) -> None:
     assert decode(value) == Value(b"", MISSING, message)
 
 
 @pytest.mark.parametrize("value", [b"7", b'"text"', b"null"])
-def test_behind_a_frame_only_an_object_or_a_list_is_json(value: bytes) -> None:
+def test_after_a_frame_only_an_object_or_a_list_is_json(value: bytes) -> None:
     assert decode(value).trouble == ""
     assert "schema 17" in decode(b"\0\0\0\0\x11" + value).trouble
 
 
 @given(st.binary(max_size=40))
-def test_no_bytes_are_too_odd(value: bytes) -> None:
+def test_any_bytes_have_a_value_or_a_cause(value: bytes) -> None:
     found = decode(value)
     assert bool(found.trouble) == (found.json is MISSING)

@@ -1,4 +1,4 @@
-"""Answers of Apache Kafka 4.3.1, recorded, and what becomes of broken ones."""
+"""Recorded responses of Apache Kafka 4.3.1, and malformed ones."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What a reader of committed transactions sees of encoded records."""
+"""Encoded records, as a reader of committed transactions sees them."""
 
 import struct
 
