@@ -24,8 +24,9 @@ from telemetron.history import fold
 from telemetron.history.archive import Archive
 from telemetron.history.delta import shapes
 from telemetron.history.fold import Asked
+from telemetron.history.limits import HistoryLimits
 from telemetron.history.place import milliseconds
-from telemetron.history.timeline import Limits, Timeline
+from telemetron.history.timeline import Timeline
 from telemetron.store.store import Publication, Store
 from telemetron.testing import FakeClock
 
@@ -173,7 +174,7 @@ def _timed(server: Server, path: str) -> float:
 class Simulated:
     """A store and its history, in memory and in a file, at any speed."""
 
-    def __init__(self, folder: Path, limits: Limits) -> None:
+    def __init__(self, folder: Path, limits: HistoryLimits) -> None:
         self.clock = FakeClock()
         self.store = Store("bench", self.clock)
         snapshot = self.store.snapshot
@@ -215,7 +216,7 @@ class Simulated:
 
 
 @contextmanager
-def simulated(limits: Limits) -> Iterator[Simulated]:
+def simulated(limits: HistoryLimits) -> Iterator[Simulated]:
     """In a folder that is removed in the end."""
     with tempfile.TemporaryDirectory() as folder:
         one = Simulated(Path(folder), limits)
@@ -227,7 +228,7 @@ def simulated(limits: Limits) -> Iterator[Simulated]:
 
 def hour(seconds: int) -> Iterator[Row]:
     """100 changes a second of 1,000 agents; then what was at its begin."""
-    with simulated(Limits()) as system:
+    with simulated(HistoryLimits()) as system:
         puts = content.agents(1_000)
         for put in puts:
             system.put(put)
@@ -263,7 +264,7 @@ def _past(system: Simulated, seconds: int) -> Row:
         start = time.perf_counter()
         at = (now - timedelta(seconds=ago)).isoformat()
         snapshot = fold.snapshot(system.timeline, at, now)
-        sum(len(part) for part in snapshot.chunks(list(snapshot.faces)))
+        sum(len(part) for part in snapshot.chunks(list(snapshot.sections)))
         took.append(time.perf_counter() - start)
     figure = f"median {median(took) * 1000:.0f} ms of {len(took)}"
     return at_most("`?at=` an hour back, longest", max(took) * 1000, AT_MS, "ms", figure)
@@ -281,7 +282,7 @@ def _long_diff(system: Simulated, seconds: int) -> Row:
 def pods(quick: bool) -> Iterator[Row]:
     """10,000 pods whose usage is measured every 15 s, for longer than the bounds have room for."""
     seconds = 600 if quick else 24 * 3_600
-    limits = Limits(file_bytes=128 * MIB)
+    limits = HistoryLimits(file_bytes=128 * MIB)
     with simulated(limits) as system:
         puts = content.workloads(10_000)
         most_memory = most_file = 0

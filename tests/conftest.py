@@ -3,10 +3,10 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 
 import httpx
@@ -60,10 +60,14 @@ def serving(tmp_path: Path) -> Serving:
     from telemetron.web.server.server import running
 
     @asynccontextmanager
-    async def serve(config: str = "", **headers: str) -> AsyncIterator[Live]:
+    async def serve(
+        config: str = "", limits: Mapping[str, Any] | None = None, **headers: str
+    ) -> AsyncIterator[Live]:
+        """`limits` are further arguments of the application."""
         file = tmp_path / "telemetron.yaml"
         file.write_text(config)
-        app = App(await asyncio.to_thread(load, str(file), {"SERVER_PORT": "0"}))
+        settings = await asyncio.to_thread(load, str(file), {"SERVER_PORT": "0"})
+        app = App(settings, **(limits or {}))
         # A test that asks for nothing encoded sees the bytes as they are.
         headers = {"accept-encoding": "identity", **headers}
         async with (

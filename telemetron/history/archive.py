@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from telemetron.history.delta import apply
+from telemetron.history.limits import DEFAULTS, HistoryLimits
 from telemetron.history.place import Place
 from telemetron.history.recorder import Entry, Id, Step, decode, encode, pack
 
@@ -24,12 +25,9 @@ APPLICATION = 0x7E1E3E70
 VERSION = 3
 LOG_BYTES = 4 * 1024 * 1024
 """What SQLite may keep in the log beside the file."""
-KEYFRAME_ENTITIES = 200
 # The batches after a keyframe may take so many times its size before there is another.
 KEYFRAME_RATIO = 3
-KEYFRAME_BYTES = 32 * 1024
 KEYFRAMES = 24
-BUSY_SECONDS = 2.0
 # Of a batch that is kept at hand after it was read.
 SMALL_BYTES = 64 * 1024
 
@@ -90,11 +88,19 @@ class Archive:
     What is missing in an epoch is a hole: after it the epoch begins again.
     """
 
-    def __init__(self, path: str, system: str, epoch: str, started_at: int) -> None:
+    def __init__(
+        self,
+        path: str,
+        system: str,
+        epoch: str,
+        started_at: int,
+        limits: HistoryLimits = DEFAULTS,
+    ) -> None:
         self.path = path
+        self._limits = limits
         self._system = system
         self._name = epoch
-        self._database = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
+        self._database = sqlite3.connect(path, timeout=limits.busy_seconds, isolation_level=None)
         try:
             self._prepare()
             with self._writing() as database:
@@ -108,7 +114,7 @@ class Archive:
             self._database.close()
             raise
         self._since_keyframe = 0
-        self._keyframe_bytes = KEYFRAME_BYTES
+        self._keyframe_bytes = limits.keyframe_bytes
         self._keyframe_at = self._last_at = started_at
         self.last = self._find_last()
         """Of the present epoch, the place up to which it is kept; None: it has not begun."""
@@ -241,7 +247,8 @@ class Archive:
     def _insert_entities(self, step: Step, bodies: Mapping[Id, bytes]) -> int:
         """Gives their size."""
         entities = ((*id, body) for id, body in bodies.items())
-        groups = [zlib.compress(pack(group)) for group in batched(entities, KEYFRAME_ENTITIES)]
+        size = self._limits.keyframe_entities
+        groups = [zlib.compress(pack(group)) for group in batched(entities, size)]
         blob = pack(groups)
         batch = self._value("SELECT max(id) FROM batches WHERE epoch = ?", (self._epoch,))
         self._database.execute(
@@ -254,7 +261,7 @@ class Archive:
     def _led_from(self, step: Step, size: int) -> None:
         self._since_keyframe = 0
         self._keyframe_at = step.at
-        self._keyframe_bytes = max(size, KEYFRAME_BYTES)
+        self._keyframe_bytes = max(size, self._limits.keyframe_bytes)
 
     # retention
 

@@ -15,9 +15,8 @@ from telemetron.history.place import Place, milliseconds, moment, parse
 from telemetron.history.recorder import Entry, Id, decode, encode
 from telemetron.history.timeline import NAME, Between, Timeline
 from telemetron.store.rope import Change, Fragment, Rope
-from telemetron.store.snapshot import Face, Snapshot
+from telemetron.store.snapshot import SectionSnapshot, Snapshot
 
-MAX_ANSWER_BYTES = 1024 * 1024
 SOURCES = "sources"
 
 Json = dict[str, Any]
@@ -71,8 +70,8 @@ def snapshot(timeline: Timeline, text: str, now: datetime) -> Snapshot:
     fragments: dict[str, dict[str, Fragment]] = {name: {} for name in timeline.shapes}
     for (section, key), body in timeline.state(place).items():
         fragments[section][key] = Fragment(body, None, b"", change)
-    faces = {name: Face(_rope(found), change) for name, found in fragments.items()}
-    return Snapshot(timeline.system, place.epoch, moment(started_at), change, faces, place.step)
+    sections = {name: SectionSnapshot(_rope(found), change) for name, found in fragments.items()}
+    return Snapshot(timeline.system, place.epoch, moment(started_at), change, sections, place.step)
 
 
 def changes(timeline: Timeline, asked: Asked, now: datetime) -> Answer:
@@ -129,7 +128,7 @@ def _net(timeline: Timeline, asked: Asked, now: datetime) -> tuple[Answer, Betwe
     between = timeline.between(since.place, until.place)
     starting = {} if one_epoch else _starting(timeline, since.place, until.place)
     found = _found(timeline, between, asked, set().union(*starting.values()))
-    some, last = _bounded(found, asked.limit)
+    some, last = _bounded(found, asked.limit, timeline.limits.answer_bytes)
     body = {
         "from": str(since.place),
         "from_at": moment(since.at),
@@ -319,13 +318,13 @@ def _without_loss(change: Json) -> Json | None:
     return None if "removed" in change else change
 
 
-def _bounded(found: Iterator[Json], limit: int) -> tuple[list[Json], str | None]:
+def _bounded(found: Iterator[Json], limit: int, max_bytes: int) -> tuple[list[Json], str | None]:
     """As many as may be in one answer, and the last of them if there are more: `SECTION/KEY`."""
     changes: list[Json] = []
     size = 0
     for change in found:
         size += len(encode(change))
-        if changes and (len(changes) == limit or size > MAX_ANSWER_BYTES):
+        if changes and (len(changes) == limit or size > max_bytes):
             return changes, f"{changes[-1]['section']}/{changes[-1]['key']}"
         changes.append(change)
     return changes, None

@@ -23,8 +23,10 @@ from telemetron.backoff import Backoff
 from telemetron.clock import Clock, Timer
 from telemetron.history.archive import Archive, ArchiveError, DamagedError
 from telemetron.history.delta import shapes
+from telemetron.history.limits import DEFAULTS, HistoryLimits
 from telemetron.history.place import Place, milliseconds
-from telemetron.history.timeline import NAME, Limits, Timeline
+from telemetron.history.timeline import NAME, Timeline
+from telemetron.slices import sliced
 from telemetron.store.rope import CHUNK_BYTES
 from telemetron.store.source import Source
 from telemetron.store.store import Publication, Store
@@ -32,15 +34,7 @@ from telemetron.store.store import Publication, Store
 WRITE_SECONDS = 0.5
 LIVE_SECONDS = 10.0
 PROMISE_SECONDS = 60.0
-# More publications than this that wait for the thread, or hold back more, become one.
-BACKLOG = 1_000
-BACKLOG_BYTES = 64 * 1024 * 1024
-DRAIN_SECONDS = 0.1
-MAX_QUESTIONS = 256
-DEFAULTS = Limits()
 STOP_SECONDS = 0.4
-# So long it is told that recording failed; an error that comes again is not tried more often.
-FAILED_SECONDS = 30.0
 MAX_REST_SECONDS = 5.0
 # The thread lets others run at least so often, seconds.
 SLICE_SECONDS = 0.001
@@ -63,7 +57,7 @@ class History:
     def __init__(
         self,
         store: Store,
-        limits: Limits = DEFAULTS,
+        limits: HistoryLimits = DEFAULTS,
         path: str | None = None,
         feeds: Callable[[str], Collection[str]] = lambda collector: (),
     ) -> None:
@@ -109,7 +103,7 @@ class History:
 
     async def ask(self, question: Callable[[Timeline], T], timeout: float = 30.0) -> T:
         """What the timeline answers, or raises, after all that is published now; BusyError."""
-        if self._questions >= MAX_QUESTIONS or self._ended.is_set():
+        if self._questions >= self._limits.questions or self._ended.is_set():
             raise BusyError("the history cannot answer now; ask again")
         self._drain()
         answered: asyncio.Future[T] = asyncio.get_running_loop().create_future()
@@ -127,13 +121,15 @@ class History:
         if self._merged is None and self._has_room:
             return self._hand_over(publication)
         if self._merged is None:
-            self._store.clock.call_later(DRAIN_SECONDS, self._drain_some)
+            self._store.clock.call_later(self._limits.drain_seconds, self._drain_some)
         self._merged = merged(self._merged, publication)
         return None
 
     @property
     def _has_room(self) -> bool:
-        return self._queue.qsize() < BACKLOG and self._given - self._taken < BACKLOG_BYTES
+        limits = self._limits
+        held_bytes = self._given - self._taken
+        return self._queue.qsize() < limits.backlog and held_bytes < limits.backlog_bytes
 
     def _hand_over(self, publication: Publication) -> None:
         self._given += held(publication)
@@ -143,7 +139,7 @@ class History:
         if self._has_room:
             self._drain()
         else:
-            self._store.clock.call_later(DRAIN_SECONDS, self._drain_some)
+            self._store.clock.call_later(self._limits.drain_seconds, self._drain_some)
 
     def _drain(self) -> None:
         if self._merged is not None:
@@ -177,11 +173,11 @@ class History:
             self._source = self._store.add(NAME, NAME)
             self._source.start(inf)
             self._source.confirm()
-        self._source.refuse("recording", "", "", "Crashed", message)
+        self._source.report("recording", "", "", "Crashed", message)
         if self._well:
             self._well.cancel()
         self._well = self._store.clock.call_later(
-            FAILED_SECONDS, self._source.accept, "recording", ""
+            self._limits.failed_seconds, self._source.resolve, "recording", ""
         )
 
 
@@ -192,7 +188,7 @@ class Worker:
         self._history = history
         self._loop = loop
         self._clock: Clock = history._store.clock
-        self._backoff = Backoff(first=1.0, cap=30.0)
+        self._backoff = Backoff(first=history._limits.retry_seconds, cap=30.0)
         self._rest = Backoff(first=0.05, cap=MAX_REST_SECONDS)
         self._is_torn = False
         self._cried = ""
@@ -302,7 +298,11 @@ class Worker:
         if timeline.file is None:
             first = self._history._first
             file = Archive(
-                str(self._history._path), first.id, first.epoch, milliseconds(first.started_at)
+                str(self._history._path),
+                first.id,
+                first.epoch,
+                milliseconds(first.started_at),
+                self._history._limits,
             )
             try:
                 timeline.open_file(file)
@@ -343,9 +343,9 @@ class Worker:
 
 def held(publication: Publication) -> int:
     """How many bytes it holds back at most: what is new, and the chunks that were made for it."""
-    faces = publication.snapshot.faces
+    sections = publication.snapshot.sections
     chunks = (
-        min(len(keys) * 2 * CHUNK_BYTES, sum(chunk.size for chunk in faces[name].rope.chunks))
+        min(len(keys) * 2 * CHUNK_BYTES, sum(chunk.size for chunk in sections[name].rope.chunks))
         for name, keys in publication.changed.items()
     )
     return publication.new_bytes + sum(chunks)
@@ -371,11 +371,8 @@ def merged(old: Publication | None, new: Publication) -> Publication:
 
 def yielding(steps: Iterator[None]) -> None:
     """Take all steps; the event loop gets its turn in between."""
-    until = time.perf_counter() + SLICE_SECONDS
-    for _ in steps:
-        if time.perf_counter() > until:
-            time.sleep(REST_SECONDS)
-            until = time.perf_counter() + SLICE_SECONDS
+    for _ in sliced(steps, SLICE_SECONDS):
+        time.sleep(REST_SECONDS)
 
 
 def settle(future: "asyncio.Future[Any]", result: Any, error: Exception | None) -> None:

@@ -14,16 +14,12 @@ from typing import NamedTuple, TypeVar
 
 from telemetron.history.archive import LOG_BYTES, MEMORY, Archive, GoneError, Lived, Moment
 from telemetron.history.delta import Record, Shape, apply, inverted
+from telemetron.history.limits import HistoryLimits
 from telemetron.history.place import Place, milliseconds, parse
 from telemetron.history.recorder import Entry, Id, Recorder, Step, decode, encode
 from telemetron.store.snapshot import Snapshot
 from telemetron.store.store import Publication
 
-RECENT_BYTES = 8 * 1024 * 1024
-RECENT_WEIGHT = 5_000
-OPEN_WEIGHT = 500
-UNWRITTEN_BYTES = 32 * 1024 * 1024
-UNWRITTEN_WEIGHT = 50_000
 ENTRY_BYTES = 200
 # An epoch is known to live at least so often, milliseconds.
 LIFE_SIGN = 15_000
@@ -32,15 +28,6 @@ NAME = "history"
 """The source that stands for the file; it feeds nothing."""
 
 T = TypeVar("T")
-
-
-class Limits(NamedTuple):
-    """How much of the past is kept."""
-
-    memory_bytes: int = 64 * 1024 * 1024
-    file_bytes: int = 1024 * 1024 * 1024
-    max_age: int = 24 * 3_600_000
-    """Milliseconds."""
 
 
 class Between(NamedTuple):
@@ -65,7 +52,7 @@ class Timeline:
         self,
         shapes: Mapping[str, Shape],
         snapshot: Snapshot,
-        limits: Limits,
+        limits: HistoryLimits,
         feeds: Callable[[str], Collection[str]],
     ) -> None:
         self.recorder = Recorder(shapes, snapshot)
@@ -73,10 +60,10 @@ class Timeline:
         self.shapes = shapes
         self.feeds = feeds
         self.system = snapshot.id
-        self._limits = limits
+        self.limits = limits
         self._epoch = snapshot.epoch
         self._started_at = milliseconds(snapshot.started_at)
-        self._memory = Archive(MEMORY, self.system, self._epoch, self._started_at)
+        self._memory = Archive(MEMORY, self.system, self._epoch, self._started_at, limits)
         self._open = Steps()
         self._unwritten = Steps()
         self._is_behind = False
@@ -123,18 +110,19 @@ class Timeline:
         self._before_recent = self.recorder.last
         self._is_behind = self.file is not None
         self._begin(self._memory)
-        self._tend(self._memory, self._limits.memory_bytes)
+        self._tend(self._memory, self.limits.memory_bytes)
 
     def _take(self, step: Step) -> None:
+        limits = self.limits
         self._recent.append(step)
-        while self._recent.exceeds(RECENT_WEIGHT, RECENT_BYTES):
+        while self._recent.exceeds(limits.recent_weight, limits.recent_bytes):
             self._before_recent = self._recent.popleft()
         self._open.append(step)
-        if self._open.weight >= OPEN_WEIGHT:
+        if self._open.weight >= limits.open_weight:
             self._close_open()
         if self.file and not self._is_behind:
             self._unwritten.append(step)
-            if self._unwritten.exceeds(UNWRITTEN_WEIGHT, UNWRITTEN_BYTES):
+            if self._unwritten.exceeds(limits.unwritten_weight, limits.unwritten_bytes):
                 self._unwritten.taken()
                 self._is_behind = True
 
@@ -146,12 +134,12 @@ class Timeline:
     def _close_open(self) -> None:
         """What is open goes into the memory's archive."""
         self._memory.append(self._open.taken())
-        self._tend(self._memory, self._limits.memory_bytes)
+        self._tend(self._memory, self.limits.memory_bytes)
 
     def _tend(self, archive: Archive, limit_bytes: int) -> None:
-        if archive.wants_keyframe(self._limits.max_age):
+        if archive.wants_keyframe(self.limits.max_age):
             archive.keyframe(self.recorder.last, self.recorder.bodies)
-        while archive.retain(limit_bytes, self.recorder.last.at - self._limits.max_age):
+        while archive.retain(limit_bytes, self.recorder.last.at - self.limits.max_age):
             pass
 
     def close(self) -> None:
@@ -180,7 +168,7 @@ class Timeline:
             self._unwritten.taken()
         else:
             return self.file.live(at)
-        limit = self._limits.file_bytes
+        limit = self.limits.file_bytes
         self._tend(self.file, limit - min(LOG_BYTES, limit // 2))
 
     def open_file(self, file: Archive) -> None:

@@ -1,9 +1,11 @@
 """What one process holds, for everything that answers of it."""
 
+from msgspec.structs import replace
+
 from telemetron.clock import Clock
 from telemetron.config.settings import BUILT_IN, Settings
 from telemetron.history.history import History
-from telemetron.history.timeline import Limits
+from telemetron.history.limits import DEFAULTS, HistoryLimits
 from telemetron.service.supervisor import Supervisor
 from telemetron.store.store import Store
 from telemetron.web.guard import Guard
@@ -14,10 +16,15 @@ from telemetron.web.waiters import Waiters
 class Service:
     """One Telemetron: its settings, its store, its sources, its readers."""
 
-    def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Clock | None = None,
+        history_limits: HistoryLimits = DEFAULTS,
+    ) -> None:
         self.settings = settings
         self.store = Store(settings.id, clock)
-        self.history = _history(settings, self.store)
+        self.history = _history(settings, self.store, history_limits)
         self.supervisor = Supervisor(self.store)
         self.guard = Guard(settings.server)
         self.waiters = Waiters(self.store.clock)
@@ -29,10 +36,11 @@ class Service:
         return self.waiters.stopping
 
 
-def _history(settings: Settings, store: Store) -> History:
+def _history(settings: Settings, store: Store, limits: HistoryLimits) -> History:
     asked = settings.history
     mebibyte = 1024 * 1024
-    limits = Limits(
+    limits = replace(
+        limits,
         memory_bytes=asked.memory_mib * mebibyte,
         file_bytes=asked.file_mib * mebibyte,
         max_age=round(asked.max_age_hours * 3_600_000),

@@ -14,10 +14,11 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 
 from telemetron import key
-from telemetron.agents import AgentPart
+from telemetron.agents import CONFIGURATION_RANK, AgentPart
 from telemetron.clock import Clock
 from telemetron.collector import ASGIApp
 from telemetron.config.settings import DECLARED, DeclaredAgent, Settings
+from telemetron.history.limits import DEFAULTS, HistoryLimits
 from telemetron.http import HttpProblem, Receive, Scope, Send, route_path
 from telemetron.service.service import Service
 from telemetron.web import health
@@ -39,8 +40,13 @@ on the way to a read, each of those costs."""
 class App(Service):
     """One Telemetron as an ASGI application; its lifespan starts and stops the sources."""
 
-    def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
-        super().__init__(settings, clock)
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Clock | None = None,
+        history_limits: HistoryLimits = DEFAULTS,
+    ) -> None:
+        super().__init__(settings, clock, history_limits)
         self.metrics = Metrics(self)
         self.probes = health.Probes(self)
         self._state = StateApp(self.store, self.waiters, self.history)
@@ -137,11 +143,10 @@ class App(Service):
         if not agents:
             return
         source = self.store.add(DECLARED, DECLARED)
-        source.start(inf)
+        source.start(inf, agent_rank=CONFIGURATION_RANK)
         source.confirm()
         for agent in agents:
             part = AgentPart(
-                origin="configuration",
                 namespace=agent.namespace,
                 description=agent.description,
                 deployment_name=agent.deployment_name,

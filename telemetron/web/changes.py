@@ -19,16 +19,17 @@ from telemetron.http import (
     Scope,
     Send,
     answer,
+    disconnected,
     header,
     require_method,
 )
 from telemetron.query import parameters, shown
 from telemetron.store.store import Store
-from telemetron.web.nearest import unknown_key
+from telemetron.web.nearest import require_sections, unknown_key
 from telemetron.web.negotiation import preferred
-from telemetron.web.recall import recall, when
-from telemetron.web.server.connection import Connection
-from telemetron.web.streams import Event, Reader, Streams, event
+from telemetron.web.recall import place_or_time, recall
+from telemetron.web.server.connection import ClientConnection
+from telemetron.web.streams import Stream, StreamEvent, Streams, event
 
 T = TypeVar("T")
 
@@ -45,26 +46,27 @@ _EVENT_HEADERS = [
     (b"content-type", EVENTS.encode()),
     (b"cache-control", b"no-cache"),
     (b"vary", b"Accept"),
-    (b"x-accel-buffering", b"no"),  # a proxy that collects would hold events back
+    (b"x-accel-buffering", b"no"),  # nginx would buffer events
 ]
 _JSON_HEADERS = {"content-type": JSON, "cache-control": "no-cache", "vary": "Accept"}
 
 
 class ChangesApp:
-    """Answers from the history."""
+    """Answers `/system/changes` and `/system/history/…`."""
 
-    def __init__(self, store: Store, history: History) -> None:
+    def __init__(self, store: Store, history: History, max_streams: int = MAX_STREAMS) -> None:
         self._store = store
         self._history = history
         self.streams = Streams(history)
+        self._max_streams = max_streams
         self._open = 0
 
     def claims(self, path: str) -> bool:
-        """Whether it answers that path."""
+        """Whether this application answers the path."""
         return path == PATH or path.startswith(LIFE)
 
     def __call__(self, scope: Scope, receive: Receive, send: Send, path: str) -> Awaitable[None]:
-        """`path` is below `root_path`."""
+        """Answer a request; `path` lacks `root_path`."""
         require_method(scope, "GET", "HEAD")
         if path.startswith(LIFE):
             return self._life(scope, send, path[len(LIFE) :])
@@ -72,7 +74,7 @@ class ChangesApp:
         if media == EVENTS:
             return self._stream(scope, receive, send)
         if media is None:
-            raise HttpProblem(406, f"changes are {JSON} or {EVENTS}")
+            raise HttpProblem(406, f"this path answers with {JSON} or {EVENTS}")
         return self._changes(scope, send)
 
     async def _changes(self, scope: Scope, send: Send) -> None:
@@ -83,22 +85,20 @@ class ChangesApp:
         await answer(scope, send, 200, found.body, _JSON_HEADERS)
 
     async def _recall(self, question: Callable[[Timeline], T]) -> T:
-        """As `recall`; 404 with the nearest keys if nothing has the key that is asked for."""
+        """Ask the history as `recall` does; raise a 404 with similar keys for an unknown key."""
         try:
             return await recall(self._history, question)
         except UnknownKeyError as error:
             raise unknown_key(self._store.snapshot, error.sections, error.key) from None
 
     def _asked(self, given: Mapping[str, str], scope: Scope, now: datetime) -> Asked:
+        """Check the parameters, and return the question to the history."""
         for name in ("since", "until"):
-            when(name, given, now)
-        names = self._store.snapshot.faces
+            place_or_time(name, given, now)
         sections = tuple(given["sections"].split(",")) if "sections" in given else ()
-        for name in sections:
-            if name not in names:
-                raise HttpProblem(400, f"no section {shown(name)}; there are {', '.join(names)}")
+        require_sections(self._store.snapshot, sections, 400)
         after = given.get("after", "sources/")
-        if "/" not in after or after.partition("/")[0] not in names:
+        if "/" not in after or after.partition("/")[0] not in self._store.snapshot.sections:
             raise HttpProblem(400, f"after: expected SECTION/KEY, as in `next`; got {shown(after)}")
         return Asked(
             since=given.get("since"),
@@ -114,12 +114,10 @@ class ChangesApp:
     async def _life(self, scope: Scope, send: Send, path: str) -> None:
         section, _, key = path.partition("/")
         given = parameters(scope["query_string"], ("before", "measures", "limit"))
-        if section not in self._store.snapshot.faces:
-            names = ", ".join(self._store.snapshot.faces)
-            raise HttpProblem(404, f"no section {shown(section)}; there are {names}")
+        require_sections(self._store.snapshot, [section], 404)
         id, measures, limit = (section, unquote(key)), _measures(given), _limit(given)
         now, root = self._store.clock.now(), scope.get("root_path", "")
-        when("before", given, now)
+        place_or_time("before", given, now)
 
         def life(timeline: Timeline) -> bytes:
             return fold.life(timeline, id, given.get("before"), measures, limit, now, root)
@@ -132,27 +130,27 @@ class ChangesApp:
         now = self._store.clock.now()
         asked = self._asked(parameters(scope["query_string"], STREAMED), scope, now)
         asked = await self._start(asked, header(scope, b"last-event-id").decode("latin-1"), now)
-        if self._open >= MAX_STREAMS:
-            raise HttpProblem(503, "too many streams; ask again", {"retry-after": "5"})
+        if self._open >= self._max_streams:
+            raise HttpProblem(503, "too many streams are open; retry", {"retry-after": "5"})
         await send({"type": "http.response.start", "status": 200, "headers": _EVENT_HEADERS})
         if scope["method"] == "HEAD":
             return await send(EMPTY)
-        reader = Reader(asked)
-        gone = asyncio.ensure_future(_disconnected(receive))
-        gone.add_done_callback(lambda _: reader.leave())
+        stream = Stream(asked)
+        gone = asyncio.ensure_future(disconnected(receive))
+        gone.add_done_callback(lambda _: stream.close())
         self._open += 1
         try:
-            await self._tell(reader, scope["state"]["connection"])
+            await self._send_events(stream, scope["state"]["connection"])
         finally:
             self._open -= 1
             gone.cancel()
         return await send(EMPTY)
 
     async def _start(self, asked: Asked, last: str, now: datetime) -> Asked:
-        """After the last event, else from the place that is named, else from now.
+        """Start after the last event, else at `since`, else now.
 
-        A reader that resumes is refused neither a place that is gone nor a key that is not there
-        yet after a restart: a browser would give up.
+        A client that resumes is refused neither for a place that is gone nor for a key that does
+        not exist yet after a restart: a browser would not reconnect.
         """
         if last:
             place = parse(last, now)
@@ -169,17 +167,17 @@ class ChangesApp:
 
         return await self._recall(start)
 
-    async def _tell(self, reader: Reader, connection: Connection) -> None:
-        told: Event | None = event(b"retry: %d\n" % RETRY_MS, reader.asked)
-        while told:
-            await connection.share(told.chunks)
-            told = await self.streams.wait(reader)
+    async def _send_events(self, stream: Stream, connection: ClientConnection) -> None:
+        sent: StreamEvent | None = event(b"retry: %d\n" % RETRY_MS, stream.asked)
+        while sent:
+            await connection.share(sent.chunks)
+            sent = await self.streams.wait(stream)
 
 
 def _measures(given: Mapping[str, str]) -> str:
     measures = given.get("measures", "levels")
     if measures not in MEASURES:
-        raise HttpProblem(400, f"measures takes {', '.join(MEASURES)}")
+        raise HttpProblem(400, f"measures: expected one of {', '.join(MEASURES)}")
     return measures
 
 
@@ -187,10 +185,5 @@ def _limit(given: Mapping[str, str]) -> int:
     limit = given.get("limit", "100")
     is_short = limit.isascii() and limit.isdigit() and len(limit) < 10
     if not (is_short and 1 <= int(limit) <= MAX_LIMIT):
-        raise HttpProblem(400, f"limit takes 1 to {MAX_LIMIT:,}")
+        raise HttpProblem(400, f"limit: expected 1 to {MAX_LIMIT:,}")
     return int(limit)
-
-
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass

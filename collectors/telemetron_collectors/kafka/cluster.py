@@ -1,6 +1,6 @@
 """The state of one Kafka cluster: its topics, groups and queues, and which of them changed."""
 
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Iterator, Set
 
 from telemetron.collector import Output
 from telemetron.document import Queue
@@ -67,8 +67,12 @@ class KafkaCluster:
     def mark_all_changed(self) -> None:
         self._changed.update(self.queues.values())
 
-    def pop_changed(self) -> KafkaQueue:
-        return self._changed.pop()
+    def pop_changed(self) -> Iterator[KafkaQueue]:
+        """Yield each queue that changed, and forget the change."""
+        while self._changed:
+            queue = self._changed.pop()
+            if not queue.is_removed:
+                yield queue
 
     @property
     def short(self) -> Set[KafkaQueue]:

@@ -1,10 +1,9 @@
 """Applies the state of topics and groups to the queues, and publishes the changed queues."""
 
-import asyncio
-
 import msgspec
 
 from telemetron.collector import Put
+from telemetron.slices import paced
 from telemetron_collectors.kafka.cluster import KafkaCluster
 from telemetron_collectors.kafka.config import MAX_SHOWN
 from telemetron_collectors.kafka.group import ConsumerGroup
@@ -15,8 +14,6 @@ from telemetron_collectors.kafka.queue import KafkaQueue, Refusal
 from telemetron_collectors.kafka.scopes import CLUSTER
 from telemetron_collectors.kafka.topic import NO_COMMIT, Topic
 
-SLICE_SECONDS = 0.004
-"""How long the event loop is blocked at a time."""
 NO_LEADER = ("Unreachable", "the partition has no leader")
 UNKNOWN_LEADER = ("Unreachable", "the metadata does not name the partition's leader")
 NOT_SERVED = ("Unreachable", "the leader does not serve the partition")
@@ -56,14 +53,8 @@ class Publisher:
 
     async def publish(self) -> None:
         """Publish the queues that changed."""
-        begun = self._clock.monotonic()
-        while self._cluster.changed:
-            queue = self._cluster.pop_changed()
-            if not queue.is_removed:
-                self._publish(queue)
-            if self._clock.monotonic() - begun > SLICE_SECONDS:
-                await asyncio.sleep(0)
-                begun = self._clock.monotonic()
+        async for queue in paced(self._cluster.pop_changed()):
+            self._publish(queue)
         if not self._cluster.is_complete:
             await self._replace()
 

@@ -3,7 +3,6 @@
 docs/tasks.md has the rule for a task's id.
 """
 
-import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import msgspec
 
 from telemetron.document import PendingTask, Priority, Problem
+from telemetron.text import cut, strip_controls
 from telemetron_collectors.kafka.config import QueueConfig
 from telemetron_collectors.kafka.protocol.batch import LogRecord
 from telemetron_collectors.kafka.times import of_record, parse_time
@@ -24,8 +24,6 @@ NO_RECORD_TIME = "the record's timestamp is not plausible"
 
 # An id that is a number stays as it is written: 1.50, not 1.5.
 _decode_as_written = msgspec.json.Decoder(float_hook=str).decode
-
-_UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def parse_task(
@@ -101,7 +99,7 @@ def _text(value: Any, limit: int) -> str | None:
     """Return a text or number as text; None for other values, or if nothing is printable."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
-    return _UNSAFE.sub("", str(value)[:limit]) or None
+    return strip_controls(str(value)[:limit]) or None
 
 
 def _content(value: Any, limit: int) -> str | None:
@@ -109,7 +107,7 @@ def _content(value: Any, limit: int) -> str | None:
     if not limit or value is MISSING or value is None:
         return None
     text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
-    return text if len(text) <= limit else text[: limit - 1] + "…"
+    return cut(text, limit)
 
 
 def parse_tasks(

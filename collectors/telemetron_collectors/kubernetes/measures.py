@@ -14,11 +14,11 @@ import msgspec
 
 from telemetron.collector import Output
 from telemetron.poll import TroubleError
+from telemetron.slices import paced
 from telemetron_collectors.kubernetes import quantity
 from telemetron_collectors.kubernetes.cluster import At, Cluster
 from telemetron_collectors.kubernetes.connection import Connection, RefusedError
 from telemetron_collectors.kubernetes.objects import Lean, Metadata
-from telemetron_collectors.kubernetes.pace import paced
 from telemetron_collectors.kubernetes.show import Show, Traffic, Usage
 
 MIB = 1024 * 1024

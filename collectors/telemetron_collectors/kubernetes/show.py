@@ -13,10 +13,10 @@ from telemetron import key
 from telemetron.agents import AgentPart
 from telemetron.collector import Output, Put
 from telemetron.document import MAX_PODS, Limits, Live, Pod, Problem, Workload
+from telemetron.slices import paced
 from telemetron_collectors.kubernetes.cluster import At, Cluster, Home
 from telemetron_collectors.kubernetes.declaration import Declaration
 from telemetron_collectors.kubernetes.limits import common
-from telemetron_collectors.kubernetes.pace import paced
 from telemetron_collectors.kubernetes.pods import SeenPod
 from telemetron_collectors.kubernetes.workloads import SeenWorkload
 
@@ -255,7 +255,6 @@ class Show:
         has_all_pods = self._cluster.has_all_pods(home)
         doubts = [one for one in problems if one.reason == "NotSelected"]
         part = AgentPart(
-            origin="kubernetes",
             namespace=home[0],
             description=agent.description,
             deployment_name=home[2],

@@ -16,6 +16,7 @@ import msgspec
 from telemetron.backoff import Backoff
 from telemetron.clock import Clock
 from telemetron.poll import TroubleError
+from telemetron.slices import paced
 from telemetron_collectors.kubernetes.connection import (
     Connection,
     GoneError,
@@ -24,7 +25,6 @@ from telemetron_collectors.kubernetes.connection import (
     status_of,
 )
 from telemetron_collectors.kubernetes.objects import Event, Identified, Kind, Named, Page
-from telemetron_collectors.kubernetes.pace import paced
 
 # Bookmarks come every 60 s.
 SILENCE_SECONDS = 70.0

@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from telemetron.http import header
-from telemetron.web.answer import matches
+from telemetron.web.representation import matches
 
 # Nothing is loaded from elsewhere, whatever a page or its scripts would like to.
 NOTHING = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"

@@ -27,6 +27,7 @@ from telemetron_collectors.kafka import KafkaConfig, collector
 from telemetron_collectors.kafka.limits import KafkaLimits
 from telemetron_collectors.kafka.rounds import run
 from tests.collectors.kafka.scripted import Scripted, log_of, scripted
+from tests.ports import free_port
 
 QUICK = KafkaLimits(
     request=1.0,
@@ -147,13 +148,6 @@ class Broker:
         consumer = Consumer({"bootstrap.servers": self.address, "group.id": group})
         consumer.commit(offsets=[TopicPartition(topic, partition, offset)], asynchronous=False)
         consumer.close()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @pytest.fixture(scope="session")

@@ -34,7 +34,7 @@ def added(cluster: KafkaCluster, group: str | None = "g") -> KafkaQueue:
 
 
 def drain(cluster: KafkaCluster) -> set[KafkaQueue]:
-    return {cluster.pop_changed() for _ in range(len(cluster.changed))}
+    return set(cluster.pop_changed())
 
 
 def test_a_new_queue_is_planned_and_published(cluster: KafkaCluster) -> None:

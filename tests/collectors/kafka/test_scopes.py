@@ -13,7 +13,7 @@ from telemetron_collectors.kafka.protocol.messages import Address
 from telemetron_collectors.kafka.protocol.wire import UnsupportedError
 from telemetron_collectors.kafka.scopes import Scopes
 from tests.collectors.kafka import scripted as script
-from tests.collectors.kafka.conftest import IMPATIENT, QUEUE, QUICK, after, free_port, reasons, six
+from tests.collectors.kafka.conftest import IMPATIENT, QUEUE, QUICK, after, reasons, six
 from tests.collectors.kafka.scripted import (
     Log,
     Scripted,
@@ -21,6 +21,7 @@ from tests.collectors.kafka.scripted import (
     scripted,
     two_topics,
 )
+from tests.ports import free_port
 
 BROKER_2 = ("trouble", "broker 2")
 

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import socket
 import time
 
 import pytest
@@ -25,14 +24,9 @@ from tests.collectors.litellm.scripted import (
     Reply,
     model,
 )
+from tests.ports import free_port
 
 EVERYTHING = "/model/info", "/metrics/", "/router/settings", "/provider/budgets", "/v1/models"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def trouble(bench: Bench) -> list[tuple[str, str]]:

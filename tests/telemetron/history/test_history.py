@@ -12,11 +12,10 @@ import pytest
 
 from telemetron.document import Queue
 from telemetron.history import fold, recorder
-from telemetron.history import history as module
 from telemetron.history.archive import MEMORY, Archive, GoneError
 from telemetron.history.fold import Asked
 from telemetron.history.history import BusyError, History, merged
-from telemetron.history.timeline import Limits
+from telemetron.history.limits import HistoryLimits
 from telemetron.store.store import Publication, Store
 
 
@@ -25,7 +24,7 @@ class System:
 
     def __init__(self, path=None, **limits):
         self.store = Store("test")
-        self.history = History(self.store, Limits(**limits), path and str(path))
+        self.history = History(self.store, HistoryLimits(**limits), path and str(path))
         self.source = self.store.add("kafka", "kafka")
         self.source.start(1000.0)
 
@@ -39,7 +38,7 @@ class System:
         """Of the queue, in the past."""
         now = self.store.clock.now()
         past = await self.history.ask(lambda timeline: fold.snapshot(timeline, at, now))
-        body = past.faces["queues"].rope.get("kafka/q/-")
+        body = past.sections["queues"].rope.get("kafka/q/-")
         return msgspec.json.decode(body.body)["consumers"] if body else None
 
     def problems(self):
@@ -141,10 +140,9 @@ async def test_a_file_that_is_none_is_said_and_left_alone(tmp_path, content):
     assert path.read_text() == content
 
 
-async def test_a_folder_that_is_not_there_is_said_until_it_is(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "Backoff", lambda **_: Quick())
+async def test_a_folder_that_is_not_there_is_said_until_it_is(tmp_path):
     path = tmp_path / "later" / "history.db"
-    async with running(path) as system:
+    async with running(path, retry_seconds=0.05) as system:
         place = system.put(3)
         await until(system.problems)
         path.parent.mkdir()
@@ -157,47 +155,33 @@ async def test_a_folder_that_is_not_there_is_said_until_it_is(tmp_path, monkeypa
             await system.consumers(place.rpartition(".")[0] + ".1")
 
 
-class Quick:
-    """A backoff that does not wait."""
-
-    def next(self):
-        return 0.05
-
-    def reset(self):
-        pass
-
-
 async def test_a_full_disk_is_said_and_what_was_is_still_there(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "Backoff", lambda **_: Quick())
-    monkeypatch.setattr(module, "Archive", FullArchive)
+    full = False
+    append = Archive.append
+
+    def append_if_room(archive, steps):
+        if full and archive.path != MEMORY:
+            raise sqlite3.OperationalError("database or disk is full")
+        append(archive, steps)
+
+    monkeypatch.setattr(Archive, "append", append_if_room)
     path = tmp_path / "history.db"
-    async with running(path) as system:
+    async with running(path, retry_seconds=0.05) as system:
         first = system.put(1)
         await until(lambda: system.store.sources["history"].status == "ok")
         await system.written(first)
-        FullArchive.full = True
+        full = True
         places = [system.put(n, name="other") for n in range(300)]
         await until(system.problems)
         assert "full" in system.problems()[0]
         assert await system.consumers(first) == 1
-        FullArchive.full = False
+        full = False
         await until(lambda: not system.problems())
         await system.written(places[-1])
     async with running(path) as system:
         await until(lambda: system.store.sources["history"].status == "ok")
         assert await system.consumers(first) == 1
         assert await system.consumers(places[-1]) == 1
-
-
-class FullArchive(Archive):
-    """On a disk that is full, while `full`."""
-
-    full = False
-
-    def append(self, steps):
-        if self.full and self.path != MEMORY:
-            raise sqlite3.OperationalError("database or disk is full")
-        super().append(steps)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write to all files")
@@ -232,9 +216,8 @@ async def test_a_question_is_not_waited_for_for_ever():
         assert await hanging
 
 
-async def test_questions_are_bounded(monkeypatch):
-    monkeypatch.setattr(module, "MAX_QUESTIONS", 2)
-    async with running() as system:
+async def test_questions_are_bounded():
+    async with running(questions=2) as system:
         free = threading.Event()
         asked = [asyncio.create_task(system.history.ask(lambda _: free.wait(5))) for _ in range(2)]
         await asyncio.sleep(0)
@@ -244,9 +227,8 @@ async def test_questions_are_bounded(monkeypatch):
         await asyncio.gather(*asked)
 
 
-async def test_too_many_publications_become_one_and_nothing_is_wrong(monkeypatch):
-    monkeypatch.setattr(module, "BACKLOG", 5)
-    async with running() as system:
+async def test_too_many_publications_become_one_and_nothing_is_wrong():
+    async with running(backlog=5) as system:
         async with hanging(system):
             places = [system.put(n) for n in range(20)]
         assert await system.consumers(places[-1]) == 19
@@ -255,10 +237,8 @@ async def test_too_many_publications_become_one_and_nothing_is_wrong(monkeypatch
             await system.consumers(places[-3])
 
 
-async def test_a_backlog_is_taken_in_without_being_asked(monkeypatch):
-    monkeypatch.setattr(module, "BACKLOG", 2)
-    monkeypatch.setattr(module, "DRAIN_SECONDS", 0.01)
-    async with running() as system:
+async def test_a_backlog_is_taken_in_without_being_asked():
+    async with running(backlog=2, drain_seconds=0.01) as system:
         told = []
         system.history.listeners.append(told.append)
         async with hanging(system):
@@ -286,9 +266,8 @@ async def test_it_lets_go_of_what_it_holds_when_it_ends():
         await system.history.ask(lambda timeline: timeline.tip)
 
 
-async def test_publications_that_hold_back_much_become_one(monkeypatch):
-    monkeypatch.setattr(module, "BACKLOG_BYTES", 1)
-    async with running() as system:
+async def test_publications_that_hold_back_much_become_one():
+    async with running(backlog_bytes=1) as system:
         await system.consumers(system.put(0))
         async with hanging(system):
             places = [system.put(n) for n in range(1, 20)]
@@ -298,10 +277,9 @@ async def test_publications_that_hold_back_much_become_one(monkeypatch):
             await system.consumers(places[-3])
 
 
-async def test_a_question_that_nobody_waits_for_is_not_asked_but_counts(monkeypatch):
-    monkeypatch.setattr(module, "MAX_QUESTIONS", 2)
+async def test_a_question_that_nobody_waits_for_is_not_asked_but_counts():
     asked = []
-    async with running() as system:
+    async with running(questions=2) as system:
         async with hanging(system):
             with pytest.raises(BusyError, match="in time"):
                 await system.history.ask(asked.append, timeout=0.05)
@@ -337,8 +315,7 @@ async def test_a_bug_costs_what_it_hindered_and_is_told(tmp_path, monkeypatch, n
 
 
 async def test_a_bug_is_told_for_a_while(monkeypatch):
-    monkeypatch.setattr(module, "FAILED_SECONDS", 0.2)
-    async with running() as system:
+    async with running(failed_seconds=0.2) as system:
         system.put(1)
         with monkeypatch.context() as patched:
             patched.setattr(recorder, "compare", broken)
@@ -356,15 +333,14 @@ def batches(path):
         return database.execute("SELECT count(*), max(id) FROM batches").fetchone()
 
 
-async def test_a_file_that_is_found_damaged_is_not_written_any_more(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "Backoff", lambda **_: Quick())
+async def test_a_file_that_is_found_damaged_is_not_written_any_more(tmp_path):
     path = tmp_path / "history.db"
     async with running(path) as system:
         old = system.put(1)
     with closing(sqlite3.connect(path)) as database:
         database.execute("UPDATE batches SET steps = x'00'")
         database.commit()
-    async with running(path) as system:
+    async with running(path, retry_seconds=0.05) as system:
         await until(lambda: system.store.sources["history"].status == "ok")
         with pytest.raises(BusyError):
             await system.consumers(old)
@@ -378,7 +354,6 @@ async def test_a_file_that_is_found_damaged_is_not_written_any_more(tmp_path, mo
 
 
 async def test_a_damaged_file_is_looked_at_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "Backoff", lambda **_: Quick())
     path = tmp_path / "history.db"
     async with running(path) as system:
         for consumers in range(300):
@@ -387,13 +362,15 @@ async def test_a_damaged_file_is_looked_at_once(tmp_path, monkeypatch):
     raw[len(raw) // 2 :] = b"\xa5" * (len(raw) - len(raw) // 2)
     path.write_bytes(raw)
     opened = []
+    prepare = Archive._prepare
 
-    def opening(*arguments):
-        opened.append(arguments)
-        return Archive(*arguments)
+    def counted(archive):
+        if archive.path != MEMORY:
+            opened.append(archive)
+        prepare(archive)
 
-    monkeypatch.setattr(module, "Archive", opening)
-    async with running(path) as system:
+    monkeypatch.setattr(Archive, "_prepare", counted)
+    async with running(path, retry_seconds=0.05) as system:
         await until(system.problems)
         await asyncio.sleep(0.3)
         assert len(opened) == 1

@@ -12,8 +12,9 @@ from telemetron.document import Instance, Outcomes, PartitionLag, Queue, Task
 from telemetron.history import fold
 from telemetron.history.delta import shapes
 from telemetron.history.fold import Asked
+from telemetron.history.limits import HistoryLimits
 from telemetron.history.place import milliseconds, parse
-from telemetron.history.timeline import Limits, Timeline
+from telemetron.history.timeline import Timeline
 from telemetron.key import escape
 from telemetron.store.store import Store
 from telemetron.testing import FakeClock
@@ -45,7 +46,7 @@ class System:
     def __init__(self) -> None:
         self.clock = FakeClock(START)
         self.store = Store("test", self.clock)
-        self.line = Timeline(SHAPES, self.store.snapshot, Limits(), lambda name: ())
+        self.line = Timeline(SHAPES, self.store.snapshot, HistoryLimits(), lambda name: ())
         self.store.watchers.append(self.published)
         self.source = self.store.add("test", "test")
         self.places = [str(self.line.tip)]
@@ -62,7 +63,7 @@ class System:
             pass
         entities = {
             (section, key): msgspec.json.decode(fragment.body)
-            for section, face in self.store.snapshot.faces.items()
+            for section, face in self.store.snapshot.sections.items()
             for key, fragment in zip(face.rope.every_key(), face.rope, strict=True)
         }
         revision = self.store.snapshot.change.revision
@@ -117,7 +118,7 @@ class System:
         else:
             tasks = [Task(id=id, **task) for id, task in self.tasks.items()]
             instance = Instance(id="i", **{"status": "active", **self.agent})
-            agent = AgentPart(origin="heartbeat", instance=instance, tasks=tasks)
+            agent = AgentPart(instance=instance, tasks=tasks)
             self.store.put(self.source, "agents", "g", "i", agent)
         self.store.flush()
 

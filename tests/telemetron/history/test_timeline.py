@@ -1,6 +1,7 @@
 """Answers of the timeline that the state machine does not come by."""
 
 import sqlite3
+from contextlib import ExitStack
 from datetime import timedelta
 from random import Random
 
@@ -9,15 +10,14 @@ import pytest
 
 from telemetron.agents import AgentPart
 from telemetron.document import Instance, Queue
-from telemetron.history import archive as archives
 from telemetron.history import fold
-from telemetron.history import timeline as module
 from telemetron.history.archive import Archive, ArchiveError, GoneError
 from telemetron.history.delta import shapes
 from telemetron.history.fold import Asked
 from telemetron.history.history import merged
+from telemetron.history.limits import HistoryLimits
 from telemetron.history.place import milliseconds, moment, parse
-from telemetron.history.timeline import Limits, Timeline
+from telemetron.history.timeline import Timeline
 from telemetron.store.store import Store
 from telemetron.testing import FakeClock
 
@@ -25,12 +25,13 @@ from telemetron.testing import FakeClock
 class System:
     """A store and its timeline, with a file; where that is not open yet, `open` opens it."""
 
-    def __init__(self, path, clock=None, limits=None, is_open=True):
+    def __init__(self, path, clock=None, is_open=True, **limits):
         self.clock = clock or FakeClock()
         self.path = path
+        self.limits = HistoryLimits(**limits)
         self.store = Store("test", self.clock)
         snapshot = self.store.snapshot
-        self.timeline = Timeline(shapes(), snapshot, limits or Limits(), lambda name: ())
+        self.timeline = Timeline(shapes(), snapshot, self.limits, lambda name: ())
         self.file = None
         if is_open:
             self.open()
@@ -45,7 +46,7 @@ class System:
     def open(self):
         snapshot = self.store.snapshot
         started = milliseconds(snapshot.started_at)
-        self.file = Archive(str(self.path), "test", snapshot.epoch, started)
+        self.file = Archive(str(self.path), "test", snapshot.epoch, started, self.limits)
         self.timeline.open_file(self.file)
 
     def put(self, consumers, name="q"):
@@ -74,7 +75,7 @@ class System:
     def at(self, time):
         """The consumers of the queue at that time."""
         past = fold.snapshot(self.timeline, time.isoformat(), self.clock.now())
-        body = past.faces["queues"].rope.get("kafka/q/-").body
+        body = past.sections["queues"].rope.get("kafka/q/-").body
         return msgspec.json.decode(body)["consumers"]
 
     def close(self):
@@ -91,10 +92,21 @@ class System:
 
 
 @pytest.fixture
-def system(tmp_path):
-    one = System(tmp_path / "history.db")
-    yield one
-    one.close()
+def limited(tmp_path):
+    """`limited(unwritten_weight=5)`: a system with this limit."""
+    with ExitStack() as stack:
+
+        def limited(**limits):
+            system = System(tmp_path / "history.db", **limits)
+            stack.callback(system.close)
+            return system
+
+        yield limited
+
+
+@pytest.fixture
+def system(limited):
+    return limited()
 
 
 def test_what_nobody_observed_is_not_guessed(tmp_path):
@@ -109,7 +121,7 @@ def test_what_nobody_observed_is_not_guessed(tmp_path):
     now = second.clock.now()
     lived, dead = (now - timedelta(minutes=minutes) for minutes in (60.2, 30))
     past = fold.snapshot(second.timeline, lived.isoformat(), now)
-    assert past.faces["queues"].rope.get("kafka/q/-")
+    assert past.sections["queues"].rope.get("kafka/q/-")
     with pytest.raises(GoneError, match="nobody observed the system then"):
         fold.snapshot(second.timeline, dead.isoformat(), now)
     # What changed since then is compared with what was known last, and says that it is not all.
@@ -117,8 +129,8 @@ def test_what_nobody_observed_is_not_guessed(tmp_path):
     second.close()
 
 
-def test_a_file_that_could_not_be_written_for_long_begins_anew(system, monkeypatch):
-    monkeypatch.setattr(module, "UNWRITTEN_WEIGHT", 5)
+def test_a_file_that_could_not_be_written_for_long_begins_anew(limited):
+    system = limited(unwritten_weight=5)
     first = system.put(0)
     system.write()
     lost = [system.put(consumers) for consumers in range(1, 10)][4]
@@ -132,8 +144,8 @@ def test_a_file_that_could_not_be_written_for_long_begins_anew(system, monkeypat
         system.file.find(parse(lost, system.clock.now()))
 
 
-def test_an_answer_is_bounded_in_bytes(system, monkeypatch):
-    monkeypatch.setattr(fold, "MAX_ANSWER_BYTES", 2000)
+def test_an_answer_is_bounded_in_bytes(limited):
+    system = limited(answer_bytes=2000)
     since = str(system.timeline.tip)
     for number in range(10):
         system.put(1, name=f"q{number}")
@@ -164,7 +176,7 @@ def test_when_it_changed_is_told_for_the_past_too(system):
 def test_a_life_without_a_file_is_from_memory():
     clock = FakeClock()
     store = Store("test", clock)
-    timeline = Timeline(shapes(), store.snapshot, Limits(), lambda name: ())
+    timeline = Timeline(shapes(), store.snapshot, HistoryLimits(), lambda name: ())
     with pytest.raises(LookupError):
         fold.life(timeline, ("queues", "q"), None, "levels", 10, clock.now())
     assert timeline.bytes_used() > 0
@@ -182,18 +194,12 @@ def ticked(system, *consumers):
     return system.clock.now()
 
 
-def forgetful(monkeypatch):
-    """Limits with which the memory keeps next to nothing."""
-    monkeypatch.setattr(module, "RECENT_WEIGHT", 3)
-    monkeypatch.setattr(module, "OPEN_WEIGHT", 2)
-    monkeypatch.setattr(archives, "KEYFRAME_BYTES", 1)
-    return Limits(memory_bytes=1)
+FORGETFUL = {"memory_bytes": 1, "recent_weight": 3, "open_weight": 2, "keyframe_bytes": 1}
+"""Limits with which the memory keeps next to nothing."""
 
 
-def test_a_time_in_a_hole_of_the_file_is_gone(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "UNWRITTEN_WEIGHT", 5)
-    limits = forgetful(monkeypatch)
-    system = System(tmp_path / "history.db", limits=limits)
+def test_a_time_in_a_hole_of_the_file_is_gone(tmp_path):
+    system = System(tmp_path / "history.db", unwritten_weight=5, **FORGETFUL)
     kept = ticked(system, 1)
     system.write()
     lost = ticked(system, *range(2, 10))
@@ -218,8 +224,8 @@ def test_a_time_in_a_hole_of_the_file_is_gone(tmp_path, monkeypatch):
     system.close()
 
 
-def test_what_the_memory_forgot_before_it_was_written_is_gone(tmp_path, monkeypatch):
-    system = System(tmp_path / "history.db", limits=forgetful(monkeypatch))
+def test_what_the_memory_forgot_before_it_was_written_is_gone(tmp_path):
+    system = System(tmp_path / "history.db", **FORGETFUL)
     kept = ticked(system, 1)
     system.write()
     lost = ticked(system, 2)
@@ -233,8 +239,8 @@ def test_what_the_memory_forgot_before_it_was_written_is_gone(tmp_path, monkeypa
 
 
 @pytest.mark.parametrize("later", [0, 20])
-def test_a_time_among_publications_that_became_one_is_gone(system, monkeypatch, later):
-    monkeypatch.setattr(module, "RECENT_WEIGHT", 10)
+def test_a_time_among_publications_that_became_one_is_gone(limited, later):
+    system = limited(recent_weight=10)
     before = ticked(system, 1)
     publications = []
     system.store.watchers[:] = [publications.append]
@@ -254,11 +260,8 @@ def test_a_time_among_publications_that_became_one_is_gone(system, monkeypatch, 
         system.at(now - timedelta(seconds=1.5))
 
 
-def test_a_beginning_that_fails_is_tried_until_it_is_in_the_file(system, monkeypatch):
-    monkeypatch.setattr(module, "UNWRITTEN_WEIGHT", 5)
-    monkeypatch.setattr(archives, "BUSY_SECONDS", 0.0)
-    system.close()
-    system = System(system.path, system.clock)
+def test_a_beginning_that_fails_is_tried_until_it_is_in_the_file(limited):
+    system = limited(unwritten_weight=5, busy_seconds=0.0)
     for consumers in range(10):
         system.put(consumers)
     with locked(system.path), pytest.raises(sqlite3.OperationalError):
@@ -271,7 +274,6 @@ def test_a_beginning_that_fails_is_tried_until_it_is_in_the_file(system, monkeyp
     for at, consumers in ((place, 13), (later, 14)):
         body = system.file.state(parse(at, system.clock.now()))["queues", "kafka/q/-"]
         assert msgspec.json.decode(body)["consumers"] == consumers
-    system.close()
 
 
 class locked:
@@ -287,8 +289,8 @@ class locked:
         self.database.close()
 
 
-def test_what_is_unwritten_is_bounded_in_bytes(system, monkeypatch):
-    monkeypatch.setattr(module, "UNWRITTEN_BYTES", 2_000)
+def test_what_is_unwritten_is_bounded_in_bytes(limited):
+    system = limited(unwritten_bytes=2_000)
     system.write()
     lost = [system.put(consumers) for consumers in range(20)][10]
     system.write()
@@ -323,7 +325,7 @@ def test_after_a_failure_what_was_before_is_kept_and_what_lies_between_is_gone(s
     for name, consumers in ((before, 1), (place, 2)):
         past = fold.snapshot(system.timeline, name, system.clock.now())
         bodies = (
-            past.faces["queues"].rope.get("kafka/q/-").body,
+            past.sections["queues"].rope.get("kafka/q/-").body,
             system.file.state(parse(name, system.clock.now()))["queues", "kafka/q/-"],
         )
         assert [msgspec.json.decode(body)["consumers"] for body in bodies] == [consumers] * 2
@@ -335,7 +337,7 @@ def test_after_a_failure_what_was_before_is_kept_and_what_lies_between_is_gone(s
 # lives
 
 
-def test_a_life_is_told_from_memory_and_file(tmp_path, monkeypatch):
+def test_a_life_is_told_from_memory_and_file(tmp_path):
     first = System(tmp_path / "history.db")
     ticked(first, 1, 2)
     first.write()
@@ -360,9 +362,8 @@ def test_a_life_is_told_from_memory_and_file(tmp_path, monkeypatch):
     second.close()
 
 
-def test_a_life_over_a_hole_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "UNWRITTEN_WEIGHT", 5)
-    system = System(tmp_path / "history.db", limits=forgetful(monkeypatch))
+def test_a_life_over_a_hole_says_so(tmp_path):
+    system = System(tmp_path / "history.db", unwritten_weight=5, **FORGETFUL)
     ticked(system, 1)
     system.write()
     ticked(system, *range(2, 30))
@@ -381,14 +382,11 @@ def test_a_life_over_a_hole_says_so(tmp_path, monkeypatch):
     system.close()
 
 
-def test_a_life_is_told_though_the_file_cannot_be_written(system, monkeypatch):
-    monkeypatch.setattr(archives, "BUSY_SECONDS", 0.0)
-    system.close()
-    system = System(system.path, system.clock)
+def test_a_life_is_told_though_the_file_cannot_be_written(limited):
+    system = limited(busy_seconds=0.0)
     ticked(system, 1, 2)
     with locked(system.path):
         assert system.life()["consumers"][:2] == [2, 1]
-    system.close()
 
 
 # over a start
@@ -397,7 +395,6 @@ def test_a_life_is_told_though_the_file_cannot_be_written(system, monkeypatch):
 def beat(system, source, task):
     """An instance and its tasks, known to that source."""
     part = AgentPart(
-        origin="heartbeat",
         namespace="n",
         instance=Instance(id=task, status="active"),
         models=[task],
@@ -485,10 +482,9 @@ def test_a_start_with_the_clock_set_back_comes_after_what_was(tmp_path):
     second.close()
 
 
-def test_measures_that_are_recorded_before_what_waited_hide_nothing(tmp_path, monkeypatch):
+def test_measures_that_are_recorded_before_what_waited_hide_nothing(tmp_path):
     """While a question is answered publications wait, and the measures that are due come first."""
-    monkeypatch.setattr(module, "RECENT_WEIGHT", 3)
-    system = System(tmp_path / "history.db")
+    system = System(tmp_path / "history.db", recent_weight=3)
     waiting = []
 
     def put(consumers, depth):
@@ -519,8 +515,8 @@ def test_measures_that_are_recorded_before_what_waited_hide_nothing(tmp_path, mo
 
 @pytest.mark.parametrize("is_open", [False, True])
 def test_failures_again_and_again_stay_within_the_bounds(tmp_path, is_open):
-    limits = Limits(memory_bytes=100_000, file_bytes=100_000)
-    system = System(tmp_path / "history.db", limits=limits, is_open=is_open)
+    limits = {"memory_bytes": 100_000, "file_bytes": 100_000}
+    system = System(tmp_path / "history.db", is_open=is_open, **limits)
     random = Random(1)
     for number in range(300):
         name = f"q{number}"
@@ -545,19 +541,18 @@ def test_a_life_before_a_time_has_what_happened_last_before_it(system):
     assert system.life(before=time.isoformat())["consumers"] == [3, 2, 1]
 
 
-def test_the_oldest_is_asked_for_after_what_is_too_much_was_forgotten(tmp_path, monkeypatch):
-    limits = forgetful(monkeypatch)
-    monkeypatch.setattr(module, "OPEN_WEIGHT", 1000)
-    system = System(tmp_path / "history.db", limits=limits, is_open=False)
+def test_the_oldest_is_asked_for_after_what_is_too_much_was_forgotten(tmp_path):
+    limits = FORGETFUL | {"open_weight": 1000}
+    system = System(tmp_path / "history.db", is_open=False, **limits)
     ticked(system, *range(100))
     assert system.changes()["from"] == str(system.timeline.oldest())
     system.close()
 
 
 def test_when_something_changed_is_asked_of_the_file_where_the_memory_has_forgotten_it(
-    tmp_path, monkeypatch
+    tmp_path,
 ):
-    system = System(tmp_path / "history.db", limits=forgetful(monkeypatch))
+    system = System(tmp_path / "history.db", **FORGETFUL)
     since = system.put(1)
     system.clock.advance(1)
     system.put(5, name="other")
@@ -570,11 +565,10 @@ def test_when_something_changed_is_asked_of_the_file_where_the_memory_has_forgot
     system.close()
 
 
-def test_what_another_process_has_forgotten_is_no_other_epochs(tmp_path, monkeypatch):
+def test_what_another_process_has_forgotten_is_no_other_epochs(tmp_path):
     """Two processes with one file: the quiet one's past goes, and no wrong answer comes."""
-    monkeypatch.setattr(archives, "KEYFRAME_BYTES", 1)
-    busy = System(tmp_path / "history.db", limits=Limits(file_bytes=1))
-    quiet = System(busy.path)
+    busy = System(tmp_path / "history.db", file_bytes=1, keyframe_bytes=1)
+    quiet = System(busy.path, keyframe_bytes=1)
     quiet.put(1)
     quiet.write()
     for consumers in range(60):

@@ -5,7 +5,6 @@ import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
-from unittest.mock import patch
 from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
@@ -16,12 +15,13 @@ from msgspec.structs import replace
 
 from telemetron.agents import AgentPart
 from telemetron.document import Instance, Outcomes, Pod, Queue, Task, Workload
-from telemetron.history import archive, fold, timeline
+from telemetron.history import fold
 from telemetron.history.archive import Archive, GoneError
 from telemetron.history.delta import shapes
 from telemetron.history.fold import Asked, UnknownKeyError
+from telemetron.history.limits import HistoryLimits
 from telemetron.history.place import Place, milliseconds
-from telemetron.history.timeline import Limits, Timeline
+from telemetron.history.timeline import Timeline
 from telemetron.store.store import Store
 from telemetron.testing import FakeClock
 
@@ -30,8 +30,9 @@ FEEDS = {"agents": ("agents",), "things": ("queues", "workload")}
 # The first that an item has: instances and tasks have more of these fields.
 IDENTITY = ["id", "pod_id", "client_id", "partition", "reason"]
 
-# So much at a time that is not written is too much to keep.
-UNWRITTEN_WEIGHT = 8
+LIMITS = HistoryLimits(
+    recent_weight=12, open_weight=7, unwritten_weight=8, keyframe_bytes=500, keyframe_entities=2
+)
 
 small = st.integers(0, 2)
 maybe = st.none() | small
@@ -48,7 +49,6 @@ instances = st.builds(
 )
 agents = st.builds(
     AgentPart,
-    origin=st.just("heartbeat"),
     namespace=st.sampled_from([None, "n"]),
     instance=instances,
     tasks=st.lists(tasks, max_size=3, unique_by=lambda task: task.id),
@@ -178,15 +178,6 @@ ITEM_SHAPES = [one for shape in SHAPES.values() for one in item_shapes(shape)]
 class TimelineMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.small = [
-            patch.object(timeline, "RECENT_WEIGHT", 12),
-            patch.object(timeline, "OPEN_WEIGHT", 7),
-            patch.object(timeline, "UNWRITTEN_WEIGHT", UNWRITTEN_WEIGHT),
-            patch.object(archive, "KEYFRAME_BYTES", 500),
-            patch.object(archive, "KEYFRAME_ENTITIES", 2),
-        ]
-        for one in self.small:
-            one.start()
         self.folder = Path(tempfile.mkdtemp())
         self.clock = FakeClock(START)
         self.kept: list[Kept] = []
@@ -200,20 +191,16 @@ class TimelineMachine(RuleBasedStateMachine):
         if self.file:
             self.file.close()
         shutil.rmtree(self.folder)
-        for one in self.small:
-            one.stop()
 
     @initialize()
     def start(self) -> None:
         self.clock.advance(1)
         self.store = Store("test", self.clock)
-        self.line = Timeline(
-            SHAPES, self.store.snapshot, Limits(), lambda name: FEEDS.get(name, ())
-        )
+        self.line = Timeline(SHAPES, self.store.snapshot, LIMITS, lambda name: FEEDS.get(name, ()))
         snapshot = self.store.snapshot
         started = milliseconds(snapshot.started_at)
         path = str(self.folder / "history.db")
-        self.file = Archive(path, "test", snapshot.epoch, started)
+        self.file = Archive(path, "test", snapshot.epoch, started, LIMITS)
         self.line.open_file(self.file)
         self.store.watchers.append(self.published)
         self.unwritten: list[Kept] = []
@@ -227,7 +214,7 @@ class TimelineMachine(RuleBasedStateMachine):
 
     def keep(self) -> None:
         snapshot = self.store.snapshot
-        body = b"".join(snapshot.chunks(list(snapshot.faces)))
+        body = b"".join(snapshot.chunks(list(snapshot.sections)))
         document = msgspec.json.decode(body)
         now, place = states(document), self.line.tip
         before = states(self.kept[-1].document) if place.at != (1, 0) else {}
@@ -287,7 +274,7 @@ class TimelineMachine(RuleBasedStateMachine):
     def write(self) -> None:
         """What was too much to be kept for the file is missing there, but for the last."""
         self.line.write(milliseconds(self.clock.now()))
-        if self.weight > UNWRITTEN_WEIGHT:
+        if self.weight > LIMITS.unwritten_weight:
             self.missed += self.unwritten[:-1]
         self.unwritten, self.weight = [], 0
 
@@ -329,7 +316,7 @@ class TimelineMachine(RuleBasedStateMachine):
     def ask_at(self, data: Any) -> None:
         kept = self.pick(data)
         snapshot = fold.snapshot(self.line, str(kept.place), self.clock.now())
-        body = b"".join(snapshot.chunks(list(snapshot.faces)))
+        body = b"".join(snapshot.chunks(list(snapshot.sections)))
         document = msgspec.json.decode(body)
         for name in ("id", "epoch", "revision", "started_at"):
             assert document[name] == kept.document[name]

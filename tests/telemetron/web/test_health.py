@@ -6,7 +6,7 @@ import pytest
 
 from telemetron.config.settings import parse
 from telemetron.web.app import App, server_options
-from telemetron.web.server.server import Server
+from telemetron.web.server.server import HttpServer
 
 PROBES = ("/livez", "/readyz", "/healthz")
 
@@ -135,7 +135,7 @@ async def probing(file, config=""):
     settings, _, problems = await asyncio.to_thread(parse, str(file), {})
     assert not problems
     app = App(settings)
-    server = Server(app, **server_options(app))
+    server = HttpServer(app, **server_options(app))
     serving = asyncio.ensure_future(server.serve())
     await server.ready.wait()
     port = server.probe_url.rpartition(":")[2]
@@ -189,4 +189,4 @@ async def test_the_probe_port_says_what_is_wrong_with_a_question(tmp_path):
     async with probing(tmp_path / "t.yaml") as (_, probes, _):
         answer = await probes.get(AGENT + "?max_silence=long")
         assert answer.status_code == 400
-        assert "max_silence takes a duration" in answer.json()["detail"]
+        assert "max_silence: expected a duration" in answer.json()["detail"]

@@ -1,18 +1,22 @@
-"""The state as tables on a terminal: ages instead of timestamps, the unknown as `?`.
+"""`telemetron state`: the state as tables for a terminal, with ages instead of timestamps.
 
-`–` stands for what there is none of (nothing failed, nothing waits), `?` for what is not known.
-Everything shown is escaped first: much of it was written by others.
+`–` means none (nothing failed, nothing waits), `?` means not known. All text is escaped first,
+because others wrote much of it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
+import msgspec
 from msgspec import UNSET
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from telemetron.cli import output
+from telemetron.cli.output import duration
 from telemetron.config.settings import BUILT_IN
 from telemetron.document import (
     Agent,
@@ -24,7 +28,8 @@ from telemetron.document import (
     Wait,
     Workload,
 )
-from telemetron.log import printable
+from telemetron.history.place import parse
+from telemetron.text import cut, printable
 
 MAX_ROWS = 200
 MAX_CELL = 200
@@ -54,34 +59,45 @@ STYLES = {
 Row = Sequence[str]
 
 
-def show(state: State, now: datetime, console: Console, *, is_past: bool = False) -> None:
-    """Write every section that the answer has; ages count to `now`.
+def show(body: bytes, now: datetime, at: str | None) -> None:
+    """Write the tables of an answer; with `at`, of the past. `now` is the server's time."""
+    try:
+        state = msgspec.json.decode(body, type=State)
+    except msgspec.MsgspecError as error:
+        output.fail_unexpected(error)
+    moment = now
+    if at is not None:
+        asked = parse(at, now)
+        # The state of a place is as old as its revision.
+        moment = asked if isinstance(asked, datetime) else state.changed_at
+    write(state, moment, Console(highlight=False), is_past=at is not None)
 
-    That is the answer's `Date`, or the moment that was asked for, which the title then says.
+
+def write(state: State, now: datetime, console: Console, *, is_past: bool = False) -> None:
+    """Write a table for every section in the answer; ages are relative to `now`.
+
+    If the answer is of the past, `now` is its time, and the title shows it.
     """
-    view = View(now)
-    console.print(view.title(state, is_past))
-    _table(console, "SOURCES", SOURCES, map(view.source, state.sources))
-    if state.agents is not UNSET:
-        none = nothing("agents", state.sources)
-        _table(console, "AGENTS", AGENTS, map(view.agent, state.agents), none)
-        tasks = ((agent, task) for agent in state.agents for task in agent.activity.active_task_ids)
-        _table(console, "TASKS", TASKS, (view.task(agent, task) for agent, task in tasks), none)
-    if state.queues is not UNSET:
-        none = nothing("queues", state.sources)
-        _table(console, "QUEUES", QUEUES, map(view.queue, state.queues), none)
-    if state.workload is not UNSET:
-        none = nothing("workload", state.sources)
-        _table(console, "WORKLOAD", WORKLOAD, map(view.workload, state.workload), none)
-    if state.litellm is not UNSET:
-        none = nothing("litellm", state.sources)
-        _table(console, "LITELLM", LITELLM, map(view.model, state.litellm), none)
-    if problems := list(view.problems(state)):
+    cells = Cells(now)
+    console.print(cells.title(state, is_past))
+    _table(console, "SOURCES", SOURCES, map(cells.source, state.sources))
+    tables = (
+        ("agents", "AGENTS", AGENTS, partial(map, cells.agent)),
+        ("agents", "TASKS", TASKS, cells.tasks),
+        ("queues", "QUEUES", QUEUES, partial(map, cells.queue)),
+        ("workload", "WORKLOAD", WORKLOAD, partial(map, cells.workload)),
+        ("litellm", "LITELLM", LITELLM, partial(map, cells.model)),
+    )
+    for section, title, columns, rows in tables:
+        entities = getattr(state, section)
+        if entities is not UNSET:
+            _table(console, title, columns, rows(entities), nothing(section, state.sources))
+    if problems := list(cells.problems(state)):
         _table(console, "PROBLEMS", PROBLEMS, problems)
 
 
 def nothing(section: str, sources: Sequence[SourceRow]) -> str:
-    """What an empty section says: `none`, and which source that feeds it cannot be relied on."""
+    """Return the text of an empty section; it names the sources of it that are not `ok`."""
     feeding = [row for row in sources if section in BUILT_IN.get(row.collector, ())]
     on = [row for row in feeding if row.status != "off"]
     doubts = [f"{row.key} is {row.status}" for row in on or feeding if row.status != "ok"]
@@ -97,8 +113,8 @@ LITELLM = ("model", "upstream", "status", "since", "tpm", "rpm", "failed rpm", "
 PROBLEMS = ("of", "reason", "message", "since")
 
 
-class View:
-    """Rows of cells; every age is computed against one `now`."""
+class Cells:
+    """The cells of all tables. Every age is relative to the same `now`."""
 
     def __init__(self, now: datetime) -> None:
         self.now = now
@@ -138,6 +154,9 @@ class View:
             return known(agent.instance_count)
         since = self.age(min(filter(None, silent), default=None))
         return f"{known(agent.instance_count)} ({len(silent)} silent {since})"
+
+    def tasks(self, agents: Iterable[Agent]) -> Iterator[Row]:
+        return (self.task(one, task) for one in agents for task in one.activity.active_task_ids)
 
     def task(self, agent: Agent, task: Task) -> Row:
         stalled = " stalled" if task.stalled else ""
@@ -208,26 +227,15 @@ class View:
                     yield entity.key, problem.reason, problem.message, self.age(problem.since)
 
 
-def duration(seconds: float) -> str:
-    """`42s`, `12m`, `5h`, `3d`; a time ahead of now by more than a tick of its clock: `-7s`."""
-    seconds = 0 if -2 < seconds < 0 else seconds
-    sign = "-" if seconds < 0 else ""
-    rest = abs(int(seconds))
-    for size, unit, limit in ((1, "s", 100), (60, "m", 6_000), (3_600, "h", 172_800)):
-        if rest < limit:
-            return f"{sign}{rest // size}{unit}"
-    return f"{sign}{rest // 86_400}d"
-
-
 def known(value: Any) -> str:
-    """The value, or that it is not known."""
+    """Return the value as text, or `?` for null."""
     if value is None:
         return UNKNOWN
     return f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
 
 
 def qualified(agent: Agent) -> str:
-    """`namespace/name`, or the name alone."""
+    """Return `namespace/name`, or only the name."""
     return agent.name if agent.namespace is None else f"{agent.namespace}/{agent.name}"
 
 
@@ -241,19 +249,17 @@ def _table(
         return
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column in columns:
-        table.add_column(column, overflow="fold")  # a narrow terminal hides nothing
+        table.add_column(column, overflow="fold")  # show all text on a narrow terminal too
     for row in rows[:MAX_ROWS]:
         table.add_row(*map(_cell, columns, row))
     console.print(Text(title, style="bold"))
     console.print(table)
     if len(rows) > MAX_ROWS:
-        console.print(Text(f"… {len(rows) - MAX_ROWS} more; the JSON has them all", style="dim"))
+        console.print(Text(f"… {len(rows) - MAX_ROWS} more in the JSON", style="dim"))
 
 
 def _cell(column: str, value: str) -> Text:
-    text = printable(value)
-    if len(text) > MAX_CELL:
-        text = text[: MAX_CELL - 1] + "…"
+    text = cut(printable(value), MAX_CELL)
     if column not in ("status", "rollout"):
         return Text(text)
     ill = " stalled" in text or " (last known)" in text

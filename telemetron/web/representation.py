@@ -1,9 +1,8 @@
-"""Answers: what a view of a snapshot is to HTTP, made once a revision."""
+"""Representations: a view of a snapshot as HTTP sends it, made once for each revision."""
 
 import asyncio
 import zlib
 from collections.abc import Iterable
-from functools import lru_cache
 from typing import Any
 
 from telemetron.history.place import Place
@@ -20,8 +19,8 @@ _COMMON = [
 ]
 
 
-class Answer:
-    """One document, whole: its chunks, and the messages that send it."""
+class Representation:
+    """One whole document: its chunks, and the ASGI messages that send it."""
 
     def __init__(self, chunks: tuple[bytes, ...], etag: bytes, encoding: bytes | None) -> None:
         self.chunks = chunks
@@ -32,27 +31,34 @@ class Answer:
             headers.append((b"content-encoding", encoding))
         self.start = {"type": "http.response.start", "status": 200, "headers": headers}
         self.only = {"type": "http.response.body", "body": chunks[0]} if len(chunks) == 1 else None
+        """The single message of the body; None if there are several chunks."""
 
 
-class Answers:
-    """The answers of the present snapshot; those of an older one are dropped with it."""
+class Representations:
+    """The representations of one snapshot. Those of sections are kept, those of entities are not.
+
+    There are as many as clients name entities, but only one for each set of sections.
+    """
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
-        self._plain: dict[View, Answer] = {}
-        self._gzip: dict[View, asyncio.Future[Answer]] = {}
+        self._plain: dict[View, Representation] = {}
+        self._gzip: dict[View, asyncio.Future[Representation]] = {}
 
-    def plain(self, view: View) -> Answer:
-        """The view as it is; it must exist."""
+    def plain(self, view: View) -> Representation:
+        """Return the uncompressed view. Raises KeyError if it does not exist."""
         found = self._plain.get(view)
         if found is None:
-            found = Answer(self.snapshot.chunks(*view), etag(self.snapshot, view), None)
-            if view.key is None:  # as many as there are sets of sections
+            found = Representation(self.snapshot.chunks(*view), etag(self.snapshot, view), None)
+            if view.key is None:
                 self._plain[view] = found
         return found
 
-    async def gzip(self, view: View) -> Answer:
-        """The view compressed, off the event loop, once a revision whoever asks."""
+    async def gzip(self, view: View) -> Representation:
+        """Return the view compressed, or plain if it is small.
+
+        A thread compresses it, once for all clients that ask for the same sections.
+        """
         plain = self.plain(view)
         if sum(map(len, plain.chunks)) < MIN_GZIP_BYTES:
             return plain
@@ -65,34 +71,20 @@ class Answers:
 
 
 def etag(snapshot: Snapshot, view: View) -> bytes:
-    """The place of what is shown, as an ETag; the view must exist."""
+    """Return the place of the view's last change, as an ETag. The view must exist."""
     change = snapshot.change_of(*view)
     place = Place(snapshot.epoch, change.revision if change else 0, snapshot.step)
     return b'W/"%s"' % str(place).encode()
 
 
-async def _compressed(plain: Answer) -> Answer:
+async def _compressed(plain: Representation) -> Representation:
     body = await asyncio.to_thread(_gzip, plain.chunks)
-    return Answer(body, plain.etag, b"gzip")
+    return Representation(body, plain.etag, b"gzip")
 
 
 def _gzip(chunks: Iterable[bytes]) -> tuple[bytes, ...]:
     compressor = zlib.compressobj(level=1, wbits=31)
     return glued([*map(compressor.compress, chunks), compressor.flush()])
-
-
-@lru_cache(maxsize=64)
-def accepts_gzip(header: bytes) -> bool:
-    """Whether an `Accept-Encoding` takes gzip (RFC 9110, 12.5.3)."""
-    quality: dict[bytes, float] = {}
-    for item in header.lower().split(b","):
-        name, _, parameters = item.strip().partition(b";")
-        _, _, q = parameters.replace(b" ", b"").partition(b"q=")
-        try:
-            quality[name.strip()] = float(q) if q else 1.0
-        except ValueError:
-            quality[name.strip()] = 0.0
-    return quality.get(b"gzip", quality.get(b"*", 0.0)) > 0
 
 
 def matches(header: bytes, etag: bytes) -> bool:
@@ -104,6 +96,6 @@ def matches(header: bytes, etag: bytes) -> bool:
 
 
 def not_modified(etag: bytes) -> Any:
-    """The start of a 304."""
+    """Return the message that begins a 304."""
     headers = [(b"etag", etag), (b"cache-control", b"no-cache"), (b"vary", b"Accept-Encoding")]
     return {"type": "http.response.start", "status": 304, "headers": headers}

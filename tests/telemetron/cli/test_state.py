@@ -1,13 +1,20 @@
-"""The tables of `telemetron state`: ages, what is not known, and text that others wrote."""
+"""`telemetron state`: the tables for a terminal, and the command."""
 
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 from typing import Any
 
+import httpx
 import pytest
 from rich.console import Console
 
-from telemetron.cli import table
+from telemetron.cli import state as tables
 from telemetron.document import (
     Activity,
     Agent,
@@ -26,6 +33,15 @@ from telemetron.document import (
     Task,
     Wait,
     Workload,
+)
+from tests.telemetron.cli.program import (
+    SECONDS,
+    answering,
+    beat,
+    environment,
+    invoke,
+    on_terminal,
+    refused,
 )
 
 NOW = datetime(2025, 1, 2, 12, 0, 0, tzinfo=UTC)
@@ -60,9 +76,9 @@ def a_state(**sections: Any) -> State:
 
 
 def shown(state: State, width: int = 240) -> list[list[str]]:
-    """Each line's cells, as they stand on a terminal that shows no colours."""
+    """Return the cells of each line, without colours."""
     out = StringIO()
-    table.show(state, NOW, Console(file=out, width=width, highlight=False))
+    tables.write(state, NOW, Console(file=out, width=width, highlight=False))
     return [[cell for cell in line.split("  ") if cell.strip()] for line in _lines(out)]
 
 
@@ -73,24 +89,6 @@ def _lines(out: StringIO) -> list[str]:
 def row(lines: list[list[str]], first: str) -> list[str]:
     (found,) = [line for line in lines if line[0].strip() == first]
     return [cell.strip() for cell in found]
-
-
-@pytest.mark.parametrize(
-    ("seconds", "age"),
-    [
-        (0, "0s"),
-        (-1.9, "0s"),
-        (-7, "-7s"),
-        (99.9, "99s"),
-        (100, "1m"),
-        (5_999, "99m"),
-        (6_000, "1h"),
-        (172_799, "47h"),
-        (172_800, "2d"),
-    ],
-)
-def test_an_age_is_short(seconds: float, age: str) -> None:
-    assert table.duration(seconds) == age
 
 
 def test_an_empty_system() -> None:
@@ -107,7 +105,7 @@ def test_an_empty_system() -> None:
     ]
 
 
-def test_sections_that_were_not_asked_for_are_not_shown() -> None:
+def test_absent_sections_have_no_table() -> None:
     titles = [line[0] for line in shown(a_state(queues=[]))]
     assert titles[1:] == ["SOURCES", "QUEUES"]
 
@@ -121,7 +119,7 @@ def test_sections_that_were_not_asked_for_are_not_shown() -> None:
         ([("heartbeats", "degraded")], "none (heartbeats is degraded)"),
     ],
 )
-def test_an_empty_section_says_who_cannot_be_relied_on(
+def test_an_empty_section_names_the_sources_that_are_not_ok(
     sources: list[tuple[str, str]], none: str
 ) -> None:
     state = a_state(agents=[])
@@ -148,7 +146,7 @@ def test_sources_and_their_problems() -> None:
     assert row(lines, "kafka broker 1") == ["kafka broker 1", "Unreachable", "no answer", "2m"]
 
 
-def test_agents_that_work_hang_and_are_gone_are_told_apart() -> None:
+def test_agents_that_work_hang_or_are_gone_look_different() -> None:
     waits = [Wait(kind="llm", name="gpt", since=ago(seconds=30)), Wait(kind="human")]
     busy = Task(id="t1", status="running", progressed_at=ago(seconds=2), step="reads")
     hung = Task(
@@ -205,7 +203,7 @@ def test_agents_that_work_hang_and_are_gone_are_told_apart() -> None:
     assert row(lines, "t3") == ["t3", "gone", "? (last known)", "?", "?", "–", "–"]
 
 
-def test_queues_say_what_is_a_bound_and_what_is_not_known() -> None:
+def test_queues_show_bounds_and_unknown_values() -> None:
     lines = shown(
         a_state(
             queues=[
@@ -224,7 +222,7 @@ def test_queues_say_what_is_a_bound_and_what_is_not_known() -> None:
     assert row(lines, "q4") == ["q4", "–", "?", "?", "?", "?", "?"]
 
 
-def test_workload_says_why_it_is_not_well() -> None:
+def test_workload_shows_the_reasons_of_trouble() -> None:
     bad = Pod(
         pod_id="a",
         status="Running",
@@ -292,43 +290,131 @@ def test_models_and_the_problems_of_entities() -> None:
     assert row(lines, "litellm/1") == ["litellm/1", "BadAnswer", "no price", "3d"]
 
 
-def test_text_of_others_is_shown_as_text_and_nothing_else() -> None:
+def test_untrusted_text_is_escaped() -> None:
     evil = "\x1b]0;owned\x07[red]x[/red]\n:smile: https://x"
     task = Task(id=evil, step="\x9b2J" + "y" * 5_000, waits=[Wait(kind="llm", name="\u202e")])
     activity = Activity(active_task_ids=[task], task_count=1)
     state = a_state(agents=[an_agent(evil, status=evil, activity=activity)])
     out = StringIO()
     console = Console(file=out, width=400, force_terminal=True, highlight=False)
-    table.show(state, NOW, console)
+    tables.write(state, NOW, console)
     text = out.getvalue()
     assert r"\x1b]0;owned\x07[red]x[/red]\n:smile: https://x" in text
     assert r"llm \u202e" in text
     assert not {"\x07", "\x9b", "\u202e"} & set(text)
     assert "\x1b]" not in text
     assert "y" * 100 in text
-    assert "y" * (table.MAX_CELL + 1) not in text
+    assert "y" * (tables.MAX_CELL + 1) not in text
 
 
-def test_a_status_has_a_colour_and_a_name_like_one_has_none() -> None:
+def test_only_the_status_is_coloured() -> None:
     out = StringIO()
     console = Console(file=out, width=200, force_terminal=True, color_system="standard")
-    table.show(a_state(agents=[an_agent("failing", status="silent")]), NOW, console)
+    tables.write(a_state(agents=[an_agent("failing", status="silent")]), NOW, console)
     (line,) = [line for line in out.getvalue().splitlines() if "silent" in line]
     assert "\x1b[31msilent" in line
     assert line.startswith("failing ")
 
 
-def test_a_long_table_says_how_much_it_leaves_out() -> None:
-    agents = [an_agent(f"a{number}") for number in range(table.MAX_ROWS + 5)]
+def test_a_long_table_shows_how_many_rows_are_left_out() -> None:
+    agents = [an_agent(f"a{number}") for number in range(tables.MAX_ROWS + 5)]
     lines = shown(a_state(agents=agents))
-    assert ["… 5 more; the JSON has them all"] in lines
-    assert sum(line[0].strip().startswith("a") for line in lines) == table.MAX_ROWS + 1
+    assert ["… 5 more in the JSON"] in lines
+    assert sum(line[0].strip().startswith("a") for line in lines) == tables.MAX_ROWS + 1
 
 
-def test_a_narrow_terminal_hides_nothing() -> None:
+def test_a_narrow_terminal_shows_all_text() -> None:
     name = "a-name-that-is-longer-than-the-terminal-is-wide"
     out = StringIO()
     console = Console(file=out, width=30, highlight=False)
-    table.show(a_state(queues=[Queue(name=name, depth=3)]), NOW, console)
+    tables.write(a_state(queues=[Queue(name=name, depth=3)]), NOW, console)
     assert max(map(len, out.getvalue().splitlines())) <= 30
     assert "…" not in out.getvalue()
+
+
+# the command
+
+
+def test_in_a_pipe_the_json_is_unchanged(server: str) -> None:
+    served = httpx.get(f"{server}/system/state").text
+    done = invoke("state", "--url", server + "/")
+    assert (done.stderr, done.exit_code) == ("", 0)
+    assert done.stdout == served
+    assert invoke("state", TELEMETRON_URL=server, HTTP_PROXY="http://127.0.0.1:1").stdout == served
+
+
+def test_only_the_given_sections_are_shown(server: str) -> None:
+    done = invoke("state", "--url", server, "--section", "agents", "--section", "queues")
+    assert {"agents", "queues"} <= {*json.loads(done.stdout)}
+    assert not {"workload", "litellm"} & {*json.loads(done.stdout)}
+    done = invoke("state", "--url", server, "--section", "agent")
+    assert refused(done, 1).startswith(f"{server}: 400 ")
+    assert "agents" in done.stderr
+
+
+def test_a_terminal_shows_tables(server: str) -> None:
+    beat = {"instance": "i1", "tasks": [{"id": "t1", "status": "running", "step": "\x1b[31mreads"}]}
+    httpx.post(f"{server}/agents/seen/heartbeat", json=beat).raise_for_status()
+    shown = on_terminal("state", "--url", server)
+    assert "telemetron  revision " in shown
+    assert "SOURCES" in shown
+    assert "heartbeats" in shown
+    (agent,) = [line for line in shown.splitlines() if line.startswith("seen")]
+    assert "active" in agent
+    (task,) = [line for line in shown.splitlines() if line.startswith("t1")]
+    assert "reads" in task
+    assert "\x1b[31mreads" not in shown
+
+
+def test_the_past_in_a_pipe(server: str) -> None:
+    before = json.loads(invoke("state", "--url", server).stdout)
+    place = f"{before['epoch']}.{before['revision']}"
+    beat(server, "later")
+    past = json.loads(invoke("state", "--url", server, "--at", place).stdout)
+    assert past["revision"] == before["revision"]
+    assert [agent["key"] for agent in past["agents"]] == [
+        agent["key"] for agent in before["agents"]
+    ]
+    assert "410" in refused(invoke("state", "--url", server, "--at", "ab.1"), 1)
+
+
+def test_the_past_on_a_terminal(server: str) -> None:
+    beat(server, "past", tasks=[{"id": "t-past"}])
+    place = beat(server, "past", tasks=[])
+    shown = on_terminal("state", "--url", server, "--at", place)
+    assert re.search(
+        f"telemetron  revision {place.partition('.')[2]}, changed 0s ago, up .*", shown
+    )
+    at = json.loads(invoke("state", "--url", server, "--at", place).stdout)["changed_at"]
+    assert f", as it was at {at[:19]}Z" in shown
+    assert any(line.startswith("t-past") for line in shown.splitlines())
+    assert "t-past" not in on_terminal("state", "--url", server)
+
+
+@pytest.mark.parametrize("unit", ["h", "d"])
+def test_ages_of_the_past_are_relative_to_its_time(unit: str) -> None:
+    """The state of that time had last changed long before."""
+    state = {"id": "x", "schema_version": 1, "epoch": "ab", "revision": 1, "sources": []}
+    state |= dict.fromkeys(("started_at", "changed_at"), "2020-01-01T00:00:00Z")
+    with answering(200, json.dumps(state).encode(), **{"Content-Type": "application/json"}) as url:
+        shown = on_terminal("state", "--url", url, "--at", f"2{unit}")
+    assert "as it was at 20" in shown
+    assert "as it was at 2020" not in shown
+
+
+def test_an_unexpected_document_is_an_error() -> None:
+    with answering(200, b'{"agents": []}', **{"Content-Type": "application/json"}) as url:
+        ours, theirs = pty.openpty()
+        done = subprocess.run(
+            [sys.executable, "-m", "telemetron", "state", "--url", url],
+            stdout=theirs,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=SECONDS,
+            env=environment(),
+        )
+        os.close(theirs)
+        os.close(ours)
+    assert done.returncode == 1
+    assert "unexpected response; is the server a newer version" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
