@@ -12,6 +12,8 @@ from msgspec import Struct
 from telemetron.clock import Clock
 
 ENTRY_POINTS = "telemetron.collectors"
+VARIABLES = "telemetron.variables"
+"""Entry-point group of environment variables: `VARIABLE = "COLLECTOR:KEY"`; nothing is imported."""
 
 ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
 

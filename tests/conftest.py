@@ -104,12 +104,16 @@ def logged() -> Iterator[list[str]]:
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder that modules are imported from, and distributions found in."""
+    from telemetron.config import installed
+
     site = tmp_path / "site"
     site.mkdir()
     with monkeypatch.context() as patch:
         patch.syspath_prepend(site)
         _let_coverage_see_the_path()
+        installed.entry_points.cache_clear()
         yield site
+    installed.entry_points.cache_clear()
     _let_coverage_see_the_path()
 
 

@@ -6,7 +6,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from telemetron.collector import ENTRY_POINTS
-from telemetron.config.convert import Problem, keys, unknown
+from telemetron.config.convert import ConfigProblem, keys, unknown
 from telemetron.config.settings import ConfigError, SourceSpec, configure
 from telemetron.service.supervisor import NotInstalledError, load
 
@@ -46,7 +46,7 @@ def lines(found: dict[str, Any]) -> Iterator[str]:
         yield f"  {key['name']}: {key['type']}, {default}. {key['description']}"
 
 
-def problems(spec: SourceSpec) -> Iterator[Problem]:
+def problems(spec: SourceSpec) -> Iterator[ConfigProblem]:
     """Yield the problems of a source's configuration, which its collector checks."""
     path = ("sources", spec.name, "collector")
     try:

@@ -17,7 +17,6 @@ from rich.text import Text
 
 from telemetron.cli import output
 from telemetron.cli.output import duration
-from telemetron.config.settings import BUILT_IN
 from telemetron.document import (
     Agent,
     ModelDeployment,
@@ -98,11 +97,19 @@ def write(state: State, now: datetime, console: Console, *, is_past: bool = Fals
 
 def nothing(section: str, sources: Sequence[SourceRow]) -> str:
     """Return the text of an empty section; it names the sources of it that are not `ok`."""
-    feeding = [row for row in sources if section in BUILT_IN.get(row.collector, ())]
+    feeding = [row for row in sources if section in FEEDS.get(row.collector, ())]
     on = [row for row in feeding if row.status != "off"]
     doubts = [f"{row.key} is {row.status}" for row in on or feeding if row.status != "ok"]
     return f"none ({', '.join(doubts)})" if doubts else "none"
 
+
+FEEDS = {
+    "heartbeats": ("agents",),
+    "kafka": ("queues",),
+    "kubernetes": ("workload", "agents"),
+    "litellm": ("litellm",),
+}
+"""The sections that each built-in collector writes; a client does not import them."""
 
 SOURCES = ("source", "collector", "status", "since", "entities", "last ok")
 AGENTS = ("agent", "status", "tasks", "progress", "instances", "last failure")

@@ -1,9 +1,11 @@
 """What one process holds, for everything that answers of it."""
 
+from collections.abc import Callable, Collection
+
 from msgspec.structs import replace
 
 from telemetron.clock import Clock
-from telemetron.config.settings import BUILT_IN, Settings
+from telemetron.config.settings import Settings
 from telemetron.history.history import History
 from telemetron.history.limits import DEFAULTS, HistoryLimits
 from telemetron.service.supervisor import Supervisor
@@ -24,8 +26,8 @@ class Service:
     ) -> None:
         self.settings = settings
         self.store = Store(settings.id, clock)
-        self.history = _history(settings, self.store, history_limits)
         self.supervisor = Supervisor(self.store)
+        self.history = _history(settings, self.store, history_limits, self._feeds)
         self.guard = Guard(settings.server)
         self.waiters = Waiters(self.store.clock)
         self.readers = Readers()
@@ -35,8 +37,18 @@ class Service:
         """Whether it takes new requests no more."""
         return self.waiters.stopping
 
+    def _feeds(self, collector: str) -> Collection[str]:
+        """Return the sections that a collector writes; none if it is not imported."""
+        found = self.supervisor.collectors.get(collector)
+        return found.sections if found else ()
 
-def _history(settings: Settings, store: Store, limits: HistoryLimits) -> History:
+
+def _history(
+    settings: Settings,
+    store: Store,
+    limits: HistoryLimits,
+    feeds: Callable[[str], Collection[str]],
+) -> History:
     asked = settings.history
     mebibyte = 1024 * 1024
     limits = replace(
@@ -45,4 +57,4 @@ def _history(settings: Settings, store: Store, limits: HistoryLimits) -> History
         file_bytes=asked.file_mib * mebibyte,
         max_age=round(asked.max_age_hours * 3_600_000),
     )
-    return History(store, limits, asked.path, lambda collector: BUILT_IN.get(collector, ()))
+    return History(store, limits, asked.path, feeds)

@@ -135,6 +135,8 @@ class Supervisor:
     def __init__(self, store: Store) -> None:
         self.store = store
         self.mounts = Mounts()
+        self.collectors: dict[str, Collector] = {}
+        """By name, those that are imported."""
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._loads: list[asyncio.Task[Loaded | None]] = []
 
@@ -168,7 +170,7 @@ class Supervisor:
 
     async def _load(self, spec: SourceSpec, source: Source) -> Loaded | None:
         """The collector and its configuration; None where that failed, as the source says."""
-        prepared = await _in_thread(lambda: prepare(spec))
+        prepared = await _in_thread(lambda: prepare(spec, self.collectors))
         if isinstance(prepared, Failed):
             source.fail(*prepared)
             return None
@@ -210,10 +212,10 @@ class Supervisor:
         return "the collector returned"
 
 
-def prepare(spec: SourceSpec) -> Loaded | Failed:
+def prepare(spec: SourceSpec, collectors: dict[str, Collector]) -> Loaded | Failed:
     """Import and configure the source's collector; for a thread, as it takes its time."""
     try:
-        collector = load(spec.collector)
+        collector = collectors[spec.collector] = load(spec.collector)
         config = configure(spec, collector)
         return Loaded(collector, config, _promise(collector, config), collector.address(config))
     except NotInstalledError:

@@ -3,14 +3,15 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
+from functools import partial
 from typing import TypeVar
 from urllib.parse import unquote
 
-from telemetron.history import fold
+from telemetron.history import queries
 from telemetron.history.delta import MEASURES
-from telemetron.history.fold import Asked, UnknownKeyError
 from telemetron.history.history import History
 from telemetron.history.place import Place, parse
+from telemetron.history.queries import Asked, UnknownKeyError
 from telemetron.history.timeline import Timeline
 from telemetron.http import (
     EMPTY,
@@ -25,6 +26,7 @@ from telemetron.http import (
 )
 from telemetron.query import parameters, shown
 from telemetron.store.store import Store
+from telemetron.web import links
 from telemetron.web.nearest import require_sections, unknown_key
 from telemetron.web.negotiation import preferred
 from telemetron.web.recall import place_or_time, recall
@@ -81,7 +83,7 @@ class ChangesApp:
         given = parameters(scope["query_string"], ASKED)
         now = self._store.clock.now()
         asked = self._asked(given, scope, now)
-        found = await self._recall(lambda timeline: fold.changes(timeline, asked, now))
+        found = await self._recall(lambda timeline: queries.changes(timeline, asked, now))
         await answer(scope, send, 200, found.body, _JSON_HEADERS)
 
     async def _recall(self, question: Callable[[Timeline], T]) -> T:
@@ -108,7 +110,7 @@ class ChangesApp:
             measures=_measures(given),
             limit=_limit(given),
             after=given.get("after"),
-            root=scope.get("root_path", ""),
+            link=links.ChangesLink(scope.get("root_path", "")),
         )
 
     async def _life(self, scope: Scope, send: Send, path: str) -> None:
@@ -117,10 +119,12 @@ class ChangesApp:
         require_sections(self._store.snapshot, [section], 404)
         id, measures, limit = (section, unquote(key)), _measures(given), _limit(given)
         now, root = self._store.clock.now(), scope.get("root_path", "")
+        link = partial(links.entity_history, root, id, measures=measures, limit=limit)
         place_or_time("before", given, now)
 
         def life(timeline: Timeline) -> bytes:
-            return fold.life(timeline, id, given.get("before"), measures, limit, now, root)
+            before = given.get("before")
+            return queries.entity_history(timeline, id, before, measures, limit, now, link)
 
         await answer(scope, send, 200, await self._recall(life), _JSON_HEADERS)
 
@@ -159,10 +163,10 @@ class ChangesApp:
             return asked._replace(since=str(place))
 
         def start(timeline: Timeline) -> Asked:
-            fold.require_key(timeline, asked)
+            queries.require_key(timeline, asked)
             if asked.since is None:
                 return asked._replace(since=str(timeline.tip))
-            found, is_cut = fold.start(timeline, asked.since, now)
+            found, is_cut = queries.start(timeline, asked.since, now)
             return asked._replace(since=str(found.place), cut=is_cut)
 
         return await self._recall(start)

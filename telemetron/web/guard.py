@@ -1,6 +1,6 @@
 """Who may ask: tokens, and on loopback the `Host` header (against DNS rebinding)."""
 
-from telemetron.config.settings import Auth, Server, is_loopback
+from telemetron.config.settings import AuthSettings, ServerSettings, is_loopback
 from telemetron.http import HttpProblem, Scope
 
 _LOCAL = {b"localhost", b"127.0.0.1", b"[::1]"}
@@ -9,8 +9,8 @@ _LOCAL = {b"localhost", b"127.0.0.1", b"[::1]"}
 class Guard:
     """Denies by default; `check` raises HttpProblem 401, 403 or 421."""
 
-    def __init__(self, server: Server) -> None:
-        auth = server.auth if isinstance(server.auth, Auth) else Auth()
+    def __init__(self, server: ServerSettings) -> None:
+        auth = server.auth if isinstance(server.auth, AuthSettings) else AuthSettings()
         self._tokens = {"read": auth.read, "write": auth.write}
         self._open = auth.read is None and auth.write is None
         self._hosts = {*_LOCAL, server.host.encode()} if is_loopback(server.host) else None

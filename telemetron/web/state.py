@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from telemetron.history import fold
+from telemetron.history import queries
 from telemetron.history.archive import GoneError
 from telemetron.history.history import History
 from telemetron.history.place import Place
@@ -140,7 +140,7 @@ class StateApp:
         _require_past(place_or_time("at", given, now), given["at"], now)
 
         def past(timeline: Timeline) -> Snapshot:
-            snapshot = fold.snapshot(timeline, given["at"], now)
+            snapshot = queries.snapshot(timeline, given["at"], now)
             for section in snapshot.sections.values():
                 for _ in section.rope.join():  # in the history's thread, not on the event loop
                     pass

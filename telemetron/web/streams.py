@@ -12,11 +12,11 @@ from typing import NamedTuple
 from loguru import logger
 from msgspec import Struct
 
-from telemetron.history import fold
+from telemetron.history import queries
 from telemetron.history.archive import GoneError
-from telemetron.history.fold import Answer, Asked
 from telemetron.history.history import BusyError, History
 from telemetron.history.place import Place
+from telemetron.history.queries import Asked, Diff
 from telemetron.history.timeline import Timeline
 from telemetron.web.server.connection import transfer_chunk
 
@@ -239,16 +239,16 @@ def _events(timeline: Timeline, groups: Sequence[Asked], seconds: float) -> list
 def _event(timeline: Timeline, asked: Asked) -> StreamEvent:
     """Return the event for a group; it has no chunks if nothing that the group asks for changed."""
     try:
-        answer = fold.after(timeline, asked)
+        answer = queries.news(timeline, asked)
     except GoneError as error:
-        answer = fold.gap(timeline, str(error), asked.since)
+        answer = queries.gap(timeline, str(error), asked.since)
         return event(b"event: gap\ndata: %s\n" % answer.body, _next(asked, answer))
     if answer.empty:
         return StreamEvent((), _next(asked, answer))
     return event(b"data: %s\n" % answer.body, _next(asked, answer))
 
 
-def _next(asked: Asked, answer: Answer) -> Asked:
+def _next(asked: Asked, answer: Diff) -> Asked:
     """Return the question after an answer: for its rest if it was truncated.
 
     `since` stays until the rest is sent, so that a client that is cut off before gets it all again.

@@ -120,7 +120,8 @@ async def answers(folder: Path) -> Answers:
             assert answer.status_code == 204, answer.text
         state = await whole(client)
         since = f"{start['epoch']}.1"
-        params = {"since": since, "sections": ",".join(COUNTS)}
+        # The measures of a queue are recorded now and then, so not always the same ones.
+        params = {"since": since, "sections": "agents,litellm,workload"}
         changes = (await client.get("/system/changes", params=params)).json()
         metrics = (await client.get("/metrics")).text
     return Answers(plain(state), plain(changes), shape(metrics))
@@ -166,7 +167,8 @@ def shape(metrics: str) -> str:
 
 async def test_recorded_inputs_are_answered_as_they_were(tmp_path: Path) -> None:
     for name, text in (await answers(tmp_path))._asdict().items():
-        assert text == (DATA / "whole" / f"{name}.txt").read_text(), name
+        (tmp_path / name).write_text(text)
+        assert text == (DATA / "whole" / f"{name}.txt").read_text(), tmp_path / name
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import msgspec
 from starlette.requests import Request
 
 from telemetron import __version__
-from telemetron.config.settings import Auth
+from telemetron.config.settings import AuthSettings
 from telemetron.service.service import Service
 
 PATHS = {
@@ -41,7 +41,7 @@ def base(request: Request) -> str:
 def asks_tokens(service: Service) -> bool:
     """Whether the configuration has any."""
     auth = service.settings.server.auth
-    return isinstance(auth, Auth) and (auth.read is not None or auth.write is not None)
+    return isinstance(auth, AuthSettings) and (auth.read is not None or auth.write is not None)
 
 
 def welcome(service: Service, base: str) -> dict[str, Any]:

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from telemetron.history import fold
+from telemetron.history import queries
 from telemetron.history.archive import Archive, GoneError
 from telemetron.history.delta import shapes
-from telemetron.history.fold import Asked
 from telemetron.history.limits import HistoryLimits
 from telemetron.history.place import Place
+from telemetron.history.queries import Asked
 from telemetron.history.timeline import Timeline
 from telemetron.store.store import Store
 
@@ -157,7 +157,7 @@ def compare(archive: Archive, since: Place, until: Place, told: Told) -> None:
     timeline = Timeline(shapes(), Store("test").snapshot, HistoryLimits(), lambda name: ())
     timeline.file = archive
     asked = Asked(str(since), str(until), ("queues",), measures="none")
-    answer = json.loads(fold.changes(timeline, asked, datetime.now(UTC)).body)
+    answer = json.loads(queries.changes(timeline, asked, datetime.now(UTC)).body)
     timeline.close()
     assert answer["complete"] == (since.epoch == until.epoch)
     changes = {change["key"].split("/")[1]: change for change in answer["changes"]}

@@ -211,7 +211,7 @@ def test_follow_reports_the_gap_of_a_restart_without_a_file() -> None:
             beat(url, "two")
             second = json.loads(follower.stdout.readline())
     assert gap["from"] == first["to"]
-    assert "nothing is kept of epoch" in gap["lost"]
+    assert "is not in the history" in gap["lost"]
     assert second["from"] == gap["to"]
     assert [change["key"] for change in second["changes"]] == ["cli/two"]
 
@@ -235,7 +235,7 @@ def test_follow_on_a_terminal_shows_text() -> None:
         with serving(port=port):
             line = terminal.readline()
     assert re.fullmatch(
-        r"lost: nothing is kept of epoch .*; changes before .* are not known\n", line
+        r"lost: epoch .* is not in the history; changes before .* are not known\n", line
     )
 
 

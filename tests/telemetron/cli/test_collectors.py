@@ -26,9 +26,9 @@ sources:
     assert [line.removeprefix(f"{file}:") for line in done.stderr.splitlines()] == [
         '1: server.prot: unknown key; did you mean "port"?'
         " (known: auth, host, port, probe_port, root_path, tls)",
-        "3: sources.good.topics[0]: the variable A is not set",
+        "3: sources.good.topics[0]: the environment variable A is not set",
         '3: sources.good.secs: unknown key; did you mean "seconds"? (known: seconds, topics)',
-        "4: sources.other.topics[0]: the variable A is not set",
+        "4: sources.other.topics[0]: the environment variable A is not set",
         '4: sources.other.collector: unknown collector; did you mean "good"?'
         f" (known: {', '.join(sorted(['broken', 'good', *OURS]))})",
         "5: sources.broken.collector: broken cannot be used:"

@@ -60,7 +60,7 @@ def test_validate_lists_the_sources(tmp_path: Path, installed: str) -> None:
     file.write_text("sources: {heartbeats: off, orders: {collector: good, topics: [a]}}")
     done = spawn("validate", "--config", str(file), PYTHONPATH=installed)
     assert done.stdout == (
-        f"{file}: ok\non: orders (good)\noff: heartbeats, kafka, kubernetes, litellm\n"
+        f"{file}: ok\non: orders (good)\noff: broken, heartbeats, kafka, kubernetes, litellm\n"
     )
     assert done.exit_code == 0
 
@@ -85,12 +85,12 @@ def test_an_empty_option_is_an_error(server: str, options: list[str]) -> None:
 
 def test_serve_refuses_an_invalid_configuration(tmp_path: Path) -> None:
     line = start_error(spawn("serve", "--host", "0.0.0.0"), 78)
-    assert line.startswith("command line: --host: 0.0.0.0 can be reached from outside")
+    assert line.startswith("command line: --host: 0.0.0.0 can be reached from other machines")
     line = start_error(spawn("serve", SERVER_PORT="x"), 78)
     assert line == "environment: SERVER_PORT: expected int, got str"
     file = tmp_path / "none.yaml"
     line = start_error(spawn("serve", "--config", str(file)), 78)
-    assert line == f"{file}: cannot be read: No such file or directory"
+    assert line == f"{file}: cannot read the file: No such file or directory"
 
 
 def test_serve_explains_on_a_terminal_why_it_does_not_start() -> None:
@@ -110,7 +110,7 @@ def test_serve_explains_on_a_terminal_why_it_does_not_start() -> None:
         ("- a\n", "expected a mapping"),
         ("a: [\n", "not valid YAML"),
         ("\x00", "not valid YAML"),
-        (None, "cannot be read"),
+        (None, "cannot read the file"),
     ],
 )
 def test_validate_refuses_a_file_that_is_not_a_configuration(

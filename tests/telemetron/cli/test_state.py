@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import entry_points
 from io import StringIO
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 from rich.console import Console
 
 from telemetron.cli import state as tables
+from telemetron.collector import ENTRY_POINTS
 from telemetron.document import (
     Activity,
     Agent,
@@ -108,6 +110,11 @@ def test_an_empty_system() -> None:
 def test_absent_sections_have_no_table() -> None:
     titles = [line[0] for line in shown(a_state(queues=[]))]
     assert titles[1:] == ["SOURCES", "QUEUES"]
+
+
+def test_the_sections_of_the_built_in_collectors_are_those_of_their_records() -> None:
+    records = (point.load() for point in entry_points(group=ENTRY_POINTS))
+    assert {record.name: record.sections for record in records} == tables.FEEDS
 
 
 @pytest.mark.parametrize(

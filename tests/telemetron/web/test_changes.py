@@ -181,7 +181,7 @@ async def test_a_life_has_pages_newest_first(live):
         ("/system/changes?since=0.1&until=banana", 400, "until: expected a place"),
         ("/system/changes?since=0.1&since=0.2", 400, "is given twice"),
         ("/system/changes?after=agents", 400, "after: expected SECTION/KEY"),
-        ("/system/state?at=5m", 410, "nothing is kept of that time"),
+        ("/system/state?at=5m", 410, "the history does not reach back to that time"),
         ("/system/state?at=", 400, "at: expected a place"),
         ("/system/history/agents/nobody?before=banana", 400, "before: expected a place"),
         ("/system/history/agents/nobody?before=0s", 404, "no 'nobody' in agents"),
@@ -196,7 +196,7 @@ async def test_a_life_has_pages_newest_first(live):
         (f"/system/changes?since=0.1&limit=1{'9' * 5000}", 400, "limit: expected 1 to 1,000"),
         ("/system/changes?from=0.1", 400, "known: since, until"),
         ("/system/state?at=yesterday", 400, "expected a place"),
-        ("/system/state?at=ab.1", 410, "nothing is kept of epoch ab"),
+        ("/system/state?at=ab.1", 410, "epoch ab is not in the history"),
         ("/system/history/agents/nobody", 404, "no 'nobody' in agents"),
         ("/system/history/agent/nobody", 404, "no section 'agent'"),
     ],
@@ -443,7 +443,7 @@ async def test_a_stream_that_resumes_at_an_unknown_place_gets_a_gap(live):
         assert (gap["event"], gap["id"]) == ("gap", now)
         data = json.loads(gap["data"])
         assert (data["from"], data["to"], data["complete"]) == ("ab.1", now, False)
-        assert data["lost"] == "nothing is kept of epoch ab"
+        assert data["lost"] == "epoch ab is not in the history"
         await beat(live)
         answer = json.loads((await anext(told))["data"])
         assert answer["from"] == now

@@ -8,9 +8,9 @@ from contextlib import closing
 
 import pytest
 
-from telemetron.history import fold
-from telemetron.history.fold import Asked
+from telemetron.history import queries
 from telemetron.history.limits import HistoryLimits
+from telemetron.history.queries import Asked
 from telemetron.web.streams import Durations, Stream, Streams
 from tests.telemetron.web.client import AGENTS, EVENTS, beat, events, place, until
 
@@ -96,7 +96,7 @@ class Past:
         self.asked = []
         self.failing = {}
         self.slow = threading.Event()
-        after = fold.after
+        after = queries.news
 
         def recorded(timeline, asked):
             self.asked.append(asked)
@@ -106,7 +106,7 @@ class Past:
                 self.slow.wait(0.05)
             return after(timeline, asked)
 
-        monkeypatch.setattr(fold, "after", recorded)
+        monkeypatch.setattr(queries, "news", recorded)
 
 
 @pytest.fixture

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from telemetron.agents import AgentPart
 from telemetron.document import Instance, Outcomes, PartitionLag, Queue, Task
-from telemetron.history import fold
+from telemetron.history import queries
 from telemetron.history.delta import shapes
-from telemetron.history.fold import Asked
 from telemetron.history.limits import HistoryLimits
 from telemetron.history.place import milliseconds, parse
+from telemetron.history.queries import Asked
 from telemetron.history.timeline import Timeline
 from telemetron.key import escape
 from telemetron.store.store import Store
@@ -72,7 +72,7 @@ class System:
 
     def tick(self, seconds: float) -> None:
         self.clock.advance(seconds)
-        for _ in self.line.late(self.clock.monotonic(), milliseconds(self.clock.now())):
+        for _ in self.line.record_due(self.clock.monotonic(), milliseconds(self.clock.now())):
             pass
         self.places.append(str(self.line.tip))
 
@@ -123,7 +123,7 @@ class System:
         self.store.flush()
 
     def changes(self, **asked: Any) -> list[dict[str, Any]]:
-        body = fold.changes(self.line, Asked(**asked, limit=1000), self.clock.now()).body
+        body = queries.changes(self.line, Asked(**asked, limit=1000), self.clock.now()).body
         return msgspec.json.decode(body)["changes"]
 
     # the model
@@ -172,7 +172,7 @@ def is_measure(path: list[str]) -> bool:
     st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=5),
     st.sampled_from(["none", "levels", "all"]),
 )
-def test_every_change_has_the_time_at_which_it_was_published(steps, windows, measures):
+def test_every_change_has_its_time_of_publication(steps, windows, measures):
     system = System()
     for move, seconds in steps:
         system.move(*move)
@@ -186,7 +186,7 @@ def test_every_change_has_the_time_at_which_it_was_published(steps, windows, mea
             check(system, change, asked["until"])
     for id in (("queues", "test/q/-"), ("agents", "-/g")):
         try:
-            body = fold.life(system.line, id, None, measures, 1000, system.clock.now())
+            body = queries.entity_history(system.line, id, None, measures, 1000, system.clock.now())
         except LookupError:
             continue
         for change in msgspec.json.decode(body)["changes"]:

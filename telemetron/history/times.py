@@ -1,4 +1,4 @@
-"""When a change happened that a reader is shown, which is not when its entity changed last."""
+"""The times of a shown change, which may be earlier than the last change of its entity."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from itertools import accumulate, islice
@@ -8,30 +8,31 @@ from telemetron.history.delta import Shape, fields, is_measure
 from telemetron.history.place import moment
 from telemetron.history.recorder import Entry
 
-# So many entries of an entity are looked through: more than a day of samples.
+# Entries of one entity that are searched: more than a day of samples.
 MAX_ENTRIES = 2_000
 NONE: Set[str] = frozenset()
 
-Touches = Callable[[bool], Iterable[tuple[int, Entry]]]
-"""The entries of one entity with their times, newest first; True: those of its state suffice."""
+Entries = Callable[[bool], Iterable[tuple[int, Entry]]]
+"""Yields the entries of one entity with their times, newest first; True: only its state matters."""
 
 
 def times_of(
-    change: Mapping[str, Any], touches: Touches, shape: Shape, measures: Set[str]
+    change: Mapping[str, Any], entries: Entries, shape: Shape, measures: Set[str]
 ) -> dict[str, Any]:
-    """Return `at` and `measured_at` of a change; null if that is not known.
+    """Return `at` and `measured_at` of a change; null if a time is unknown.
 
-    `at`: when the entity came or went, or when the last of the shown state changed; if only
-    measures are shown, when the last of those did, as `measured_at`.
+    `at` is when the entity was added or removed, or when the last of the shown state changed. If
+    only measures are shown, it is when the last of those changed, as `measured_at`.
     """
     if "fields" not in change:
-        return _times(next((at for at, one in _some(touches(True)) if one.delta is None), None))
+        return _times(next((at for at, one in _some(entries(True)) if one.delta is None), None))
     shown = change["fields"]
-    moved = {path for path, one in shown.items() if is_measure(path.split("/"), one, shape)}
-    measured = _latest(Paths(shown, moved), touches(False), shape, measures)
-    if moved == shown.keys():
-        return _times(measured, measured)
-    return _times(_latest(Paths(shown, shown.keys() - moved), touches(True), shape, NONE), measured)
+    measured = {path for path, one in shown.items() if is_measure(path.split("/"), one, shape)}
+    measured_at = _latest(Paths(shown, measured), entries(False), shape, measures)
+    if measured == shown.keys():
+        return _times(measured_at, measured_at)
+    state = Paths(shown, shown.keys() - measured)
+    return _times(_latest(state, entries(True), shape, NONE), measured_at)
 
 
 def _times(at: int | None, measured_at: int | None = None) -> dict[str, Any]:
@@ -44,7 +45,7 @@ def _some(entries: Iterable[tuple[int, Entry]]) -> Iterator[tuple[int, Entry]]:
 
 
 class Paths:
-    """Paths of fields that are shown, to find the entries that changed them."""
+    """Paths of shown fields, to find the entries that changed them."""
 
     def __init__(self, shown: Mapping[str, Any], paths: Iterable[str]) -> None:
         self.paths = set(paths)
@@ -52,9 +53,9 @@ class Paths:
         self._whole = {path for path in self.paths if "old" in shown[path]}
 
     def are_changed_by(self, path: str) -> bool:
-        """Whether a change at this path changes one of them: it, what it is in, or a part of it.
+        """Return whether a change at this path changes one of these, something around or inside it.
 
-        Not a part of an item that came or went: the item did so when it did.
+        A change inside an added or removed item does not: only the item itself counts.
         """
         return path in self._ancestors or not self._whole.isdisjoint(_ancestors(path))
 
@@ -62,13 +63,13 @@ class Paths:
 def _latest(
     paths: Paths, entries: Iterable[tuple[int, Entry]], shape: Shape, measures: Set[str]
 ) -> int | None:
-    """When the last of these fields changed."""
+    """Return when the last of these fields changed."""
     latest: int | None = None
     for at, entry in _some(entries) if paths.paths else ():
         if latest is not None and at <= latest:
             break
         delta = entry.delta
-        if delta is None:  # it came, and all of it with it
+        if delta is None:  # the entity was added, with all of its fields
             return at if latest is None else latest
         for path, one in fields(delta, shape, measures):
             if paths.are_changed_by(path):
@@ -80,7 +81,7 @@ def _latest(
 
 
 def _time(entry: Entry, path: str, whole: bool, at: int) -> int:
-    """When a measure changed that an entry recorded; `whole`: so it did with each of its parts."""
+    """Return when a measure in an entry changed; `whole`: a change of any part of it counts."""
     above = set(_ancestors(path))
     times = entry.times or {}
     found = (t for one, t in times.items() if one in above or (whole and path in _ancestors(one)))
@@ -88,5 +89,5 @@ def _time(entry: Entry, path: str, whole: bool, at: int) -> int:
 
 
 def _ancestors(path: str) -> list[str]:
-    """`a`, `a/b` and `a/b/c` of `a/b/c`."""
+    """Return `a`, `a/b` and `a/b/c` for `a/b/c`."""
     return list(accumulate(path.split("/"), "{}/{}".format))
