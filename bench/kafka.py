@@ -1,6 +1,6 @@
 """The Kafka collector on a real Apache Kafka: 100 topics × 8 partitions × 10 groups, and a million.
 
-One broker and the measured process share the first core; what asks and produces is on the last.
+One broker and the measured process share the first core; the clients run on the last one.
 """
 
 import asyncio
@@ -78,7 +78,7 @@ class Polled(NamedTuple):
 
 
 def polls(cluster: Cluster, truth: Truth, names: list[str], count: int) -> Iterator[Row]:
-    """Ours, quiet and while every topic moves; then who does the same work otherwise."""
+    """Measure our polls, quiet and while every topic moves; then other tools for the same work."""
     note("kafka: polls")
     quiet, moving = asyncio.run(_polls(cluster, truth, names, count))
     per_group = quiet.requests / count / GROUPS
