@@ -47,7 +47,7 @@ QUEUE = {"topic": "t", "groups": ["g"]}
 
 
 class Broker:
-    """A broker in a process of its own, and what a test does with it. Calls block: use threads."""
+    """A broker in its own process, and calls to change it. Calls block: use threads."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -116,7 +116,7 @@ class Broker:
     def transaction(
         self, topic: str, *values: bytes, commit: bool | None = True, partition: int = 0
     ) -> Producer:
-        """Committed, aborted, or (None) left open, for as long as the producer lives."""
+        """Produce a transaction: committed, aborted, or (None) open while the producer lives."""
         producer = Producer(
             {
                 "bootstrap.servers": self.address,
@@ -160,7 +160,7 @@ def shared_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
 
 @pytest.fixture
 def own_broker(tmp_path: Path) -> Iterator[Broker]:
-    """One that a test may stop, and that nobody else uses."""
+    """A broker of one test, which may stop it."""
     broker = Broker(tmp_path / "broker")
     broker.start()
     yield broker
@@ -179,7 +179,7 @@ def topic() -> str:
 
 
 class Watched:
-    """A collector that runs, and what it has put."""
+    """A running collector, and its output."""
 
     def __init__(self, output: RecordingOutput) -> None:
         self.output = output
@@ -189,7 +189,7 @@ class Watched:
         return self.output.parts.get(("queues", id))
 
     async def until(self, true: Callable[[], Any], seconds: float = 15) -> Any:
-        """Wait for what some call of the collector brings about."""
+        """Wait until a call of the collector makes it true."""
         async with asyncio.timeout(seconds):
             while not (found := true()):
                 await self.output.changed()
@@ -208,7 +208,7 @@ class Watched:
             raise AssertionError(f"{self.queue(topic, group)}\n{self.troubles()}") from None
 
     async def called(self, *call: Any) -> None:
-        """Until the collector has made this very call."""
+        """Wait until the collector has made this call."""
         await self.until(lambda: call in self.output.calls)
 
     def troubles(self) -> list[Any]:
@@ -216,7 +216,7 @@ class Watched:
 
 
 class WatchedOutput(RecordingOutput):
-    """Says when it was called."""
+    """An output that tests can wait for."""
 
     def __init__(self) -> None:
         super().__init__(Clock(), "kafka")
@@ -247,7 +247,7 @@ async def watching(
     limits: KafkaLimits = QUICK,
     **options: Any,
 ) -> AsyncIterator[Watched]:
-    """The collector, watching these queues; `hold`: seconds that the last known values stay."""
+    """Run the collector with these queues; `hold`: seconds that the last known values stay."""
     servers = [server] if isinstance(server, str) else server
     if queues:
         options["queues"] = list(queues)

@@ -20,7 +20,7 @@ from telemetron_collectors.kafka.protocol.wire import (
 METADATA, OFFSETS, FETCH, COMMITS, COORDINATOR = 3, 2, 1, 9, 10
 DESCRIBE, GROUPS, VERSIONS, CONSUMER, SHARE, STREAMS, SHARE_OFFSETS = 15, 16, 18, 69, 77, 89, 90
 HIGHS = -OFFSETS
-"""The end of all records, those of open transactions among them."""
+"""Requests for high watermarks, which include open transactions."""
 ALL = {
     METADATA: (0, 13),
     OFFSETS: (1, 11),
@@ -47,10 +47,10 @@ class Log:
     error: int = 0
     fetch_error: int = 0
     latest_error: int = 0
-    """Of its end alone."""
+    """The error of its end only."""
     leader: int = 1
     records: bytes | Callable[[int], bytes] = b""
-    """Those from an offset on, or the same for all."""
+    """The records from an offset on, or the same for every offset."""
 
 
 @dataclass
@@ -73,14 +73,14 @@ class Group:
     state: str = "Stable"
     protocol: str = "consumer"
     members: dict[str, dict[str, list[int]]] = field(default_factory=dict)
-    """Partitions by client id and topic; each member subscribes to what it has."""
+    """Partitions by client id and topic; each member subscribes to its topics."""
     epoch: int = 0
     describe_error: int = 0
-    """Where it is of a newer kind."""
+    """For all types but classic."""
 
 
 class Scripted:
-    """What the cluster is like; the tests change it as they like."""
+    """The state of the cluster, which tests change."""
 
     def __init__(self) -> None:
         self.port = 0
@@ -88,23 +88,23 @@ class Scripted:
         self.groups: dict[str, Group] = {}
         self.versions = dict(ALL)
         self.brokers: dict[int, int] = {}
-        """Ports by id; empty: this one alone."""
+        """Ports by id; empty: only this broker."""
         self.asked: list[int] = []
         self.gates: dict[int, asyncio.Event] = {}
-        """What an API's answers wait for, once they are made up: so slow is the broker."""
+        """By API, an event that its finished responses wait for: a slow broker."""
         self.throttle_ms = 0
         self.list_error = 0
-        """Of the groups, none of which is told with it."""
+        """The error of the list of groups, which is then empty."""
         self.garbled = ""
-        """A topic of which no metadata can be read."""
+        """A topic with malformed metadata."""
         self.forgetful = False
-        """Whether it names no topic at all, the next time that all are asked for."""
+        """Whether the next metadata of all topics is empty."""
         self.ended = asyncio.Event()
         """Set once a connection has ended."""
         self.answers: dict[int, bytes | None] = {}
-        """Bytes to answer an API with instead; None: no answer at all."""
+        """By API, other bytes to respond with; None: no response."""
         self.cut_off = False
-        """Whether connections are closed before they are answered."""
+        """Whether connections are closed without a response."""
         self._news = asyncio.Event()
 
     @property
@@ -112,7 +112,7 @@ class Scripted:
         return f"127.0.0.1:{self.port}"
 
     async def asked_for(self, api: int, times: int = 1) -> None:
-        """Until it is asked so many times more."""
+        """Wait until it has received so many more requests."""
         wanted = self.asked.count(api) + times
         async with asyncio.timeout(15):
             while self.asked.count(api) < wanted:
@@ -260,7 +260,7 @@ class Scripted:
         return struct.pack(">hhi", error, -1, node) + wire.text("h") + bytes(4)
 
     def describe(self, body: WireReader, version: int) -> bytes:
-        """As brokers do: a group of another type looks like one that does not exist."""
+        """Describe groups; like a broker, describe a group of another type as missing."""
         groups = []
         for name in [body.name() for _ in range(body.count())]:
             found = self.groups.get(name, Group(state="Dead"))
@@ -281,15 +281,15 @@ class Scripted:
         return wire.array(groups)
 
     def describe_consumer(self, body: WireReader, version: int) -> bytes:
-        return self._describe_anew(body, "consumer")
+        return self._describe_flexible(body, "consumer")
 
     def describe_share(self, body: WireReader, version: int) -> bytes:
-        return self._describe_anew(body, "share")
+        return self._describe_flexible(body, "share")
 
     def describe_streams(self, body: WireReader, version: int) -> bytes:
-        return self._describe_anew(body, "streams")
+        return self._describe_flexible(body, "streams")
 
-    def _describe_anew(self, body: WireReader, kind: str) -> bytes:
+    def _describe_flexible(self, body: WireReader, kind: str) -> bytes:
         groups = []
         for name in [body.name() for _ in range(body.count())]:
             group = self.groups.get(name, Group())
@@ -352,7 +352,7 @@ def _assigned(topics: Mapping[str, Iterable[int]]) -> bytes:
 
 
 def _topology(group: Group) -> bytes:
-    """A subtopology for each topic, of its name."""
+    """Return a subtopology for each topic, with the same name."""
     topics = sorted({topic for assigned in group.members.values() for topic in assigned})
     parts = [
         compact_text(topic) + compact_array([compact_text(topic)]) + compact_array([]) * 3 + NO_TAGS
@@ -362,7 +362,7 @@ def _topology(group: Group) -> bytes:
 
 
 def _member(kind: str, client: str, topics: Mapping[str, Iterable[int]]) -> bytes:
-    """As a description of each type has it."""
+    """Encode a member in the description of its type."""
     named = compact_array([compact_text(topic) for topic in topics])
     who = compact_text(client) + compact_text("/10.0.0.1")
     id, epoch, null = compact_text(client), bytes(4), b"\0"
@@ -411,7 +411,7 @@ FLEXIBLE_FROM = {
 
 
 def batch(offset: int, *values: bytes, **attributes: Any) -> bytes:
-    """Records from an offset on, as a broker keeps them; `producer_id` makes a transaction."""
+    """Encode records from an offset on; `producer_id` makes them a transaction."""
     producer = attributes.get("producer_id", -1)
     codec = attributes.get("codec", 0)
     builder = DefaultRecordBatchBuilder(2, codec, producer >= 0, producer, 0, 0, 1 << 20)
