@@ -201,8 +201,13 @@ def collectors() -> None:
 @click.option("--crash", multiple=True, metavar="AGENT", help="Agent that crashes; repeatable.")
 @click.option("--seconds", type=float, help="Stop after this time.  [default: run until Ctrl-C]")
 @click.option("--litellm", metavar="PROGRAM", help="Also run this LiteLLM proxy.")
+@click.option("--kafka", metavar="HOST:PORT", help="Use this Kafka broker, with topics of its own.")
 def demo(
-    port: int | None, seconds: float | None, litellm: str | None, **faults: tuple[str, ...]
+    port: int | None,
+    seconds: float | None,
+    litellm: str | None,
+    kafka: str | None,
+    **faults: tuple[str, ...],
 ) -> None:
     """Run a server with a small multi-agent program, on loopback."""
     from telemetron.demo import AGENTS, run
@@ -211,7 +216,7 @@ def demo(
         if unknown := set(names).difference(AGENTS):
             message = f"no agent {', '.join(sorted(unknown))}; agents are {', '.join(AGENTS)}"
             raise click.BadParameter(message, param_hint=f"--{fault}")
-    sys.exit(run(port, faults["hang"], faults["crash"], seconds, litellm))
+    sys.exit(run(port, faults["hang"], faults["crash"], seconds, litellm, kafka))
 
 
 def _load(config: str | None, options: dict[str, Any]) -> "Settings":

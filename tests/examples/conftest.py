@@ -15,7 +15,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 class Done(NamedTuple):
-    """How a program ended, and what it said."""
+    """The exit code and the output of a program."""
 
     code: int | None
     out: str
@@ -27,7 +27,7 @@ Run = Callable[..., Awaitable[Done]]
 
 @pytest.fixture
 def run() -> Run:
-    """`await run(live, "health.sh")`: an example, told where the server is."""
+    """Run an example with the server's URL: `await run(live, "health.sh")`."""
 
     async def run(live: Any, *command: str, stdin: bytes = b"", **environ: str) -> Done:
         process = await start(live, *command, **environ)

@@ -1,20 +1,10 @@
 """When a deployment is healthy, and what ends that."""
 
-from datetime import UTC, datetime, timedelta
-
 import pytest
 
 from telemetron.document import ModelDeployment, ModelError
 from telemetron.store.measure import same_state
-from telemetron_collectors.litellm.fault import is_callers, is_refused_caller
-from telemetron_collectors.litellm.metrics import FAILURES, Series
-from tests.collectors.litellm.scripted import FAMILIES, Bench, Reply
-
-START = datetime(2030, 1, 1, tzinfo=UTC)
-
-
-def at(seconds: float) -> datetime:
-    return START + timedelta(seconds=seconds)
+from tests.collectors.litellm.scripted import FAMILIES, Bench, Reply, at
 
 
 def status(bench: Bench, id: str = "a") -> str:
@@ -41,15 +31,15 @@ async def healthy(bench: Bench, file: str) -> None:
 
 async def test_healthy_ends_by_a_timer(bench, key_file) -> None:
     await healthy(bench, key_file())
-    await bench.looks(29)
+    await bench.polls(29)
     bench.clock.advance(9.9)
     assert status(bench) == "healthy"
-    bench.clock.advance(0.1)  # the look at 310 s is not over
+    bench.clock.advance(0.1)  # the poll at 310 s is not over
     assert (status(bench), bench.part("a").status_since) == ("unknown", at(310))
 
 
 async def test_a_proxy_that_never_answers_leaves_nothing_healthy(bench, key_file) -> None:
-    """Nothing is heard after the look at 10 s; the source is stale 90 s later."""
+    """Nothing is note_answer after the poll at 10 s; the source is stale 90 s later."""
     await healthy(bench, key_file())
     bench.proxy.everything = Reply(frozen=True)
     bench.clock.advance(89)
@@ -59,7 +49,7 @@ async def test_a_proxy_that_never_answers_leaves_nothing_healthy(bench, key_file
 
 
 @pytest.mark.parametrize("failing", [True, False])
-async def test_metrics_that_stay_away_leave_nothing_known(bench, key_file, failing) -> None:
+async def test_without_metrics_the_status_becomes_unknown(bench, key_file, failing) -> None:
     """The proxy is there, and says nothing of its calls."""
     await healthy(bench, key_file())
     if failing:
@@ -88,18 +78,18 @@ async def test_metrics_that_stay_away_leave_nothing_known(bench, key_file, faili
         ("Anthropic.BadRequestError", "None"),
     ],
 )
-async def test_a_failure_by_the_callers_fault_is_not_the_models(bench, key_file, cls, code) -> None:
+async def test_a_callers_fault_does_not_change_the_status(bench, key_file, cls, code) -> None:
     await healthy(bench, key_file())
     bench.proxy.fail("a", cls=cls, status=code)
     bench.proxy.fail("b", cls=cls, status=code)
-    await bench.looks(6)
+    await bench.polls(6)
     assert (status(bench), status(bench, "b")) == ("healthy", "unknown")
     assert bench.part("a").last_error is None
     assert bench.part("a").failed_rpm == 1
 
 
 @pytest.mark.parametrize("code", [401, 402, 404, 408, 429, 500, 502, 503])
-async def test_a_failure_of_the_provider_is_the_models(bench, key_file, code) -> None:
+async def test_a_providers_failure_makes_it_unhealthy(bench, key_file, code) -> None:
     await healthy(bench, key_file())
     bench.proxy.fail("a", cls="Openai.Error", status=code)
     await bench.after()
@@ -107,7 +97,7 @@ async def test_a_failure_of_the_provider_is_the_models(bench, key_file, code) ->
     assert bench.part("a").last_error == ModelError("Openai.Error", code, at(20))
 
 
-async def test_failures_of_both_kinds_in_one_look(bench, key_file) -> None:
+async def test_failures_of_both_kinds_between_two_polls(bench, key_file) -> None:
     await healthy(bench, key_file())
     bench.proxy.fail("a", 9, cls="Openai.BadRequestError", status=400)
     bench.proxy.fail("a", 1, cls="Openai.InternalServerError", status=500)
@@ -116,7 +106,7 @@ async def test_failures_of_both_kinds_in_one_look(bench, key_file) -> None:
     assert bench.part("a").last_error.status_code == 500
 
 
-async def test_a_failure_that_nobody_says_more_of_ends_healthy(bench, key_file) -> None:
+async def test_a_failure_without_class_and_status_ends_healthy(bench, key_file) -> None:
     """The labels that say whose fault it was are left out."""
     await healthy(bench, key_file())
     name = "litellm_deployment_failure_responses_total"
@@ -125,14 +115,14 @@ async def test_a_failure_that_nobody_says_more_of_ends_healthy(bench, key_file) 
     assert (status(bench), bench.part("a").last_error) == ("unknown", None)
 
 
-async def test_a_failure_ends_where_no_success_could_be_seen(bench, key_file) -> None:
+async def test_a_failure_ends_by_time_if_successes_are_not_counted(bench, key_file) -> None:
     only = ("litellm_deployment_failure_responses", "litellm_deployment_cooled_down")
     bench.proxy.families = {family: FAMILIES[family] for family in only}
     await bench.start(key_file=key_file())
     bench.proxy.fail("a", status=500)
     await bench.after()
     assert status(bench) == "unhealthy"
-    await bench.looks(30)
+    await bench.polls(30)
     assert status(bench) == "unknown"
 
 
@@ -151,14 +141,14 @@ async def test_refusals_without_a_success_since_end_healthy(bench, key_file, cls
     assert (status(bench), reasons(bench)) == ("healthy", [])
 
 
-async def test_refusals_that_ended_leave_it_unknown(bench, key_file) -> None:
+async def test_the_status_is_unknown_after_refusals_end(bench, key_file) -> None:
     await healthy(bench, key_file())
     refuse(bench, "RouterRateLimitError")
     await bench.after()
     since = bench.part("a").problems[0].since
-    await bench.looks(28)
+    await bench.polls(28)
     assert bench.part("a").problems[0].since == since
-    await bench.looks(2)
+    await bench.polls(2)
     assert (status(bench), reasons(bench)) == ("unknown", [])
 
 
@@ -177,7 +167,7 @@ async def test_refusals_that_ended_leave_it_unknown(bench, key_file) -> None:
 async def test_a_refused_caller_does_not_end_healthy(bench, key_file, cls, code) -> None:
     await healthy(bench, key_file())
     refuse(bench, cls, code)
-    await bench.looks(6)
+    await bench.polls(6)
     assert (status(bench), bench.part("a").refused_rpm) == ("healthy", 1)
 
 
@@ -187,11 +177,11 @@ async def test_credits_that_are_spent_end_healthy(bench, key_file) -> None:
     await healthy(bench, key_file())
     bench.proxy.budgets["openai"]["spend"] = 1.0
     bench.proxy.succeed("a")  # the call that spent it
-    await bench.looks(3)
+    await bench.polls(3)
     assert bench.part("a").credits == 0
     assert (status(bench), reasons(bench)) == ("unhealthy", ["BudgetSpent"])
     bench.proxy.budgets["openai"]["spend"] = 0.0
-    await bench.looks(3)
+    await bench.polls(3)
     assert (status(bench), reasons(bench)) == ("healthy", [])
 
 
@@ -211,7 +201,7 @@ async def test_callers_without_a_budget_still_succeed(bench, key_file) -> None:
 
 
 @pytest.mark.parametrize("cooldown", [5, 15, 25, 45])
-async def test_one_that_fails_at_each_look_changes_no_state(bench, key_file, cooldown) -> None:
+async def test_repeated_failures_change_the_state_once(bench, key_file, cooldown) -> None:
     """The times of its errors and cooldowns, and how many there were, are measures."""
     bench.proxy.settings["cooldown_time"] = cooldown
     await bench.start(key_file=key_file())
@@ -219,19 +209,11 @@ async def test_one_that_fails_at_each_look_changes_no_state(bench, key_file, coo
     bench.proxy.cool("a")
     await bench.after()
     first, same = bench.part("a"), same_state(ModelDeployment)
-    for look in range(6):
+    for poll in range(6):
         bench.proxy.fail("a")
         bench.proxy.cool("a")
         await bench.after()
         part = bench.part("a")
-        assert part.last_error.at == part.cooldowns.last_at == at(20 + 10 * look)
-        assert part.cooldowns.count == 2 + look
+        assert part.last_error.at == part.cooldowns.last_at == at(20 + 10 * poll)
+        assert part.cooldowns.count == 2 + poll
         assert same(first, part)
-
-
-def test_whose_fault_a_failure_is() -> None:
-    """With a deployment as LiteLLM's router decides whether to cool it down; see tests/real."""
-    callers = {code for code in range(400, 600) if is_callers(Series(FAILURES, "a", "X", code))}
-    assert callers == set(range(400, 500)) - {401, 402, 404, 408, 429}
-    refused = {code for code in range(400, 600) if is_refused_caller("X", code)}
-    assert refused == set(range(400, 500)) - {408, 429}

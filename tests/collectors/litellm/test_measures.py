@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 
 from telemetron.document import ModelCaller, ModelDeployment, Refusal
 from telemetron_collectors.litellm import metrics
-from telemetron_collectors.litellm.figures import Figures
+from telemetron_collectors.litellm.measures import Measures
 from telemetron_collectors.litellm.models import Names
-from telemetron_collectors.litellm.usage import Usage
+from telemetron_collectors.litellm.usage import UsageTracker
 from tests.collectors.litellm.scripted import FAMILIES, METRICS, Bench, Reply
 
 REQUESTS = "litellm_deployment_total_requests"
@@ -41,11 +41,11 @@ def rates(bench: Bench, id: str = "a") -> tuple[float | None, ...]:
     return one.rpm, one.tpm, one.failed_rpm, one.refused_rpm, one.spend, one.latency_seconds
 
 
-async def test_only_the_spend_is_configured(bench, key_file) -> None:
+async def test_measures_are_null_if_only_spend_is_configured(bench, key_file) -> None:
     only(bench, SPEND)
     await bench.start(key_file=key_file())
     count_everything(bench)
-    await bench.looks(6)
+    await bench.polls(6)
     assert rates(bench) == (None, None, None, None, 0.5, None)
     assert bench.part("a").status == "unknown"
     assert bench.part("a").cooldowns.count is None
@@ -70,44 +70,46 @@ async def test_only_the_spend_is_configured(bench, key_file) -> None:
         ((HITS, CACHED_TOKENS), (3, 60, 1, 0, 0.5, 0.5)),  # the proxy says that it has no cache
     ],
 )
-async def test_a_metric_that_is_left_out_is_null(bench, key_file, left_out, expected) -> None:
+async def test_a_missing_metric_makes_its_measures_null(
+    bench, key_file, left_out, expected
+) -> None:
     only(bench, *(family for family in FAMILIES if family not in left_out))
     await bench.start(key_file=key_file())
     count_everything(bench)
-    await bench.looks(6)
+    await bench.polls(6)
     assert rates(bench) == expected
     assert rates(bench, "b") == tuple(
         None if value is None or at == 5 else 0 for at, value in enumerate(expected)
     )
 
 
-async def test_every_metric_without_its_label_model_id(bench, key_file) -> None:
+async def test_a_metric_without_the_label_model_id_is_missing(bench, key_file) -> None:
     for family, kind in FAMILIES.items():
         suffix = "_count" if kind == "histogram" else "_total" if kind == "counter" else ""
         bench.proxy.count(family + suffix, 5, model_group="gpt-4o")
     await bench.start(key_file=key_file())
-    await bench.looks(6)
+    await bench.polls(6)
     assert rates(bench) == (None,) * 6
     assert bench.part("a").status == "unknown"
     assert "label model_id" in bench.state()["metrics"][1]
 
 
-async def test_refusals_without_the_name_that_was_asked_for_are_null(bench, key_file) -> None:
+async def test_refusals_without_the_requested_model_are_null(bench, key_file) -> None:
     await bench.start(key_file=key_file())
     bench.proxy.count(f"{FAILURES}_total", 5, model_id="", exception_class="X")
     bench.proxy.count(f"{REQUESTS}_total", 5, model_id="")
-    await bench.looks(6)
+    await bench.polls(6)
     assert bench.part("a").refused_rpm is None
     assert bench.part("a").failed_rpm == 0
 
 
-async def test_workers_that_share_a_page_are_asked_for_all_of_it(bench, key_file) -> None:
+async def test_a_page_shared_by_workers_is_requested_whole(bench, key_file) -> None:
     """PROMETHEUS_MULTIPROC_DIR: whoever names metrics gets an empty 200."""
     bench.proxy.process = None
     bench.proxy.succeed("a", 10, tokens=1)
     await bench.start(key_file=key_file())
     bench.proxy.succeed("a", 3, tokens=70)
-    await bench.looks(6)
+    await bench.polls(6)
     assert rates(bench)[:4] == (3, 70, 0, 0)
     assert bench.part("a").status == "healthy"
     queries = zip(bench.proxy.calls, bench.proxy.queries, strict=True)
@@ -117,21 +119,21 @@ async def test_workers_that_share_a_page_are_asked_for_all_of_it(bench, key_file
     assert "not counted yet" in message
 
 
-async def test_an_empty_page_says_nothing(bench, key_file) -> None:
+async def test_an_empty_page_makes_measures_null(bench, key_file) -> None:
     bench.proxy.replies["/metrics/"] = Reply(200, b"", METRICS)
     await bench.start(key_file=key_file())
-    await bench.looks(7)
+    await bench.polls(7)
     assert rates(bench) == (None,) * 6
     assert bench.state()["metrics"][0] == "MetricsUnavailable"
 
 
 async def test_a_new_process_may_have_other_metrics(bench, key_file) -> None:
     await bench.start(key_file=key_file())
-    await bench.looks(6)
+    await bench.polls(6)
     assert bench.part("a").tpm == 0
     only(bench, REQUESTS, SUCCESSES)
     bench.proxy.restart(process=bench.proxy.date + 3)
-    await bench.looks(6)
+    await bench.polls(6)
     assert (bench.part("a").rpm, bench.part("a").tpm) == (0, None)
 
 
@@ -139,29 +141,29 @@ async def test_a_version_without_licence_says_so(bench, key_file) -> None:
     page = b"# TYPE litellm_not_a_premium_user_metric_total counter\n"
     bench.proxy.replies["/metrics/"] = Reply(200, page, METRICS)
     await bench.start(key_file=key_file())
-    await bench.looks(6)
+    await bench.polls(6)
     assert rates(bench) == (None,) * 6
     assert "licence" in bench.state()["metrics"][1]
 
 
-async def test_series_beyond_the_proxys_limit_make_it_null(bench, key_file) -> None:
+async def test_series_beyond_the_proxys_limit_make_measures_null(bench, key_file) -> None:
     await bench.start(key_file=key_file())
     bench.proxy.succeed("a", 2, tokens=60)
     other = {"model_id": "other", "model_group": "other", "api_key_alias": "other"}
     bench.proxy.count(f"{TOKENS}_total", 500, **other)
-    await bench.looks(6)
+    await bench.polls(6)
     assert (bench.part("a").rpm, bench.part("a").tpm) == (2, None)
     assert "prometheus_metrics_max_series_per_metric" in bench.state()["metrics"][1]
 
 
-async def test_series_that_expire_are_no_restart(bench, key_file) -> None:
+async def test_expired_series_are_no_restart(bench, key_file) -> None:
     """`prometheus_metrics_ttl_seconds` drops idle series; others go on, and it may come back."""
     bench.proxy.succeed("a", 100, tokens=1000, api_key_alias="idle")
     bench.proxy.succeed("a", 50, tokens=500, api_key_alias="busy")
     bench.proxy.count(f"{SPEND}_total", 4.0, model_id="a", api_key_alias="idle")
     bench.proxy.count(f"{SPEND}_total", 1.0, model_id="a", api_key_alias="busy")
     await bench.start(key_file=key_file())
-    await bench.looks(6)
+    await bench.polls(6)
     for name, labels in list(bench.proxy.samples):
         if "idle" in labels:
             del bench.proxy.samples[name, labels]
@@ -178,9 +180,9 @@ async def test_replicas_whose_pages_have_no_start_time(bench, key_file) -> None:
     replicas = [50, 900]
     bench.proxy.process = None
     await bench.start(key_file=key_file())
-    for look in range(12):
+    for poll in range(12):
         bench.proxy.restart(None)
-        bench.proxy.succeed("a", replicas[look % 2] + look // 6)
+        bench.proxy.succeed("a", replicas[poll % 2] + poll // 6)
         await bench.after()
     assert (bench.part("a").rpm, bench.part("a").spend) == (None, None)
     reason, message = bench.state()["metrics"]
@@ -200,15 +202,15 @@ def answer(bench: Bench, calls: int = 1) -> None:
     bench.proxy.count(f"{LATENCY}_count", calls, model_id="a")
 
 
-async def test_answers_from_the_proxys_cache_are_no_calls_of_the_model(bench, key_file) -> None:
+async def test_cached_answers_are_no_calls_of_the_model(bench, key_file) -> None:
     await bench.start(key_file=key_file())
     answer(bench)
     hit(bench, 2)
-    await bench.looks(6)
+    await bench.polls(6)
     assert rates(bench)[:3] == (1, 50, 0)
 
 
-async def test_answers_from_the_proxys_cache_are_no_evidence(bench, key_file) -> None:
+async def test_cached_answers_are_no_evidence(bench, key_file) -> None:
     await bench.start(key_file=key_file())
     bench.proxy.fail("a", status=500)
     await bench.after()
@@ -216,7 +218,7 @@ async def test_answers_from_the_proxys_cache_are_no_evidence(bench, key_file) ->
     bench.proxy.count("litellm_deployment_state", 0, model_id="a", litellm_model_name="gpt-4o")
     await bench.after()
     assert bench.part("a").status == "unhealthy"
-    bench.proxy.fail("a", status=500)  # in the look of a cached answer
+    bench.proxy.fail("a", status=500)  # in the poll of a cached answer
     hit(bench)
     await bench.after()
     assert bench.part("a").status == "unhealthy"
@@ -226,16 +228,14 @@ async def test_answers_from_the_proxys_cache_are_no_evidence(bench, key_file) ->
 
 
 @pytest.mark.parametrize("cache", [{"cache": "redis"}, {}])
-async def test_without_metrics_of_the_cache_the_providers_answers_tell(
-    bench, key_file, cache
-) -> None:
+async def test_without_cache_metrics_the_providers_answers_count(bench, key_file, cache) -> None:
     only(bench, *(family for family in FAMILIES if family not in (HITS, CACHED_TOKENS)))
     bench.proxy.cache = cache
     await bench.start(key_file=key_file())
     hit(bench, 2)
-    await bench.looks(1)
+    await bench.polls(1)
     assert bench.part("a").status == "unknown"
-    await bench.looks(5)
+    await bench.polls(5)
     assert rates(bench)[:3] == (0, None, 0)  # whose tokens they are is not counted
     assert CACHED_TOKENS in bench.state()["metrics"][1]
     answer(bench)
@@ -243,12 +243,12 @@ async def test_without_metrics_of_the_cache_the_providers_answers_tell(
     assert (bench.part("a").rpm, bench.part("a").status) == (1, "healthy")
 
 
-async def test_with_a_cache_that_nothing_tells_apart_calls_are_null(bench, key_file) -> None:
+async def test_calls_are_null_if_cached_answers_are_not_counted(bench, key_file) -> None:
     only(bench, REQUESTS, SUCCESSES, TOKENS)
     bench.proxy.cache = {"cache": "redis"}
     await bench.start(key_file=key_file())
     hit(bench, 2)
-    await bench.looks(6)
+    await bench.polls(6)
     assert rates(bench)[:2] == (None, None)
     assert bench.part("a").status == "unknown"
     assert HITS in bench.state()["metrics"][1]
@@ -266,7 +266,7 @@ async def test_refusals_by_reason(bench, key_file) -> None:
     await bench.start(key_file=key_file())
     refuse(bench, 3, "RouterRateLimitError", "None")
     refuse(bench, 1, "BudgetExceededError", 422, group="fast")
-    await bench.looks(6)
+    await bench.polls(6)
     one = bench.part("a")
     assert one.refused_rpm == 4
     assert one.refusals == [
@@ -276,11 +276,11 @@ async def test_refusals_by_reason(bench, key_file) -> None:
     assert (bench.part("b").refused_rpm, bench.part("b").refusals) == (0, [])
 
 
-async def test_more_reasons_than_are_shown(bench, key_file) -> None:
+async def test_refusals_beyond_the_limit_are_truncated(bench, key_file) -> None:
     await bench.start(key_file=key_file())
     for number in range(20):
         refuse(bench, 1 + number, f"Error{number:02}", 500)
-    await bench.looks(6)
+    await bench.polls(6)
     one = bench.part("a")
     assert one.refused_rpm == 210
     assert [refusal.error_class for refusal in one.refusals] == [
@@ -293,7 +293,7 @@ async def test_refusals_are_counted_without_failures_too(bench, key_file) -> Non
     only(bench, REQUESTS, SUCCESSES)
     await bench.start(key_file=key_file())
     refuse(bench, 3, "RouterRateLimitError", "None")
-    await bench.looks(6)
+    await bench.polls(6)
     assert (bench.part("a").refused_rpm, bench.part("a").refusals) == (3, None)
 
 
@@ -301,7 +301,7 @@ async def test_callers_by_the_configured_label(bench, key_file) -> None:
     await bench.start(key_file=key_file(), callers="api_key_alias")
     bench.proxy.succeed("a", 3, tokens=60, api_key_alias="writer")
     bench.proxy.succeed("a", 1, tokens=20, api_key_alias="None")
-    await bench.looks(6)
+    await bench.polls(6)
     assert bench.part("a").callers == [
         ModelCaller("", rpm=1, failed_rpm=0, tpm=20),
         ModelCaller("writer", rpm=3, failed_rpm=0, tpm=60),
@@ -309,20 +309,20 @@ async def test_callers_by_the_configured_label(bench, key_file) -> None:
     assert bench.part("b").callers == []
 
 
-async def test_calls_of_nobody_are_one_caller(bench, key_file) -> None:
+async def test_calls_without_a_caller_have_an_empty_name(bench, key_file) -> None:
     """LiteLLM writes `None` in some metrics, and leaves the label empty in others."""
     await bench.start(key_file=key_file(), callers="api_key_alias")
     bench.proxy.succeed("a", 1, tokens=20, api_key_alias="None")
     bench.proxy.succeed("a", 2, tokens=30, api_key_alias="")
-    await bench.looks(6)
+    await bench.polls(6)
     assert bench.part("a").callers == [ModelCaller("", 3, 0, 50)]
 
 
-async def test_more_callers_than_are_shown(bench, key_file) -> None:
+async def test_callers_beyond_the_limit_are_truncated(bench, key_file) -> None:
     await bench.start(key_file=key_file(), callers="user")
     for number in range(70):
         bench.proxy.succeed("a", 1 + number, user=f"u{number:02}")
-    await bench.looks(6)
+    await bench.polls(6)
     assert len(bench.part("a").callers) == 64
     assert bench.part("a").callers[0].name == "u06"
     assert bench.part("a").truncated == {"callers": 70}
@@ -332,7 +332,7 @@ async def test_more_callers_than_are_shown(bench, key_file) -> None:
 async def test_callers_are_null_unless_the_metrics_name_them(bench, key_file, callers) -> None:
     await bench.start(key_file=key_file(), callers=callers)
     bench.proxy.succeed("a", 3, tokens=60, api_key_alias="writer")
-    await bench.looks(6)
+    await bench.polls(6)
     assert bench.part("a").callers is None
 
 
@@ -388,16 +388,16 @@ def page(types: set[str], labels: set[str], drawn: list[tuple[str, str, int]], t
     process=st.sampled_from([None, 1000.0]),
     caches=st.sampled_from([None, True, False]),
 )
-def test_never_a_number_of_a_metric_that_was_not_seen(
+def test_measures_of_missing_metrics_are_never_numbers(
     types, labels, drawn, process, caches
 ) -> None:
-    usage = Usage(30.0)
-    for look in range(8):
-        seen = metrics.parse(page(types, labels, drawn, look + 1), "api_key_alias")
+    usage = UsageTracker(30.0)
+    for poll in range(8):
+        seen = metrics.parse(page(types, labels, drawn, poll + 1), "api_key_alias")
         seen = seen._replace(process=process)
-        usage.take(seen, look * 10.0, 2000.0)
+        usage.add(seen, poll * 10.0, 2000.0)
     part = ModelDeployment(id="a", model="gpt-4o")
-    said = Figures(usage, seen, Names([part], {}), caches, "api_key_alias").of(part)
+    said = Measures(usage, seen, Names([part], {}), caches, "api_key_alias").of(part)
     named = {
         family
         for family in {*types, *(SAMPLES[name] for name, _, _ in drawn)}
@@ -413,9 +413,7 @@ def test_never_a_number_of_a_metric_that_was_not_seen(
 
 
 @pytest.mark.parametrize("interval", [25, 50, 70, 120])
-async def test_looks_that_are_far_apart_give_the_mean_of_a_minute(
-    bench, key_file, interval
-) -> None:
+async def test_long_intervals_give_the_mean_of_a_minute(bench, key_file, interval) -> None:
     await bench.start(key_file=key_file(), interval_seconds=interval)
     for _ in range(4):
         bench.proxy.succeed("a", interval, tokens=10 * interval)  # a call each second

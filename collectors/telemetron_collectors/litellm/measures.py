@@ -1,4 +1,4 @@
-"""What the counters say of one deployment: null, never zero, if the metrics do not have it."""
+"""The measures of a deployment from its counters: null, never zero, if a metric is missing."""
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
@@ -18,62 +18,67 @@ from telemetron_collectors.litellm.metrics import (
     SUCCESSES,
     TOKENS,
     UNROUTED,
-    Page,
+    MetricsPage,
     Series,
 )
 from telemetron_collectors.litellm.models import Names
-from telemetron_collectors.litellm.usage import Error, Minute, Usage
+from telemetron_collectors.litellm.usage import Error, Minute, UsageTracker
 
 Rise = Callable[[str], float]
-"""How much a kind of counter of one deployment rose."""
+"""Returns how much a kind of counter rose for one deployment."""
 CALLED = (REQUESTS, TOKENS, FAILURES)
 
 
 class Calls(NamedTuple):
-    """What the calls of a deployment came to between two looks."""
+    """The results of a deployment's calls between two polls."""
 
     succeeded: bool
     cached: bool
     doubtful: bool
-    """Some failed, but failures are not counted by their causes."""
+    """Some calls failed, but the metrics do not count causes."""
 
 
-class Figures:
-    """What the counters say now.
+class Measures:
+    """The measures of all deployments after one poll.
 
-    `caches`: whether the proxy answers from a cache; None: not known. `caller`: the label that
-    names callers, if they are wanted.
+    `caches` is whether the proxy answers from a cache, or None if that is not known. `caller` is
+    the label that names callers, or None if they are not shown.
     """
 
     def __init__(
-        self, usage: Usage, page: Page, names: Names, caches: bool | None, caller: str | None
+        self,
+        usage: UsageTracker,
+        page: MetricsPage,
+        names: Names,
+        caches: bool | None,
+        caller: str | None,
     ) -> None:
         self.page = page
         self._usage = usage
         self._caches = caches
         self._caller = caller
         self._refused = self._by_group(names)
-        """Calls that were refused within the last minute, by model group and error."""
+        """The calls refused in the last minute, by model group and error."""
 
     @property
     def sees_successes(self) -> bool:
         return self.page.has(SUCCESSES) or self.page.has(ANSWERED)
 
     def missing(self) -> list[str]:
-        """The metrics whose absence leaves something unknown."""
+        """Return the metrics without which some measures are unknown."""
         needed = set(FAMILIES) - {CACHE_HITS, CACHED_TOKENS}
         if self.page.has(REQUESTS) and self.page.has(SUCCESSES):
             needed -= {FAILURES}
         if self._caches is not False:
             if not self._sees_cached():
                 needed |= {CACHE_HITS}
-            # Workers that share a page name a metric only once they have counted something.
+            # Workers that share a page list a metric only after they have counted something.
             if self.page.has(CACHE_HITS) or self.page.process is not None:
                 needed |= {CACHED_TOKENS}
         return sorted(FAMILIES[kind] for kind in needed if not self.page.has(kind))
 
     def calls(self, rose: Mapping[Series, float]) -> Calls:
-        """From the rises of one deployment's counters."""
+        """Interpret the rises of one deployment's counters."""
         sums: dict[str, float] = {}
         for series, rise in rose.items():
             sums[series.kind] = sums.get(series.kind, 0.0) + rise
@@ -89,7 +94,7 @@ class Figures:
         return Calls(succeeded > 0, bool(cached), bool(failed))
 
     def of(self, part: ModelDeployment) -> dict[str, Any]:
-        """The measures of a deployment, by field."""
+        """Return the measures of a deployment, by field."""
         spend = self._usage.spent(part.id) if self.page.has(SPEND) else None
         minute = self._usage.minute
         if minute is None:
@@ -118,11 +123,11 @@ class Figures:
         return of(kind) if self.page.has(kind) else None
 
     def _sees_cached(self) -> bool:
-        """Whether answers of providers are counted apart from those of the cache."""
+        """Return whether the metrics distinguish answers of providers and of the cache."""
         return self.page.has(CACHE_HITS) or (self.page.has(SUCCESSES) and self.page.has(ANSWERED))
 
     def _cached(self, of: Rise) -> float | None:
-        """How many calls the proxy's cache answered; None: not known."""
+        """Return how many calls the proxy's cache answered, or None if that is not known."""
         if self.page.has(CACHE_HITS):
             return of(CACHE_HITS)
         if self._caches is False:
@@ -142,7 +147,7 @@ class Figures:
         return None if tokens is None or cached is None else max(0.0, tokens - cached)
 
     def _failed(self, of: Rise) -> float | None:
-        """LiteLLM counts each request as a success or a failure, too."""
+        """Return the failures; without their metric, requests that are no successes."""
         if self.page.has(FAILURES):
             return of(FAILURES)
         requests = self._rise(of, REQUESTS)
@@ -150,7 +155,7 @@ class Figures:
         return None if requests is None or successes is None else max(0.0, requests - successes)
 
     def _by_group(self, names: Names) -> dict[str, dict[Error, float]]:
-        """From failures without a deployment; without these from requests, which have no error."""
+        """Return refusals by group: failures without a deployment, or such requests."""
         minute, found = self._usage.minute or Minute(), defaultdict[str, dict[Error, float]](dict)
         kind = REFUSED if self.page.has_unrouted(FAILURES) else UNROUTED
         for name, errors in minute.unrouted[kind].items():
@@ -165,7 +170,7 @@ class Figures:
         return sum(self._refused.get(model, {}).values())
 
     def _refusals(self, model: str) -> tuple[list[Refusal] | None, int]:
-        """The most frequent, by class and status, and how many there are."""
+        """Return the most frequent refusals, by class and status, and the number of all."""
         if not self.page.has_unrouted(FAILURES):
             return None, 0
         found = [Refusal(*error, rpm=rise) for error, rise in self._refused.get(model, {}).items()]
@@ -180,7 +185,7 @@ class Figures:
     def _callers(
         self, counted: Mapping[str, Mapping[str, float]], none: bool
     ) -> tuple[list[ModelCaller] | None, int]:
-        """The most active, by name, and how many there are; `none`: no answer was cached."""
+        """Return the most active callers, and the number of all; `none`: no answer was cached."""
         named = [kind for kind in CALLED if self._caller in self.page.labels.get(kind, ())]
         if not any(map(self.page.has, named)):
             return None, 0
@@ -199,7 +204,7 @@ class Figures:
     def _less(
         self, counts: Mapping[str, float], kind: str, cached: str, none: bool
     ) -> float | None:
-        """What one caller's count is without cached answers; `none`: there are none of them."""
+        """Return one caller's count without cached answers; `none`: no answer was cached."""
         if not self._names_callers(kind) or not (none or self._names_callers(cached)):
             return None
         less = 0.0 if none else counts.get(cached, 0.0)
