@@ -1,7 +1,7 @@
-"""Kafka's wire format: the primitive types, and requests as aiokafka's connections take them.
+"""Kafka's wire format: the primitive types, and requests in the form that aiokafka sends.
 
-Source: the protocol guide, https://kafka.apache.org/protocol. A version is `flexible` where its
-lengths are varints and its structures end with tagged fields (KIP-482).
+Source: the protocol guide, https://kafka.apache.org/protocol. In a `flexible` version,
+lengths are varints and structures end with tagged fields (KIP-482).
 """
 
 import struct
@@ -12,11 +12,11 @@ NO_TAGS = b"\x00"
 
 
 class UnsupportedError(Exception):
-    """The broker speaks none of the request's versions."""
+    """The broker supports none of the request's versions."""
 
 
-class Reader:
-    """Reads one answer from its start to its end; ValueError where it is cut or makes no sense."""
+class WireReader:
+    """Decodes one response from its start to its end; raises ValueError if it is malformed."""
 
     def __init__(self, data: bytes, *, flexible: bool = False) -> None:
         self.data = data
@@ -27,7 +27,7 @@ class Reader:
         try:
             (number,) = form.unpack_from(self.data, self.at)
         except struct.error:
-            raise ValueError("the answer ends too early") from None
+            raise ValueError("the response ends too early") from None
         self.at += form.size
         return int(number)
 
@@ -43,31 +43,31 @@ class Reader:
     def int64(self) -> int:
         return self._number(_INT64)
 
-    def take(self, length: int) -> bytes:
-        """So many bytes."""
+    def raw(self, length: int) -> bytes:
+        """Read a number of bytes."""
         end = self.at + length
         if length < 0 or end > len(self.data):
-            raise ValueError("the answer ends too early")
-        taken = self.data[self.at : end]
+            raise ValueError("the response ends too early")
+        content = self.data[self.at : end]
         self.at = end
-        return taken
+        return content
 
     def varint(self) -> int:
-        """An unsigned varint of at most 32 bits."""
+        """Read an unsigned varint of at most 32 bits."""
         number = 0
         for shift in range(0, 35, 7):
-            byte = self.take(1)[0]
+            byte = self.raw(1)[0]
             number |= (byte & 0x7F) << shift
             if byte < 0x80:
                 return number
-        raise ValueError("a number that is too long")
+        raise ValueError("a varint is too long")
 
     def text(self) -> str | None:
         length = self.varint() - 1 if self._flexible else self.int16()
-        return None if length < 0 else self.take(length).decode()
+        return None if length < 0 else self.raw(length).decode()
 
     def name(self) -> str:
-        """A text that may not be null."""
+        """Read a text that may not be null."""
         text = self.text()
         if text is None:
             raise ValueError("a name is missing")
@@ -75,25 +75,25 @@ class Reader:
 
     def bytes(self) -> bytes | None:
         length = self.varint() - 1 if self._flexible else self.int32()
-        return None if length < 0 else self.take(length)
+        return None if length < 0 else self.raw(length)
 
     def count(self) -> int:
-        """The length of an array; null counts as empty."""
+        """Read the length of an array; null counts as empty."""
         count = self.varint() - 1 if self._flexible else self.int32()
         if count > len(self.data) - self.at:
-            raise ValueError("an array that is longer than the answer")
+            raise ValueError("an array is longer than the response")
         return max(count, 0)
 
     def numbers(self) -> list[int]:
-        """An array of int32."""
+        """Read an array of int32."""
         return [self.int32() for _ in range(self.count())]
 
     def tags(self) -> None:
-        """The end of a structure: tagged fields, which are skipped."""
+        """Skip the tagged fields at the end of a structure."""
         if self._flexible:
             for _ in range(self.varint()):
                 self.varint()
-                self.take(self.varint())
+                self.raw(self.varint())
 
 
 _INT8, _INT16, _INT32, _INT64 = map(struct.Struct, (">b", ">h", ">i", ">q"))
@@ -126,23 +126,28 @@ def varint(number: int) -> bytes:
     return bytes(made)
 
 
-class Answer(NamedTuple):
-    """The body of an answer, and the version it is in."""
+class ResponseBody(NamedTuple):
+    """The body of a response, and its version."""
 
     version: int
     data: bytes
 
     @property
     def throttle(self) -> int:
-        """Milliseconds for which a quota holds us back: so begin all answers that we ask for."""
+        """Milliseconds for which a quota delays us. All responses that we request begin with it."""
         return int.from_bytes(self.data[:4], "big", signed=True)
 
-    def reader(self, *, flexible: bool = False) -> Reader:
-        return Reader(self.data, flexible=flexible)
+    @property
+    def content(self) -> bytes:
+        """Everything after the throttle time, which may differ in responses with equal content."""
+        return self.data[4:]
+
+    def reader(self, *, flexible: bool = False) -> WireReader:
+        return WireReader(self.data, flexible=flexible)
 
 
 class Header(NamedTuple):
-    """A request's or an answer's header, as aiokafka's connections handle it."""
+    """The header of a request or response, as aiokafka's connections handle it."""
 
     correlation_id: int
     encoded: bytes = b""
@@ -152,10 +157,10 @@ class Header(NamedTuple):
 
 
 class Version:
-    """One version of a request, ready to be sent; it decodes its own answer.
+    """One version of a request, encoded once; it reads its own response.
 
-    Stands for `aiokafka.protocol.api.RequestStruct` and its response: what is asked every time
-    is encoded once, and an answer that has not changed is not decoded at all.
+    It replaces `aiokafka.protocol.api.RequestStruct` and its response type, which encode a
+    repeated request again and decode every response, changed or not.
     """
 
     def __init__(self, number: int, body: bytes, *, flexible: bool = False) -> None:
@@ -163,7 +168,7 @@ class Version:
         self.body = body
         self.flexible = flexible
         self.api_key = 0
-        self.RESPONSE_TYPE = self  # the name that aiokafka asks for
+        self.RESPONSE_TYPE = self  # aiokafka reads this attribute
 
     def build_request_header(self, correlation_id: int, client_id: str) -> Header:
         start = struct.pack(">hhi", self.api_key, self.number, correlation_id)
@@ -179,14 +184,14 @@ class Version:
             buffer.read(1)  # no broker sends tags here
         return Header(correlation_id)
 
-    def decode(self, buffer: BinaryIO) -> Answer:
-        return Answer(self.number, buffer.read())
+    def decode(self, buffer: BinaryIO) -> ResponseBody:
+        return ResponseBody(self.number, buffer.read())
 
 
 class Request:
-    """A request in the versions that we speak, the best first.
+    """A request in the versions that we support, the best first.
 
-    Stands for `aiokafka.protocol.api.Request`.
+    It replaces `aiokafka.protocol.api.Request`.
     """
 
     def __init__(self, api_key: int, *versions: Version) -> None:
@@ -195,9 +200,12 @@ class Request:
         for version in versions:
             version.api_key = api_key
 
-    def prepare(self, spoken: Mapping[int, tuple[int, int]]) -> Any:
-        """The version to send to a broker that speaks these; UnsupportedError: none."""
-        lowest, highest = spoken.get(self._api_key, (0, -1))
+    def prepare(self, supported: Mapping[int, tuple[int, int]]) -> Any:
+        """Return the version to send to a broker; raise UnsupportedError if it supports none.
+
+        `supported` has the lowest and highest version of each API.
+        """
+        lowest, highest = supported.get(self._api_key, (0, -1))
         for version in self.versions:
             if lowest <= version.number <= highest:
                 return version

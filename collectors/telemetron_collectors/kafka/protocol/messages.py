@@ -1,4 +1,4 @@
-"""The requests that Telemetron sends, and what their answers hold: pure functions.
+"""The requests that Telemetron sends, and the content of their responses: pure functions.
 
 None of them changes anything: no topic is created, no group is joined, no offset committed.
 """
@@ -7,11 +7,16 @@ import struct
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from telemetron_collectors.kafka import wire
-from telemetron_collectors.kafka.wire import NO_TAGS, Answer, Reader, Request, Version
+from telemetron_collectors.kafka.protocol import wire
+from telemetron_collectors.kafka.protocol.wire import (
+    NO_TAGS,
+    Request,
+    ResponseBody,
+    Version,
+    WireReader,
+)
 
 NONE = 0
-OFFSET_OUT_OF_RANGE = 1
 UNKNOWN_TOPIC = 3
 COORDINATOR_ERRORS = {14, 15, 16}
 TOPIC_DENIED = 29
@@ -38,7 +43,7 @@ class Address(NamedTuple):
 
 
 class TopicInfo(NamedTuple):
-    """What the cluster says of one topic; `id` is empty where the broker knows none."""
+    """The metadata of one topic; `id` is empty if the broker returns none."""
 
     id: str
     error: int
@@ -46,7 +51,7 @@ class TopicInfo(NamedTuple):
     """Leader by partition; -1: none."""
 
 
-class Metadata(NamedTuple):
+class ClusterMetadata(NamedTuple):
     """The brokers by id, the topics by name."""
 
     brokers: dict[int, Address]
@@ -56,7 +61,7 @@ class Metadata(NamedTuple):
 class GroupListing(NamedTuple):
     """One group that a broker coordinates.
 
-    `type` is in lower case; brokers before Kafka 3.8 tell none, and every group is `classic`.
+    `type` is in lower case. Brokers before Kafka 3.8 do not return it: every group is `classic`.
     """
 
     name: str
@@ -64,17 +69,17 @@ class GroupListing(NamedTuple):
 
 
 class Commit(NamedTuple):
-    """Where a group stands in one partition; `lag` where the broker tells it: of share groups."""
+    """A group's commit in one partition; brokers return a `lag` only of share groups."""
 
     offset: int
     error: int = NONE
     lag: int | None = None
     foreign: bool = False
-    """Whether it was made on an earlier topic of the name."""
+    """Whether it was made on a deleted topic of the same name."""
 
 
 class Commits(NamedTuple):
-    """What a group has committed, by topic and partition, or why that is not told."""
+    """A group's commits by topic and partition, or an error."""
 
     error: int
     topics: dict[str, dict[int, Commit]]
@@ -88,7 +93,7 @@ class Offset(NamedTuple):
 
 
 class Fetched(NamedTuple):
-    """Records of one partition, still encoded, and where its log ended then."""
+    """Encoded records of one partition, and the last stable offset of its log."""
 
     error: int
     last_stable: int
@@ -101,7 +106,7 @@ class Fetched(NamedTuple):
 
 
 def metadata(topics: Iterable[str] | None) -> Request:
-    """Of these topics, or of all. Names a missing topic without creating it."""
+    """Request the metadata of these topics, or of all; a missing topic is not created."""
     return Request(
         3,
         Version(10, _metadata_v10(topics), flexible=True),
@@ -122,26 +127,26 @@ def _metadata_v5(topics: Iterable[str] | None) -> bytes:
     return asked + b"\x00"
 
 
-def parse_metadata(answer: Answer) -> Metadata:
-    flexible = answer.version >= 9
-    reader = answer.reader(flexible=flexible)
+def parse_metadata(response: ResponseBody) -> ClusterMetadata:
+    flexible = response.version >= 9
+    reader = response.reader(flexible=flexible)
     reader.int32()
     brokers = dict(_broker(reader) for _ in range(reader.count()))
     reader.text()
     reader.int32()
-    return Metadata(brokers, dict(_topic(reader, flexible) for _ in range(reader.count())))
+    return ClusterMetadata(brokers, dict(_topic(reader, flexible) for _ in range(reader.count())))
 
 
-def _broker(reader: Reader) -> tuple[int, Address]:
+def _broker(reader: WireReader) -> tuple[int, Address]:
     node, host, port = reader.int32(), reader.name(), reader.int32()
     reader.text()
     reader.tags()
     return node, Address(host, port)
 
 
-def _topic(reader: Reader, flexible: bool) -> tuple[str, TopicInfo]:
+def _topic(reader: WireReader, flexible: bool) -> tuple[str, TopicInfo]:
     error, name = reader.int16(), reader.text() or ""
-    id = reader.take(16).hex() if flexible else ""
+    id = reader.raw(16).hex() if flexible else ""
     reader.int8()
     leaders = dict(_partition(reader, flexible) for _ in range(reader.count()))
     if flexible:
@@ -151,7 +156,7 @@ def _topic(reader: Reader, flexible: bool) -> tuple[str, TopicInfo]:
     return name, TopicInfo(id.strip("0") and id, error, known)
 
 
-def _partition(reader: Reader, flexible: bool) -> tuple[int, int]:
+def _partition(reader: WireReader, flexible: bool) -> tuple[int, int]:
     reader.int16()
     number, leader = reader.int32(), reader.int32()
     if flexible:
@@ -166,21 +171,21 @@ def _partition(reader: Reader, flexible: bool) -> tuple[int, int]:
 
 
 def list_groups() -> Request:
-    """The groups that one broker coordinates, with their type where it knows of types."""
+    """Request the groups that one broker coordinates, with their type if it knows types."""
     empty = wire.compact_array([])
     return Request(16, Version(5, empty + empty + NO_TAGS, flexible=True), Version(2, b""))
 
 
-def parse_groups(answer: Answer) -> tuple[int, list[GroupListing]]:
-    """Error, and the groups; what is not permitted is left out, without one."""
-    flexible = answer.version >= 3
-    reader = answer.reader(flexible=flexible)
+def parse_groups(response: ResponseBody) -> tuple[int, list[GroupListing]]:
+    """Return an error and the groups; groups that we may not describe are left out."""
+    flexible = response.version >= 3
+    reader = response.reader(flexible=flexible)
     reader.int32()
     error = reader.int16()
     return error, [_listing(reader, flexible) for _ in range(reader.count())]
 
 
-def _listing(reader: Reader, flexible: bool) -> GroupListing:
+def _listing(reader: WireReader, flexible: bool) -> GroupListing:
     name = reader.name()
     reader.text()
     if not flexible:
@@ -195,20 +200,20 @@ def find_coordinator(group: str) -> Request:
     return Request(10, Version(1, wire.text(group) + b"\x00"))
 
 
-def parse_coordinator(answer: Answer) -> tuple[int, int]:
-    """Error, and the id of the broker."""
-    reader = answer.reader()
+def parse_coordinator(response: ResponseBody) -> tuple[int, int]:
+    """Return an error and the broker's id."""
+    reader = response.reader()
     reader.int32()
     error = reader.int16()
     reader.text()
     return error, reader.int32()
 
 
-# Where groups stand
+# Commits
 
 
 def fetch_offsets(group: str, partitions: Partitions | None) -> Request:
-    """What a group has committed: of these partitions, or of all it has committed on."""
+    """Request a group's commits on these partitions; None: on all of them."""
     if partitions is None:
         return Request(9, Version(3, wire.text(group) + struct.pack(">i", -1)))
     topics = [
@@ -219,11 +224,11 @@ def fetch_offsets(group: str, partitions: Partitions | None) -> Request:
 
 
 _COMMIT = struct.Struct(">iqhh")
-"""Partition, offset, length of the metadata, error; where the metadata is empty."""
+"""Partition, offset, length of the metadata, error, if the metadata is empty."""
 
 
-def parse_commits(answer: Answer) -> Commits:
-    reader = answer.reader()
+def parse_commits(response: ResponseBody) -> Commits:
+    reader = response.reader()
     reader.int32()
     topics = {}
     for _ in range(reader.count()):
@@ -232,12 +237,12 @@ def parse_commits(answer: Answer) -> Commits:
     return Commits(reader.int16(), topics)
 
 
-def _commits(reader: Reader, count: int) -> dict[int, Commit]:
+def _commits(reader: WireReader, count: int) -> dict[int, Commit]:
     size = count * _COMMIT.size
     chunk = reader.data[reader.at : reader.at + size]
     entries = list(_COMMIT.iter_unpack(chunk)) if len(chunk) == size else []
     if len(entries) == count and all(entry[2] <= 0 for entry in entries):
-        reader.take(size)
+        reader.raw(size)
         return {number: Commit(offset, error) for number, offset, _, error in entries}
     commits = {}
     for _ in range(count):
@@ -248,7 +253,7 @@ def _commits(reader: Reader, count: int) -> dict[int, Commit]:
 
 
 def share_offsets(group: str, partitions: Partitions | None) -> Request:
-    """Where a share group starts, and its lag where the broker tells it (Kafka 4.3)."""
+    """Request a share group's start offsets, with its lag from Kafka 4.3 on."""
     topics = wire.varint(0)
     if partitions is not None:
         topics = wire.compact_array(
@@ -263,22 +268,22 @@ def share_offsets(group: str, partitions: Partitions | None) -> Request:
     return Request(90, Version(1, body, flexible=True), Version(0, body, flexible=True))
 
 
-def parse_share_offsets(answer: Answer) -> Commits:
-    reader = answer.reader(flexible=True)
+def parse_share_offsets(response: ResponseBody) -> Commits:
+    reader = response.reader(flexible=True)
     reader.int32()
     if reader.count() != 1:
-        raise ValueError("not the one group that was asked for")
+        raise ValueError("the response has other groups than the request")
     reader.text()
     topics = {}
     for _ in range(reader.count()):
         topic = reader.name()
-        reader.take(16)
-        topics[topic] = dict(_share_offset(reader, answer.version) for _ in range(reader.count()))
+        reader.raw(16)
+        topics[topic] = dict(_share_offset(reader, response.version) for _ in range(reader.count()))
         reader.tags()
     return Commits(reader.int16(), topics)
 
 
-def _share_offset(reader: Reader, version: int) -> tuple[int, Commit]:
+def _share_offset(reader: WireReader, version: int) -> tuple[int, Commit]:
     number, offset = reader.int32(), reader.int64()
     reader.int32()
     lag = reader.int64() if version >= 1 else NO_OFFSET
@@ -292,7 +297,7 @@ def _share_offset(reader: Reader, version: int) -> tuple[int, Commit]:
 
 
 def list_offsets(partitions: Partitions, at: int, isolation: int = COMMITTED) -> Request:
-    """The start (EARLIEST) or the end (LATEST) of partitions, of their leader."""
+    """Request the start (EARLIEST) or the end (LATEST) of partitions from their leader."""
     topics = [
         wire.text(topic) + wire.array([struct.pack(">iq", number, at) for number in numbers])
         for topic, numbers in partitions.items()
@@ -303,13 +308,13 @@ def list_offsets(partitions: Partitions, at: int, isolation: int = COMMITTED) ->
 _OFFSET = struct.Struct(">ihqq")
 
 
-def parse_offsets(answer: Answer) -> dict[str, dict[int, Offset]]:
-    reader = answer.reader()
+def parse_offsets(response: ResponseBody) -> dict[str, dict[int, Offset]]:
+    reader = response.reader()
     reader.int32()
     topics = {}
     for _ in range(reader.count()):
         topic = reader.name()
-        entries = _OFFSET.iter_unpack(reader.take(reader.count() * _OFFSET.size))
+        entries = _OFFSET.iter_unpack(reader.raw(reader.count() * _OFFSET.size))
         topics[topic] = {number: Offset(error, at) for number, error, _, at in entries}
     return topics
 
@@ -317,7 +322,7 @@ def parse_offsets(answer: Answer) -> dict[str, dict[int, Offset]]:
 def fetch(
     offsets: Mapping[str, Mapping[int, int]], max_bytes: int, partition_bytes: int
 ) -> Request:
-    """Records from these offsets on, what is there now; no more of them than max_bytes, roughly."""
+    """Request the records from these offsets on, without waiting; about `max_bytes` at most."""
     topics = [
         wire.text(topic)
         + wire.array(
@@ -332,9 +337,9 @@ def fetch(
     return Request(1, Version(11, head + wire.array(topics) + wire.array([]) + wire.text("")))
 
 
-def parse_fetched(answer: Answer) -> tuple[int, dict[str, dict[int, Fetched]]]:
-    """Error of the whole, and what was fetched by topic and partition."""
-    reader = answer.reader()
+def parse_fetched(response: ResponseBody) -> tuple[int, dict[str, dict[int, Fetched]]]:
+    """Return an error, and the fetched records by topic and partition."""
+    reader = response.reader()
     reader.int32()
     error = reader.int16()
     reader.int32()
@@ -345,7 +350,7 @@ def parse_fetched(answer: Answer) -> tuple[int, dict[str, dict[int, Fetched]]]:
     return error, topics
 
 
-def _fetched(reader: Reader) -> tuple[int, Fetched]:
+def _fetched(reader: WireReader) -> tuple[int, Fetched]:
     number, error = reader.int32(), reader.int16()
     reader.int64()
     last_stable = reader.int64()

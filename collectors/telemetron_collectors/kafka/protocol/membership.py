@@ -1,20 +1,26 @@
-"""Who is in a group: the requests that describe groups, one for each type, and their answers.
+"""Descriptions of groups: the requests, one for each type of group, and their responses.
 
-A broker describes a group of another type as one that does not exist. So a type that we do not
-know is never asked for: `KINDS` are those that we do.
+A broker describes a group of another type as missing. So groups of a type that is not in `KINDS`
+are never described.
 """
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
-from telemetron_collectors.kafka import wire
-from telemetron_collectors.kafka.wire import NO_TAGS, Answer, Reader, Request, Version
+from telemetron_collectors.kafka.protocol import wire
+from telemetron_collectors.kafka.protocol.wire import (
+    NO_TAGS,
+    Request,
+    ResponseBody,
+    Version,
+    WireReader,
+)
 
 NONE = 0
 GROUP_NOT_FOUND = 69
 
 REBALANCING = {"PreparingRebalance", "CompletingRebalance"}
-"""States of a classic group in which its coordinator tells no assignments."""
+"""States of a classic group in which its coordinator returns no assignments."""
 
 Assignment = Mapping[str, tuple[int, ...]]
 """Partitions by topic."""
@@ -26,81 +32,45 @@ class GroupMember(NamedTuple):
     client_id: str
     host: str
     assignment: Assignment | None
-    """The partitions that it has now; None: the coordinator does not tell."""
+    """Its partitions now; None: the coordinator does not return them."""
     topics: frozenset[str] = frozenset()
-    """Those that it subscribes to by their names."""
+    """Topics that it subscribes to by name."""
     id: str = ""
-    """Its instance id where it has one, else its member id."""
+    """Its instance id if it has one, else its member id."""
 
 
 class GroupInfo(NamedTuple):
-    """A group's state, the broker's word, and its members."""
+    """A group's state in the broker's word, and its members."""
 
     error: int
     state: str
     members: tuple[GroupMember, ...]
     epoch: int | None = None
-    """Rises with each change of its members, their subscriptions or their topics; None: the
-    protocol does not tell (classic groups)."""
+    """Rises with each change of the members, their subscriptions or their topics; None for classic
+    groups: their epoch cannot be read."""
 
     @property
     def is_absent(self) -> bool:
-        """Whether the coordinator knows no such group: of the type that was asked for."""
+        """Whether the coordinator knows no group of this name and type."""
         return self.state == "Dead" and not self.members
 
     @property
     def topics(self) -> set[str]:
-        """What its members subscribe to, or have partitions of."""
+        """Topics that its members subscribe to, or have partitions of."""
         named = {topic for member in self.members for topic in member.topics}
         return named.union(*(member.assignment or () for member in self.members))
 
     @property
-    def is_told(self) -> bool:
-        """Whether the assignments of all members are."""
+    def has_assignments(self) -> bool:
+        """Whether the assignments of all members are known."""
         return all(member.assignment is not None for member in self.members)
 
 
 DEAD = GroupInfo(NONE, "Dead", ())
 
 
-class Rebalances:
-    """Counts the rebalances of one group, as far as they are observed."""
-
-    def __init__(self) -> None:
-        self.count: int | None = None
-        self._epoch: int | None = None
-        self._settled: object = None
-        self._is_moving = False
-
-    def take(self, info: GroupInfo) -> None:
-        """Compare a description with the one before."""
-        self.count = 0 if self.count is None else self.count + self._grown(info)
-        self._epoch = 0 if info.is_absent else info.epoch
-        self._is_moving = info.state in REBALANCING
-        if not self._is_moving:
-            self._settled = _settled(info)
-
-    def _grown(self, info: GroupInfo) -> int:
-        if info.is_absent:
-            return 0
-        if info.epoch is None:
-            return int(not self._is_moving and self._moves(info))
-        if self._epoch is None:  # it was a classic group
-            return 1
-        # A lower epoch is that of a group that was deleted and made again.
-        return info.epoch - (self._epoch if info.epoch >= self._epoch else 0)
-
-    def _moves(self, info: GroupInfo) -> bool:
-        return info.state in REBALANCING or _settled(info) != self._settled
-
-
-def _settled(info: GroupInfo) -> object:
-    members = sorted(info.members, key=lambda member: member.id)
-    return [(member.id, member.assignment) for member in members]
-
-
 def describe_groups(kind: str, groups: Iterable[str]) -> Request:
-    """State and members of groups of one of the `KINDS`."""
+    """Request the state and members of groups of one of the `KINDS`."""
     names = sorted(groups)
     if kind == "classic":
         return Request(15, Version(4, wire.array([wire.text(g) for g in names]) + b"\x00"))
@@ -109,8 +79,8 @@ def describe_groups(kind: str, groups: Iterable[str]) -> Request:
     return Request(api, Version(version, body, flexible=True))
 
 
-def parse_described(kind: str, answer: Answer) -> dict[str, GroupInfo]:
-    reader = answer.reader(flexible=kind != "classic")
+def parse_described(kind: str, response: ResponseBody) -> dict[str, GroupInfo]:
+    reader = response.reader(flexible=kind != "classic")
     reader.int32()
     return dict(KINDS[kind](reader) for _ in range(reader.count()))
 
@@ -118,27 +88,27 @@ def parse_described(kind: str, answer: Answer) -> dict[str, GroupInfo]:
 # classic
 
 
-def _classic(reader: Reader) -> tuple[str, GroupInfo]:
+def _classic(reader: WireReader) -> tuple[str, GroupInfo]:
     error, name, state, protocol = reader.int16(), reader.name(), reader.name(), reader.name()
     reader.text()
-    is_told = protocol == "consumer" and state not in REBALANCING
-    members = tuple(_classic_member(reader, is_told) for _ in range(reader.count()))
+    has_assignments = protocol == "consumer" and state not in REBALANCING
+    members = tuple(_classic_member(reader, has_assignments) for _ in range(reader.count()))
     reader.int32()
     return name, GroupInfo(error, state, members)
 
 
-def _classic_member(reader: Reader, is_told: bool) -> GroupMember:
+def _classic_member(reader: WireReader, has_assignments: bool) -> GroupMember:
     member, instance = reader.text(), reader.text()
     client_id, host = reader.name(), reader.name()
     subscribed, assigned = reader.bytes() or b"", reader.bytes() or b""
-    topics = frozenset(_subscription(subscribed) if is_told else ())
-    assignment = _assignment(assigned) if is_told else None
+    topics = frozenset(_subscription(subscribed) if has_assignments else ())
+    assignment = _assignment(assigned) if has_assignments else None
     return GroupMember(client_id, host, assignment, topics, instance or member or "")
 
 
 def _subscription(encoded: bytes) -> list[str]:
-    """The topics of the consumer protocol's subscription."""
-    reader = Reader(encoded)
+    """Return the topics of the consumer protocol's subscription."""
+    reader = WireReader(encoded)
     try:
         reader.int16()
         return [reader.name() for _ in range(reader.count())]
@@ -147,8 +117,8 @@ def _subscription(encoded: bytes) -> list[str]:
 
 
 def _assignment(encoded: bytes) -> Assignment | None:
-    """The consumer protocol's; empty where the group's leader gave the member none."""
-    reader = Reader(encoded)
+    """Return the consumer protocol's assignment; empty if the group's leader assigned none."""
+    reader = WireReader(encoded)
     if not encoded:
         return {}
     try:
@@ -161,13 +131,13 @@ def _assignment(encoded: bytes) -> Assignment | None:
 # consumer (KIP-848), share (KIP-932)
 
 
-def _consumer(reader: Reader) -> tuple[str, GroupInfo]:
+def _consumer(reader: WireReader) -> tuple[str, GroupInfo]:
     head = _head(reader)
     reader.text()  # the assignor
     return _group(reader, head, [_consumer_member(reader) for _ in range(reader.count())])
 
 
-def _share(reader: Reader) -> tuple[str, GroupInfo]:
+def _share(reader: WireReader) -> tuple[str, GroupInfo]:
     head = _head(reader)
     reader.text()  # the assignor
     return _group(reader, head, [_share_member(reader) for _ in range(reader.count())])
@@ -180,8 +150,8 @@ class _Head(NamedTuple):
     epoch: int
 
 
-def _head(reader: Reader) -> _Head:
-    """How a group of any newer type begins."""
+def _head(reader: WireReader) -> _Head:
+    """Read the fields with which a group of any newer type begins."""
     error = reader.int16()
     reader.text()
     head = _Head(error, reader.name(), reader.name(), reader.int32())
@@ -189,8 +159,10 @@ def _head(reader: Reader) -> _Head:
     return head
 
 
-def _group(reader: Reader, head: _Head, members: Iterable[GroupMember]) -> tuple[str, GroupInfo]:
-    """And how it ends."""
+def _group(
+    reader: WireReader, head: _Head, members: Iterable[GroupMember]
+) -> tuple[str, GroupInfo]:
+    """Read the fields with which it ends."""
     reader.int32()
     reader.tags()
     if head.error == GROUP_NOT_FOUND:
@@ -198,19 +170,19 @@ def _group(reader: Reader, head: _Head, members: Iterable[GroupMember]) -> tuple
     return head.name, GroupInfo(head.error, head.state, tuple(members), head.epoch)
 
 
-def _consumer_member(reader: Reader) -> GroupMember:
+def _consumer_member(reader: WireReader) -> GroupMember:
     member, instance = reader.text(), reader.text()
     reader.text()
     reader.int32()
     client_id, host, topics = reader.name(), reader.name(), _texts(reader)
-    reader.text()  # a pattern of topics, whose partitions the assignment has
+    reader.text()  # a pattern of topics; the assignment has their partitions
     assignment = _assigned(reader)
-    _assigned(reader)  # the one that it is on its way to
+    _assigned(reader)  # its target assignment
     reader.tags()
     return GroupMember(client_id, host, assignment, topics, instance or member or "")
 
 
-def _share_member(reader: Reader) -> GroupMember:
+def _share_member(reader: WireReader) -> GroupMember:
     member = reader.name()
     reader.text()
     reader.int32()
@@ -220,14 +192,14 @@ def _share_member(reader: Reader) -> GroupMember:
     return GroupMember(client_id, host, assignment, topics, member)
 
 
-def _texts(reader: Reader) -> frozenset[str]:
+def _texts(reader: WireReader) -> frozenset[str]:
     return frozenset(reader.name() for _ in range(reader.count()))
 
 
-def _assigned(reader: Reader) -> Assignment:
+def _assigned(reader: WireReader) -> Assignment:
     assigned = {}
     for _ in range(reader.count()):
-        reader.take(16)
+        reader.raw(16)
         topic = reader.name()
         assigned[topic] = tuple(reader.numbers())
         reader.tags()
@@ -238,16 +210,16 @@ def _assigned(reader: Reader) -> Assignment:
 # streams (KIP-1071)
 
 Topology = Mapping[str, frozenset[str]]
-"""The topics that each subtopology reads: its task of a number has their partitions of it."""
+"""The topics that each subtopology reads. Its task N has partition N of each of them."""
 
 
-def _streams(reader: Reader) -> tuple[str, GroupInfo]:
+def _streams(reader: WireReader) -> tuple[str, GroupInfo]:
     head, topology = _head(reader), _topology(reader)
     members = [_streams_member(reader, topology) for _ in range(reader.count())]
     return _group(reader, head, members)
 
 
-def _topology(reader: Reader) -> Topology:
+def _topology(reader: WireReader) -> Topology:
     if reader.int8() < 0:
         return {}
     reader.int32()
@@ -256,7 +228,7 @@ def _topology(reader: Reader) -> Topology:
     return topology
 
 
-def _subtopology(reader: Reader) -> tuple[str, frozenset[str]]:
+def _subtopology(reader: WireReader) -> tuple[str, frozenset[str]]:
     id, sources = reader.name(), _texts(reader)
     _texts(reader)  # repartition topics that it writes
     _internal_topics(reader)  # changelogs
@@ -265,11 +237,11 @@ def _subtopology(reader: Reader) -> tuple[str, frozenset[str]]:
     return id, sources | repartitioned
 
 
-def _internal_topics(reader: Reader) -> frozenset[str]:
+def _internal_topics(reader: WireReader) -> frozenset[str]:
     return frozenset(_internal_topic(reader) for _ in range(reader.count()))
 
 
-def _internal_topic(reader: Reader) -> str:
+def _internal_topic(reader: WireReader) -> str:
     name = reader.name()
     reader.int32()
     reader.int16()
@@ -278,14 +250,14 @@ def _internal_topic(reader: Reader) -> str:
     return name
 
 
-def _pairs(reader: Reader) -> None:
+def _pairs(reader: WireReader) -> None:
     for _ in range(reader.count()):
         reader.text()
         reader.text()
         reader.tags()
 
 
-def _streams_member(reader: Reader, topology: Topology) -> GroupMember:
+def _streams_member(reader: WireReader, topology: Topology) -> GroupMember:
     member = reader.name()
     reader.int32()
     instance = reader.text()
@@ -301,14 +273,14 @@ def _streams_member(reader: Reader, topology: Topology) -> GroupMember:
     for _ in range(2):
         _task_offsets(reader)
     tasks = _active_tasks(reader)
-    _active_tasks(reader)  # those that it is on its way to
+    _active_tasks(reader)  # its target assignment
     reader.int8()
     reader.tags()
     topics = frozenset().union(*topology.values())
     return GroupMember(client_id, host, _partitions(tasks, topology), topics, instance or member)
 
 
-def _task_offsets(reader: Reader) -> None:
+def _task_offsets(reader: WireReader) -> None:
     for _ in range(reader.count()):
         reader.text()
         reader.int32()
@@ -316,14 +288,14 @@ def _task_offsets(reader: Reader) -> None:
         reader.tags()
 
 
-def _active_tasks(reader: Reader) -> dict[str, list[int]]:
-    """By subtopology. Standby and warm-up tasks read changelogs only."""
+def _active_tasks(reader: WireReader) -> dict[str, list[int]]:
+    """Return task numbers by subtopology. Standby and warm-up tasks read only changelogs."""
     active, _, _ = (_tasks(reader) for _ in range(3))
     reader.tags()
     return active
 
 
-def _tasks(reader: Reader) -> dict[str, list[int]]:
+def _tasks(reader: WireReader) -> dict[str, list[int]]:
     tasks = {}
     for _ in range(reader.count()):
         id = reader.name()
@@ -340,10 +312,10 @@ def _partitions(tasks: Mapping[str, Iterable[int]], topology: Topology) -> Assig
     return {topic: tuple(sorted(numbers)) for topic, numbers in found.items()}
 
 
-KINDS: Mapping[str, Callable[[Reader], tuple[str, GroupInfo]]] = {
+KINDS: Mapping[str, Callable[[WireReader], tuple[str, GroupInfo]]] = {
     "classic": _classic,
     "consumer": _consumer,
     "share": _share,
     "streams": _streams,
 }
-"""How a group of each type is read."""
+"""How to decode a group of each type."""

@@ -1,42 +1,48 @@
-"""Records of one partition, decoded as a reader of committed transactions sees them."""
+"""Records of one partition, decoded as a consumer with `read_committed` reads them."""
 
 from typing import NamedTuple
 
-from telemetron_collectors.kafka.batch import MAX_BYTES, Batch, LegacyBatch, TooLargeError, batches
-from telemetron_collectors.kafka.codec import UnsupportedCodecError
-from telemetron_collectors.kafka.request import Fetched
-from telemetron_collectors.kafka.task import Record
+from telemetron_collectors.kafka.protocol.batch import (
+    MAX_BYTES,
+    Batch,
+    LegacyBatch,
+    LogRecord,
+    TooLargeError,
+    batches,
+)
+from telemetron_collectors.kafka.protocol.codec import UnsupportedCodecError
+from telemetron_collectors.kafka.protocol.messages import Fetched
 
 ABORT = b"\0\0"
-"""The type in the key of a control record, behind its version."""
+"""The type of an abort marker, in the key of its control record after the version."""
 
 
 class Scan(NamedTuple):
-    """What a part of the log holds, from where it was asked for up to `next`."""
+    """The records of a part of the log, up to `next`."""
 
-    records: list[Record]
+    records: list[LogRecord]
     next: int
     trouble: str = ""
     is_keyed: bool = False
     """Whether a record has a key: compaction may remove it."""
     has_holes: bool = False
-    """Whether offsets are without anything: compaction has removed it."""
+    """Whether an offset has no record: compaction has removed it."""
 
 
 def scan(fetched: Fetched, offset: int, limit: int) -> Scan:
-    """At most `limit` records from `offset` on; the records of aborted transactions are left out.
+    """Decode at most `limit` records from `offset` on, without those of aborted transactions.
 
-    For a thread where there is much to decode.
+    Run it in a thread if `is_heavy`.
     """
     scanner = _Scanner(fetched.aborted, offset, limit)
     try:
         scanner.read(fetched.records)
     except UnsupportedCodecError:
-        return scanner.result("the records' compression is not supported")
+        return scanner.result("the compression of the records is not supported")
     except TooLargeError:
         limit_text = f"{MAX_BYTES >> 20} MiB"
         return scanner.result(f"a batch of records unpacks to more than {limit_text}")
-    except Exception:  # the codecs, partly compiled, raise of all kinds what is broken
+    except Exception:  # corrupt data: each codec raises errors of its own
         return scanner.result("the records cannot be decoded")
     return scanner.result()
 
@@ -45,9 +51,9 @@ class _Scanner:
     def __init__(self, aborted: list[tuple[int, int]], offset: int, limit: int) -> None:
         self._aborted = sorted(aborted, key=lambda one: one[1])
         self._producers: set[int] = set()
-        """Those whose transaction is an aborted one, where the log has been read up to."""
+        """Producers whose current transaction is aborted, at the place that was read last."""
         self._limit = limit
-        self._records: list[Record] = []
+        self._records: list[LogRecord] = []
         self._next = offset
         self._is_keyed = self._has_holes = False
 
@@ -64,15 +70,15 @@ class _Scanner:
     def _read_batch(self, batch: Batch | LegacyBatch) -> None:
         if not self._is_left_out(batch):
             expected = max(self._next, batch.base_offset)
-            for offset, timestamp, key, value, headers in batch.read(self._next):
+            for record in batch.read(self._next):
                 if len(self._records) >= self._limit:
                     return
-                self._records.append(Record(offset, timestamp, value, headers))
-                self._is_keyed |= key is not None
-                self._has_holes |= offset > expected
-                self._next = expected = offset + 1
+                self._records.append(record)
+                self._is_keyed |= record.key is not None
+                self._has_holes |= record.offset > expected
+                self._next = expected = record.offset + 1
             self._has_holes |= batch.next_offset > expected
-        self._next = max(self._next, batch.next_offset)  # its end may be compacted away
+        self._next = max(self._next, batch.next_offset)  # the last records may be compacted away
 
     def _is_left_out(self, batch: Batch | LegacyBatch) -> bool:
         while self._aborted and self._aborted[0][1] <= batch.base_offset:
@@ -90,7 +96,7 @@ def _is_abort(batch: Batch | LegacyBatch) -> bool:
 
 
 def is_heavy(records: bytes, limit: int) -> bool:
-    """Whether there may be much to decode: many bytes, or compressed ones, however few."""
+    """Return whether decoding may take long: many bytes, or compressed ones, however few."""
     at = 0
     while len(records) < limit and at + 23 <= len(records):
         if records[at + 16] < 2 or records[at + 22] & 7:  # an old format, or a codec

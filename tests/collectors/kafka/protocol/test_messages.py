@@ -1,4 +1,4 @@
-"""Answers of Apache Kafka 4.3.1, recorded, and what becomes of broken ones."""
+"""Recorded responses of Apache Kafka 4.3.1, and malformed ones."""
 
 import json
 from collections.abc import Callable
@@ -9,26 +9,29 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from telemetron_collectors.kafka import request as ask
-from telemetron_collectors.kafka.request import (
+from telemetron_collectors.kafka.protocol import messages as ask
+from telemetron_collectors.kafka.protocol.messages import (
+    ClusterMetadata,
     Commit,
     Commits,
     GroupListing,
-    Metadata,
     Offset,
     TopicInfo,
 )
-from telemetron_collectors.kafka.wire import Answer, Reader, UnsupportedError, text, varint
+from telemetron_collectors.kafka.protocol.wire import (
+    ResponseBody,
+    text,
+)
 
 RECORDED = {
-    name: Answer(version, bytes.fromhex(data))
+    name: ResponseBody(version, bytes.fromhex(data))
     for name, (version, data) in json.loads(
         (Path(__file__).parent / "recorded.json").read_text()
     ).items()
 }
 
 
-def test_metadata_has_ids_of_topics() -> None:
+def test_metadata_contains_topic_ids() -> None:
     metadata = ask.parse_metadata(RECORDED["metadata"])
     (address,) = metadata.brokers.values()
     assert (list(metadata.brokers), address.host) == ([1], "127.0.0.1")
@@ -38,7 +41,7 @@ def test_metadata_has_ids_of_topics() -> None:
     }
 
 
-def test_groups_of_all_kinds() -> None:
+def test_groups_are_listed_with_their_types() -> None:
     assert ask.parse_groups(RECORDED["groups"]) == (
         0,
         [
@@ -49,7 +52,7 @@ def test_groups_of_all_kinds() -> None:
     )
 
 
-def test_where_groups_stand() -> None:
+def test_commits_of_classic_and_share_groups() -> None:
     commits = ask.parse_commits(RECORDED["commits"])
     assert commits == Commits(0, {"tasks": {0: Commit(-1), 1: Commit(1)}})
     assert ask.parse_commits(RECORDED["all_commits"]).topics == {"tasks": {1: Commit(1)}}
@@ -58,7 +61,7 @@ def test_where_groups_stand() -> None:
     assert ask.parse_coordinator(RECORDED["coordinator"]) == (0, 1)
 
 
-def test_logs() -> None:
+def test_ends_and_records_of_a_log() -> None:
     ends = ask.parse_offsets(RECORDED["ends"])
     assert ends == {"tasks": {0: Offset(0, 11), 1: Offset(0, 11)}}
     error, topics = ask.parse_fetched(RECORDED["fetched"])
@@ -67,43 +70,36 @@ def test_logs() -> None:
     assert fetched.records.count(b"{}") == 11
 
 
-def test_a_commit_with_metadata_is_longer() -> None:
+def test_a_commit_may_have_metadata() -> None:
     entry = b"\x00\x00\x00\x01" + b"\x00" * 7 + b"\x05" + text("m") + b"\x00\x00"
     data = b"\x00" * 4 + b"\x00\x00\x00\x01" + text("t") + b"\x00\x00\x00\x01" + entry + b"\x00\x1e"
-    assert ask.parse_commits(Answer(3, data)) == Commits(ask.GROUP_DENIED, {"t": {1: Commit(5)}})
+    assert ask.parse_commits(ResponseBody(3, data)) == Commits(
+        ask.GROUP_DENIED, {"t": {1: Commit(5)}}
+    )
 
 
-def test_older_brokers_know_neither_ids_nor_types() -> None:
+def test_responses_of_older_brokers_lack_ids_and_types() -> None:
     broker = b"\x00\x00\x00\x07" + text("h") + b"\x00\x00\x23\x84" + b"\xff\xff"
     empty = b"\x00\x00\x00\x00"
     partition = b"\x00\x00" + b"\x00\x00\x00\x00" + b"\x00\x00\x00\x07" + empty * 3
     topic = b"\x00\x00" + text("t") + b"\x00" + b"\x00\x00\x00\x01" + partition
     one = b"\x00\x00\x00\x01"
     data = empty + one + broker + b"\xff\xff" + empty + one + topic
-    assert ask.parse_metadata(Answer(5, data)) == Metadata(
+    assert ask.parse_metadata(ResponseBody(5, data)) == ClusterMetadata(
         {7: ask.Address("h", 9092)}, {"t": TopicInfo("", 0, (7,))}
     )
     data = empty + b"\x00\x00" + one + text("g") + text("consumer")
-    assert ask.parse_groups(Answer(2, data)) == (0, [GroupListing("g", "classic")])
+    assert ask.parse_groups(ResponseBody(2, data)) == (0, [GroupListing("g", "classic")])
 
 
-def test_the_best_version_that_the_broker_speaks() -> None:
-    request = ask.metadata(None)
-    assert request.prepare({3: (0, 12)}).number == 10
-    assert request.prepare({3: (0, 8)}).number == 5
-    for spoken in ({}, {3: (0, 4)}, {3: (11, 13)}):
-        with pytest.raises(UnsupportedError):
-            request.prepare(spoken)
-
-
-def test_nothing_is_ever_created() -> None:
+def test_metadata_requests_create_no_topic() -> None:
     for version in ask.metadata(["t"]).versions:
         encoded = version.encode()
         allowed = encoded[-4:-1] if version.flexible else encoded[-1:]
         assert set(allowed) == {0}
 
 
-PARSERS: dict[str, Callable[[Answer], Any]] = {
+PARSERS: dict[str, Callable[[ResponseBody], Any]] = {
     "metadata": ask.parse_metadata,
     "groups": ask.parse_groups,
     "commits": ask.parse_commits,
@@ -115,10 +111,10 @@ PARSERS: dict[str, Callable[[Answer], Any]] = {
 
 
 @pytest.mark.parametrize("name", PARSERS)
-def test_an_answer_that_is_cut(name: str) -> None:
+def test_a_truncated_response_is_an_error(name: str) -> None:
     whole = RECORDED[name]
     for length in range(4, len(whole.data) - 1):
-        cut = Answer(whole.version, whole.data[:length])
+        cut = ResponseBody(whole.version, whole.data[:length])
         try:
             PARSERS[name](cut)
         except ValueError:
@@ -130,21 +126,11 @@ def test_an_answer_that_is_cut(name: str) -> None:
 @pytest.mark.parametrize("name", PARSERS)
 @given(data=st.binary(max_size=200))
 @settings(max_examples=40, deadline=None)
-def test_garbage_is_refused_or_harmless(name: str, data: bytes) -> None:
+def test_garbage_is_an_error_or_harmless(name: str, data: bytes) -> None:
     try:
-        PARSERS[name](Answer(RECORDED[name].version, data))
+        PARSERS[name](ResponseBody(RECORDED[name].version, data))
     except ValueError:
         return
-
-
-def test_varints() -> None:
-    for number in (0, 1, 127, 128, 300, 2**31):
-        assert Reader(varint(number)).varint() == number
-    with pytest.raises(ValueError, match="too long"):
-        Reader(b"\xff" * 6).varint()
-    reader = Reader(b"\x02\x05\x01x\x06\x00", flexible=True)
-    reader.tags()
-    assert reader.at == 6
 
 
 @pytest.mark.parametrize(

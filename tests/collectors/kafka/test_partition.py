@@ -1,4 +1,4 @@
-"""Where a group stands, and the window of tasks that wait for it."""
+"""The group's position in a partition, and the window of its pending tasks."""
 
 from datetime import UTC, datetime
 
@@ -7,37 +7,39 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from telemetron.document import PendingTask
-from telemetron_collectors.kafka.lane import Log, Stand, Window, stand
-from telemetron_collectors.kafka.request import Commit
+from telemetron_collectors.kafka.partition import LogRange, Position, Window, position
+from telemetron_collectors.kafka.protocol.messages import Commit
 
 
 @pytest.mark.parametrize(
     ("commit", "log", "policy", "expected"),
     [
-        (30, Log(0, 100), "unknown", Stand(30, 100)),
-        (100, Log(0, 100), "unknown", Stand(100, 100)),
-        (30, Log(80, 100), "unknown", Stand(80, 100, "OffsetsDeleted")),
-        (-1, Log(0, 100), "unknown", Stand(None, 100, "NoCommit")),
-        (-1, Log(0, 100), "earliest", Stand(0, 100)),
-        (-1, Log(20, 100), "earliest", Stand(20, 100)),
-        (-1, Log(0, 100), "latest", Stand(100, 100)),
-        (-1, Log(100, 100), "unknown", Stand(100, 100)),
-        (60, Log(0, 10), "unknown", Stand(None, 10, "Unknown")),
-        (60, Log(0, 10, high=10), "unknown", Stand(None, 10, "OffsetOutOfRange")),
-        (60, Log(0, 10, high=10), "earliest", Stand(0, 10, "OffsetOutOfRange")),
-        (60, Log(0, 0, high=0), "unknown", Stand(0, 0, "OffsetOutOfRange")),
-        (15, Log(0, 10, high=17), "unknown", Stand(10, 10)),
-        (5, Log(9, 4), "unknown", Stand(9, 9, "OffsetsDeleted")),
+        (30, LogRange(0, 100), "unknown", Position(30, 100)),
+        (100, LogRange(0, 100), "unknown", Position(100, 100)),
+        (30, LogRange(80, 100), "unknown", Position(80, 100, "OffsetsDeleted")),
+        (-1, LogRange(0, 100), "unknown", Position(None, 100, "NoCommit")),
+        (-1, LogRange(0, 100), "earliest", Position(0, 100)),
+        (-1, LogRange(20, 100), "earliest", Position(20, 100)),
+        (-1, LogRange(0, 100), "latest", Position(100, 100)),
+        (-1, LogRange(100, 100), "unknown", Position(100, 100)),
+        (60, LogRange(0, 10), "unknown", Position(None, 10, "Unknown")),
+        (60, LogRange(0, 10, high_watermark=10), "unknown", Position(None, 10, "OffsetOutOfRange")),
+        (60, LogRange(0, 10, high_watermark=10), "earliest", Position(0, 10, "OffsetOutOfRange")),
+        (60, LogRange(0, 0, high_watermark=0), "unknown", Position(0, 0, "OffsetOutOfRange")),
+        (15, LogRange(0, 10, high_watermark=17), "unknown", Position(10, 10)),
+        (5, LogRange(9, 4), "unknown", Position(9, 9, "OffsetsDeleted")),
     ],
 )
-def test_what_waits(commit: int, log: Log, policy: str, expected: Stand) -> None:
-    assert stand(Commit(commit), log, policy) == expected
+def test_the_position_follows_commit_log_and_policy(
+    commit: int, log: LogRange, policy: str, expected: Position
+) -> None:
+    assert position(Commit(commit), log, policy) == expected
 
 
-def test_a_commit_on_an_earlier_topic() -> None:
+def test_a_foreign_commit_is_out_of_range() -> None:
     foreign = Commit(60, foreign=True)
-    assert stand(foreign, Log(0, 110), "unknown") == Stand(None, 110, "OffsetOutOfRange")
-    assert stand(foreign, Log(0, 110), "latest").lag == 0
+    assert position(foreign, LogRange(0, 110), "unknown") == Position(None, 110, "OffsetOutOfRange")
+    assert position(foreign, LogRange(0, 110), "latest").lag == 0
 
 
 def tasks(*offsets: int) -> list[PendingTask]:
@@ -47,7 +49,7 @@ def tasks(*offsets: int) -> list[PendingTask]:
 def test_a_window_is_refilled_before_it_is_short() -> None:
     window = Window()
     assert window.wants(100, 2)
-    window.take(tasks(*range(10)), 10, 2)
+    window.append(tasks(*range(10)), 10, 2)
     assert ([task.offset for task in window.tasks], window.next) == ([0, 1, 2, 3], 4)
     assert not window.wants(100, 2)
     assert (window.depth(100), window.is_exact(100)) == (100, False)
@@ -59,9 +61,9 @@ def test_a_window_is_refilled_before_it_is_short() -> None:
 
 def test_a_window_is_an_upper_bound_until_all_is_read() -> None:
     window = Window()
-    window.take(tasks(3, 5), 6, 4)
+    window.append(tasks(3, 5), 6, 4)
     assert (window.depth(20), window.is_exact(20)) == (16, False)
-    window.take(tasks(9), 20, 4)
+    window.append(tasks(9), 20, 4)
     assert (window.depth(20), window.is_exact(20)) == (3, True)
     window.move(4)
     assert (window.depth(20), [task.offset for task in window.tasks]) == (2, [5, 9])
@@ -72,7 +74,7 @@ def test_a_window_is_an_upper_bound_until_all_is_read() -> None:
 def filled(*offsets: int, begin: int, next: int) -> Window:
     window = Window()
     window.move(begin)
-    window.take(tasks(*offsets), next, 99)
+    window.append(tasks(*offsets), next, 99)
     return window
 
 
@@ -88,7 +90,7 @@ def filled(*offsets: int, begin: int, next: int) -> Window:
         (30, 5, "RecordsLost"),
     ],
 )
-def test_what_the_start_of_the_log_has_passed(start: int, commit: int, problem: str) -> None:
+def test_deleted_offsets_are_lost_records_or_not(start: int, commit: int, problem: str) -> None:
     """Records 2 and 5 among the offsets 2 to 12, all of which were read."""
     window = filled(2, 5, begin=2, next=12)
     window.move(commit)
@@ -96,7 +98,7 @@ def test_what_the_start_of_the_log_has_passed(start: int, commit: int, problem: 
     assert window.loss(commit) == problem
 
 
-def test_what_was_lost_is_so_until_the_group_has_moved_past_it() -> None:
+def test_lost_records_stay_lost_until_the_group_passes_them() -> None:
     window = filled(2, 5, 8, begin=2, next=12)
     window.move(6, commit=3)
     window.move(10, commit=3)
@@ -109,7 +111,7 @@ def test_what_was_lost_is_so_until_the_group_has_moved_past_it() -> None:
     assert filled(2, begin=2, next=5).loss(1) == "OffsetsDeleted"
 
 
-def test_what_was_consumed_is_not_known_to_be_lost_if_the_group_is_set_back() -> None:
+def test_consumed_records_are_not_lost_if_the_group_is_set_back() -> None:
     window = filled(2, 5, begin=2, next=12)
     window.move(6)
     window.move(8, commit=6)
@@ -121,7 +123,7 @@ def test_what_was_consumed_is_not_known_to_be_lost_if_the_group_is_set_back() ->
     st.sets(st.integers(0, 30)),
     st.lists(st.tuples(st.sampled_from(["commit", "delete", "read"]), st.integers(0, 30))),
 )
-def test_nothing_is_said_to_be_lost_but_records_that_are(
+def test_only_deleted_records_are_reported_as_lost(
     records: set[int], moves: list[tuple[str, int]]
 ) -> None:
     window, commit, start, end = Window(), 0, 0, 31
@@ -130,7 +132,7 @@ def test_nothing_is_said_to_be_lost_but_records_that_are(
     for what, at in moves:
         if what == "read":
             base = max(window.next, start)
-            window.take(tasks(*(n for n in sorted(records) if base <= n < at)), max(base, at), 4)
+            window.append(tasks(*(n for n in sorted(records) if base <= n < at)), max(base, at), 4)
             continue
         if what == "commit":
             commit = at
@@ -145,24 +147,24 @@ def test_nothing_is_said_to_be_lost_but_records_that_are(
     assert window.depth(end) >= len([n for n in records if n >= max(commit, start)])
 
 
-def test_what_is_compacted_away_is_dropped_when_it_is_read_again() -> None:
+def test_compacted_tasks_are_dropped_when_they_are_read_again() -> None:
     window = filled(2, 5, 8, 9, begin=2, next=12)
     window.recheck()
     assert window.check == 2
-    window.renew(tasks(5), 7)
+    window.drop_missing(tasks(5), 7)
     assert ([task.offset for task in window.tasks], window.check) == ([5, 8, 9], 7)
     window.move(6)
-    window.renew(tasks(9, 20), 30)
+    window.drop_missing(tasks(9, 20), 30)
     assert ([task.offset for task in window.tasks], window.check) == ([9], None)
     assert (window.depth(12), window.next) == (1, 12)
-    window.renew([], 40)
+    window.drop_missing([], 40)
     assert [task.offset for task in window.tasks] == [9]
 
 
-def test_the_oldest_come_first_by_their_own_time_and_those_without_one_last() -> None:
+def test_tasks_are_sorted_by_age_and_tasks_without_time_come_last() -> None:
     times = [None, 30, 10, 20]
     window = Window()
-    window.take(
+    window.append(
         [
             PendingTask(id="", offset=n, submitted_at=at and datetime.fromtimestamp(at, UTC))
             for n, at in enumerate(times)
@@ -191,7 +193,7 @@ def test_a_window_never_counts_too_little(records: set[int], moves: list[int], s
         elif window.wants(end, shown):
             first = [offset for offset in log if offset >= window.next][:3]
             next = first[-1] + 1 if len(first) == 3 else end
-            window.take(tasks(*first), next, shown)
+            window.append(tasks(*first), next, shown)
         waiting = [offset for offset in log if offset >= base]
         assert window.depth(end) >= len(waiting)
         assert window.depth(end) == len(waiting) or not window.is_exact(end)

@@ -1,7 +1,7 @@
 """Record batches as brokers keep them: https://kafka.apache.org/documentation/#recordbatch.
 
-aiokafka's own reader unpacks a batch whole, whatever its size, and gives up a batch if the name of
-one header is not UTF-8. It reads the formats before Kafka 0.11 only.
+aiokafka's reader unpacks a whole batch, whatever its size, and rejects a batch if the name of one
+header is not UTF-8. It is used only for the formats before Kafka 0.11.
 """
 
 import struct
@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 
 from aiokafka.record import MemoryRecords
 
-from telemetron_collectors.kafka.codec import unpack
+from telemetron_collectors.kafka.protocol.codec import unpack
 
 FIRST_BYTES = 1 << 16
 MAX_BYTES = 1 << 24
-"""Of one batch, unpacked; records behind them are not read."""
+"""Of one unpacked batch; later records in it are not read."""
 GROWTH = 8
 
 _HEADER = struct.Struct(">qiibIhiqqqhii")
@@ -23,11 +23,11 @@ _LOG_APPEND_TIME, _TRANSACTIONAL, _CONTROL, _CODEC = 8, 16, 32, 7
 
 
 class TooLargeError(Exception):
-    """The rest of a batch is not read: it unpacks to more than MAX_BYTES."""
+    """A batch unpacks to more than MAX_BYTES; the rest of it is not read."""
 
 
-class Entry(NamedTuple):
-    """One record; `timestamp` in milliseconds since 1970, negative: none."""
+class LogRecord(NamedTuple):
+    """One record; `timestamp` is in milliseconds since 1970, negative: none."""
 
     offset: int
     timestamp: int
@@ -37,7 +37,7 @@ class Entry(NamedTuple):
 
 
 class Batch:
-    """One batch, unpacked as far as its records are asked for."""
+    """One batch, unpacked only as far as its records are read."""
 
     def __init__(self, encoded: bytes) -> None:
         header = _HEADER.unpack_from(encoded)
@@ -57,25 +57,28 @@ class Batch:
     def is_control(self) -> bool:
         return bool(self._attributes & _CONTROL)
 
-    def read(self, offset: int) -> Iterator[Entry]:
-        """The records from an offset on; TooLargeError, or any other error where it is broken."""
+    def read(self, offset: int) -> Iterator[LogRecord]:
+        """Yield the records from an offset on.
+
+        Raise TooLargeError, or any other error if the batch is corrupt.
+        """
         size = max(FIRST_BYTES, 2 * len(self._packed))
         data, is_whole = self._unpack(size)
         at, left = 0, self._count
         is_dense = left == self.next_offset - self.base_offset
-        skipped = offset - self.base_offset if is_dense else 0  # without a look at their offsets
+        skipped = offset - self.base_offset if is_dense else 0  # without decoding them
         while left:
             length, begin = _varint(data, at) if at + 10 <= len(data) or is_whole else (size, at)
             if length <= 0:
-                raise ValueError("a record without a length")
+                raise ValueError("a record has no length")
             if begin + length <= len(data):
                 at, left = begin + length, left - 1
                 if skipped > 0:
                     skipped -= 1
-                elif (entry := self._entry(data, begin, at, offset)) is not None:
-                    yield entry
+                elif (record := self._record(data, begin, at, offset)) is not None:
+                    yield record
             elif is_whole:
-                raise ValueError("a record ends behind its batch")
+                raise ValueError("a record ends after its batch")
             elif size >= MAX_BYTES:
                 raise TooLargeError
             else:
@@ -85,8 +88,8 @@ class Batch:
     def _unpack(self, size: int) -> tuple[bytes | bytearray, bool]:
         return unpack(self._attributes & _CODEC, self._packed, min(size, MAX_BYTES))
 
-    def _entry(self, data: bytes | bytearray, at: int, end: int, offset: int) -> Entry | None:
-        """The record at `at`; None where it is before `offset`."""
+    def _record(self, data: bytes | bytearray, at: int, end: int, offset: int) -> LogRecord | None:
+        """Return the record at `at`; None if it is before `offset`."""
         delta, at = _varint(data, at + 1)
         number, at = _varint(data, at)
         if self.base_offset + number < offset:
@@ -101,11 +104,11 @@ class Batch:
             headers.append(((name or b"").decode(errors="replace"), content))
         is_append = self._attributes & _LOG_APPEND_TIME
         timestamp = self._max_timestamp if is_append else self._first_timestamp + delta
-        return Entry(self.base_offset + number, timestamp, key, value, headers)
+        return LogRecord(self.base_offset + number, timestamp, key, value, headers)
 
 
 class LegacyBatch:
-    """One message set of the formats before Kafka 0.11, as aiokafka reads it."""
+    """One message set of the formats before Kafka 0.11, read by aiokafka."""
 
     is_transactional = is_control = False
     producer_id = -1
@@ -115,16 +118,16 @@ class LegacyBatch:
         self.base_offset: int = self._batch.base_offset
         self.next_offset: int = self._batch.next_offset
 
-    def read(self, offset: int) -> Iterator[Entry]:
-        """The records from an offset on."""
+    def read(self, offset: int) -> Iterator[LogRecord]:
+        """Yield the records from an offset on."""
         for record in self._batch:
             if record.offset >= offset:
                 time = -1 if record.timestamp is None else record.timestamp
-                yield Entry(record.offset, time, record.key, record.value, [])
+                yield LogRecord(record.offset, time, record.key, record.value, [])
 
 
 def batches(records: bytes) -> Iterator[Batch | LegacyBatch]:
-    """The batches that are whole; the last one may be cut."""
+    """Yield the complete batches; brokers may cut the last one."""
     at = 0
     while at + _MAGIC < len(records):
         length = int.from_bytes(records[at + 8 : at + 12], "big", signed=True)
@@ -137,7 +140,7 @@ def batches(records: bytes) -> Iterator[Batch | LegacyBatch]:
 
 
 def _varint(data: bytes | bytearray, at: int) -> tuple[int, int]:
-    """A number in zigzag encoding, and where it ends; IndexError: it is cut."""
+    """Return a zigzag-encoded number and its end; raise IndexError if the data end before."""
     byte = data[at]
     at += 1
     number, shift = byte & 0x7F, 7
@@ -147,7 +150,7 @@ def _varint(data: bytes | bytearray, at: int) -> tuple[int, int]:
         number |= (byte & 0x7F) << shift
         shift += 7
         if shift > 70:
-            raise ValueError("a number that is too long")
+            raise ValueError("a varint is too long")
     return number >> 1 ^ -(number & 1), at
 
 
@@ -156,5 +159,5 @@ def _bytes(data: bytes | bytearray, at: int, end: int) -> tuple[bytes | None, in
     if length < 0:
         return None, at
     if at + length > end:
-        raise ValueError("a field ends behind its record")
+        raise ValueError("a field ends after its record")
     return bytes(data[at : at + length]), at + length

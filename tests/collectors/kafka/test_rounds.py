@@ -1,4 +1,4 @@
-"""Against the embedded broker: the right numbers, and what becomes of them."""
+"""The whole collector on the embedded broker: numbers, tasks and problems."""
 
 import asyncio
 import json
@@ -36,7 +36,7 @@ async def filled(broker: Any, topic: str) -> str:
     return topic
 
 
-async def test_what_waits_and_what_is_done(broker: Any, filled: str, watch: Any) -> None:
+async def test_pending_and_committed_tasks(broker: Any, filled: str, watch: Any) -> None:
     async with watch(broker.address, {"topic": filled, "groups": ["g"]}) as watched:
         queue = await watched.queue_until(filled, lambda q: len(q.tasks) == 3)
         assert (queue.name, queue.consumer_group, queue.partitions) == (filled, "g", 1)
@@ -58,7 +58,7 @@ async def test_what_waits_and_what_is_done(broker: Any, filled: str, watch: Any)
         assert queue.consumed_at is not None
 
 
-async def test_content_is_shown_where_it_is_asked_for(broker: Any, topic: str, watch: Any) -> None:
+async def test_content_is_shown_only_if_configured(broker: Any, topic: str, watch: Any) -> None:
     await do(broker.create, topic)
     value = {"prompt": "find out what the text says", "args": {"depth": 2}, "secret": "s"}
     await do(broker.produce, topic, json.dumps(value).encode(), headers={"telemetron-task-id": "h"})
@@ -75,7 +75,9 @@ async def test_content_is_shown_where_it_is_asked_for(broker: Any, topic: str, w
         assert "secret" not in repr(watched.output.parts)
 
 
-async def test_the_oldest_of_all_partitions(broker: Any, topic: str, watch: Any) -> None:
+async def test_the_oldest_tasks_of_all_partitions_are_shown(
+    broker: Any, topic: str, watch: Any
+) -> None:
     await do(broker.create, topic, 3)
     at = datetime(2026, 1, 1, tzinfo=UTC)
     for number in range(9):
@@ -93,7 +95,9 @@ async def test_the_oldest_of_all_partitions(broker: Any, topic: str, watch: Any)
         assert queue.problems == []
 
 
-async def test_a_backlog_of_which_the_head_is_read(broker: Any, topic: str, watch: Any) -> None:
+async def test_only_the_first_tasks_of_a_backlog_are_read(
+    broker: Any, topic: str, watch: Any
+) -> None:
     await do(broker.create, topic)
     await do(broker.produce, topic, *tasks(0, 3000))
     await do(broker.commit, topic, "g", 10)
@@ -120,7 +124,7 @@ async def test_a_backlog_of_which_the_head_is_read(broker: Any, topic: str, watc
     ("policy", "lag", "problems"),
     [("earliest", 5, []), ("latest", 0, []), ("unknown", None, ["NoCommit"])],
 )
-async def test_a_group_without_commits(
+async def test_on_no_commit_decides_for_a_group_without_commits(
     broker: Any, topic: str, watch: Any, policy: str, lag: int | None, problems: list[str]
 ) -> None:
     await do(broker.create, topic, 2)
@@ -136,7 +140,7 @@ async def test_a_group_without_commits(
             assert queue.depth_exact is None
 
 
-async def test_tasks_are_cut_though_it_is_not_known_how_many_wait(
+async def test_tasks_are_truncated_though_the_depth_is_unknown(
     broker: Any, topic: str, watch: Any
 ) -> None:
     await do(broker.create, topic, 2)
@@ -149,7 +153,7 @@ async def test_tasks_are_cut_though_it_is_not_known_how_many_wait(
         assert queue.truncated == {"tasks": 8}
 
 
-async def test_every_group_that_has_committed(broker: Any, filled: str, watch: Any) -> None:
+async def test_every_group_with_a_commit_is_shown(broker: Any, filled: str, watch: Any) -> None:
     await do(broker.commit, filled, "later", 5)
     async with watch(broker.address, {"topic": f"{filled[:8]}*", "groups": ["l*", "g"]}) as watched:
         await watched.queue_until(filled, lambda q: q.depth == 3)
@@ -160,7 +164,7 @@ async def test_every_group_that_has_committed(broker: Any, filled: str, watch: A
         assert watched.queue(filled).depth == 3
 
 
-async def test_a_topic_that_nobody_consumes(broker: Any, topic: str, watch: Any) -> None:
+async def test_a_topic_without_a_group_is_shown(broker: Any, topic: str, watch: Any) -> None:
     await do(broker.create, topic)
     await do(broker.produce, topic, *tasks(0, 2))
     async with watch(broker.address, {"topic": topic}) as watched:
@@ -172,7 +176,7 @@ async def test_a_topic_that_nobody_consumes(broker: Any, topic: str, watch: Any)
         assert watched.queue(topic, None) is None
 
 
-async def test_counts_alone(own_broker: Any, topic: str, watch: Any) -> None:
+async def test_counts_need_no_configuration(own_broker: Any, topic: str, watch: Any) -> None:
     await do(own_broker.create, topic)
     await do(own_broker.produce, topic, *tasks(0, 5))
     await do(own_broker.commit, topic, "g", 1)
@@ -185,7 +189,9 @@ async def test_counts_alone(own_broker: Any, topic: str, watch: Any) -> None:
         assert queue.depth_exact is True
 
 
-async def test_transactions(broker: Any, topic: str, watch: Any) -> None:
+async def test_aborted_records_and_markers_are_no_tasks(
+    broker: Any, topic: str, watch: Any
+) -> None:
     await do(broker.create, topic)
     await do(broker.transaction, topic, *tasks(0, 3))
     await do(broker.transaction, topic, *tasks(10, 13), commit=False)
@@ -205,7 +211,7 @@ async def test_transactions(broker: Any, topic: str, watch: Any) -> None:
         assert (ids(queue), queue.depth) == (["t20", "t21"], 2)
 
 
-async def test_records_that_were_deleted_before_they_were_consumed(
+async def test_records_deleted_before_they_were_consumed_are_lost(
     broker: Any, filled: str, watch: Any
 ) -> None:
     async with watch(broker.address, {"topic": filled, "groups": ["g"]}) as watched:
@@ -218,9 +224,7 @@ async def test_records_that_were_deleted_before_they_were_consumed(
         assert queue.depth == 1
 
 
-async def test_a_marker_that_was_deleted_is_no_lost_record(
-    broker: Any, topic: str, watch: Any
-) -> None:
+async def test_a_deleted_marker_is_no_lost_record(broker: Any, topic: str, watch: Any) -> None:
     await do(broker.create, topic)
     await do(broker.transaction, topic, *tasks(0, 3))
     await do(broker.commit, topic, "g", 3)
@@ -231,7 +235,7 @@ async def test_a_marker_that_was_deleted_is_no_lost_record(
         assert (queue.depth, queue.depth_exact, queue.problems) == (0, True, [])
 
 
-async def test_without_records_what_was_deleted_is_not_known(
+async def test_deleted_offsets_that_were_not_read_may_be_records(
     broker: Any, filled: str, watch: Any
 ) -> None:
     queues = {"topic": filled, "groups": ["g"], "max_tasks": 0}
@@ -242,7 +246,7 @@ async def test_without_records_what_was_deleted_is_not_known(
         assert reasons(queue) == ["OffsetsDeleted"]
 
 
-async def test_what_is_behind_an_open_transaction(broker: Any, filled: str, watch: Any) -> None:
+async def test_an_open_transaction_holds_back_records(broker: Any, filled: str, watch: Any) -> None:
     await do(broker.commit, filled, "g", 5)
     async with watch(broker.address, {"topic": filled, "groups": ["g"]}) as watched:
         queue = await watched.queue_until(filled, lambda q: q.open_transaction_offsets == 0)
@@ -257,9 +261,7 @@ async def test_what_is_behind_an_open_transaction(broker: Any, filled: str, watc
         assert (queue.open_transaction_since, queue.depth, queue.lag) == (None, 2, 3)
 
 
-async def test_the_oldest_task_stands_behind_newer_ones(
-    broker: Any, topic: str, watch: Any
-) -> None:
+async def test_the_oldest_task_may_have_a_later_offset(broker: Any, topic: str, watch: Any) -> None:
     await do(broker.create, topic)
     for hour in (12, 10, 11):
         value = {"id": f"t{hour}", "submitted_at": f"2026-01-31T{hour}:00:00Z"}
@@ -271,7 +273,9 @@ async def test_the_oldest_task_stands_behind_newer_ones(
         assert queue.oldest_submitted_at == datetime(2026, 1, 31, 10, tzinfo=UTC)
 
 
-async def test_a_commit_beyond_the_end(broker: Any, filled: str, watch: Any) -> None:
+async def test_a_commit_beyond_the_end_is_out_of_range(
+    broker: Any, filled: str, watch: Any
+) -> None:
     await do(broker.commit, filled, "g", 60)
     async with watch(broker.address, {"topic": filled, "groups": ["g"]}) as watched:
         queue = await watched.queue_until(filled, lambda q: q.problems)
@@ -281,17 +285,19 @@ async def test_a_commit_beyond_the_end(broker: Any, filled: str, watch: Any) -> 
         assert (queue.lag, queue.depth) == (0, 0)
 
 
-async def test_a_topic_that_is_deleted_stays_deleted(broker: Any, filled: str, watch: Any) -> None:
+async def test_a_deleted_topic_stays_deleted(broker: Any, filled: str, watch: Any) -> None:
     async with watch(broker.address, {"topic": filled, "groups": ["g"]}) as watched:
         await watched.queue_until(filled, lambda q: q.depth == 3)
         await do(broker.delete, filled)
         await watched.until(lambda: watched.queue(filled) is None)
-        call = ("confirm", f"topic {filled}", "NotFound", "there is no such topic")
+        call = ("confirm", f"topic {filled}", "NotFound", "the topic does not exist")
         await watched.until(lambda: call in watched.output.calls)
         assert filled not in await do(broker.topics)
 
 
-async def test_a_topic_made_anew(broker: Any, filled: str, watch: Any) -> None:
+async def test_a_recreated_topic_is_read_from_its_start(
+    broker: Any, filled: str, watch: Any
+) -> None:
     queues = {"topic": filled, "groups": ["g"], "on_no_commit": "earliest"}
     async with watch(broker.address, queues) as watched:
         await watched.queue_until(filled, lambda q: len(q.tasks) == 3)
@@ -307,7 +313,7 @@ async def test_a_topic_made_anew(broker: Any, filled: str, watch: Any) -> None:
         assert (ids(queue), queue.problems) == (["t106", "t107"], [])
 
 
-async def test_partitions_that_are_added(broker: Any, filled: str, watch: Any) -> None:
+async def test_added_partitions_are_shown(broker: Any, filled: str, watch: Any) -> None:
     queues = {"topic": filled, "groups": ["g"], "on_no_commit": "earliest"}
     async with watch(broker.address, queues) as watched:
         await watched.queue_until(filled, lambda q: q.depth == 3)
@@ -317,7 +323,7 @@ async def test_partitions_that_are_added(broker: Any, filled: str, watch: Any) -
         assert (queue.partitions, queue.problems) == (3, [])
 
 
-async def test_what_is_no_task_as_it_should_be(broker: Any, topic: str, watch: Any) -> None:
+async def test_odd_records_are_tasks_too(broker: Any, topic: str, watch: Any) -> None:
     await do(broker.create, topic)
     big = json.dumps({"id": "big", "prompt": "x" * 900_000}).encode()
     values = [None, b"\xff\xfe\x00garbage", b"[1]", big, b'{"id": 7}']
@@ -334,7 +340,9 @@ async def test_what_is_no_task_as_it_should_be(broker: Any, topic: str, watch: A
 
 
 @pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
-async def test_compressed_records(broker: Any, topic: str, watch: Any, codec: str) -> None:
+async def test_compressed_records_are_decoded(
+    broker: Any, topic: str, watch: Any, codec: str
+) -> None:
     await do(broker.create, topic)
     await do(broker.produce, topic, *tasks(0, 50), **{"compression.type": codec, "linger.ms": 50})
     await do(broker.commit, topic, "g", 20)
@@ -343,7 +351,7 @@ async def test_compressed_records(broker: Any, topic: str, watch: Any, codec: st
         assert (ids(queue)[0], queue.depth, queue.problems) == ("t20", 30, [])
 
 
-async def test_members(broker: Any, filled: str, watch: Any) -> None:
+async def test_members_are_shown(broker: Any, filled: str, watch: Any) -> None:
     settings = {"bootstrap.servers": broker.address, "group.id": "g", "client.id": "worker-1"}
     consumer = Consumer({**settings, "enable.auto.commit": False})
     consumer.subscribe([filled])
@@ -359,11 +367,13 @@ async def test_members(broker: Any, filled: str, watch: Any) -> None:
         assert (queue.group_state, queue.depth, queue.members) == ("Empty", 3, [])
 
 
-async def test_nothing_is_created_or_joined(own_broker: Any, topic: str, watch: Any) -> None:
+async def test_no_topic_is_created_and_no_group_joined(
+    own_broker: Any, topic: str, watch: Any
+) -> None:
     before = await do(own_broker.topics)
     async with watch(own_broker.address, {"topic": topic, "groups": ["g"]}) as watched:
         scope = f"topic {topic}"
-        call = ("confirm", scope, "NotFound", "there is no such topic")
+        call = ("confirm", scope, "NotFound", "the topic does not exist")
         await watched.until(lambda: call in watched.output.calls)
         assert await do(own_broker.topics) == before
         await do(own_broker.create, topic)
@@ -374,7 +384,7 @@ async def test_nothing_is_created_or_joined(own_broker: Any, topic: str, watch: 
         assert groups == []
 
 
-async def test_a_broker_that_is_down_at_first(own_broker: Any, topic: str, watch: Any) -> None:
+async def test_the_broker_may_start_later(own_broker: Any, topic: str, watch: Any) -> None:
     await do(own_broker.stop)
     async with watch(own_broker.address, {"topic": topic, "groups": ["g"]}) as watched:
         trouble = await watched.output.called("trouble")
@@ -385,7 +395,9 @@ async def test_a_broker_that_is_down_at_first(own_broker: Any, topic: str, watch
         await watched.queue_until(topic, lambda q: q.depth == 0)
 
 
-async def test_a_broker_that_is_restarted(own_broker: Any, topic: str, watch: Any) -> None:
+async def test_the_last_values_stay_while_a_broker_restarts(
+    own_broker: Any, topic: str, watch: Any
+) -> None:
     await do(own_broker.create, topic)
     await do(own_broker.produce, topic, *tasks(0, 5))
     await do(own_broker.commit, topic, "g", 1)
@@ -400,7 +412,9 @@ async def test_a_broker_that_is_restarted(own_broker: Any, topic: str, watch: An
         assert ids(queue) == ["t3", "t4"]
 
 
-async def test_a_broker_that_is_frozen(own_broker: Any, topic: str, watch: Any) -> None:
+async def test_the_last_values_stay_while_a_broker_is_frozen(
+    own_broker: Any, topic: str, watch: Any
+) -> None:
     await do(own_broker.create, topic)
     await do(own_broker.produce, topic, *tasks(0, 5))
     await do(own_broker.commit, topic, "g", 1)

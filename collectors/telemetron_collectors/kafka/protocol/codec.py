@@ -1,4 +1,4 @@
-"""Decompression with a bound: a few bytes may unpack to gigabytes."""
+"""Bounded decompression: a few bytes may unpack to gigabytes."""
 
 import zlib
 from collections.abc import Callable
@@ -11,13 +11,13 @@ XERIAL_HEADER = 16
 
 
 class UnsupportedCodecError(Exception):
-    """No decompressor for it is known."""
+    """There is no decompressor for this codec."""
 
 
 def unpack(codec: int, data: bytes, size: int) -> tuple[bytes | bytearray, bool]:
-    """At most the first `size` bytes of the unpacked data, and whether this is all of it.
+    """Return at most `size` bytes of the unpacked data, and whether these are all.
 
-    A decompressor that finds its input broken raises an error of its own.
+    Decompressors raise errors of their own if the data are corrupt.
     """
     try:
         return _CODECS[codec](data, size)
@@ -66,7 +66,7 @@ def _into_buffer(codec: ModuleType) -> Callable[[bytes, int], tuple[bytearray, b
         except cramjam.DecompressionError as error:
             if "write whole buffer" not in str(error):
                 raise
-            return made, False  # it is full
+            return made, False  # the buffer is full
 
     return unpack
 

@@ -1,4 +1,4 @@
-"""Why a connection fails, in words that say what to mend; and secrets that stay where they are."""
+"""Connections that fail: the cause in plain words, and no secret in it."""
 
 import asyncio
 import ssl
@@ -12,8 +12,13 @@ from aiokafka import errors
 
 from telemetron.clock import Clock
 from telemetron.poll import TroubleError
-from telemetron_collectors.kafka.connection import Link, TokenFile, access, cause
-from telemetron_collectors.kafka.request import Address, metadata
+from telemetron_collectors.kafka.brokers import (
+    BrokerConnection,
+    TokenFile,
+    cause,
+    connection_settings,
+)
+from telemetron_collectors.kafka.protocol.messages import Address, metadata
 from tests.collectors.kafka.conftest import config_of
 from tests.collectors.kafka.scripted import Scripted, scripted
 from tests.conftest import TLS
@@ -28,7 +33,9 @@ async def broker() -> AsyncIterator[Scripted]:
 
 
 async def trouble_with(address: Address, **options: Any) -> TroubleError:
-    link = Link(address, await access(config_of(bootstrap_servers=["h"], **options)), Clock())
+    link = BrokerConnection(
+        address, await connection_settings(config_of(bootstrap_servers=["h"], **options)), Clock()
+    )
     with pytest.raises(TroubleError) as trouble:
         await link.call(metadata(None))
     await link.close()
@@ -45,34 +52,36 @@ def sasl(mechanism: str = "PLAIN") -> dict[str, str]:
         (TimeoutError(), "Timeout", "did not answer within 1 s"),
         (ConnectionRefusedError(), "Unreachable", "refuses the connection: closed port"),
         (OSError(113, "No route to host"), "Unreachable", "cannot be reached: No route to host"),
-        (ssl.SSLError("x"), "Unreachable", "does not speak TLS as we do"),
+        (ssl.SSLError("x"), "Unreachable", "does not accept a TLS connection"),
         (errors.KafkaConnectionError(), "Unreachable", "hung up"),
         (errors.SaslAuthenticationFailed("x"), "Unauthorized", "did not accept the credentials"),
         (errors.UnsupportedSaslMechanismError(), "Unauthorized", "not offer this SASL mechanism"),
         (errors.IllegalSaslStateError(), "Unauthorized", "expects no SASL on this port"),
-        (AssertionError(), "BadAnswer", "answered what is not Kafka's protocol"),
-        (KeyError("r"), "BadAnswer", "answered what is not Kafka's protocol"),
+        (AssertionError(), "BadAnswer", "answered, but not with Kafka's protocol"),
+        (KeyError("r"), "BadAnswer", "answered, but not with Kafka's protocol"),
     ],
 )
-def test_causes(error: Exception, reason: str, message: str) -> None:
-    trouble = cause(error, ADDRESS, "hung up")
+def test_each_error_has_a_cause(error: Exception, reason: str, message: str) -> None:
+    trouble = cause(error, ADDRESS, "hung up", 1.0)
     assert (trouble.reason, trouble.scope) == (reason, "")
     assert trouble.message.startswith("broker:9092 ")
     assert message in trouble.message
 
 
-def test_a_user_that_scram_does_not_know() -> None:
-    trouble = cause(KeyError("r"), ADDRESS, "hung up", with_sasl=True)
+def test_scram_with_an_unknown_user_is_unauthorized() -> None:
+    trouble = cause(KeyError("r"), ADDRESS, "hung up", 1.0, with_sasl=True)
     assert (trouble.reason, trouble.message) == (
         "Unauthorized",
         "broker:9092 did not accept the credentials",
     )
 
 
-async def test_a_closed_port_is_not_tried_at_once_again() -> None:
+async def test_a_closed_port_is_retried_with_backoff() -> None:
     async with scripted() as gone:
         address = Address("127.0.0.1", gone.port)
-    link = Link(address, await access(config_of(bootstrap_servers=["h"])), Clock())
+    link = BrokerConnection(
+        address, await connection_settings(config_of(bootstrap_servers=["h"])), Clock()
+    )
     with pytest.raises(TroubleError, match="closed port"):
         await link.call(metadata(None))
     async with scripted() as other:
@@ -82,10 +91,12 @@ async def test_a_closed_port_is_not_tried_at_once_again() -> None:
         assert other.asked == []
 
 
-async def test_each_call_that_fails_raises_an_error_of_its_own() -> None:
+async def test_each_failed_call_raises_its_own_error() -> None:
     async with scripted() as gone:
         address = Address("127.0.0.1", gone.port)
-    link = Link(address, await access(config_of(bootstrap_servers=["h"])), Clock())
+    link = BrokerConnection(
+        address, await connection_settings(config_of(bootstrap_servers=["h"])), Clock()
+    )
     errors = []
     for _ in range(3):
         with pytest.raises(TroubleError, match="closed port") as trouble:
@@ -94,7 +105,7 @@ async def test_each_call_that_fails_raises_an_error_of_its_own() -> None:
     assert len(set(map(id, errors))) == 3
 
 
-async def test_tls_where_there_is_none(broker: Scripted) -> None:
+async def test_tls_to_a_plain_text_port_is_unreachable(broker: Scripted) -> None:
     trouble = await trouble_with(Address("127.0.0.1", broker.port), tls={})
     assert trouble.reason == "Unreachable"
 
@@ -109,37 +120,37 @@ async def tls_address(broker: Scripted) -> AsyncIterator[Address]:
         yield Address("127.0.0.1", server.sockets[0].getsockname()[1])
 
 
-async def test_a_certificate_that_is_not_trusted(tls_address: Address) -> None:
+async def test_an_untrusted_certificate_is_named(tls_address: Address) -> None:
     trouble = await trouble_with(tls_address, tls={})
-    assert trouble.message.startswith(f"{tls_address} has a certificate that is not trusted: ")
+    assert trouble.message.startswith(f"{tls_address} has an untrusted certificate: ")
     trusted = {"cafile": str(TLS / "cert.pem"), "check_hostname": False}
     config = config_of(bootstrap_servers=["h"], tls=trusted)
-    link = Link(tls_address, await access(config), Clock())
+    link = BrokerConnection(tls_address, await connection_settings(config), Clock())
     assert (await link.call(metadata(None))).version == 10
     await link.close()
 
 
-async def test_files_are_read_anew_for_every_connection(
+async def test_tls_files_are_read_again_for_every_connection(
     tls_address: Address, tmp_path: Path
 ) -> None:
     file = tmp_path / "ca.pem"
     file.write_text(certifi.contents())
     config = config_of(bootstrap_servers=["h"], tls={"cafile": str(file), "check_hostname": False})
-    made = await access(config)
-    with pytest.raises(TroubleError, match="not trusted"):
-        await Link(tls_address, made, Clock()).call(metadata(None))
+    made = await connection_settings(config)
+    with pytest.raises(TroubleError, match="untrusted"):
+        await BrokerConnection(tls_address, made, Clock()).call(metadata(None))
     file.write_bytes((TLS / "cert.pem").read_bytes())
-    link = Link(tls_address, made, Clock())
+    link = BrokerConnection(tls_address, made, Clock())
     assert (await link.call(metadata(None))).version == 10
     await link.close()
     file.unlink()
-    with pytest.raises(TroubleError, match="a file cannot be used") as trouble:
-        await Link(tls_address, made, Clock()).call(metadata(None))
+    with pytest.raises(TroubleError, match="cannot use a file") as trouble:
+        await BrokerConnection(tls_address, made, Clock()).call(metadata(None))
     assert trouble.value.reason == "InvalidConfig"
 
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-512"])
-async def test_sasl_where_there_is_none(broker: Scripted, mechanism: str) -> None:
+async def test_sasl_to_a_port_without_it_is_unauthorized(broker: Scripted, mechanism: str) -> None:
     address = Address("127.0.0.1", broker.port)
     trouble = await trouble_with(address, sasl=sasl(mechanism))
     assert (trouble.reason, trouble.message) == (
@@ -149,9 +160,11 @@ async def test_sasl_where_there_is_none(broker: Scripted, mechanism: str) -> Non
     assert "secret-word" not in str(trouble)
 
 
-async def test_plain_is_taken_by_the_embedded_broker(shared_broker: Any) -> None:
+async def test_the_embedded_broker_accepts_plain(shared_broker: Any) -> None:
     config = config_of(bootstrap_servers=["h"], sasl=sasl())
-    link = Link(Address("127.0.0.1", shared_broker.port), await access(config), Clock())
+    link = BrokerConnection(
+        Address("127.0.0.1", shared_broker.port), await connection_settings(config), Clock()
+    )
     assert (await link.call(metadata(None))).data
     await link.close()
 
@@ -160,35 +173,37 @@ async def test_plain_is_taken_by_the_embedded_broker(shared_broker: Any) -> None
     "tls",
     [{"cafile": "/not/there"}, {"certfile": "/not/there"}, {"certfile": str(TLS / "cert.pem")}],
 )
-async def test_files_that_cannot_be_used(tls: dict[str, str]) -> None:
+async def test_unusable_tls_files_are_refused(tls: dict[str, str]) -> None:
     with pytest.raises(TroubleError) as trouble:
-        await access(config_of(bootstrap_servers=["h"], tls=tls))
+        await connection_settings(config_of(bootstrap_servers=["h"], tls=tls))
     assert trouble.value.reason == "InvalidConfig"
 
 
-async def test_our_own_certificate() -> None:
+async def test_a_client_certificate_is_loaded() -> None:
     own = {"certfile": str(TLS / "cert.pem"), "keyfile": str(TLS / "key.pem")}
     own["keyfile_password"] = "hunter2"
-    made = await access(config_of(bootstrap_servers=["h"], tls=own, sasl=sasl()))
+    made = await connection_settings(config_of(bootstrap_servers=["h"], tls=own, sasl=sasl()))
     assert (made.protocol, made.sasl["sasl_plain_username"]) == ("SASL_SSL", "me")
 
 
-async def test_a_token_is_read_anew(tmp_path: Path) -> None:
+async def test_a_token_is_read_again_for_every_connection(tmp_path: Path) -> None:
     file = tmp_path / "token"
     file.write_text("one\n")
     config = config_of(
         bootstrap_servers=["h"], sasl={"mechanism": "OAUTHBEARER", "token_file": str(file)}
     )
-    provider = (await access(config)).sasl["sasl_oauth_token_provider"]
+    provider = (await connection_settings(config)).sasl["sasl_oauth_token_provider"]
     assert await provider.token() == "one"
     file.write_text("two\n")
     assert await provider.token() == "two"
     file.unlink()
-    with pytest.raises(TroubleError, match="token_file cannot be read"):
+    with pytest.raises(TroubleError, match="cannot read sasl"):
         await TokenFile(str(file)).token()
 
 
-async def test_a_file_that_is_mended_later(broker: Scripted, watch: Any, tmp_path: Path) -> None:
+async def test_a_tls_file_may_be_repaired_later(
+    broker: Scripted, watch: Any, tmp_path: Path
+) -> None:
     file = tmp_path / "ca.pem"
     async with watch(broker.address, {"topic": "t"}, tls={"cafile": str(file)}) as watched:
         trouble = await watched.output.called("trouble")
@@ -197,15 +212,13 @@ async def test_a_file_that_is_mended_later(broker: Scripted, watch: Any, tmp_pat
         await watched.until(lambda: watched.troubles()[-1][2] == "Unreachable")
 
 
-async def test_nothing_secret_is_in_what_is_logged(
-    broker: Scripted, watch: Any, caplog: pytest.LogCaptureFixture
+async def test_log_lines_and_output_contain_no_secret(
+    broker: Scripted, watch: Any, logged: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     async with watch(broker.address, {"topic": "t"}, sasl=sasl()) as watched:
         await watched.output.called("trouble", 3)
-        warnings = [
-            record for record in caplog.records if record.name.startswith("telemetron_collectors")
-        ]
-        assert len(warnings) == 1
+        (warning,) = [line for line in logged if line.startswith("WARNING telemetron_collectors")]
+        assert "source kafka: Un" in warning
         assert not [record for record in caplog.records if record.name.startswith("aiokafka")]
-        assert "secret-word" not in caplog.text
+        assert "secret-word" not in "".join(logged)
         assert "secret-word" not in repr(watched.output.calls)
