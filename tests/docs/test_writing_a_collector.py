@@ -65,7 +65,7 @@ async def test_the_example_runs(serving: Any, tmp_path: Path) -> None:
 async def queues(live: Any, wanted: Any) -> list[dict[str, Any]]:
     """The queues, once they are as wanted."""
     changed = asyncio.Event()
-    live.app.store.watchers.append(lambda _: changed.set())
+    live.app.service.store.watchers.append(lambda _: changed.set())
     async with asyncio.timeout(20):
         while True:
             changed.clear()

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from telemetron.backoff import Backoff
-from telemetron.service.supervisor import BoundOutput, Mounts
+from telemetron.service.outputs import BoundOutput, Mounts
 from telemetron.store.source import Source
 from telemetron.store.store import Store
 from telemetron_collectors.kubernetes import (
