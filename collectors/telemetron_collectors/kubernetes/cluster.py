@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 from msgspec.structs import replace
 
 from telemetron.document import Problem
-from telemetron_collectors.kubernetes import objects
-from telemetron_collectors.kubernetes.objects import kind_of
+from telemetron_collectors.kubernetes.api import objects
+from telemetron_collectors.kubernetes.api.objects import kind_of
 from telemetron_collectors.kubernetes.pods import SeenPod, seen_pod
 from telemetron_collectors.kubernetes.selector import selector
 from telemetron_collectors.kubernetes.workloads import VIEWS, SeenWorkload, followed, seen_workload

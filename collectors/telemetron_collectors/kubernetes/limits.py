@@ -15,8 +15,14 @@ from functools import lru_cache
 from msgspec import Struct
 
 from telemetron.document import Limits
-from telemetron_collectors.kubernetes import objects
-from telemetron_collectors.kubernetes.quantity import EXACT, Quantity, canonical, is_binary, parse
+from telemetron_collectors.kubernetes.api import objects
+from telemetron_collectors.kubernetes.api.quantity import (
+    EXACT,
+    Quantity,
+    canonical,
+    is_binary,
+    parse,
+)
 
 UNREPORTED = objects.PodStatus()
 UNSET = objects.Limits()

@@ -7,14 +7,14 @@ from telemetron.backoff import Backoff
 from telemetron.collector import Output
 from telemetron.document import Problem
 from telemetron.poll import TroubleError, poll
-from telemetron_collectors.kubernetes import access
+from telemetron_collectors.kubernetes.api import credentials
+from telemetron_collectors.kubernetes.api.connection import Connection, RefusedError
+from telemetron_collectors.kubernetes.api.informer import Watch
+from telemetron_collectors.kubernetes.api.objects import KINDS, NODES
 from telemetron_collectors.kubernetes.cluster import MAX_OBJECTS, Cluster
 from telemetron_collectors.kubernetes.config import KubernetesConfig
-from telemetron_collectors.kubernetes.connection import Connection, RefusedError
-from telemetron_collectors.kubernetes.measures import TrafficPoll, UsagePoll
-from telemetron_collectors.kubernetes.objects import KINDS, NODES
-from telemetron_collectors.kubernetes.show import Show
-from telemetron_collectors.kubernetes.watch import Watch
+from telemetron_collectors.kubernetes.presenter import Show
+from telemetron_collectors.kubernetes.usage import TrafficPoll, UsagePoll
 
 # So long all kinds are waited for before what is there is shown.
 FIRST_SECONDS = 10.0
@@ -37,7 +37,7 @@ async def observe(config: KubernetesConfig, output: Output) -> None:
 def connection_of(config: KubernetesConfig, output: Output) -> Connection:
     """As it is configured; nothing is loaded yet."""
     return Connection(
-        lambda: access.load(config.config, config.kubeconfig, config.context),
+        lambda: credentials.load(config.config, config.kubeconfig, config.context),
         output.clock,
         lambda scope, trouble: output.trouble(scope, trouble.reason, trouble.message),
         **({"renew_seconds": RENEW_SECONDS} if config.config == "in-cluster" else {}),

@@ -8,8 +8,8 @@ from sys import intern
 from msgspec import Struct
 
 from telemetron.document import UNSTAMPED, LastExit, Pod
-from telemetron_collectors.kubernetes import objects
-from telemetron_collectors.kubernetes.declaration import Declaration, declared
+from telemetron_collectors.kubernetes.annotations import Declaration, declared
+from telemetron_collectors.kubernetes.api import objects
 from telemetron_collectors.kubernetes.limits import limits_of
 from telemetron_collectors.kubernetes.trouble import is_on_lost_node, is_ready, trouble_of
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 from msgspec.structs import replace
 
-from telemetron_collectors.kubernetes import objects
+from telemetron_collectors.kubernetes.api import objects
 
 # A container waits for these while its pod starts; a worse reason hides them.
 STARTING = ("ContainerCreating", "PodInitializing")

@@ -14,9 +14,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from telemetron.document import Limits, Live, Owner
-from telemetron_collectors.kubernetes.declaration import Declaration, declared
-from telemetron_collectors.kubernetes.limits import limits_of
-from telemetron_collectors.kubernetes.objects import (
+from telemetron_collectors.kubernetes.annotations import Declaration, declared
+from telemetron_collectors.kubernetes.api.objects import (
     Condition,
     DaemonSet,
     Deployment,
@@ -26,6 +25,7 @@ from telemetron_collectors.kubernetes.objects import (
     StatefulSet,
     kind_of,
 )
+from telemetron_collectors.kubernetes.limits import limits_of
 from telemetron_collectors.kubernetes.pods import image_of
 
 # Reasons of the condition Progressing: a rollout is complete, or is not to go on.

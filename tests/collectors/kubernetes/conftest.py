@@ -14,13 +14,8 @@ from telemetron.backoff import Backoff
 from telemetron.service.supervisor import BoundOutput, Mounts
 from telemetron.store.source import Source
 from telemetron.store.store import Store
-from telemetron_collectors.kubernetes import (
-    KubernetesConfig,
-    collector,
-    connection,
-    observer,
-    watch,
-)
+from telemetron_collectors.kubernetes import KubernetesConfig, collector, observer
+from telemetron_collectors.kubernetes.api import connection, informer
 from tests.collectors.kubernetes.apiserver import ApiServer, apiserver
 
 
@@ -100,9 +95,9 @@ async def api() -> AsyncIterator[ApiServer]:
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tries follow each other ten times as fast."""
-    for module in (connection, observer, watch):
+    for module in (connection, observer, informer):
         monkeypatch.setattr(module, "Backoff", partial(Backoff, first=0.025, cap=1))
-    monkeypatch.setattr(watch, "RESUME_SECONDS", 0.1)
+    monkeypatch.setattr(informer, "RESUME_SECONDS", 0.1)
 
 
 @pytest.fixture

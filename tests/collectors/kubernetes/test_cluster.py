@@ -5,8 +5,8 @@ import itertools
 import msgspec
 import pytest
 
+from telemetron_collectors.kubernetes.api.objects import KINDS
 from telemetron_collectors.kubernetes.cluster import Cluster
-from telemetron_collectors.kubernetes.objects import KINDS
 from tests.collectors.kubernetes.things import autoscaler, deployment, pod, replicaset
 
 WEB = ("default", "Deployment", "web")

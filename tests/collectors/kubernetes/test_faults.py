@@ -6,7 +6,8 @@ import time
 import pytest
 from aiohttp import web
 
-from telemetron_collectors.kubernetes import connection, observer, show, watch
+from telemetron_collectors.kubernetes import observer, presenter
+from telemetron_collectors.kubernetes.api import connection, informer
 from tests.collectors.kubernetes.apiserver import GONE, status
 from tests.collectors.kubernetes.conftest import kubeconfig
 from tests.collectors.kubernetes.things import deployment, pod, replicaset
@@ -130,7 +131,7 @@ async def test_a_server_that_accepts_and_never_answers(api, observing, monkeypat
 
 
 async def test_one_watch_is_silently_frozen(api, observing, monkeypatch):
-    monkeypatch.setattr(watch, "SILENCE_SECONDS", 0.8)
+    monkeypatch.setattr(informer, "SILENCE_SECONDS", 0.8)
     async with observing(promise=1.2) as observed:
         await ok(observed)
         api.faults["pods"] = failing(then=lambda: status(500))
@@ -152,13 +153,13 @@ async def test_one_watch_is_silently_frozen(api, observing, monkeypatch):
 
 
 async def test_a_frozen_watch_is_opened_again(api, observing, monkeypatch):
-    monkeypatch.setattr(watch, "SILENCE_SECONDS", 0.4)
-    monkeypatch.setattr(watch, "RESUME_SECONDS", 0.1)
+    monkeypatch.setattr(informer, "SILENCE_SECONDS", 0.4)
+    monkeypatch.setattr(informer, "RESUME_SECONDS", 0.1)
     async with observing() as observed:
         await ok(observed)
         await observed.until(lambda: observed.problems.get("pods") == "Timeout")
         assert "fell silent" in observed.message("pods")
-        monkeypatch.setattr(watch, "SILENCE_SECONDS", 60)
+        monkeypatch.setattr(informer, "SILENCE_SECONDS", 60)
         await ok(observed)
 
 
@@ -288,7 +289,7 @@ async def test_json_that_is_no_event(api, observing, line):
 
 
 async def test_a_line_without_end(api, observing, monkeypatch):
-    monkeypatch.setattr(watch, "MAX_LINE_BYTES", 1000)
+    monkeypatch.setattr(informer, "MAX_LINE_BYTES", 1000)
     async with observing() as observed:
         await ok(observed)
         api.send("jobs", b"x" * 5000)
@@ -365,7 +366,7 @@ async def test_gone_in_the_stream(api, observing):
 
 
 async def test_gone_on_list_and_on_continue(api, observing, monkeypatch):
-    monkeypatch.setattr(watch, "PAGE_ITEMS", 2)
+    monkeypatch.setattr(informer, "PAGE_ITEMS", 2)
     api.streams = False
     for number in range(5):
         api.put("pods", pod(f"p{number}"))
@@ -417,7 +418,7 @@ async def test_the_connection_is_reset(api, observing):
 
 
 async def test_a_server_without_watch_lists(api, observing, monkeypatch):
-    monkeypatch.setattr(watch, "PAGE_ITEMS", 2)
+    monkeypatch.setattr(informer, "PAGE_ITEMS", 2)
     api.streams = False
     for number in range(5):
         api.put("pods", pod(f"p{number}"))
@@ -433,7 +434,7 @@ async def test_a_server_without_watch_lists(api, observing, monkeypatch):
 
 
 async def test_a_server_that_never_ends_the_list(api, observing, monkeypatch):
-    monkeypatch.setattr(watch, "LIST_SILENCE_SECONDS", 0.2)
+    monkeypatch.setattr(informer, "LIST_SILENCE_SECONDS", 0.2)
     api.ends = False
     api.put("pods", pod("a"))
     async with observing() as observed:
@@ -442,7 +443,7 @@ async def test_a_server_that_never_ends_the_list(api, observing, monkeypatch):
 
 
 async def test_a_server_that_talks_on_without_ending_the_list(api, observing, monkeypatch):
-    monkeypatch.setattr(watch, "LIST_SECONDS", 0.3)
+    monkeypatch.setattr(informer, "LIST_SECONDS", 0.3)
     api.ends = False
     async with observing() as observed:
 
@@ -452,7 +453,7 @@ async def test_a_server_that_talks_on_without_ending_the_list(api, observing, mo
                 await asyncio.sleep(0.05)
 
         talking = asyncio.create_task(talk())
-        monkeypatch.setattr(watch, "LIST_SILENCE_SECONDS", 1)
+        monkeypatch.setattr(informer, "LIST_SILENCE_SECONDS", 1)
         await ok(observed)
         talking.cancel()
 
@@ -481,7 +482,7 @@ async def test_what_is_late_is_a_problem(api, observing, monkeypatch):
 
 
 async def test_a_pod_waits_for_its_owner(api, observing, monkeypatch):
-    monkeypatch.setattr(show, "OWNER_SECONDS", 0.6)
+    monkeypatch.setattr(presenter, "OWNER_SECONDS", 0.6)
     async with observing() as observed:
         await ok(observed)
         api.put("pods", pod("web-1-0", ("ReplicaSet", "web-1")))

@@ -4,8 +4,8 @@ import msgspec
 import pytest
 
 from telemetron.document import Limits
+from telemetron_collectors.kubernetes.api.objects import PodSpec, PodStatus
 from telemetron_collectors.kubernetes.limits import common, limits_of
-from telemetron_collectors.kubernetes.objects import PodSpec, PodStatus
 
 
 def container(name="app", cpu=None, memory=None, **more):

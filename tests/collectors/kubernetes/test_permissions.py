@@ -2,7 +2,7 @@
 
 import pytest
 
-from telemetron_collectors.kubernetes.objects import KINDS
+from telemetron_collectors.kubernetes.api.objects import KINDS
 from tests.collectors.kubernetes.apiserver import status
 from tests.collectors.kubernetes.things import (
     agent,

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from telemetron.document import Limits
-from telemetron_collectors.kubernetes import objects
+from telemetron_collectors.kubernetes.api import objects
 from telemetron_collectors.kubernetes.pods import seen_pod
 from tests.collectors.kubernetes.things import AT, container, pod
 

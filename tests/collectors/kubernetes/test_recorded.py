@@ -9,9 +9,9 @@ import pytest
 
 from telemetron.document import LastExit
 from telemetron.testing import RecordingOutput
+from telemetron_collectors.kubernetes.api.objects import KINDS, Page
 from telemetron_collectors.kubernetes.cluster import Cluster
-from telemetron_collectors.kubernetes.objects import KINDS, Page
-from telemetron_collectors.kubernetes.show import Show
+from telemetron_collectors.kubernetes.presenter import Show
 
 DATA = Path(__file__).parents[2] / "data" / "kubernetes"
 

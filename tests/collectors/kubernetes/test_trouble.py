@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from telemetron_collectors.kubernetes import objects
+from telemetron_collectors.kubernetes.api import objects
 from telemetron_collectors.kubernetes.trouble import is_ready, trouble_of
 from tests.collectors.kubernetes.things import AT, pod
 

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from telemetron.document import Limits
-from telemetron_collectors.kubernetes.objects import KINDS
+from telemetron_collectors.kubernetes.api.objects import KINDS
 from telemetron_collectors.kubernetes.workloads import followed, seen_workload
 from tests.collectors.kubernetes.things import deployment, template
 

@@ -383,7 +383,9 @@ async def test_tokens_that_are_rotated(
     tcp = toxiproxy.proxy(f"127.0.0.1:{control_plane.port}")
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(tcp.port))
-    monkeypatch.setattr("telemetron_collectors.kubernetes.access.SERVICE_ACCOUNT", tmp_path)
+    monkeypatch.setattr(
+        "telemetron_collectors.kubernetes.api.credentials.SERVICE_ACCOUNT", tmp_path
+    )
     (tmp_path / "ca.crt").write_bytes(control_plane.ca.read_bytes())
     (tmp_path / "namespace").write_text(cluster.namespace)
     (tmp_path / "token").write_text(token)

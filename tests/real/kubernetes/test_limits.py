@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from telemetron_collectors.kubernetes import objects
+from telemetron_collectors.kubernetes.api import objects
+from telemetron_collectors.kubernetes.api.quantity import parse
 from telemetron_collectors.kubernetes.pods import seen_pod
-from telemetron_collectors.kubernetes.quantity import parse
 from tests.real.controlplane import ControlPlane
 from tests.real.kubernetes.cluster import Cluster
 from tests.real.kubernetes.conftest import Watching

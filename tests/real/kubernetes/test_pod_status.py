@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, Phase, example, given, settings
 
-from telemetron_collectors.kubernetes import objects
+from telemetron_collectors.kubernetes.api import objects
 from telemetron_collectors.kubernetes.pods import SeenPod, seen_pod
 from tests.real.controlplane import UNTENDED, ApiError, ControlPlane
 from tests.real.kubernetes.anypod import GATE, Object, pods

@@ -12,8 +12,9 @@ import yaml
 from telemetron.clock import Clock
 from telemetron.poll import TroubleError
 from telemetron.testing import RecordingOutput
-from telemetron_collectors.kubernetes import KubernetesConfig, access, collector
-from telemetron_collectors.kubernetes.connection import Connection
+from telemetron_collectors.kubernetes import KubernetesConfig, collector
+from telemetron_collectors.kubernetes.api import credentials
+from telemetron_collectors.kubernetes.api.connection import Connection
 from tests.collectors.kubernetes.apiserver import status
 from tests.collectors.kubernetes.conftest import kubeconfig
 from tests.conftest import TLS
@@ -25,25 +26,25 @@ def account(tmp_path, monkeypatch):
     (tmp_path / "token").write_text("first")
     (tmp_path / "ca.crt").write_bytes((TLS / "cert.pem").read_bytes())
     (tmp_path / "namespace").write_text("mine\n")
-    monkeypatch.setattr(access, "SERVICE_ACCOUNT", tmp_path)
+    monkeypatch.setattr(credentials, "SERVICE_ACCOUNT", tmp_path)
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "6443")
     return tmp_path
 
 
 async def test_the_service_account_of_a_pod(account):
-    found = await access.load("in-cluster", None, None)
+    found = await credentials.load("in-cluster", None, None)
     assert found.namespace == "mine"
     assert found.configuration.host == "https://127.0.0.1:6443"
     assert found.configuration.api_key == {"BearerToken": "Bearer first"}
     (account / "token").write_text("second")
-    found = await access.load("in-cluster", None, None)
+    found = await credentials.load("in-cluster", None, None)
     assert found.configuration.api_key == {"BearerToken": "Bearer second"}
 
 
 async def test_a_ca_that_is_none(account):
     (account / "ca.crt").write_text("none")
-    connection = client(lambda: access.load("in-cluster", None, None))
+    connection = client(lambda: credentials.load("in-cluster", None, None))
     with pytest.raises(TroubleError, match="the CA or the client certificate cannot be used"):
         await connection.connect()
     await connection.close()
@@ -53,7 +54,7 @@ async def test_a_ca_that_is_none(account):
 async def test_a_service_account_that_is_not_whole(account, missing):
     (account / missing).unlink()
     with pytest.raises(TroubleError, match="InvalidConfig"):
-        await access.load("in-cluster", None, None)
+        await credentials.load("in-cluster", None, None)
 
 
 async def test_outside_a_cluster(monkeypatch):
@@ -72,10 +73,10 @@ async def test_the_kubeconfig_that_is_named_by_the_environment(tmp_path, monkeyp
     file = tmp_path / "config"
     file.write_text(kubeconfig("http://127.0.0.1:1"))
     monkeypatch.setenv("KUBECONFIG", str(file))
-    found = await access.load("kubeconfig", None, None)
+    found = await credentials.load("kubeconfig", None, None)
     assert (found.configuration.host, found.namespace) == ("http://127.0.0.1:1", "default")
     with pytest.raises(TroubleError, match="cannot be used: Invalid kube-config file"):
-        await access.load("kubeconfig", None, "another")
+        await credentials.load("kubeconfig", None, "another")
 
 
 def plugin(tmp_path, code):
@@ -99,25 +100,25 @@ async def test_a_credential_plugin(tmp_path):
         "status": {"token": "told"},
     }
     file = plugin(tmp_path, f"print({json.dumps(answer)!r})")
-    found = await access.load("kubeconfig", file, None)
+    found = await credentials.load("kubeconfig", file, None)
     assert found.configuration.api_key == {"BearerToken": "Bearer told"}
 
 
 async def test_a_plugin_that_fails_tells_no_secret(tmp_path):
     file = plugin(tmp_path, "raise SystemExit('SECRET')")
     with pytest.raises(TroubleError) as caught:
-        await access.load("kubeconfig", file, None)
+        await credentials.load("kubeconfig", file, None)
     assert "SECRET" not in str(caught.value)
     assert caught.value.__cause__ is None
 
 
 async def test_a_plugin_that_hangs(tmp_path, monkeypatch):
-    monkeypatch.setattr(access, "PLUGIN_SECONDS", 1.5)
+    monkeypatch.setattr(credentials, "PLUGIN_SECONDS", 1.5)
     told = tmp_path / "pid"
     code = f"import os, time; open({str(told)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
     file = plugin(tmp_path, code)
     with pytest.raises(TroubleError, match="credential plugin did not answer"):
-        await access.load("kubeconfig", file, None)
+        await credentials.load("kubeconfig", file, None)
     with pytest.raises(ProcessLookupError):
         os.kill(int(told.read_text()), 0)
 
@@ -140,7 +141,7 @@ async def test_a_token_is_read_again_while_it_is_good(api):
 
     async def load():
         text = yaml.safe_load(kubeconfig(api.url))
-        found = access.Access(access.Configuration(), text["current-context"])
+        found = credentials.Access(credentials.Configuration(), text["current-context"])
         found.configuration.host = api.url
         found.configuration.api_key = {"BearerToken": f"Bearer {next(tokens)}"}
         return found
@@ -161,7 +162,7 @@ async def test_client_certificates_may_be_rotated(api, monkeypatch):
     """Where they are refused a new client reads them anew; the old one ends when it is unused."""
 
     async def load():
-        found = access.Access(access.Configuration(), "default")
+        found = credentials.Access(credentials.Configuration(), "default")
         found.configuration.host = api.url
         found.configuration.cert_file = str(TLS / "cert.pem")
         found.configuration.key_file = str(TLS / "key.pem")
@@ -195,7 +196,7 @@ async def test_a_server_that_is_another(api):
     port = server.sockets[0].getsockname()[1]
 
     async def load():
-        found = access.Access(access.Configuration(), "default")
+        found = credentials.Access(credentials.Configuration(), "default")
         found.configuration.host = f"https://127.0.0.1:{port}"
         return found
 
@@ -222,7 +223,7 @@ async def test_a_server_that_speaks_no_http(answer):
     port = server.sockets[0].getsockname()[1]
 
     async def load():
-        found = access.Access(access.Configuration(), "default")
+        found = credentials.Access(credentials.Configuration(), "default")
         found.configuration.host = f"http://127.0.0.1:{port}"
         return found
 

@@ -1,6 +1,6 @@
 import pytest
 
-from telemetron_collectors.kubernetes.quantity import canonical, is_binary, parse
+from telemetron_collectors.kubernetes.api.quantity import canonical, is_binary, parse
 
 
 @pytest.mark.parametrize(

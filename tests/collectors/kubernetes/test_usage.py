@@ -4,8 +4,9 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from telemetron_collectors.kubernetes import connection, measures
-from telemetron_collectors.kubernetes.measures import PodMetrics, usage_of
+from telemetron_collectors.kubernetes import usage
+from telemetron_collectors.kubernetes.api import connection
+from telemetron_collectors.kubernetes.usage import PodMetrics, usage_of
 from tests.collectors.kubernetes.apiserver import status
 from tests.collectors.kubernetes.things import AT, pod
 
@@ -209,7 +210,7 @@ async def test_a_clock_that_is_ahead(api, observing):
 
 
 async def test_a_sample_that_never_moves(api, observing, monkeypatch):
-    monkeypatch.setattr(measures, "SAMPLE_SECONDS", 0.1)
+    monkeypatch.setattr(usage, "SAMPLE_SECONDS", 0.1)
     api.put("pods", pod("a"))
     api.extra[METRICS] = serving(metrics("a", ("500m", "64Mi"), at=LATER))
     async with observing(metrics_interval_seconds=QUICK) as observed:

@@ -2,7 +2,7 @@
 
 from msgspec import Struct
 
-from telemetron_collectors.kubernetes.objects import Annotations
+from telemetron_collectors.kubernetes.api.objects import Annotations
 
 
 class Declaration(Struct, frozen=True, gc=False):

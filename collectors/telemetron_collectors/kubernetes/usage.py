@@ -14,12 +14,12 @@ import msgspec
 
 from telemetron.collector import Output
 from telemetron.poll import TroubleError
-from telemetron_collectors.kubernetes import quantity
+from telemetron_collectors.kubernetes.api import quantity
+from telemetron_collectors.kubernetes.api.connection import Connection, RefusedError
+from telemetron_collectors.kubernetes.api.objects import Lean, Metadata
 from telemetron_collectors.kubernetes.cluster import At, Cluster
-from telemetron_collectors.kubernetes.connection import Connection, RefusedError
-from telemetron_collectors.kubernetes.objects import Lean, Metadata
 from telemetron_collectors.kubernetes.pace import paced
-from telemetron_collectors.kubernetes.show import Show, Traffic, Usage
+from telemetron_collectors.kubernetes.presenter import Show, Traffic, Usage
 
 MIB = 1024 * 1024
 # The API machinery's own bound of a quantity.

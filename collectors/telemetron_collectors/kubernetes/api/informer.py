@@ -16,14 +16,14 @@ import msgspec
 from telemetron.backoff import Backoff
 from telemetron.clock import Clock
 from telemetron.poll import TroubleError
-from telemetron_collectors.kubernetes.connection import (
+from telemetron_collectors.kubernetes.api.connection import (
     Connection,
     GoneError,
     Query,
     RefusedError,
     status_of,
 )
-from telemetron_collectors.kubernetes.objects import Event, Identified, Kind, Named, Page
+from telemetron_collectors.kubernetes.api.objects import Event, Identified, Kind, Named, Page
 from telemetron_collectors.kubernetes.pace import paced
 
 # Bookmarks come every 60 s.

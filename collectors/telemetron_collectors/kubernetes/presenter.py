@@ -13,8 +13,8 @@ from telemetron import key
 from telemetron.agents import AgentPart
 from telemetron.collector import Output, Put
 from telemetron.document import MAX_PODS, Limits, Live, Pod, Problem, Workload
+from telemetron_collectors.kubernetes.annotations import Declaration
 from telemetron_collectors.kubernetes.cluster import At, Cluster, Home
-from telemetron_collectors.kubernetes.declaration import Declaration
 from telemetron_collectors.kubernetes.limits import common
 from telemetron_collectors.kubernetes.pace import paced
 from telemetron_collectors.kubernetes.pods import SeenPod

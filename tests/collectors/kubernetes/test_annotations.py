@@ -1,7 +1,7 @@
 import pytest
 
-from telemetron_collectors.kubernetes.declaration import Declaration, declared
-from telemetron_collectors.kubernetes.objects import Annotations
+from telemetron_collectors.kubernetes.annotations import Declaration, declared
+from telemetron_collectors.kubernetes.api.objects import Annotations
 
 
 def test_the_first_that_names_an_agent_is_taken_whole():

@@ -16,8 +16,8 @@ from kubernetes_asyncio.client import ApiClient
 from telemetron.backoff import Backoff, retry_after
 from telemetron.clock import Clock
 from telemetron.poll import TroubleError
-from telemetron_collectors.kubernetes.access import Access
-from telemetron_collectors.kubernetes.objects import Status
+from telemetron_collectors.kubernetes.api.credentials import Access
+from telemetron_collectors.kubernetes.api.objects import Status
 
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 10.0

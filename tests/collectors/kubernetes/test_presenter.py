@@ -7,9 +7,9 @@ from telemetron.document import MAX_PODS, UNSTAMPED, Owner, Problem
 from telemetron.store.agents import merge_agents
 from telemetron.store.part import Part
 from telemetron.testing import RecordingOutput
+from telemetron_collectors.kubernetes.api.objects import KINDS, NODES
 from telemetron_collectors.kubernetes.cluster import Cluster
-from telemetron_collectors.kubernetes.objects import KINDS, NODES
-from telemetron_collectors.kubernetes.show import Show
+from telemetron_collectors.kubernetes.presenter import Show
 from tests.collectors.kubernetes.test_cluster import put
 from tests.collectors.kubernetes.things import (
     AT,
