@@ -277,3 +277,9 @@ def test_a_pod_of_which_nobody_says_anything_yet():
     assert found({}) == (None, None)
     scheduled = condition("PodScheduled", "True")
     assert found({"phase": "Pending", "conditions": [scheduled]}) == ("Pending", None)
+
+
+def test_an_unscheduled_pod_is_not_ready():
+    status = {"phase": "Pending", "conditions": [condition("PodScheduled", "False")]}
+    assert is_ready(decoded(status, {"nodeName": None})) is False
+    assert is_ready(decoded(status, {"nodeName": "node-1"})) is None

@@ -74,6 +74,11 @@ class Case:
             return bool(ready["status"] != "True")
         return not all(one["ready"] for one in self.lasting)
 
+    @property
+    def is_unscheduled(self) -> bool:
+        """No node has it yet, so that no container of it can be ready."""
+        return self.phase == "Pending" and "nodeName" not in self.raw["spec"] and not self.lasting
+
 
 def seen(raw: Object) -> SeenPod:
     return seen_pod(msgspec.json.decode(msgspec.json.encode(raw), type=objects.Pod))
@@ -251,7 +256,7 @@ def check_readiness(case: Case) -> None:
     if condition:
         assert case.shown.ready == (condition["status"] == "True")
     else:
-        assert case.shown.ready is (False if case.is_unready else None)
+        assert case.shown.ready is (False if case.is_unready or case.is_unscheduled else None)
     ready, total = map(int, case.row["Ready"].split("/"))
     assert ready <= sum(one["ready"] for one in case.lasting) <= total
     if case.shown.ready is False:

@@ -283,7 +283,7 @@ async def test_a_pod_that_finds_no_node(cluster: Cluster, watching: Watching) ->
             "Deployment", workload("far", pod={"nodeSelector": {"moon": "far-side"}})
         )
         (one,) = await view.until(lambda state: pods(state, "far", reason="Unschedulable"))
-        assert has(one, status="Pending", node=None, ready=None)
+        assert has(one, status="Pending", node=None, ready=False)
         assert "node" in one["message"]
 
 
