@@ -1,4 +1,4 @@
-"""Long work in slices: others get their turn whenever a slice of time is over."""
+"""Splits long work into slices of time, so that the event loop can run other tasks between."""
 
 import asyncio
 import time
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 async def paced(items: Iterable[T]) -> AsyncIterator[T]:
-    """The items; between two of them the event loop may come round."""
+    """Yield the items, and let other tasks run after each slice."""
     until = time.perf_counter() + SLICE_SECONDS
     for item in items:
         yield item

@@ -1,12 +1,10 @@
-"""What is shown of the cluster: its workloads, and the agents that annotations declare."""
+"""Publishes the cluster: its workloads, and the agents that annotations declare."""
 
-import asyncio
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from msgspec import Struct
 from msgspec.structs import replace
 
 from telemetron import key
@@ -14,277 +12,247 @@ from telemetron.agents import AgentPart
 from telemetron.collector import Output, Put
 from telemetron.document import MAX_PODS, Limits, Live, Pod, Problem, Workload
 from telemetron_collectors.kubernetes.annotations import Declaration
-from telemetron_collectors.kubernetes.cluster import At, Cluster, Home
+from telemetron_collectors.kubernetes.bounds import DEFAULTS
+from telemetron_collectors.kubernetes.cluster import Cluster, ObjectKey, WorkloadId
 from telemetron_collectors.kubernetes.limits import common
 from telemetron_collectors.kubernetes.pace import paced
 from telemetron_collectors.kubernetes.pods import SeenPod
 from telemetron_collectors.kubernetes.workloads import SeenWorkload
 
-# A pod may be seen before its owner is; it waits so long for it.
-OWNER_SECONDS = 2.0
-# What changes in between is shown together.
+# After each round the presenter pauses for 4 times the round's cost, but at most 10 ms. A workload
+# that changes several times during the pause is published once.
 COST_TO_PAUSE = 4
 MAX_PAUSE_SECONDS = 0.01
 MAX_PODS_OF_A_FINISHED_JOB = 3
 EARLIEST = datetime.min.replace(tzinfo=UTC)
 
 
-class Usage(Struct, frozen=True, gc=False):
-    """What a pod uses."""
+class Presenter:
+    """Publishes dirty workloads. Only one task may do so, as `replace` must see every put."""
 
-    cpu: float | None
-    """Cores."""
-    memory: float | None
-    """MiB."""
-    measured_at: datetime
-
-
-class Traffic(Struct, frozen=True, gc=False):
-    """Bytes since the pod's start."""
-
-    network_in: int | None
-    network_out: int | None
-
-
-class Show:
-    """Puts what is dirty; alone, so that nothing is put while all is replaced."""
-
-    def __init__(self, cluster: Cluster, output: Output) -> None:
-        self.usage: dict[At, Usage] = {}
-        self.traffic: dict[At, Traffic] = {}
-        self.changed = asyncio.Event()
+    def __init__(
+        self, cluster: Cluster, output: Output, owner_seconds: float = DEFAULTS.owner_seconds
+    ) -> None:
         self._cluster = cluster
         self._output = output
-        self._agents: dict[Home, set[str]] = {}
-        """The ids of the agents' parts that are shown, by workload."""
-        self._known: dict[Home, dict[str, Problem]] = {}
-        """The problems of workloads that are found here, by reason."""
-        self._awaited: set[At] = set()
+        self._owner_seconds = owner_seconds
+        self._agents: dict[WorkloadId, set[str]] = {}
+        """The ids of each workload's published agents."""
+        self._known: dict[WorkloadId, dict[str, Problem]] = {}
+        """The problems that were found here, by reason."""
+        self._awaited: set[ObjectKey] = set()
 
-    def moved(self, pods: Iterable[At]) -> None:
-        """The measures of these pods changed."""
-        for at in pods:
-            if home := self._cluster.home(at):
-                self._cluster.dirty[home] = None
-        self.changed.set()
-
-    def forget(self, pod: At) -> None:
-        """It is no more; one of the same name has figures of its own."""
-        self.usage.pop(pod, None)
-        self.traffic.pop(pod, None)
-
-    async def first(self) -> None:
-        """Show all that is known, in one step."""
-        for at in list(self._cluster.waiting):
-            self._cluster.give_up(at)
-        dirty = self._take_dirty()
-        puts = [put async for home in paced(dirty) for put in self._puts(home)]
+    async def publish_all(self) -> None:
+        """Publish everything that is known, in one step."""
+        for pod in list(self._cluster.waiting):
+            self._cluster.stop_waiting(pod)
+        dirty = self._cluster.pop_dirty()
+        puts = [put async for id in paced(dirty) for put in self._puts(id)]
         await self._output.replace(puts)
 
     async def run(self) -> None:
-        """Show what changes, for ever."""
+        """Publish changes until cancelled."""
+        changed = self._cluster.changed
         while True:
-            await self.changed.wait()
-            self.changed.clear()
+            await changed.wait()
+            changed.clear()
             self._await_owners()
             cost = 0.0
-            async for home in paced(self._take_dirty()):
+            async for id in paced(self._cluster.pop_dirty()):
                 start = time.perf_counter()
-                self._show(home)
+                self._publish(id)
                 cost += time.perf_counter() - start
             await self._output.clock.sleep(min(COST_TO_PAUSE * cost, MAX_PAUSE_SECONDS))
 
-    def _take_dirty(self) -> dict[Home, None]:
-        dirty, self._cluster.dirty = self._cluster.dirty, {}
-        return dirty
-
     def _await_owners(self) -> None:
-        for at in self._cluster.waiting.keys() - self._awaited:
-            self._awaited.add(at)
-            self._output.clock.call_later(OWNER_SECONDS, self._give_up, at)
+        for pod in self._cluster.waiting.keys() - self._awaited:
+            self._awaited.add(pod)
+            self._output.clock.call_later(self._owner_seconds, self._stop_waiting, pod)
 
-    def _give_up(self, at: At) -> None:
-        self._awaited.discard(at)
-        self._cluster.give_up(at)
-        self.changed.set()
+    def _stop_waiting(self, pod: ObjectKey) -> None:
+        self._awaited.discard(pod)
+        self._cluster.stop_waiting(pod)
 
-    def _show(self, home: Home) -> None:
-        before = self._agents.get(home, set())
-        puts = list(self._puts(home))
+    def _publish(self, id: WorkloadId) -> None:
+        before = self._agents.get(id, set())
+        puts = list(self._puts(id))
         for put in puts:
             self._output.put(*put)
         if not puts:
-            self._output.remove("workload", key.join(*home))
-        for id in before - self._agents.get(home, set()):
-            self._output.remove("agents", id)
+            self._output.remove("workload", key.join(*id))
+        for agent in before - self._agents.get(id, set()):
+            self._output.remove("agents", agent)
 
-    def _puts(self, home: Home) -> Iterator[Put]:
-        """The workload's part, and those of its agents."""
-        seen = self._cluster.workloads.get(home)
-        pods = self._cluster.pods_of(home)
+    def _puts(self, id: WorkloadId) -> Iterator[Put]:
+        """Yield the part of a workload, and those of its agents."""
+        seen = self._cluster.workloads.get(id)
+        pods = self._cluster.pods_of(id)
         if seen is None and not pods:
-            self._agents.pop(home, None)
-            self._known.pop(home, None)
+            self._agents.pop(id, None)
+            self._known.pop(id, None)
             return
-        id = key.join(*home)
-        own = self._problems(home, seen, pods)
-        workload = self._workload(home, seen, pods)
-        yield Put(
-            "workload", id, id, replace(workload, problems=[*own, *self._cluster.doubts(home)])
-        )
-        agents = list(self._agent_puts(home, pods, own))
+        joined = key.join(*id)
+        own = self._own_problems(id, seen, pods)
+        workload = self._workload(id, seen, pods)
+        problems = [*own, *self._cluster.problems(id)]
+        yield Put("workload", joined, joined, replace(workload, problems=problems))
+        agents = list(self._agent_puts(id, pods, own))
         if agents:
-            self._agents[home] = {put.id for put in agents}
+            self._agents[id] = {put.id for put in agents}
         else:
-            self._agents.pop(home, None)
+            self._agents.pop(id, None)
         yield from agents
 
     # workloads
 
-    def _workload(self, home: Home, seen: SeenWorkload | None, pods: list[SeenPod]) -> Workload:
+    def _workload(self, id: WorkloadId, seen: SeenWorkload | None, pods: list[SeenPod]) -> Workload:
         is_over = seen is not None and seen.is_over
-        placed = [self._placed(pod) for pod in pods]
+        placed = [self._with_node(pod) for pod in pods]
         listed = cut(placed, MAX_PODS_OF_A_FINISHED_JOB if is_over else MAX_PODS)
-        limits = self._limits(seen, pods)
+        limits = _limits(seen, pods)
         return Workload(
-            deployment_name=home[2],
-            namespace=home[0],
-            kind=home[1],
+            deployment_name=id.name,
+            namespace=id.namespace,
+            kind=id.kind,
             owner=seen.owner if seen else None,
-            max_pods=self._cluster.max_pods(home),
+            max_pods=self._cluster.max_pods(id),
             pod_max_cpu=limits.cpu,
             pod_max_ram=limits.memory,
-            live=self._live(home, seen.live, pods) if seen else None,
-            pods=[self._measured(pod) for pod in listed],
+            live=self._live(id, seen.live, pods) if seen else None,
+            pods=[self._with_figures(pod) for pod in listed],
             truncated={"pods": len(pods)} if len(listed) < len(pods) else None,
         )
 
-    def _limits(self, seen: SeenWorkload | None, pods: list[SeenPod]) -> Limits:
-        """Those of its active pods, else its template's, else those of the other pods."""
-        active = [pod.pod.limits for pod in pods if pod.is_active]
-        if seen:
-            return common(active or [seen.limits])
-        return common(active or [pod.pod.limits for pod in pods])
-
-    def _live(self, home: Home, live: Live, pods: list[SeenPod]) -> Live:
-        if not self._cluster.has_all_pods(home):
+    def _live(self, id: WorkloadId, live: Live, pods: list[SeenPod]) -> Live:
+        if not self._cluster.has_all_pods(id):
             return live
         return replace(live, active_pods=sum([pod.is_active for pod in pods]))
 
-    def _measured(self, seen: SeenPod) -> Pod:
+    def _with_figures(self, seen: SeenPod) -> Pod:
+        """Return a pod with its usage and traffic."""
         pod = seen.pod
-        usage = self.usage.get((seen.namespace, pod.pod_id))
+        name = seen.namespace, pod.pod_id
+        usage = self._cluster.usage.get(name)
         if usage:
             cpu, memory, at = usage.cpu, usage.memory, usage.measured_at
             pod = replace(pod, cpu=cpu, memory=memory, measured_at=at)
-        traffic = self.traffic.get((seen.namespace, pod.pod_id))
+        traffic = self._cluster.traffic.get(name)
         if traffic:
             received, sent = traffic.network_in, traffic.network_out
             pod = replace(pod, network_in=received, network_out=sent)
         return pod
 
-    def _placed(self, seen: SeenPod) -> SeenPod:
-        """With its node's readiness; a node that is not ready is named, as it explains the rest."""
+    def _with_node(self, seen: SeenPod) -> SeenPod:
+        """Return a pod with its node's readiness; a node that is not ready is in its message."""
         pod = seen.pod
-        is_ready = self._cluster.is_on_ready_node(seen)
-        if is_ready is None:
+        node = self._cluster.readiness_of(seen)
+        if node is None and not seen.on_lost_node:
             return seen
+        is_ready = node is not None and node.ready
         if is_ready or seen.is_over:
             return replace(seen, pod=replace(pod, node_ready=is_ready))
-        node = self._cluster.nodes.get(pod.node or "")
         why = f" ({node.reason})" if node and node.reason else ""
         message = "; ".join(filter(None, (pod.message, f"node {pod.node} is not ready{why}")))
         reason = pod.reason or "NodeNotReady"
         pod = replace(pod, node_ready=False, reason=reason, message=message)
         return replace(seen, pod=pod)
 
-    def _problems(
-        self, home: Home, seen: SeenWorkload | None, pods: list[SeenPod]
+    def _own_problems(
+        self, id: WorkloadId, seen: SeenWorkload | None, pods: list[SeenPod]
     ) -> list[Problem]:
-        """What is found here; each keeps its time while it says the same."""
-        known = self._known.pop(home, {})
+        """Return the problems of selector and annotations; an unchanged one keeps its time."""
+        known = self._known.pop(id, {})
         found: dict[str, Problem] = {}
-        for reason, message in self._wrong(home, seen, pods):
+        for reason, message in self._faults(id, seen, pods):
             old = known.get(reason)
             if old is None or old.message != message:
                 old = Problem(reason, message, self._output.clock.now())
             found[reason] = old
         if found:
-            self._known[home] = found
+            self._known[id] = found
         return list(found.values())
 
-    def _wrong(
-        self, home: Home, seen: SeenWorkload | None, pods: list[SeenPod]
+    def _faults(
+        self, id: WorkloadId, seen: SeenWorkload | None, pods: list[SeenPod]
     ) -> Iterator[tuple[str, str]]:
         if seen and not seen.is_selected:
-            yield "NotSelected", "label_selector does not fit all of its pods"
-        if self._cluster.is_left_out(home):
-            yield "NotSelected", f"label_selector does not fit the {home[1]}, or it was deleted"
-        agent = self._agent(seen, pods)
-        if agent and agent.wrong:
+            yield "NotSelected", "label_selector excludes some of its pods"
+        if self._cluster.is_left_out(id):
+            yield "NotSelected", f"label_selector excludes the {id.kind}, or it was deleted"
+        agent = _agent(seen, pods)
+        if agent and agent.invalid:
             yield (
                 "InvalidAnnotation",
-                f"annotation telemetron.dev/{agent.wrong} is no whole number above 0",
+                f"annotation telemetron.dev/{agent.invalid}: expected a whole number above 0",
             )
 
     # agents
 
-    def _agent(self, seen: SeenWorkload | None, pods: list[SeenPod]) -> Declaration | None:
-        """What its own annotations declare, else those of a pod."""
-        if seen and seen.agent:
-            return seen.agent
-        return next((pod.agent for pod in pods if pod.agent), None)
-
     def _agent_puts(
-        self, home: Home, pods: list[SeenPod], problems: list[Problem]
+        self, id: WorkloadId, pods: list[SeenPod], problems: list[Problem]
     ) -> Iterator[Put]:
-        """One part for each agent that the workload declares, or that pods of it do."""
+        """Yield a part for each agent that the workload declares, or else its pods."""
         alive = [pod for pod in pods if not pod.is_over]
-        seen = self._cluster.workloads.get(home)
+        seen = self._cluster.workloads.get(id)
         if seen and seen.agent:
-            yield self._agent_put(home, seen.agent, alive, problems)
+            yield self._agent_put(id, seen.agent, alive, problems)
             return
         declared = {pod.agent.name: pod.agent for pod in reversed(alive) if pod.agent}
         for agent in declared.values():
             own = [pod for pod in alive if pod.agent and pod.agent.name == agent.name]
-            yield self._agent_put(home, agent, own, problems)
+            yield self._agent_put(id, agent, own, problems)
 
     def _agent_put(
-        self, home: Home, agent: Declaration, pods: list[SeenPod], problems: list[Problem]
+        self, id: WorkloadId, agent: Declaration, pods: list[SeenPod], problems: list[Problem]
     ) -> Put:
-        has_all_pods = self._cluster.has_all_pods(home)
-        doubts = [one for one in problems if one.reason == "NotSelected"]
+        has_all_pods = self._cluster.has_all_pods(id)
+        not_selected = [one for one in problems if one.reason == "NotSelected"]
         part = AgentPart(
             origin="kubernetes",
-            namespace=home[0],
+            namespace=id.namespace,
             description=agent.description,
-            deployment_name=home[2],
+            deployment_name=id.name,
             max_parallel_invocations=agent.max_parallel_invocations,
             models=list(agent.models),
             queues=list(agent.queues),
-            workload=key.join(self._output.source, *home),
+            workload=key.join(self._output.source, *id),
             pods=[pod.pod.pod_id for pod in pods],
             has_all_pods=has_all_pods,
-            problems=[] if has_all_pods else [*doubts, *self._cluster.doubts_of_pods(home)],
+            problems=[] if has_all_pods else [*not_selected, *self._cluster.pod_problems(id)],
         )
-        return Put("agents", agent.name, key.join(*home, agent.name), part)
+        return Put("agents", agent.name, key.join(*id, agent.name), part)
+
+
+def _limits(seen: SeenWorkload | None, pods: list[SeenPod]) -> Limits:
+    """Return the limits of the active pods, else those of the template, else of other pods."""
+    active = [pod.pod.limits for pod in pods if pod.is_active]
+    if seen:
+        return common(active or [seen.limits])
+    return common(active or [pod.pod.limits for pod in pods])
+
+
+def _agent(seen: SeenWorkload | None, pods: list[SeenPod]) -> Declaration | None:
+    """Return the declaration of the workload, else that of a pod."""
+    if seen and seen.agent:
+        return seen.agent
+    return next((pod.agent for pod in pods if pod.agent), None)
 
 
 def cut(pods: list[SeenPod], limit: int) -> list[SeenPod]:
-    """Those that are listed: all by name, or, of too many, the first by what they tell.
+    """Return the pods to list: all, by name; or, of too many, the most informative first.
 
-    Those that run and are not well come first, then those that run, failed, succeeded. Among each
-    the newest come first, but every reason has its turn: many pods that failed alike hide no other.
+    Running pods that are not well come first, then those that run, failed, succeeded. In each rank
+    the newest come first, but the reasons take turns: many equal failures hide no other reason.
     """
     if len(pods) <= limit:
         return pods
     turns: Counter[tuple[int, str | None]] = Counter()
     order = []
-    for at, pod in enumerate(sorted(pods, key=_created, reverse=True)):
+    for position, pod in enumerate(sorted(pods, key=_created, reverse=True)):
         kind = _rank(pod), pod.pod.reason
         turns[kind] += 1
         if turns[kind] <= limit:
-            order.append((kind[0], turns[kind], at, pod))
+            order.append((kind[0], turns[kind], position, pod))
     return [pod for *_, pod in sorted(order, key=_place)[:limit]]
 
 

@@ -3,19 +3,19 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from msgspec.structs import replace
 
-from telemetron.backoff import Backoff
 from telemetron.service.supervisor import BoundOutput, Mounts
 from telemetron.store.source import Source
 from telemetron.store.store import Store
-from telemetron_collectors.kubernetes import KubernetesConfig, collector, observer
-from telemetron_collectors.kubernetes.api import connection, informer
+from telemetron_collectors.kubernetes import KubernetesConfig, collector
+from telemetron_collectors.kubernetes.bounds import Bounds
+from telemetron_collectors.kubernetes.observer import observe
 from tests.collectors.kubernetes.apiserver import ApiServer, apiserver
 
 
@@ -92,22 +92,25 @@ async def api() -> AsyncIterator[ApiServer]:
         yield server
 
 
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tries follow each other ten times as fast."""
-    for module in (connection, observer, informer):
-        monkeypatch.setattr(module, "Backoff", partial(Backoff, first=0.025, cap=1))
-    monkeypatch.setattr(informer, "RESUME_SECONDS", 0.1)
+# Retries are ten times as quick.
+QUICK = Bounds(
+    first_retry_seconds=0.025, max_retry_seconds=1, probe_retry_seconds=1, resume_seconds=0.1
+)
 
 
 @pytest.fixture
 def observing(api: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Observing:
-    """`async with observing(namespaces=["*"]) as observed`: the collector, for real."""
+    """`async with observing(namespaces=["*"]) as observed`: the collector, with quick retries.
+
+    `bounds` are other limits and durations, by name.
+    """
     for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"):
         monkeypatch.delenv(name, raising=False)
 
     @asynccontextmanager
-    async def observe(promise: float | None = None, **keys: Any) -> AsyncIterator[Observed]:
+    async def run(
+        promise: float | None = None, bounds: dict[str, Any] | None = None, **keys: Any
+    ) -> AsyncIterator[Observed]:
         file = tmp_path / "kubeconfig"
         if not file.exists():
             file.write_text(kubeconfig(api.url))
@@ -118,7 +121,7 @@ def observing(api: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         source.load(30)
         source.start(promise or collector.max_age_seconds(config))
         output = BoundOutput(store, source, collector, Mounts())
-        task = asyncio.ensure_future(collector.run(config, output))
+        task = asyncio.ensure_future(observe(config, output, replace(QUICK, **(bounds or {}))))
         observed = Observed(store, source, task)
         try:
             yield observed
@@ -130,4 +133,4 @@ def observing(api: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
             source.stop()
             assert task.cancelled(), task
 
-    return observe
+    return run

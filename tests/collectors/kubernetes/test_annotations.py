@@ -37,4 +37,4 @@ def test_names_are_separated_by_commas():
 def test_how_many_at_once(written, number):
     found = declared(Annotations(agent="a", max_parallel=written))
     assert found.max_parallel_invocations == number
-    assert found.wrong == (None if number else "max-parallel-invocations")
+    assert found.invalid == (None if number else "max-parallel-invocations")

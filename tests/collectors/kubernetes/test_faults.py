@@ -2,12 +2,11 @@
 
 import asyncio
 import time
+from contextlib import asynccontextmanager
 
 import pytest
 from aiohttp import web
 
-from telemetron_collectors.kubernetes import observer, presenter
-from telemetron_collectors.kubernetes.api import connection, informer
 from tests.collectors.kubernetes.apiserver import GONE, status
 from tests.collectors.kubernetes.conftest import kubeconfig
 from tests.collectors.kubernetes.things import deployment, pod, replicaset
@@ -39,6 +38,21 @@ def names(observed):
 
 async def ok(observed):
     await observed.until(lambda: observed.status == "ok" and observed.problems == {})
+
+
+@asynccontextmanager
+async def bookmarks(api, resources):
+    """Send a bookmark of each resource every 0.2 s."""
+
+    async def send():
+        while True:
+            for resource in resources:
+                api.bookmark(resource)
+            await asyncio.sleep(0.2)
+
+    sending = asyncio.create_task(send())
+    yield
+    sending.cancel()
 
 
 async def test_down_at_the_start(api, observing, tmp_path):
@@ -117,50 +131,36 @@ async def test_watches_that_are_closed_again_and_again(api, observing):
         await observed.until(lambda: names(observed) == ["a", "b"])
 
 
-async def test_a_server_that_accepts_and_never_answers(api, observing, monkeypatch):
-    monkeypatch.setattr(connection, "ANSWER_SECONDS", 0.2)
-
+async def test_a_server_that_accepts_and_never_answers(api, observing):
     async def hang(request):
         await asyncio.sleep(60)
 
     api.faults["*"] = hang
-    async with observing() as observed:
+    async with observing(bounds={"answer_seconds": 0.2}) as observed:
         await observed.until(lambda: observed.problems.get("jobs") == "Timeout")
         api.faults.clear()
         await ok(observed)
 
 
-async def test_one_watch_is_silently_frozen(api, observing, monkeypatch):
-    monkeypatch.setattr(informer, "SILENCE_SECONDS", 0.8)
-    async with observing(promise=1.2) as observed:
+async def test_one_watch_is_silently_frozen(api, observing):
+    async with observing(promise=1.2, bounds={"silence_seconds": 0.8}) as observed:
         await ok(observed)
         api.faults["pods"] = failing(then=lambda: status(500))
-        others = [one for one in RESOURCES if one != "pods"]
-
-        async def beat():
-            while True:
-                for resource in others:
-                    api.bookmark(resource)
-                await asyncio.sleep(0.2)
-
-        beating = asyncio.create_task(beat())
-        await observed.until(lambda: observed.problems)
-        assert list(observed.problems) == ["pods"]
-        await observed.until(lambda: observed.status == "stale")
-        api.faults.clear()
-        await observed.until(lambda: observed.problems == {})
-        beating.cancel()
+        async with bookmarks(api, [one for one in RESOURCES if one != "pods"]):
+            await observed.until(lambda: observed.problems)
+            assert list(observed.problems) == ["pods"]
+            await observed.until(lambda: observed.status == "stale")
+            api.faults.clear()
+            await observed.until(lambda: observed.problems == {})
 
 
-async def test_a_frozen_watch_is_opened_again(api, observing, monkeypatch):
-    monkeypatch.setattr(informer, "SILENCE_SECONDS", 0.4)
-    monkeypatch.setattr(informer, "RESUME_SECONDS", 0.1)
-    async with observing() as observed:
+async def test_a_frozen_watch_is_opened_again(api, observing):
+    async with observing(bounds={"silence_seconds": 0.4}) as observed:
         await ok(observed)
         await observed.until(lambda: observed.problems.get("pods") == "Timeout")
-        assert "fell silent" in observed.message("pods")
-        monkeypatch.setattr(informer, "SILENCE_SECONDS", 60)
-        await ok(observed)
+        assert "stopped sending" in observed.message("pods")
+        async with bookmarks(api, RESOURCES):
+            await ok(observed)
 
 
 async def test_a_token_is_rotated(api, observing, tmp_path):
@@ -288,9 +288,8 @@ async def test_json_that_is_no_event(api, observing, line):
         await ok(observed)
 
 
-async def test_a_line_without_end(api, observing, monkeypatch):
-    monkeypatch.setattr(informer, "MAX_LINE_BYTES", 1000)
-    async with observing() as observed:
+async def test_a_line_without_end(api, observing):
+    async with observing(bounds={"line_bytes": 1000}) as observed:
         await ok(observed)
         api.send("jobs", b"x" * 5000)
         await observed.until(lambda: observed.problems.get("jobs") == "BadAnswer")
@@ -306,11 +305,13 @@ async def test_one_odd_object_among_good_ones(api, observing):
         await observed.until(lambda: observed.status == "ok")
         assert names(observed) == ["good"]
         assert observed.problems == {"pods": "BadAnswer"}
-        assert observed.message("pods").startswith("1 of its objects")
+        assert observed.message("pods").startswith("objects that cannot be decoded: 1;")
         worse = pod("good")
         worse["status"]["phase"] = 7
         api.put("pods", worse)
-        await observed.until(lambda: observed.message("pods").startswith("2 of"))
+        await observed.until(
+            lambda: observed.message("pods").startswith("objects that cannot be decoded: 2;")
+        )
         assert names(observed) == ["good"]  # as it was last known
         api.put("pods", pod("odd"))
         api.delete("pods", "good")
@@ -329,7 +330,7 @@ async def test_an_object_without_a_name_hides_no_other(api, observing, streams):
         await observed.until(lambda: observed.status == "ok")
         assert names(observed) == ["a", "z"]
         assert observed.problems == {"pods": "BadAnswer"}
-        assert observed.message("pods").startswith("1 of its objects")
+        assert observed.message("pods").startswith("objects that cannot be decoded: 1;")
         # One that is sent later is not waited for for ever: all are listed again.
         del api.objects["pods"]["default", "odd"]
         api.send("pods", {"type": "ADDED", "object": {"metadata": []}})
@@ -365,8 +366,7 @@ async def test_gone_in_the_stream(api, observing):
         assert observed.source.events["relists"] == len(RESOURCES)
 
 
-async def test_gone_on_list_and_on_continue(api, observing, monkeypatch):
-    monkeypatch.setattr(informer, "PAGE_ITEMS", 2)
+async def test_gone_on_list_and_on_continue(api, observing):
     api.streams = False
     for number in range(5):
         api.put("pods", pod(f"p{number}"))
@@ -381,7 +381,7 @@ async def test_gone_on_list_and_on_continue(api, observing, monkeypatch):
 
     gone_later = iter([True])
     api.faults["pods"] = fault
-    async with observing() as observed:
+    async with observing(bounds={"page_items": 2}) as observed:
         await ok(observed)
         assert len(observed.workloads) == 5
         assert observed.source.events["relists"] == 3
@@ -417,12 +417,11 @@ async def test_the_connection_is_reset(api, observing):
         await ok(observed)
 
 
-async def test_a_server_without_watch_lists(api, observing, monkeypatch):
-    monkeypatch.setattr(informer, "PAGE_ITEMS", 2)
+async def test_a_server_without_watch_lists(api, observing):
     api.streams = False
     for number in range(5):
         api.put("pods", pod(f"p{number}"))
-    async with observing() as observed:
+    async with observing(bounds={"page_items": 2}) as observed:
         await ok(observed)
         assert len(observed.workloads) == 5
         api.put("pods", pod("new"))
@@ -433,19 +432,18 @@ async def test_a_server_without_watch_lists(api, observing, monkeypatch):
         await observed.until(lambda: len(observed.workloads) == 5)
 
 
-async def test_a_server_that_never_ends_the_list(api, observing, monkeypatch):
-    monkeypatch.setattr(informer, "LIST_SILENCE_SECONDS", 0.2)
+async def test_a_server_that_never_ends_the_list(api, observing):
     api.ends = False
     api.put("pods", pod("a"))
-    async with observing() as observed:
+    async with observing(bounds={"list_silence_seconds": 0.2}) as observed:
         await ok(observed)
         assert names(observed) == ["a"]
 
 
-async def test_a_server_that_talks_on_without_ending_the_list(api, observing, monkeypatch):
-    monkeypatch.setattr(informer, "LIST_SECONDS", 0.3)
+async def test_a_server_that_talks_on_without_ending_the_list(api, observing):
     api.ends = False
-    async with observing() as observed:
+    bounds = {"list_seconds": 0.3, "list_silence_seconds": 1}
+    async with observing(bounds=bounds) as observed:
 
         async def talk():
             while True:
@@ -453,7 +451,6 @@ async def test_a_server_that_talks_on_without_ending_the_list(api, observing, mo
                 await asyncio.sleep(0.05)
 
         talking = asyncio.create_task(talk())
-        monkeypatch.setattr(informer, "LIST_SILENCE_SECONDS", 1)
         await ok(observed)
         talking.cancel()
 
@@ -466,24 +463,21 @@ async def test_a_list_that_is_none(api, observing):
         await ok(observed)
 
 
-async def test_what_is_late_is_a_problem(api, observing, monkeypatch):
-    monkeypatch.setattr(observer, "FIRST_SECONDS", 2)
-
+async def test_what_is_late_is_a_problem(api, observing):
     async def hang(request):
         await asyncio.sleep(60)
 
     api.faults["jobs"] = hang
     api.put("pods", pod("a"))
-    async with observing() as observed:
+    async with observing(bounds={"first_seconds": 2}) as observed:
         await observed.until(lambda: names(observed) == ["a"])
         # On a busy machine another may be late too, at first.
         await observed.until(lambda: observed.problems == {"jobs": "Timeout"})
         assert observed.status == "starting"
 
 
-async def test_a_pod_waits_for_its_owner(api, observing, monkeypatch):
-    monkeypatch.setattr(presenter, "OWNER_SECONDS", 0.6)
-    async with observing() as observed:
+async def test_a_pod_waits_for_its_owner(api, observing):
+    async with observing(bounds={"owner_seconds": 0.6}) as observed:
         await ok(observed)
         api.put("pods", pod("web-1-0", ("ReplicaSet", "web-1")))
         api.put("pods", pod("lost-1-0", ("ReplicaSet", "lost-1")))

@@ -1,6 +1,5 @@
 """The collector against a scripted API server: what is shown, and when."""
 
-from telemetron_collectors.kubernetes import cluster
 from tests.collectors.kubernetes.things import (
     agent,
     autoscaler,
@@ -103,12 +102,11 @@ async def test_one_namespace(api, observing):
         assert {path for path, _ in api.requests} >= {"/api/v1/namespaces/default/pods"}
 
 
-async def test_there_are_too_many(api, observing, monkeypatch):
-    monkeypatch.setattr(cluster, "MAX_OBJECTS", 2)
+async def test_there_are_too_many(api, observing):
     for name in ("a", "b", "c"):
         api.put("pods", pod(name))
         api.put("deployments", deployment(name))
-    async with observing() as observed:
+    async with observing(bounds={"objects": 2}) as observed:
         await observed.until(lambda: observed.status == "ok")
         assert observed.problems == {"pods": "LimitReached", "deployments": "LimitReached"}
         assert len(observed.workloads) == 4

@@ -9,7 +9,7 @@ from telemetron.store.part import Part
 from telemetron.testing import RecordingOutput
 from telemetron_collectors.kubernetes.api.objects import KINDS, NODES
 from telemetron_collectors.kubernetes.cluster import Cluster
-from telemetron_collectors.kubernetes.presenter import Show
+from telemetron_collectors.kubernetes.presenter import Presenter
 from tests.collectors.kubernetes.test_cluster import put
 from tests.collectors.kubernetes.things import (
     AT,
@@ -28,13 +28,13 @@ from tests.collectors.kubernetes.things import (
 def cluster():
     cluster = Cluster()
     for kind in KINDS:
-        cluster.synced(kind, None)
+        cluster.set_synced(kind, None)
     return cluster
 
 
 async def shown(cluster):
     output = RecordingOutput()
-    await Show(cluster, output).first()
+    await Presenter(cluster, output).publish_all()
     return output.parts
 
 
@@ -90,7 +90,7 @@ async def test_of_many_pods_the_worst_and_newest_are_listed_and_no_reason_is_hid
     assert listed[6:] == [f"good-{n:03}" for n in range(249, -1, -1)]
     assert web.truncated == {"pods": 358}
     for number in range(1, 250):
-        cluster.drop("Pod", "default", f"good-{number:03}")
+        cluster.remove("Pod", "default", f"good-{number:03}")
     listed = [one.pod_id for one in (await web_of(cluster)).pods]
     assert (len(listed), listed) == (109, sorted(listed))  # by name, if none is cut
 
@@ -174,7 +174,7 @@ SELECTED = [
 async def test_pods_that_the_selector_leaves_out_are_not_counted(selector, active):
     cluster = Cluster(label_selector=selector)
     for kind in KINDS:
-        cluster.synced(kind, None)
+        cluster.set_synced(kind, None)
     one = deployment("web", 1, annotations=agent("writer"))
     one["spec"]["template"]["metadata"] = {"labels": {"app": "web", "team": "ml"}}
     put(cluster, "Deployment", one)
@@ -193,7 +193,7 @@ async def test_pods_that_the_selector_leaves_out_are_not_counted(selector, activ
 async def test_pods_are_not_counted_until_a_rollout_to_the_selected_labels_is_complete():
     cluster = Cluster(label_selector="app=web")
     for kind in KINDS:
-        cluster.synced(kind, None)
+        cluster.set_synced(kind, None)
 
     async def active(labels, **status):
         one = deployment("web", 1)
@@ -217,7 +217,7 @@ async def test_pods_are_not_counted_until_a_rollout_to_the_selected_labels_is_co
 async def test_a_workload_that_the_selector_leaves_out_says_so():
     cluster = Cluster(label_selector="app=web")
     for kind in KINDS:
-        cluster.synced(kind, None)
+        cluster.set_synced(kind, None)
     put(cluster, "Pod", pod("web-0", ("StatefulSet", "web")))
     put(cluster, "Pod", pod("ray-0", ("RayCluster", "ray")))
     parts = await shown(cluster)
@@ -230,9 +230,9 @@ async def test_a_workload_that_the_selector_leaves_out_says_so():
 async def test_without_permission_on_autoscalers_whatever_they_may_scale_says_so(kind):
     cluster = Cluster()
     for known in KINDS.keys() - {"HorizontalPodAutoscaler"}:
-        cluster.synced(known, None)
+        cluster.set_synced(known, None)
     why = Problem("Forbidden", "no permission", UNSTAMPED)
-    cluster.lack("HorizontalPodAutoscaler", None, why)
+    cluster.set_problem("HorizontalPodAutoscaler", None, why)
     put(cluster, "Pod", pod("web-0", (kind, "web")))
     put(cluster, "Pod", pod("lone"))
     parts = await shown(cluster)
@@ -308,7 +308,7 @@ async def test_nodes_that_are_watched_say_whether_they_are_ready(cluster):
         "default/Pod/ending": (False, "Terminating", why),
         "default/Pod/done": (False, None, None),
     }
-    cluster.drop("Node", "", "node-1")
+    cluster.remove("Node", "", "node-1")
     (one,) = (await shown(cluster))["workload", "default/Pod/p"].pods
     assert (one.node_ready, one.reason) == (None, None)
 
@@ -326,13 +326,13 @@ async def test_of_too_many_pods_one_on_a_node_that_is_not_ready_is_listed(cluste
 
 
 def put_node(cluster, one):
-    cluster.take("Node", msgspec.convert(one, NODES.type, strict=False))
+    cluster.apply("Node", msgspec.convert(one, NODES.type, strict=False))
 
 
 async def test_a_job_that_is_labelled_before_it_starts_has_no_pods_of_an_old_template():
     cluster = Cluster(label_selector="queue=a")
     for kind in KINDS:
-        cluster.synced(kind, None)
+        cluster.set_synced(kind, None)
     for labels in ({}, {"queue": "a"}):
         spec = {"suspend": not labels, "template": {"metadata": {"labels": labels}}}
         put(cluster, "Job", {"metadata": {"name": "train"}, "spec": spec})
@@ -364,7 +364,7 @@ async def test_limits_of_a_workload_are_those_of_its_active_pods(cluster):
     ended = sized("web-1-b", ("ReplicaSet", "web-1"), "1Gi", status={"phase": "Failed"})
     put(cluster, "Pod", ended)
     assert (await shown(cluster))[web].pod_max_ram == "2Gi"
-    cluster.drop("Pod", "default", "web-1-a")
+    cluster.remove("Pod", "default", "web-1-a")
     assert (await shown(cluster))[web].pod_max_ram == "256Mi"
 
 
@@ -392,8 +392,8 @@ async def test_an_annotation_that_cannot_be_understood(cluster):
     annotations = agent("planner", max_parallel_invocations="many")
     put(cluster, "Deployment", deployment("web", annotations=annotations))
     output = RecordingOutput()
-    show = Show(cluster, output)
-    await show.first()
+    presenter = Presenter(cluster, output)
+    await presenter.publish_all()
     (problem,) = output.parts["workload", "default/Deployment/web"].problems
     assert problem.reason == "InvalidAnnotation"
     assert "many" not in problem.message
@@ -401,10 +401,10 @@ async def test_an_annotation_that_cannot_be_understood(cluster):
     since = problem.since
     output.clock.advance(5)
     put(cluster, "Deployment", deployment("web", 2, annotations=annotations))
-    await show.first()
+    await presenter.publish_all()
     assert output.parts["workload", "default/Deployment/web"].problems[0].since == since
     put(cluster, "Deployment", deployment("web"))
-    await show.first()
+    await presenter.publish_all()
     assert output.parts["workload", "default/Deployment/web"].problems == []
 
 

@@ -9,9 +9,9 @@ import pytest
 
 from telemetron.document import LastExit
 from telemetron.testing import RecordingOutput
-from telemetron_collectors.kubernetes.api.objects import KINDS, Page
+from telemetron_collectors.kubernetes.api.objects import KINDS, ListPage
 from telemetron_collectors.kubernetes.cluster import Cluster
-from telemetron_collectors.kubernetes.presenter import Show
+from telemetron_collectors.kubernetes.presenter import Presenter
 
 DATA = Path(__file__).parents[2] / "data" / "kubernetes"
 
@@ -21,12 +21,12 @@ async def parts():
     """The parts by id, without the section."""
     cluster = Cluster()
     for kind in KINDS.values():
-        page = msgspec.json.decode((DATA / f"{kind.resource}.json").read_bytes(), type=Page)
+        page = msgspec.json.decode((DATA / f"{kind.resource}.json").read_bytes(), type=ListPage)
         for item in page.items:
-            cluster.take(kind.name, msgspec.json.decode(item, type=kind.type))
-        cluster.synced(kind.name, None)
+            cluster.apply(kind.name, msgspec.json.decode(item, type=kind.type))
+        cluster.set_synced(kind.name, None)
     output = RecordingOutput()
-    await Show(cluster, output).first()
+    await Presenter(cluster, output).publish_all()
     return output.parts
 
 

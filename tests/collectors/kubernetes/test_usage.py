@@ -4,8 +4,6 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from telemetron_collectors.kubernetes import usage
-from telemetron_collectors.kubernetes.api import connection
 from telemetron_collectors.kubernetes.usage import PodMetrics, usage_of
 from tests.collectors.kubernetes.apiserver import status
 from tests.collectors.kubernetes.things import AT, pod
@@ -108,7 +106,7 @@ async def test_one_odd_pod_among_good_ones_is_counted_and_the_others_are_shown(a
         assert figures("b") == (1.0, None, True)
         assert figures("c") == figures("d") == (None, None, False)
         assert (metrics_problem(observed), observed.status) == ({"metrics": "BadAnswer"}, "ok")
-        assert observed.message("metrics").startswith("the figures of 5 pods")
+        assert observed.message("metrics").endswith("null: 5")
         api.extra[METRICS] = serving(metrics("a", ("500m", "64Mi")))
         await observed.until(lambda: metrics_problem(observed) == {})
 
@@ -175,10 +173,9 @@ async def test_what_cannot_be_understood(api, observing, body):
         assert metrics_problem(observed) == {"metrics": "MetricsUnavailable"}
 
 
-async def test_they_do_not_end(api, observing, monkeypatch):
-    monkeypatch.setattr(connection, "MAX_BODY_BYTES", 10)
+async def test_they_do_not_end(api, observing):
     api.extra[METRICS] = serving(metrics("a", ("500m", "64Mi")))
-    async with observing() as observed:
+    async with observing(bounds={"body_bytes": 10}) as observed:
         await observed.until(lambda: observed.status == "ok")
         assert "too large" in observed.message("metrics")
 
@@ -209,11 +206,11 @@ async def test_a_clock_that_is_ahead(api, observing):
         assert observed.workloads["default/Pod/a"].pods[0].created_at.year == 2099
 
 
-async def test_a_sample_that_never_moves(api, observing, monkeypatch):
-    monkeypatch.setattr(usage, "SAMPLE_SECONDS", 0.1)
+async def test_a_sample_that_never_moves(api, observing):
     api.put("pods", pod("a"))
     api.extra[METRICS] = serving(metrics("a", ("500m", "64Mi"), at=LATER))
-    async with observing(metrics_interval_seconds=QUICK) as observed:
+    bounds = {"sample_seconds": 0.1}
+    async with observing(metrics_interval_seconds=QUICK, bounds=bounds) as observed:
 
         def cpu():
             return observed.workloads["default/Pod/a"].pods[0].cpu
@@ -276,7 +273,7 @@ async def test_network_is_asked_of_each_node(api, observing):
         one = observed.workloads["default/Pod/p1"].pods[0]
         assert (one.network_out, one.cpu) == (7, None)
         assert observed.workloads["default/Pod/p2"].pods[0].network_in is None
-        assert observed.message("network").startswith("2 of 3 nodes do not tell")
+        assert observed.message("network").startswith("2 of 3 nodes return no figures")
     assert not any("proxy" in path for path, _ in api.requests if "node-4" in path)
 
 
@@ -298,7 +295,7 @@ async def test_one_odd_pod_of_a_summary_is_counted_and_the_others_are_shown(api,
         for name in ("b", "c"):
             assert observed.workloads[f"default/Pod/{name}"].pods[0].network_in is None
         assert observed.problems == {"network": "BadAnswer"}
-        assert observed.message("network").startswith("the figures of 3 pods")
+        assert observed.message("network").endswith("null: 3")
 
 
 async def test_network_is_forbidden(api, observing):

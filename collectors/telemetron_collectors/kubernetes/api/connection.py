@@ -1,6 +1,6 @@
-"""The connection to the API server: raw answers, refusals as troubles, and who may ask when.
+"""The connection to the API server: raw responses, refusals as TroubleError, and retries.
 
-While nothing is reachable one request at a time goes out for the whole source, ever more slowly.
+While the server is unreachable, the whole source sends one request at a time, ever more slowly.
 """
 
 import asyncio
@@ -16,35 +16,31 @@ from kubernetes_asyncio.client import ApiClient
 from telemetron.backoff import Backoff, retry_after
 from telemetron.clock import Clock
 from telemetron.poll import TroubleError
-from telemetron_collectors.kubernetes.api.credentials import Access
+from telemetron_collectors.kubernetes.api.credentials import Credentials
 from telemetron_collectors.kubernetes.api.objects import Status
-
-CONNECT_SECONDS = 5.0
-ANSWER_SECONDS = 10.0
-# With an answer that never comes, still less than half a minute until it is asked for again.
-CAP_SECONDS = 10.0
-MAX_BODY_BYTES = 256 * 1024 * 1024
+from telemetron_collectors.kubernetes.bounds import DEFAULTS, Bounds
 
 Query = Mapping[str, str]
-Load = Callable[[], Awaitable[Access]]
+Load = Callable[[], Awaitable[Credentials]]
+Send = Callable[[], Awaitable[aiohttp.ClientResponse]]
 
 _decode_status = msgspec.json.Decoder(Status).decode
 
 
-class GoneError(Exception):
-    """HTTP 410: what was asked for is older than what the server still knows."""
+class ExpiredError(Exception):
+    """HTTP 410: the server no longer has the requested resourceVersion."""
 
 
 class RefusedError(TroubleError):
-    """The server answered, and does not serve this: 403, 404, 422 and their like."""
+    """The server is reachable but refuses the request: 403, 404, 422 and the like."""
 
     def __init__(self, code: int, reason: str, message: str) -> None:
         super().__init__(reason, message)
         self.code = code
 
 
-class Connection:
-    """One API server; `report(scope, trouble)` is told what hinders those that wait for it."""
+class ApiConnection:
+    """One API server. `report(scope, trouble)` is called for each scope that waits for it."""
 
     def __init__(
         self,
@@ -53,6 +49,7 @@ class Connection:
         report: Callable[[str, TroubleError], None],
         *,
         renew_seconds: float = inf,
+        bounds: Bounds = DEFAULTS,
     ) -> None:
         self._load = load
         self._renew_seconds = renew_seconds
@@ -62,12 +59,13 @@ class Connection:
         self._retired: dict[ApiClient, float] = {}
         self._loaded_at = 0.0
         self._is_refused = False
-        """The credentials were: they are loaded anew before the next request."""
+        """The server refused the credentials: load them again before the next request."""
         self._loading = asyncio.Lock()
         self._streams = 0
         self._is_good = False
-        """Whether the last request was answered, and a stream has not ended since."""
-        self._backoff = Backoff(cap=CAP_SECONDS)
+        """The last request got a response, and no stream has ended since."""
+        self._bounds = bounds
+        self._backoff = Backoff(bounds.first_retry_seconds, bounds.probe_retry_seconds)
         self._turn = asyncio.Lock()
         self._not_before = 0.0
         self._waiting: dict[str, None] = {}
@@ -77,10 +75,10 @@ class Connection:
         return self._streams > 0 or self._is_good
 
     async def connect(self) -> str:
-        """Load the credentials; gives the namespace that they are of. TroubleError."""
-        access = await self._load()
-        await self._renew(access)
-        return access.namespace
+        """Load the credentials and return their namespace; raises TroubleError."""
+        credentials = await self._load()
+        await self._renew(credentials)
+        return credentials.namespace
 
     async def close(self) -> None:
         for client in filter(None, (self._client, *self._retired)):
@@ -90,12 +88,12 @@ class Connection:
     async def open(
         self, scope: str, path: str, query: Query, *, verb: str, resource: str, accept: str
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """An answer with status 200, its body to be read; TroubleError or GoneError.
+        """Yield a response with status 200 whose body the caller reads.
 
-        What goes wrong while it is read is a TroubleError too.
+        Raises TroubleError or ExpiredError. Errors of the caller's reads become TroubleError too.
         """
         what = f"{verb} {resource}"
-        response = await self._admitted(scope, lambda: self._ask(path, query, what, accept))
+        response = await self._send_in_turn(scope, lambda: self._send(path, query, what, accept))
         self._streams += 1
         try:
             async with _reading(response, what):
@@ -105,52 +103,49 @@ class Connection:
             raise
         finally:
             self._streams -= 1
-            self._is_good &= self._streams > 0  # all ended: let one ask whether it is there
+            self._is_good &= self._streams > 0  # all streams ended: one request probes the server
 
     async def get(
         self, scope: str, path: str, query: Query, *, verb: str, resource: str, accept: str
     ) -> bytes:
-        """A whole answer, of bounded size."""
+        """Return a whole body of bounded size."""
         async with (
             self.open(scope, path, query, verb=verb, resource=resource, accept=accept) as response,
-            asyncio.timeout(ANSWER_SECONDS * 3),
+            asyncio.timeout(self._bounds.answer_seconds * 3),
         ):
-            return await _body(response, f"{verb} {resource}")
+            return await self._body(response, f"{verb} {resource}")
 
-    async def aside(self, path: str, query: Query, *, verb: str, resource: str) -> bytes:
-        """A whole answer of something beside the API server, whose failure tells nothing of it."""
+    async def get_proxied(self, path: str, query: Query, *, verb: str, resource: str) -> bytes:
+        """Return the body of a server behind the API server; its failures say nothing of ours."""
         what = f"{verb} {resource}"
         if not self.is_reachable:
             raise TroubleError("Unreachable", f"{what}: the API server is not reachable")
         try:
-            response = await self._ask(path, query, what, "application/json")
-        except GoneError:
+            response = await self._send(path, query, what, "application/json")
+        except ExpiredError:
             raise TroubleError("BadAnswer", f"{what}: HTTP 410") from None
-        async with _reading(response, what), asyncio.timeout(ANSWER_SECONDS):
-            return await _body(response, what)
+        async with _reading(response, what), asyncio.timeout(self._bounds.answer_seconds):
+            return await self._body(response, what)
 
-    # whose turn it is
+    # turns
 
-    async def _admitted(
-        self, scope: str, ask: Callable[[], Awaitable[aiohttp.ClientResponse]]
-    ) -> aiohttp.ClientResponse:
+    async def _send_in_turn(self, scope: str, send: Send) -> aiohttp.ClientResponse:
+        """Send a request; while the server is unreachable, only one scope at a time may."""
         if self.is_reachable:
-            return await self._judged(ask)
+            return await self._judged(send)
         self._waiting[scope] = None
         try:
             async with self._turn:
                 if not self.is_reachable:
-                    return await self._probe(ask)
+                    return await self._probe(send)
         finally:
             self._waiting.pop(scope, None)
-        return await self._judged(ask)
+        return await self._judged(send)
 
-    async def _probe(
-        self, ask: Callable[[], Awaitable[aiohttp.ClientResponse]]
-    ) -> aiohttp.ClientResponse:
+    async def _probe(self, send: Send) -> aiohttp.ClientResponse:
         await self._clock.sleep(max(0.0, self._not_before - self._clock.monotonic()))
         try:
-            return await self._judged(ask)
+            return await self._judged(send)
         except RefusedError:
             raise
         except TroubleError as trouble:
@@ -160,31 +155,31 @@ class Connection:
                 self._report(scope, trouble)
             raise
 
-    async def _judged(
-        self, ask: Callable[[], Awaitable[aiohttp.ClientResponse]]
-    ) -> aiohttp.ClientResponse:
-        """Whether the server is there: a refusal is an answer too."""
+    async def _judged(self, send: Send) -> aiohttp.ClientResponse:
+        """Send a request and note whether the server is reachable; a refusal is a response too."""
         try:
-            response = await ask()
-        except (RefusedError, GoneError):
-            self._answered()
+            response = await send()
+        except (RefusedError, ExpiredError):
+            self._succeed()
             raise
         except TroubleError:
             self._is_good = False
             raise
-        self._answered()
+        self._succeed()
         return response
 
-    def _answered(self) -> None:
+    def _succeed(self) -> None:
         self._is_good = True
         self._backoff.reset()
 
     # one request
 
-    async def _ask(self, path: str, query: Query, what: str, accept: str) -> aiohttp.ClientResponse:
+    async def _send(
+        self, path: str, query: Query, what: str, accept: str
+    ) -> aiohttp.ClientResponse:
         client = await self._current()
         try:
-            async with asyncio.timeout(ANSWER_SECONDS):
+            async with asyncio.timeout(self._bounds.answer_seconds):
                 response: aiohttp.ClientResponse = await client.call_api(
                     path,
                     "GET",
@@ -192,10 +187,10 @@ class Connection:
                     header_params={"Accept": accept, "Accept-Encoding": "identity"},
                     auth_settings=["BearerToken"],
                     _preload_content=False,
-                    _request_timeout=aiohttp.ClientTimeout(connect=CONNECT_SECONDS),
+                    _request_timeout=aiohttp.ClientTimeout(connect=self._bounds.connect_seconds),
                 )
         except TimeoutError:
-            raise TroubleError("Timeout", f"{what}: no answer") from None
+            raise TroubleError("Timeout", f"{what}: no response") from None
         except (aiohttp.ClientError, OSError) as error:
             raise TroubleError("Unreachable", f"{what}: {_why(error)}") from None
         if response.status != 200:
@@ -206,19 +201,19 @@ class Connection:
         after = retry_after(response.headers.get("Retry-After"))
         response.close()
         self._is_refused |= response.status == 401
-        raise trouble_of(response.status, what, after)
+        raise error_of(response.status, what, after)
 
     async def _current(self) -> ApiClient:
-        """The client, its credentials loaded anew where they were refused or may be rotated."""
+        """Return the client, with new credentials if the old were refused or may be rotated."""
         async with self._loading:
             age = self._clock.monotonic() - self._loaded_at
             if self._client is None or self._is_refused or age > self._renew_seconds:
                 return await self._renew(await self._load())
             return self._client
 
-    async def _renew(self, access: Access) -> ApiClient:
-        """New credentials; a new client where more than a token is new, or may be."""
-        client, configuration = self._client, access.configuration
+    async def _renew(self, credentials: Credentials) -> ApiClient:
+        """Use new credentials, with a new client if more than the token may have changed."""
+        client, configuration = self._client, credentials.configuration
         is_token = client and _same_place(client.configuration, configuration)
         if client and is_token and not (self._is_refused and configuration.cert_file):
             client.configuration.api_key = configuration.api_key
@@ -231,52 +226,54 @@ class Connection:
         return client
 
     async def _retire(self) -> None:
-        """The client is used no more: it is closed when no request is under way."""
+        """Stop using the client; close those that no request can still use."""
         now = self._clock.monotonic()
         if self._client:
             self._retired[self._client] = now
-        for client in [one for one, at in self._retired.items() if now - at > 2 * ANSWER_SECONDS]:
+        unused = now - 2 * self._bounds.answer_seconds
+        for client in [one for one, at in self._retired.items() if at < unused]:
             del self._retired[client]
             await client.close()
+
+    async def _body(self, response: aiohttp.ClientResponse, what: str) -> bytes:
+        parts, size = [], 0
+        while part := await response.content.readany():
+            parts.append(part)
+            size += len(part)
+            if size > self._bounds.body_bytes:
+                raise TroubleError("BadAnswer", f"{what}: the response is too large")
+        return b"".join(parts)
 
 
 def _client(configuration: Any) -> ApiClient:
     try:
         return ApiClient(configuration)
     except (OSError, ValueError):  # ssl.SSLError is an OSError
-        message = "the CA or the client certificate cannot be used"
+        message = "cannot read the CA or the client certificate"
         raise TroubleError("InvalidConfig", message) from None
 
 
 @asynccontextmanager
 async def _reading(response: aiohttp.ClientResponse, what: str) -> AsyncIterator[None]:
-    """What goes wrong while an answer is read is a TroubleError."""
+    """Turn errors of reading a response into TroubleError."""
     try:
         yield
     except TimeoutError:
-        raise TroubleError("Timeout", f"{what}: the server fell silent") from None
+        raise TroubleError("Timeout", f"{what}: the server stopped sending") from None
     except (aiohttp.ClientError, OSError) as error:
         raise TroubleError("Unreachable", f"{what}: {type(error).__name__}") from None
     finally:
         response.close()
 
 
-async def _body(response: aiohttp.ClientResponse, what: str) -> bytes:
-    parts, size = [], 0
-    while part := await response.content.readany():
-        parts.append(part)
-        size += len(part)
-        if size > MAX_BODY_BYTES:
-            raise TroubleError("BadAnswer", f"{what}: the answer is too large")
-    return b"".join(parts)
-
-
-def trouble_of(status: int, what: str, retry_after: float | None = None) -> Exception:
-    """What a status other than 200 means."""
+def error_of(status: int, what: str, retry_after: float | None = None) -> Exception:
+    """Return the error for a status other than 200."""
     if status == 410:
-        return GoneError()
+        return ExpiredError()
     if status == 401:
-        return TroubleError("Unauthorized", f"{what}: the credentials are refused (HTTP 401)")
+        return TroubleError(
+            "Unauthorized", f"{what}: the server refused the credentials (HTTP 401)"
+        )
     if status == 429:
         return TroubleError("RateLimited", f"{what}: HTTP 429", retry_after=retry_after)
     if status == 403:
@@ -289,20 +286,20 @@ def trouble_of(status: int, what: str, retry_after: float | None = None) -> Exce
     return RefusedError(status, "BadAnswer", f"{what}: HTTP {status}")
 
 
-def status_of(raw: msgspec.Raw, what: str) -> Exception:
-    """What a `Status` object in a watch means."""
+def error_of_event(raw: msgspec.Raw, what: str) -> Exception:
+    """Return the error for the `Status` object of an ERROR event."""
     try:
         status = _decode_status(raw)
     except msgspec.DecodeError:
-        return TroubleError("BadAnswer", f"{what}: an error that cannot be understood")
+        return TroubleError("BadAnswer", f"{what}: an ERROR event that cannot be decoded")
     retry_after = status.details.retry_after_seconds if status.details else None
-    return trouble_of(status.code or 500, what, retry_after)
+    return error_of(status.code or 500, what, retry_after)
 
 
 def _why(error: Exception) -> str:
     cause = getattr(error, "os_error", error)
     if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientSSLError):
-        return "its certificate or the TLS connection is refused"
+        return "TLS failed: the server's certificate or its protocol is not accepted"
     return getattr(cause, "strerror", None) or type(error).__name__
 
 

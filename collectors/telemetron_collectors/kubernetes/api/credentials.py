@@ -1,6 +1,6 @@
-"""Who we are to the API server, and where it is: kubernetes-asyncio's configuration, as it stands.
+"""Address and credentials of the API server, as kubernetes-asyncio loads them.
 
-Loading reads files and may run a credential plugin, so it is done in a thread.
+Loading reads files and may run a credential plugin, so it runs in a thread.
 """
 
 import asyncio
@@ -15,49 +15,55 @@ from kubernetes_asyncio.config.incluster_config import InClusterConfigLoader
 
 from telemetron.poll import TroubleError
 
-# Where Kubernetes mounts a pod's service account.
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+"""The folder where Kubernetes mounts a pod's service account."""
 PLUGIN_SECONDS = 10.0
 KILL_SECONDS = 2.0
 
 
-class Access(NamedTuple):
-    """What was loaded."""
+class Credentials(NamedTuple):
+    """The loaded configuration, and the namespace of the service account or the context."""
 
     configuration: Any
     namespace: str
-    """That of the service account or of the context."""
 
 
 async def load(
-    config: Literal["in-cluster", "kubeconfig"], file: str | None, context: str | None
-) -> Access:
-    """Load it anew, rotated credentials included; TroubleError where that fails."""
+    config: Literal["in-cluster", "kubeconfig"],
+    file: str | None,
+    context: str | None,
+    *,
+    account: Path = SERVICE_ACCOUNT,
+    plugin_seconds: float = PLUGIN_SECONDS,
+) -> Credentials:
+    """Load the current credentials; raises TroubleError."""
     if config == "in-cluster":
-        return await asyncio.to_thread(_in_cluster)
-    return await asyncio.to_thread(_in_loop, file, context)
+        return await asyncio.to_thread(_in_cluster, account)
+    return await asyncio.to_thread(_in_loop, file, context, plugin_seconds)
 
 
-def _in_cluster() -> Access:
+def _in_cluster(account: Path) -> Credentials:
     configuration = Configuration()
-    # The token is re-read by us, in a thread: not by the library, in the event loop.
+    # The library would re-read the token in the event loop; the connection reloads it in a thread.
     loader = InClusterConfigLoader(
-        token_filename=str(SERVICE_ACCOUNT / "token"),
-        cert_filename=str(SERVICE_ACCOUNT / "ca.crt"),
+        token_filename=str(account / "token"),
+        cert_filename=str(account / "ca.crt"),
         try_refresh_token=False,
     )
     try:
         loader.load_and_set(configuration)
-        namespace = (SERVICE_ACCOUNT / "namespace").read_text().strip()
+        namespace = (account / "namespace").read_text().strip()
     except ConfigException as error:
         raise TroubleError("InvalidConfig", f"not in a cluster: {error}") from None
     except OSError as error:
-        raise TroubleError("InvalidConfig", f"no service account: {error.strerror}") from None
-    return Access(_adapted(configuration), namespace)
+        raise TroubleError(
+            "InvalidConfig", f"cannot read the service account: {error.strerror}"
+        ) from None
+    return Credentials(_adapted(configuration), namespace)
 
 
 class Loop(asyncio.SelectorEventLoop):
-    """The event loop of one load; `kill` ends what it started."""
+    """The event loop of one load; `kill` ends the plugins that it started."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -77,20 +83,20 @@ class Loop(asyncio.SelectorEventLoop):
                     await asyncio.sleep(0.01)
 
 
-def _in_loop(file: str | None, context: str | None) -> Access:
-    """No plugin outlives it, not even one that hangs."""
+def _in_loop(file: str | None, context: str | None, plugin_seconds: float) -> Credentials:
+    """Load a kubeconfig in an event loop of its own; kill a plugin that hangs."""
     with asyncio.Runner(loop_factory=Loop) as runner:
         try:
-            return runner.run(_kubeconfig(file, context))
+            return runner.run(_kubeconfig(file, context, plugin_seconds))
         finally:
             runner.run(cast(Loop, runner.get_loop()).kill())
 
 
-async def _kubeconfig(file: str | None, context: str | None) -> Access:
+async def _kubeconfig(file: str | None, context: str | None, plugin_seconds: float) -> Credentials:
     configuration = Configuration()
     file = file or os.environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config")
     try:
-        async with asyncio.timeout(PLUGIN_SECONDS):
+        async with asyncio.timeout(plugin_seconds):
             loader = await load_kube_config(
                 config_file=file,
                 context=context,
@@ -99,16 +105,17 @@ async def _kubeconfig(file: str | None, context: str | None) -> Access:
             )
         namespace = (loader.current_context or {}).get("context", {}).get("namespace", "default")
     except TimeoutError:
-        raise TroubleError("Timeout", "the kubeconfig's credential plugin did not answer") from None
-    except Exception as error:  # whatever is in that file, and whatever its plugin does
-        raise TroubleError(
-            "InvalidConfig", f"the kubeconfig cannot be used: {_why(error)}"
-        ) from None
-    return Access(_adapted(configuration), namespace)
+        raise TroubleError("Timeout", "the kubeconfig's credential plugin timed out") from None
+    except Exception as error:  # the library and the plugin may raise anything
+        raise TroubleError("InvalidConfig", f"cannot load the kubeconfig: {_why(error)}") from None
+    return Credentials(_adapted(configuration), namespace)
 
 
 def _why(error: Exception) -> str:
-    """What the library says of the file's form; of a plugin's failure nothing but that."""
+    """Return the library's message on the file's form, else only the error's type.
+
+    The message of any other error may hold a plugin's output, and so a secret.
+    """
     text = str(error)
     is_form = isinstance(error, ConfigException) and text.startswith(
         ("Invalid kube-config", "File")
@@ -117,8 +124,8 @@ def _why(error: Exception) -> str:
 
 
 def _adapted(configuration: Any) -> Any:
-    # As every other client of Kubernetes: clusters' CAs often lack what Python 3.13 asks for.
+    # Other Kubernetes clients do the same: many clusters' CAs fail Python 3.13's strict checks.
     configuration.disable_strict_ssl_verification = True
-    # Each watch holds a connection; the configuration bounds how many there are.
+    # No limit here: each watch holds a connection, and the configuration limits the watches.
     configuration.connection_pool_maxsize = 0
     return configuration

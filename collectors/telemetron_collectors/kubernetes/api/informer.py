@@ -1,8 +1,8 @@
-"""One watch: a kind in a namespace (or in all), kept true whatever the server does.
+"""Keeps the state of one kind in one namespace (or in all) equal to the API server's.
 
-A first list comes as a stream (WatchList), or paged where the server does not do that; then events
-follow. After an interruption the watch resumes at its last resourceVersion; where the server has
-forgotten that (410), all is listed anew, and what is no longer there is dropped.
+The first list comes as a stream (WatchList), or in pages if the server does not stream lists. Then
+events follow. After an interruption the informer resumes at its last resourceVersion. If the server
+no longer has that version (410), the informer lists again and removes the objects that are gone.
 """
 
 import asyncio
@@ -14,29 +14,24 @@ import aiohttp
 import msgspec
 
 from telemetron.backoff import Backoff
-from telemetron.clock import Clock
+from telemetron.collector import Output
 from telemetron.poll import TroubleError
 from telemetron_collectors.kubernetes.api.connection import (
-    Connection,
-    GoneError,
+    ApiConnection,
+    ExpiredError,
     Query,
     RefusedError,
-    status_of,
+    error_of_event,
 )
-from telemetron_collectors.kubernetes.api.objects import Event, Identified, Kind, Named, Page
+from telemetron_collectors.kubernetes.api.objects import (
+    Identified,
+    ListPage,
+    Named,
+    WatchedKind,
+    WatchEvent,
+)
+from telemetron_collectors.kubernetes.bounds import DEFAULTS, Bounds
 from telemetron_collectors.kubernetes.pace import paced
-
-# Bookmarks come every 60 s.
-SILENCE_SECONDS = 70.0
-# A list that is streamed goes on without a pause.
-LIST_SILENCE_SECONDS = 5.0
-LIST_SECONDS = 30.0
-# What a resumed watch has missed comes at once; so does the news that it cannot be resumed.
-RESUME_SECONDS = 1.0
-MIN_WATCH_SECONDS, MAX_WATCH_SECONDS = 300, 600
-PAGE_ITEMS = 500
-MAX_LINE_BYTES = 16 * 1024 * 1024
-MAX_ODD = 50_000
 
 STREAM = {
     "sendInitialEvents": "true",
@@ -44,116 +39,120 @@ STREAM = {
 }
 PARTIAL = "application/json;as={};g=meta.k8s.io;v=v1,application/json"
 
-
-At = tuple[str, str]
+ObjectKey = tuple[str, str]
 """Namespace and name."""
 
 
-class NoEndError(Exception):
-    """The streamed list does not end: the server does not know of such."""
+class EndlessListError(Exception):
+    """The streamed list does not end: the server does not know WatchList."""
 
 
-class Reader(Protocol):
-    """Who takes what a watch sees."""
+class State(Protocol):
+    """The objects that an informer keeps."""
 
-    def take(self, kind: str, object: Any) -> None:
-        """This is one object now."""
+    def apply(self, kind: str, object: Any) -> None:
+        """Add an object, or replace its last version."""
 
-    def drop(self, kind: str, namespace: str, name: str) -> None:
-        """It is no more."""
+    def remove(self, kind: str, namespace: str, name: str) -> None:
+        """Remove a deleted object."""
 
-    def names(self, kind: str, namespace: str | None) -> list[tuple[str, str]]:
-        """Namespace and name of all that is known."""
+    def keys(self, kind: str, namespace: str | None) -> list[ObjectKey]:
+        """Return the keys of all objects of a kind."""
+
+
+class Monitor(Protocol):
+    """Learns how up to date each scope is."""
 
     def synced(self, scope: str) -> None:
-        """All that there is is known."""
+        """All objects of the scope were listed."""
 
-    def confirm(self, scope: str, odd: int) -> None:
-        """All that is known is true now, but `odd` objects are not understood."""
+    def confirm(self, scope: str, malformed: int) -> None:
+        """The state is up to date, except for `malformed` objects, which were not decoded."""
 
     def refuse(self, scope: str, refusal: RefusedError) -> None:
-        """Nothing is known, and the server does not tell."""
+        """The server refuses the first list."""
 
     def trouble(self, scope: str, trouble: TroubleError) -> None:
-        """What is known is no longer kept true."""
-
-    def count(self, event: str, number: int = 1) -> None:
-        """For metrics."""
+        """The state is no longer up to date."""
 
 
 class RawEvent(msgspec.Struct, frozen=True, gc=False):
-    """An event whose object is of another kind, or odd."""
+    """An event whose object is an error, or malformed."""
 
     type: str
     object: msgspec.Raw
 
 
-class Watch:
-    """`run` it until it is cancelled."""
+class Informer:
+    """Lists and watches one kind while `run` runs."""
 
     def __init__(
         self,
-        kind: Kind,
+        kind: WatchedKind,
         namespace: str | None,
-        connection: Connection,
-        reader: Reader,
-        clock: Clock,
+        connection: ApiConnection,
+        state: State,
+        monitor: Monitor,
+        output: Output,
         selector: str | None = None,
+        bounds: Bounds = DEFAULTS,
     ) -> None:
         self.kind = kind
         self.namespace = namespace
         self.scope = kind.resource if namespace is None else f"{namespace}/{kind.resource}"
         self._connection = connection
-        self._reader = reader
-        self._clock = clock
+        self._state = state
+        self._monitor = monitor
+        self._output = output
+        self._bounds = bounds
         self._selection = {"labelSelector": selector} if selector and kind.selected else {}
         within = "" if namespace is None else f"/namespaces/{namespace}"
         self._path = f"{kind.path}{within}/{kind.resource}"
         self._resource = kind.resource + (f" in {namespace}" if namespace else "")
-        event: Any = Event
-        self._event = msgspec.json.Decoder(event[kind.type]).decode
-        self._object = msgspec.json.Decoder(kind.type).decode
+        event: Any = WatchEvent
+        self._decode_event = msgspec.json.Decoder(event[kind.type]).decode
+        self._decode_object = msgspec.json.Decoder(kind.type).decode
         self._version = ""
-        """Where to go on; empty: list first."""
-        self._streams = True
-        self._synced = False
-        self._opened = False
-        self._backoff = Backoff()
-        self._odd: set[At] = set()
+        """The resourceVersion to resume at; empty: list first."""
+        self._streams_lists = True
+        self._is_synced = False
+        self._was_opened = False
+        self._backoff = Backoff(bounds.first_retry_seconds, bounds.max_retry_seconds)
+        self._malformed: set[ObjectKey] = set()
         self._nameless = 0
-        """Objects of the last list that have not even a name."""
-        self._seen: set[At] | None = None
-        """What the list that is under way has; None: there is none."""
+        """Malformed objects of the last list that have not even a name."""
+        self._listed: set[ObjectKey] | None = None
+        """The objects of the current list so far; None: no list is in progress."""
 
     async def run(self) -> None:
-        """Follow, and begin again whenever that ends."""
+        """List and watch until cancelled, again after each interruption."""
         while True:
-            self._opened = False
+            self._was_opened = False
             retry_after = None
             try:
                 await self._follow()
-            except GoneError:
+            except ExpiredError:
                 self._version = ""
-                self._reader.count("relists")
-            except NoEndError:
-                self._streams = False
+                self._output.count("relists")
+            except EndlessListError:
+                self._streams_lists = False
             except TroubleError as trouble:
-                self._say(trouble)
+                self._report(trouble)
                 retry_after = trouble.retry_after
-            # While nothing is reachable the connection says when to ask.
-            if self._opened or self._connection.is_reachable:
-                await self._clock.sleep(self._backoff.next(retry_after))
+            # While the server is unreachable, the connection decides when to ask.
+            if self._was_opened or self._connection.is_reachable:
+                await self._output.clock.sleep(self._backoff.next(retry_after))
 
-    def _say(self, trouble: TroubleError) -> None:
-        if isinstance(trouble, RefusedError) and not self._synced:
-            self._reader.refuse(self.scope, trouble)
+    def _report(self, trouble: TroubleError) -> None:
+        if isinstance(trouble, RefusedError) and not self._is_synced:
+            self._monitor.refuse(self.scope, trouble)
         else:
-            self._reader.trouble(self.scope, trouble)
+            self._monitor.trouble(self.scope, trouble)
 
     async def _follow(self) -> None:
         if self._version:
             return await self._watch({"resourceVersion": self._version})
-        if not self._streams:
+        if not self._streams_lists:
             await self._list()
             return await self._watch({"resourceVersion": self._version})
         try:
@@ -161,50 +160,50 @@ class Watch:
         except RefusedError as refusal:
             if refusal.code not in (400, 422):
                 raise
-            self._streams = False  # the next try lists
+            self._streams_lists = False  # the next attempt lists in pages
 
     # a list in pages
 
     async def _list(self) -> None:
-        self._seen, self._nameless = set(), 0
-        query: dict[str, str] = {"limit": str(PAGE_ITEMS), **self._selection}
+        self._listed, self._nameless = set(), 0
+        query: dict[str, str] = {"limit": str(self._bounds.page_items), **self._selection}
         while True:
             page = await self._page(query)
             async for item in paced(page.items or ()):
-                self._item(item)
+                self._apply_raw(item)
             if not page.metadata.continue_:
                 break
             query["continue"] = page.metadata.continue_
-        self._opened = True
-        self._in_sync(page.metadata.resource_version)
+        self._was_opened = True
+        self._end_list(page.metadata.resource_version)
 
-    async def _page(self, query: Query) -> Page:
+    async def _page(self, query: Query) -> ListPage:
         accept = self._accept("PartialObjectMetadataList")
         body = await self._connection.get(
             self.scope, self._path, query, verb="list", resource=self._resource, accept=accept
         )
         try:
-            return msgspec.json.decode(body, type=Page)
+            return msgspec.json.decode(body, type=ListPage)
         except msgspec.DecodeError:
-            message = f"list {self._resource}: the answer is no list"
+            message = f"list {self._resource}: the response is not a list"
             raise TroubleError("BadAnswer", message) from None
 
-    def _item(self, item: msgspec.Raw) -> None:
+    def _apply_raw(self, item: msgspec.Raw) -> None:
         try:
-            self._take(self._object(item))
+            self._apply(self._decode_object(item))
         except msgspec.DecodeError:
-            self._set_aside(item)
+            self._skip(item)
 
     # a stream of events
 
     async def _watch(self, query: Query) -> None:
-        self._seen = None
+        self._listed = None
         if query is STREAM:
-            self._seen, self._nameless = set(), 0
+            self._listed, self._nameless = set(), 0
         query = {
             "watch": "true",
             "allowWatchBookmarks": "true",
-            "timeoutSeconds": str(random.randint(MIN_WATCH_SECONDS, MAX_WATCH_SECONDS)),
+            "timeoutSeconds": str(random.randint(*self._bounds.watch_seconds)),
             **query,
             **self._selection,
         }
@@ -212,151 +211,157 @@ class Watch:
         async with self._connection.open(
             self.scope, self._path, query, verb="watch", resource=self._resource, accept=accept
         ) as response:
-            self._opened = True
-            deadline = self._clock.monotonic() + LIST_SECONDS
-            async for lines in self._lines(response):
-                async for line in paced(lines):
-                    if line:
-                        self._line(line)
-                if not lines:
-                    self._backoff.reset()
-                if self._seen is None:
-                    self._confirm()
-                elif self._clock.monotonic() > deadline:
-                    raise NoEndError
+            self._was_opened = True
+            await self._read(response)
+
+    async def _read(self, response: aiohttp.ClientResponse) -> None:
+        monotonic = self._output.clock.monotonic
+        deadline = monotonic() + self._bounds.list_seconds
+        async for lines in self._lines(response):
+            async for line in paced(lines):
+                if line:
+                    self._apply_line(line)
+            if not lines:
+                self._backoff.reset()
+            if self._listed is None:
+                self._confirm()
+            elif monotonic() > deadline:
+                raise EndlessListError
 
     async def _lines(self, response: aiohttp.ClientResponse) -> AsyncIterator[list[bytes]]:
-        """Whole lines, as they come; none where a resumed watch has nothing to say at first.
+        """Yield the complete lines of each chunk, and [] if a resumed watch has no news at first.
 
-        What the server cut short at the end is no line.
+        A line that the server cut off at the end is dropped.
         """
+        bounds = self._bounds
         rest = b""
-        patience = RESUME_SECONDS if self._seen is None else LIST_SILENCE_SECONDS
+        patience = bounds.resume_seconds if self._listed is None else bounds.list_silence_seconds
         while True:
             try:
                 async with asyncio.timeout(patience):
                     chunk = await response.content.readany()
             except TimeoutError:
-                if self._seen is not None:
-                    raise NoEndError from None
-                if patience == SILENCE_SECONDS:
+                if self._listed is not None:
+                    raise EndlessListError from None
+                if patience == bounds.silence_seconds:
                     raise
-                patience = SILENCE_SECONDS
+                patience = bounds.silence_seconds
                 yield []
                 continue
             if not chunk:
                 return
             *lines, rest = (rest + chunk).split(b"\n")
-            if len(rest) > MAX_LINE_BYTES:
-                raise TroubleError("BadAnswer", f"watch {self._resource}: a line has no end")
+            if len(rest) > bounds.line_bytes:
+                raise TroubleError("BadAnswer", f"watch {self._resource}: a line is too long")
             if lines:
                 yield lines
-            patience = SILENCE_SECONDS if self._seen is None else LIST_SILENCE_SECONDS
+            is_listing = self._listed is not None
+            patience = bounds.list_silence_seconds if is_listing else bounds.silence_seconds
 
-    def _line(self, line: bytes) -> None:
-        """Take one event."""
+    def _apply_line(self, line: bytes) -> None:
+        """Apply one event."""
         try:
-            event = self._event(line)
+            event = self._decode_event(line)
         except msgspec.ValidationError:
-            return self._other(line)
+            return self._apply_other(line)
         except msgspec.DecodeError:
-            message = f"watch {self._resource}: a line that is not JSON"
+            message = f"watch {self._resource}: a line is not JSON"
             raise TroubleError("BadAnswer", message) from None
         if event.type in ("ADDED", "MODIFIED"):
-            self._take(event.object)
+            self._apply(event.object)
         elif event.type == "DELETED":
-            self._drop(event.object)
+            self._remove(event.object)
         elif event.type == "BOOKMARK":
-            return self._bookmark(event.object)
+            return self._apply_bookmark(event.object)
         else:
-            return self._other(line)
-        self._moved_to(event.object.metadata.resource_version)
+            return self._apply_other(line)
+        self._advance(event.object.metadata.resource_version)
 
-    def _bookmark(self, object: Named) -> None:
+    def _apply_bookmark(self, object: Named) -> None:
         metadata = object.metadata
-        if self._seen is None:
-            self._moved_to(metadata.resource_version)
+        if self._listed is None:
+            self._advance(metadata.resource_version)
         elif metadata.annotations and metadata.annotations.initial_events_end:
-            self._in_sync(metadata.resource_version)
+            self._end_list(metadata.resource_version)
 
-    def _moved_to(self, version: str) -> None:
-        """Once the list is complete every event is progress."""
-        if self._seen is None:
+    def _advance(self, version: str) -> None:
+        """Resume here from now on; an incomplete list cannot be resumed."""
+        if self._listed is None:
             self._version = version
             self._backoff.reset()
 
-    def _other(self, line: bytes) -> None:
-        """An error, or an object that is not as its kind should be."""
+    def _apply_other(self, line: bytes) -> None:
+        """Apply an error, or an event whose object does not fit the kind's type."""
         try:
             event = msgspec.json.decode(line, type=RawEvent)
         except msgspec.DecodeError:
-            message = f"watch {self._resource}: a line that is no event"
+            message = f"watch {self._resource}: a line is not an event"
             raise TroubleError("BadAnswer", message) from None
         if event.type == "ERROR":
-            raise status_of(event.object, f"watch {self._resource}")
+            raise error_of_event(event.object, f"watch {self._resource}")
         if event.type == "DELETED":
-            one = self._named(event.object)
-            self._drop(one)
-            self._moved_to(one.metadata.resource_version)
+            object = self._identified(event.object)
+            self._remove(object)
+            self._advance(object.metadata.resource_version)
         elif event.type != "BOOKMARK":
-            self._moved_to(self._set_aside(event.object))
+            self._advance(self._skip(event.object))
 
-    # what is seen
+    # objects
 
-    def _take(self, object: Named) -> None:
-        at = object.metadata.namespace, object.metadata.name
-        self._reader.take(self.kind.name, object)
-        if self._odd:
-            self._odd.discard(at)
-        if self._seen is not None:
-            self._seen.add(at)
+    def _apply(self, object: Named) -> None:
+        key = object.metadata.namespace, object.metadata.name
+        self._state.apply(self.kind.name, object)
+        if self._malformed:
+            self._malformed.discard(key)
+        if self._listed is not None:
+            self._listed.add(key)
 
-    def _drop(self, object: Named | Identified) -> None:
+    def _remove(self, object: Named | Identified) -> None:
         metadata = object.metadata
-        self._odd.discard((metadata.namespace, metadata.name))
-        self._reader.drop(self.kind.name, metadata.namespace, metadata.name)
+        self._malformed.discard((metadata.namespace, metadata.name))
+        self._state.remove(self.kind.name, metadata.namespace, metadata.name)
 
-    def _named(self, raw: msgspec.Raw) -> Identified:
-        """What every object has."""
+    def _identified(self, raw: msgspec.Raw) -> Identified:
+        """Decode only an object's identity, which every object must have."""
         try:
             return msgspec.json.decode(raw, type=Identified)
         except msgspec.DecodeError:
-            if self._seen is None:
-                self._version = ""  # a watch resumed from there would be sent it again
-            message = f"{self._resource}: an object without metadata"
+            if self._listed is None:
+                self._version = ""  # a resumed watch would receive the same object again
+            message = f"{self._resource}: an object has no metadata"
             raise TroubleError("BadAnswer", message) from None
 
-    def _set_aside(self, raw: msgspec.Raw) -> str:
-        """An odd object: what is known of it stays. Gives its resourceVersion."""
-        self._reader.count("odd_objects")
+    def _skip(self, raw: msgspec.Raw) -> str:
+        """Keep the last version of a malformed object, and return its resourceVersion."""
+        self._output.count("odd_objects")
         try:
-            metadata = self._named(raw).metadata
+            metadata = self._identified(raw).metadata
         except TroubleError:
-            if self._seen is None:
+            if self._listed is None:
                 raise
             self._nameless += 1
             return ""
-        at = metadata.namespace, metadata.name
-        if len(self._odd) < MAX_ODD:
-            self._odd.add(at)
-        if self._seen is not None:
-            self._seen.add(at)
+        key = metadata.namespace, metadata.name
+        if len(self._malformed) < self._bounds.objects:
+            self._malformed.add(key)
+        if self._listed is not None:
+            self._listed.add(key)
         return metadata.resource_version
 
-    def _in_sync(self, version: str) -> None:
-        """The list is complete: what is not in it is gone."""
-        seen, self._seen = self._seen or set(), None
-        for namespace, name in self._reader.names(self.kind.name, self.namespace):
-            if (namespace, name) not in seen:
-                self._reader.drop(self.kind.name, namespace, name)
-        self._odd &= seen
+    def _end_list(self, version: str) -> None:
+        """Remove the objects that a complete list does not have."""
+        listed, self._listed = self._listed or set(), None
+        for key in self._state.keys(self.kind.name, self.namespace):
+            if key not in listed:
+                self._state.remove(self.kind.name, *key)
+        self._malformed &= listed
         self._version = version
-        self._synced = True
-        self._reader.synced(self.scope)
+        self._is_synced = True
+        self._monitor.synced(self.scope)
         self._confirm()
 
     def _confirm(self) -> None:
-        self._reader.confirm(self.scope, len(self._odd) + self._nameless)
+        self._monitor.confirm(self.scope, len(self._malformed) + self._nameless)
 
     def _accept(self, partial: str) -> str:
         return PARTIAL.format(partial) if self.kind.partial else "application/json"

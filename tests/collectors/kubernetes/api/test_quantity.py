@@ -22,7 +22,7 @@ def test_what_is_written_is_an_amount(written, amount):
 
 @pytest.mark.parametrize("written", ["", "x", "1Xi", "Gi", "NaN", "Infinity", "1 Gi m"])
 def test_what_is_no_quantity(written):
-    with pytest.raises(ValueError, match="no quantity"):
+    with pytest.raises(ValueError, match="not a quantity"):
         parse(written)
 
 
