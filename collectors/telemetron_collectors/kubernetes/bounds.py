@@ -33,7 +33,7 @@ class Bounds(Struct, frozen=True):
 
     # The state and the document
     objects: int = 50_000
-    """Objects of each kind; the four kinds of workloads count together. 5 times what is tested."""
+    """The most objects of a kind; the four kinds of workloads count together."""
     first_seconds: float = 10.0
     """Everything known by then is published, even if not every kind is listed."""
     owner_seconds: float = 2.0

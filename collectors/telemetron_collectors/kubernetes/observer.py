@@ -95,9 +95,9 @@ class Observer:
             await self._presenter.publish_all()
             self._output.expect(scopes)  # `replace` confirmed the scope "", which is not ours
             self._scopes.confirm_all()
+            tasks.create_task(self._presenter.run(), name="presenter")
             for one in polls:
                 tasks.create_task(self._poll(one), name=f"poll {one.scope}")
-            await self._presenter.run()
 
     def _informers(self) -> list[Informer]:
         informers = [

@@ -241,7 +241,7 @@ def _agent(seen: SeenWorkload | None, pods: list[SeenPod]) -> Declaration | None
 def cut(pods: list[SeenPod], limit: int) -> list[SeenPod]:
     """Return the pods to list: all, by name; or, of too many, the most informative first.
 
-    Running pods that are not well come first, then those that run, failed, succeeded. In each rank
+    Running pods that are not well come first, then other running, failed and succeeded ones. In each rank
     the newest come first, but the reasons take turns: many equal failures hide no other reason.
     """
     if len(pods) <= limit:

@@ -1,4 +1,4 @@
-"""The scopes of a source: which are in sync, which are refused, and which have trouble."""
+"""The scopes of a source: whether each is in sync, refused, or in trouble."""
 
 import asyncio
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ from telemetron_collectors.kubernetes.cluster import Cluster
 
 
 class Scopes:
-    """Confirms scopes, and keeps the problems of those that are incomplete."""
+    """Confirms complete scopes, and reports problems of the others."""
 
     def __init__(self, cluster: Cluster, output: Output, bounds: Bounds = DEFAULTS) -> None:
         self._cluster = cluster

@@ -126,7 +126,7 @@ def _words(disruption: objects.Condition | None) -> str | None:
 
 
 def _of_containers(pod: objects.Pod, messages: bool) -> list[Trouble]:
-    """Return the trouble of each container; those that an uninitialized pod waits for first."""
+    """Return the trouble of each container; pending init containers come first."""
     statuses = pod.status.container_statuses or ()
     regular = [found for one in statuses if (found := _of_container(one, messages))]
     awaited, sidecars = _of_init(pod, messages)

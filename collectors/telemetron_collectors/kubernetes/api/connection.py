@@ -226,7 +226,7 @@ class ApiConnection:
         return client
 
     async def _retire(self) -> None:
-        """Stop using the client; close those that no request can still use."""
+        """Stop using the client; close retired clients that no request can still use."""
         now = self._clock.monotonic()
         if self._client:
             self._retired[self._client] = now

@@ -117,7 +117,7 @@ class Informer:
         self._streams_lists = True
         self._is_synced = False
         self._was_opened = False
-        self._backoff = Backoff(bounds.first_retry_seconds, bounds.max_retry_seconds)
+        self._has_progressed = False
         self._malformed: set[ObjectKey] = set()
         self._nameless = 0
         """Malformed objects of the last list that have not even a name."""
@@ -126,8 +126,9 @@ class Informer:
 
     async def run(self) -> None:
         """List and watch until cancelled, again after each interruption."""
+        backoff = Backoff(self._bounds.first_retry_seconds, self._bounds.max_retry_seconds)
         while True:
-            self._was_opened = False
+            self._was_opened = self._has_progressed = False
             retry_after = None
             try:
                 await self._follow()
@@ -139,9 +140,11 @@ class Informer:
             except TroubleError as trouble:
                 self._report(trouble)
                 retry_after = trouble.retry_after
+            if self._has_progressed:
+                backoff.reset()
             # While the server is unreachable, the connection decides when to ask.
             if self._was_opened or self._connection.is_reachable:
-                await self._output.clock.sleep(self._backoff.next(retry_after))
+                await self._output.clock.sleep(backoff.next(retry_after))
 
     def _report(self, trouble: TroubleError) -> None:
         if isinstance(trouble, RefusedError) and not self._is_synced:
@@ -222,7 +225,7 @@ class Informer:
                 if line:
                     self._apply_line(line)
             if not lines:
-                self._backoff.reset()
+                self._has_progressed = True
             if self._listed is None:
                 self._confirm()
             elif monotonic() > deadline:
@@ -288,7 +291,7 @@ class Informer:
         """Resume here from now on; an incomplete list cannot be resumed."""
         if self._listed is None:
             self._version = version
-            self._backoff.reset()
+            self._has_progressed = True
 
     def _apply_other(self, line: bytes) -> None:
         """Apply an error, or an event whose object does not fit the kind's type."""
