@@ -2,8 +2,8 @@
 
 import pytest
 from hypothesis import settings
-from tests.telemetron.test_timeline_machine import TestTimeline as Quick
-from tests.telemetron.test_timeline_machine import TimelineMachine
+from tests.telemetron.history.test_timeline_machine import TestTimeline as Quick
+from tests.telemetron.history.test_timeline_machine import TimelineMachine
 
 TestManyHistories = TimelineMachine.TestCase
 TestManyHistories.settings = settings(Quick.settings, max_examples=150)
