@@ -241,8 +241,8 @@ def _agent(seen: SeenWorkload | None, pods: list[SeenPod]) -> Declaration | None
 def cut(pods: list[SeenPod], limit: int) -> list[SeenPod]:
     """Return the pods to list: all, by name; or, of too many, the most informative first.
 
-    Running pods that are not well come first, then other running, failed and succeeded ones. In each rank
-    the newest come first, but the reasons take turns: many equal failures hide no other reason.
+    Running pods that are not well come first, then other running, failed and succeeded ones. In
+    each rank the newest come first, but the reasons take turns: equal failures hide no other.
     """
     if len(pods) <= limit:
         return pods
