@@ -383,13 +383,11 @@ async def test_tokens_that_are_rotated(
     tcp = toxiproxy.proxy(f"127.0.0.1:{control_plane.port}")
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(tcp.port))
-    monkeypatch.setattr(
-        "telemetron_collectors.kubernetes.api.credentials.SERVICE_ACCOUNT", tmp_path
-    )
+    install_collector(tmp_path / "site", monkeypatch, account=tmp_path)
     (tmp_path / "ca.crt").write_bytes(control_plane.ca.read_bytes())
     (tmp_path / "namespace").write_text(cluster.namespace)
     (tmp_path / "token").write_text(token)
-    pod_source = {"collector": "kubernetes", "config": "in-cluster"}
+    pod_source = {"collector": "kubernetes-elsewhere", "config": "in-cluster"}
     async with watching(server=proxy.url, token=token, sources={"pod": pod_source}) as view:
         for name in ("kubernetes", "pod"):
             await view.until(lambda state, name=name: complete(state, name, 1))
@@ -414,6 +412,27 @@ async def test_tokens_that_are_rotated(
         await cluster.patch("Deployment", "web", {"spec": {"replicas": 2}}, "scale")
         for name in ("kubernetes", "pod"):
             await view.until(lambda state, name=name: complete(state, name, 2), RECOVERY_SECONDS)
+
+
+ELSEWHERE = """
+from functools import partial
+from pathlib import Path
+from msgspec.structs import replace
+from telemetron_collectors.kubernetes import collector, observer
+
+collector = replace(collector, run=partial(observer.observe, account=Path({account!r})))
+"""
+
+
+def install_collector(site: Path, monkeypatch: pytest.MonkeyPatch, account: Path) -> None:
+    """Install `kubernetes-elsewhere`, which finds its service account in another folder."""
+    info = site / "elsewhere-1.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: elsewhere\nVersion: 1\n")
+    point = "[telemetron.collectors]\nkubernetes-elsewhere = elsewhere:collector\n"
+    (info / "entry_points.txt").write_text(point)
+    (site / "elsewhere.py").write_text(ELSEWHERE.format(account=str(account)))
+    monkeypatch.syspath_prepend(site)
 
 
 async def may_view(cluster: Cluster) -> None:
