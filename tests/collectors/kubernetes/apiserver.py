@@ -8,7 +8,7 @@ import asyncio
 import copy
 import json
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -16,6 +16,17 @@ from aiohttp import web
 
 Object = dict[str, Any]
 Fault = Callable[[web.Request], Awaitable[web.StreamResponse | None]]
+Answer = Callable[[], web.StreamResponse | None]
+
+RESOURCES = (
+    "pods",
+    "deployments",
+    "statefulsets",
+    "daemonsets",
+    "jobs",
+    "replicasets",
+    "horizontalpodautoscalers",
+)
 
 GONE = {
     "kind": "Status",
@@ -213,3 +224,28 @@ async def apiserver() -> AsyncIterator[ApiServer]:
     finally:
         server.close_watches()
         await runner.cleanup()
+
+
+def failing(*answers: Answer, then: Answer | None = None) -> Fault:
+    """A fault that gives these answers in turn, then `then`, for ever; None is the server's own."""
+    left = list(answers)
+
+    async def fault(request: web.Request) -> web.StreamResponse | None:
+        return (left.pop(0) if left else then or (lambda: None))()
+
+    return fault
+
+
+@asynccontextmanager
+async def bookmarks(api: ApiServer, resources: Iterable[str]) -> AsyncIterator[None]:
+    """Send a bookmark of each resource every 0.2 s."""
+
+    async def send() -> None:
+        while True:
+            for resource in resources:
+                api.bookmark(resource)
+            await asyncio.sleep(0.2)
+
+    sending = asyncio.create_task(send())
+    yield
+    sending.cancel()

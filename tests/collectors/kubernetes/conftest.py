@@ -72,6 +72,15 @@ class Observed:
     def message(self, scope: str) -> str:
         return next(one.message for one in self.source.row().problems if one.scope == scope)
 
+    @property
+    def names(self) -> list[str]:
+        """The names of its workloads."""
+        return [key.rpartition("/")[2] for key in self.workloads]
+
+    async def until_ok(self) -> None:
+        """Wait until the source is ok, and has no problem."""
+        await self.until(lambda: self.status == "ok" and self.problems == {})
+
     async def until(self, condition: Callable[[], Any], seconds: float = 20) -> None:
         """Wait until it is so."""
         try:

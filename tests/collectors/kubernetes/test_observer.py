@@ -1,5 +1,8 @@
 """The collector against a scripted API server: what is shown, and when."""
 
+import pytest
+
+from tests.collectors.kubernetes.conftest import kubeconfig
 from tests.collectors.kubernetes.things import (
     agent,
     autoscaler,
@@ -125,3 +128,12 @@ async def test_there_are_too_many(api, observing):
         await observed.until(lambda: "default/Deployment/c" in observed.workloads)
         await observed.until(lambda: observed.problems == {})
         assert observed.workloads["default/Deployment/a"].problems == []
+
+
+@pytest.mark.parametrize("content", ["", "current-context: x", "clusters: [", "users: {}"])
+async def test_unusable_kubeconfig_is_loaded_again(api, observing, tmp_path, content):
+    (tmp_path / "kubeconfig").write_text(content)
+    async with observing() as observed:
+        await observed.until(lambda: observed.problems.get("") == "InvalidConfig")
+        (tmp_path / "kubeconfig").write_text(kubeconfig(api.url))
+        await observed.until_ok()

@@ -417,3 +417,18 @@ async def test_pods_that_ended_are_no_instances(cluster):
     parts = await shown(cluster)
     found = {id: part.pods for (section, id), part in parts.items() if section == "agents"}
     assert found == {"default/Pod/a/worker": ["a"], "default/Rollout/r/worker": ["c"]}
+
+
+async def test_pod_waits_for_its_owner(api, observing):
+    async with observing(bounds={"owner_seconds": 0.6}) as observed:
+        await observed.until_ok()
+        api.put("pods", pod("web-1-0", ("ReplicaSet", "web-1")))
+        api.put("pods", pod("lost-1-0", ("ReplicaSet", "lost-1")))
+        api.put("replicasets", replicaset("web-1", "web"))
+        api.put("deployments", deployment("web"))
+        await observed.until(lambda: observed.workloads)
+        assert list(observed.workloads) == ["default/Deployment/web"]
+        await observed.until(lambda: "default/ReplicaSet/lost-1" in observed.workloads)
+        api.put("replicasets", replicaset("lost-1", "found"))
+        await observed.until(lambda: "default/Deployment/found" in observed.workloads)
+        assert "default/ReplicaSet/lost-1" not in observed.workloads

@@ -2,6 +2,7 @@
 
 import pytest
 from hypothesis import settings
+
 from tests.telemetron.history.test_timeline_machine import TestTimeline as Quick
 from tests.telemetron.history.test_timeline_machine import TimelineMachine
 
