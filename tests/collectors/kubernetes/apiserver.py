@@ -1,4 +1,4 @@
-"""A scripted API server: lists, watches, and whatever a real one cannot be made to do at will.
+"""A scripted API server: lists, watches, and faults that a real one does not show on demand.
 
 It knows resourceVersions, WatchList, pages, bookmarks and 410. `faults[resource]` (or `"*"`) is
 asked first; what it gives is the answer.
@@ -44,7 +44,7 @@ class ApiServer:
         self.url = ""
         self.version = 100
         self.oldest = 0
-        """A watch from before is answered by 410."""
+        """An older watch gets 410."""
         self.streams = True
         """Whether it knows WatchList."""
         self.ends = True
@@ -99,7 +99,7 @@ class ApiServer:
             queue.put_nowait(None)
 
     def compact(self) -> None:
-        """Forget what was before: to resume is to be told 410."""
+        """Forget old versions: a resumed watch gets 410."""
         self.version += 1
         self.oldest = self.version
 
@@ -209,7 +209,7 @@ class ApiServer:
 
 
 def status(code: int, **headers: str) -> web.Response:
-    """A refusal, as the API server words it; its message must never be shown."""
+    """Return a refusal; its message must never be shown."""
     body = {"kind": "Status", "status": "Failure", "code": code, "message": "SECRET"}
     return web.json_response(body, status=code, headers=headers)
 
@@ -227,7 +227,7 @@ async def apiserver() -> AsyncIterator[ApiServer]:
 
 
 def failing(*answers: Answer, then: Answer | None = None) -> Fault:
-    """A fault that gives these answers in turn, then `then`, for ever; None is the server's own."""
+    """Return a fault with these responses in turn, then always `then`; None: respond normally."""
     left = list(answers)
 
     async def fault(request: web.Request) -> web.StreamResponse | None:

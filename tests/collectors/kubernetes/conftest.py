@@ -34,7 +34,7 @@ def kubeconfig(url: str, **user: Any) -> str:
 
 
 class Observed:
-    """A source that observes, and what the document says of it."""
+    """A running source, and its part of the document."""
 
     def __init__(self, store: Store, source: Source, run: "asyncio.Task[None]") -> None:
         self.store = store
@@ -62,7 +62,7 @@ class Observed:
 
     @property
     def problems(self) -> dict[str, str]:
-        """Reason by scope; that there are no usage figures is left out."""
+        """Reasons by scope, without missing usage figures."""
         return {
             one.scope: one.reason
             for one in self.source.row().problems
@@ -82,7 +82,7 @@ class Observed:
         await self.until(lambda: self.status == "ok" and self.problems == {})
 
     async def until(self, condition: Callable[[], Any], seconds: float = 20) -> None:
-        """Wait until it is so."""
+        """Wait until the condition is true."""
         try:
             async with asyncio.timeout(seconds):
                 while not condition():

@@ -1,4 +1,4 @@
-"""Who belongs to whom, in whatever order it is seen."""
+"""The state: pods and their workloads, in any order of events."""
 
 import itertools
 
@@ -21,7 +21,7 @@ def put(cluster, kind, one):
 
 @pytest.fixture
 def cluster():
-    """One that is in sync."""
+    """A cluster that is in sync."""
     cluster = Cluster()
     for kind in KINDS:
         cluster.set_synced(kind, None)
@@ -38,7 +38,7 @@ PARTS = {
 
 @pytest.mark.parametrize("synced", [True, False])
 @pytest.mark.parametrize("order", list(itertools.permutations(PARTS)))
-def test_in_whatever_order(order, synced):
+def test_pods_join_their_deployment_in_any_order(order, synced):
     cluster = Cluster()
     for kind in KINDS if synced else ():
         cluster.set_synced(kind, None)
@@ -49,7 +49,7 @@ def test_in_whatever_order(order, synced):
     assert cluster.waiting == {}
 
 
-def test_a_pod_waits_until_it_is_dropped(cluster):
+def test_removed_pod_no_longer_waits(cluster):
     put(cluster, "Pod", pod("web-1-0", ("ReplicaSet", "web-1")))
     assert list(cluster.waiting.values()) == [RS]
     assert cluster.dirty == {}
@@ -60,7 +60,7 @@ def test_a_pod_waits_until_it_is_dropped(cluster):
     assert cluster.dirty == {}
 
 
-def test_two_pods_wait_for_one_owner(cluster):
+def test_two_pods_wait_for_the_same_owner(cluster):
     for name in ("web-1-0", "web-1-1"):
         put(cluster, "Pod", pod(name, ("ReplicaSet", "web-1")))
     cluster.stop_waiting(("default", "web-1-0"))
@@ -70,7 +70,7 @@ def test_two_pods_wait_for_one_owner(cluster):
     assert cluster.members == {WEB: ["web-1-0", "web-1-1"]}
 
 
-def test_pods_stay_where_they_were_when_owners_go(cluster):
+def test_pods_stay_with_their_workload_after_owners_are_deleted(cluster):
     for kind, part in PARTS.items():
         put(cluster, kind, part())
     cluster.remove("ReplicaSet", "default", "web-1")
@@ -80,7 +80,7 @@ def test_pods_stay_where_they_were_when_owners_go(cluster):
     assert cluster.workloads == {}
 
 
-def test_a_replicaset_is_adopted(cluster):
+def test_pods_follow_an_adopted_replicaset(cluster):
     put(cluster, "ReplicaSet", replicaset("web-1", None))
     put(cluster, "Pod", pod("web-1-0", ("ReplicaSet", "web-1")))
     put(cluster, "Pod", pod("other", ("ReplicaSet", "web-2")))
@@ -92,7 +92,7 @@ def test_a_replicaset_is_adopted(cluster):
     assert cluster.members == {("default", "Pod", "web-1-0"): ["web-1-0"]}
 
 
-def test_a_pod_that_is_adopted_before_its_replicaset_is_seen_waits_for_it(cluster):
+def test_adopted_pod_waits_for_its_replicaset(cluster):
     put(cluster, "Deployment", deployment("web"))
     put(cluster, "Pod", pod("web-1-0", None))
     put(cluster, "Pod", pod("web-1-0", ("ReplicaSet", "web-1")))
@@ -104,7 +104,7 @@ def test_a_pod_that_is_adopted_before_its_replicaset_is_seen_waits_for_it(cluste
     assert cluster.members == {("default", "ReplicaSet", "gone-1"): ["web-1-0"]}
 
 
-def test_the_same_again_is_nothing_new(cluster):
+def test_unchanged_objects_mark_nothing_dirty(cluster):
     for kind, part in PARTS.items():
         put(cluster, kind, part())
     cluster.dirty.clear()
@@ -116,7 +116,7 @@ def test_the_same_again_is_nothing_new(cluster):
     assert cluster.dirty == {}
 
 
-def test_what_scales_it(cluster):
+def test_autoscaler_sets_max_pods(cluster):
     put(cluster, "Deployment", deployment("web", 2))
     assert cluster.max_pods(WEB) == 2
     put(cluster, "HorizontalPodAutoscaler", autoscaler("a", "Deployment", "web", 5))
@@ -133,7 +133,7 @@ HPA = "HorizontalPodAutoscaler"
 
 
 @pytest.mark.parametrize("kind", ["DaemonSet", "Job"])
-def test_what_cannot_be_scaled_has_no_maximum_of_an_autoscaler(cluster, kind):
+def test_unscaled_kinds_ignore_autoscalers(cluster, kind):
     put(cluster, HPA, autoscaler("a", kind, "web", 10))
     put(cluster, "Pod", pod("web-0", (kind, "web")))
     assert cluster.max_pods(WorkloadId("default", kind, "web")) is None
@@ -141,7 +141,7 @@ def test_what_cannot_be_scaled_has_no_maximum_of_an_autoscaler(cluster, kind):
     assert cluster.max_pods(WorkloadId("default", kind, "web")) == 1
 
 
-def test_of_two_autoscalers_the_larger_maximum_counts(cluster):
+def test_larger_maximum_of_two_autoscalers_counts(cluster):
     put(cluster, "Deployment", deployment("web", 2))
     put(cluster, HPA, autoscaler("a", "Deployment", "web", 10))
     put(cluster, HPA, autoscaler("b", "Deployment", "web", 30))
@@ -153,7 +153,7 @@ def test_of_two_autoscalers_the_larger_maximum_counts(cluster):
     assert cluster.max_pods(WEB) == 10
 
 
-def test_the_autoscaler_of_another_api_group_scales_something_else(cluster):
+def test_autoscaler_of_another_api_group_is_ignored(cluster):
     put(cluster, "Deployment", deployment("web", 2))
     put(cluster, HPA, autoscaler("a", "Deployment", "web", 10, "example.com/v1"))
     assert cluster.max_pods(WEB) == 2
@@ -164,7 +164,7 @@ def test_the_autoscaler_of_another_api_group_scales_something_else(cluster):
     assert cluster.max_pods(WEB) == 2
 
 
-def test_a_kind_of_another_api_group_is_not_the_one_of_its_name(cluster):
+def test_kind_of_another_api_group_is_another_workload(cluster):
     kruise = WorkloadId("default", "StatefulSet.apps.kruise.io", "web")
     one = pod("web-0", ("StatefulSet", "web"))
     one["metadata"]["ownerReferences"][0]["apiVersion"] = "apps.kruise.io/v1beta1"
@@ -176,14 +176,14 @@ def test_a_kind_of_another_api_group_is_not_the_one_of_its_name(cluster):
     assert list(cluster.waiting.values()) == [("default", "StatefulSet", "web")]
 
 
-def test_an_autoscaler_that_only_reports_changes_nothing(cluster):
+def test_status_of_an_autoscaler_marks_nothing_dirty(cluster):
     put(cluster, HPA, autoscaler("a", "Deployment", "web", 10))
     cluster.dirty.clear()
     put(cluster, HPA, autoscaler("a", "Deployment", "web", 10))
     assert cluster.dirty == {}
 
 
-def test_the_names_that_are_known(cluster):
+def test_keys_of_a_kind_in_a_namespace(cluster):
     put(cluster, "Deployment", deployment("web"))
     put(cluster, "Pod", pod("p", namespace="b"))
     assert cluster.keys("Deployment", None) == [("default", "web")]
@@ -192,7 +192,7 @@ def test_the_names_that_are_known(cluster):
     assert cluster.keys("Pod", "c") == []
 
 
-def test_pods_and_autoscalers_that_become_known_change_what_is_shown():
+def test_sync_of_pods_and_autoscalers_marks_workloads_dirty():
     cluster = Cluster()
     put(cluster, "Deployment", deployment("web"))
     for kind in ("Pod", "HorizontalPodAutoscaler"):

@@ -1,4 +1,4 @@
-"""A state machine: whatever autoscalers come and go, `max_pods` follows from those there are."""
+"""A state machine: `max_pods` follows from the current autoscalers after any changes."""
 
 from typing import Any
 
@@ -78,7 +78,7 @@ class Autoscaling(RuleBasedStateMachine):
             assert self.cluster.max_pods(id) == self.expected(id)
 
     @invariant()
-    def what_changes_is_shown_again(self) -> None:
+    def changed_workloads_are_dirty(self) -> None:
         for id in WORKLOADS:
             if self.shown.get(id) != self.expected(id):
                 assert id in self.cluster.dirty

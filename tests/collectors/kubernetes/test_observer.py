@@ -1,4 +1,4 @@
-"""The collector against a scripted API server: what is shown, and when."""
+"""The collector against a scripted API server."""
 
 import pytest
 
@@ -36,7 +36,7 @@ async def test_a_deployment_with_its_pods(api, observing):
         assert observed.problems == {}
 
 
-async def test_what_changes_is_shown(api, observing):
+async def test_changes_are_published(api, observing):
     rolled_out(api, replicas=1)
     async with observing() as observed:
         await observed.until(lambda: observed.status == "ok")
@@ -105,7 +105,7 @@ async def test_one_namespace(api, observing):
         assert {path for path, _ in api.requests} >= {"/api/v1/namespaces/default/pods"}
 
 
-async def test_there_are_too_many(api, observing):
+async def test_objects_beyond_the_limit_are_left_out(api, observing):
     for name in ("a", "b", "c"):
         api.put("pods", pod(name))
         api.put("deployments", deployment(name))

@@ -1,4 +1,4 @@
-"""What is shown of a cluster."""
+"""The published workloads and agents of a cluster."""
 
 import msgspec
 import pytest
@@ -118,7 +118,7 @@ async def test_every_running_pod_is_counted_as_an_instance(cluster):
     assert (web.live.active_pods, len(web.pods), web.truncated) == (300, 256, {"pods": 300})
 
 
-async def test_of_a_failed_job_what_failed_comes_first_and_all_are_counted(cluster):
+async def test_failed_pods_of_a_failed_job_come_first_and_all_are_counted(cluster):
     conditions = [{"type": "Failed", "status": "True", "reason": "FailedIndexes"}]
     spec = {"completions": 6, "parallelism": 6, "template": template()}
     job = {"metadata": metadata("j"), "spec": spec, "status": {"conditions": conditions}}
@@ -132,7 +132,7 @@ async def test_of_a_failed_job_what_failed_comes_first_and_all_are_counted(clust
     assert job.truncated == {"pods": 6}
 
 
-async def test_active_pods_are_those_that_kubernetes_counts_as_active(cluster):
+async def test_active_pods_are_counted_as_kubernetes_does(cluster):
     gone = pod("gone", ("ReplicaSet", "web-1"), deletionTimestamp=AT)
     put_pods(
         cluster,
@@ -171,7 +171,7 @@ SELECTED = [
 
 
 @pytest.mark.parametrize(("selector", "active"), SELECTED)
-async def test_pods_that_the_selector_leaves_out_are_not_counted(selector, active):
+async def test_pods_outside_the_selector_are_not_counted(selector, active):
     cluster = Cluster(label_selector=selector)
     for kind in KINDS:
         cluster.set_synced(kind, None)
@@ -214,7 +214,7 @@ async def test_pods_are_not_counted_until_a_rollout_to_the_selected_labels_is_co
     assert await active({"app": "old"}, replicas=2) is None
 
 
-async def test_a_workload_that_the_selector_leaves_out_says_so():
+async def test_workload_outside_the_selector_has_a_problem():
     cluster = Cluster(label_selector="app=web")
     for kind in KINDS:
         cluster.set_synced(kind, None)
@@ -227,7 +227,7 @@ async def test_a_workload_that_the_selector_leaves_out_says_so():
 
 
 @pytest.mark.parametrize("kind", ["Rollout", "ReplicationController", "StatefulSet"])
-async def test_without_permission_on_autoscalers_whatever_they_may_scale_says_so(kind):
+async def test_scalable_workloads_have_a_problem_without_permission_on_autoscalers(kind):
     cluster = Cluster()
     for known in KINDS.keys() - {"HorizontalPodAutoscaler"}:
         cluster.set_synced(known, None)
@@ -259,7 +259,7 @@ LOST = [
         ([], None),
     ],
 )
-async def test_a_pod_that_was_marked_because_its_node_fell_silent(cluster, conditions, node_ready):
+async def test_pod_on_an_unreachable_node_is_not_ready(cluster, conditions, node_ready):
     put(cluster, "Pod", pod("p", status={"phase": "Running", "conditions": conditions}))
     (one,) = (await shown(cluster))["workload", "default/Pod/p"].pods
     assert one.node_ready is node_ready
@@ -275,7 +275,7 @@ async def test_a_node_and_the_reason_are_judged_by_the_same_rule(cluster, ready,
     assert (one.node_ready, one.reason == "NodeNotReady") == (node_ready, node_ready is False)
 
 
-async def test_a_pod_that_is_deleted_on_a_lost_node_says_so(cluster):
+async def test_deleted_pod_on_a_lost_node_has_reason_node_lost(cluster):
     status = {"phase": "Running", "reason": "NodeLost", "message": "unresponsive"}
     put(cluster, "Pod", pod("p", status=status, deletionTimestamp=AT))
     (one,) = (await shown(cluster))["workload", "default/Pod/p"].pods
@@ -287,7 +287,7 @@ def node(ready, reason):
     return {"metadata": {"name": "node-1"}, "status": {"conditions": conditions}}
 
 
-async def test_nodes_that_are_watched_say_whether_they_are_ready(cluster):
+async def test_watched_nodes_set_node_ready(cluster):
     put(cluster, "Pod", pod("p"))
     put(cluster, "Pod", pod("done", status={"phase": "Succeeded"}))
     put(cluster, "Pod", pod("ending", deletionTimestamp=AT))
@@ -373,7 +373,7 @@ async def test_limits_of_an_unwatched_owner_are_those_of_pods_that_ended(cluster
     assert (await shown(cluster))["workload", "default/Pod/alone"].pod_max_ram == "1Gi"
 
 
-async def test_the_autoscaler_of_a_kind_that_is_not_watched(cluster):
+async def test_autoscaler_of_an_unwatched_kind_sets_max_pods(cluster):
     put(cluster, "HorizontalPodAutoscaler", autoscaler("a", "Rollout", "web", 8))
     put(cluster, "ReplicaSet", replicaset("web-1", "web", "Rollout"))
     put(cluster, "Pod", pod("web-1-0", ("ReplicaSet", "web-1")))
@@ -381,14 +381,14 @@ async def test_the_autoscaler_of_a_kind_that_is_not_watched(cluster):
     assert (rollout.max_pods, rollout.live) == (8, None)
 
 
-async def test_pods_that_cannot_be_read_are_not_counted():
+async def test_unreadable_pods_are_not_counted():
     cluster = Cluster()
     put(cluster, "Deployment", deployment("web"))
     web = (await shown(cluster))["workload", "default/Deployment/web"]
     assert (web.live.active_pods, web.max_pods) == (None, None)
 
 
-async def test_an_annotation_that_cannot_be_understood(cluster):
+async def test_invalid_annotation_is_a_problem(cluster):
     annotations = agent("planner", max_parallel_invocations="many")
     put(cluster, "Deployment", deployment("web", annotations=annotations))
     output = RecordingOutput()
@@ -408,7 +408,7 @@ async def test_an_annotation_that_cannot_be_understood(cluster):
     assert output.parts["workload", "default/Deployment/web"].problems == []
 
 
-async def test_pods_that_ended_are_no_instances(cluster):
+async def test_ended_pods_are_not_instances(cluster):
     annotations = agent("worker")
     put(cluster, "Pod", pod("a", annotations=annotations))
     put(cluster, "Pod", pod("b", annotations=annotations, status={"phase": "Failed"}))

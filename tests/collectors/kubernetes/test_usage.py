@@ -1,4 +1,4 @@
-"""Usage figures, and what is said where there are none."""
+"""Usage figures, and the problems without them."""
 
 import msgspec
 import pytest
@@ -41,7 +41,7 @@ def metrics_problem(observed):
 
 
 QUICK = 0.3
-"""Seconds between two polls; no configuration may ask for that."""
+"""Seconds between two polls; the configuration allows no such value."""
 
 
 def test_containers_are_summed_and_rounded():
@@ -89,7 +89,7 @@ def test_a_figure_that_any_container_lacks_is_null(containers, figures):
     assert (usage.cpu, usage.memory) == figures
 
 
-async def test_one_odd_pod_among_good_ones_is_counted_and_the_others_are_shown(api, observing):
+async def test_malformed_figures_of_a_pod_hide_no_other(api, observing):
     for name in ("a", "b", "c", "d"):
         api.put("pods", pod(name))
     half = {**metrics("b"), "containers": [{"usage": {"cpu": "1"}}]}
@@ -111,7 +111,7 @@ async def test_one_odd_pod_among_good_ones_is_counted_and_the_others_are_shown(a
         await observed.until(lambda: metrics_problem(observed) == {})
 
 
-async def test_usage_comes_and_goes(api, observing):
+async def test_old_figures_expire_while_polls_fail(api, observing):
     api.put("pods", pod("a"))
     api.put("pods", pod("b"))
     api.extra[METRICS] = serving(metrics("a", ("500m", "64Mi")), metrics("unknown", ("1", "1Mi")))
@@ -145,7 +145,7 @@ async def test_usage_comes_and_goes(api, observing):
         (503, "MetricsUnavailable"),
     ],
 )
-async def test_there_are_none(api, observing, code, reason):
+async def test_unavailable_figures_are_a_problem(api, observing, code, reason):
     api.extra[METRICS] = refusing(code)
     api.put("pods", pod("a"))
     async with observing() as observed:
@@ -163,7 +163,7 @@ async def test_there_are_none(api, observing, code, reason):
         '{"items":{}}',
     ],
 )
-async def test_what_cannot_be_understood(api, observing, body):
+async def test_malformed_response_makes_figures_unavailable(api, observing, body):
     async def answer(request):
         return web.Response(text=body)
 
@@ -173,14 +173,14 @@ async def test_what_cannot_be_understood(api, observing, body):
         assert metrics_problem(observed) == {"metrics": "MetricsUnavailable"}
 
 
-async def test_they_do_not_end(api, observing):
+async def test_response_that_is_too_large_makes_figures_unavailable(api, observing):
     api.extra[METRICS] = serving(metrics("a", ("500m", "64Mi")))
     async with observing(bounds={"body_bytes": 10}) as observed:
         await observed.until(lambda: observed.status == "ok")
         assert "too large" in observed.message("metrics")
 
 
-async def test_a_pod_of_the_same_name_has_its_own(api, observing):
+async def test_recreated_pod_has_figures_of_its_own(api, observing):
     api.put("pods", pod("a"))
     api.extra[METRICS] = serving(metrics("a", ("500m", "64Mi"), at="2026-11-28T09:00:00Z"))
     async with observing() as observed:
@@ -194,8 +194,8 @@ async def test_a_pod_of_the_same_name_has_its_own(api, observing):
         await observed.until(lambda: cpu() == [None])
 
 
-async def test_a_clock_that_is_ahead(api, observing):
-    """Times of others are compared with each other alone."""
+async def test_sample_from_a_clock_ahead_of_ours_is_shown(api, observing):
+    """Times of the API are only compared with each other."""
     later = "2099-11-28T10:00:00Z"
     api.put("pods", pod("a", creationTimestamp=later))
     api.extra[METRICS] = serving(metrics("a", ("500m", "64Mi"), at=later))
@@ -206,7 +206,7 @@ async def test_a_clock_that_is_ahead(api, observing):
         assert observed.workloads["default/Pod/a"].pods[0].created_at.year == 2099
 
 
-async def test_a_sample_that_never_moves(api, observing):
+async def test_sample_that_never_changes_expires(api, observing):
     api.put("pods", pod("a"))
     api.extra[METRICS] = serving(metrics("a", ("500m", "64Mi"), at=LATER))
     bounds = {"sample_seconds": 0.1}
@@ -219,7 +219,7 @@ async def test_a_sample_that_never_moves(api, observing):
         await observed.until(lambda: cpu() is None)
 
 
-async def test_nothing_is_asked_while_the_server_is_not_reachable(api, observing):
+async def test_unreachable_server_is_not_polled(api, observing):
     async with observing(metrics_interval_seconds=QUICK) as observed:
         await observed.until(lambda: observed.status == "ok")
         api.faults["*"] = refusing(503)
@@ -228,7 +228,7 @@ async def test_nothing_is_asked_while_the_server_is_not_reachable(api, observing
         await observed.until(lambda: "not reachable" in observed.message("metrics"))
 
 
-async def test_named_namespaces_have_their_own(api, observing):
+async def test_each_namespace_has_its_own_figures(api, observing):
     api.put("pods", pod("a"))
     api.put("pods", pod("b", namespace="other"))
     items = [metrics("a", ("1", "1Mi"))]
@@ -253,7 +253,7 @@ def summary(name, received):
     return web.json_response({"pods": [{"podRef": reference, "network": network}]})
 
 
-async def test_network_is_asked_of_each_node(api, observing):
+async def test_network_is_polled_from_each_node(api, observing):
     for number in (1, 2, 3):
         one = pod(f"p{number}")
         one["spec"]["nodeName"] = f"node-{number}"
@@ -277,7 +277,7 @@ async def test_network_is_asked_of_each_node(api, observing):
     assert not any("proxy" in path for path, _ in api.requests if "node-4" in path)
 
 
-async def test_one_odd_pod_of_a_summary_is_counted_and_the_others_are_shown(api, observing):
+async def test_malformed_pod_of_a_summary_hides_no_other(api, observing):
     for name in ("a", "b", "c"):
         api.put("pods", pod(name))
 

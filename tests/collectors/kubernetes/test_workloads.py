@@ -140,13 +140,13 @@ def test_a_rollback_is_a_rollout():
     assert web.is_now(2, "ReplicaSetUpdated", "3", updatedReplicas=1) == 2
 
 
-def test_one_of_the_same_name_has_a_time_of_its_own():
+def test_recreated_deployment_has_a_time_of_its_own():
     web = Deployed()
     assert web.is_now(1, DONE) == 1
     assert web.is_now(5, DONE, created=4) == 5
 
 
-def test_the_condition_that_tells_most():
+def test_condition_with_the_worst_news_is_the_reason():
     progressing = condition("Progressing", "True", "ReplicaSetUpdated")
     few = condition("Available", "False", "MinimumReplicasUnavailable")
     failure = condition("ReplicaFailure", "True", "FailedCreate")
