@@ -1,12 +1,12 @@
 """The API server's address, for `sources[].address`."""
 
 import os
-from pathlib import Path
 from typing import Any
 
 import yaml
 
 from telemetron.address import join, of_url
+from telemetron_collectors.kubernetes.api.credentials import kubeconfig_path
 from telemetron_collectors.kubernetes.config import KubernetesConfig
 
 MAX_BYTES = 1024 * 1024
@@ -28,8 +28,7 @@ def _in_cluster() -> str | None:
 
 
 def _in_kubeconfig(file: str | None, context: str | None) -> str | None:
-    path = file or os.environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config")
-    with open(path, "rb") as opened:
+    with open(kubeconfig_path(file), "rb") as opened:
         content = yaml.safe_load(opened.read(MAX_BYTES))
     used = _named(content["contexts"], context or content["current-context"])["context"]
     return of_url(_named(content["clusters"], used["cluster"])["cluster"]["server"])

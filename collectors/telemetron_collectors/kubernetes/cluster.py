@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from telemetron.document import Problem
 from telemetron_collectors.kubernetes.api import objects
-from telemetron_collectors.kubernetes.api.objects import kind_of
+from telemetron_collectors.kubernetes.api.objects import ObjectKey, kind_of
 from telemetron_collectors.kubernetes.bounds import DEFAULTS
 from telemetron_collectors.kubernetes.pods import PodTraffic, PodUsage, SeenPod, seen_pod
 from telemetron_collectors.kubernetes.selector import selector
@@ -21,9 +21,6 @@ from telemetron_collectors.kubernetes.workloads import VIEWS, SeenWorkload, foll
 
 UNSCALED = ("DaemonSet", "Job", "Node", "Pod")
 """Kinds that no autoscaler scales."""
-
-ObjectKey = tuple[str, str]
-"""Namespace and name."""
 
 
 class WorkloadId(NamedTuple):

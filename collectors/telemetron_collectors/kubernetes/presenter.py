@@ -12,8 +12,9 @@ from telemetron.agents import AgentPart
 from telemetron.collector import Output, Put
 from telemetron.document import MAX_PODS, Limits, Live, Pod, Problem, Workload
 from telemetron_collectors.kubernetes.annotations import Declaration
+from telemetron_collectors.kubernetes.api.objects import ObjectKey
 from telemetron_collectors.kubernetes.bounds import DEFAULTS
-from telemetron_collectors.kubernetes.cluster import Cluster, ObjectKey, WorkloadId
+from telemetron_collectors.kubernetes.cluster import Cluster, WorkloadId
 from telemetron_collectors.kubernetes.limits import common
 from telemetron_collectors.kubernetes.pace import paced
 from telemetron_collectors.kubernetes.pods import SeenPod

@@ -16,9 +16,9 @@ from telemetron.collector import Output
 from telemetron.poll import TroubleError
 from telemetron_collectors.kubernetes.api import quantity
 from telemetron_collectors.kubernetes.api.connection import ApiConnection, RefusedError
-from telemetron_collectors.kubernetes.api.objects import Lean, ObjectMeta
+from telemetron_collectors.kubernetes.api.objects import Lean, ObjectKey, ObjectMeta
 from telemetron_collectors.kubernetes.bounds import DEFAULTS, Bounds
-from telemetron_collectors.kubernetes.cluster import Cluster, ObjectKey
+from telemetron_collectors.kubernetes.cluster import Cluster
 from telemetron_collectors.kubernetes.pace import paced
 from telemetron_collectors.kubernetes.pods import PodTraffic, PodUsage
 

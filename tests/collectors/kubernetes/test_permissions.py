@@ -16,8 +16,8 @@ from tests.collectors.kubernetes.things import (
 )
 
 SPACES = ("left", "right")
-# The fields that are null or empty without the permission, of the workload `web` and the agent `writer`; all
-# other values are those of the namespace in which nothing is forbidden.
+# The fields of the workload `web` and the agent `writer` that are null or empty without the
+# permission; all other fields are as in the namespace in which nothing is forbidden.
 LOST = {
     "pods": {"active_pods": None, "pods": [], "instances": [], "instance_count": None},
     "replicasets": {"active_pods": None, "pods": [], "instances": [], "instance_count": None},

@@ -92,13 +92,17 @@ def _in_loop(file: str | None, context: str | None, plugin_seconds: float) -> Cr
             runner.run(cast(Loop, runner.get_loop()).kill())
 
 
+def kubeconfig_path(file: str | None) -> str:
+    """Return the configured kubeconfig file, else that of the environment, else the default."""
+    return file or os.environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config")
+
+
 async def _kubeconfig(file: str | None, context: str | None, plugin_seconds: float) -> Credentials:
     configuration = Configuration()
-    file = file or os.environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config")
     try:
         async with asyncio.timeout(plugin_seconds):
             loader = await load_kube_config(
-                config_file=file,
+                config_file=kubeconfig_path(file),
                 context=context,
                 client_configuration=configuration,
                 persist_config=False,

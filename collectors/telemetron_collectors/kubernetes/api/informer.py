@@ -27,6 +27,7 @@ from telemetron_collectors.kubernetes.api.objects import (
     Identified,
     ListPage,
     Named,
+    ObjectKey,
     WatchedKind,
     WatchEvent,
 )
@@ -39,15 +40,12 @@ STREAM = {
 }
 PARTIAL = "application/json;as={};g=meta.k8s.io;v=v1,application/json"
 
-ObjectKey = tuple[str, str]
-"""Namespace and name."""
-
 
 class EndlessListError(Exception):
     """The streamed list does not end: the server does not know WatchList."""
 
 
-class State(Protocol):
+class ObjectStore(Protocol):
     """The objects that an informer keeps."""
 
     def apply(self, kind: str, object: Any) -> None:
@@ -61,7 +59,7 @@ class State(Protocol):
 
 
 class Monitor(Protocol):
-    """Learns how up to date each scope is."""
+    """Receives reports on how up to date each scope is."""
 
     def synced(self, scope: str) -> None:
         """All objects of the scope were listed."""
@@ -91,7 +89,7 @@ class Informer:
         kind: WatchedKind,
         namespace: str | None,
         connection: ApiConnection,
-        state: State,
+        store: ObjectStore,
         monitor: Monitor,
         output: Output,
         selector: str | None = None,
@@ -101,7 +99,7 @@ class Informer:
         self.namespace = namespace
         self.scope = kind.resource if namespace is None else f"{namespace}/{kind.resource}"
         self._connection = connection
-        self._state = state
+        self._store = store
         self._monitor = monitor
         self._output = output
         self._bounds = bounds
@@ -313,7 +311,7 @@ class Informer:
 
     def _apply(self, object: Named) -> None:
         key = object.metadata.namespace, object.metadata.name
-        self._state.apply(self.kind.name, object)
+        self._store.apply(self.kind.name, object)
         if self._malformed:
             self._malformed.discard(key)
         if self._listed is not None:
@@ -322,7 +320,7 @@ class Informer:
     def _remove(self, object: Named | Identified) -> None:
         metadata = object.metadata
         self._malformed.discard((metadata.namespace, metadata.name))
-        self._state.remove(self.kind.name, metadata.namespace, metadata.name)
+        self._store.remove(self.kind.name, metadata.namespace, metadata.name)
 
     def _identified(self, raw: msgspec.Raw) -> Identified:
         """Decode only an object's identity, which every object must have."""
@@ -354,9 +352,9 @@ class Informer:
     def _end_list(self, version: str) -> None:
         """Remove the objects that a complete list does not have."""
         listed, self._listed = self._listed or set(), None
-        for key in self._state.keys(self.kind.name, self.namespace):
+        for key in self._store.keys(self.kind.name, self.namespace):
             if key not in listed:
-                self._state.remove(self.kind.name, *key)
+                self._store.remove(self.kind.name, *key)
         self._malformed &= listed
         self._version = version
         self._is_synced = True

@@ -12,6 +12,9 @@ from msgspec import Raw, Struct, field
 
 T = TypeVar("T")
 
+ObjectKey = tuple[str, str]
+"""Namespace and name."""
+
 
 class Lean(Struct, frozen=True, gc=False, rename="camel"):
     """The base: any field may be absent or null."""
