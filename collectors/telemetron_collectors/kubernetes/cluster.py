@@ -17,7 +17,12 @@ from telemetron_collectors.kubernetes.api.objects import ObjectKey, kind_of
 from telemetron_collectors.kubernetes.bounds import DEFAULTS
 from telemetron_collectors.kubernetes.pods import PodTraffic, PodUsage, SeenPod, seen_pod
 from telemetron_collectors.kubernetes.selector import selector
-from telemetron_collectors.kubernetes.workloads import VIEWS, SeenWorkload, followed, seen_workload
+from telemetron_collectors.kubernetes.workloads import (
+    CONTROLLERS,
+    SeenWorkload,
+    seen_workload,
+    with_last_rollout,
+)
 
 UNSCALED = ("DaemonSet", "Job", "Node", "Pod")
 """Kinds that no autoscaler scales."""
@@ -202,13 +207,13 @@ class Cluster:
 
     def is_left_out(self, id: WorkloadId) -> bool:
         """Return whether the label selector excludes the workload itself, or it was deleted."""
-        is_missing = id.kind in VIEWS and id not in self.workloads
+        is_missing = id.kind in CONTROLLERS and id not in self.workloads
         return self._fits is not None and is_missing and self.is_complete(id.kind, id.namespace)
 
     def problems(self, id: WorkloadId) -> Iterator[Problem]:
         """Yield why something of a workload is unknown: its pods, itself, its autoscalers."""
         yield from self.pod_problems(id)
-        if id.kind in VIEWS:
+        if id.kind in CONTROLLERS:
             yield from self._problems_of(id, (id.kind,))
         if id.kind not in UNSCALED:
             yield from self._problems_of(id, ("HorizontalPodAutoscaler",))
@@ -298,7 +303,7 @@ class Cluster:
                 return id, None if known else self._missing(id)
             owner = self._replicasets[namespace, owner[1]] or owner
         id = WorkloadId(namespace, *owner)
-        is_seen = known or id.kind not in VIEWS or id in self.workloads
+        is_seen = known or id.kind not in CONTROLLERS or id in self.workloads
         return id, None if is_seen else self._missing(id)
 
     def _missing(self, id: WorkloadId) -> WorkloadId | None:
@@ -351,7 +356,7 @@ class Cluster:
 
     def _apply_workload(self, id: WorkloadId, seen: SeenWorkload) -> None:
         old = self.workloads.get(id)
-        seen = followed(old, seen)
+        seen = with_last_rollout(old, seen)
         is_rolling = id.kind != "Job" and seen.live.rollout != "complete"
         if old and not old.is_selected and is_rolling:
             seen = replace(seen, is_selected=False)  # pods of its old template may remain

@@ -131,7 +131,7 @@ class UsagePoll:
         self._namespace = namespace
         within = "" if namespace is None else f"/namespaces/{namespace}"
         self._path = f"/apis/metrics.k8s.io/v1beta1{within}/pods"
-        self._resource = "pods.metrics.k8s.io" + (f" in {namespace}" if namespace else "")
+        self._action = "list pods.metrics.k8s.io" + (f" in {namespace}" if namespace else "")
         self._query = {"labelSelector": selector} if selector else {}
         self._connection = connection
         self._cluster = cluster
@@ -145,9 +145,7 @@ class UsagePoll:
     async def once(self) -> None:
         """Poll once and update the cluster."""
         try:
-            body = await self._connection.get_proxied(
-                self._path, self._query, verb="list", resource=self._resource
-            )
+            body = await self._connection.get_proxied(self._path, self._query, action=self._action)
             usage, malformed = await self._parsed(body)
         except TroubleError as trouble:
             await self._fail(trouble)
@@ -246,7 +244,7 @@ class TrafficPoll:
         get = self._connection.get_proxied
         async with limit:
             try:
-                body = await get(path, {}, verb="get", resource="nodes/proxy")
+                body = await get(path, {}, action="get nodes/proxy")
                 return traffic_of(_decode_summary(body).pods or (), self._cluster)
             except msgspec.DecodeError:
                 return TroubleError("BadAnswer", "a summary cannot be decoded")

@@ -72,8 +72,8 @@ class Rollout(Struct, frozen=True, gc=False):
 
 
 def seen_workload(kind: str, one: Any) -> SeenWorkload:
-    """Return a workload; `kind` is one of `VIEWS`."""
-    live, replicas = VIEWS[kind](one)
+    """Return a workload; `kind` is one of `CONTROLLERS`."""
+    live, replicas = CONTROLLERS[kind](one)
     template = one.spec.template
     annotations = template.metadata.annotations if template.metadata else None
     owner = one.metadata.owner
@@ -88,7 +88,7 @@ def seen_workload(kind: str, one: Any) -> SeenWorkload:
     )
 
 
-def followed(old: SeenWorkload | None, new: SeenWorkload) -> SeenWorkload:
+def with_last_rollout(old: SeenWorkload | None, new: SeenWorkload) -> SeenWorkload:
     """Return the new version of a workload with the time of its last rollout.
 
     The condition with this time also changes when a Deployment is paused and resumed.
@@ -272,7 +272,7 @@ def _count(indexes: str | None) -> int:
     return sum([int(last or first) - int(first) + 1 for first, last in ranges])
 
 
-VIEWS: dict[str, Any] = {
+CONTROLLERS: dict[str, Any] = {
     "Deployment": deployment,
     "StatefulSet": stateful_set,
     "DaemonSet": daemon_set,

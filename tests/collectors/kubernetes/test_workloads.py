@@ -7,7 +7,7 @@ import pytest
 
 from telemetron.document import Limits
 from telemetron_collectors.kubernetes.api.objects import KINDS
-from telemetron_collectors.kubernetes.workloads import followed, seen_workload
+from telemetron_collectors.kubernetes.workloads import seen_workload, with_last_rollout
 from tests.collectors.kubernetes.things import deployment, template
 
 
@@ -79,7 +79,7 @@ class Deployed:
         one["status"].update(status, conditions=[progressing])
         raw = msgspec.json.encode(one)
         new = seen_workload("Deployment", msgspec.json.decode(raw, type=KINDS["Deployment"].type))
-        self.seen = followed(self.seen, new)
+        self.seen = with_last_rollout(self.seen, new)
         at = self.seen.live.rolled_out_at
         return (at - AT) / timedelta(minutes=1) if at else None
 

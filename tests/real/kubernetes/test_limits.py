@@ -118,7 +118,7 @@ def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
 
 @settings(max_examples=200, deadline=None)
 @given(pod=pods())
-def test_limits_are_those_of_what_is_in_force(ask: Ask, pod: Object) -> None:
+def test_limits_are_those_in_force(ask: Ask, pod: Object) -> None:
     now = in_force(pod)
     computed = ask(now)["limits"]
     assert shown(pod) == {

@@ -387,6 +387,6 @@ GATED = {"type": "PodScheduled", "status": "Unknown", "reason": "SchedulingGated
 @example(body({"phase": "Pending", "containerStatuses": [{**DONE, "ready": True}]}))
 @example(body({"phase": "Running", "containerStatuses": [{**DONE, "ready": True}]}))
 @given(pods())
-def test_any_pod_is_shown_as_it_is_printed(printer: Printer, body: Object) -> None:
+def test_any_pod_is_shown_as_kubectl_prints_it(printer: Printer, body: Object) -> None:
     if printed := printer.printed(body):
         check(*printed)

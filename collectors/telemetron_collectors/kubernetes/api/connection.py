@@ -86,17 +86,17 @@ class ApiConnection:
 
     @asynccontextmanager
     async def open(
-        self, scope: str, path: str, query: Query, *, verb: str, resource: str, accept: str
+        self, scope: str, path: str, query: Query, *, action: str, accept: str
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Yield a response with status 200 whose body the caller reads.
 
         Raises TroubleError or ExpiredError. Errors of the caller's reads become TroubleError too.
+        `action` begins every message: "watch pods".
         """
-        what = f"{verb} {resource}"
-        response = await self._send_in_turn(scope, lambda: self._send(path, query, what, accept))
+        response = await self._send_in_turn(scope, lambda: self._send(path, query, action, accept))
         self._streams += 1
         try:
-            async with _reading(response, what):
+            async with _reading(response, action):
                 yield response
         except TroubleError as trouble:
             self._is_good &= trouble.reason not in ("Timeout", "Unreachable")
@@ -105,34 +105,31 @@ class ApiConnection:
             self._streams -= 1
             self._is_good &= self._streams > 0  # all streams ended: one request probes the server
 
-    async def get(
-        self, scope: str, path: str, query: Query, *, verb: str, resource: str, accept: str
-    ) -> bytes:
+    async def get(self, scope: str, path: str, query: Query, *, action: str, accept: str) -> bytes:
         """Return a whole body of bounded size."""
         async with (
-            self.open(scope, path, query, verb=verb, resource=resource, accept=accept) as response,
+            self.open(scope, path, query, action=action, accept=accept) as response,
             asyncio.timeout(self._bounds.answer_seconds * 3),
         ):
-            return await self._body(response, f"{verb} {resource}")
+            return await self._body(response, action)
 
-    async def get_proxied(self, path: str, query: Query, *, verb: str, resource: str) -> bytes:
-        """Return the body of a server behind the API server; its failures say nothing of ours."""
-        what = f"{verb} {resource}"
+    async def get_proxied(self, path: str, query: Query, *, action: str) -> bytes:
+        """Return a body from a server behind the API server, whose failures are its own."""
         if not self.is_reachable:
-            raise TroubleError("Unreachable", f"{what}: the API server is not reachable")
+            raise TroubleError("Unreachable", f"{action}: the API server is not reachable")
         try:
-            response = await self._send(path, query, what, "application/json")
+            response = await self._send(path, query, action, "application/json")
         except ExpiredError:
-            raise TroubleError("BadAnswer", f"{what}: HTTP 410") from None
-        async with _reading(response, what), asyncio.timeout(self._bounds.answer_seconds):
-            return await self._body(response, what)
+            raise TroubleError("BadAnswer", f"{action}: HTTP 410") from None
+        async with _reading(response, action), asyncio.timeout(self._bounds.answer_seconds):
+            return await self._body(response, action)
 
     # turns
 
     async def _send_in_turn(self, scope: str, send: Send) -> aiohttp.ClientResponse:
         """Send a request; while the server is unreachable, only one scope at a time may."""
         if self.is_reachable:
-            return await self._judged(send)
+            return await self._tracked(send)
         self._waiting[scope] = None
         try:
             async with self._turn:
@@ -140,12 +137,12 @@ class ApiConnection:
                     return await self._probe(send)
         finally:
             self._waiting.pop(scope, None)
-        return await self._judged(send)
+        return await self._tracked(send)
 
     async def _probe(self, send: Send) -> aiohttp.ClientResponse:
         await self._clock.sleep(max(0.0, self._not_before - self._clock.monotonic()))
         try:
-            return await self._judged(send)
+            return await self._tracked(send)
         except RefusedError:
             raise
         except TroubleError as trouble:
@@ -155,7 +152,7 @@ class ApiConnection:
                 self._report(scope, trouble)
             raise
 
-    async def _judged(self, send: Send) -> aiohttp.ClientResponse:
+    async def _tracked(self, send: Send) -> aiohttp.ClientResponse:
         """Send a request and note whether the server is reachable; a refusal is a response too."""
         try:
             response = await send()
@@ -175,7 +172,7 @@ class ApiConnection:
     # one request
 
     async def _send(
-        self, path: str, query: Query, what: str, accept: str
+        self, path: str, query: Query, action: str, accept: str
     ) -> aiohttp.ClientResponse:
         client = await self._current()
         try:
@@ -190,18 +187,18 @@ class ApiConnection:
                     _request_timeout=aiohttp.ClientTimeout(connect=self._bounds.connect_seconds),
                 )
         except TimeoutError:
-            raise TroubleError("Timeout", f"{what}: no response") from None
+            raise TroubleError("Timeout", f"{action}: no response") from None
         except (aiohttp.ClientError, OSError) as error:
-            raise TroubleError("Unreachable", f"{what}: {_why(error)}") from None
+            raise TroubleError("Unreachable", f"{action}: {_why(error)}") from None
         if response.status != 200:
-            await self._refuse(response, what)
+            await self._refuse(response, action)
         return response
 
-    async def _refuse(self, response: aiohttp.ClientResponse, what: str) -> None:
+    async def _refuse(self, response: aiohttp.ClientResponse, action: str) -> None:
         after = retry_after(response.headers.get("Retry-After"))
         response.close()
         self._is_refused |= response.status == 401
-        raise error_of(response.status, what, after)
+        raise error_of(response.status, action, after)
 
     async def _current(self) -> ApiClient:
         """Return the client, with new credentials if the old were refused or may be rotated."""
@@ -235,13 +232,13 @@ class ApiConnection:
             del self._retired[client]
             await client.close()
 
-    async def _body(self, response: aiohttp.ClientResponse, what: str) -> bytes:
+    async def _body(self, response: aiohttp.ClientResponse, action: str) -> bytes:
         parts, size = [], 0
         while part := await response.content.readany():
             parts.append(part)
             size += len(part)
             if size > self._bounds.body_bytes:
-                raise TroubleError("BadAnswer", f"{what}: the response is too large")
+                raise TroubleError("BadAnswer", f"{action}: the response is too large")
         return b"".join(parts)
 
 
@@ -254,46 +251,46 @@ def _client(configuration: Any) -> ApiClient:
 
 
 @asynccontextmanager
-async def _reading(response: aiohttp.ClientResponse, what: str) -> AsyncIterator[None]:
+async def _reading(response: aiohttp.ClientResponse, action: str) -> AsyncIterator[None]:
     """Turn errors of reading a response into TroubleError."""
     try:
         yield
     except TimeoutError:
-        raise TroubleError("Timeout", f"{what}: the server stopped sending") from None
+        raise TroubleError("Timeout", f"{action}: the server stopped sending") from None
     except (aiohttp.ClientError, OSError) as error:
-        raise TroubleError("Unreachable", f"{what}: {type(error).__name__}") from None
+        raise TroubleError("Unreachable", f"{action}: {type(error).__name__}") from None
     finally:
         response.close()
 
 
-def error_of(status: int, what: str, retry_after: float | None = None) -> Exception:
+def error_of(status: int, action: str, retry_after: float | None = None) -> Exception:
     """Return the error for a status other than 200."""
     if status == 410:
         return ExpiredError()
     if status == 401:
         return TroubleError(
-            "Unauthorized", f"{what}: the server refused the credentials (HTTP 401)"
+            "Unauthorized", f"{action}: the server refused the credentials (HTTP 401)"
         )
     if status == 429:
-        return TroubleError("RateLimited", f"{what}: HTTP 429", retry_after=retry_after)
+        return TroubleError("RateLimited", f"{action}: HTTP 429", retry_after=retry_after)
     if status == 403:
-        return RefusedError(status, "Forbidden", f"no permission to {what}")
+        return RefusedError(status, "Forbidden", f"no permission to {action}")
     if status in (502, 503, 504):
-        message = f"{what}: HTTP {status}"
+        message = f"{action}: HTTP {status}"
         return TroubleError("Unreachable", message, retry_after=retry_after)
     if status >= 500 or status < 400:
-        return TroubleError("BadAnswer", f"{what}: HTTP {status}", retry_after=retry_after)
-    return RefusedError(status, "BadAnswer", f"{what}: HTTP {status}")
+        return TroubleError("BadAnswer", f"{action}: HTTP {status}", retry_after=retry_after)
+    return RefusedError(status, "BadAnswer", f"{action}: HTTP {status}")
 
 
-def error_of_event(raw: msgspec.Raw, what: str) -> Exception:
+def error_of_event(raw: msgspec.Raw, action: str) -> Exception:
     """Return the error for the `Status` object of an ERROR event."""
     try:
         status = _decode_status(raw)
     except msgspec.DecodeError:
-        return TroubleError("BadAnswer", f"{what}: an ERROR event that cannot be decoded")
+        return TroubleError("BadAnswer", f"{action}: an ERROR event that cannot be decoded")
     retry_after = status.details.retry_after_seconds if status.details else None
-    return error_of(status.code or 500, what, retry_after)
+    return error_of(status.code or 500, action, retry_after)
 
 
 def _why(error: Exception) -> str:

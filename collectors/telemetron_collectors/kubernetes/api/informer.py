@@ -107,6 +107,7 @@ class Informer:
         within = "" if namespace is None else f"/namespaces/{namespace}"
         self._path = f"{kind.path}{within}/{kind.resource}"
         self._resource = kind.resource + (f" in {namespace}" if namespace else "")
+        self._watching = f"watch {self._resource}"
         event: Any = WatchEvent
         self._decode_event = msgspec.json.Decoder(event[kind.type]).decode
         self._decode_object = msgspec.json.Decoder(kind.type).decode
@@ -181,7 +182,7 @@ class Informer:
     async def _page(self, query: Query) -> ListPage:
         accept = self._accept("PartialObjectMetadataList")
         body = await self._connection.get(
-            self.scope, self._path, query, verb="list", resource=self._resource, accept=accept
+            self.scope, self._path, query, action=f"list {self._resource}", accept=accept
         )
         try:
             return msgspec.json.decode(body, type=ListPage)
@@ -210,7 +211,7 @@ class Informer:
         }
         accept = self._accept("PartialObjectMetadata")
         async with self._connection.open(
-            self.scope, self._path, query, verb="watch", resource=self._resource, accept=accept
+            self.scope, self._path, query, action=self._watching, accept=accept
         ) as response:
             self._was_opened = True
             await self._read(response)
@@ -253,7 +254,7 @@ class Informer:
                 return
             *lines, rest = (rest + chunk).split(b"\n")
             if len(rest) > bounds.line_bytes:
-                raise TroubleError("BadAnswer", f"watch {self._resource}: a line is too long")
+                raise TroubleError("BadAnswer", f"{self._watching}: a line is too long")
             if lines:
                 yield lines
             is_listing = self._listed is not None
@@ -266,7 +267,7 @@ class Informer:
         except msgspec.ValidationError:
             return self._apply_other(line)
         except msgspec.DecodeError:
-            message = f"watch {self._resource}: a line is not JSON"
+            message = f"{self._watching}: a line is not JSON"
             raise TroubleError("BadAnswer", message) from None
         if event.type in ("ADDED", "MODIFIED"):
             self._apply(event.object)
@@ -296,10 +297,10 @@ class Informer:
         try:
             event = msgspec.json.decode(line, type=RawEvent)
         except msgspec.DecodeError:
-            message = f"watch {self._resource}: a line is not an event"
+            message = f"{self._watching}: a line is not an event"
             raise TroubleError("BadAnswer", message) from None
         if event.type == "ERROR":
-            raise error_of_event(event.object, f"watch {self._resource}")
+            raise error_of_event(event.object, self._watching)
         if event.type == "DELETED":
             object = self._identified(event.object)
             self._remove(object)

@@ -187,7 +187,7 @@ async def test_token_is_loaded_again_before_it_expires(api):
 
 
 async def opened_list(connection):
-    await connection.get("s", "/api/v1/pods", {}, verb="list", resource="pods", accept="x")
+    await connection.get("s", "/api/v1/pods", {}, action="list pods", accept="x")
 
 
 async def test_refused_client_certificate_is_loaded_again(api, monkeypatch):
