@@ -520,7 +520,7 @@ class TimelineMachine(RuleBasedStateMachine):
             pages += answer["changes"]
             if not answer["truncated"]:
                 break
-            asked = with_last_rollout(answer["next"])
+            asked = followed(answer["next"])
         assert pages == expected
 
     def changes(self, asked: Asked) -> Any:
@@ -542,7 +542,7 @@ class TimelineMachine(RuleBasedStateMachine):
             assert self.line.tip.revision == self.store.snapshot.change.revision
 
 
-def with_last_rollout(path: str) -> Asked:
+def followed(path: str) -> Asked:
     """What the `next` of an answer asks for."""
     asked: dict[str, Any] = dict(parse_qsl(urlsplit(path).query))
     sections = tuple(asked.pop("sections", "").split(",")) if "sections" in asked else ()
