@@ -13,10 +13,7 @@ class Bounds(Struct, frozen=True):
     first_retry_seconds: float = 0.25
     max_retry_seconds: float = 15.0
     probe_retry_seconds: float = 10.0
-    """The longest pause between two requests to an unreachable server.
-
-    Together with an answer that times out, the next request follows within half a minute.
-    """
+    """The longest pause between two requests to an unreachable server."""
 
     # Watches
     watch_seconds: tuple[int, int] = (300, 600)
@@ -35,11 +32,9 @@ class Bounds(Struct, frozen=True):
     objects: int = 50_000
     """The most objects of a kind; the four kinds of workloads count together."""
     first_seconds: float = 10.0
-    """Everything known by then is published, even if not every kind is listed."""
+    """The first document appears by then, even if not every kind is listed."""
     owner_seconds: float = 2.0
     """A pod that arrives before its owner is published without it after this time."""
-
-    # Usage figures
     poll_seconds: float = 45.0
     sample_seconds: float = 60.0
     """metrics-server takes a sample every 15 to 60 s."""
