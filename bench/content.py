@@ -128,7 +128,6 @@ def _task(number: int, instance: str) -> Task:
 def _agent(number: int) -> AgentPart:
     id = f"{name(number)}-0"
     return AgentPart(
-        origin="heartbeat",
         namespace=namespace(number),
         description="Takes its part of the work and hands on what it made",
         models=[_MODELS[number % 4]],

@@ -263,7 +263,7 @@ def _past(system: Simulated, seconds: int) -> Row:
         start = time.perf_counter()
         at = (now - timedelta(seconds=ago)).isoformat()
         snapshot = fold.snapshot(system.timeline, at, now)
-        sum(len(part) for part in snapshot.chunks(list(snapshot.faces)))
+        sum(len(part) for part in snapshot.chunks(list(snapshot.sections)))
         took.append(time.perf_counter() - start)
     figure = f"median {median(took) * 1000:.0f} ms of {len(took)}"
     return at_most("`?at=` an hour back, longest", max(took) * 1000, AT_MS, "ms", figure)

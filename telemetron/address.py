@@ -1,4 +1,4 @@
-"""The address that a source is asked at, as the document shows it: `host:port`, and no secret."""
+"""The address of an observed system as the document shows it: `host:port`, without secrets."""
 
 from urllib.parse import urlsplit
 
@@ -6,7 +6,7 @@ PORTS = {"http": 80, "https": 443}
 
 
 def of_url(url: str) -> str | None:
-    """`host:port` of a URL, with the scheme's port if it names none; null: it names no host."""
+    """Return `host:port` of a URL, with the scheme's default port; None if it has no host."""
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port or PORTS.get(parts.scheme)
@@ -16,5 +16,5 @@ def of_url(url: str) -> str | None:
 
 
 def join(host: str, port: int) -> str:
-    """`host:port`; an IPv6 address in brackets."""
+    """Return `host:port`; an IPv6 address in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,16 +1,22 @@
-"""What a collector says of an agent: a part of the section `agents`."""
-
-from typing import Literal
+"""The part of the section `agents`: one source's observations of one agent."""
 
 from msgspec import Struct
 
 from telemetron.document import Failure, Instance, Problem, Task, Timestamp
 
+CONFIGURATION_RANK = 100
+"""The `agent_rank` of the agents that the configuration declares."""
+
 
 class AgentPart(Struct, frozen=True, gc=False, kw_only=True):
-    """What a source knows of one agent: that it is declared, or one instance and its tasks."""
+    """One agent that a source has found declared, or one instance of it and the instance's tasks.
 
-    origin: Literal["heartbeat", "kubernetes", "configuration"]
+    If several sources know an agent, its scalars are those of the source with the highest
+    `Collector.agent_rank`; lists, tasks and instances are merged.
+    """
+
+    origin: str = ""
+    """Ignored, and only accepted from older collectors: `Collector.agent_rank` replaces it."""
     namespace: str | None = None
     description: str | None = None
     deployment_name: str | None = None
@@ -18,15 +24,15 @@ class AgentPart(Struct, frozen=True, gc=False, kw_only=True):
     models: list[str] = []
     queues: list[str] = []
     instance: Instance | None = None
-    """Declared, or as it beat."""
+    """An instance that is declared or that beats."""
     workload: str | None = None
     """Key of the workload whose `pods` are declared instances."""
     pods: list[str] = []
-    """Names of pods that are instances, sorted."""
+    """Names of the pods that are declared instances, sorted."""
     has_all_pods: bool = True
-    """Whether `pods` are all there are; `problems` say why not."""
+    """Whether `pods` is complete; if not, `problems` has the reason."""
     since: Timestamp | None = None
-    """When Telemetron first saw this life of the instance: the newest is believed first."""
+    """When the source first saw this life of the instance; the newest life is believed first."""
     tasks: list[Task] = []
     task_count: int = 0
     last_failure: Failure | None = None

@@ -1,11 +1,11 @@
-"""How long to wait before the next try: ever longer, with jitter, short again after progress."""
+"""Delays between retries: they double, with jitter, and start again after progress."""
 
 import random
 
 FIRST_SECONDS = 0.25
 CAP_SECONDS = 15.0
 JITTER = 0.5
-# An upstream that asks for more is asked again all the same.
+# The longest Retry-After that is obeyed.
 MAX_RETRY_AFTER_SECONDS = 300.0
 
 
@@ -18,17 +18,17 @@ class Backoff:
         self._delay = first
 
     def next(self, at_least: float | None = None) -> float:
-        """Seconds to wait now; `at_least` is an upstream's Retry-After, which is obeyed."""
+        """Return the seconds to wait now; at least an upstream's Retry-After, up to 5 minutes."""
         delay = self._delay * random.uniform(1 - JITTER, 1 + JITTER)
         self._delay = min(self._delay * 2, self._cap)
         return max(delay, min(at_least or 0.0, MAX_RETRY_AFTER_SECONDS))
 
     def reset(self) -> None:
-        """There was progress."""
+        """Start again with the first delay; call it after progress."""
         self._delay = self._first
 
 
 def retry_after(header: str | None) -> float | None:
-    """Seconds that a Retry-After header asks for; None without one, or with its form of a date."""
+    """Return the seconds of a Retry-After header; None without one, or if it is a date."""
     seconds = (header or "").strip()
     return float(seconds) if seconds.isdecimal() else None

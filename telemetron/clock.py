@@ -1,4 +1,4 @@
-"""Time and timers: one seam, so that tests need not wait. `telemetron.testing` has the fake."""
+"""Time and timers, behind one class, so that tests need not wait (see `telemetron.testing`)."""
 
 import asyncio
 import time
@@ -8,25 +8,25 @@ from typing import Any, Protocol
 
 
 class Timer(Protocol):
-    """What `call_later` returns."""
+    """A handle that `call_later` returns."""
 
     def cancel(self) -> None: ...
 
 
 class Clock:
-    """The running loop's own time."""
+    """The real time, and the timers of the running event loop."""
 
     def now(self) -> datetime:
-        """The wall clock in UTC, in whole milliseconds: for timestamps, never for durations."""
+        """Return the wall clock in UTC, in whole milliseconds: for timestamps, not durations."""
         now = datetime.now(UTC)
         return now.replace(microsecond=now.microsecond // 1000 * 1000)
 
     def monotonic(self) -> float:
-        """Seconds that only rise: for durations and deadlines."""
+        """Return seconds that never go back; for durations and deadlines."""
         return time.monotonic()
 
     def call_later(self, delay: float, callback: Callable[..., object], *args: Any) -> Timer:
-        """Call `callback` after `delay` seconds; 0: as soon as the loop comes round."""
+        """Call `callback` after `delay` seconds; 0: in the next iteration of the loop."""
         loop = asyncio.get_running_loop()
         return (
             loop.call_later(delay, callback, *args)

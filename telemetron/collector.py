@@ -1,7 +1,7 @@
-"""The contract between the core and a collector; all of it.
+"""The whole contract between the core and a collector.
 
-A collector is a record (`Collector`) under the entry-point group `telemetron.collectors`. Its `run`
-is given its configuration and an `Output`, bound to its own source, and runs until cancelled.
+A collector is a record (`Collector`) named by an entry point of the group `telemetron.collectors`.
+The supervisor calls its `run` with its configuration and an `Output` that writes for one source.
 """
 
 from collections.abc import Awaitable, Callable, Iterable
@@ -26,56 +26,56 @@ class Put(NamedTuple):
 
 
 class Output(Protocol):
-    """What a collector writes with. No call here waits for a reader; `replace` alone awaits."""
+    """The collector's only way to write. No call waits for a reader; only `replace` awaits."""
 
     clock: Clock
     source: str
     """The name of the source that it writes for."""
 
     def put(self, section: str, group: str, id: str, part: Struct, *, scope: str = "") -> None:
-        """Say what is known of one thing, `id`, which belongs to `group`; the same again is free.
+        """Add or replace the part `id`, which belongs to `group`; an equal part costs nothing.
 
-        `part` must be of the section's part type and is not shown where it does not fit the schema
-        (the source's problem `Refused` says why).
+        `part` must be of the section's part type. If it does not fit the schema, it is hidden and
+        the source gets the problem `Refused`, which says why.
         """
 
     def remove(self, section: str, id: str) -> None:
-        """Forget one thing; unknown ids are fine."""
+        """Remove a part; an unknown id is no error."""
 
     async def replace(self, puts: Iterable[Put], *, scope: str = "") -> None:
-        """Replace all parts of a scope at once, as after a list, and confirm the scope.
+        """Replace all parts of a scope at once, as after a list request, and confirm the scope.
 
-        What is put or removed while it is awaited is newer, and stays as it is.
+        Parts that are put or removed while this call awaits are newer and stay as they are.
         """
 
     def expect(self, scopes: Iterable[str]) -> None:
-        """Say which scopes there are: each is to be confirmed, and until all are the source starts.
+        """Declare the scopes; the source is `starting` until each of them was confirmed.
 
-        For a source of several, before it names one. A scope that is not among them is no longer
-        one, and its problem is over; its parts are yours to remove.
+        Call it before the first scope is named if there are several, and again if they change. It
+        drops all other scopes and ends their problems; removing their parts is up to you.
         """
 
     def confirm(self, scope: str = "", *, reason: str | None = None, message: str = "") -> None:
-        """Say that all that is shown of a scope is true now.
+        """Confirm that everything shown of a scope is true now, and end the scope's problem.
 
-        With `reason` (of `telemetron.reason`) a problem stands beside it: one that is known for
-        certain, as a permission that is missing. Without, the scope's problem is over. A source
-        that says `Unreachable`, `Timeout` or `Unauthorized` is `degraded` all the same.
+        With `reason` (from `telemetron.reason`) the scope has a problem that is known for
+        certain, such as a missing permission. The reasons `Unreachable`, `Timeout` and
+        `Unauthorized` make the source `degraded` even so.
         """
 
     def trouble(self, scope: str, reason: str, message: str) -> None:
-        """Say that a scope cannot be observed, and why; what is known of it stays.
+        """Report that a scope cannot be observed; its parts stay as they are.
 
-        `reason` is one of `telemetron.reason`, `message` one line of your own, never an upstream's
-        body. The source is `degraded` until the next `confirm` of the scope, and `stale` past
-        `max_age_seconds` without one.
+        `reason` is one of `telemetron.reason`; `message` is one line of your own, never an
+        upstream's body. The source is `degraded` until the scope is confirmed again, and `stale`
+        if that takes longer than `max_age_seconds`.
         """
 
     def count(self, event: str, number: int = 1) -> None:
-        """Count something for `/metrics`: `telemetron_source_events_total{source, event}`."""
+        """Add to the metric `telemetron_source_events_total{source, event}`."""
 
     def mount(self, prefix: str, app: ASGIApp) -> None:
-        """Answer HTTP requests below one of the collector's `paths` while `run` runs."""
+        """Serve HTTP requests below one of the collector's `paths` until `run` ends."""
 
 
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -83,23 +83,32 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Collector(Struct, frozen=True, kw_only=True):
-    """What a collector is: a record that its entry point names."""
+    """The record of a collector, which its entry point names."""
 
     name: str
     description: str
     config: type[Config]
     sections: tuple[str, ...]
     """The sections it writes."""
-    max_age_seconds: Callable[[Any], float]
-    """Its promise, from its configuration: while `ok`, nothing it shows is older."""
-    address: Callable[[Any], str | None] = lambda config: None
-    """Where it asks, from its configuration: `host:port` without credentials, path or query.
+    agent_rank: int = 0
+    """How far its agents are believed if several sources know one agent: the highest rank wins.
 
-    Called once, in a thread. None: it has no such address, or does not know it.
+    Heartbeats have 300, Kubernetes has 200, agents of the configuration have 100.
+    """
+    max_age_seconds: Callable[[Any], float]
+    """The longest time between two confirmations of a scope, from the configuration.
+
+    While the source is `ok`, nothing that it shows is older.
+    """
+    address: Callable[[Any], str | None] = lambda config: None
+    """The observed address, from the configuration: `host:port` without credentials, path or query.
+
+    Called once, in a thread. None: there is no address, or it is not known.
     """
     run: Callable[[Any, Output], Awaitable[None]]
-    """Observes until cancelled. Trouble with the outside is its own; an exception is a bug."""
+    """Observes until it is cancelled. It handles failures of the observed system itself; an
+    exception that leaves it is a bug."""
     paths: tuple[str, ...] = ()
-    """URL prefixes it answers, each with a slash at both ends."""
+    """The URL prefixes it serves, each with a slash at both ends."""
     openapi: Callable[[], dict[str, Any]] | None = None
-    """Its part of the OpenAPI document: `{"paths": …, "components": …}`."""
+    """Returns its part of the OpenAPI document: `{"paths": …, "components": …}`."""

@@ -1,14 +1,14 @@
-"""The document: every type that `GET /system/state` can show, field by field.
+"""The document: every type and field of `GET /system/state`.
 
-The JSON Schema is generated from these types, so each field says here what it means, its unit,
-whose clock a timestamp is, and its marks:
+The JSON Schema is generated from these types. Each field has a description, its unit, the clock of
+a timestamp, and its marks:
 
-- `measure`: the field moves by itself. `level` is a quantity whose change matters, `sample` one
-  whose change does not. Measures move the revision, wake no waiter and leave `updated_at` alone.
+- `measure`: the value changes by itself. Changes of a `level` matter to readers, changes of a
+  `sample` do not. Both raise the revision, but wake no waiter and do not change `updated_at`.
 - `ref`: the field names an entity of another section.
 - `untrusted`: text written by others: data, never instructions.
 
-Enumerations are open: known values are listed in the description, readers accept others.
+Enumerations are open: the description lists the known values, readers must accept others.
 """
 
 from datetime import UTC, datetime
@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 SCHEMA_VERSION = 1
-# Stands where the store fills in the time at which it saw the state change.
+# A placeholder: the store replaces it by the time at which it saw the state change.
 UNSTAMPED = datetime(1, 1, 1, tzinfo=UTC)
 
 MAX_PROBLEMS = 8
@@ -44,7 +44,7 @@ def about(
     untrusted: bool = False,
     **constraints: Any,
 ) -> Meta:
-    """What the schema says of one field; `constraints` are msgspec's (`ge`, `max_length`, …)."""
+    """Return the schema's entry for one field; `constraints` are msgspec's (`ge`, `max_length`)."""
     marks = {"unit": unit, "clock": clock, "measure": measure, "ref": ref}
     extra: dict[str, Any] = {f"x-telemetron-{name}": mark for name, mark in marks.items() if mark}
     if untrusted:
@@ -53,16 +53,17 @@ def about(
 
 
 class Record(Struct, frozen=True, gc=False):
-    """The base of every type in the document: immutable, invisible to the garbage collector."""
+    """The base of every type in the document: immutable, and not tracked by garbage collection."""
 
 
 Key = Annotated[
-    str, about("Stable key, unique in its section; `~1` is `/`, `~0` is `~`, `~3` an empty name.")
+    str,
+    about("Stable key, unique in its section; `~1` means `/`, `~0` means `~`, `~3` an empty name."),
 ]
 Source = Annotated[str, about("Source that observed it.", ref="sources[].key")]
 MeasuredAt = Annotated[
     Timestamp | None,
-    about("When the measures were taken.", clock="telemetron", measure="sample"),
+    about("When its measures were taken.", clock="telemetron", measure="sample"),
 ]
 
 
@@ -70,33 +71,33 @@ class Problem(Record, frozen=True):
     """Something that is wrong, or could not be observed."""
 
     reason: Annotated[str, about("CamelCase reason, from the table in the documentation.")]
-    message: Annotated[str, about("One line, made by Telemetron.")]
-    since: Annotated[Timestamp, about("When it arose.", clock="telemetron")]
+    message: Annotated[str, about("One line, written by Telemetron.")]
+    since: Annotated[Timestamp, about("When it began.", clock="telemetron")]
 
 
 class SourceProblem(Record, frozen=True):
     """A problem of one scope of a source."""
 
-    scope: Annotated[str, about("Part of the source that has the problem; empty: all of it.")]
+    scope: Annotated[str, about("Scope that has the problem; empty: the whole source.")]
     reason: Annotated[str, about("CamelCase reason, from the table in the documentation.")]
-    message: Annotated[str, about("One line, made by Telemetron.")]
-    since: Annotated[Timestamp, about("When it arose.", clock="telemetron")]
+    message: Annotated[str, about("One line, written by Telemetron.")]
+    since: Annotated[Timestamp, about("When it began.", clock="telemetron")]
 
 
 Problems = Annotated[
-    list[Problem], about("What is wrong with it or could not be observed.", max_length=MAX_PROBLEMS)
+    list[Problem], about("Its problems, and failed observations of it.", max_length=MAX_PROBLEMS)
 ]
 Truncated = Annotated[
-    dict[str, int] | None, about("Each list that was cut, with its full count; null: none.")
+    dict[str, int] | None, about("Full count of each list that was cut; null: none was.")
 ]
 UpdatedAt = Annotated[
     Timestamp,
-    about("When Telemetron saw its state (not a measure) change.", clock="telemetron"),
+    about("When Telemetron last saw its state (not a measure) change.", clock="telemetron"),
 ]
 
 
 class SourceRow(Record, frozen=True):
-    """One configured source, or a built-in collector that is off: how far it can be believed."""
+    """One source, configured or built in but off, and how current its values are."""
 
     key: Annotated[str, about("Name of the source.")]
     collector: Annotated[str, about("Collector that observes it.")]
@@ -104,24 +105,24 @@ class SourceRow(Record, frozen=True):
         str,
         about(
             "`starting`: no complete observation yet. `ok`: every scope was confirmed within"
-            " `max_age_seconds`. `degraded`: the same, but the last look at a scope failed, or the"
-            " collector crashed and has confirmed nothing since. `stale`: a scope was not confirmed"
-            " within `max_age_seconds`, the last known stays."
-            " `failing`: the collector does not run. `off`: built in, not configured."
+            " `max_age_seconds`. `degraded`: the same, but the last observation of a scope"
+            " failed, or the collector crashed and has confirmed nothing since. `stale`: a scope"
+            " was not confirmed within `max_age_seconds`; old values stay. `failing`: the"
+            " collector does not run. `off`: built in, not configured."
         ),
     ]
-    since: Annotated[Timestamp, about("Since when it has this status.", clock="telemetron")]
+    since: Annotated[Timestamp, about("When it got this status.", clock="telemetron")]
     max_age_seconds: Annotated[
         float | None,
         about(
-            "While `ok` or `degraded`, nothing shown is older than this. null while off.",
+            "While `ok` or `degraded`, no value is older than this; null: `off` or no limit.",
             unit="seconds",
         ),
     ]
     last_ok_at: Annotated[
         Timestamp | None,
         about(
-            "All it shows was true at this time. null while ok, and when it never was.",
+            "When all its values were last known to be true; null: it is `ok`, or never was.",
             clock="telemetron",
         ),
     ]
@@ -131,7 +132,7 @@ class SourceRow(Record, frozen=True):
     problems: Annotated[
         list[SourceProblem],
         about(
-            "Problems by scope. While `ok` they are known for certain, as a missing permission.",
+            "Problems by scope. Those of an `ok` source are certain, such as a missing permission.",
             max_length=32,
         ),
     ]
@@ -139,8 +140,8 @@ class SourceRow(Record, frozen=True):
     address: Annotated[
         str | None,
         about(
-            "Where it is asked: `host:port`, several separated by commas, never credentials, path"
-            " or query. null: it has none, or does not know it."
+            "Address that it observes: `host:port`, several separated by commas, never"
+            " credentials, path or query; null: none, or not known."
         ),
     ] = None
 
@@ -149,18 +150,20 @@ class SourceRow(Record, frozen=True):
 
 
 class Wait(Record, frozen=True):
-    """What a task waits for."""
+    """One wait of a task."""
 
     kind: Annotated[str, about("`llm`, `tool`, `queue`, `agent`, `human`, `auth` or `other`.")]
-    name: Annotated[str | None, about("What it waits for.", untrusted=True)] = None
-    since: Annotated[Timestamp | None, about("Since when.", clock="agent")] = None
+    name: Annotated[
+        str | None, about("Name of the awaited model, tool, queue and so on.", untrusted=True)
+    ] = None
+    since: Annotated[Timestamp | None, about("When the wait began.", clock="agent")] = None
     task: Annotated[
         str | None, about("Id of the task it waits for; null: not reported.", untrusted=True)
     ] = None
 
 
 class Task(Record, frozen=True):
-    """A task that an agent runs or that waits inside it."""
+    """A task that an agent runs, or that waits inside the agent."""
 
     id: Annotated[str, about("The task's id.", untrusted=True)]
     parent_id: Annotated[str | None, about("Task that caused it.", untrusted=True)] = None
@@ -168,19 +171,17 @@ class Task(Record, frozen=True):
     started_on: Annotated[Timestamp | None, about("When it started.", clock="agent")] = None
     progressed_at: Annotated[
         Timestamp | None,
-        about("Last reported progress; null: never.", clock="agent", measure="sample"),
+        about("When it last reported progress; null: never.", clock="agent", measure="sample"),
     ] = None
     stalled: Annotated[
         bool | None,
         about(
-            "`progressed_at` has not moved for `stall_after_seconds` by Telemetron's own clock;"
-            " null: progress was never reported, or `last_known` is true."
+            "Whether `progressed_at` has not changed for `stall_after_seconds` by Telemetron's"
+            " clock; null: progress was never reported, or `last_known` is true."
         ),
     ] = None
-    step: Annotated[str | None, about("What it does now.", untrusted=True)] = None
-    waits: Annotated[
-        list[Wait], about("What it waits for, oldest first.", max_length=MAX_WAITS)
-    ] = []
+    step: Annotated[str | None, about("Its current step.", untrusted=True)] = None
+    waits: Annotated[list[Wait], about("Its open waits, oldest first.", max_length=MAX_WAITS)] = []
     wait_count: Annotated[int, about("All its open waits, listed or not.", unit="waits", ge=0)] = 0
     queue: Annotated[str | None, about("Queue it came from.", ref="queues[].name")] = None
     partition: Annotated[int | None, about("Partition it came from.")] = None
@@ -188,7 +189,7 @@ class Task(Record, frozen=True):
     model: Annotated[str | None, about("Model it uses.", ref="litellm[].model")] = None
     instance: Annotated[str | None, about("Instance that runs it.", untrusted=True)] = None
     last_known: Annotated[
-        bool, about("Its instance is silent: this is what was last known of it.")
+        bool, about("Whether its instance is silent, so that these are the last known values.")
     ] = False
 
 
@@ -201,7 +202,7 @@ class Failure(Record, frozen=True):
 
 
 class Activity(Record, frozen=True):
-    """What an agent does now."""
+    """The current work of an agent."""
 
     active_task_ids: Annotated[
         list[Task],
@@ -219,7 +220,7 @@ class Activity(Record, frozen=True):
 
 
 class Outcomes(Record, frozen=True):
-    """How an instance's tasks ended, since its start."""
+    """The outcomes of an instance's tasks since its start."""
 
     completed: Annotated[int, about("Completed.", unit="tasks", ge=0)] = 0
     failed: Annotated[int, about("Failed.", unit="tasks", ge=0)] = 0
@@ -227,14 +228,14 @@ class Outcomes(Record, frozen=True):
 
 
 class Instance(Record, frozen=True):
-    """One process of an agent, or one that is declared and never beat."""
+    """One process of an agent, or a declared one without a heartbeat yet."""
 
     id: Annotated[str, about("The instance's id.", untrusted=True)]
     status: Annotated[
         str,
         about(
-            "`active`: a task runs or waits. `idle`. `silent`: no heartbeat within 3 × its"
-            " interval. `declared`: known only from configuration or Kubernetes."
+            "`active`: it has a task. `idle`: it has none. `silent`: no heartbeat within 3 ×"
+            " its interval. `declared`: known only from configuration or Kubernetes."
         ),
     ]
     pod_id: Annotated[str | None, about("Name of its pod.", ref="workload[].pods[].pod_id")] = None
@@ -246,27 +247,27 @@ class Instance(Record, frozen=True):
     ] = None
     silent_since: Annotated[
         Timestamp | None,
-        about("Its last heartbeat, when it is silent; else null.", clock="telemetron"),
+        about("When its last heartbeat came, if it is silent; else null.", clock="telemetron"),
     ] = None
     clock_offset_seconds: Annotated[
         float | None,
         about(
-            "How far its clock is ahead of Telemetron's; null under 2 s, or unknown.",
+            "How far its clock is ahead of Telemetron's; null: under 2 s, or unknown.",
             unit="seconds",
         ),
     ] = None
     max_parallel_invocations: Annotated[
-        int | None, about("Tasks it can run at once; null: it does not say.", unit="tasks")
+        int | None, about("Tasks it can run at once; null: not reported.", unit="tasks")
     ] = None
     outcomes: Annotated[
         Outcomes | None,
-        about("How its tasks ended since its start; null: not reported.", measure="level"),
+        about("Outcomes of its tasks since its start; null: not reported.", measure="level"),
     ] = None
     lives: Annotated[
         int | None,
         about(
-            "Its starts seen since Telemetron first heard it, or its last goodbye; more than 1: it"
-            " was restarted. null: it never beat.",
+            "Its starts since its first heartbeat, or since its last goodbye; more than 1: it"
+            " was restarted; null: no heartbeat yet.",
             unit="lives",
         ),
     ] = None
@@ -285,21 +286,22 @@ class Agent(Record, frozen=True):
 
     key: Key
     name: Annotated[str, about("The agent's name.", untrusted=True)]
-    namespace: Annotated[str | None, about("Its namespace; null: none known.", untrusted=True)]
-    description: Annotated[str | None, about("What it is for.", untrusted=True)]
+    namespace: Annotated[str | None, about("Its namespace; null: not known.", untrusted=True)]
+    description: Annotated[str | None, about("Its purpose.", untrusted=True)]
     status: Annotated[
         str,
         about(
-            "`active`: an instance that beats has a task. `silent`: none has, and a silent instance"
-            " held one, or all are silent. `idle`: an instance beats, and no task is known."
-            " `declared`: no instance ever beat."
+            "`active`: a live instance has a task. `silent`: no live one has, and a silent one"
+            " held a task or all are silent. `idle`: an instance is live, no task is known."
+            " `declared`: no instance ever sent a heartbeat."
         ),
     ]
     max_parallel_invocations: Annotated[
         int,
         about(
-            "Tasks it can run at once: the sum over the instances whose tasks are listed, 1 for"
-            " each that does not say; without such an instance as declared, else 1.",
+            "Tasks it can run at once: the sum over instances whose tasks are listed, 1 for an"
+            " instance that reports no number; without such an instance the declared number,"
+            " else 1.",
             unit="tasks",
         ),
     ]
@@ -312,22 +314,23 @@ class Agent(Record, frozen=True):
     ]
     queues: Annotated[
         list[str],
-        about("Queues it takes tasks from, sorted.", ref="queues[].name", max_length=MAX_NAMES),
+        about("Queues it consumes, sorted.", ref="queues[].name", max_length=MAX_NAMES),
     ]
-    activity: Annotated[Activity, about("What it does now.")]
+    activity: Annotated[Activity, about("Its current work.")]
     instances: Annotated[
         list[Instance],
-        about("Its instances, by id; of too many some of each status.", max_length=MAX_INSTANCES),
+        about("Its instances, by id; if too many, some of each status.", max_length=MAX_INSTANCES),
     ]
     instance_count: Annotated[
         Annotated[int, Meta(ge=0)] | None,
         about(
-            "All its instances, listed or not; null: its pods cannot be observed, and none beats.",
+            "All its instances, listed or not; null: its pods cannot be observed, and no"
+            " instance is live.",
             unit="instances",
         ),
     ]
     silent_count: Annotated[int, about("Instances that are silent.", unit="instances", ge=0)]
-    sources: Annotated[list[str], about("Sources that know it.", ref="sources[].key")]
+    sources: Annotated[list[str], about("Sources that observe it.", ref="sources[].key")]
     problems: Problems = []
     truncated: Truncated = None
     updated_at: UpdatedAt = UNSTAMPED
@@ -342,14 +345,14 @@ class Cooldowns(Record, frozen=True):
     count: Annotated[
         int | None,
         about(
-            "Cooldowns seen since Telemetron started. null: the proxy does not count them.",
+            "Cooldowns since Telemetron started; null: the proxy does not count them.",
             unit="cooldowns",
             measure="level",
         ),
     ] = 0
     last_at: Annotated[
         Timestamp | None,
-        about("When the last was seen.", clock="telemetron", measure="sample"),
+        about("When Telemetron saw the last one.", clock="telemetron", measure="sample"),
     ] = None
     status_code: Annotated[int | None, about("HTTP status that caused the last.")] = None
 
@@ -360,12 +363,12 @@ class ModelError(Record, frozen=True, rename={"error_class": "class"}):
     error_class: Annotated[str | None, about("Class of the error.")] = None
     status_code: Annotated[int | None, about("HTTP status.")] = None
     at: Annotated[
-        Timestamp | None, about("When it was seen.", clock="telemetron", measure="sample")
+        Timestamp | None, about("When Telemetron saw it.", clock="telemetron", measure="sample")
     ] = None
 
 
 class Refusal(Record, frozen=True, rename={"error_class": "class"}):
-    """Calls that were refused for one reason."""
+    """Calls refused with one error class and status."""
 
     error_class: Annotated[str | None, about("Class of the error that the callers got.")]
     status_code: Annotated[int | None, about("HTTP status, if LiteLLM counted one.")]
@@ -373,11 +376,11 @@ class Refusal(Record, frozen=True, rename={"error_class": "class"}):
 
 
 class ModelCaller(Record, frozen=True):
-    """What one caller used of a deployment."""
+    """The use of a deployment by one caller."""
 
     name: Annotated[
         str,
-        about("Value of the configured label; empty: its calls have none.", untrusted=True),
+        about("Value of the configured label; empty: calls without it.", untrusted=True),
     ]
     rpm: Annotated[float | None, about("Requests in the last minute.", unit="requests")] = None
     failed_rpm: Annotated[
@@ -393,7 +396,7 @@ class ModelDeployment(Record, frozen=True, kw_only=True):
     source: Source = ""
     id: Annotated[str, about("The proxy's id of the deployment.")]
     model: Annotated[
-        str, about("Name that callers use; of a wildcard its pattern, such as `openai/*`.")
+        str, about("Name that callers use; for a wildcard its pattern, such as `openai/*`.")
     ]
     aliases: Annotated[
         list[str],
@@ -404,14 +407,14 @@ class ModelDeployment(Record, frozen=True, kw_only=True):
     status: Annotated[
         str,
         about(
-            "From evidence only: `healthy`: a provider's answer within 5 minutes, and since then"
-            " no failure that is not the caller's fault and no refusal. `unhealthy`: the last call"
-            " failed, calls are refused or its budget is spent; `problems` says which of the last"
-            " two. `cooling_down`. `unknown`: nothing of that, or the source is stale."
+            "By real calls only. `healthy`: the provider answered within 5 minutes, and since"
+            " then no call was refused or failed, except by its caller's fault. `unhealthy`: the"
+            " last call failed, or calls are refused or its budget is spent (see `problems`)."
+            " `cooling_down`. `unknown`: none of these, or the source is stale."
         ),
     ] = "unknown"
     status_since: Annotated[
-        Timestamp | None, about("Since when it has this status.", clock="telemetron")
+        Timestamp | None, about("When it got this status.", clock="telemetron")
     ] = None
     cooldown_until: Annotated[
         Timestamp | None,
@@ -458,16 +461,16 @@ class ModelDeployment(Record, frozen=True, kw_only=True):
     refusals: Annotated[
         list[Refusal] | None,
         about(
-            "`refused_rpm` by class and status, sorted; the 16 most frequent. null as that, and"
-            " if the proxy does not count reasons.",
+            "`refused_rpm` by class and status, sorted; the 16 most frequent. null:"
+            " `refused_rpm` is null, or the proxy does not count reasons.",
             measure="level",
         ),
     ] = None
     callers: Annotated[
         list[ModelCaller] | None,
         about(
-            "Who used it in the last minute, by name; the 64 most active. null unless `callers` is"
-            " configured and the proxy's metrics have that label.",
+            "Its callers in the last minute, by name; the 64 most active. null unless `callers`"
+            " is configured and the proxy's metrics have that label.",
             measure="level",
         ),
     ] = None
@@ -476,18 +479,18 @@ class ModelDeployment(Record, frozen=True, kw_only=True):
     ] = None
     tpm_max: Annotated[int | None, about("Configured limit.", unit="tokens/min")] = None
     rpm_max: Annotated[int | None, about("Configured limit.", unit="requests/min")] = None
-    credits: Annotated[
-        float | None, about("What is left of its budget.", unit="USD", measure="sample")
-    ] = None
-    spend: Annotated[float | None, about("What it cost.", unit="USD", measure="sample")] = None
+    credits: Annotated[float | None, about("Rest of its budget.", unit="USD", measure="sample")] = (
+        None
+    )
+    spend: Annotated[float | None, about("Its cost so far.", unit="USD", measure="sample")] = None
     payment_type: Annotated[str | None, about("`prepaid`, `postpaid` or `free`.")] = None
     input_cost_per_token: Annotated[float | None, about("Price.", unit="USD/token")] = None
     output_cost_per_token: Annotated[float | None, about("Price.", unit="USD/token")] = None
     input_context: Annotated[int | None, about("Longest input.", unit="tokens")] = None
     output_context: Annotated[int | None, about("Longest output.", unit="tokens")] = None
     output_dim: Annotated[int | None, about("Size of an embedding.", unit="dimensions")] = None
-    input_types: Annotated[list[str], about("What it takes, sorted.")] = []
-    output_types: Annotated[list[str], about("What it gives, sorted.")] = []
+    input_types: Annotated[list[str], about("Types of input, sorted.")] = []
+    output_types: Annotated[list[str], about("Types of output, sorted.")] = []
     measured_at: MeasuredAt = None
     problems: Problems = []
     truncated: Truncated = None
@@ -505,12 +508,12 @@ class Member(Record, frozen=True):
     partitions: Annotated[
         Annotated[list[int], Meta(max_length=MAX_PARTITIONS)] | None,
         about(
-            "Numbers of this topic's partitions that it has, the lowest first; null: not known, as"
-            " while a classic group rebalances."
+            "Its partitions of this topic, ascending; null: not known, as while a classic group"
+            " rebalances."
         ),
     ] = None
     partition_count: Annotated[
-        int | None, about("How many of this topic's partitions it has.", unit="partitions")
+        int | None, about("Count of its partitions of this topic.", unit="partitions")
     ] = None
 
 
@@ -525,7 +528,7 @@ class PartitionLag(Record, frozen=True):
 
 
 class Priority(Record, frozen=True):
-    """How urgent a pending task is."""
+    """The priority of a pending task."""
 
     level: Annotated[str | None, about("`low`, `normal`, `high` or `critical`.")] = None
     blocked_task: Annotated[str | None, about("Task that waits for it.", untrusted=True)] = None
@@ -539,17 +542,17 @@ class PendingTask(Record, frozen=True):
         Timestamp | None,
         about("When it was submitted; null: not known, see `problem`.", clock="submitter"),
     ] = None
-    priority: Annotated[Priority | None, about("How urgent it is.")] = None
-    invoked_by: Annotated[str | None, about("Who submitted it.", untrusted=True)] = None
+    priority: Annotated[Priority | None, about("Its priority.")] = None
+    invoked_by: Annotated[str | None, about("Its submitter.", untrusted=True)] = None
     partition: Annotated[int | None, about("Its partition.")] = None
     offset: Annotated[int | None, about("Its offset.")] = None
-    prompt: Annotated[str | None, about("Its prompt, where configured.", untrusted=True)] = None
-    args: Annotated[str | None, about("Its arguments, where configured.", untrusted=True)] = None
+    prompt: Annotated[str | None, about("Its prompt, if configured.", untrusted=True)] = None
+    args: Annotated[str | None, about("Its arguments, if configured.", untrusted=True)] = None
     problem: Annotated[Problem | None, about("Why it could not be read.")] = None
 
 
 class Queue(Record, frozen=True, kw_only=True):
-    """What waits in one queue for one consumer group."""
+    """The tasks in one queue that wait for one consumer group."""
 
     key: Key = ""
     source: Source = ""
@@ -561,50 +564,50 @@ class Queue(Record, frozen=True, kw_only=True):
     consumers: Annotated[
         int | None,
         about(
-            "Members of the group that have partitions of this topic now; null: not known.",
+            "Group members that have partitions of this topic; null: not known.",
             unit="members",
         ),
     ] = None
     group_state: Annotated[
-        str | None, about("State of the group, the broker's word; null: not known.")
+        str | None, about("State of the group as the broker reports it; null: not known.")
     ] = None
     generation: Annotated[
         int | None,
         about(
-            "Rebalances of the group since Telemetron first saw it: changes of its epoch, or, of a"
-            " classic group, at least those that were observed; null: not known.",
+            "Rebalances of the group since Telemetron first saw it: changes of its epoch, or of"
+            " a classic group the observed ones, a lower bound; null: not known.",
             unit="rebalances",
         ),
     ] = None
     members: Annotated[
         list[Member],
         about(
-            "All members of the group, those that have partitions of this topic first; empty, too,"
-            " while `consumers` and `group_state` are null.",
+            "Members of the group, first those with partitions of this topic; also empty while"
+            " `consumers` and `group_state` are null.",
             max_length=16,
         ),
     ] = []
-    depth: Annotated[int | None, about("Tasks that wait.", unit="tasks", measure="level")] = None
+    depth: Annotated[int | None, about("Waiting tasks.", unit="tasks", measure="level")] = None
     depth_exact: Annotated[
         bool | None, about("Whether `depth` is exact or an upper bound.", measure="level")
     ] = None
     lag: Annotated[
         int | None,
         about(
-            "Last stable offset less committed offset, or less the start of the log if that is"
-            " later.",
+            "Last stable offset minus committed offset, or minus the start of the log if that"
+            " is later.",
             unit="offsets",
             measure="level",
         ),
     ] = None
     unacknowledged: Annotated[
         int | None,
-        about("Delivered, not acknowledged; null for Kafka.", unit="tasks", measure="level"),
+        about("Delivered, but not acknowledged; null for Kafka.", unit="tasks", measure="level"),
     ] = None
     oldest_submitted_at: Annotated[
         Timestamp | None,
         about(
-            "When the oldest waiting task was submitted, of those that were read: all if"
+            "When the oldest waiting task was submitted, among the tasks read: all if"
             " `depth_exact`.",
             clock="submitter",
             measure="sample",
@@ -625,8 +628,8 @@ class Queue(Record, frozen=True, kw_only=True):
     open_transaction_since: Annotated[
         Timestamp | None,
         about(
-            "When Telemetron first saw the transaction that has been open longest, which holds back"
-            " all records behind it; null: none for more than a second, or not known.",
+            "When Telemetron first saw the oldest open transaction, which holds back all"
+            " records behind it; null: none for more than 1 s, or not known.",
             clock="telemetron",
             measure="sample",
         ),
@@ -640,7 +643,7 @@ class Queue(Record, frozen=True, kw_only=True):
             measure="level",
         ),
     ] = None
-    partitions: Annotated[int | None, about("Its partitions.", unit="partitions")] = None
+    partitions: Annotated[int | None, about("Count of its partitions.", unit="partitions")] = None
     lagging: Annotated[
         list[PartitionLag],
         about("Partitions that lag, worst first.", measure="level", max_length=8),
@@ -658,19 +661,19 @@ class Queue(Record, frozen=True, kw_only=True):
 
 
 class LastExit(Record, frozen=True):
-    """The latest failure of a container; without one, the latest end."""
+    """The latest failure of a container, else its latest exit."""
 
-    reason: Annotated[str | None, about("Kubernetes' reason, as `OOMKilled`.")] = None
+    reason: Annotated[str | None, about("Kubernetes' reason, such as `OOMKilled`.")] = None
     exit_code: Annotated[int | None, about("Its exit code.")] = None
     at: Annotated[Timestamp | None, about("When it ended.", clock="kubernetes")] = None
     container: Annotated[str | None, about("Name of the container that ended.")] = None
 
 
 class Limits(Record, frozen=True):
-    """How much a pod may use: Kubernetes quantities."""
+    """The resource limits of a pod, as Kubernetes quantities."""
 
-    cpu: Annotated[str | None, about("CPU limit, as `1500m`; null: unlimited.")] = None
-    memory: Annotated[str | None, about("Memory limit, as `2Gi`; null: unlimited.")] = None
+    cpu: Annotated[str | None, about("CPU limit, such as `1500m`; null: unlimited.")] = None
+    memory: Annotated[str | None, about("Memory limit, such as `2Gi`; null: unlimited.")] = None
 
 
 class Pod(Record, frozen=True):
@@ -680,38 +683,36 @@ class Pod(Record, frozen=True):
     status: Annotated[
         str, about("Its phase: `Pending`, `Running`, `Succeeded`, `Failed`, `Unknown`.")
     ]
-    ready: Annotated[
-        bool | None, about("Whether it is ready: its condition `Ready`; null: not known.")
-    ] = None
+    ready: Annotated[bool | None, about("Its condition `Ready`; null: not known.")] = None
     reason: Annotated[
         str | None,
         about(
-            "Why it is not well, as `CrashLoopBackOff`; null: it is ready, it succeeded, or"
-            " nothing is known."
+            "Why it is not ready, such as `CrashLoopBackOff`; null: it is ready or succeeded,"
+            " or not known."
         ),
     ] = None
     container: Annotated[
-        str | None, about("Container the reason is about; null: the whole pod.")
+        str | None, about("Container that has the reason; null: the whole pod.")
     ] = None
-    message: Annotated[str | None, about("What Kubernetes says of it.", untrusted=True)] = None
+    message: Annotated[str | None, about("Kubernetes' message.", untrusted=True)] = None
     image: Annotated[
-        str | None, about("Image of its default container, as kubectl takes it, else of the first.")
+        str | None, about("Image of kubectl's default container, else of the first.")
     ] = None
     restarts: Annotated[
         int | None, about("Restarts of all its containers, init included.", unit="restarts")
     ] = None
     last_exit: Annotated[
-        LastExit | None, about("Latest failure of a container, else the latest end; null: none.")
+        LastExit | None, about("Latest failure of a container, else the latest exit; null: none.")
     ] = None
     node: Annotated[str | None, about("Its node.")] = None
     node_ready: Annotated[
         bool | None,
         about(
-            "Whether its node is ready; null: not known. false also if Kubernetes marked the pod"
-            " because its node fell silent."
+            "Whether its node is ready; also false if Kubernetes marked the pod because its"
+            " node stopped reporting; null: not known."
         ),
     ] = None
-    ip: Annotated[str | None, about("Its address.")] = None
+    ip: Annotated[str | None, about("Its IP address.")] = None
     created_at: Annotated[Timestamp | None, about("When it was created.", clock="kubernetes")] = (
         None
     )
@@ -719,8 +720,8 @@ class Pod(Record, frozen=True):
     limits: Annotated[
         Limits,
         about(
-            "Limits in force, of all its containers together; while it is resized in place those"
-            " that its status reports."
+            "Current limits of all its containers together; during an in-place resize, those in"
+            " its status."
         ),
     ] = Limits()
     cpu: Annotated[float | None, about("CPU used.", unit="cores", measure="sample")] = None
@@ -740,13 +741,13 @@ class Live(Record, frozen=True):
     active_pods: Annotated[
         int | None,
         about(
-            "Pods that have neither succeeded nor failed and are not being deleted, as Kubernetes"
-            " counts active pods: those that wait or crash are among them, so compare with `ready`."
-            " null: not all of its pods can be observed.",
+            "Pods that have not succeeded or failed and are not being deleted: Kubernetes'"
+            " active pods. They include waiting and crashing pods, so compare with `ready`."
+            " null: not all its pods can be observed.",
             unit="pods",
         ),
     ] = None
-    desired: Annotated[int | None, about("Pods that should be now.", unit="pods")] = None
+    desired: Annotated[int | None, about("Pods that should exist now.", unit="pods")] = None
     ready: Annotated[
         int | None, about("Pods that are ready; null: not counted yet.", unit="pods")
     ] = None
@@ -757,32 +758,32 @@ class Live(Record, frozen=True):
     rolled_out_at: Annotated[
         Timestamp | None,
         about(
-            "When a Deployment's last rollout progressed, completed or ran out of time; pausing,"
-            " scaling and crashes do not move it. null: not a Deployment, or not recorded.",
+            "When a Deployment's last rollout progressed, completed or timed out; pausing,"
+            " scaling and crashes do not count. null: not a Deployment, or not recorded.",
             clock="kubernetes",
         ),
     ] = None
     rollout: Annotated[
         str | None,
         about(
-            "`complete`, `progressing`, `stuck` or `paused`, as `kubectl rollout status`; a"
-            " Deployment's stays `complete` until the next rollout. null: strategy `OnDelete`."
+            "`complete`, `progressing`, `stuck` or `paused`, as in `kubectl rollout status`; a"
+            " Deployment stays `complete` until its next rollout. null: strategy `OnDelete`."
         ),
     ] = None
     reason: Annotated[str | None, about("Kubernetes' reason.")] = None
-    message: Annotated[str | None, about("What Kubernetes says of it.", untrusted=True)] = None
+    message: Annotated[str | None, about("Kubernetes' message.", untrusted=True)] = None
     updated_at: UpdatedAt = UNSTAMPED
 
 
 class Owner(Record, frozen=True):
     """The controller of a workload."""
 
-    kind: Annotated[str, about("Its kind, as `CronJob`.")]
+    kind: Annotated[str, about("Its kind, such as `CronJob`.")]
     name: Annotated[str, about("Its name, in the workload's namespace.")]
 
 
 class Workload(Record, frozen=True, kw_only=True):
-    """One Deployment, StatefulSet, DaemonSet, Job, other controller of pods, or lone pod."""
+    """One Deployment, StatefulSet, DaemonSet, Job, other controller of pods, or bare pod."""
 
     key: Key = ""
     source: Source = ""
@@ -791,43 +792,42 @@ class Workload(Record, frozen=True, kw_only=True):
     kind: Annotated[
         str,
         about(
-            "Its kind, as `Deployment`; with its API group if a built-in kind has the same name, as"
-            " `StatefulSet.apps.kruise.io`."
+            "Its kind, such as `Deployment`; with its API group if a built-in kind has the same"
+            " name, such as `StatefulSet.apps.kruise.io`."
         ),
     ]
     owner: Annotated[
         Owner | None,
-        about("Its controller, as the CronJob of a Job; null: none, or `live` is null."),
+        about("Its controller, such as the CronJob of a Job; null: none, or `live` is null."),
     ] = None
     max_pods: Annotated[
         int | None,
         about(
             "Most pods it may have: the largest maximum of its autoscalers, else its replicas."
-            " null: not known, or nothing is known to limit it.",
+            " null: not known, or no known limit.",
             unit="pods",
         ),
     ] = None
     pod_max_cpu: Annotated[
         str | None,
         about(
-            "CPU limit of each active pod, without one that of the template: a Kubernetes"
-            " quantity. null: unlimited, or its pods differ (`pods[].limits`)."
+            "CPU limit of each active pod, else of the template: a Kubernetes quantity. null:"
+            " unlimited, or its pods differ (`pods[].limits`)."
         ),
     ] = None
     pod_max_ram: Annotated[
         str | None,
         about(
-            "Memory limit of each active pod, without one that of the template: a Kubernetes"
-            " quantity. null: unlimited, or its pods differ (`pods[].limits`)."
+            "Memory limit of each active pod, else of the template: a Kubernetes quantity."
+            " null: unlimited, or its pods differ (`pods[].limits`)."
         ),
     ] = None
     live: Annotated[Live | None, about("Its state; null: not observed.")] = None
     pods: Annotated[
         list[Pod],
         about(
-            "Its pods, by name. If there are too many: first those that run and are not well, then"
-            " those that run, those that failed, those that succeeded; of each the newest, of every"
-            " reason some.",
+            "Its pods, by name. If too many: active pods with a `reason`, then other active,"
+            " failed and succeeded pods; of each the newest, and some of every reason.",
             max_length=MAX_PODS,
         ),
     ] = []
@@ -837,20 +837,20 @@ class Workload(Record, frozen=True, kw_only=True):
 
 
 class State(Record, frozen=True):
-    """The whole: the state of a multi-agent system at one revision.
+    """The state of a multi-agent system at one revision.
 
-    A timestamp is RFC 3339 in UTC; ages are computed against the answer's `Date` header.
-    What could not be observed is null.
+    Timestamps are RFC 3339 in UTC; compute ages against the response's `Date` header.
+    null means "not observed".
     """
 
     id: Annotated[str, about("This system's configured id.")]
     schema_version: Annotated[int, about("Version of this schema; fields are only added.")]
-    epoch: Annotated[str, about("One life of the Telemetron process.")]
+    epoch: Annotated[str, about("Id of one run of the Telemetron process.")]
     revision: Annotated[
-        int, about("Rises when, and only when, what is shown changes; starts at 1.", ge=1)
+        int, about("Rises if, and only if, the document changes; starts at 1.", ge=1)
     ]
     started_at: Annotated[Timestamp, about("When the epoch began.", clock="telemetron")]
-    changed_at: Annotated[Timestamp, about("When this revision arose.", clock="telemetron")]
+    changed_at: Annotated[Timestamp, about("When this revision was published.", clock="telemetron")]
     sources: Annotated[list[SourceRow], about("Every source, by name.")]
     agents: Annotated[list[Agent] | UnsetType, about("Every agent, by key.")] = UNSET
     litellm: Annotated[

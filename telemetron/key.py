@@ -1,16 +1,16 @@
-"""Keys: components joined by `/`; inside one, `~` is `~0` and `/` is `~1`, as in RFC 6901.
+"""Keys: components joined by `/`; in a component `~` is `~0` and `/` is `~1`, as in RFC 6901.
 
-Null is `-`; a component that is itself `-` is `~2`, one that is empty is `~3`.
+Null is `-`; the component `-` itself is `~2`, an empty component is `~3`.
 """
 
 
 def join(*components: str | None) -> str:
-    """`join("a/b", None)` is `a~1b/-`."""
+    """Return the key of these components: `join("a/b", None)` is `a~1b/-`."""
     return "/".join(map(escape, components))
 
 
 def escape(component: str | None) -> str:
-    """One component as it stands in a key."""
+    """Return one component as a key contains it."""
     if component is None:
         return "-"
     if component == "-":

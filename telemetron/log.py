@@ -16,6 +16,8 @@ from collections.abc import Callable, Hashable
 from datetime import UTC
 from typing import TYPE_CHECKING, TextIO
 
+from telemetron.text import cut, printable
+
 if TYPE_CHECKING:
     from loguru import Message, Record
 
@@ -98,13 +100,6 @@ def configure(
     logging.getLogger("uvicorn.access").disabled = True
 
 
-def printable(text: str) -> str:
-    """The text with its control, format and other invisible characters escaped (`\\x1b`)."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
 class _Intercept(logging.Handler):
     """Hands the records of `logging` to loguru."""
 
@@ -128,9 +123,7 @@ class _Intercept(logging.Handler):
 
 def _text(record: "Record", repeats: Repeats) -> str | None:
     """What to write of a record; None: it is a repetition."""
-    message = printable(record["message"])
-    if len(message) > MAX_MESSAGE:
-        message = message[: MAX_MESSAGE - 1] + "…"
+    message = cut(printable(record["message"]), MAX_MESSAGE)
     if record["level"].no < logging.WARNING:
         return message
     error = record["exception"]

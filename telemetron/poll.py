@@ -1,4 +1,4 @@
-"""The poll loop that all polling collectors share."""
+"""The loop of all collectors that poll."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -8,9 +8,9 @@ from telemetron.collector import Output
 
 
 class TroubleError(Exception):
-    """The outside cannot be observed; `reason` is one of `telemetron.reason`.
+    """A failure of the observed system; `reason` is one of `telemetron.reason`.
 
-    `scope`: empty, that of the poll.
+    An empty `scope` is the scope of the poll.
     """
 
     def __init__(
@@ -31,10 +31,10 @@ async def poll(
     timeout_seconds: float = 10.0,
     scope: str = "",
 ) -> None:
-    """Call `once` for ever, every `interval_seconds`; it confirms what it observed.
+    """Call `once` every `interval_seconds`, for ever; `once` must confirm what it observed.
 
-    A `TroubleError`, an OSError or a time-out is reported as trouble with `scope` and tried again,
-    ever more slowly; any other exception is a bug and goes on.
+    Report a `TroubleError`, an OSError or a timeout as trouble of the scope and retry with backoff.
+    Any other exception is a bug and is raised.
     """
     backoff = Backoff()
     while True:

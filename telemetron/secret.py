@@ -1,10 +1,10 @@
-"""Secrets: values that can be compared and handed on, but are never shown."""
+"""Secrets: values that can be compared and passed on, but are never printed."""
 
 import hmac
 
 
 class Secret:
-    """A token or a password. Whatever prints it shows that there is one, not which."""
+    """A token or a password; its `repr` hides the value."""
 
     __slots__ = ("value",)
 
@@ -12,7 +12,7 @@ class Secret:
         self.value = value
 
     def matches(self, presented: bytes) -> bool:
-        """Whether these bytes (UTF-8) are the secret; takes as long for any of the same length."""
+        """Return whether these UTF-8 bytes are the secret; the time taken does not reveal it."""
         return hmac.compare_digest(self.value.encode(), presented)
 
     def __repr__(self) -> str:

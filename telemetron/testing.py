@@ -1,4 +1,4 @@
-"""For tests of collectors: a clock that is moved by hand, and an output that is a list."""
+"""For tests of collectors: a clock that tests advance, and an output that records its calls."""
 
 import asyncio
 import heapq
@@ -29,7 +29,7 @@ class FakeTimer:
 
 
 class FakeClock(Clock):
-    """Time stands still until `advance` is called."""
+    """A clock whose time passes only when `advance` is called."""
 
     def __init__(self, now: datetime = datetime(2030, 1, 1, tzinfo=UTC)) -> None:
         self._start = now
@@ -54,7 +54,7 @@ class FakeClock(Clock):
         await woken
 
     def advance(self, seconds: float) -> None:
-        """Move time on; the timers that are due are called in their order."""
+        """Advance the time; call the timers that are due in their order."""
         until = self._elapsed + seconds
         while self._timers and self._timers[0][0] <= until:
             due, _, timer = heapq.heappop(self._timers)
@@ -65,7 +65,7 @@ class FakeClock(Clock):
 
 
 class RecordingOutput:
-    """An `Output` that keeps what it is told: `calls` is a list of (method, arguments…)."""
+    """An `Output` that records its calls: `calls` is a list of (method, arguments…)."""
 
     def __init__(self, clock: Clock | None = None, source: str = "test") -> None:
         self.clock = clock or FakeClock()
@@ -77,7 +77,7 @@ class RecordingOutput:
         self._news = asyncio.Event()
 
     async def called(self, method: str, times: int = 1) -> tuple[Any, ...]:
-        """Wait until the method was called so many times; gives that call."""
+        """Wait until the method was called `times` times; return that call."""
         while True:
             calls = [call for call in self.calls if call[0] == method]
             if len(calls) >= times:

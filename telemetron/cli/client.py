@@ -14,7 +14,7 @@ from urllib.parse import quote, urlencode, urlsplit
 from urllib.request import OpenerDirector, ProxyHandler, Request, build_opener
 
 from telemetron.config.settings import is_loopback
-from telemetron.log import printable
+from telemetron.text import printable
 
 TIMEOUT_SECONDS = 10
 # A stream says at least every 15 s that it is still there.

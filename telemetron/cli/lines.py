@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from telemetron.cli.table import duration
-from telemetron.log import printable
+from telemetron.text import cut, printable
 
 MAX_VALUE = 120
 
@@ -65,7 +65,7 @@ def _value(value: Any) -> str:
     if isinstance(value, dict):
         value = {name: one for name, one in value.items() if not _is_nothing(one)}
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= MAX_VALUE else text[: MAX_VALUE - 1] + "…"
+    return cut(text, MAX_VALUE)
 
 
 def _is_nothing(value: Any) -> bool:

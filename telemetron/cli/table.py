@@ -24,7 +24,7 @@ from telemetron.document import (
     Wait,
     Workload,
 )
-from telemetron.log import printable
+from telemetron.text import cut, printable
 
 MAX_ROWS = 200
 MAX_CELL = 200
@@ -251,9 +251,7 @@ def _table(
 
 
 def _cell(column: str, value: str) -> Text:
-    text = printable(value)
-    if len(text) > MAX_CELL:
-        text = text[: MAX_CELL - 1] + "…"
+    text = cut(printable(value), MAX_CELL)
     if column not in ("status", "rollout"):
         return Text(text)
     ill = " stalled" in text or " (last known)" in text

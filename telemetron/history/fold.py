@@ -15,7 +15,7 @@ from telemetron.history.place import Place, milliseconds, moment, parse
 from telemetron.history.recorder import Entry, Id, decode, encode
 from telemetron.history.timeline import NAME, Between, Timeline
 from telemetron.store.rope import Change, Fragment, Rope
-from telemetron.store.snapshot import Face, Snapshot
+from telemetron.store.snapshot import SectionSnapshot, Snapshot
 
 MAX_ANSWER_BYTES = 1024 * 1024
 SOURCES = "sources"
@@ -71,8 +71,8 @@ def snapshot(timeline: Timeline, text: str, now: datetime) -> Snapshot:
     fragments: dict[str, dict[str, Fragment]] = {name: {} for name in timeline.shapes}
     for (section, key), body in timeline.state(place).items():
         fragments[section][key] = Fragment(body, None, b"", change)
-    faces = {name: Face(_rope(found), change) for name, found in fragments.items()}
-    return Snapshot(timeline.system, place.epoch, moment(started_at), change, faces, place.step)
+    sections = {name: SectionSnapshot(_rope(found), change) for name, found in fragments.items()}
+    return Snapshot(timeline.system, place.epoch, moment(started_at), change, sections, place.step)
 
 
 def changes(timeline: Timeline, asked: Asked, now: datetime) -> Answer:

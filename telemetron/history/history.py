@@ -25,6 +25,7 @@ from telemetron.history.archive import Archive, ArchiveError, DamagedError
 from telemetron.history.delta import shapes
 from telemetron.history.place import Place, milliseconds
 from telemetron.history.timeline import NAME, Limits, Timeline
+from telemetron.slices import sliced
 from telemetron.store.rope import CHUNK_BYTES
 from telemetron.store.source import Source
 from telemetron.store.store import Publication, Store
@@ -177,11 +178,11 @@ class History:
             self._source = self._store.add(NAME, NAME)
             self._source.start(inf)
             self._source.confirm()
-        self._source.refuse("recording", "", "", "Crashed", message)
+        self._source.report("recording", "", "", "Crashed", message)
         if self._well:
             self._well.cancel()
         self._well = self._store.clock.call_later(
-            FAILED_SECONDS, self._source.accept, "recording", ""
+            FAILED_SECONDS, self._source.resolve, "recording", ""
         )
 
 
@@ -343,9 +344,9 @@ class Worker:
 
 def held(publication: Publication) -> int:
     """How many bytes it holds back at most: what is new, and the chunks that were made for it."""
-    faces = publication.snapshot.faces
+    sections = publication.snapshot.sections
     chunks = (
-        min(len(keys) * 2 * CHUNK_BYTES, sum(chunk.size for chunk in faces[name].rope.chunks))
+        min(len(keys) * 2 * CHUNK_BYTES, sum(chunk.size for chunk in sections[name].rope.chunks))
         for name, keys in publication.changed.items()
     )
     return publication.new_bytes + sum(chunks)
@@ -371,11 +372,8 @@ def merged(old: Publication | None, new: Publication) -> Publication:
 
 def yielding(steps: Iterator[None]) -> None:
     """Take all steps; the event loop gets its turn in between."""
-    until = time.perf_counter() + SLICE_SECONDS
-    for _ in steps:
-        if time.perf_counter() > until:
-            time.sleep(REST_SECONDS)
-            until = time.perf_counter() + SLICE_SECONDS
+    for _ in sliced(steps, SLICE_SECONDS):
+        time.sleep(REST_SECONDS)
 
 
 def settle(future: "asyncio.Future[Any]", result: Any, error: Exception | None) -> None:

@@ -124,7 +124,7 @@ class Recorder:
             self.last = Step(change.revision, 0, milliseconds(change.at))
         self.bodies = {
             (section, key): fragment.body
-            for section, face in self._snapshot.faces.items()
+            for section, face in self._snapshot.sections.items()
             for key, fragment in zip(face.rope.every_key(), face.rope, strict=True)
         }
         self._recorded = {id: dict.fromkeys(PERIODS, now) for id in self.bodies}
@@ -154,8 +154,8 @@ class Recorder:
         If its state changed too, they are recorded now: then only what is pending matters.
         """
         section, key = id
-        old = before.faces[section].rope.get(key)
-        new = self._snapshot.faces[section].rope.get(key)
+        old = before.sections[section].rope.get(key)
+        new = self._snapshot.sections[section].rope.get(key)
         if old is None or new is None or (is_state and id not in self._pending):
             return
         pending = self._pending.setdefault(id, {})
@@ -164,7 +164,7 @@ class Recorder:
 
     def _entry(self, id: Id, is_state: bool, now: float, at: int) -> Entry | None:
         section, key = id
-        fragment = self._snapshot.faces[section].rope.get(key)
+        fragment = self._snapshot.sections[section].rope.get(key)
         old = self.bodies.get(id)
         if fragment is None:
             return self._forget(id)

@@ -183,7 +183,7 @@ class Supervisor:
         backoff = Backoff(first=1.0, cap=300.0)
         while True:
             started = self.store.clock.monotonic()
-            source.start(loaded.promise, loaded.address)
+            source.start(loaded.promise, loaded.address, loaded.collector.agent_rank)
             message = await self._run(source, loaded)
             if _is_stopping():
                 return

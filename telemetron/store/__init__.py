@@ -1,1 +1,1 @@
-"""The state in memory: the parts that sources put, their entities, and the published bytes."""
+"""The state in memory: the parts of all sources, the entities they become, and their bytes."""

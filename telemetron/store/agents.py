@@ -1,4 +1,4 @@
-"""The `agents` section: the parts of one agent's name become one agent per namespace."""
+"""The `agents` section: merges the parts of one agent's name into one agent per namespace."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence, Set
@@ -22,22 +22,20 @@ from telemetron.document import (
     Problem,
     Task,
 )
-from telemetron.store.check import text
 from telemetron.store.part import Part
+from telemetron.text import one_line
 
 MAX_NAME = 256
-# The best first.
+# The best first; an agent has the best status of its instances.
 STATUSES = ("active", "idle", "silent", "declared")
-# Who is believed first about a scalar.
-ORIGINS = ("heartbeat", "kubernetes", "configuration")
-# Compared with, where a time is not known.
+# Stand-ins for an unknown time in comparisons.
 _EARLIEST = datetime.min.replace(tzinfo=UTC)
 _LATEST = datetime.max.replace(tzinfo=UTC)
 
 
 def merge_agents(parts: Sequence[Part]) -> Iterator[Agent]:
-    """One agent per namespace; the order of the parts does not matter."""
-    if len(parts) == 1:  # as most are, at every beat
+    """Yield one agent per namespace; the order of the parts does not matter."""
+    if len(parts) == 1:  # most agents, at each heartbeat
         yield _agent(parts[0].group, parts[0].value.namespace, parts)
         return
     ordered = sorted(parts, key=attrgetter("source", "id"))
@@ -49,7 +47,7 @@ def merge_agents(parts: Sequence[Part]) -> Iterator[Agent]:
 
 
 def _namespaces(parts: Sequence[Part]) -> list[str | None]:
-    """Each part's namespace: its own, else its declared pod's, else the only one, else none."""
+    """Return the parts' namespaces: own, else the declared pod's, else the only one, else none."""
     own: list[str | None] = [part.value.namespace for part in parts]
     named = set(own) - {None}
     if len(named) < 2:
@@ -61,17 +59,17 @@ def _namespaces(parts: Sequence[Part]) -> list[str | None]:
     for part in [part.value for part in parts if part.value.namespace is not None]:
         for pod in part.pods:
             pods[pod].add(part.namespace)
-    return [part.value.namespace or _home(part.value, pods) for part in parts]
+    return [part.value.namespace or _namespace_of_pod(part.value, pods) for part in parts]
 
 
-def _home(part: AgentPart, pods: Mapping[str, set[str]]) -> str | None:
-    homes = pods.get(part.instance.pod_id or "", ()) if part.instance else ()
-    return next(iter(homes)) if len(homes) == 1 else None
+def _namespace_of_pod(part: AgentPart, pods: Mapping[str, set[str]]) -> str | None:
+    found = pods.get(part.instance.pod_id or "", ()) if part.instance else ()
+    return next(iter(found)) if len(found) == 1 else None
 
 
 def _agent(group: str, namespace: str | None, members: Sequence[Part]) -> Agent:
-    """One agent of its parts, the most believed first."""
-    name = text(group, MAX_NAME)
+    """Return the agent of these parts, which are sorted by belief."""
+    name = one_line(group, MAX_NAME)
     parts: list[AgentPart] = [member.value for member in members]
     instances, instance_count = _instances(members)
     tasks = sorted([task for part in parts for task in part.tasks], key=_age)
@@ -131,14 +129,14 @@ def _truncated(
 
 
 def _is_known(parts: Sequence[AgentPart]) -> bool:
-    """Whether the instances can be counted: all pods are known, or those that beat know better."""
+    """Return whether the instances can be counted: all pods are known, or an instance beats."""
     return all(part.has_all_pods for part in parts) or any(
         part.instance and part.instance.status not in ("declared", "silent") for part in parts
     )
 
 
 def _status(instances: Sequence[Instance], task_count: int) -> str:
-    """The best of its instances'; but an agent whose tasks are all with silent ones is not idle."""
+    """Return the best status of the instances; not `idle` if a silent instance has tasks."""
     status = min([one.status for one in instances], key=_rank, default="declared")
     return "silent" if status == "idle" and task_count else status
 
@@ -147,18 +145,19 @@ def _rank(status: str) -> int:
     return STATUSES.index(status) if status in STATUSES else len(STATUSES)
 
 
-def _belief(member: Part) -> tuple[int, timedelta]:
-    """The newest live heartbeat first, then Kubernetes, then configuration, then the silent."""
+def _belief(member: Part) -> tuple[bool, int, timedelta]:
+    """Sort by the collectors' rank, then the newest life first; silent instances come last."""
     part: AgentPart = member.value
     if part.instance is not None and part.instance.status == "silent":
-        return len(ORIGINS), timedelta.max
-    return ORIGINS.index(part.origin), _LATEST - part.since if part.since else timedelta.max
+        return True, 0, timedelta.max
+    return False, -member.rank, _LATEST - part.since if part.since else timedelta.max
 
 
 def _instances(members: Sequence[Part]) -> tuple[list[Instance], int]:
-    """Those that beat, with the workload of their pod, then declared ones that never did; how many.
+    """Return the instances, sorted by id, and how many there are.
 
-    Of the pods of one part no more are made instances than may be listed.
+    Instances that beat get the workload of their pod; declared ones are added if none of them beat.
+    A part with more pods than the list may hold adds only as many instances, but counts all.
     """
     declared: list[Instance] = []
     beating: list[Instance] = []
@@ -167,7 +166,7 @@ def _instances(members: Sequence[Part]) -> tuple[list[Instance], int]:
             one = one if one.source == member.source else replace(one, source=member.source)
             (declared if one.status == "declared" else beating).append(one)
     pods = {one.pod_id for one in beating if one.pod_id}
-    homes = _homes(members, declared, pods)
+    workloads = _workloads(members, declared, pods)
     declared = [one for one in declared if one.pod_id not in pods]
     count = len(beating) + len(declared)
     for member in members:
@@ -175,21 +174,22 @@ def _instances(members: Sequence[Part]) -> tuple[list[Instance], int]:
         count += len(names)
         declared += [_declared(name, member) for name in names[:MAX_INSTANCES]]
     joined = [
-        replace(one, workload=homes[one.pod_id]) if one.pod_id in homes else one for one in beating
+        replace(one, workload=workloads[one.pod_id]) if one.pod_id in workloads else one
+        for one in beating
     ]
     return sorted([*joined, *declared], key=attrgetter("id", "source")), count
 
 
-def _homes(
+def _workloads(
     members: Sequence[Part], declared: Sequence[Instance], pods: Set[str]
 ) -> dict[str | None, str]:
-    """The workloads of these pods; the most believed member's last, so that it holds."""
-    homes: dict[str | None, str] = {}
+    """Return the workload of each of these pods; the first member's wins."""
+    workloads: dict[str | None, str] = {}
     for member in reversed(members):
         if workload := member.value.workload:
-            homes.update((pod, workload) for pod in member.value.pods if pod in pods)
-    homes.update((one.pod_id, one.workload) for one in reversed(declared) if one.workload)
-    return homes
+            workloads.update((pod, workload) for pod in member.value.pods if pod in pods)
+    workloads.update((one.pod_id, one.workload) for one in reversed(declared) if one.workload)
+    return workloads
 
 
 def _declared(pod: str, member: Part) -> Instance:
@@ -198,7 +198,7 @@ def _declared(pod: str, member: Part) -> Instance:
 
 
 def _listed(instances: list[Instance]) -> list[Instance]:
-    """All, or, of too many, the newest of every status in turn, so that none hides the others."""
+    """Return all, or, if there are too many, the newest of each status in turn."""
     if len(instances) <= MAX_INSTANCES:
         return instances
     turns: Counter[str] = Counter()
@@ -223,7 +223,7 @@ def _max_parallel(parts: Sequence[AgentPart]) -> int:
     ]
     if listing:
         return sum(listing)
-    declared = [part for part in parts if part.origin != "heartbeat"]
+    declared = [part for part in parts if not part.instance or part.instance.status == "declared"]
     return _first(declared, "max_parallel_invocations") or 1
 
 

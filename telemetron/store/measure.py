@@ -1,4 +1,4 @@
-"""Tells a change of state from one of measures, by the marks on the types."""
+"""Distinguishes a change of state from a change of measures, by the marks on the types."""
 
 from collections.abc import Callable
 from operator import attrgetter
@@ -10,7 +10,7 @@ Same = Callable[[Any, Any], bool]
 
 
 def same_state(struct: type[Struct]) -> Same:
-    """A function that compares all of two entities but their measures and `updated_at`."""
+    """Return a function that compares two entities without their measures and `updated_at`."""
     plain: list[str] = []
     nested: list[Same] = []
     hints = get_type_hints(struct, include_extras=True)
@@ -42,7 +42,7 @@ def _within(name: str, same: Same) -> Same:
 
 
 def _truncated(measures: set[str]) -> Same:
-    """How long a measure's list would be is a measure too."""
+    """Compare `truncated` without the measures: the full count of a measure is a measure too."""
 
     def state(entity: Any) -> dict[str, int]:
         cut = entity.truncated or {}
@@ -60,12 +60,12 @@ def _metas(hint: Any) -> list[Meta]:
 
 
 def _inner(hint: Any) -> type[Struct] | None:
-    """The Struct in `Annotated[list[Struct] | None, …]`, if anything in it is to be left out."""
+    """Return the Struct in `Annotated[list[Struct] | None, …]` if part of it is not compared."""
     if isinstance(hint, type) and get_origin(hint) is None:
-        return hint if issubclass(hint, Struct) and _moves(hint) else None
+        return hint if issubclass(hint, Struct) and _has_measures(hint) else None
     return next(filter(None, map(_inner, get_args(hint))), None)
 
 
-def _moves(struct: type[Struct]) -> bool:
+def _has_measures(struct: type[Struct]) -> bool:
     hints = get_type_hints(struct, include_extras=True)
     return "updated_at" in hints or any(_is_measure(h) or _inner(h) for h in hints.values())

@@ -1,4 +1,4 @@
-"""Parts: what one source knows of one thing."""
+"""Parts: the observations of one thing by one source."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from msgspec import Struct
 
 
 class Part(Struct, frozen=True, gc=False):
-    """One part, under an id that is its source's own, and the group it belongs to."""
+    """One part, under an id that its source chose, and the group it belongs to."""
 
     source: str
     section: str
@@ -14,3 +14,5 @@ class Part(Struct, frozen=True, gc=False):
     id: str
     scope: str
     value: Any
+    rank: int = 0
+    """Of the agents' parts, those with the highest rank are believed first."""

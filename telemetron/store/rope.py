@@ -15,24 +15,24 @@ from msgspec import Struct
 from telemetron.document import UNSTAMPED
 
 CHUNK_BYTES = 256 * 1024
-# An answer up to this size is sent as one piece, which costs a reader least.
+# A response of up to this size is sent as one piece, which costs a reader least.
 ONE_PIECE_BYTES = 1024 * 1024
 
 
 class Fragment(Struct, frozen=True, gc=False):
-    """One entity as it is shown."""
+    """One published entity."""
 
     body: bytes
     entity: Any
-    """The Struct it was encoded from; the parts share most of it."""
+    """The Struct it was encoded from; shares most of its memory with the parts."""
     updated_at: bytes
-    """When its state changed, as it stands in the body."""
+    """When its state changed, as text of the body."""
     change: "Change"
     """Its last change."""
 
 
 class Change(Struct, frozen=True, gc=False):
-    """When something that is shown changed last."""
+    """The last change of an entity, a section or the document."""
 
     revision: int = 0
     state_revision: int = 0
@@ -40,13 +40,13 @@ class Change(Struct, frozen=True, gc=False):
     at: datetime = UNSTAMPED
 
     def __or__(self, other: "Change") -> "Change":
-        """The last change of either."""
+        """Return the last change of either."""
         newer = max(self, other, key=attrgetter("revision"))
         return Change(newer.revision, max(self.state_revision, other.state_revision), newer.at)
 
 
 class Chunk:
-    """Neighbouring fragments by key, and their bytes once somebody reads them."""
+    """Neighbouring fragments by key; their bytes are joined when first read."""
 
     def __init__(self, keys: list[str], fragments: list[Fragment]) -> None:
         self.keys = keys
@@ -60,25 +60,28 @@ class Chunk:
 
     @property
     def is_joined(self) -> bool:
-        """Whether somebody has read the body, so that it is there."""
+        """Whether the body was read, and so was joined already."""
         return "body" in vars(self)
 
     @cached_property
     def head(self) -> bytes:
-        """The same without its first comma, for the first chunk of a section."""
+        """The body without its first comma, for the first chunk of a section."""
         return self.body[1:]
 
-    def edited(self, edits: Mapping[str, Fragment | None]) -> "Iterator[Chunk]":
-        """The chunks that take this one's place; edits are sorted by key, None removes."""
+    def edited(self, edits: Mapping[str, Fragment | None], limit: int) -> "Iterator[Chunk]":
+        """Return the edited chunk, split into chunks of about `limit` bytes if it grew too large.
+
+        The edits are sorted by key; None removes.
+        """
         chunk = self._with_values(edits)
-        if chunk and chunk.size <= 2 * CHUNK_BYTES:
+        if chunk and chunk.size <= 2 * limit:
             return iter([chunk])
         fragments: dict[str, Fragment | None] = dict(zip(self.keys, self.fragments, strict=True))
         fragments.update(edits)
-        return _chunks([(key, one) for key in sorted(fragments) if (one := fragments[key])])
+        return _chunks([(key, one) for key in sorted(fragments) if (one := fragments[key])], limit)
 
     def _with_values(self, edits: Mapping[str, Fragment | None]) -> "Chunk | None":
-        """The common case, cheap: no key comes or goes."""
+        """Return the edited chunk if the edits add and remove no key: common and cheap."""
         fragments = self.fragments.copy()
         for key, value in edits.items():
             at = bisect_left(self.keys, key)
@@ -92,10 +95,11 @@ EMPTY = Chunk([], [])
 
 
 class Rope:
-    """All fragments of a section, sorted by key."""
+    """All fragments of a section, sorted by key, in chunks of about `chunk_bytes`."""
 
-    def __init__(self, chunks: Sequence[Chunk] = ()) -> None:
+    def __init__(self, chunks: Sequence[Chunk] = (), chunk_bytes: int = CHUNK_BYTES) -> None:
         self.chunks = chunks
+        self._chunk_bytes = chunk_bytes
         self._firsts = [chunk.keys[0] for chunk in chunks]
 
     def __len__(self) -> int:
@@ -105,11 +109,11 @@ class Rope:
         return (fragment for chunk in self.chunks for fragment in chunk.fragments)
 
     def every_key(self) -> Iterator[str]:
-        """Every key, sorted."""
+        """Yield every key, sorted."""
         return (key for chunk in self.chunks for key in chunk.keys)
 
     def get(self, key: str) -> Fragment | None:
-        """The fragment under a key."""
+        """Return the fragment with this key."""
         if not self.chunks:
             return None
         chunk = self.chunks[self._at(key)]
@@ -117,7 +121,7 @@ class Rope:
         return chunk.fragments[at] if at < len(chunk.keys) and chunk.keys[at] == key else None
 
     def around(self, key: str, most: int) -> list[str]:
-        """Up to `most` keys that stand near this one."""
+        """Return up to `most` keys that sort near this one."""
         if not self.chunks:
             return []
         keys = self.chunks[self._at(key)].keys
@@ -125,18 +129,18 @@ class Rope:
         return keys[max(0, at - most // 2) : at + most // 2]
 
     def join(self) -> Iterator[bytes]:
-        """The chunks' bytes that nobody has read yet, made step by step."""
+        """Join the chunks that were not read yet, one chunk a step."""
         return (chunk.body for chunk in self.chunks if not chunk.is_joined)
 
     def pieces(self) -> Iterator[bytes]:
-        """The bytes between the section's brackets."""
+        """Yield the bytes between the section's brackets."""
         for chunk in self.chunks[:1]:
             yield chunk.head
         for chunk in self.chunks[1:]:
             yield chunk.body
 
     def edited(self, edits: Mapping[str, Fragment | None]) -> Generator[None, None, "Rope"]:
-        """A rope with these fragments put, and those of None removed; yields after each chunk."""
+        """Return a rope with the edits applied, None removes; yield after each chunk."""
         if not edits:
             return self
         keys = sorted(edits)
@@ -147,48 +151,54 @@ class Rope:
             if start == end:
                 chunks.append(chunk)
                 continue
-            for new in chunk.edited({key: edits[key] for key in keys[start:end]}):
+            for new in chunk.edited(
+                {key: edits[key] for key in keys[start:end]}, self._chunk_bytes
+            ):
                 chunks.append(new)
                 yield
             start = end
-        return Rope(_merged(chunks))
+        return Rope(_merged(chunks, self._chunk_bytes), self._chunk_bytes)
 
     def _at(self, key: str) -> int:
         return max(bisect_right(self._firsts, key) - 1, 0)
 
 
-def glued(pieces: Iterable[bytes]) -> tuple[bytes, ...]:
-    """Large pieces as they are, small neighbours as one; what is small as a whole is one piece."""
+def glued(
+    pieces: Iterable[bytes],
+    chunk_bytes: int = CHUNK_BYTES,
+    one_piece_bytes: int = ONE_PIECE_BYTES,
+) -> tuple[bytes, ...]:
+    """Return large pieces as they are, small neighbours joined; one piece if all are small."""
     whole: list[bytes] = []
     small: list[bytes] = []
     for piece in pieces:
-        if len(piece) < CHUNK_BYTES // 2:
+        if len(piece) < chunk_bytes // 2:
             small.append(piece)
         else:
             whole += (b"".join(small), piece) if small else (piece,)
             small = []
     if small:
         whole.append(b"".join(small))
-    if len(whole) > 1 and sum(map(len, whole)) <= ONE_PIECE_BYTES:
+    if len(whole) > 1 and sum(map(len, whole)) <= one_piece_bytes:
         return (b"".join(whole),)
     return tuple(whole)
 
 
-def _chunks(fragments: Sequence[tuple[str, Fragment]]) -> Iterator[Chunk]:
+def _chunks(fragments: Sequence[tuple[str, Fragment]], limit: int) -> Iterator[Chunk]:
     start = size = 0
     for at, (_, fragment) in enumerate(fragments, 1):
         size += len(fragment.body)
-        if size >= CHUNK_BYTES or at == len(fragments):
+        if size >= limit or at == len(fragments):
             keys, values = zip(*fragments[start:at], strict=True)
             yield Chunk(list(keys), list(values))
             start, size = at, 0
 
 
-def _merged(chunks: list[Chunk]) -> list[Chunk]:
-    """Neighbours that removals left small become one."""
+def _merged(chunks: list[Chunk], limit: int) -> list[Chunk]:
+    """Join neighbours that removals left small."""
     merged: list[Chunk] = []
     for chunk in chunks:
-        if merged and merged[-1].size + chunk.size <= CHUNK_BYTES // 2:
+        if merged and merged[-1].size + chunk.size <= limit // 2:
             last = merged.pop()
             chunk = Chunk(last.keys + chunk.keys, last.fragments + chunk.fragments)
         merged.append(chunk)

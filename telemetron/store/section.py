@@ -1,8 +1,10 @@
 """The sections of the document: how the parts of one group become entities."""
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -11,13 +13,16 @@ from telemetron import key
 from telemetron.agents import AgentPart
 from telemetron.document import Agent, ModelDeployment, Queue, Workload
 from telemetron.store.agents import merge_agents
+from telemetron.store.measure import Same, same_state
 from telemetron.store.part import Part
 
 
-class Section(NamedTuple):
-    """One section: the types of its entities and parts, and the way between, a pure function.
+@dataclass(frozen=True)
+class Section:
+    """One section: the types of its entities and parts, and the merge from parts to entities.
 
-    The order of the parts must not matter. Of entities with one key the first is shown.
+    A merge is a pure function; the order of the parts must not matter. If it returns two entities
+    with one key, the store shows the first.
     """
 
     entity: type[Struct]
@@ -25,9 +30,19 @@ class Section(NamedTuple):
     merge: Callable[[Sequence[Part]], Iterable[Any]]
     sources: Callable[[Any], Sequence[str]] = lambda entity: (entity.source,)
 
+    @cached_property
+    def same(self) -> Same:
+        """Compares two entities without their measures."""
+        return same_state(self.entity)
+
+    @cached_property
+    def decoder(self) -> "msgspec.json.Decoder[Any]":
+        """Decodes, and so validates, a part."""
+        return msgspec.json.Decoder(self.part)
+
 
 def each(*components: str) -> Callable[[Sequence[Part]], Iterable[Any]]:
-    """Every part is an entity; its key is the source and the fields that `components` names."""
+    """Return a merge that makes every part an entity; its key is its source and these fields."""
 
     def merge(parts: Sequence[Part]) -> Iterable[Any]:
         for part in sorted(parts, key=attrgetter("source", "id")):

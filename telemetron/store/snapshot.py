@@ -14,15 +14,15 @@ from telemetron.store.rope import Change, Rope, glued
 encode = msgspec.json.Encoder().encode
 
 
-class Face(NamedTuple):
-    """One section as it is shown, and when it changed last."""
+class SectionSnapshot(NamedTuple):
+    """One section of a snapshot, and its last change."""
 
     rope: Rope = Rope()
     change: Change = Change()
 
 
 class Snapshot:
-    """Immutable; revisions share what did not change."""
+    """One immutable revision; revisions share all chunks that did not change."""
 
     def __init__(
         self,
@@ -30,32 +30,33 @@ class Snapshot:
         epoch: str,
         started_at: datetime,
         change: Change,
-        faces: Mapping[str, Face],
+        sections: Mapping[str, SectionSnapshot],
         step: int = 0,
     ) -> None:
         self.id = id
         self.epoch = epoch
         self.started_at = started_at
         self.change = change
-        self.faces = faces
+        self.sections = sections
         self.step = step
-        """Of the past: how often measures were recorded later, while the revision stood."""
+        """In the history: how many times measures were recorded again within this revision."""
 
     def change_of(self, sections: Sequence[str], key: str | None = None) -> Change | None:
-        """The last change of what is shown: the sources and these sections, or one entity of one.
+        """Return the last change of the sources and these sections, or of one section's entity.
 
-        None: there is no such entity.
+        Returns None if there is no entity with this key.
         """
-        sources = self.faces["sources"].change
+        sources = self.sections["sources"].change
         if key is None:
-            return reduce(or_, (self.faces[name].change for name in sections), sources)
-        fragment = self.faces[sections[0]].rope.get(key)
+            return reduce(or_, (self.sections[name].change for name in sections), sources)
+        fragment = self.sections[sections[0]].rope.get(key)
         return sources | fragment.change if fragment else None
 
     def chunks(self, sections: Sequence[str], key: str | None = None) -> tuple[bytes, ...]:
-        """The document with these sections, or with one entity of one section.
+        """Return the document with these sections, or with one entity of one section.
 
-        Large chunks are those of the ropes, shared and not copied. KeyError: no such entity.
+        Large chunks are those of the ropes: shared, not copied. Raises KeyError if there is no
+        entity with this key.
         """
         return glued(self._pieces(sections, key))
 
@@ -75,7 +76,7 @@ class Snapshot:
         )[:-1]
         for name in dict.fromkeys(["sources", *sections]):
             yield b',"%s":[' % name.encode()
-            rope = self.faces[name].rope
+            rope = self.sections[name].rope
             fragment = rope.get(key) if key is not None and name == sections[0] else None
             yield from (fragment.body,) if fragment else rope.pieces()
             yield b"]"

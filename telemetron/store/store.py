@@ -1,8 +1,8 @@
 """The store: parts in, one published snapshot out.
 
-`put` checks a part and marks its group dirty. A flush merges and encodes the dirty groups, compares
-with what is published, and takes one revision if, and only if, bytes differ. Readers take
-`store.snapshot`, a reference to something immutable.
+`put` validates a part and marks its group dirty. A flush merges and encodes the dirty groups,
+compares their bytes with the published ones, and publishes one new revision if any differ. Readers
+use `store.snapshot`, which is immutable.
 """
 
 import asyncio
@@ -20,15 +20,16 @@ from msgspec import Struct
 from telemetron.clock import Clock, Timer
 from telemetron.collector import Put
 from telemetron.document import SourceRow
-from telemetron.store.check import checked
-from telemetron.store.edition import Edition, encode
-from telemetron.store.group import NOBODY, Group, Groups
+from telemetron.slices import sliced
+from telemetron.store.changeset import Changeset
+from telemetron.store.group import NO_SOURCES, Group, Groups
 from telemetron.store.measure import same_state
 from telemetron.store.part import Part
-from telemetron.store.rope import Change
+from telemetron.store.rope import CHUNK_BYTES, Change, Rope
 from telemetron.store.section import SECTIONS, Section
-from telemetron.store.snapshot import Face, Snapshot
+from telemetron.store.snapshot import SectionSnapshot, Snapshot, encode
 from telemetron.store.source import Source
+from telemetron.store.validation import validated
 
 SLICE_SECONDS = 0.005
 MAX_GAP_SECONDS = 0.025
@@ -36,27 +37,33 @@ COST_TO_GAP = 10
 
 
 class Publication(NamedTuple):
-    """One revision, and what changed in it."""
+    """One published revision and its changes."""
 
     snapshot: Snapshot
     changed: Mapping[str, Mapping[str, bool]]
     """Section → key → whether more than measures changed."""
     new_bytes: int
-    """Size of what was encoded anew."""
+    """Size of the entities that were encoded for it."""
 
 
 class Store:
-    """All parts of all sources, and the snapshot that is published of them.
+    """All parts of all sources, and the snapshot published of them.
 
-    Not thread-safe: everything happens on one event loop, and no method but `replace` awaits.
+    Not thread-safe: everything runs on one event loop, and only `replace` awaits.
     """
 
     def __init__(
-        self, id: str, clock: Clock | None = None, sections: Mapping[str, Section] = SECTIONS
+        self,
+        id: str,
+        clock: Clock | None = None,
+        sections: Mapping[str, Section] = SECTIONS,
+        slice_seconds: float = SLICE_SECONDS,
+        chunk_bytes: int = CHUNK_BYTES,
     ) -> None:
         self.clock = clock or Clock()
         self.sources: dict[str, Source] = {}
         self.watchers: list[Callable[[Publication], None]] = []
+        self._slice_seconds = slice_seconds
         self._groups = Groups(sections)
         self._same_row = same_state(SourceRow)
         self._dirty: dict[Group, None] = {}
@@ -64,22 +71,21 @@ class Store:
         self._timer: Timer | None = None
         self._flush: Iterator[None] | None = None
         self._holds = 0
-        """Replacements that are half placed: no flush begins."""
+        """Replacements that are half done: no flush may begin."""
         self._flushed: asyncio.Event = asyncio.Event()
         self._earliest = 0.0
         started_at = self.clock.now()
+        change = Change(1, 1, started_at)
+        empty = SectionSnapshot(Rope(chunk_bytes=chunk_bytes), change)
+        names = "sources", *sections
         self.snapshot = Snapshot(
-            id,
-            epoch(started_at),
-            started_at,
-            Change(1, 1, started_at),
-            {name: Face(change=Change(1, 1, started_at)) for name in ("sources", *sections)},
+            id, epoch(started_at), started_at, change, dict.fromkeys(names, empty)
         )
 
-    # what sources write
+    # written by sources
 
     def add(self, name: str, collector: str) -> Source:
-        """A new source, `off` until it is started."""
+        """Add and return a new source; it is `off` until it is started."""
         source = Source(name, collector, self.clock, self._mark_source)
         self.sources[name] = source
         self._mark_source(source)
@@ -88,96 +94,102 @@ class Store:
     def put(
         self, source: Source, section: str, group: str, id: str, value: Struct, scope: str = ""
     ) -> None:
-        """One part of a source; see `Output.put`."""
+        """Add or replace one part of a source; see `Output.put`."""
         try:
-            part = self._checked(source, Put(section, group, id, value), scope)
+            part = self._validated(source, Put(section, group, id, value), scope)
         except Exception as error:
             what = f"{section} {id}"
-            source.refuse("part", what, scope, "Refused", f"{what}: {error}")
+            source.report("part", what, scope, "Refused", f"{what}: {error}")
             return
         if source.problem_count:
-            source.accept("part", f"{section} {id}")
+            source.resolve("part", f"{section} {id}")
         if part is not None:
-            self._place(source, part)
+            self._add(source, part)
 
     def remove(self, source: Source, section: str, id: str) -> None:
-        """Forget one part; see `Output.remove`."""
-        source.accept("part", f"{section} {id}")
+        """Remove one part; see `Output.remove`."""
+        source.resolve("part", f"{section} {id}")
         part = source.parts.pop((section, id), None)
         if part is not None:
-            self._mark(self._groups.take(part))
+            self._mark(self._groups.remove(part))
 
     async def replace(self, source: Source, puts: Iterable[Put], scope: str = "") -> None:
-        """All parts of a scope at once; see `Output.replace`. Sliced, but shown in one step."""
-        change = Replacement(dict(source.parts))
-        for _ in sliced(self._check_all(source, puts, scope, change)):
+        """Replace all parts of a scope; see `Output.replace`.
+
+        Works in slices, but readers see the whole replacement or nothing.
+        """
+        replacement = Replacement(dict(source.parts))
+        for _ in self._sliced(self._validate_all(source, puts, scope, replacement)):
             await asyncio.sleep(0)
         while self._flush is not None:  # a running flush would show half of it
             await self._flushed.wait()
         self._holds += 1
-        steps = self._place_all(source, scope, change)
+        steps = self._apply(source, scope, replacement)
         try:
-            for _ in sliced(steps):
+            for _ in self._sliced(steps):
                 await asyncio.sleep(0)
-        finally:  # whoever is cancelled here leaves all of it, not half
+        finally:  # a cancelled caller must not leave half of it
             for _ in steps:
                 pass
             self._holds -= 1
             self._schedule()
 
-    def _check_all(
-        self, source: Source, puts: Iterable[Put], scope: str, change: "Replacement"
+    def _validate_all(
+        self, source: Source, puts: Iterable[Put], scope: str, replacement: "Replacement"
     ) -> Iterator[None]:
         for put in puts:
             what = f"{put.section} {put.id}"
-            change.listed.add(what)
+            replacement.listed.add(what)
             try:
-                if part := self._checked(source, put, scope):
-                    change.new[what] = part
+                if part := self._validated(source, put, scope):
+                    replacement.new[what] = part
                 else:
-                    change.new.pop(what, None)
+                    replacement.new.pop(what, None)
             except Exception as error:
-                change.refused[what] = f"{what}: {error}"
+                replacement.refused[what] = f"{what}: {error}"
             yield
 
-    def _place_all(self, source: Source, scope: str, change: "Replacement") -> Iterator[None]:
-        """What was put or removed since `replace` was called is newer, and stays."""
-        for part in change.new.values():
+    def _apply(self, source: Source, scope: str, replacement: "Replacement") -> Iterator[None]:
+        """Apply it, except to parts that were put or removed since `replace` began: they are newer.
+
+        Yields after each part.
+        """
+        for part in replacement.new.values():
             at = part.section, part.id
-            if source.parts.get(at) is change.known.pop(at, None):
-                self._place(source, part)
+            if source.parts.get(at) is replacement.old.pop(at, None):
+                self._add(source, part)
             yield
-        while change.known:
-            at, part = change.known.popitem()
-            listed = f"{part.section} {part.id}" in change.listed
+        while replacement.old:
+            at, part = replacement.old.popitem()
+            listed = f"{part.section} {part.id}" in replacement.listed
             if part.scope == scope and not listed and source.parts.get(at) is part:
                 self.remove(source, *at)
             yield
-        source.settle(scope, change.listed, change.refused)
+        source.replace_refusals(scope, replacement.listed, replacement.refused)
         source.confirm(scope)
 
-    def _checked(self, source: Source, put: Put, scope: str) -> Part | None:
-        """The part as it will be kept, None where it changes nothing; raises what is wrong."""
+    def _validated(self, source: Source, put: Put, scope: str) -> Part | None:
+        """Return the part to keep, None if it changes nothing; raise if it does not fit."""
         if not isinstance(put.group, str) or not isinstance(put.id, str):
-            raise TypeError("its group and its id must be str")
+            raise TypeError("group and id must be str")
         old = source.parts.get((put.section, put.id))
         if old and old.value == put.part and old.group == put.group and old.scope == scope:
             return None
-        value = checked(put.part, self._groups.kinds[put.section].decoder)
-        return Part(source.name, put.section, put.group, put.id, scope, value)
+        value = validated(put.part, self._groups.sections[put.section].decoder)
+        return Part(source.name, put.section, put.group, put.id, scope, value, source.agent_rank)
 
-    def _place(self, source: Source, part: Part) -> None:
+    def _add(self, source: Source, part: Part) -> None:
         at = part.section, part.id
         old = source.parts.get(at)
         if old and old.group != part.group:
-            self._mark(self._groups.take(old))
+            self._mark(self._groups.remove(old))
         source.parts[at] = part
-        self._mark(self._groups.place(part))
+        self._mark(self._groups.add(part))
 
     # when a flush runs
 
     def flush(self) -> None:
-        """Publish all that was put, now and in one go: for tests."""
+        """Publish all changes now, in one slice; for tests and the start."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -204,19 +216,25 @@ class Store:
         self._timer = None
         if self._holds:
             return
-        self._flush = sliced(self._steps())
+        self._flush = self._sliced(self._steps())
         self._flushed.clear()
         self._step(0.0)
 
+    def _sliced(self, steps: Iterable[object]) -> Iterator[None]:
+        return sliced(steps, self._slice_seconds)
+
     def _step(self, cost: float) -> None:
-        """One slice; readers get their turn before the next."""
+        """Run one slice of the flush and schedule the next, so that readers run in between.
+
+        `cost`: the processor time of the flush so far, in seconds.
+        """
         if self._flush is None:
             return
-        start = time.thread_time()  # what others take of the processor is not the flush's cost
+        start = time.thread_time()  # not wall time: it would include other threads and processes
         more = False
         try:
             more = next(self._flush, True) is None
-        finally:  # a bug of ours costs one flush, not all to come
+        finally:  # a bug must end this flush, not prevent all later ones
             cost += time.thread_time() - start
             if more:
                 self.clock.call_later(0, self._step, cost)
@@ -233,71 +251,74 @@ class Store:
     # what a flush does
 
     def _steps(self) -> Iterator[None]:
-        """Merge what is dirty and publish it, if bytes differ; yields after each step."""
+        """Merge the dirty groups and publish a revision if bytes differ; yield after each step."""
         revision = self.snapshot.change.revision + 1
-        edition = Edition(self.snapshot.faces, revision, self.clock.now())
+        changeset = Changeset(self.snapshot.sections, revision, self.clock.now())
         dirty, self._dirty = self._dirty, {}
         while dirty:
-            for rival in self._merge(dirty.popitem()[0], edition):
+            for rival in self._merge(dirty.popitem()[0], changeset):
                 dirty[rival] = None
             yield
-        self._show_sources(edition)
-        changed = edition.changed()
+        self._stage_sources(changeset)
+        changed = changeset.changed()
         yield
         if changed:
-            faces = yield from edition.applied(changed)
-            garbage = [chunk for name in changed for chunk in self.snapshot.faces[name].rope.chunks]
-            self._publish(faces, changed, edition.new_bytes)
-            del edition
-            while garbage:  # freeing takes its time too
+            sections = yield from changeset.apply(changed)
+            garbage = [
+                chunk for name in changed for chunk in self.snapshot.sections[name].rope.chunks
+            ]
+            self._publish(sections, changed, changeset.new_bytes)
+            del changeset
+            while garbage:  # freeing many chunks at once would take longer than a slice
                 garbage.pop()
                 yield
 
-    def _merge(self, group: Group, edition: Edition) -> list[Group]:
-        """Merge one group anew; gives those that have to be merged because of it."""
+    def _merge(self, group: Group, changeset: Changeset) -> list[Group]:
+        """Merge and stage one group; return the groups that must be merged because of it."""
         try:
-            entities = self._groups.merged(group)
+            entities = self._groups.merge(group)
         except Exception as error:
-            logger.opt(exception=error).error("a group of {} cannot be merged", group.section)
+            logger.opt(exception=error).error("a group of {} parts cannot be merged", group.section)
             self._blame(group, "Refused", f"cannot be merged: {type(error).__name__}")
             return []
-        rivals = list(self._groups.show(group, entities, edition))
+        rivals = list(self._groups.stage(group, entities, changeset))
         if group.hidden:
-            self._blame(group, "DuplicateKey", f"claims {', '.join(group.hidden[:3])} too")
+            keys = ", ".join(group.hidden[:3])
+            self._blame(group, "DuplicateKey", f"has keys that are already taken: {keys}")
         elif group.blamed:
             self._blame(group)
         return rivals
 
     def _blame(self, group: Group, reason: str | None = None, message: str = "") -> None:
-        """Tell the sources of a group what hinders it, or that nothing does any more."""
+        """Report a problem of a group to its sources; without a reason, end the problem."""
         what = f"{group.section} group {group.id}"
-        guilty = {part.source for part in group.parts.values()} if reason else NOBODY
+        guilty = {part.source for part in group.parts.values()} if reason else NO_SOURCES
         for name in group.blamed - guilty:
-            self.sources[name].accept("group", what)
+            self.sources[name].resolve("group", what)
         for name in guilty:
-            self.sources[name].refuse("group", what, "", reason or "", f"{what} {message}")
+            self.sources[name].report("group", what, "", reason or "", f"{what} {message}")
         group.blamed = guilty
 
-    def _show_sources(self, edition: Edition) -> None:
-        for name, delta in edition.entities.items():
+    def _stage_sources(self, changeset: Changeset) -> None:
+        for name, delta in changeset.entities.items():
             if delta:
                 self.sources[name].entities += delta
                 self._dirty_sources[self.sources[name]] = None
         sources, self._dirty_sources = self._dirty_sources, {}
         for source in sources:
             row = source.row()
-            edition.show("sources", row, encode(row), self._same_row)
+            changeset.put("sources", row, encode(row), self._same_row)
 
     def _publish(
         self,
-        faces: Mapping[str, Face],
+        sections: Mapping[str, SectionSnapshot],
         changed: Mapping[str, Mapping[str, bool]],
         new_bytes: int,
     ) -> None:
-        """One step: a reader sees all of an edition or nothing."""
+        """Replace the snapshot in one step: readers see the whole revision or nothing."""
         old = self.snapshot
-        change = reduce(or_, (face.change for face in faces.values()))
-        self.snapshot = Snapshot(old.id, old.epoch, old.started_at, change, faces)
+        change = reduce(or_, (section.change for section in sections.values()))
+        self.snapshot = Snapshot(old.id, old.epoch, old.started_at, change, sections)
         publication = Publication(self.snapshot, changed, new_bytes)
         for watcher in self.watchers:
             try:
@@ -307,24 +328,17 @@ class Store:
 
 
 class Replacement(Struct):
-    """What a replacement of a scope will change."""
+    """The changes of one `replace`; parts are named by section and id."""
 
-    known: dict[tuple[str, str], Part]
-    """The parts of the source when it began."""
+    old: dict[tuple[str, str], Part]
+    """The parts of the source when `replace` was called."""
     listed: set[str] = set()
     new: dict[str, Part] = {}
+    """Listed parts that differ from the old ones."""
     refused: dict[str, str] = {}
-
-
-def sliced(steps: Iterable[object]) -> Iterator[None]:
-    """Take all steps; yields whenever a slice of time is over, for others to have their turn."""
-    until = time.perf_counter() + SLICE_SECONDS
-    for _ in steps:
-        if time.perf_counter() > until:
-            yield
-            until = time.perf_counter() + SLICE_SECONDS
+    """Listed parts that did not validate, with the message."""
 
 
 def epoch(at: datetime) -> str:
-    """A new epoch: its time, so that epochs sort, and chance, so that none comes twice."""
+    """Return a new epoch: the time, so that epochs sort, and random digits against repeats."""
     return f"{int(at.timestamp() * 1000):x}{secrets.token_hex(4)}"

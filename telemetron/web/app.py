@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 
 from telemetron import key
-from telemetron.agents import AgentPart
+from telemetron.agents import CONFIGURATION_RANK, AgentPart
 from telemetron.clock import Clock
 from telemetron.collector import ASGIApp
 from telemetron.config.settings import DECLARED, DeclaredAgent, Settings
@@ -137,11 +137,10 @@ class App(Service):
         if not agents:
             return
         source = self.store.add(DECLARED, DECLARED)
-        source.start(inf)
+        source.start(inf, agent_rank=CONFIGURATION_RANK)
         source.confirm()
         for agent in agents:
             part = AgentPart(
-                origin="configuration",
                 namespace=agent.namespace,
                 description=agent.description,
                 deployment_name=agent.deployment_name,

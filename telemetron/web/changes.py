@@ -92,7 +92,7 @@ class ChangesApp:
     def _asked(self, given: Mapping[str, str], scope: Scope, now: datetime) -> Asked:
         for name in ("since", "until"):
             when(name, given, now)
-        names = self._store.snapshot.faces
+        names = self._store.snapshot.sections
         sections = tuple(given["sections"].split(",")) if "sections" in given else ()
         for name in sections:
             if name not in names:
@@ -114,8 +114,8 @@ class ChangesApp:
     async def _life(self, scope: Scope, send: Send, path: str) -> None:
         section, _, key = path.partition("/")
         given = parameters(scope["query_string"], ("before", "measures", "limit"))
-        if section not in self._store.snapshot.faces:
-            names = ", ".join(self._store.snapshot.faces)
+        if section not in self._store.snapshot.sections:
+            names = ", ".join(self._store.snapshot.sections)
             raise HttpProblem(404, f"no section {shown(section)}; there are {names}")
         id, measures, limit = (section, unquote(key)), _measures(given), _limit(given)
         now, root = self._store.clock.now(), scope.get("root_path", "")

@@ -112,7 +112,7 @@ class Metrics:
         )
         revision = snapshot.change.revision
         yield _one("gauge", "telemetron_state_revision", "Revision of the document.", revision)
-        ropes = {name: face.rope for name, face in snapshot.faces.items()}
+        ropes = {name: section.rope for name, section in snapshot.sections.items()}
         counts = [((name,), len(rope)) for name, rope in ropes.items()]
         yield Family(
             "gauge", "telemetron_state_entities", "Entities by section.", ("section",), counts

@@ -17,7 +17,7 @@ MAX_KEY = 256
 
 def unknown_key(snapshot: Snapshot, sections: Sequence[str], key: str) -> HttpProblem:
     """Return the problem; `nearest` are up to three keys of these sections."""
-    ropes = [snapshot.faces[section].rope for section in sections]
+    ropes = [snapshot.sections[section].rope for section in sections]
     near = _nearest(key[:MAX_KEY], ropes)
     hint = f"; did you mean {near[0]}?" if near else ""
     where = sections[0] if len(sections) == 1 else "any section that is asked for"

@@ -46,7 +46,7 @@ class StateApp:
         self._history = history
         self._waiters = waiters
         self._answers = Answers(store.snapshot)
-        self._whole = View(tuple(name for name in store.snapshot.faces if name != "sources"))
+        self._whole = View(tuple(name for name in store.snapshot.sections if name != "sources"))
         store.watchers.append(waiters.published)
 
     def __call__(self, scope: Scope, receive: Receive, send: Send, path: str) -> Awaitable[None]:
@@ -104,8 +104,8 @@ class StateApp:
     async def _renew(self, view: View) -> None:
         """Answer for the present snapshot; where that is large, others get their turn meanwhile."""
         if view.key is None:
-            for face in self._store.snapshot.faces.values():
-                for _ in face.rope.join():
+            for section in self._store.snapshot.sections.values():
+                for _ in section.rope.join():
                     await asyncio.sleep(0)
         if self._answers.snapshot is not self._store.snapshot:
             self._answers = Answers(self._store.snapshot)
@@ -114,11 +114,11 @@ class StateApp:
 
     def _view(self, section: str, key: str, asked: Asked) -> View:
         """All, some sections, one, or one entity of it; 404 names what there is."""
-        faces = self._store.snapshot.faces
+        known = self._store.snapshot.sections
         if not section:
             return self._sections(asked)
-        if section not in faces:
-            raise HttpProblem(404, f"no section {shown(section)}; there are {', '.join(faces)}")
+        if section not in known:
+            raise HttpProblem(404, f"no section {shown(section)}; there are {', '.join(known)}")
         return View((section,), key or None)
 
     async def _past(self, asked: Asked) -> Snapshot:
@@ -127,8 +127,8 @@ class StateApp:
 
         def past(timeline: Timeline) -> Snapshot:
             snapshot = fold.snapshot(timeline, asked["at"], now)
-            for face in snapshot.faces.values():
-                for _ in face.rope.join():  # here, not on the event loop
+            for section in snapshot.sections.values():
+                for _ in section.rope.join():  # here, not on the event loop
                     pass
             return snapshot
 
@@ -137,12 +137,12 @@ class StateApp:
     def _sections(self, asked: Asked) -> View:
         if "sections" not in asked:
             return self._whole
-        faces = self._store.snapshot.faces
+        known = self._store.snapshot.sections
         names = asked["sections"].split(",")
         for name in names:
-            if name not in faces:
-                raise HttpProblem(400, f"no section {shown(name)}; there are {', '.join(faces)}")
-        return View(tuple(name for name in faces if name in names))
+            if name not in known:
+                raise HttpProblem(400, f"no section {shown(name)}; there are {', '.join(known)}")
+        return View(tuple(name for name in known if name in names))
 
     async def _wait(self, asked: Asked) -> Wait | None:
         """What to wait for; None: the present state is asked for, whatever it is."""

@@ -26,6 +26,6 @@ def test_of_a_url(url: str, address: str | None) -> None:
     assert of_url(url) == address
 
 
-def test_ipv6_stands_in_brackets() -> None:
+def test_ipv6_addresses_have_brackets() -> None:
     assert join("10.0.0.1", 443) == "10.0.0.1:443"
     assert join("fd00::1", 443) == "[fd00::1]:443"

@@ -16,7 +16,7 @@ def test_delays_double_up_to_the_cap_each_with_jitter() -> None:
     assert max(seen) > 1.4
 
 
-def test_after_progress_they_are_short_again() -> None:
+def test_delays_are_short_again_after_a_reset() -> None:
     backoff = Backoff(first=1, cap=100)
     for _ in range(9):
         backoff.next()
@@ -30,12 +30,12 @@ def test_a_retry_after_is_obeyed(asked: float) -> None:
 
 
 @pytest.mark.parametrize("asked", [None, 0, -5.0, float("nan"), 0.01])
-def test_a_shorter_one_does_not_hurry(asked: float | None) -> None:
+def test_a_short_retry_after_does_not_shorten_the_delay(asked: float | None) -> None:
     assert 0.5 <= Backoff(first=1).next(asked) <= 1.5
 
 
 @pytest.mark.parametrize("asked", [1e9, float("inf")])
-def test_one_beyond_all_bounds_is_not_waited_for(asked: float) -> None:
+def test_a_very_long_retry_after_is_limited(asked: float) -> None:
     assert Backoff().next(asked) == 300
 
 

@@ -29,7 +29,7 @@ async def test_timers_are_called_in_their_order() -> None:
     assert called == ["soon", "later"]
 
 
-async def test_no_delay_is_the_next_round_of_the_loop() -> None:
+async def test_no_delay_is_the_next_iteration_of_the_loop() -> None:
     called: list[int] = []
     Clock().call_later(0, called.append, 1)
     assert called == []

@@ -60,14 +60,14 @@ def test_every_entity_begins_with_its_key_and_ends_alike(section: str) -> None:
     assert entity.__struct_fields__[-3:] == ("problems", "truncated", "updated_at")
 
 
-def test_the_document_is_in_the_order_that_is_published() -> None:
+def test_the_fields_are_in_the_published_order() -> None:
     assert " ".join(State.__struct_fields__) == (
         "id schema_version epoch revision started_at changed_at"
         " sources agents litellm queues workload"
     )
 
 
-def test_a_section_that_is_not_asked_for_is_absent() -> None:
+def test_an_unrequested_section_is_absent() -> None:
     some = msgspec.json.decode(
         b'{"id":"x","schema_version":1,"epoch":"e","revision":1,"sources":[],"queues":[],'
         b'"started_at":"2030-01-01T00:00:00Z","changed_at":"2030-01-01T00:00:00Z"}',

@@ -28,5 +28,7 @@ components = st.none() | st.text(alphabet="-~/0123a", max_size=4)
 
 @settings(deadline=None)
 @given(st.lists(components, min_size=1, max_size=4), st.lists(components, min_size=1, max_size=4))
-def test_no_two_things_have_one_key(one: list[str | None], other: list[str | None]) -> None:
+def test_different_components_have_different_keys(
+    one: list[str | None], other: list[str | None]
+) -> None:
     assert (key.join(*one) == key.join(*other)) == (one == other)

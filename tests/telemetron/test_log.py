@@ -107,19 +107,6 @@ def test_a_terminal_is_readable_and_safe(logged: Callable[..., StringIO]) -> Non
     assert trace[-1] == "ValueError: no 7\\x1b[31m"
 
 
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("plain – ü 漢", "plain – ü 漢"),
-        ("\x00\x1b\x7f\x9b\n\t", r"\x00\x1b\x7f\x9b\n\t"),
-        ("\u202e\u2028\ufeff", r"\u202e\u2028\ufeff"),
-        ("\ud800", r"\ud800"),
-    ],
-)
-def test_what_does_not_show_is_escaped(text: str, shown: str) -> None:
-    assert log.printable(text) == shown
-
-
 def test_a_message_has_a_longest_length(logged: Callable[..., StringIO]) -> None:
     stream = logged()
     logger.info("x" * 1_000_000)

@@ -73,7 +73,7 @@ async def test_it_polls_every_interval() -> None:
         assert outside.output.calls == [("confirm", "", None, "")] * 3
 
 
-async def test_trouble_is_reported_and_tried_again_ever_more_slowly() -> None:
+async def test_trouble_is_reported_and_retried_with_backoff() -> None:
     trouble = TroubleError("Unauthorized", "the key is not taken", scope="a")
     outside = Outside(*[trouble] * 4, OK, trouble)
     async with outside.polled():
@@ -100,7 +100,7 @@ async def test_errors_of_the_network_are_trouble() -> None:
         ]
 
 
-async def test_all_of_them_are_the_scopes() -> None:
+async def test_trouble_and_errors_are_reported_in_the_scope() -> None:
     """Else a scope would stay in trouble that nobody ever confirms."""
     trouble = [TroubleError("BadAnswer", "a"), TroubleError("BadAnswer", "b", scope="its own")]
     outside = Outside("hang", OSError(), *trouble)
@@ -109,7 +109,7 @@ async def test_all_of_them_are_the_scopes() -> None:
         assert scopes == ["mine", "mine", "mine", "its own"]
 
 
-async def test_what_hangs_is_cut_off() -> None:
+async def test_a_poll_that_hangs_times_out() -> None:
     outside = Outside("hang", OK)
     async with outside.polled(timeout_seconds=0.05):
         assert outside.output.calls == [
@@ -119,7 +119,7 @@ async def test_what_hangs_is_cut_off() -> None:
 
 
 @pytest.mark.parametrize("bug", [ValueError("bug"), asyncio.CancelledError(), KeyError("x")])
-async def test_anything_else_is_a_bug_and_goes_on(bug: BaseException) -> None:
+async def test_other_exceptions_are_raised(bug: BaseException) -> None:
     outside = Outside(OK, bug)
     async with outside.polled() as task:
         assert task.done()
@@ -144,5 +144,5 @@ async def test_it_ends_when_it_is_cancelled(step: str) -> None:
     assert output.calls == []
 
 
-def test_trouble_says_what_it_is() -> None:
+def test_the_text_of_a_trouble_error() -> None:
     assert str(TroubleError("Timeout", "no answer")) == "Timeout: no answer"

@@ -10,7 +10,7 @@ from telemetron.testing import FakeClock, RecordingOutput
 NEW_YEAR = datetime(2030, 1, 1, tzinfo=UTC)
 
 
-def test_time_stands_still_until_it_is_moved() -> None:
+def test_time_passes_only_by_advance() -> None:
     clock = FakeClock()
     assert (clock.now(), clock.monotonic()) == (NEW_YEAR, 0.0)
     clock.advance(1.5)
@@ -44,7 +44,7 @@ def test_a_timer_that_sets_timers() -> None:
     assert seen == [0, 1, 2, 3]
 
 
-async def test_sleep_ends_when_time_is_moved() -> None:
+async def test_sleep_ends_when_time_advances() -> None:
     clock = FakeClock()
     sleeper = asyncio.create_task(clock.sleep(5))
     await asyncio.sleep(0)
@@ -55,7 +55,7 @@ async def test_sleep_ends_when_time_is_moved() -> None:
     await asyncio.wait_for(sleeper, 5)
 
 
-async def test_a_sleep_that_was_cancelled_hurts_nobody() -> None:
+async def test_a_cancelled_sleep_has_no_effect() -> None:
     clock = FakeClock()
     sleeper = asyncio.create_task(clock.sleep(5))
     await asyncio.sleep(0)
@@ -65,7 +65,7 @@ async def test_a_sleep_that_was_cancelled_hurts_nobody() -> None:
     assert sleeper.cancelled()
 
 
-async def test_an_output_that_remembers() -> None:
+async def test_an_output_records_its_calls() -> None:
     recording = RecordingOutput(source="mine")
     output: Output = recording
     queue = Queue(name="q")
@@ -89,7 +89,7 @@ async def test_an_output_that_remembers() -> None:
     ]
 
 
-async def test_an_output_whose_calls_can_be_awaited() -> None:
+async def test_calls_can_be_awaited() -> None:
     output = RecordingOutput()
     output.confirm("a")
     second = asyncio.create_task(output.called("confirm", 2))
@@ -101,7 +101,7 @@ async def test_an_output_whose_calls_can_be_awaited() -> None:
     assert await output.called("confirm") == ("confirm", "a", None, "")
 
 
-def test_an_output_that_mounts() -> None:
+def test_mounted_apps_are_recorded() -> None:
     async def app(scope: object, receive: object, send: object) -> None: ...
 
     recording = RecordingOutput()

@@ -52,6 +52,7 @@ collector = Collector(
     description="Agents post what they do to POST /agents/{name}/heartbeat.",
     config=HeartbeatsConfig,
     sections=("agents",),
+    agent_rank=300,
     max_age_seconds=lambda config: 3 * CONFIRM_SECONDS,
     run=run,
     paths=(PREFIX,),

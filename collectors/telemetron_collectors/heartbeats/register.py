@@ -337,7 +337,6 @@ class Register:
         tasks = [self._task(life, task, now) for task in beat.tasks if not is_over(task)]
         task_count = max(len(tasks), beat.task_count or 0)
         return AgentPart(
-            origin="heartbeat",
             namespace=beat.namespace,
             description=beat.description,
             deployment_name=beat.deployment_name,

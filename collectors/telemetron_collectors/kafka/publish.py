@@ -1,10 +1,12 @@
 """From what was read to what is shown."""
 
 import asyncio
+from collections.abc import Iterator
 
 import msgspec
 
 from telemetron.collector import Put
+from telemetron.slices import sliced
 from telemetron_collectors.kafka import request as ask
 from telemetron_collectors.kafka.config import MAX_SHOWN
 from telemetron_collectors.kafka.known import CLUSTER, Known
@@ -13,8 +15,6 @@ from telemetron_collectors.kafka.queue import TopicQueue
 from telemetron_collectors.kafka.request import Commit
 from telemetron_collectors.kafka.state import NO_COMMIT, Group, Refusal, Topic
 
-SLICE_SECONDS = 0.004
-"""How long the event loop is kept at a time."""
 GONE = ("Unreachable", "the partition has no leader")
 STRANGE = ("Unreachable", "its leader is no broker that is known")
 UNSERVED = ("Unreachable", "its leader does not serve it")
@@ -29,12 +29,8 @@ class Publisher:
 
     async def publish(self) -> None:
         """Show what has changed."""
-        begun = self.known.clock.monotonic()
-        while self.known.touched:
-            self._put(self.known.touched.pop())
-            if self.known.clock.monotonic() - begun > SLICE_SECONDS:
-                await asyncio.sleep(0)
-                begun = self.known.clock.monotonic()
+        for _ in sliced(self._put_touched()):
+            await asyncio.sleep(0)
         if not self.known.is_complete:
             # An earlier run may have left queues that nobody watches any more.
             self.known.is_complete = True
@@ -43,6 +39,11 @@ class Publisher:
                 [Put("queues", id, id, part) for id, part in self.known.parts.items()],
                 scope=CLUSTER,
             )
+
+    def _put_touched(self) -> Iterator[None]:
+        while self.known.touched:
+            self._put(self.known.touched.pop())
+            yield
 
     def _put(self, queue: TopicQueue) -> None:
         self._place(queue)

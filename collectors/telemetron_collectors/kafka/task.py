@@ -3,7 +3,6 @@
 The rule for a task's id is told in docs/tasks.md.
 """
 
-import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from telemetron.document import PendingTask, Priority, Problem
+from telemetron.text import cut, strip_controls
 from telemetron_collectors.kafka.config import QueueConfig
 from telemetron_collectors.kafka.times import of_record, parse_time
 from telemetron_collectors.kafka.value import MISSING, decode
@@ -23,8 +23,6 @@ NO_RECORD_TIME = "the record's own time is not plausible"
 
 # For an id that is a number: as it is written, 1.50 and not 1.5.
 _decode_as_written = msgspec.json.Decoder(float_hook=str).decode
-
-_UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 class Record(NamedTuple):
@@ -109,7 +107,7 @@ def _text(value: Any, limit: int) -> str | None:
     """A text or a number; None for all else, and where nothing printable is left."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
-    return _UNSAFE.sub("", str(value)[:limit]) or None
+    return strip_controls(str(value)[:limit]) or None
 
 
 def _content(value: Any, limit: int) -> str | None:
@@ -117,7 +115,7 @@ def _content(value: Any, limit: int) -> str | None:
     if not limit or value is MISSING or value is None:
         return None
     text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
-    return text if len(text) <= limit else text[: limit - 1] + "…"
+    return cut(text, limit)
 
 
 def parse_tasks(

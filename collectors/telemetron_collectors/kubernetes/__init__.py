@@ -13,6 +13,7 @@ collector = Collector(
     description="Watches pods and their workloads through the Kubernetes API.",
     config=KubernetesConfig,
     sections=("workload", "agents"),
+    agent_rank=200,
     max_age_seconds=lambda config: MAX_AGE_SECONDS,
     address=address,
     run=observe,

@@ -11,12 +11,12 @@ from telemetron import key
 from telemetron.agents import AgentPart
 from telemetron.collector import Output, Put
 from telemetron.document import MAX_PODS, Limits, Live, Pod, Problem, Workload
+from telemetron.slices import paced
 from telemetron_collectors.kubernetes.annotations import Declaration
 from telemetron_collectors.kubernetes.api.objects import ObjectKey
 from telemetron_collectors.kubernetes.bounds import DEFAULTS
 from telemetron_collectors.kubernetes.cluster import Cluster, WorkloadId
 from telemetron_collectors.kubernetes.limits import common
-from telemetron_collectors.kubernetes.pace import paced
 from telemetron_collectors.kubernetes.pods import SeenPod
 from telemetron_collectors.kubernetes.workloads import SeenWorkload
 
@@ -209,7 +209,6 @@ class Presenter:
         has_all_pods = self._cluster.has_all_pods(id)
         not_selected = [one for one in problems if one.reason == "NotSelected"]
         part = AgentPart(
-            origin="kubernetes",
             namespace=id.namespace,
             description=agent.description,
             deployment_name=id.name,

@@ -14,12 +14,12 @@ import msgspec
 
 from telemetron.collector import Output
 from telemetron.poll import TroubleError
+from telemetron.slices import paced
 from telemetron_collectors.kubernetes.api import quantity
 from telemetron_collectors.kubernetes.api.connection import ApiConnection, RefusedError
 from telemetron_collectors.kubernetes.api.objects import Lean, ObjectKey, ObjectMeta
 from telemetron_collectors.kubernetes.bounds import DEFAULTS, Bounds
 from telemetron_collectors.kubernetes.cluster import Cluster
-from telemetron_collectors.kubernetes.pace import paced
 from telemetron_collectors.kubernetes.pods import PodTraffic, PodUsage
 
 MIB = 1024 * 1024

@@ -56,8 +56,8 @@ def welcome(service: Service, base: str) -> dict[str, Any]:
         "id": snapshot.id,
         "place": f"{snapshot.epoch}.{snapshot.change.revision}",
         "sections": [
-            {"path": f"/system/state/{name}", "entities": len(face.rope)}
-            for name, face in snapshot.faces.items()
+            {"path": f"/system/state/{name}", "entities": len(section.rope)}
+            for name, section in snapshot.sections.items()
         ],
         "paths": [{"path": path, "about": about} for path, about in (PATHS | pushes).items()],
         "example": f"curl -fsS {token}{base}/system/state | jq .",

@@ -722,7 +722,7 @@ def test_all_that_a_beat_says_is_shown(bench: Bench) -> None:
         {**task, "status": "waiting", "stalled": False, "instance": "i", "last_known": False}
     ]
     assert part == {
-        "origin": "heartbeat",
+        "origin": "",
         "namespace": "n",
         "description": "plans",
         "deployment_name": "d",

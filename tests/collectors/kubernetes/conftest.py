@@ -45,7 +45,7 @@ class Observed:
 
     def section(self, name: str) -> dict[str, Any]:
         """Its entities by key, without the source's name."""
-        rope = self.store.snapshot.faces[name].rope
+        rope = self.store.snapshot.sections[name].rope
         return {one.entity.key.removeprefix("kubernetes/"): one.entity for one in rope}
 
     @property

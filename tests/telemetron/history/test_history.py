@@ -39,7 +39,7 @@ class System:
         """Of the queue, in the past."""
         now = self.store.clock.now()
         past = await self.history.ask(lambda timeline: fold.snapshot(timeline, at, now))
-        body = past.faces["queues"].rope.get("kafka/q/-")
+        body = past.sections["queues"].rope.get("kafka/q/-")
         return msgspec.json.decode(body.body)["consumers"] if body else None
 
     def problems(self):

@@ -62,7 +62,7 @@ class System:
             pass
         entities = {
             (section, key): msgspec.json.decode(fragment.body)
-            for section, face in self.store.snapshot.faces.items()
+            for section, face in self.store.snapshot.sections.items()
             for key, fragment in zip(face.rope.every_key(), face.rope, strict=True)
         }
         revision = self.store.snapshot.change.revision
@@ -117,7 +117,7 @@ class System:
         else:
             tasks = [Task(id=id, **task) for id, task in self.tasks.items()]
             instance = Instance(id="i", **{"status": "active", **self.agent})
-            agent = AgentPart(origin="heartbeat", instance=instance, tasks=tasks)
+            agent = AgentPart(instance=instance, tasks=tasks)
             self.store.put(self.source, "agents", "g", "i", agent)
         self.store.flush()
 

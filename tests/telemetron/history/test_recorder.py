@@ -177,7 +177,7 @@ def test_a_revision_without_anything_to_record_is_a_step_all_the_same(system):
 
 def test_the_bodies_are_shared_with_the_document_where_nothing_is_left_out(system):
     system.put(consumers=1)
-    fragment = system.store.snapshot.faces["queues"].rope.get("kafka/q/-")
+    fragment = system.store.snapshot.sections["queues"].rope.get("kafka/q/-")
     assert system.recorder.bodies["queues", "kafka/q/-"] is fragment.body
 
 
@@ -190,7 +190,7 @@ def test_equal_values_that_are_written_differently_are_no_change(system):
         system.store.flush()
     revision = system.store.snapshot.change.revision
     assert [step.revision for step in system.steps] == [revision - 1, revision]
-    assert b"-0.0" not in system.store.snapshot.faces["litellm"].rope.get("kafka/m").body
+    assert b"-0.0" not in system.store.snapshot.sections["litellm"].rope.get("kafka/m").body
     assert system.deltas() == [None]
     assert system.recorder.due is None
 

@@ -74,7 +74,7 @@ class System:
     def at(self, time):
         """The consumers of the queue at that time."""
         past = fold.snapshot(self.timeline, time.isoformat(), self.clock.now())
-        body = past.faces["queues"].rope.get("kafka/q/-").body
+        body = past.sections["queues"].rope.get("kafka/q/-").body
         return msgspec.json.decode(body)["consumers"]
 
     def close(self):
@@ -109,7 +109,7 @@ def test_what_nobody_observed_is_not_guessed(tmp_path):
     now = second.clock.now()
     lived, dead = (now - timedelta(minutes=minutes) for minutes in (60.2, 30))
     past = fold.snapshot(second.timeline, lived.isoformat(), now)
-    assert past.faces["queues"].rope.get("kafka/q/-")
+    assert past.sections["queues"].rope.get("kafka/q/-")
     with pytest.raises(GoneError, match="nobody observed the system then"):
         fold.snapshot(second.timeline, dead.isoformat(), now)
     # What changed since then is compared with what was known last, and says that it is not all.
@@ -323,7 +323,7 @@ def test_after_a_failure_what_was_before_is_kept_and_what_lies_between_is_gone(s
     for name, consumers in ((before, 1), (place, 2)):
         past = fold.snapshot(system.timeline, name, system.clock.now())
         bodies = (
-            past.faces["queues"].rope.get("kafka/q/-").body,
+            past.sections["queues"].rope.get("kafka/q/-").body,
             system.file.state(parse(name, system.clock.now()))["queues", "kafka/q/-"],
         )
         assert [msgspec.json.decode(body)["consumers"] for body in bodies] == [consumers] * 2
@@ -397,7 +397,6 @@ def test_a_life_is_told_though_the_file_cannot_be_written(system, monkeypatch):
 def beat(system, source, task):
     """An instance and its tasks, known to that source."""
     part = AgentPart(
-        origin="heartbeat",
         namespace="n",
         instance=Instance(id=task, status="active"),
         models=[task],

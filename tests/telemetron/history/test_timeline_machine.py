@@ -48,7 +48,6 @@ instances = st.builds(
 )
 agents = st.builds(
     AgentPart,
-    origin=st.just("heartbeat"),
     namespace=st.sampled_from([None, "n"]),
     instance=instances,
     tasks=st.lists(tasks, max_size=3, unique_by=lambda task: task.id),
@@ -227,7 +226,7 @@ class TimelineMachine(RuleBasedStateMachine):
 
     def keep(self) -> None:
         snapshot = self.store.snapshot
-        body = b"".join(snapshot.chunks(list(snapshot.faces)))
+        body = b"".join(snapshot.chunks(list(snapshot.sections)))
         document = msgspec.json.decode(body)
         now, place = states(document), self.line.tip
         before = states(self.kept[-1].document) if place.at != (1, 0) else {}
@@ -329,7 +328,7 @@ class TimelineMachine(RuleBasedStateMachine):
     def ask_at(self, data: Any) -> None:
         kept = self.pick(data)
         snapshot = fold.snapshot(self.line, str(kept.place), self.clock.now())
-        body = b"".join(snapshot.chunks(list(snapshot.faces)))
+        body = b"".join(snapshot.chunks(list(snapshot.sections)))
         document = msgspec.json.decode(body)
         for name in ("id", "epoch", "revision", "started_at"):
             assert document[name] == kept.document[name]

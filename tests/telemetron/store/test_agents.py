@@ -33,39 +33,51 @@ def minutes(number: int) -> datetime:
     return NOON + timedelta(minutes=number)
 
 
-def part(id: str, value: AgentPart, source: str = "heartbeats", name: str = "writer") -> Part:
-    return Part(source, "agents", name, id, "", value)
+RANKS = {"heartbeats": 300, "kubernetes": 200, "configuration": 100}
+
+
+def part(source: str, id: str = "", name: str = "writer", **fields: Any) -> Part:
+    """A part of a source; `merged` gives it an id if it has none."""
+    value = AgentPart(**fields)
+    return Part(source, "agents", name, id, "", value, RANKS.get(source, 0))
 
 
 def beat(
-    id: str = "i", status: str = "active", pod_id: str | None = None, **fields: Any
-) -> AgentPart:
-    """An instance that beats; fields of the instance are those that only it has."""
-    of_instance = {n: fields.pop(n) for n in ("max_parallel_invocations",) if n in fields}
-    instance = Instance(id=id, status=status, pod_id=pod_id, source="heartbeats", **of_instance)
-    return AgentPart(origin="heartbeat", instance=instance, **fields)
-
-
-def declared(pod_id: str, workload: str | None = "k/n1/Deployment/w", **fields: Any) -> AgentPart:
+    id: str = "i",
+    status: str = "active",
+    pod_id: str | None = None,
+    max_parallel_invocations: int | None = None,
+    **fields: Any,
+) -> Part:
+    """A part of an instance that beats."""
     instance = Instance(
-        id=pod_id, status="declared", pod_id=pod_id, workload=workload, source="kubernetes"
+        id=id,
+        status=status,
+        pod_id=pod_id,
+        source="heartbeats",
+        max_parallel_invocations=max_parallel_invocations,
     )
-    return AgentPart(origin="kubernetes", instance=instance, **fields)
+    return part("heartbeats", instance=instance, **fields)
 
 
-def merged(*parts: Part | AgentPart) -> dict[str, Agent]:
-    whole = [
-        one if isinstance(one, Part) else part(str(at), one, _source(one))
-        for at, one in enumerate(parts)
-    ]
+def declared(
+    pod_id: str,
+    workload: str | None = "k/n1/Deployment/w",
+    source: str = "kubernetes",
+    **fields: Any,
+) -> Part:
+    instance = Instance(
+        id=pod_id, status="declared", pod_id=pod_id, workload=workload, source=source
+    )
+    return part(source, instance=instance, **fields)
+
+
+def merged(*parts: Part) -> dict[str, Agent]:
+    whole = [one if one.id else replace(one, id=str(at)) for at, one in enumerate(parts)]
     return {agent.key: agent for agent in merge_agents(whole)}
 
 
-def _source(one: AgentPart) -> str:
-    return {"heartbeat": "heartbeats"}.get(one.origin, one.origin)
-
-
-def one(*parts: Part | AgentPart) -> Agent:
+def one(*parts: Part) -> Agent:
     (agent,) = merged(*parts).values()
     return agent
 
@@ -83,8 +95,8 @@ def test_an_instance_that_beats() -> None:
     assert (agent.models, agent.description, agent.truncated) == (["m"], "d", None)
 
 
-def test_known_from_configuration_alone() -> None:
-    agent = one(AgentPart(origin="configuration", max_parallel_invocations=4))
+def test_an_agent_known_only_from_the_configuration() -> None:
+    agent = one(part("configuration", max_parallel_invocations=4))
     assert (agent.key, agent.status) == ("-/writer", "declared")
     assert (agent.max_parallel_invocations, agent.instances) == (4, [])
     assert (agent.activity.active_task_ids, agent.activity.least_progressed_at) == ([], None)
@@ -114,14 +126,14 @@ def test_an_idle_agent_has_no_task(statuses: list[str], holder: str | None, stat
     assert agent.silent_count == statuses.count("silent")
 
 
-def test_waits_that_are_not_listed_are_said_to_be_cut() -> None:
+def test_unlisted_waits_count_as_cut() -> None:
     waits = [Wait("llm", str(number)) for number in range(MAX_WAITS)]
     cut = Task(id="a", waits=waits, wait_count=40)
     agent = one(beat(tasks=[cut, Task(id="b", waits=waits[:2], wait_count=2)], task_count=2))
     assert agent.truncated == {"activity.active_task_ids.waits": 42}
 
 
-def test_problems_of_its_parts_are_the_agents() -> None:
+def test_an_agent_has_the_problems_of_its_parts() -> None:
     problem = Problem("DuplicateInstance", "two of them", NOON)
     agent = one(beat("a", problems=[problem]), beat("b"))
     assert agent.problems == [problem]
@@ -146,12 +158,12 @@ def test_a_part_without_namespace_takes_that_of_its_declared_pod() -> None:
     assert [i.status for i in agents["n1/writer"].instances] == ["declared"]
 
 
-def test_else_the_only_one_that_is_known() -> None:
+def test_a_part_without_namespace_takes_the_only_known_one() -> None:
     assert merged(beat("a", namespace="n1"), beat("b")).keys() == {"n1/writer"}
 
 
 @pytest.mark.parametrize("pod_id", [None, "pod-3", "pod-0"])
-def test_else_none(pod_id: str | None) -> None:
+def test_a_part_without_namespace_has_none_if_several_are_possible(pod_id: str | None) -> None:
     agents = merged(
         declared("pod-0", namespace="n1"),
         declared("pod-0", namespace="n2"),
@@ -172,11 +184,10 @@ def test_replicas() -> None:
 
 
 def test_a_canary_is_two_declarations_of_one_agent() -> None:
-    stable = AgentPart(
-        origin="kubernetes", namespace="n", deployment_name="writer", models=["old"], queues=["q"]
-    )
-    canary = replace(stable, deployment_name="writer-canary", models=["new"])
-    agent = one(part("uid-1", stable, "k"), part("uid-2", canary, "k"))
+    both = {"namespace": "n", "queues": ["q"]}
+    stable = part("k", "uid-1", deployment_name="writer", models=["old"], **both)
+    canary = part("k", "uid-2", deployment_name="writer-canary", models=["new"], **both)
+    agent = one(stable, canary)
     assert (agent.deployment_name, agent.models, agent.queues) == ("writer", ["new", "old"], ["q"])
     assert (agent.status, agent.sources) == ("declared", ["k"])
 
@@ -194,23 +205,23 @@ def test_a_declared_pod_that_never_beat_stays_in_the_list() -> None:
     assert [(i.id, i.status) for i in agent.instances] == [("i", "active"), ("pod-1", "declared")]
 
 
-def test_what_is_declared_without_workload_hides_none() -> None:
+def test_a_declaration_without_workload_hides_no_workload() -> None:
     agent = one(
         declared("pod-1", namespace="n"),
-        part("x", replace(declared("pod-1", None, namespace="n"), origin="configuration")),
+        declared("pod-1", None, "configuration", namespace="n"),
         beat("i", pod_id="pod-1", namespace="n"),
     )
     assert [i.workload for i in agent.instances] == ["k/n1/Deployment/w"]
 
 
-def test_of_two_workloads_of_one_pod_the_most_believed_counts() -> None:
-    guess = replace(declared("pod-1", "guess", namespace="n"), origin="configuration")
+def test_the_highest_rank_decides_the_workload_of_a_pod() -> None:
+    guess = declared("pod-1", "guess", "configuration", namespace="n")
     agent = one(guess, declared("pod-1", "known", namespace="n"), beat("i", pod_id="pod-1"))
     assert [i.workload for i in agent.instances] == ["known"]
 
 
-def test_an_instance_says_which_source_saw_it() -> None:
-    agent = one(part("x", replace(beat(), instance=Instance("i", "idle", source="liar")), "mine"))
+def test_the_source_of_an_instance_cannot_be_forged() -> None:
+    agent = one(part("mine", instance=Instance("i", "idle", source="liar")))
     assert agent.instances[0].source == "mine"
 
 
@@ -233,29 +244,39 @@ def test_the_status_is_the_best_of_the_instances(statuses: list[str], status: st
 # scalars and lists
 
 
-def test_scalars_are_those_of_the_newest_live_heartbeat() -> None:
+def test_scalars_come_from_the_newest_live_heartbeat() -> None:
     agent = one(
         beat("old", description="old", deployment_name="d", since=NOON),
         beat("new", description="new", since=minutes(1)),
         beat("dead", description="dead", status="silent", since=minutes(9)),
-        AgentPart(origin="kubernetes", description="k"),
+        part("kubernetes", description="k"),
     )
     assert (agent.description, agent.deployment_name) == ("new", "d")
 
 
-def test_then_of_kubernetes_then_of_the_configuration_then_of_the_silent() -> None:
+def test_then_from_kubernetes_then_the_configuration_then_silent_instances() -> None:
     silent = beat("dead", description="dead", deployment_name="dead", status="silent")
-    configured = AgentPart(origin="configuration", description="c", deployment_name="c")
-    agent = one(AgentPart(origin="kubernetes", description="k"), configured, silent)
+    configured = part("configuration", description="c", deployment_name="c")
+    agent = one(part("kubernetes", description="k"), configured, silent)
     assert (agent.description, agent.deployment_name) == ("k", "c")
     assert one(silent).description == "dead"
+
+
+def test_the_rank_decides_and_is_lowest_by_default() -> None:
+    foreign = part("acme", "a", description="acme", deployment_name="acme")
+    agent = one(foreign, part("configuration", description="c"))
+    assert (agent.description, agent.deployment_name) == ("c", "acme")
+    assert (
+        one(replace(foreign, rank=250), part("kubernetes", description="k")).description == "acme"
+    )
+    assert one(replace(foreign, rank=250), beat(description="b")).description == "b"
 
 
 def test_lists_are_sorted_unions() -> None:
     agent = one(
         beat("a", models=["z", "a"], queues=["q"]),
         beat("b", models=["a", "m"], status="silent"),
-        AgentPart(origin="configuration", queues=["p"]),
+        part("configuration", queues=["p"]),
     )
     assert (agent.models, agent.queues) == (["a", "m", "z"], ["p", "q"])
 
@@ -265,12 +286,12 @@ def test_lists_are_sorted_unions() -> None:
     [
         ([beat(max_parallel_invocations=3), beat("b", max_parallel_invocations=2)], 5),
         ([beat(max_parallel_invocations=3), beat("b")], 4),
-        ([beat("a", status="silent"), AgentPart(origin="kubernetes")], 1),
+        ([beat("a", status="silent"), part("kubernetes")], 1),
         (
             [
                 beat("a", status="silent", max_parallel_invocations=9),
-                AgentPart(origin="configuration", max_parallel_invocations=4),
-                AgentPart(origin="kubernetes", max_parallel_invocations=2),
+                part("configuration", max_parallel_invocations=4),
+                part("kubernetes", max_parallel_invocations=2),
             ],
             2,
         ),
@@ -279,7 +300,7 @@ def test_lists_are_sorted_unions() -> None:
     ],
     ids=["sum", "1 where not said", "nothing known", "as declared", "tasks listed", "beats first"],
 )
-def test_max_parallel_invocations(parts: list[AgentPart], number: int) -> None:
+def test_max_parallel_invocations(parts: list[Part], number: int) -> None:
     assert one(*parts).max_parallel_invocations == number
 
 
@@ -304,7 +325,7 @@ def test_tasks_are_listed_oldest_first() -> None:
     ]
 
 
-def test_the_least_progress_is_that_of_the_oldest() -> None:
+def test_the_least_progress_is_the_oldest() -> None:
     tasks = [Task(id="a", progressed_at=minutes(2)), Task(id="b"), Task(id="c", progressed_at=NOON)]
     assert one(beat(tasks=tasks)).activity.least_progressed_at == NOON
 
@@ -319,7 +340,7 @@ def test_the_last_failure() -> None:
     assert agent.activity.last_failure == Failure("t2", "E", minutes(2))
 
 
-def test_what_is_cut_is_told_with_its_full_count() -> None:
+def test_cut_lists_have_their_full_count() -> None:
     many = [Task(id=f"{n:03}", started_on=minutes(n)) for n in range(MAX_ACTIVE_TASKS)]
     names = [f"{n:03}" for n in range(MAX_NAMES + 2)]
     parts = [beat(f"i{n:03}", status="idle") for n in range(MAX_INSTANCES)]
@@ -336,7 +357,7 @@ def test_what_is_cut_is_told_with_its_full_count() -> None:
     assert (len(agent.instances), agent.instance_count) == (MAX_INSTANCES, MAX_INSTANCES + 1)
 
 
-def test_at_its_bound_nothing_is_cut() -> None:
+def test_a_list_of_exactly_the_limit_is_not_cut() -> None:
     many = [Task(id=f"{n:03}") for n in range(MAX_ACTIVE_TASKS)]
     agent = one(beat(tasks=many, task_count=3, models=[str(n) for n in range(MAX_NAMES)]))
     assert (agent.truncated, agent.activity.task_count) == (None, MAX_ACTIVE_TASKS)
@@ -344,7 +365,7 @@ def test_at_its_bound_nothing_is_cut() -> None:
 
 
 def test_a_name_is_one_bounded_line() -> None:
-    agent = one(part("x", beat(), name="a\nb\x00" + "x" * 500))
+    agent = one(replace(beat(), group="a\nb\x00" + "x" * 500))
     assert agent.name.startswith("a bx")
     assert len(agent.name) == MAX_NAME
     assert agent.key == f"-/{agent.name}"
@@ -370,7 +391,6 @@ instances = st.builds(
 )
 values = st.builds(
     AgentPart,
-    origin=st.sampled_from(["heartbeat", "kubernetes", "configuration"]),
     namespace=st.none() | st.sampled_from(["n1", "n2"]),
     description=st.none() | ids,
     deployment_name=st.none() | ids,
@@ -384,7 +404,18 @@ values = st.builds(
     last_failure=st.none() | st.builds(Failure, task_id=ids, at=times),
 )
 parts = st.lists(
-    st.builds(part, ids, values, ids), max_size=5, unique_by=lambda one: (one.source, one.id)
+    st.builds(
+        Part,
+        source=ids,
+        section=st.just("agents"),
+        group=st.just("writer"),
+        id=ids,
+        scope=st.just(""),
+        value=values,
+        rank=st.sampled_from([0, 100, 200, 300]),
+    ),
+    max_size=5,
+    unique_by=lambda one: (one.source, one.id),
 )
 
 
@@ -421,8 +452,8 @@ def _plain(instance: Instance) -> tuple[str, str]:
     return instance.id, instance.status
 
 
-def pods_of(workload: str, *pods: str, **fields: Any) -> AgentPart:
-    return AgentPart(origin="kubernetes", workload=workload, pods=list(pods), **fields)
+def pods_of(workload: str, *pods: str, **fields: Any) -> Part:
+    return part("kubernetes", workload=workload, pods=list(pods), **fields)
 
 
 def test_pods_of_a_workload_are_instances_until_they_beat() -> None:
@@ -446,7 +477,7 @@ def test_instances_are_counted_however_many_are_listed() -> None:
     assert {one.workload for one in agent.instances} == {"k/w"}
 
 
-def test_of_too_many_instances_none_of_a_status_hides_the_others() -> None:
+def test_if_there_are_too_many_instances_each_status_is_listed() -> None:
     silent = [beat(f"a{n:03}", status="silent") for n in range(300)]
     agent = one(*silent, beat("z0"), beat("z1", status="idle"), pods_of("k/w", "z2"))
     listed = [one.id for one in agent.instances]
@@ -454,16 +485,16 @@ def test_of_too_many_instances_none_of_a_status_hides_the_others() -> None:
     assert listed[-3:] == ["z0", "z1", "z2"]
 
 
-def test_of_too_many_instances_the_newest_of_a_status_are_listed() -> None:
-    many = [replace(beat(f"i{n:03}").instance, started_at=minutes(n)) for n in range(300)]  # type: ignore[type-var]
-    agent = one(*[AgentPart(origin="heartbeat", instance=instance) for instance in many])
+def test_if_there_are_too_many_instances_the_newest_are_listed() -> None:
+    many = [Instance(f"i{n:03}", "active", started_at=minutes(n)) for n in range(300)]
+    agent = one(*[part("heartbeats", instance=instance) for instance in many])
     assert [one.id for one in agent.instances] == [f"i{n:03}" for n in range(44, 300)]
 
 
 FORBIDDEN = Problem("Forbidden", "no permission to watch pods", NOON)
 
 
-def test_instances_that_cannot_be_observed_are_not_zero() -> None:
+def test_the_number_of_unobservable_instances_is_null() -> None:
     unseen = pods_of("k/w", has_all_pods=False, problems=[FORBIDDEN])
     agent = one(unseen)
     assert (agent.instance_count, agent.instances, agent.status) == (None, [], "declared")
@@ -481,7 +512,7 @@ def test_heartbeats_count_instances_whose_pods_cannot_be_observed() -> None:
     assert (agent.instance_count, agent.silent_count) == (None, 1)
 
 
-def test_problems_that_are_cut_are_counted() -> None:
+def test_cut_problems_are_counted() -> None:
     many = [Problem("Forbidden", f"no permission {n}", NOON) for n in range(MAX_PROBLEMS + 2)]
     agent = one(pods_of("k/w", problems=many))
     assert agent.problems == many[:MAX_PROBLEMS]

@@ -75,7 +75,7 @@ def task(**changes: Any) -> Agent:
         (ROW, replace(ROW, entities=9)),
     ],
 )
-def test_measures_are_no_state(old: Any, new: Any) -> None:
+def test_a_change_of_measures_is_no_change_of_state(old: Any, new: Any) -> None:
     same = same_state(type(old))
     assert old != new
     assert same(old, new)
@@ -102,7 +102,7 @@ def test_measures_are_no_state(old: Any, new: Any) -> None:
         (ROW, replace(ROW, status="stale")),
     ],
 )
-def test_all_else_is_state(old: Any, new: Any) -> None:
+def test_every_other_change_is_a_change_of_state(old: Any, new: Any) -> None:
     same = same_state(type(old))
     assert same(old, old)
     assert not same(old, new)

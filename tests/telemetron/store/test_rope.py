@@ -3,20 +3,16 @@
 from collections.abc import Mapping
 from typing import Any
 
-import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from telemetron.store import rope
 from telemetron.store.rope import Change, Fragment, Rope, glued
 
 CHUNK_BYTES = 60
 
 
-@pytest.fixture(autouse=True)
-def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rope, "CHUNK_BYTES", CHUNK_BYTES)
-    monkeypatch.setattr(rope, "ONE_PIECE_BYTES", CHUNK_BYTES)
+def empty() -> Rope:
+    return Rope(chunk_bytes=CHUNK_BYTES)
 
 
 def fragment(body: bytes) -> Fragment:
@@ -33,7 +29,7 @@ def edited(old: Rope, edits: Mapping[str, Fragment | None]) -> Rope:
 
 
 def of(keys: list[str], size: int = 20) -> Rope:
-    return edited(Rope(), {key: fragment(key.encode() * size) for key in keys})
+    return edited(empty(), {key: fragment(key.encode() * size) for key in keys})
 
 
 keys = st.text(alphabet="abcd", min_size=1, max_size=3)
@@ -41,11 +37,11 @@ bodies = st.integers(0, 70).map(lambda size: fragment(b"x" * size))
 edits = st.dictionaries(keys, bodies | st.none(), max_size=12)
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None)
 @given(st.lists(edits, max_size=12))
 def test_a_rope_is_a_sorted_dict(history: list[dict[str, Fragment | None]]) -> None:
     model: dict[str, Fragment] = {}
-    current = Rope()
+    current = empty()
     for changes in history:
         before, chunks = current, list(current.chunks)
         current = edited(current, changes)
@@ -90,10 +86,10 @@ def test_an_edit_costs_the_chunks_it_touches() -> None:
 def test_no_edit_is_the_same_rope() -> None:
     old = of(["a"])
     assert edited(old, {}) is old
-    assert edited(Rope(), {"a": None}).chunks == []
+    assert edited(empty(), {"a": None}).chunks == []
 
 
-def test_removals_leave_no_dust() -> None:
+def test_removals_leave_no_small_chunks() -> None:
     old = of([f"{n:03}" for n in range(100)], size=1)
     assert len(old.chunks) >= 5
     left = edited(old, {f"{n:03}": None for n in range(100) if n % 10})
@@ -102,7 +98,7 @@ def test_removals_leave_no_dust() -> None:
     assert edited(left, dict.fromkeys(left.every_key())).chunks == []
 
 
-def test_growth_splits() -> None:
+def test_chunks_that_grow_are_split() -> None:
     chunk_sizes = [chunk.size for chunk in of([f"{n:03}" for n in range(100)], size=10).chunks]
     assert max(chunk_sizes) <= 2 * CHUNK_BYTES
     big = edited(of(["a", "b"], size=5), {"a": fragment(b"x" * 500), "b": fragment(b"y" * 500)})
@@ -110,7 +106,7 @@ def test_growth_splits() -> None:
 
 
 def test_every_chunk_is_a_step() -> None:
-    fill = Rope().edited({f"{n:03}": fragment(b"x" * 30) for n in range(100)})
+    fill = empty().edited({f"{n:03}": fragment(b"x" * 30) for n in range(100)})
     assert sum(1 for _ in fill) >= 30
 
 
@@ -119,7 +115,7 @@ def test_a_chunk_is_joined_once() -> None:
     assert all(a is b for a, b in zip(whole.pieces(), whole.pieces(), strict=True))
 
 
-def test_keys_around() -> None:
+def test_keys_near_a_key() -> None:
     whole = of(["b", "d", "f", "h"], size=1)
     assert whole.around("e", 2) == ["d", "f"]
     assert whole.around("a", 4) == ["b", "d"]
@@ -127,13 +123,13 @@ def test_keys_around() -> None:
     assert Rope().around("a", 2) == []
 
 
-def test_glue() -> None:
+def test_small_pieces_are_joined() -> None:
     large = b"x" * CHUNK_BYTES
-    assert glued([b"a", b"b", large, b"c"]) == (b"ab", large, b"c")
-    assert glued([large])[0] is large
-    assert glued([b"a", large[1:]]) == (b"a" + large[1:],), "what is small as a whole"
+    assert glued([b"a", b"b", large, b"c"], CHUNK_BYTES, CHUNK_BYTES) == (b"ab", large, b"c")
+    assert glued([large], CHUNK_BYTES, CHUNK_BYTES)[0] is large
+    assert glued([b"a", large[1:]], CHUNK_BYTES, CHUNK_BYTES) == (b"a" + large[1:],), "all is small"
 
 
-def test_the_later_change_counts() -> None:
+def test_the_union_of_two_changes_is_the_later_one() -> None:
     one, two = Change(3, 3), Change(5, 2)
     assert one | two == two | one == Change(5, 3, two.at)

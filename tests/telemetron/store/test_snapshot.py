@@ -55,7 +55,7 @@ def test_an_empty_system_has_every_section() -> None:
     }
 
 
-def test_sections_that_are_not_asked_for_are_absent(system: System) -> None:
+def test_unrequested_sections_are_absent(system: System) -> None:
     system.put("q")
     document = shown(system.store.snapshot, "queues", "agents")
     assert list(document)[6:] == ["sources", "queues", "agents"]
@@ -64,7 +64,7 @@ def test_sections_that_are_not_asked_for_are_absent(system: System) -> None:
     assert list(shown(system.store.snapshot, "sources"))[6:] == ["sources"]
 
 
-def test_a_view_is_as_old_as_what_it_shows(system: System) -> None:
+def test_a_view_has_the_revision_of_its_last_change(system: System) -> None:
     before = system.put("q").change
     assert before.at == datetime(2030, 1, 1, 0, 0, 1, tzinfo=UTC)
     now = system.put("q", partitions=2)
@@ -99,7 +99,7 @@ def test_no_such_entity(system: System) -> None:
         snapshot.chunks(["queues"], "nothing")
 
 
-def test_state_and_measures_are_told_apart(system: System) -> None:
+def test_changes_of_state_and_measures_are_distinguished(system: System) -> None:
     state = system.put("q").change_of(["queues"])
     assert state is not None
     assert state.state_revision == state.revision

@@ -63,8 +63,8 @@ def test_off_until_it_is_started(off: Watched) -> None:
 
 
 @pytest.mark.parametrize("call", ["confirm", "trouble"])
-def test_nothing_can_be_said_before_the_start(off: Watched, call: str) -> None:
-    with pytest.raises(RuntimeError, match="kafka was not started"):
+def test_scopes_before_the_start_are_an_error(off: Watched, call: str) -> None:
+    with pytest.raises(RuntimeError, match=r"kafka: start\(\) must be called first"):
         off.source.confirm() if call == "confirm" else off.source.trouble("", "Timeout", "late")
 
 
@@ -84,7 +84,7 @@ def test_starting_until_every_expected_scope_is_confirmed(watched: Watched) -> N
     assert watched.row.status == "ok"
 
 
-def test_an_expected_scope_that_nobody_names_breaks_the_promise(watched: Watched) -> None:
+def test_an_expected_scope_without_confirmation_becomes_stale(watched: Watched) -> None:
     watched.source.expect(["pods", "jobs"])
     watched.clock.advance(PROMISE / 2)
     watched.source.confirm("pods")
@@ -111,7 +111,7 @@ def test_a_scope_that_stays_expected_keeps_its_promise(watched: Watched) -> None
     assert (watched.row.status, watched.problems()) == ("stale", [("pods", "Unconfirmed")])
 
 
-def test_a_promise_is_told_of_though_the_status_stays(off: Watched) -> None:
+def test_max_age_is_shown_even_if_the_status_stays(off: Watched) -> None:
     off.source.load(30)
     assert (off.row.status, off.row.max_age_seconds) == ("starting", None)
     off.source.start(PROMISE)
@@ -167,7 +167,7 @@ def test_one_late_scope_is_enough(ok: Watched) -> None:
     assert ok.problems() == [("a", "Unconfirmed")]
 
 
-def test_all_that_was_true_last(ok: Watched) -> None:
+def test_last_ok_at_is_the_oldest_confirmation(ok: Watched) -> None:
     """`last_ok_at` moves while stale, and the row is told of."""
     ok.source.confirm("a", reason="Forbidden", message="no metrics")
     ok.clock.advance(5)
@@ -203,7 +203,7 @@ def test_trouble_degrades_at_once_and_becomes_stale(ok: Watched) -> None:
 
 
 @pytest.mark.parametrize("reason", [None, "Forbidden", "MetricsUnavailable"])
-def test_a_confirmation_ends_the_degradation_whatever_it_knows(
+def test_a_confirmation_ends_the_degradation_even_with_a_reason(
     ok: Watched, reason: str | None
 ) -> None:
     ok.source.trouble("", "Timeout", "late")
@@ -214,7 +214,7 @@ def test_a_confirmation_ends_the_degradation_whatever_it_knows(
 
 
 @pytest.mark.parametrize("reason", ["Unreachable", "Timeout", "Unauthorized"])
-def test_no_answer_is_never_ok_even_if_it_is_confirmed(ok: Watched, reason: str) -> None:
+def test_a_confirmed_but_unanswered_scope_is_not_ok(ok: Watched, reason: str) -> None:
     ok.source.confirm("extra", reason=reason, message="no figures")
     assert (ok.row.status, ok.problems()) == ("degraded", [("extra", reason)])
     ok.clock.advance(5)
@@ -265,7 +265,7 @@ def test_a_problem_keeps_since_until_its_reason_changes(ok: Watched) -> None:
     assert ok.row.problems[0].since == at(4)
 
 
-def test_a_scope_that_was_never_confirmed_has_its_time(ok: Watched) -> None:
+def test_a_new_scope_has_max_age_to_be_confirmed(ok: Watched) -> None:
     ok.source.trouble("new", "Forbidden", "no")
     ok.clock.advance(9)
     ok.source.trouble("new", "Forbidden", "no")
@@ -275,14 +275,14 @@ def test_a_scope_that_was_never_confirmed_has_its_time(ok: Watched) -> None:
     assert (ok.row.status, ok.row.last_ok_at) == ("stale", None)
 
 
-def test_a_problem_beside_a_confirmation(ok: Watched) -> None:
+def test_a_confirmation_with_a_problem(ok: Watched) -> None:
     ok.source.confirm("metrics", reason="Forbidden", message="not permitted")
     assert (ok.row.status, ok.problems()) == ("ok", [("metrics", "Forbidden")])
     ok.source.confirm("metrics")
     assert ok.row.problems == []
 
 
-def test_failing_and_started_again(ok: Watched) -> None:
+def test_a_failed_source_that_is_restarted(ok: Watched) -> None:
     ok.clock.advance(3)
     ok.source.fail("Crashed", "KeyError in the collector")
     assert (ok.row.status, ok.row.since, ok.row.last_ok_at) == ("failing", at(3), START)
@@ -306,14 +306,14 @@ def test_failing_before_it_ran(off: Watched) -> None:
     assert (off.row.status, off.row.max_age_seconds, off.row.last_ok_at) == ("failing", None, None)
 
 
-def test_what_a_crashed_run_left_behind_cannot_mend_it(ok: Watched) -> None:
+def test_a_crashed_source_stays_failing_until_it_is_restarted(ok: Watched) -> None:
     ok.source.fail("Crashed", "it crashed")
     ok.source.confirm()
     ok.source.trouble("a", "Timeout", "late")
     assert (ok.row.status, ok.problems()) == ("failing", [("", "Crashed"), ("a", "Timeout")])
 
 
-def test_while_failing_no_timer_speaks(ok: Watched) -> None:
+def test_a_failing_source_has_no_timer(ok: Watched) -> None:
     ok.source.fail("Crashed", "it crashed")
     ok.clock.advance(100)
     assert ok.problems() == [("", "Crashed")]
@@ -321,42 +321,44 @@ def test_while_failing_no_timer_speaks(ok: Watched) -> None:
     assert (ok.row.status, ok.problems()) == ("stale", [("", "Crashed"), ("", "Unconfirmed")])
 
 
-def test_a_stopped_source_is_silent(ok: Watched) -> None:
+def test_a_stopped_source_has_no_timer(ok: Watched) -> None:
     ok.source.stop()
     ok.source.confirm()
     ok.clock.advance(100)
     assert ok.row.status == "ok"
 
 
-def test_a_promise_without_end(off: Watched) -> None:
+def test_an_unlimited_max_age(off: Watched) -> None:
     off.source.start(inf)
     off.source.confirm()
     off.clock.advance(1e9)
     assert (off.row.status, off.row.max_age_seconds) == ("ok", None)
 
 
-def test_a_reason_that_is_not_in_the_table(ok: Watched) -> None:
-    with pytest.raises(ValueError, match="'Tired' is no reason"):
+def test_an_unknown_reason_is_an_error(ok: Watched) -> None:
+    with pytest.raises(ValueError, match="unknown reason 'Tired'"):
         ok.source.trouble("", "Tired", "yawn")
 
 
-def test_what_is_refused_and_accepted(ok: Watched) -> None:
-    ok.source.refuse("part", "queues a", "s", "Refused", "queues a: wrong")
-    ok.source.refuse("group", "queues a", "", "DuplicateKey", "too many")
+def test_a_refused_part_has_a_problem_until_it_is_accepted(ok: Watched) -> None:
+    ok.source.report("part", "queues a", "s", "Refused", "queues a: wrong")
+    ok.source.report("group", "queues a", "", "DuplicateKey", "too many")
     assert ok.problems() == [("", "DuplicateKey"), ("s", "Refused")]
-    ok.source.accept("part", "queues a")
-    ok.source.accept("part", "queues never refused")
+    ok.source.resolve("part", "queues a")
+    ok.source.resolve("part", "queues never refused")
     assert ok.problems() == [("", "DuplicateKey")]
-    ok.source.accept("group", "queues a")
+    ok.source.resolve("group", "queues a")
     assert ok.row.problems == []
 
 
-def test_after_a_replacement_no_other_part_of_the_scope_is_refused(ok: Watched) -> None:
+def test_a_replacement_ends_older_refusals_of_its_scope(ok: Watched) -> None:
     for what, scope in (("gone", "s"), ("still", "s"), ("moved", "t"), ("other", "t")):
-        ok.source.refuse("part", what, scope, "Refused", "wrong")
-    ok.source.refuse("group", "gone", "s", "DuplicateKey", "too many")
+        ok.source.report("part", what, scope, "Refused", "wrong")
+    ok.source.report("group", "gone", "s", "DuplicateKey", "too many")
     ok.clock.advance(1)
-    ok.source.settle("s", {"still", "moved", "new"}, {"still": "wrong", "new": "wrong too"})
+    ok.source.replace_refusals(
+        "s", {"still", "moved", "new"}, {"still": "wrong", "new": "wrong too"}
+    )
     assert ok.problems() == [
         ("s", "DuplicateKey"),
         ("s", "Refused"),
@@ -368,7 +370,7 @@ def test_after_a_replacement_no_other_part_of_the_scope_is_refused(ok: Watched) 
 
 def test_problems_are_bounded_in_number_and_length(ok: Watched) -> None:
     for number in range(MAX_KNOWN + 50):
-        ok.source.refuse("part", f"queues {number}", "s" * 2000, "Refused", "m" * 2000)
+        ok.source.report("part", f"queues {number}", "s" * 2000, "Refused", "m" * 2000)
     row = ok.row
     assert (len(row.problems), row.truncated) == (MAX_PROBLEMS, {"problems": MAX_KNOWN + 50})
     assert len(row.problems[0].scope) == len(row.problems[0].message) == 500
@@ -376,26 +378,26 @@ def test_problems_are_bounded_in_number_and_length(ok: Watched) -> None:
 
 def test_problems_that_are_only_counted_end_like_the_others(ok: Watched) -> None:
     for number in range(MAX_KNOWN + 3):
-        ok.source.refuse("part", f"queues {number}", "s", "Refused", "wrong")
+        ok.source.report("part", f"queues {number}", "s", "Refused", "wrong")
     count = MAX_KNOWN + 3
     assert ok.row.truncated == {"problems": count}
-    ok.source.accept("part", f"queues {count - 1}")
+    ok.source.resolve("part", f"queues {count - 1}")
     assert ok.row.truncated == {"problems": count - 1}
-    ok.source.settle("s", set(), {f"queues {count - 2}": "wrong"})
+    ok.source.replace_refusals("s", set(), {f"queues {count - 2}": "wrong"})
     assert (ok.source.problem_count, len(ok.row.problems), ok.row.truncated) == (1, 1, None)
 
 
-def test_many_parts_that_are_refused_hide_no_trouble(ok: Watched) -> None:
+def test_many_refused_parts_hide_no_trouble(ok: Watched) -> None:
     for number in range(MAX_PROBLEMS):
-        ok.source.refuse("part", f"queues {number}", "", "Refused", f"wrong {number:02}")
+        ok.source.report("part", f"queues {number}", "", "Refused", f"wrong {number:02}")
     ok.source.trouble("z", "Timeout", "late")
     assert ok.problems()[-1] == ("z", "Timeout")
     assert (len(ok.row.problems), ok.row.truncated) == (MAX_PROBLEMS, {"problems": 33})
 
 
-def test_whatever_is_refused_a_failure_and_a_trouble_are_told(ok: Watched) -> None:
+def test_a_failure_and_a_trouble_are_always_listed(ok: Watched) -> None:
     for number in range(MAX_KNOWN):
-        ok.source.refuse("part", f"queues {number}", "z", "Refused", "wrong")
+        ok.source.report("part", f"queues {number}", "z", "Refused", "wrong")
     ok.source.trouble("a", "Timeout", "late")
     ok.source.fail("Crashed", "it crashed")
     assert ok.row.status == "failing"

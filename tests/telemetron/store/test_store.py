@@ -12,9 +12,9 @@ import msgspec
 import pytest
 from loguru import logger
 
+from telemetron.clock import Clock
 from telemetron.collector import Put
 from telemetron.document import Queue, State
-from telemetron.store import store as module
 from telemetron.store.part import Part
 from telemetron.store.section import Section, each
 from telemetron.store.source import Source
@@ -51,10 +51,9 @@ def source(store: Store) -> Source:
     return started(store)
 
 
-@pytest.fixture
-def slices(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every step is a slice of its own."""
-    monkeypatch.setattr(module, "SLICE_SECONDS", -1.0)
+def sliced_store(clock: Clock | None = None) -> Store:
+    """A store that makes every step a slice of its own."""
+    return Store("test", clock, slice_seconds=-1.0)
 
 
 @pytest.fixture
@@ -134,7 +133,7 @@ def test_a_part_that_moves_to_another_group(store: Store, source: Source) -> Non
     assert names(store) == []
 
 
-def test_there_and_back_takes_no_revision(store: Store, source: Source) -> None:
+def test_a_reverted_change_publishes_no_revision(store: Store, source: Source) -> None:
     put(store, source, "a", partitions=1)
     store.flush()
     before = store.snapshot
@@ -148,7 +147,7 @@ def test_there_and_back_takes_no_revision(store: Store, source: Source) -> None:
     assert store.snapshot is before
 
 
-def test_the_same_again_is_free(store: Store, source: Source, clock: TimerClock) -> None:
+def test_an_equal_part_causes_no_flush(store: Store, source: Source, clock: TimerClock) -> None:
     put(store, source, "a")
     store.flush()
     clock.delays.clear()
@@ -156,7 +155,7 @@ def test_the_same_again_is_free(store: Store, source: Source, clock: TimerClock)
     assert clock.delays == []
 
 
-def test_watchers_learn_what_changed(store: Store, source: Source) -> None:
+def test_watchers_get_the_changed_keys(store: Store, source: Source) -> None:
     told: list[Publication] = []
     put(store, source, "a")
     put(store, source, "b")
@@ -172,12 +171,14 @@ def test_watchers_learn_what_changed(store: Store, source: Source) -> None:
         "queues": {"kafka/a/-": False, "kafka/b/-": True, "kafka/c/-": True},
         "sources": {"kafka": False},
     }
-    bodies = [fragment.body for fragment in store.snapshot.faces["queues"].rope]
-    rows = [fragment.body for fragment in store.snapshot.faces["sources"].rope]
+    bodies = [fragment.body for fragment in store.snapshot.sections["queues"].rope]
+    rows = [fragment.body for fragment in store.snapshot.sections["sources"].rope]
     assert publication.new_bytes == sum(map(len, bodies + rows))
 
 
-def test_a_watcher_that_fails_stops_nobody(store: Store, source: Source, errors: list[str]) -> None:
+def test_a_failing_watcher_does_not_stop_the_others(
+    store: Store, source: Source, errors: list[str]
+) -> None:
     told: list[Publication] = []
 
     def fail(publication: Publication) -> None:
@@ -197,9 +198,7 @@ def refuse(store: Store, source: Source, id: str, scope: str = "") -> None:
     put(store, source, id, scope, partitions="many")
 
 
-def test_what_is_refused_is_a_problem_and_the_last_known_stays(
-    store: Store, source: Source
-) -> None:
+def test_a_refused_part_is_a_problem_and_the_old_part_stays(store: Store, source: Source) -> None:
     put(store, source, "a", partitions=1)
     refuse(store, source, "a", "s")
     refuse(store, source, "b", "s")
@@ -222,7 +221,9 @@ def test_the_problem_ends_when_the_part_is_shown_again(
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_the_problem_ends_when_the_part_is_gone(store: Store, source: Source, known: bool) -> None:
+def test_the_problem_ends_when_the_part_is_removed(
+    store: Store, source: Source, known: bool
+) -> None:
     if known:
         put(store, source, "a", "s")
     refuse(store, source, "a", "s")
@@ -265,7 +266,7 @@ def test_two_groups_with_one_key(store: Store, source: Source) -> None:
     assert (names(store), problems(store)) == (["one"], [])
 
 
-def test_a_problem_of_a_group_ends_for_whoever_left_it(store: Store, source: Source) -> None:
+def test_a_problem_of_a_group_ends_for_sources_that_left_it(store: Store, source: Source) -> None:
     other = started(store, "other")
     for at, id in enumerate(("a", "b")):
         value = Queue(name="q")
@@ -296,19 +297,19 @@ def test_a_merge_that_fails_stops_only_its_group(errors: list[str]) -> None:
     put(store, source, "a", depth=13)
     put(store, source, "b", depth=2)
     store.flush()
-    rope = store.snapshot.faces["queues"].rope
+    rope = store.snapshot.sections["queues"].rope
     assert [(one.entity.name, one.entity.depth) for one in rope] == [("a", 1), ("b", 2)]
     assert [p.message for p in source.problems.values()] == [
         "queues group a cannot be merged: ZeroDivisionError"
     ]
-    assert errors == ["a group of queues cannot be merged"]
+    assert errors == ["a group of queues parts cannot be merged"]
     put(store, source, "a", depth=3)
     store.flush()
     assert source.problems == {}
-    assert [one.entity.depth for one in store.snapshot.faces["queues"].rope] == [3, 2]
+    assert [one.entity.depth for one in store.snapshot.sections["queues"].rope] == [3, 2]
 
 
-def test_a_bug_costs_one_flush() -> None:
+def test_a_bug_ends_only_one_flush() -> None:
     buggy = True
 
     def sources(queue: Queue) -> Sequence[str]:
@@ -325,7 +326,7 @@ def test_a_bug_costs_one_flush() -> None:
     buggy = False
     put(store, source, "b")
     clock.advance(1)
-    assert [one.entity.name for one in store.snapshot.faces["queues"].rope] == ["b"]
+    assert [one.entity.name for one in store.snapshot.sections["queues"].rope] == ["b"]
 
 
 # when a flush runs
@@ -376,12 +377,12 @@ def test_the_next_flush_waits_ten_times_its_cost_at_most_25_ms(
     delay = clock.delays[-1]
     assert gap <= delay <= 0.025
     clock.advance(delay - 0.001)
-    assert len(store.snapshot.faces["queues"].rope) == 1
+    assert len(store.snapshot.sections["queues"].rope) == 1
     clock.advance(0.001)
-    assert len(store.snapshot.faces["queues"].rope) == 3
+    assert len(store.snapshot.sections["queues"].rope) == 3
 
 
-def test_a_cheap_flush_makes_nobody_wait_long(
+def test_after_a_cheap_flush_the_next_put_shows_soon(
     store: Store, source: Source, clock: TimerClock
 ) -> None:
     put(store, source, "a")
@@ -391,8 +392,8 @@ def test_a_cheap_flush_makes_nobody_wait_long(
     assert clock.delays[-1] == 0
 
 
-async def test_what_is_put_while_a_flush_runs_is_shown_by_the_next(slices: None) -> None:
-    store = Store("test")
+async def test_a_part_put_during_a_flush_is_shown_by_the_next_flush() -> None:
+    store = sliced_store()
     source = started(store)
     for at in range(5):
         put(store, source, f"a{at}")
@@ -409,8 +410,8 @@ async def test_what_is_put_while_a_flush_runs_is_shown_by_the_next(slices: None)
     source.stop()
 
 
-async def test_a_flush_by_hand_ends_the_one_that_runs(slices: None) -> None:
-    store = Store("test")
+async def test_a_flush_by_hand_ends_the_one_that_runs() -> None:
+    store = sliced_store()
     source = started(store)
     put(store, source, "a")
     put(store, source, "b")
@@ -442,7 +443,7 @@ async def test_replace(store: Store, source: Source) -> None:
     assert problems(store) == []
 
 
-async def test_of_one_id_the_last_counts(store: Store, source: Source) -> None:
+async def test_the_last_of_two_puts_with_one_id_counts(store: Store, source: Source) -> None:
     put(store, source, "a", partitions=1)
     both = [*puts(["a"], partitions=2), *puts(["a"], partitions=1)]
     await store.replace(source, both)
@@ -453,7 +454,7 @@ async def test_of_one_id_the_last_counts(store: Store, source: Source) -> None:
     assert [queue.partitions for queue in document(store).queues] == [2]
 
 
-async def test_what_moves_to_another_scope_stays(store: Store, source: Source) -> None:
+async def test_a_part_that_moves_to_another_scope_stays(store: Store, source: Source) -> None:
     put(store, source, "a", "s")
     await store.replace(source, puts(["a"]), "t")
     await store.replace(source, [], "s")
@@ -461,7 +462,9 @@ async def test_what_moves_to_another_scope_stays(store: Store, source: Source) -
     assert names(store) == ["a"]
 
 
-async def test_what_is_put_meanwhile_is_newer(store: Store, source: Source, slices: None) -> None:
+async def test_parts_put_during_a_replacement_are_newer() -> None:
+    store = sliced_store(FakeClock())
+    source = started(store)
     for name in ("a", "b", "c"):
         put(store, source, name)
     listed = puts(["a", "b", "d", "e"], partitions=1)
@@ -490,7 +493,7 @@ async def test_puts_that_fail_change_nothing(store: Store, source: Source) -> No
     assert names(store) == ["a"]
 
 
-async def test_who_is_cancelled_leaves_all_or_nothing(slices: None) -> None:
+async def test_a_cancelled_replacement_applies_all_or_nothing() -> None:
     outcomes = [await cancelled_after(steps) for steps in range(16)]
     assert outcomes[0] == ["old-1", "old-2"]
     assert outcomes[-1] == ["new-1", "new-2", "new-3"]
@@ -500,7 +503,7 @@ async def test_who_is_cancelled_leaves_all_or_nothing(slices: None) -> None:
 async def cancelled_after(steps: int) -> list[str]:
     """What is shown when a replacement is cancelled after so many rounds of the loop."""
     clock = FakeClock()
-    store = Store("test", clock)
+    store = sliced_store(clock)
     source = started(store)
     for name in ("old-1", "old-2"):
         put(store, source, name)
@@ -521,8 +524,8 @@ async def cancelled_after(steps: int) -> list[str]:
     return shown
 
 
-async def test_a_replacement_waits_for_the_flush_that_runs(slices: None) -> None:
-    store = Store("test")
+async def test_a_replacement_waits_for_the_flush_that_runs() -> None:
+    store = sliced_store()
     source, other = started(store), started(store, "other")
     shown = Shown(store)
     for at in range(20):
@@ -537,8 +540,8 @@ async def test_a_replacement_waits_for_the_flush_that_runs(slices: None) -> None
     other.stop()
 
 
-async def test_no_flush_shows_half_of_a_replacement(slices: None) -> None:
-    store = Store("test")
+async def test_no_flush_shows_half_of_a_replacement() -> None:
+    store = sliced_store()
     source, other = started(store), started(store, "other")
     shown = Shown(store)
     task = asyncio.create_task(store.replace(source, puts([f"{at:02}" for at in range(30)])))
@@ -573,7 +576,7 @@ class Shown:
             await self._more.wait()
 
 
-async def test_a_large_replacement_leaves_the_loop_to_others() -> None:
+async def test_a_large_replacement_does_not_block_the_event_loop() -> None:
     """CPU time, the best of three: this machine is not ours alone. Garbage collection is apart."""
     gc.collect()
     gc.disable()
@@ -603,7 +606,7 @@ async def longest_step(number: int) -> float:
             await asyncio.sleep(0)
             longest = max(longest, time.thread_time() - start)
     for generation, publication in enumerate(shown, 1):
-        rope = publication.snapshot.faces["queues"].rope
+        rope = publication.snapshot.sections["queues"].rope
         assert [one.entity.partitions for one in rope] == [generation] * number
     source.stop()
     return longest
@@ -613,10 +616,10 @@ async def longest_step(number: int) -> float:
 
 
 @pytest.mark.parametrize("seed", range(8))
-async def test_whatever_comes_between_two_slices(slices: None, seed: int) -> None:
+async def test_any_calls_between_two_slices(seed: int) -> None:
     """After a storm the store shows what a fresh one shows of the same parts."""
     chance = random.Random(seed)
-    store = Store("test")
+    store = sliced_store()
     sources = [started(store, name) for name in ("one", "two")]
     tasks = set[asyncio.Task[None]]()
     for _ in range(150):

@@ -12,7 +12,6 @@ from typing import Any
 
 import hypothesis.strategies as st
 import msgspec
-import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from msgspec.structs import replace
@@ -34,7 +33,6 @@ from telemetron.document import (
     Wait,
     Workload,
 )
-from telemetron.store import rope
 from telemetron.store.agents import merge_agents
 from telemetron.store.part import Part
 from telemetron.store.snapshot import Snapshot
@@ -51,7 +49,7 @@ MEASURES = {
     *("tpm", "rpm", "failed_rpm", "refused_rpm", "latency_seconds", "credits", "spend"),
     *("depth", "depth_exact", "lag", "unacknowledged", "oldest_submitted_at", "produced_at"),
     *("consumed_at", "lagging", "tasks", "measured_at", "cpu", "memory", "network_in"),
-    *("network_out", "progressed_at", "least_progressed_at", "outcomes", "entities"),
+    *("network_out", "progressed_at", "least_progressed_at", "outcomes", "entities", "count"),
 }
 
 small = st.integers(0, 2)
@@ -83,7 +81,6 @@ instances = st.builds(
 )
 agents = st.builds(
     AgentPart,
-    origin=st.sampled_from(["heartbeat", "kubernetes", "configuration"]),
     namespace=maybe() | st.sampled_from(["n1", "n2"]),
     description=maybe() | st.sampled_from(["plans", "writes"]),
     max_parallel_invocations=maybe() | st.integers(1, 3),
@@ -171,7 +168,7 @@ NONSENSE = [
     ("queues", Queue(name="q", members=[Member(client_id="x")] * 17)),
     ("queues", Queue(name="\ud800")),
     ("workload", {"deployment_name": "d"}),
-    ("agents", AgentPart(origin="rumour")),
+    ("agents", AgentPart(models="many")),
     ("agents", None),
     ("nowhere", Queue(name="q")),
 ]
@@ -324,12 +321,10 @@ class StoreMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.patch = pytest.MonkeyPatch()
-        self.patch.setattr(rope, "CHUNK_BYTES", 1500)
         self.loop = asyncio.new_event_loop()
         self.clock = FakeClock()
         self.elapsed = 0.0
-        self.store = Store("test", self.clock)
+        self.store = Store("test", self.clock, chunk_bytes=1500)
         self.published: list[tuple[Publication, datetime]] = []
         self.store.watchers.append(lambda p: self.published.append((p, self.clock.now())))
         self.models: dict[str, Model] = {}
@@ -341,7 +336,6 @@ class StoreMachine(RuleBasedStateMachine):
         try:
             self.compare()
         finally:
-            self.patch.undo()
             self.loop.close()
 
     @initialize()
@@ -580,13 +574,13 @@ class StoreMachine(RuleBasedStateMachine):
         self, before: Snapshot, now: Snapshot, section: str, moved: dict[str, bool]
     ) -> None:
         """The last change of each section, and of each entity, and of each with its sources."""
-        change, old = now.faces[section].change, before.faces[section].change
+        change, old = now.sections[section].change, before.sections[section].change
         assert change.revision == (now.change.revision if moved else old.revision)
         assert change.at == (now.change.at if moved else old.at)
         state = any(moved.values())
         assert change.state_revision == (now.change.revision if state else old.state_revision)
-        assert now.change_of([section]) == change | now.faces["sources"].change
-        for key in now.faces[section].rope.every_key():
+        assert now.change_of([section]) == change | now.sections["sources"].change
+        for key in now.sections[section].rope.every_key():
             self.compare_entity(before, now, section, key, moved)
         assert now.change_of([section], "no such key") is None
         assert now.change_of(SECTIONS) == now.change
@@ -594,9 +588,9 @@ class StoreMachine(RuleBasedStateMachine):
     def compare_entity(
         self, before: Snapshot, now: Snapshot, section: str, key: str, moved: dict[str, bool]
     ) -> None:
-        fragment = now.faces[section].rope.get(key)
-        old = before.faces[section].rope.get(key)
-        assert now.change_of([section], key) == fragment.change | now.faces["sources"].change
+        fragment = now.sections[section].rope.get(key)
+        old = before.sections[section].rope.get(key)
+        assert now.change_of([section], key) == fragment.change | now.sections["sources"].change
         if key in moved:
             since = now.change.revision if moved[key] else old.change.state_revision
             assert (fragment.change.revision, fragment.change.state_revision) == (
@@ -609,8 +603,8 @@ class StoreMachine(RuleBasedStateMachine):
     def keep_some(self, snapshot: Snapshot) -> None:
         """Its bytes as they should stay, without a look at what it caches."""
         body = [
-            b'"%s":[%s]' % (name.encode(), b",".join(fragment.body for fragment in face.rope))
-            for name, face in snapshot.faces.items()
+            b'"%s":[%s]' % (name.encode(), b",".join(fragment.body for fragment in section.rope))
+            for name, section in snapshot.sections.items()
         ]
         head = text_of(snapshot).partition(b'"sources":')[0]
         self.kept = [*self.kept[-3:], (snapshot, head + b",".join(body) + b"}")]

@@ -3,7 +3,7 @@ import asyncio
 import pytest
 
 from telemetron.store.rope import Change
-from telemetron.store.snapshot import Face, Snapshot
+from telemetron.store.snapshot import SectionSnapshot, Snapshot
 from telemetron.store.store import Publication
 from telemetron.testing import FakeClock
 from telemetron.web.waiters import View, Waiters
@@ -12,7 +12,7 @@ from telemetron.web.waiters import View, Waiters
 def publication(revision=2, **changed):
     clock = FakeClock()
     change = Change(revision, revision, clock.now())
-    snapshot = Snapshot("id", "e", clock.now(), change, {"sources": Face()})
+    snapshot = Snapshot("id", "e", clock.now(), change, {"sources": SectionSnapshot()})
     return Publication(snapshot, changed, 0)
 
 

@@ -16,6 +16,7 @@ import msgspec
 from telemetron.backoff import Backoff
 from telemetron.collector import Output
 from telemetron.poll import TroubleError
+from telemetron.slices import paced
 from telemetron_collectors.kubernetes.api.connection import (
     ApiConnection,
     ExpiredError,
@@ -32,7 +33,6 @@ from telemetron_collectors.kubernetes.api.objects import (
     WatchEvent,
 )
 from telemetron_collectors.kubernetes.bounds import DEFAULTS, Bounds
-from telemetron_collectors.kubernetes.pace import paced
 
 STREAM = {
     "sendInitialEvents": "true",

@@ -1,0 +1,73 @@
+"""Validates every new part once, before it enters the store."""
+
+import re
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from telemetron.document import UNSTAMPED
+from telemetron.text import MAX_TEXT, one_line
+
+# Each pattern begins with a literal, which makes the search fast. The first finds the end of a time
+# that is not in UTC, and integers that may have more than 64 bits;
+_FOREIGN_OR_WIDE = re.compile(rb':[-\d]\d(?:"|\d{17})')
+# the second finds an `updated_at` that the collector filled in; only the store may.
+_STAMPED = re.compile(rb'"updated_at":"(?!0001-01-01T00:00:00Z")')
+_encode = msgspec.json.Encoder().encode
+
+
+def validated(value: Struct, decoder: "msgspec.json.Decoder[Any]") -> Any:
+    """Return the value as the document may show it; non-finite floats become null.
+
+    Raises what msgspec raises (TypeError, ValueError, OverflowError, RecursionError) if the value
+    does not fit the decoder's type.
+    """
+    encoded = _encode(value)
+    part = decoder.decode(encoded)
+    return part if _is_normal(encoded) else normalized(part)
+
+
+def _is_normal(encoded: bytes) -> bool:
+    """Return whether `normalized` would surely change nothing; fast, as every part is checked."""
+    return (
+        encoded.isascii()
+        and b"\\" not in encoded  # JSON escapes all control characters but one
+        and b"\x7f" not in encoded
+        and not _FOREIGN_OR_WIDE.search(encoded)
+        and not _STAMPED.search(encoded)
+        and (len(encoded) <= MAX_TEXT or max(map(len, encoded.split(b'"'))) <= MAX_TEXT)
+    )
+
+
+def normalized(value: Any) -> Any:
+    """Return the value with all text on one bounded line and all times in UTC, at any depth.
+
+    Resets `updated_at`, which only the store fills in. Raises OverflowError for integers of more
+    than 64 bits, which most readers cannot hold.
+    """
+    if isinstance(value, str):
+        return one_line(value)
+    if isinstance(value, datetime):
+        return utc(value)
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise OverflowError("an integer has more than 64 bits")
+    if isinstance(value, list):
+        return [normalized(item) for item in value]
+    if isinstance(value, dict):
+        return {one_line(key): normalized(item) for key, item in value.items()}
+    if isinstance(value, Struct):
+        fields = {name: normalized(getattr(value, name)) for name in value.__struct_fields__}
+        if "updated_at" in fields:
+            fields["updated_at"] = UNSTAMPED
+        return type(value)(**fields)
+    return value
+
+
+def utc(value: datetime) -> datetime:
+    """Return the time in UTC; within a day of the calendar's ends, only relabelled as UTC."""
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        return value.replace(tzinfo=UTC)
