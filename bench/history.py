@@ -20,12 +20,13 @@ from bench.process import Server
 from bench.report import Row, at_least, at_most, note, p99
 from bench.wrk import Load, middle, ratio
 from telemetron.collector import Put
-from telemetron.history import fold
+from telemetron.history import queries
 from telemetron.history.archive import Archive
 from telemetron.history.delta import shapes
-from telemetron.history.fold import Asked
+from telemetron.history.limits import HistoryLimits
 from telemetron.history.place import milliseconds
-from telemetron.history.timeline import Limits, Timeline
+from telemetron.history.queries import Asked
+from telemetron.history.timeline import Timeline
 from telemetron.store.store import Publication, Store
 from telemetron.testing import FakeClock
 
@@ -173,7 +174,7 @@ def _timed(server: Server, path: str) -> float:
 class Simulated:
     """A store and its history, in memory and in a file, at any speed."""
 
-    def __init__(self, folder: Path, limits: Limits) -> None:
+    def __init__(self, folder: Path, limits: HistoryLimits) -> None:
         self.clock = FakeClock()
         self.store = Store("bench", self.clock)
         snapshot = self.store.snapshot
@@ -199,7 +200,7 @@ class Simulated:
     def write(self) -> None:
         """What the thread does twice a second."""
         at = milliseconds(self.clock.now())
-        for _ in self.timeline.late(self.clock.monotonic(), at):
+        for _ in self.timeline.record_due(self.clock.monotonic(), at):
             pass
         self.timeline.write(at)
 
@@ -215,7 +216,7 @@ class Simulated:
 
 
 @contextmanager
-def simulated(limits: Limits) -> Iterator[Simulated]:
+def simulated(limits: HistoryLimits) -> Iterator[Simulated]:
     """In a folder that is removed in the end."""
     with tempfile.TemporaryDirectory() as folder:
         one = Simulated(Path(folder), limits)
@@ -227,7 +228,7 @@ def simulated(limits: Limits) -> Iterator[Simulated]:
 
 def hour(seconds: int) -> Iterator[Row]:
     """100 changes a second of 1,000 agents; then what was at its begin."""
-    with simulated(Limits()) as system:
+    with simulated(HistoryLimits()) as system:
         puts = content.agents(1_000)
         for put in puts:
             system.put(put)
@@ -262,7 +263,7 @@ def _past(system: Simulated, seconds: int) -> Row:
     for ago in range(seconds - 30, max(0, seconds - 300), -15):
         start = time.perf_counter()
         at = (now - timedelta(seconds=ago)).isoformat()
-        snapshot = fold.snapshot(system.timeline, at, now)
+        snapshot = queries.snapshot(system.timeline, at, now)
         sum(len(part) for part in snapshot.chunks(list(snapshot.sections)))
         took.append(time.perf_counter() - start)
     figure = f"median {median(took) * 1000:.0f} ms of {len(took)}"
@@ -273,7 +274,7 @@ def _long_diff(system: Simulated, seconds: int) -> Row:
     now = system.clock.now()
     asked = Asked((now - timedelta(seconds=seconds - 30)).isoformat(), limit=100)
     start = time.perf_counter()
-    fold.changes(system.timeline, asked, now)
+    queries.changes(system.timeline, asked, now)
     took = (time.perf_counter() - start) * 1000
     return Row("a diff over the hour, the first 100 of 1,000 changed", f"{took:.0f} ms")
 
@@ -281,7 +282,7 @@ def _long_diff(system: Simulated, seconds: int) -> Row:
 def pods(quick: bool) -> Iterator[Row]:
     """10,000 pods whose usage is measured every 15 s, for longer than the bounds have room for."""
     seconds = 600 if quick else 24 * 3_600
-    limits = Limits(file_bytes=128 * MIB)
+    limits = HistoryLimits(file_bytes=128 * MIB)
     with simulated(limits) as system:
         puts = content.workloads(10_000)
         most_memory = most_file = 0

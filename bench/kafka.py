@@ -1,6 +1,6 @@
 """The Kafka collector on a real Apache Kafka: 100 topics × 8 partitions × 10 groups, and a million.
 
-One broker and the measured process share the first core; what asks and produces is on the last.
+One broker and the measured process share the first core; the clients run on the last one.
 """
 
 import asyncio
@@ -23,10 +23,10 @@ from bench.process import Server
 from bench.report import Row, at_most, note, p99
 from telemetron.clock import Clock
 from telemetron.testing import FakeClock, RecordingOutput
+from telemetron_collectors.kafka.brokers import BrokerConnection, connection_settings
+from telemetron_collectors.kafka.cluster import KafkaCluster
 from telemetron_collectors.kafka.config import KafkaConfig, QueueConfig
-from telemetron_collectors.kafka.connection import Link, access
-from telemetron_collectors.kafka.known import Known
-from telemetron_collectors.kafka.watch import Rounds
+from telemetron_collectors.kafka.rounds import Rounds
 from tests.real.kafka import broker
 from tests.real.kafka.broker import Cluster
 from tests.real.kafka.truth import SECONDS, Truth, tasks
@@ -78,7 +78,7 @@ class Polled(NamedTuple):
 
 
 def polls(cluster: Cluster, truth: Truth, names: list[str], count: int) -> Iterator[Row]:
-    """Ours, quiet and while every topic moves; then who does the same work otherwise."""
+    """Measure our polls, quiet and while every topic moves; then other tools for the same work."""
     note("kafka: polls")
     quiet, moving = asyncio.run(_polls(cluster, truth, names, count))
     per_group = quiet.requests / count / GROUPS
@@ -107,8 +107,8 @@ async def _polls(
     )
     output = RecordingOutput(FakeClock())
     output.clock = Clock()
-    known = Known(config, output, await access(config), 10.0)
-    rounds = Rounds(known)
+    observed = KafkaCluster(config, output, await connection_settings(config))
+    rounds = Rounds(observed)
     while len(output.parts) < TOPICS * GROUPS:
         await rounds.next()
         await asyncio.sleep(0.05)
@@ -123,19 +123,19 @@ async def _polls(
         return await _timed(rounds, count, nothing), await _timed(rounds, count // 5, produce)
     finally:
         await rounds.jobs.close()
-        await known.brokers.close()
+        await observed.brokers.close()
 
 
 async def _timed(rounds: Rounds, count: int, before: Callable[[], Awaitable[None]]) -> Polled:
     seconds, requests = [], 0
-    call = Link.call
+    call = BrokerConnection.call
 
-    async def counted(self: Link, request: Any) -> Any:
+    async def counted(self: BrokerConnection, request: Any) -> Any:
         nonlocal requests
         requests += 1
         return await call(self, request)
 
-    Link.call = counted  # type: ignore[method-assign]
+    BrokerConnection.call = counted  # type: ignore[method-assign]
     try:
         for _ in range(count):
             await before()
@@ -144,7 +144,7 @@ async def _timed(rounds: Rounds, count: int, before: Callable[[], Awaitable[None
             seconds.append(time.perf_counter() - begun)
             await asyncio.sleep(0.1)
     finally:
-        Link.call = call  # type: ignore[method-assign]
+        BrokerConnection.call = call  # type: ignore[method-assign]
     return Polled(seconds, requests)
 
 

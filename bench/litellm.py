@@ -21,7 +21,7 @@ import uvloop
 
 from bench import process
 from bench.report import Row, at_most, note
-from telemetron.service.supervisor import BoundOutput, Mounts
+from telemetron.service.outputs import BoundOutput, Mounts
 from telemetron.store.store import Store
 from telemetron_collectors.litellm import LitellmConfig, collector
 from tests.real.litellm.proxy import MASTER_KEY, LiteLLM, litellm

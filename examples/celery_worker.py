@@ -1,4 +1,4 @@
-"""A Celery worker whose tasks Telemetron sees, with a folder as its broker.
+"""A Celery worker that reports its tasks to Telemetron; its broker is a folder.
 
 `TELEMETRON_URL=… python celery_worker.py FOLDER` queues three tasks and works until Ctrl-C.
 Needs: pip install telemetron-agent celery
@@ -13,7 +13,7 @@ from celery import Celery
 from telemetron_agent import Agent, current
 from telemetron_agent.celery import instrument_celery
 
-instrument_celery(Agent("celery", interval=1))  # all that Telemetron needs
+instrument_celery(Agent("celery", interval=1))  # the only line for Telemetron
 
 folder = Path(sys.argv[-1])
 folder.mkdir(exist_ok=True)
@@ -29,9 +29,9 @@ app.conf.task_default_queue = "questions"
 @app.task(name="research")
 def research(subject: str) -> str:
     with current().wait("llm", "stand-in"):
-        time.sleep(0.6)  # a stand-in for a model
+        time.sleep(0.6)  # a fake model
     current().progress("ranked")
-    return f"What is known of {subject}."
+    return f"Facts about {subject}."
 
 
 if __name__ == "__main__":

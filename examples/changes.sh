@@ -1,7 +1,7 @@
 #!/bin/sh
-# Prints what changes, as it changes: `+` new, `-` gone, `~` another state. Until it is stopped, or for
-# as many changes as the first argument says. Long polls: it asks seldom, and learns at once.
-#   TELEMETRON_URL (http://127.0.0.1:8080), TELEMETRON_TOKEN (where the server wants the read token)
+# Prints each change at once: `+` new, `-` gone, `~` changed. It ends after as many changes as the first
+# argument says, or never. It uses long polls, so that it sends few requests.
+#   TELEMETRON_URL (http://127.0.0.1:8080), TELEMETRON_TOKEN (the read token, if the server needs one)
 # Needs curl and jq.
 url=${TELEMETRON_URL:-http://127.0.0.1:8080} left=${1:--1}
 folder=$(mktemp -d) && trap 'rm -rf "$folder"' EXIT && trap 'exit 130' INT TERM
@@ -10,7 +10,7 @@ ask() { # a query
     curl -fsS --max-time 40 ${TELEMETRON_TOKEN:+-H "Authorization: Bearer $TELEMETRON_TOKEN"} \
         -D "$folder/head" -o "$folder/body" "$url/system/state$1"
 }
-index() { # section, key and time of change of every entity: measures (as CPU) do not move it
+index() { # section, key and time of change of every entity; measures (as CPU) do not change it
     jq -r '("sources", "agents", "litellm", "queues", "workload") as $s | .[$s][]
         | "\($s)/\(.key)\t\(.updated_at // "\(.status) \(.since)")"' "$folder/body" | sort
 }

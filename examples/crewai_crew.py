@@ -1,4 +1,4 @@
-"""A crew of CrewAI that Telemetron sees: `TELEMETRON_URL=… python crewai_crew.py`.
+"""A crew of CrewAI that reports to Telemetron: `TELEMETRON_URL=… python crewai_crew.py`.
 
 Needs: pip install telemetron-agent crewai
 """
@@ -12,15 +12,15 @@ from crewai.tools import tool
 import telemetron_agent
 from telemetron_agent.crewai import instrument_crewai
 
-instrument_crewai(telemetron_agent.Agent("crewai", interval=1))  # all that Telemetron needs
+instrument_crewai(telemetron_agent.Agent("crewai", interval=1))  # the only line for Telemetron
 
 
 class StandIn(BaseLLM):
-    """A model that takes its time."""
+    """A fake model that answers slowly."""
 
     def call(self, messages: Any, *args: Any, **kwargs: Any) -> str:
         time.sleep(0.6)
-        if "What is known" not in str(messages):
+        if "Facts about" not in str(messages):
             return 'Thought: I look\nAction: look_up\nAction Input: {"subject": "tides"}'
         return "Thought: I know\nFinal Answer: The moon pulls at it."
 
@@ -29,7 +29,7 @@ class StandIn(BaseLLM):
 def look_up(subject: str) -> str:
     """Look something up."""
     time.sleep(0.6)
-    return f"What is known of {subject}."
+    return f"Facts about {subject}."
 
 
 researcher = Agent(

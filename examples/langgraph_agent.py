@@ -1,4 +1,4 @@
-"""A LangGraph graph that Telemetron sees: `TELEMETRON_URL=… python langgraph_agent.py`.
+"""A LangGraph graph that reports to Telemetron: `TELEMETRON_URL=… python langgraph_agent.py`.
 
 Needs: pip install telemetron-agent langgraph
 """
@@ -16,11 +16,11 @@ from langgraph.graph import END, START, MessagesState, StateGraph
 from telemetron_agent import Agent
 from telemetron_agent.langchain import instrument_langchain
 
-instrument_langchain(Agent("langgraph", interval=1))  # all that Telemetron needs
+instrument_langchain(Agent("langgraph", interval=1))  # the only line for Telemetron
 
 
 class StandIn(GenericFakeChatModel):
-    """A model that takes its time."""
+    """A fake model that answers slowly."""
 
     messages: Iterator[AIMessage] = repeat(AIMessage("Look at the tides."))
     model_name: str = "stand-in"
@@ -37,7 +37,7 @@ class StandIn(GenericFakeChatModel):
 def look_up(subject: str) -> str:
     """Look something up."""
     time.sleep(0.6)
-    return f"What is known of {subject}."
+    return f"Facts about {subject}."
 
 
 def plan(state: MessagesState) -> MessagesState:

@@ -1,4 +1,4 @@
-"""Two agents of the OpenAI Agents SDK that Telemetron sees: a researcher hands over to a writer.
+"""Two agents of the OpenAI Agents SDK that report to Telemetron: a researcher and a writer.
 
 `TELEMETRON_URL=… python openai_agents_agent.py`
 Needs: pip install telemetron-agent openai-agents
@@ -21,7 +21,7 @@ instrument_openai_agents(telemetron_agent.Agent("openai-agents", interval=1))  #
 
 
 class StandIn(Model):
-    """A model that takes its time, and says what it was told to say."""
+    """A fake model that answers slowly, with given answers."""
 
     model = "stand-in"
 
@@ -53,7 +53,7 @@ def say(text: str) -> ResponseOutputMessage:
 async def look_up(subject: str) -> str:
     """Look something up."""
     await asyncio.sleep(0.6)
-    return f"What is known of {subject}."
+    return f"Facts about {subject}."
 
 
 writer = Agent("writer", model=StandIn(say("The moon pulls at it.")))

@@ -1,5 +1,5 @@
 # The whole system on one screen: curl -fsS localhost:8080/system/state | jq -rf examples/overview.jq
-# `?` is what is not known.
+# `?` means unknown.
 def shown: if . == null then "?" else tostring end;
 def row(name; value): "  \(name)  \(value)";
 "\(.id) at \(.changed_at), revision \(.revision)",

@@ -11,9 +11,9 @@ agent = Agent("plain", models=["stand-in"], max_parallel=1, interval=1)
 
 
 def ask(question: str) -> str:
-    """A stand-in for a model: it takes its time."""
+    """Answer as a slow model does."""
     time.sleep(0.6)
-    return f"What is known of {question}?"
+    return f"Facts about {question}."
 
 
 @agent.task

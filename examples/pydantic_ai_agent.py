@@ -1,4 +1,4 @@
-"""An agent of Pydantic AI that Telemetron sees: `TELEMETRON_URL=… python pydantic_ai_agent.py`.
+"""An agent of Pydantic AI that reports: `TELEMETRON_URL=… python pydantic_ai_agent.py`.
 
 Needs: pip install telemetron-agent pydantic-ai-slim
 """
@@ -17,7 +17,7 @@ instrument_pydantic_ai(telemetron_agent.Agent("pydantic-ai", interval=1))  # tha
 
 
 async def answer(messages: list[Any], info: Any) -> ModelResponse:
-    """A stand-in for a model: it takes its time."""
+    """Answer as a slow model does."""
     await asyncio.sleep(0.6)
     if len(messages) == 1:
         return ModelResponse(parts=[ToolCallPart("look_up", {"subject": "tides"})])
@@ -31,7 +31,7 @@ researcher = Agent(FunctionModel(answer, model_name="stand-in"), name="researche
 async def look_up(subject: str) -> str:
     """Look something up."""
     await asyncio.sleep(0.6)
-    return f"What is known of {subject}."
+    return f"Facts about {subject}."
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Follows the state and tells, of each task that hangs, where it is: a reader in Python alone.
+"""Follow the state and print each hanging task with its place; needs only Python.
 
 python examples/reader.py [--url URL] [--once]
-The read token, where the server wants one, in TELEMETRON_TOKEN.
+Set TELEMETRON_TOKEN to the read token if the server needs one.
 """
 
 import argparse
@@ -20,14 +20,14 @@ Json = dict[str, Any]
 
 
 class Answer(NamedTuple):
-    """A state, and the moment it was true: ages are told against the server's clock."""
+    """A state and the server's time, against which ages are computed."""
 
     state: Json
     now: datetime
 
 
 def states(url: str, token: str | None = None) -> Iterator[Answer]:
-    """The state now, and whenever it has changed. Asks again when the server does not answer."""
+    """Yield the state now and after each change; retry if the server does not answer."""
     query = ""
     while True:
         try:
@@ -39,14 +39,14 @@ def states(url: str, token: str | None = None) -> Iterator[Answer]:
                 query = "?" + urlencode({"since": answer.headers["ETag"], "wait": "30s"})
                 yield Answer(json.load(answer), now)
         except HTTPError as error:
-            if error.code != 304:  # nothing new within the 30 seconds
+            if error.code != 304:  # no change within the 30 seconds
                 raise
         except (URLError, OSError, ValueError):
             time.sleep(1)
 
 
 def hanging(answer: Answer) -> Iterator[str]:
-    """A line for each task that does not get on: who, for how long, waiting for what, where."""
+    """Yield a line for each hanging task: agent, time without progress, waits, model and pod."""
     state = answer.state
     pods = {pod["pod_id"]: pod for workload in state["workload"] for pod in workload["pods"]}
     models = {model["model"]: model for model in state["litellm"]}
@@ -55,33 +55,33 @@ def hanging(answer: Answer) -> Iterator[str]:
         for task in agent["activity"]["active_task_ids"]:
             if not task["stalled"] and not task["last_known"]:
                 continue
-            said = [f"{agent['key']} {task['id']}: {'lost' if task['last_known'] else 'stalled'}"]
+            parts = [f"{agent['key']} {task['id']}: {'lost' if task['last_known'] else 'stalled'}"]
             if task["progressed_at"]:
                 age = answer.now - datetime.fromisoformat(task["progressed_at"])
-                said.append(f"no progress for {age.total_seconds():.0f} s")
-            said += [
+                parts.append(f"no progress for {age.total_seconds():.0f} s")
+            parts += [
                 f"waits for {wait['kind']} {wait['name'] or ''}".strip() for wait in task["waits"]
             ]
-            # Joins; what is not there is not known, which is not the same as well.
+            # A missing model or pod is unknown, which does not mean that it is well.
             if model := models.get(task["model"]):
-                said.append(f"model {model['model']} is {model['status']}")
+                parts.append(f"model {model['model']} is {model['status']}")
             if pod := pods.get(homes.get(task["instance"])):
-                said.append(f"pod {pod['pod_id']} is {pod['reason'] or pod['status']}")
-            yield ", ".join(said)
+                parts.append(f"pod {pod['pod_id']} is {pod['reason'] or pod['status']}")
+            yield ", ".join(parts)
 
 
 def doubts(state: Json) -> Iterator[str]:
-    """What of the state is not to be relied on."""
+    """Yield a line for each source whose data may be wrong or incomplete."""
     for source in state["sources"]:
         if source["status"] in ("degraded", "stale", "failing"):
             since = source["last_ok_at"] or "never"
-            yield f"source {source['key']} is {source['status']}; last right: {since}"
+            yield f"source {source['key']} is {source['status']}; last success: {since}"
         elif source["status"] == "starting":
             yield f"source {source['key']} is starting; there may be more"
 
 
 def main() -> None:
-    """Print a report whenever it is another one than before."""
+    """Print the report whenever it changes."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--url", default=os.environ.get("TELEMETRON_URL", "http://127.0.0.1:8080"))
     parser.add_argument("--once", action="store_true", help="do not wait for changes")

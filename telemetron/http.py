@@ -1,4 +1,4 @@
-"""What the HTTP side of the core and of a collector share: problems, bodies, paths."""
+"""HTTP for the web server and for collectors that take requests: problems, bodies, paths."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -11,6 +11,8 @@ Send = Callable[[Any], Awaitable[None]]
 
 NO_CONTENT = {"type": "http.response.start", "status": 204, "headers": []}
 EMPTY = {"type": "http.response.body", "body": b""}
+
+PROBLEM_HEADERS = {"content-type": "application/problem+json", "cache-control": "no-store"}
 
 TITLES = {
     400: "Bad request",
@@ -34,33 +36,34 @@ TITLES = {
 
 
 class HttpProblem(Exception):
-    """An answer of RFC 9457: `detail` says what to do; `more` are further members."""
+    """A problem document (RFC 9457), which is also an ASGI application that sends itself.
+
+    `detail` describes the error and how to avoid it; `more` are further members of the document.
+    """
 
     def __init__(
         self, status: int, detail: str, headers: dict[str, str] | None = None, **more: Any
     ) -> None:
         super().__init__(detail)
         self.status = status
+        self.title = TITLES.get(status, "Error")
         self.detail = detail
         self.headers = headers or {}
         self.more = more
 
     def body(self) -> bytes:
-        """`{"type", "title", "status", "detail", …}`."""
-        title = TITLES.get(self.status, "Error")
-        members = {"type": "about:blank", "title": title, "status": self.status}
+        """Return the document: `{"type", "title", "status", "detail", …}`."""
+        members = {"type": "about:blank", "title": self.title, "status": self.status}
         return msgspec.json.encode(members | {"detail": self.detail} | self.more)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it; an ASGI app of its own."""
-        headers = {"content-type": "application/problem+json", "cache-control": "no-store"}
-        await answer(scope, send, self.status, self.body(), headers | self.headers)
+        await answer(scope, send, self.status, self.body(), PROBLEM_HEADERS | self.headers)
 
 
 async def answer(
     scope: Scope, send: Send, status: int, body: bytes, headers: dict[str, str]
 ) -> None:
-    """One whole answer; to HEAD without its body."""
+    """Send a whole answer; leave out the body if the request is a HEAD."""
     raw = [(name.encode(), value.encode()) for name, value in headers.items()]
     raw.append((b"content-length", b"%d" % len(body)))
     await send({"type": "http.response.start", "status": status, "headers": raw})
@@ -69,29 +72,30 @@ async def answer(
 
 
 def header(scope: Scope, wanted: bytes) -> bytes:
-    """Return the value of a header whose lines make one list; empty without it."""
+    """Return a header's value, its lines joined by commas; empty if the request has none."""
     return b", ".join([value for name, value in scope["headers"] if name == wanted])
 
 
 def route_path(scope: Scope) -> str:
-    """The path below `root_path`, percent-encoded as it came, so that `%2F` stays in a segment."""
+    """Return the path below `root_path`, still percent-encoded: `%2F` is part of a segment."""
     path: str = scope["raw_path"].decode("latin-1")
     root: str = scope.get("root_path", "")
     return path[len(root) :] if root and path.startswith(root + "/") else path
 
 
 def require_method(scope: Scope, *methods: str) -> None:
-    """405 that names the methods, unless the request's is one of them."""
+    """Raise a 405 that names these methods, unless the request uses one of them."""
     if scope["method"] not in methods:
         allow = ", ".join(methods)
-        detail = f"{scope['method']} is not for this path; it takes {allow}"
+        detail = f"this path does not allow {scope['method']}; use {allow}"
         raise HttpProblem(405, detail, {"allow": allow})
 
 
 async def read_json(scope: Scope, receive: Receive, limit: int) -> bytes:
     """Return the request's body.
 
-    Raises HttpProblem: 415 unless it is plain JSON, 413 above `limit` bytes, 400 if it ends early.
+    Raises HttpProblem: 415 unless it is uncompressed JSON, 413 if it exceeds `limit` bytes, 400 if
+    the client disconnects before its end.
     """
     length, media = None, b""
     for name, value in scope["headers"]:
@@ -112,7 +116,7 @@ async def read_json(scope: Scope, receive: Receive, limit: int) -> bytes:
     while more:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise HttpProblem(400, "the body ended early")
+            raise HttpProblem(400, "the connection closed before the end of the body")
         body += message.get("body", b"")
         if len(body) > limit:
             raise _too_large(limit)
@@ -120,5 +124,11 @@ async def read_json(scope: Scope, receive: Receive, limit: int) -> bytes:
     return body
 
 
+async def disconnected(receive: Receive) -> None:
+    """Wait until the client has disconnected. Nothing else may call `receive` meanwhile."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
 def _too_large(limit: int) -> HttpProblem:
-    return HttpProblem(413, f"a body may have {limit} bytes; send less", limit=limit)
+    return HttpProblem(413, f"the body is larger than {limit} bytes; send less", limit=limit)

@@ -1,6 +1,7 @@
-"""Logging: one line a record, readable on a terminal, JSON elsewhere; repetitions are counted.
+"""Logging: one line for each record, as text on a terminal, otherwise as JSON.
 
-Records of the libraries come the same way, one level quieter than Telemetron's own.
+Repeated warnings and errors are counted instead of written. Records of libraries have the same
+form, but have to be one level more severe than Telemetron's own.
 """
 
 import json
@@ -27,7 +28,7 @@ MAX_MESSAGE = 4_096
 MAX_TRACEBACK = 20_000
 
 _OWN = {"trace": 5, "debug": 10, "info": 20, "warning": 30, "error": 40}
-# What a library must say to be heard, by Telemetron's own level.
+# The least severe record of a library that is written, by Telemetron's own level.
 _LIBRARIES = {
     "trace": logging.DEBUG,
     "debug": logging.INFO,
@@ -41,7 +42,10 @@ _NUMBER = re.compile(r"(?<![\w-])\d+(\.\d+)?")
 
 
 class Repeats:
-    """Lets each key through once in a window, and counts the others; remembers a bounded number."""
+    """Admit each key once in a window of time, and count its repetitions.
+
+    At most `limit` keys are remembered; the oldest is forgotten first.
+    """
 
     def __init__(
         self,
@@ -55,7 +59,7 @@ class Repeats:
         self._seen: OrderedDict[Hashable, tuple[float, int]] = OrderedDict()
 
     def admit(self, key: Hashable) -> int | None:
-        """None: it was let through within the window. Else how many were held back since then."""
+        """Return the repetitions since the key was last admitted; None to hold back this one."""
         now = self._monotonic()
         first, held = self._seen.get(key, (-self._window, 0))
         if key in self._seen and now - first < self._window:
@@ -71,10 +75,10 @@ class Repeats:
 def configure(
     level: str, stream: TextIO | None = None, monotonic: Callable[[], float] = time.monotonic
 ) -> None:
-    """Log what is at least `level` (`trace`, `debug`, `info`, `warning`, `error`) to `stream`.
+    """Write all records from `level` on (`trace`, `debug`, `info`, `warning`, `error`) to `stream`.
 
-    Without a stream, to standard error. Takes over loguru, `logging` and `warnings` of the whole
-    process.
+    The default stream is standard error. This replaces the handlers of loguru, `logging` and
+    `warnings` in the whole process.
     """
     from loguru import logger
 
@@ -101,14 +105,14 @@ def configure(
 
 
 class _Intercept(logging.Handler):
-    """Hands the records of `logging` to loguru."""
+    """Pass the records of `logging` on to loguru."""
 
     def emit(self, record: logging.LogRecord) -> None:
         from loguru import logger
 
         try:
             message = record.getMessage()
-        except Exception:  # the arguments do not fit the message; it is all there is to say
+        except Exception:  # the arguments do not fit the message: log it without them
             message = str(record.msg)
         level = next(
             (name for name, number in _LEVELS.items() if record.levelno >= number), "TRACE"
@@ -122,7 +126,7 @@ class _Intercept(logging.Handler):
 
 
 def _text(record: "Record", repeats: Repeats) -> str | None:
-    """What to write of a record; None: it is a repetition."""
+    """Return the message to write; None if the record is a repetition."""
     message = cut(printable(record["message"]), MAX_MESSAGE)
     if record["level"].no < logging.WARNING:
         return message
@@ -162,7 +166,7 @@ def _json(record: "Record", text: str) -> str:
 
 
 def _traceback(record: "Record") -> str:
-    """The end of the traceback, which tells most; without local variables."""
+    """Return the end of the traceback, the most useful part; without local variables."""
     error = record["exception"]
     return "".join(traceback.format_exception(*error))[-MAX_TRACEBACK:] if error else ""
 

@@ -3,10 +3,10 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 
 import httpx
@@ -58,14 +58,19 @@ def serving(tmp_path: Path) -> Serving:
 
     # Tests of the agent SDK run where Telemetron is not installed.
     from telemetron.config.settings import load
+    from telemetron.service.service import Service
     from telemetron.web.app import App, server_options
     from telemetron.web.server.server import running
 
     @asynccontextmanager
-    async def serve(config: str = "", **headers: str) -> AsyncIterator[Live]:
+    async def serve(
+        config: str = "", limits: Mapping[str, Any] | None = None, **headers: str
+    ) -> AsyncIterator[Live]:
+        """`limits` are further arguments of the service."""
         file = tmp_path / "telemetron.yaml"
         file.write_text(config)
-        app = App(await asyncio.to_thread(load, str(file), {"SERVER_PORT": "0"}))
+        settings = await asyncio.to_thread(load, str(file), {"SERVER_PORT": "0"})
+        app = App(Service(settings, **(limits or {})))
         # A test that asks for nothing encoded sees the bytes as they are.
         headers = {"accept-encoding": "identity", **headers}
         async with (
@@ -102,12 +107,16 @@ def logged() -> Iterator[list[str]]:
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder that modules are imported from, and distributions found in."""
+    from telemetron.config import installed
+
     site = tmp_path / "site"
     site.mkdir()
     with monkeypatch.context() as patch:
         patch.syspath_prepend(site)
         _let_coverage_see_the_path()
+        installed.entry_points.cache_clear()
         yield site
+    installed.entry_points.cache_clear()
     _let_coverage_see_the_path()
 
 

@@ -1,4 +1,4 @@
-"""An agent says what it does; Telemetron shows it in `GET /system/state`.
+"""Reports what an agent does; Telemetron shows it in `GET /system/state`.
 
     agent = Agent("researcher", models=["claude-sonnet"])
     with agent.task("t-1") as task:
@@ -6,7 +6,7 @@
             ...
         task.progress("ranked")
 
-Nothing here raises into its caller or makes it wait for the network.
+No call raises an exception or waits for the network.
 """
 
 from .agent import Agent

@@ -1,4 +1,4 @@
-"""What one life of an agent does: its active tasks, its outcomes, its last failure."""
+"""The activity of one life of an agent: active tasks, outcomes, last failure."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ OUTCOMES = ("completed", "failed", "canceled")
 
 
 class Activity:
-    """The tasks of one process's life; every method may be called from any thread.
+    """The tasks of one life; every method may be called from any thread.
 
-    Tasks are held weakly: one that its caller dropped without an end is `canceled`, so
-    that forgetting to end tasks costs no memory. The lock is reentrant because signal
-    handlers and the garbage collector (closing a generator) end tasks at any moment.
+    References to tasks are weak: a task that its caller drops without ending it counts as
+    `canceled`, so that unended tasks cost no memory. The lock is reentrant because signal handlers
+    and the garbage collector (closing a generator) end tasks at any moment.
     """
 
     def __init__(self, changed: Callable[[], None], wrap: Callable[..., Any] | None = None) -> None:
         self.lock = threading.RLock()
         self.changed = changed
         self.wrap = wrap or _unwrapped
-        """Makes a function one whose calls are tasks like a given one."""
+        """Makes each call of a function a task like a given one."""
         self._outcomes = dict.fromkeys(OUTCOMES, 0)
         self._last_failure: dict[str, object] | None = None
         self._tasks: dict[weakref.ref[Task], None] = {}
         self._dropped: deque[weakref.ref[Task]] = deque()
 
     def start(self, task: Task) -> None:
-        """Make `task` an active one."""
+        """Add an active task."""
         ref = weakref.ref(task, self._dropped.append)
         with self.lock:
             self._tasks[ref] = None
@@ -47,7 +47,7 @@ class Activity:
         self.changed()
 
     def end(self, task: Task, status: str, error: str | None) -> None:
-        """Count one outcome; only a task's first end counts."""
+        """Count the outcome of a task; only its first end counts."""
         with self.lock:
             if self._tasks.pop(weakref.ref(task), self) is self:
                 return
@@ -68,33 +68,33 @@ class Activity:
 
     @property
     def used(self) -> bool:
-        """Whether there are tasks, or were."""
+        """Whether there have been any tasks."""
         return bool(self._tasks) or any(self._outcomes.values())
 
     def snapshot(self, most: int) -> tuple[list[weakref.ref[Task]], dict[str, object]]:
-        """The oldest active tasks, `most` at most; and what a beat tells of all of them."""
+        """Return the `most` oldest active tasks, and a beat's fields about all of them."""
         self._end_dropped()
         with self.lock:
-            # Not of an islice: the garbage collector may end a task while that is made.
+            # Not islice: the garbage collector may end a task during the iteration.
             tasks = list(self._tasks)[:most]
-            told = {
+            fields = {
                 "task_count": len(self._tasks),
                 "outcomes": dict(self._outcomes),
                 "last_failure": self._last_failure,
             }
-        return tasks, told
+        return tasks, fields
 
     def detach(self) -> None:
-        """After a fork, in the child: these are the parent's tasks, of no effect here."""
+        """Detach the parent's tasks in a forked child, so that they have no effect there."""
         self.lock = threading.RLock()  # another thread of the parent may have held the old one
         self.changed = nothing
 
     def _end_dropped(self) -> None:
-        """One at a time: nobody waits for the lock while thousands are cleared away."""
+        """End dropped tasks one at a time, so that no thread waits long for the lock."""
         while self._dropped:
             try:
                 ref = self._dropped.popleft()
-            except IndexError:  # another thread was faster
+            except IndexError:  # another thread emptied it
                 return
             with self.lock:
                 if self._tasks.pop(ref, self) is not self:
@@ -106,4 +106,4 @@ def _unwrapped(task: Task, function: Any) -> Any:
 
 
 def nothing() -> None:
-    """Nobody is to be told of a change."""
+    """Ignore a change."""

@@ -1,4 +1,4 @@
-"""The agent: what an application makes once, and asks for its tasks."""
+"""The agent: an application creates it once and starts its tasks with it."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ MAX_TOKEN = 65_536
 
 
 class Agent:
-    """One agent of this process; a daemon thread tells Telemetron what it does.
+    """One agent of this process; a daemon thread reports it to Telemetron.
 
     url: Telemetron's base URL; default TELEMETRON_URL. Without one there is no thread and
     no network, and every call still works.
     namespace, pod_id: default POD_NAMESPACE (else the mounted namespace file) and POD_NAME
-    (else the host name, where that is a pod's).
+    (else the host name, if it is a pod's).
     version: default POD_VERSION, else `__version__` of the main module.
     instance: default pod or host name and process id.
     interval: seconds between beats, 1 to 300.
     token: default TELEMETRON_TOKEN, else the content of TELEMETRON_TOKEN_FILE.
 
     Agents of one name, namespace, server and instance in a process are one instance: they share
-    a reporter, which says goodbye when the last of them is closed. A copy of an agent is the
-    agent itself; a pickled one becomes the agent of the process that loads it, without its token.
+    a reporter, which sends a goodbye when the last of them is closed. A copy of an agent is the
+    agent itself. A pickled agent becomes the agent of the process that loads it, without its token.
 
-    No method raises. None waits for the network, but `close()` and `flush()`: one second.
+    No method raises. Only `close()` and `flush()` wait for the network, for one second.
     """
 
     def __init__(
@@ -104,12 +104,12 @@ class Agent:
 
     @property
     def instance(self) -> str:
-        """The id of this instance; another one after a fork."""
+        """The id of this instance; a fork changes it in the child."""
         return self._life.instance
 
     @property
     def boot_id(self) -> str:
-        """The id of this life of the instance; another one after a fork."""
+        """The id of this life of the instance; a fork changes it in the child."""
         return self._life.boot_id
 
     @overload
@@ -131,10 +131,10 @@ class Agent:
         """Start a task: `with agent.task("t-1") as task:`, or call its `end()`.
 
         id: default a UUID. A record of a Kafka topic gives id, queue, partition and offset
-        (docs/tasks.md has the rule). Of a function, as the decorator `@agent.task`, each call
-        becomes a task.
-        parent_id: default the task that is current here.
-        model, queue, partition, offset: what it uses, and where it was taken from.
+        (docs/tasks.md has the rule). A function, as with the decorator `@agent.task`, is returned
+        so that each call becomes a task.
+        parent_id: default the current task.
+        model, queue, partition, offset: the model that it uses, and where it came from.
         """
         try:
             begin = self._life.begin_task
@@ -153,16 +153,16 @@ class Agent:
             return id if _is_function(id) else NULL
 
     def flush(self, timeout: float = 1.0) -> bool:
-        """Tell now what is not told yet, as before a serverless function is frozen.
+        """Send a beat now, for example before a serverless function is frozen.
 
-        timeout: seconds to wait for the server's answer at most. True once it took a beat.
+        timeout: the most seconds to wait. Return whether the server accepted the beat.
         """
         return self._life.flush(timeout)
 
     def close(self, timeout: float = EXIT_TIMEOUT) -> None:
-        """Say goodbye and report no more; the end of the process does it too.
+        """Send the goodbye and stop reporting; the end of the process does it too.
 
-        timeout: seconds to wait for the goodbye at most.
+        timeout: the most seconds to wait for the goodbye.
         """
         self._life.leave(self, timeout)
 
@@ -183,7 +183,7 @@ class Agent:
 
 
 def load(name: str, given: dict[str, Any]) -> Agent:
-    """A pickled agent: the one of this process, else one that reports from its first task on."""
+    """Return this process's agent for a pickled one; a new one reports from its first task on."""
     agent = Agent.__new__(Agent)
     agent._begin(name, pickled=True, **given)
     others = (each for each in list(agent._life.holders) if each is not agent)
@@ -191,12 +191,12 @@ def load(name: str, given: dict[str, Any]) -> Agent:
 
 
 def _is_function(thing: object) -> bool:
-    """Whether it is what a decorator is given."""
+    """Return whether the argument is a function to decorate."""
     return callable(thing) or isinstance(thing, (staticmethod, classmethod, partialmethod))
 
 
 def _facts(given: dict[str, Any]) -> dict[str, Any]:
-    """What every beat has of an agent's arguments."""
+    """Return the fields of every beat from an agent's arguments."""
     return {
         "namespace": label(given["namespace"]) or label(identity.namespace()),
         "pod_id": label(given["pod_id"]) or label(identity.pod_name()),
@@ -211,7 +211,7 @@ def _facts(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _token(given: object) -> Callable[[], str | None]:
-    """The given token, else the environment's at each beat; without the end of its line."""
+    """Return a function that gives the stripped token, or the environment's at each beat."""
     try:
         fixed = None if given is None else str(given).strip()[:MAX_TOKEN]
     except Exception:  # a caller's broken __str__
@@ -226,8 +226,8 @@ def _endpoint(name: str, url: str | None) -> Endpoint | None:
 
     try:
         return Endpoint(url.strip())
-    except (ValueError, TypeError, AttributeError):  # its text could quote a password
-        warn("agent %r does not report: its url is no http or https URL", name)
+    except (ValueError, TypeError, AttributeError):  # the text could quote a password
+        warn("agent %r does not report: its url is not an http or https URL", name)
         return None
 
 

@@ -1,4 +1,4 @@
-"""One heartbeat as bytes: the full state of one instance, within the server's bounds."""
+"""Encodes one heartbeat: the full state of one instance, within the server's limits."""
 
 from __future__ import annotations
 
@@ -11,38 +11,38 @@ from .task import MAX_WAITS, Task, Wait
 from .text import rfc3339
 
 MAX_BYTES = 256 * 1024
-"""A body must stay under this."""
+"""A body must be smaller than this."""
 MAX_TASKS = 1_000
 
 
 def encode(
     head: dict[str, object], tasks: Iterable[weakref.ref[Task]], limit: int = MAX_BYTES
 ) -> bytes:
-    """The JSON body of a beat: `head` and as many `tasks`, oldest first, as fit in under `limit`.
+    """Return a beat's JSON: `head`, and as many `tasks`, oldest first, as fit in `limit` bytes.
 
-    An id that is active twice is told once. `head` is not empty.
+    Of two tasks with the same id only the older is listed. `head` must not be empty.
     """
     start = _json(head)[:-1] + b',"tasks":['
-    told: dict[str, bytes] = {}
+    listed: dict[str, bytes] = {}
     size = len(start) + len(b"]}")
     for ref in tasks:
         task = ref()
-        if task is None or task.id in told:
+        if task is None or task.id in listed:
             continue
         piece = _json(_task(task))
         size += len(piece) + 1
         if size >= limit:
             break
-        told[task.id] = piece
-        if len(told) % 20 == 0:
-            time.sleep(0)  # lets the threads that work go first
-    return start + b",".join(told.values()) + b"]}"
+        listed[task.id] = piece
+        if len(listed) % 20 == 0:
+            time.sleep(0)  # let working threads run first
+    return start + b",".join(listed.values()) + b"]}"
 
 
 def _task(task: Task) -> dict[str, object]:
-    """What is known of it; a null would only take room."""
+    """Return the task's fields without nulls, which would only take space."""
     waits = task.waits
-    told = {
+    fields = {
         "id": task.id,
         "parent_id": task.parent_id,
         "status": "waiting" if waits else "running",
@@ -56,14 +56,14 @@ def _task(task: Task) -> dict[str, object]:
         "offset": task.offset,
         "model": task.model,
     }
-    return {name: value for name, value in told.items() if value is not None}
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _wait(wait: Wait) -> dict[str, object]:
-    told: dict[str, object] = {"kind": wait.kind, "name": wait.name, "since": rfc3339(wait.since)}
+    fields: dict[str, object] = {"kind": wait.kind, "name": wait.name, "since": rfc3339(wait.since)}
     if wait.task is not None:
-        told["task"] = wait.task
-    return told
+        fields["task"] = wait.task
+    return fields
 
 
 def _json(value: object) -> bytes:

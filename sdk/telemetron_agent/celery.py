@@ -1,7 +1,7 @@
-"""Celery: `instrument_celery(agent)`, once, and each task of the worker is seen.
+"""Celery: `instrument_celery(agent)` once reports each task of the worker.
 
 Id, parent and queue are Celery's; the first step is the task's name. An attempt that is retried,
-replaced or requeued has no outcome: the task goes on, and counts once.
+replaced or requeued has no outcome: the task continues, and counts once.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from .text import text
 ENDS = {"SUCCESS": "completed", "FAILURE": "failed"}
 """Every other state is `canceled`: REVOKED, IGNORED, REJECTED."""
 HELD = "telemetron_task"
-"""Attribute of a task's request, which lives as long as the attempt."""
+"""The attribute of a task's request, which lives as long as the attempt."""
 PARENT = "telemetron_parent_id"
-"""Header of a retry: Celery names the task that published it, itself, as its parent."""
+"""The header of a retry with the parent: Celery gives the task itself as its parent."""
 
 _installed: set[Agent] = set()
 
 
 @guarded
 def instrument_celery(agent: Agent) -> None:
-    """See every task that workers of this process, and those it forks, execute. Needs celery."""
+    """Report every task that workers of this process and its forks execute. Needs celery."""
     if agent in _installed:
         return
     from celery import signals
 
     _installed.add(agent)
     again: WeakSet[Task] = WeakSet()
-    """Attempts that published their task again, as a retry and `Task.replace` do."""
+    """Attempts that published their task again: retries, and `Task.replace`."""
 
     @guarded
     def started(*, task: Any, task_id: Any, **more: Any) -> None:
@@ -65,11 +65,11 @@ def instrument_celery(agent: Agent) -> None:
 
     @guarded
     def forked(**more: Any) -> None:
-        agent.flush(0)  # seen from now on, not from its first task on
+        agent.flush(0)  # report now, not with the first task
 
     @guarded
     def stopped(**more: Any) -> None:
-        agent.close()  # a child process of the pool ends without running what atexit holds
+        agent.close()  # a child process of the pool runs no atexit functions
 
     signals.before_task_publish.connect(published, weak=False)
     signals.task_prerun.connect(started, weak=False)

@@ -1,8 +1,8 @@
-"""CrewAI: `instrument_crewai(agent)`, once, and each crew and flow that runs is seen.
+"""CrewAI: `instrument_crewai(agent)` once reports each run of a crew or a flow.
 
-A run outside of a task becomes one; inside of one it is a part of it. Tasks of a crew and methods
-of a flow are steps; models and tools are waited for. CrewAI's hooks tell no end of a call that
-fails: its wait is closed by what comes next.
+A run outside of a task becomes a task; inside of a task it is a part of it. Tasks of a crew and
+methods of a flow are steps; the task waits for models and tools. CrewAI's hooks do not report the
+end of a failed call: its wait ends with the next event.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _installed: set[Agent] = set()
 
 @guarded
 def instrument_crewai(agent: Agent) -> None:
-    """See every crew and flow of this process. Needs a crewai with interception hooks (1.15)."""
+    """Report every crew and flow of this process. Needs crewai with interception hooks (1.15)."""
     if agent in _installed:
         return
     from crewai.hooks.dispatch import InterceptionPoint, register
@@ -45,7 +45,7 @@ def instrument_crewai(agent: Agent) -> None:
         task(context).progress(context.step_name)
 
     def pre_model_call(context: Any) -> None:
-        calls.end_all(_group(context))  # a model is asked once all tools have answered
+        calls.end_all(_group(context))  # a model is called after all tools have answered
         model = getattr(context.llm, "model", None)
         calls.begin(_group(context), "llm", task(context).wait("llm", model))
 
@@ -74,16 +74,16 @@ def instrument_crewai(agent: Agent) -> None:
 
 
 def _run(context: Any) -> int:
-    """Crews and flows are told apart by the object."""
+    """Identify a crew or a flow by its object."""
     return id(getattr(context, "crew", None) or getattr(context, "flow", None))
 
 
 def _group(context: Any) -> tuple[object, ...]:
-    """Whose calls: those of tasks that run side by side, in one crew or by one agent, are apart."""
+    """Return the group of a call: parallel tasks of one crew or agent are separate."""
     task = getattr(context, "task", None)
     return _run(context), id(task) if task else here(), id(getattr(context, "agent", None))
 
 
 def _call(context: Any) -> tuple[object, ...]:
-    """Which call of a tool: several of them may run side by side."""
+    """Return the key of a tool's call: several may run in parallel."""
     return context.tool_name, here()

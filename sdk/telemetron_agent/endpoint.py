@@ -1,8 +1,8 @@
-"""The HTTP side: one request to one Telemetron, with one deadline for all of it."""
+"""HTTP: one request to Telemetron, with one deadline for all of it."""
 
 from __future__ import annotations
 
-import encodings.idna  # noqa: F401  else the thread imports it to resolve a name, as a fork may see
+import encodings.idna  # noqa: F401  the thread must not import it later: a fork could find the import lock held
 import http.client
 import io
 import json
@@ -16,11 +16,11 @@ from urllib.parse import quote, urlsplit
 from .text import text
 
 MAX_RETRY_AFTER = 300.0
-"""Seconds; a server that asks for more is asked again after this."""
+"""Seconds; a longer Retry-After is cut to this."""
 
 
 class Answer(NamedTuple):
-    """What the server said: status, seconds until it wants to be asked again, and why."""
+    """The server's answer: status, seconds to wait before a retry, and the reason."""
 
     status: int
     retry_after: float
@@ -31,19 +31,19 @@ class InvalidTokenError(ValueError):
     """The token cannot be sent in an HTTP header."""
 
     def __init__(self) -> None:
-        super().__init__("the token has a control character or another that HTTP does not allow")
+        super().__init__("the token has a character that HTTP headers do not allow")
 
 
 class Endpoint:
-    """A Telemetron by its base URL: http or https, a path prefix is kept, proxies are ignored.
+    """A Telemetron by its http or https URL, with a path prefix if there is one.
 
-    Raises ValueError on any other URL. Credentials in the URL are neither sent nor shown.
+    Raise ValueError for any other URL. Ignore proxies. Never send or show credentials of the URL.
     """
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("no http or https URL")
+            raise ValueError("not an http or https URL")
         self._host = parts.hostname
         self._port = parts.port
         self._prefix = quote(parts.path.rstrip("/"), safe="/%")
@@ -54,9 +54,9 @@ class Endpoint:
     def send(
         self, method: str, path: str, body: bytes | None, token: str | None, timeout: float
     ) -> Answer:
-        """One request and its answer, in `timeout` seconds in all.
+        """Send one request and return its answer, within `timeout` seconds in all.
 
-        Raises OSError (TimeoutError among them), http.client.HTTPException, InvalidTokenError.
+        Raise OSError (TimeoutError among them), http.client.HTTPException or InvalidTokenError.
         """
         deadline = time.monotonic() + timeout
         headers = {"Connection": "close"}
@@ -88,9 +88,9 @@ def _check(token: str) -> None:
 
 
 class _Timed(io.RawIOBase):
-    """A socket as HTTPResponse reads it, but every read ends by one deadline.
+    """A socket for HTTPResponse whose reads share one deadline.
 
-    A socket's own timeout starts anew with each byte that a slow server drips.
+    A socket's own timeout starts again with each byte of a slow server.
     """
 
     def __init__(self, sock: socket.socket, deadline: float) -> None:
@@ -117,7 +117,7 @@ def _answer(sock: socket.socket, method: str, deadline: float) -> Answer:
 
 
 def _reason(response: http.client.HTTPResponse) -> str:
-    """What a problem document (RFC 9457) says, or nothing."""
+    """Return the detail or the title of a problem document (RFC 9457), or ""."""
     try:
         problem = json.loads(response.read(4096))
         return text(problem.get("detail") or problem.get("title"), 300) or ""
@@ -126,7 +126,7 @@ def _reason(response: http.client.HTTPResponse) -> str:
 
 
 def _seconds(retry_after: str | None) -> float:
-    """A Retry-After header, which is seconds or a date, as seconds from now."""
+    """Return a Retry-After header, which is seconds or a date, as seconds from now."""
     if not retry_after:
         return 0.0
     try:

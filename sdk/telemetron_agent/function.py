@@ -1,6 +1,6 @@
-"""A function as a task: `@agent.task` on anything that is called.
+"""A function as a task: `@agent.task` on any callable.
 
-The task lasts as long as what the call returns: a coroutine, a generator, a future.
+The task lasts as long as the coroutine, generator or future that the call returns.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Start = Callable[..., Task]
 
 
 def wrap(start: Start, function: Any) -> Any:
-    """`function`, each call of which is a task whose first step is the function's name."""
+    """Return `function` so that each call is a task; its first step is the function's name."""
     if isinstance(function, (staticmethod, classmethod)):
         return type(function)(wrap(start, function.__func__))
     if isinstance(function, partialmethod):
@@ -36,7 +36,7 @@ def wrap(start: Start, function: Any) -> Any:
 
 
 def _called(function: Any) -> Any:
-    """The function whose code runs: within partials, or of an object with `__call__`."""
+    """Return the function whose code runs: inside partials, or `__call__` of an object."""
     while isinstance(function, partial):
         function = function.func
     if inspect.isroutine(function) or inspect.isclass(function):
@@ -45,7 +45,7 @@ def _called(function: Any) -> Any:
 
 
 def _is_coroutine_function(function: Any) -> bool:
-    """Also of `types.coroutine`, which makes them of generator functions."""
+    """Return whether it is a coroutine function, also one made by `types.coroutine`."""
     flags = getattr(getattr(function, "__code__", None), "co_flags", 0)
     return inspect.iscoroutinefunction(function) or bool(flags & inspect.CO_ITERABLE_COROUTINE)
 
@@ -68,11 +68,11 @@ def _plain(start: Start, function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _last(task: Task, result: Any) -> Any:
-    """`result`, with which the task ends, or as long as which it lasts."""
+    """Return `result`; end the task now, or when the coroutine, generator or future ends."""
     make = LASTING.get(type(result))
     if make is not None:
         if inspect.isawaitable(result):
-            make = _coroutine  # also a generator of types.coroutine
+            make = _coroutine  # types.coroutine makes awaitable generators
         return make(lambda: task, lambda: result)()
     if result is not None and hasattr(type(result), "add_done_callback"):
         result.add_done_callback(partial(_done, task))
@@ -82,9 +82,9 @@ def _last(task: Task, result: Any) -> Any:
 
 
 def _done(task: Task, future: Any) -> None:
-    """The end of a future of asyncio or concurrent.futures.
+    """End the task with a future of asyncio or concurrent.futures.
 
-    Not by its result(): asyncio would no longer log an exception that nothing else asks for.
+    Don't call result(): asyncio would no longer log an exception that no one else retrieves.
     """
     error = getattr(future, "_exception", None)
     if future.cancelled():
@@ -196,4 +196,4 @@ LASTING = {
     GeneratorType: _generator,
     AsyncGeneratorType: _async_generator,
 }
-"""What goes on after a call has returned it."""
+"""Results that continue after the call has returned them."""

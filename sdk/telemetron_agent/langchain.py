@@ -1,8 +1,8 @@
-"""LangChain and LangGraph: `instrument_langchain(agent)`, once, and all that runs is seen.
+"""LangChain and LangGraph: `instrument_langchain(agent)` once reports every run.
 
-A run that begins outside of a task becomes one; inside of one it is a part of it. The nodes of a
-graph are steps; models, tools and retrievers are waited for. After `interrupt()` the task waits for
-a human, until a run of the same thread goes on with it.
+A run outside of a task becomes a task; inside of a task it is a part of it. The nodes of a graph
+are steps; the task waits for models, tools and retrievers. After `interrupt()` the task waits for a
+human, until a run of the same thread continues it.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _installed: dict[Agent, Any] = {}
 
 @guarded
 def instrument_langchain(agent: Agent) -> Any:
-    """See every run of this process; returns the callback handler that does it.
+    """Report every run of this process; return the callback handler.
 
-    Needs langchain-core. It says nothing of a model that was called bare (in no chain, no graph)
-    and was cancelled: such a task ends with the asyncio task that called, or its next call.
+    Needs langchain-core, which does not report the cancellation of a model that was called outside
+    of chains and graphs: such a task ends with the calling asyncio task, or with its next call.
     """
     if agent not in _installed:
         from langchain_core.tracers.context import register_configure_hook
@@ -40,7 +40,7 @@ def _handler(agent: Agent) -> Any:
     from langchain_core.callbacks import BaseCallbackHandler
 
     class Handler(BaseCallbackHandler):  # type: ignore[misc]
-        """LangChain's callbacks as tasks and waits; copies of a graph's configuration share it."""
+        """Turns callbacks into tasks and waits; copies of a graph's configuration share it."""
 
         def __copy__(self) -> Any:
             return self
@@ -48,7 +48,7 @@ def _handler(agent: Agent) -> Any:
         def __deepcopy__(self, memo: object) -> Any:
             return self
 
-        run_inline = True  # in the context of what it tells of, and at once
+        run_inline = True  # run callbacks at once, in the context of the run
         raise_error = False
 
         def __init__(self) -> None:
@@ -77,12 +77,14 @@ def _handler(agent: Agent) -> Any:
 
         @guarded
         def on_llm_new_token(self, token: Any, *, run_id: Any, **more: Any) -> None:
-            here = _here()  # of a stream the end is told, and its reader may call meanwhile
+            here = (
+                _here()
+            )  # the end of a stream is reported, and its reader may call models meanwhile
             if here is not None and self._bare.get(here) == run_id:
                 del self._bare[here]
 
         def _left(self, here: asyncio.Task[Any] | None) -> None:
-            """A bare call of this asyncio task is over, once that calls again or is over."""
+            """End the bare call of an asyncio task that calls again or has ended."""
             if here is None or here not in self._bare:
                 return
             here.remove_done_callback(self._left)
@@ -120,12 +122,12 @@ def _here() -> asyncio.Task[Any] | None:
 
 
 def _is_interrupt(error: BaseException) -> bool:
-    """LangGraph's `interrupt()`: how it leaves a node, and no failure."""
+    """Return whether it is LangGraph's `interrupt()`, which is no failure."""
     return any(base.__name__ == "GraphInterrupt" for base in type(error).__mro__)
 
 
 def _model_name(more: Any) -> object:
-    """The model's name as its caller or its class gives it; None: not told."""
+    """Return the model's name from the call or from its class, or None."""
     given = more.get("invocation_params") or {}
     named = (more.get("metadata") or {}).get("ls_model_name")
     return given.get("model") or given.get("model_name") or named

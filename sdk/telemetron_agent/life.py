@@ -1,4 +1,4 @@
-"""What the `Agent`s of one process that are the same instance share: their tasks and reporter."""
+"""The tasks and the reporter that the `Agent`s of one instance in a process share."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ EXIT_TIMEOUT = 1.0
 
 
 class Key(NamedTuple):
-    """What makes two agents of a process the same instance; `instance` as it was given."""
+    """Agents of a process with the same key are one instance; `instance` is the argument."""
 
     name: str
     namespace: str | None
@@ -39,11 +39,11 @@ class Key(NamedTuple):
 
 
 class Life:
-    """An instance of an agent from its start to its goodbye; a fork begins another.
+    """An instance of an agent from its start to its goodbye; a fork begins another life.
 
-    facts: what each beat has besides the life's own. host: what a child's instance begins with.
-    given: the arguments of its first agent, for other processes.
-    pickled: whether another process may be the given instance, so that this one needs its own.
+    facts: fields of each beat from the agent's arguments. host: how the id of a child begins.
+    given: the arguments of the first agent, for other processes.
+    pickled: whether another process may have the given instance id, so that this needs another.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Life:
         self._begin(instance or self._process(), _farewells.pop(key, None))
 
     def join(self, holder: Agent, facts: dict[str, Any]) -> None:
-        """One more agent is this instance: its models and queues count too."""
+        """Add an agent to this instance, with its models and queues."""
         self.holders.add(holder)
         for name, value in facts.items():
             known = self._facts.get(name)
@@ -79,7 +79,7 @@ class Life:
                 self._facts[name] = value
 
     def start(self) -> None:
-        """Report from now on, not from the first task on."""
+        """Start to report now, not with the first task."""
         if self.reporter:
             self.reporter.start()
 
@@ -90,23 +90,23 @@ class Life:
         reporter = self.reporter
         task = Task(self.activity, id, **facts)
         if reporter and not reporter.started:
-            reporter.start()  # after a fork it runs from the first task on
+            reporter.start()  # after a fork it starts with the first task
         return task
 
     def flush(self, timeout: float) -> bool:
-        """Beat now; whether the server accepted it in time."""
+        """Send a beat now; return whether the server accepted it in time."""
         if getpid() != self._pid:
             self.restart()
         return self.reporter.flush(timeout) if self.reporter else False
 
     def leave(self, holder: Agent, timeout: float) -> None:
-        """Close one of its agents; the last one's close says goodbye."""
+        """Close one of its agents; the last of them sends the goodbye."""
         self.holders.discard(holder)
         if not self.holders:
             self.close(timeout)
 
     def close(self, timeout: float) -> None:
-        """Say goodbye, and wait for that `timeout` seconds at most."""
+        """Send the goodbye; wait at most `timeout` seconds for it."""
         if _lives.get(self.key) is self:
             _lives.pop(self.key, None)
         if self.reporter is None or getpid() != self._pid:
@@ -119,7 +119,7 @@ class Life:
                 _farewells.pop(key, None)
 
     def restart(self) -> None:
-        """In a forked process: an instance of its own, with no tasks."""
+        """Begin another instance in a forked process, without tasks."""
         self._pid = getpid()
         self.activity.detach()
         if _lives.get(self.key) is not self:
@@ -129,13 +129,13 @@ class Life:
         self._begin(self._process())
 
     def rest(self) -> None:
-        """A process that only forks does not work itself: goodbye until its first task."""
+        """Send a goodbye until the first task, because a parent that only forks does no work."""
         if self.reporter and self.reporter.started and not self.activity.used:
             self.reporter.close(0)
             self._begin(self.instance, self.reporter.done)
 
     def wrap(self, task: Task, function: Any) -> Any:
-        """Make each call of `function` a task like `task`, which itself never began."""
+        """Make each call of `function` a task like `task`, which is forgotten."""
         from .function import wrap
 
         task.forget()
@@ -154,7 +154,7 @@ class Life:
         return f"{self._host[:240]}-{os.getpid()}"
 
     def _begin(self, instance: str, after: Once | None = None) -> None:
-        """What a reporter tells is its own life's, even while the next one begins."""
+        """Begin a life; an old reporter keeps the state of its own life."""
         self._pid = getpid()
         self.instance = instance
         self.boot_id = uuid.uuid4().hex
@@ -174,11 +174,11 @@ class Life:
     def _state(
         self, head: dict[str, str | None], activity: Activity, forked: mmap | None, most: int
     ) -> tuple[dict[str, object], Any]:
-        """A beat's head, and the `most` oldest tasks."""
+        """Return a beat's head and the `most` oldest tasks."""
         if forked and forked[0] and forked is self._forked:
-            self.rest()  # where the fork was outside of Python, nobody else tells
-        tasks, told = activity.snapshot(most)
-        return {**head, **self._facts, **told}, tasks
+            self.rest()  # a fork outside of Python runs no hook in the parent
+        tasks, fields = activity.snapshot(most)
+        return {**head, **self._facts, **fields}, tasks
 
     def _new_reporter(self, state: State, after: Once | None) -> Reporter | None:
         if self._endpoint is None:
@@ -198,14 +198,14 @@ class Life:
 
 
 def _load(name: str, given: dict[str, Any]) -> Life:
-    """A pickled life, as of a decorated function: that of the process's own agent."""
+    """Return the life of this process's agent for a pickled life, as of a decorated function."""
     from .agent import load
 
     return load(name, given)._life
 
 
 def _shared_byte() -> mmap | None:
-    """A byte that a forked process can set, for its parent to see."""
+    """Return a byte that a forked process can set and its parent can read."""
     try:
         return mmap(-1, 1)
     except OSError:  # no memory, or a sandbox
@@ -213,23 +213,23 @@ def _shared_byte() -> mmap | None:
 
 
 _lives: dict[Key, Life] = {}
-"""What the end of the process closes, and a fork restarts."""
+"""The lives that the end of the process closes and a fork restarts."""
 _farewells: dict[Key, Once] = {}
-"""Goodbyes that the next life of the same instance waits for."""
+"""Goodbyes for which the next life of the same instance waits."""
 
 
 def find(key: Key) -> Life | None:
-    """The life of that instance in this process."""
+    """Return the life of that instance in this process, if there is one."""
     return _lives.get(key)
 
 
 def share(life: Life) -> Life:
-    """The life of its instance: `life`, unless another thread was faster."""
+    """Register `life`; return another thread's life of the same instance if that came first."""
     return _lives.setdefault(life.key, life)
 
 
 def _at_exit() -> None:
-    """All goodbyes side by side, in one second in all."""
+    """Send all goodbyes in parallel, within one second in all."""
     until = time.monotonic() + EXIT_TIMEOUT
     lives = list(_lives.values())
     for life in lives:
@@ -253,7 +253,7 @@ _registered: set[str] = set()
 
 
 def _say_goodbye_in_multiprocessing() -> None:
-    """Its children end without running what atexit holds; they run their finalizers instead."""
+    """Register a finalizer: children of multiprocessing run these, but no atexit functions."""
     for name in ("multiprocessing.util", "multiprocess.util", "billiard.util"):
         util = sys.modules.get(name)
         if util is not None and name not in _registered:

@@ -1,4 +1,4 @@
-"""One logger; importing `logging` waits until there is something to say."""
+"""One logger; `logging` is imported only for the first message."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Result = TypeVar("Result")
 
 
 def warn(message: str, *values: object) -> None:
-    """A warning to the logger `telemetron_agent`; whatever its handlers do, nothing is raised."""
+    """Log a warning to the logger `telemetron_agent`; never raise, whatever its handlers do."""
     try:
         import logging
 
@@ -19,19 +19,19 @@ def warn(message: str, *values: object) -> None:
         return
 
 
-_said: set[str] = set()
+_logged: set[str] = set()
 
 
 def warn_once(where: str, error: Exception) -> None:
-    """A fault of ours, or of what we were given, the first time: by its class, never its text."""
-    if where not in _said:
-        _said.add(where)
+    """Log the first fault of this place: only the exception's class, as its text may be secret."""
+    if where not in _logged:
+        _logged.add(where)
         text = str(error) if isinstance(error, ImportError) else ""
         warn("%s failed: %s", where, f"{type(error).__name__} {text}".rstrip())
 
 
 def guarded(callback: Callable[..., Result]) -> Callable[..., Result | None]:
-    """What a framework or a program calls: a fault in it is said once, and never the caller's."""
+    """Wrap a callback: log its first exception and never raise into the framework."""
 
     @wraps(callback)
     def call(*args: Any, **kwargs: Any) -> Result | None:
@@ -45,7 +45,7 @@ def guarded(callback: Callable[..., Result]) -> Callable[..., Result | None]:
 
 
 def guarded_async(callback: Callable[..., None]) -> Callable[..., Any]:
-    """The same where the framework awaits; `callback` itself has nothing to wait for."""
+    """Wrap a callback that the framework awaits; `callback` itself is not a coroutine."""
 
     @wraps(callback)
     async def call(*args: Any, **kwargs: Any) -> None:

@@ -8,8 +8,8 @@ import threading
 class Once:
     """Like threading.Event, but a wait may be interrupted by another one for the same event.
 
-    Event.wait holds a lock that is not reentrant: a signal handler that comes in between and
-    waits for the same event, or sets it, never returns.
+    Event.wait holds a lock that is not reentrant: a signal handler that interrupts it and waits
+    for the same event, or sets it, never returns.
     """
 
     def __init__(self) -> None:
@@ -26,5 +26,5 @@ class Once:
     def wait(self, timeout: float) -> bool:
         """Wait `timeout` seconds at most; return whether the event has happened."""
         if not self.happened and self._lock.acquire(timeout=timeout):
-            self._lock.release()  # for the next one that waits
+            self._lock.release()  # for the next waiting thread
         return self.happened

@@ -1,7 +1,7 @@
-"""OpenAI Agents SDK: `instrument_openai_agents(agent)`, once, and each run is seen.
+"""OpenAI Agents SDK: `instrument_openai_agents(agent)` once reports each run.
 
-A run outside of a task becomes one; inside of one it is a part of it. The agents that take turns
-are steps; models and tools are waited for.
+A run outside of a task becomes a task; inside of a task it is a part of it. Each agent's turn is a
+step; the task waits for models and tools.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _installed: dict[Agent, Any] = {}
 
 @guarded
 def instrument_openai_agents(agent: Agent) -> Any:
-    """See every run of `agents.Runner` in this process; returns the hooks, for other runners.
+    """Report every run of `agents.Runner` in this process; return the hooks, for other runners.
 
-    Needs openai-agents. The SDK's default runner is replaced by one that does the same, and ends
-    the task with the run: its own hooks tell nothing of a run that fails or is cancelled.
+    Needs openai-agents. This wraps the SDK's default runner and ends the task with the run: the
+    SDK's own hooks do not report a run that fails or is cancelled.
     """
     if agent not in _installed:
         from agents import run
@@ -41,7 +41,7 @@ def _hooks() -> Any:
     from agents import RunHooks
 
     class Hooks(RunHooks):  # type: ignore[misc]
-        """The SDK's hooks as waits and steps of the current task."""
+        """Turns the SDK's hooks into waits and steps of the current task."""
 
         @guarded_async
         def on_agent_start(self, context: Any, agent: Any) -> None:
@@ -54,7 +54,7 @@ def _hooks() -> Any:
 
         @guarded_async
         def on_llm_start(self, context: Any, agent: Any, *prompt: Any) -> None:
-            _end_calls()  # a model is asked once all tools have answered
+            _end_calls()  # a model is called after all tools have answered
             current().step = text(agent.name)
             _begin_call("llm", _model(agent), "llm")
 
@@ -76,7 +76,7 @@ def _hooks() -> Any:
 
 
 def _model(agent: Any) -> object:
-    """The model's name; None where the default one is used."""
+    """Return the model's name, or None for the default model."""
     return agent.model if isinstance(agent.model, str) else getattr(agent.model, "model", None)
 
 
@@ -84,7 +84,7 @@ def _runner(agent: Agent, hooks: Any, inner: Any) -> Any:
     from agents.run import AgentRunner
 
     class Runner(AgentRunner):  # type: ignore[misc]
-        """Runs as `inner` does, each run within a task."""
+        """Runs `inner`, each run within a task."""
 
         async def run(self, starting_agent: Any, input: Any, **options: Any) -> Any:
             with _Run(agent):
@@ -98,16 +98,16 @@ def _runner(agent: Agent, hooks: Any, inner: Any) -> Any:
             run = _Run(agent)
             with run.started():
                 result = inner.run_streamed(starting_agent, input, **_with(hooks, options))
-            run.goes_on(result)
+            run.end_with(result)
             return result
 
     return Runner()
 
 
 _running: weakref.WeakKeyDictionary[Task, _Run] = weakref.WeakKeyDictionary()
-"""Tasks that a run goes on in. A run within one, as of an agent that is a tool, is its child."""
+"""Tasks with an open run. A run inside one, as of an agent used as a tool, is its child."""
 _calls = Calls()
-"""Models and tools that runs wait for; several tools may be called at once."""
+"""Open calls of models and tools; several tools may be called at once."""
 
 
 def _begin_call(kind: str, name: object, key: object) -> None:
@@ -120,19 +120,19 @@ def _end_call(key: object) -> None:
 
 
 def _end_calls() -> None:
-    """End the calls that the run left open: a model or a tool that failed."""
+    """End the calls that the run left open: failed models and tools."""
     run = _running.get(current())
     if run is not None:
         run.end_calls()
 
 
 def _call_id(context: Any, tool: Any) -> object:
-    """What tells calls of one tool apart."""
+    """Return an id of the call, or the tool's name."""
     return getattr(context, "tool_call_id", tool.name)
 
 
 class _Run:
-    """One run: a part of the task that the program began, else a task of its own."""
+    """One run: a part of the program's task, or else a task of its own."""
 
     def __init__(self, agent: Agent) -> None:
         around = current()
@@ -150,7 +150,7 @@ class _Run:
 
     @contextmanager
     def started(self) -> Iterator[None]:
-        """What begins the run and leaves it running; where that fails, so has the run."""
+        """Start a run that continues after the block; an exception ends it."""
         token = self._task.enter()
         try:
             yield
@@ -161,17 +161,17 @@ class _Run:
             leave(token)
 
     @guarded
-    def goes_on(self, result: Any) -> None:
-        """It ends with the asyncio task of a streamed result."""
+    def end_with(self, result: Any) -> None:
+        """End the run with the asyncio task of its streamed result."""
         result.run_loop_task.add_done_callback(self._done)
 
     def _done(self, loop: asyncio.Task[Any]) -> None:
-        """The end of a run that went on by itself."""
+        """End a streamed run."""
         error = asyncio.CancelledError() if loop.cancelled() else loop.exception()
         self._end(type(error) if error else None, error)
 
     def end_calls(self) -> None:
-        """End what its calls wait for, and waits that nothing else will end."""
+        """End the waits of its calls, and other waits that nothing else will end."""
         _calls.end_all(self)
         end_loose(self._task, self._kept)
 
@@ -183,14 +183,14 @@ class _Run:
 
 
 def _with(hooks: Any, options: dict[str, Any]) -> dict[str, Any]:
-    """The options of a run, with these hooks before its own."""
+    """Return the options of a run, with these hooks before its own."""
     both = _both(hooks, options.get("hooks"))
     return options if both is None else {**options, "hooks": both}
 
 
 @guarded
 def _both(hooks: Any, own: Any) -> Any:
-    """One that calls both; None: the run keeps its own, or what is none, for the SDK to refuse."""
+    """Return hooks that call both; None if the run keeps its own, or has invalid ones."""
     from agents.lifecycle import RunHooksBase
 
     if own is None:

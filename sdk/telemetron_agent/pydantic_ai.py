@@ -1,7 +1,7 @@
-"""Pydantic AI: `instrument_pydantic_ai(agent)`, once, and each run is seen.
+"""Pydantic AI: `instrument_pydantic_ai(agent)` once reports each run.
 
-A run outside of a task becomes one; inside of one it is a part of it. Models and tools are waited
-for; the step is the agent's name.
+A run outside of a task becomes a task; inside of a task it is a part of it. The task waits for
+models and tools; the step is the agent's name.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ _installed: dict[Agent, Any] = {}
 
 @guarded
 def instrument_pydantic_ai(agent: Agent) -> Any:
-    """See every run of `pydantic_ai.Agent` in this process; returns the capability that does it.
+    """Report every run of `pydantic_ai.Agent` in this process; return the capability.
 
-    Needs a pydantic-ai with capabilities (2.0). Each run is given one more of them.
+    Needs pydantic-ai with capabilities (2.0); each run gets one more.
     """
     if agent not in _installed:
         import pydantic_ai
@@ -32,7 +32,7 @@ def instrument_pydantic_ai(agent: Agent) -> Any:
 
 
 def _with(iter: Any, capability: Any) -> Any:
-    """`Agent.iter`, through which each run goes, with one more capability."""
+    """Wrap `Agent.iter`, which every run calls, to add the capability."""
 
     @wraps(iter)
     def wrapper(self: Any, *args: Any, capabilities: Any = None, **options: Any) -> Any:
@@ -45,7 +45,7 @@ def _capability(agent: Agent) -> Any:
     from pydantic_ai.capabilities import AbstractCapability
 
     class Telemetron(AbstractCapability[Any]):  # type: ignore[misc]
-        """What goes on in a run; each run has its own copy, so that parallel ones stay apart."""
+        """Reports one run; each run has its own copy, so that parallel runs stay separate."""
 
         _safe_at_runtime = True  # it brings neither tools nor models
 

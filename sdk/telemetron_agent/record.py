@@ -1,4 +1,4 @@
-"""The id of a task that came as a record of a Kafka topic; the rule is that of docs/tasks.md."""
+"""The task id of a record of a Kafka topic; docs/tasks.md has the rule."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from .text import label
 
 HEADER = "telemetron-task-id"
 MAX_VALUE = 1_048_576
-"""Bytes; the id is not looked for in a larger value."""
+"""Bytes; larger values are not searched for an id."""
 _STARTS = {0: (5, 9), 1: (17,), 3: (18,)}
-"""Where JSON may begin behind the frame of a schema registry, by the frame's first byte."""
+"""Offsets at which JSON may begin after a schema registry's frame, by its first byte."""
 
 
 class Record(NamedTuple):
-    """Where a task came from, and its id."""
+    """A task's id, and the record's position."""
 
     id: str
     queue: str | None
@@ -24,7 +24,7 @@ class Record(NamedTuple):
 
 
 def read(record: Any) -> Record | None:
-    """A record of aiokafka, kafka-python (attributes) or confluent-kafka (methods); else None."""
+    """Read a record of aiokafka, kafka-python or confluent-kafka; return None for other objects."""
     topic, partition, offset = (_get(record, name) for name in ("topic", "partition", "offset"))
     if not isinstance(topic, str) or not isinstance(partition, int) or not isinstance(offset, int):
         return None
@@ -49,7 +49,7 @@ def _text(value: Any) -> str | None:
 
 
 def _in_value(value: Any) -> str | None:
-    """The field `id`: a text, or a number as it is written."""
+    """Return the field `id`: a text, or a number as written."""
     if isinstance(value, (bytes, bytearray, str)):
         value = _parse(value)
     id = value.get("id") if isinstance(value, dict) else None
@@ -69,5 +69,5 @@ def _parse(value: bytes | bytearray | str) -> Any:
 
 
 def _refuse(constant: str) -> None:
-    """NaN and Infinity are no JSON."""
+    """Refuse NaN and Infinity, which are not JSON."""
     raise ValueError(constant)

@@ -1,4 +1,4 @@
-"""The daemon thread that beats: how often, and what it does when the server is in trouble."""
+"""The daemon thread that sends heartbeats, and backs off when the server fails."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable
+from typing import NamedTuple
 from urllib.parse import quote
 
 from .beat import MAX_BYTES, MAX_TASKS, encode
@@ -19,28 +20,36 @@ from .once import Once
 from .task import Task
 from .text import rfc3339, text
 
-DEBOUNCE = 0.25
-"""Seconds between the first change and the beat that tells it, with all that came since."""
-REQUEST_TIMEOUT = 5.0
 GOODBYE_TIMEOUT = 1.0
-FIRST_BACKOFF = 0.25
 MAX_BACKOFF = 15.0
 REFUSED = (400, 404, 413, 415, 422)
-"""What the server answers where the beat itself is at fault."""
-MAX_SAID = 16
-"""Different refusals that are said in a reporter's life."""
+"""The statuses that mean that the beat itself is invalid."""
+MAX_WARNINGS = 16
+"""The most different refusals that one reporter logs."""
 LEAST_BYTES = 8 * 1024
-"""A beat may be that large, whatever the server says."""
+"""A 413 never makes the limit of a beat smaller than this."""
+
+
+class Timing(NamedTuple):
+    """Durations in seconds."""
+
+    debounce: float = 0.25
+    """From the first change to the beat that reports it and all later changes."""
+    request_timeout: float = 5.0
+    first_backoff: float = 0.25
+
+
+TIMING = Timing()
 
 State = Callable[[int], "tuple[dict[str, object], list[weakref.ref[Task]]]"]
-"""A beat's head, and so many of the oldest tasks."""
+"""Returns a beat's head and at most so many of the oldest tasks."""
 
 
 class Reporter:
-    """Beats for one instance of an agent until closed, then says goodbye.
+    """Sends beats for one instance of an agent until closed, then a goodbye.
 
-    state(most) gives a beat's head and its `most` oldest tasks; token() the bearer token; both
-    are asked anew for each beat. The first one waits for `after`, the goodbye of another life.
+    state(most) returns a beat's head and its `most` oldest tasks, token() the bearer token; both
+    are called for each beat. The first beat waits for `after`, the goodbye of an earlier life.
     """
 
     def __init__(
@@ -54,6 +63,7 @@ class Reporter:
         token: Callable[[], str | None],
         state: State,
         after: Once | None = None,
+        timing: Timing = TIMING,
     ) -> None:
         self._endpoint = endpoint
         self._name = name
@@ -65,11 +75,12 @@ class Reporter:
         self._token = token
         self._state = state
         self._after = after
+        self._timing = timing
         self._sequence = 0
         self._limit = MAX_BYTES
-        self._trouble = Trouble(f"agent {name!r}", endpoint.place)
-        # Not an Event: this put() may be interrupted by another, from a signal handler or
-        # the garbage collector, without a deadlock.
+        self._trouble = Trouble(f"agent {name!r}", endpoint.place, timing.first_backoff)
+        # Not an Event: a signal handler or the garbage collector may interrupt put() and call
+        # it again; an Event would then deadlock.
         self._signals: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._changed = False
         self._flushes: deque[Flush] = deque()
@@ -78,7 +89,7 @@ class Reporter:
         self._thread = 0
         self.started = False
         self.done = Once()
-        """The goodbye is said, or cannot be."""
+        """Set once the goodbye was sent, or failed."""
 
     @property
     def _closing(self) -> bool:
@@ -89,7 +100,7 @@ class Reporter:
         if self._closing:
             return
         try:
-            self._unstarted.pop()  # not a lock: a signal handler may come in between
+            self._unstarted.pop()  # atomic; a lock would deadlock in a signal handler
         except IndexError:
             return
         self.started = True
@@ -100,26 +111,26 @@ class Reporter:
             warn("agent %r does not report: %s", self._name, error)
 
     def change(self) -> None:
-        """Tasks changed: beat soon."""
+        """Send a beat soon, because tasks have changed."""
         if not self._changed:
             self._changed = True
             self._signals.put(None)
 
     def flush(self, timeout: float) -> bool:
-        """Beat now, even in trouble; whether that was taken within `timeout` seconds."""
+        """Send a beat now, even during a backoff; return whether it was accepted in time."""
         if self._closing or self.done.happened or self._is_here():
             return False
         self.start()
         flush = Flush()
         self._flushes.append(flush)
         self._signals.put(None)
-        return flush.over.wait(_seconds(timeout)) and flush.taken
+        return flush.over.wait(_seconds(timeout)) and flush.accepted
 
     def close(self, timeout: float) -> None:
-        """Let the thread say goodbye and end.
+        """Let the thread send the goodbye and end; wait at most `timeout` seconds.
 
-        Waits until `timeout` seconds after the first call at most: signal handlers that
-        interrupt each other and each close have one time in all.
+        The timeout counts from the first call, so that signal handlers that interrupt each other
+        and all call close() share it.
         """
         self._closed.append(time.monotonic())
         self._signals.put(None)
@@ -129,30 +140,30 @@ class Reporter:
 
     @property
     def last(self) -> Once | None:
-        """The goodbye that a closed reporter may still send; of one never started, the former's."""
+        """The goodbye that may still be sent: an earlier life's if this reporter never started."""
         return self.done if self.started else self._after
 
     def _is_here(self) -> bool:
-        """Whether this is the reporter's own thread, as in a log handler that flushes."""
+        """Return whether this is the reporter's thread, as in a log handler that calls flush()."""
         return self._thread == threading.get_ident()
 
     def _run(self) -> None:
         self._thread = threading.get_ident()
         if self._after:
-            self._after.wait(REQUEST_TIMEOUT + GOODBYE_TIMEOUT)
+            self._after.wait(self._timing.request_timeout + GOODBYE_TIMEOUT)
         while not self._closing:
             flushes = [self._flushes.popleft() for _ in range(len(self._flushes))]
             pause = self._beat()
             for flush in flushes:
-                flush.end(taken=not self._trouble.failures)
+                flush.end(accepted=not self._trouble.failures)
             self._pause(pause)
         while self._flushes:
-            self._flushes.popleft().end(taken=False)
+            self._flushes.popleft().end(accepted=False)
         self._goodbye()
         self.done.set()
 
     def _beat(self) -> float:
-        """Send one beat; returns the seconds until the next."""
+        """Send one beat; return the seconds until the next."""
         self._changed = False
         self._sequence += 1
         pause = self._interval * random.uniform(0.9, 1.1)
@@ -160,7 +171,9 @@ class Reporter:
             head, tasks = self._state(MAX_TASKS)
             head.update(sequence=self._sequence, sent_at=rfc3339(time.time()))
             body = encode(head, tasks, self._limit)
-            answer = self._endpoint.send("POST", self._beats, body, self._token(), REQUEST_TIMEOUT)
+            answer = self._endpoint.send(
+                "POST", self._beats, body, self._token(), self._timing.request_timeout
+            )
         except Exception as error:
             return self._trouble.begin(describe(error))
         if answer.status < 300:
@@ -172,7 +185,7 @@ class Reporter:
         return max(backoff, answer.retry_after)
 
     def _pause(self, seconds: float) -> None:
-        """Sleep; a change shortens it to the debounce, except while the server is in trouble."""
+        """Sleep; a change shortens the sleep to the debounce, but not during a backoff."""
         until = time.monotonic() + seconds
         while not self._closing and not self._flushes:
             remaining = until - time.monotonic()
@@ -183,55 +196,56 @@ class Reporter:
             except queue.Empty:
                 return
             if not self._trouble.failures:
-                until = min(until, time.monotonic() + DEBOUNCE)
+                until = min(until, time.monotonic() + self._timing.debounce)
 
     def _goodbye(self) -> None:
         try:
             self._endpoint.send("DELETE", self._goodbyes, None, self._token(), GOODBYE_TIMEOUT)
-        except Exception:  # the server will see the silence
+        except Exception:  # the server will notice the silence
             return
 
 
 class Flush:
-    """One who waits for a beat."""
+    """A caller that waits for a beat."""
 
     def __init__(self) -> None:
         self.over = Once()
-        self.taken = False
+        self.accepted = False
 
-    def end(self, *, taken: bool) -> None:
-        """The beat was answered, or was not."""
-        self.taken = taken
+    def end(self, *, accepted: bool) -> None:
+        """Let the caller return with this result."""
+        self.accepted = accepted
         self.over.set()
 
 
 class Trouble:
-    """Failures in a row: said once when they start and once when they end; the pause grows."""
+    """Consecutive failures: log their start and their end, and let the pause grow."""
 
-    def __init__(self, who: str, place: str) -> None:
+    def __init__(self, who: str, place: str, first_backoff: float = TIMING.first_backoff) -> None:
         self._who = who
+        self._first_backoff = first_backoff
         self._place = place
         self._since = 0.0
-        self._said: set[str] = set()
+        self._logged: set[str] = set()
         self.failures = 0
 
     def begin(self, why: str, refused: bool = False) -> float:
-        """One more failure; returns the seconds to back off.
+        """Count a failure; return the seconds to back off.
 
-        refused: whether the beat itself is at fault. That is said too while other trouble lasts.
+        refused: whether the beat itself is invalid, which is logged during other failures too.
         """
-        if not self.failures or (refused and why not in self._said):
-            warn("%s cannot report to %s: %s (it goes on trying)", self._who, self._place, why)
-            if refused and len(self._said) < MAX_SAID:
-                self._said.add(why)
+        if not self.failures or (refused and why not in self._logged):
+            warn("%s cannot report to %s: %s; it keeps trying", self._who, self._place, why)
+            if refused and len(self._logged) < MAX_WARNINGS:
+                self._logged.add(why)
         if not self.failures:
             self._since = time.monotonic()
-        pause = min(FIRST_BACKOFF * 2.0 ** min(self.failures, 10), MAX_BACKOFF)
+        pause = min(self._first_backoff * 2.0 ** min(self.failures, 10), MAX_BACKOFF)
         self.failures += 1
         return pause * random.uniform(0.5, 1.5)
 
     def end(self) -> None:
-        """A success."""
+        """Count a success, which ends the failures."""
         if self.failures:
             seconds = time.monotonic() - self._since
             warn("%s reports to %s again, after %.0f s", self._who, self._place, seconds)
@@ -239,12 +253,12 @@ class Trouble:
 
 
 def refusal(answer: Answer) -> str:
-    """An answer that is not a 2xx, for the log."""
+    """Return an answer other than 2xx as text for the log."""
     return f"HTTP {answer.status}" + (f": {answer.reason}" if answer.reason else "")
 
 
 def describe(error: Exception) -> str:
-    """An exception for the log: others than the system's could quote a token or an answer."""
+    """Return an exception for the log; only the system's cannot quote a token or an answer."""
     kind = type(error).__name__
     if isinstance(error, InvalidTokenError):
         return str(error)
@@ -254,7 +268,7 @@ def describe(error: Exception) -> str:
 
 
 def _seconds(timeout: object) -> float:
-    """What a caller gave as time to wait, as what can be waited."""
+    """Return a caller's timeout as a valid number of seconds."""
     try:
         return max(0.0, min(float(timeout), 300.0))  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):

@@ -1,4 +1,4 @@
-"""What frameworks tell by an id, at its beginning and its end: runs, calls of models and tools."""
+"""Runs of frameworks and their calls of models and tools, which begin and end with an id."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from .task import NULL, Task, Wait, current, leave
 from .text import text
 
 MAX_RUNS = 10_000
-"""Runs open at once; of more the oldest is over. A framework may forget to tell an end."""
+"""The most open runs; then the oldest is ended. A framework may not report every end."""
 
 
 class Run:
-    """Something that began: the task it belongs to, and what its end ends."""
+    """An open run: its task, and the wait or task that its end ends."""
 
     __slots__ = ("interrupted", "own", "parent", "parts", "task", "thread", "token", "wait")
 
@@ -32,22 +32,22 @@ class Run:
         self.task = task
         self.parent = parent
         self.thread = thread
-        """What a later run has in common with it, if that goes on where it was interrupted."""
+        """The framework's thread: a later run of the same thread continues an interrupted one."""
         self.own = own
-        """Whether the task ends with it."""
+        """Whether the task ends with the run."""
         self.token = token
         self.wait = wait
         self.parts: dict[object, None] = {}
-        """The open runs within it, which end with it at the latest."""
+        """The open runs inside it, which end with it at the latest."""
         self.interrupted = False
-        """Whether something within it asked for a human."""
+        """Whether a run inside it waits for a human."""
 
 
 class Runs:
     """Open runs by their id, of any threads.
 
-    Without a lock, as single steps on a dict are safe: after a fork, or where the garbage
-    collector closes a run in the midst of another's beginning, a lock would be held for ever.
+    There is no lock, because single operations on a dict are atomic: a lock could be held for ever
+    after a fork, or if the garbage collector ends a run while another one begins.
     """
 
     def __init__(self, agent: Agent) -> None:
@@ -58,9 +58,9 @@ class Runs:
     def begin(
         self, id: object, parent: object = None, step: object = None, thread: object = None
     ) -> Task:
-        """A run: a step of the task its `parent` belongs to, or of the current one, else a task.
+        """Begin a run: a step of its parent's task or of the current task, or else a new task.
 
-        If a run of that `thread` waits for a human, its task goes on.
+        If a run of that `thread` waits for a human, continue its task.
         """
         paused = self._paused.pop(thread, None)
         if paused is not None and not paused.task.ended:
@@ -77,9 +77,9 @@ class Runs:
         return task
 
     def wait(self, id: object, parent: object, kind: str, name: object) -> bool:
-        """A call of a model or a tool: its task waits for it.
+        """Begin a call of a model or a tool, for which its task waits.
 
-        A bare one is a task by itself, which True says; not the current one: nothing runs in it.
+        Return True if the call is outside of any task and becomes one, but not the current task.
         """
         task = self.task(parent)
         bare = task is NULL
@@ -89,9 +89,9 @@ class Runs:
         return bare
 
     def end(self, id: object, error: BaseException | None = None) -> None:
-        """The end of either and of its parts; an error of a task's own run is the task's.
+        """End a run or a call and its parts; an error fails a task that belongs to the run.
 
-        The task of a run that was interrupted waits for a human.
+        The task of an interrupted run waits for a human.
         """
         run = self._pop(id, error)
         if run is None:
@@ -102,7 +102,7 @@ class Runs:
             self._end(run, error)
 
     def interrupt(self, id: object) -> None:
-        """The end of a run that asks for a human, and so does each that it is a part of."""
+        """End a run that waits for a human; its outer runs then wait too."""
         parent: object = id
         while (run := self._open.get(parent)) is not None:
             run.interrupted = True
@@ -118,7 +118,7 @@ class Runs:
         return run.task
 
     def _pause(self, run: Run) -> None:
-        """Keep a run until the next one of its thread begins."""
+        """Keep a run until the next run of its thread begins."""
         if run.token is not None:
             leave(run.token)
         run.wait = run.task.wait("human")
@@ -127,7 +127,7 @@ class Runs:
             self._end(self._paused.pop(next(iter(self._paused))), KeyboardInterrupt())
 
     def _pop(self, id: object, error: BaseException | None) -> Run | None:
-        """Take a run out of its parent, after the parts of it that are still open ended."""
+        """Remove a run from its parent, and end its open parts."""
         run = self._open.pop(id, None)
         if run is None:
             return None
@@ -139,7 +139,7 @@ class Runs:
         return run
 
     def task(self, id: object) -> Task:
-        """The task of an open run, else the current one, else the null task."""
+        """Return the task of an open run, else the current task, else the null task."""
         run = self._open.get(id) if id is not None else None
         return run.task if run and not run.task.ended else current()
 
@@ -166,13 +166,13 @@ class Runs:
 
 
 class Calls:
-    """Open calls of frameworks that give them no id: waits by a group that ends with its owner."""
+    """Open calls of frameworks that give them no id: waits in groups that end with their run."""
 
     def __init__(self) -> None:
         self._open: dict[Any, list[tuple[object, Wait]]] = {}
 
     def begin(self, group: object, key: object, wait: Wait) -> None:
-        """Hold the wait of a call until its end, or its group's."""
+        """Hold the wait of a call until it ends, or its group."""
         self._open.setdefault(group, []).append((key, wait.__enter__()))
         if len(self._open) > MAX_RUNS:
             self.end_all(next(iter(self._open)))
@@ -187,25 +187,25 @@ class Calls:
                 return
 
     def end_all(self, group: object) -> None:
-        """End the calls of a group: as of a tool that failed, whose end the framework hides."""
+        """End the calls of a group; some frameworks do not report the end of a failed tool."""
         for _, wait in self._open.pop(group, ()):
             wait.end()
 
     @property
     def groups(self) -> list[Any]:
-        """The groups that have had calls, and have not ended."""
+        """The groups that have had calls and have not ended."""
         return list(self._open)
 
 
 def end_loose(task: Task, kept: tuple[Wait, ...] = ()) -> None:
-    """End waits that no `with` block holds, but not those `kept`: the program's own."""
+    """End waits that no `with` block holds, except `kept`: the program's own."""
     for wait in task.waits:
         if not wait.guarded and wait not in kept:
             wait.end()
 
 
 def here() -> tuple[int, int]:
-    """Which of the program's flows this is: thread and asyncio task."""
+    """Return the thread and the asyncio task in which the program runs now."""
     try:
         task = asyncio.current_task()
     except RuntimeError:  # no event loop runs

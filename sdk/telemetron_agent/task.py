@@ -1,4 +1,4 @@
-"""One task of an agent, what it waits for, and which one is the current."""
+"""One task of an agent, its waits, and the current task."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ if TYPE_CHECKING:
 
 KINDS = ("llm", "tool", "queue", "agent", "human", "auth", "other")
 MAX_WAITS = 16
-"""Open waits of one task that a beat lists."""
+"""The most open waits of one task that a beat lists."""
 _NO_WAITS: dict[Wait, None] = {}
-"""Of a task that has not waited yet; never changed."""
+"""The waits of a task that has not waited yet; never changed."""
 
 _current: ContextVar[Node | None] = ContextVar("telemetron_task", default=None)
-"""The task entered last and those around it; those that ended meanwhile are passed over."""
+"""The task entered last and its outer tasks; ended ones are skipped."""
 
 
 class Task:
     """A task from its start to its end; `Agent.task` makes it.
 
-    As a context manager it is the current task inside, and ends by itself: `completed`;
-    `canceled` if a cancellation passes through (see `is_cancellation`); `failed` on any other
-    exception, of which it keeps only the class name. The exception propagates. As a decorator
-    it makes each call of a function a task. No method raises.
+    A `with` block makes it the current task and ends it: as `completed`, as `canceled` on a
+    cancellation (see `is_cancellation`), or as `failed` on any other exception, of which it keeps
+    only the class name. The exception propagates. As a decorator it makes each call of a function
+    a task. No method raises.
 
     A copy is the task itself. In another process, a pickled task is a null task with its id.
     """
@@ -89,7 +89,7 @@ class Task:
 
     @property
     def id(self) -> str:
-        """As given, else a UUID, made when it is first asked for: most tasks are over before."""
+        """The given id, or a UUID, made only on demand: most tasks end before a beat needs it."""
         if self._id is None:
             made = str(uuid.uuid4())
             with self._activity.lock:
@@ -99,13 +99,15 @@ class Task:
     @property
     def waits(self) -> tuple[Wait, ...]:
         """The open waits, oldest first."""
-        waits = list(self._waits)  # in one step, unlike tuple(), in which the collector may run
+        waits = list(
+            self._waits
+        )  # atomic, unlike tuple(), during which the garbage collector may run
         return tuple(waits)
 
     def progress(self, step: object = None) -> None:
-        """Report that the task has moved on, and its step; None keeps the last step.
+        """Report progress and a new step; None keeps the last step.
 
-        It ends an open wait of kind `llm` that no `with` block holds.
+        This ends an open wait of kind `llm` that no `with` block holds.
         """
         if step is not None:
             self.step = text(step)
@@ -115,17 +117,17 @@ class Task:
         self._activity.changed()
 
     def wait(self, kind: str, name: object = None, *, task: object = None) -> Wait:
-        """Report what the task waits for until the wait ends: `with task.wait("llm", model):`.
+        """Report a wait of the task until it ends: `with task.wait("llm", model):`.
 
         kind: llm, tool, queue, agent, human, auth; anything else is `other`. Without `with`,
-        the wait ends by its `end()`, or by the next wait of its kind; `llm` also by `progress()`.
-        task: the id of the task waited for, or the task itself.
+        its `end()` or the next wait of its kind ends it; for `llm` also `progress()`.
+        task: the id of the task that it waits for, or that task itself.
         """
         known = isinstance(kind, str) and kind in KINDS
         return Wait(self, kind if known else "other", name, task)
 
     def end(self, status: str = "completed", error: object = None) -> None:
-        """End the task: completed, failed or canceled. Of an exception the class name is told."""
+        """End the task: completed, failed or canceled. Of an exception only the class is sent."""
         if isinstance(error, BaseException):
             error = type(error).__name__
         self.ended = True
@@ -134,34 +136,34 @@ class Task:
         self._activity.end(self, status if known else "failed", error)
 
     def forget(self) -> None:
-        """End the task without an outcome: it will go on as another one, or never began."""
+        """End the task without an outcome: another task continues it, or it never began."""
         self.ended = True
         self._activity.forget(self)
 
     def add(self, wait: Wait) -> None:
-        """Open a wait in place of the one of its kind that no `with` block holds."""
+        """Open a wait; it ends an open wait of its kind that no `with` block holds."""
         if self._loose is None:
             self._begin_waits()
         self._end_loose(wait.kind)
-        self._waits[wait] = None  # first, as another thread removes what it finds in the other
+        self._waits[wait] = None  # first, as another thread removes waits that it finds in _loose
         self._loose[wait] = None  # type: ignore[index]
         self._activity.changed()
 
     def hold(self, wait: Wait) -> None:
-        """Keep an open wait until its own end; `with` does it."""
+        """Keep an open wait until its own end; a `with` block calls this."""
         if self._loose is not None:
             self._loose.pop(wait, None)
-            self._waits[wait] = None  # another thread may have replaced it before it was held
+            self._waits[wait] = None  # another thread may have ended it before it was held
 
     def remove(self, wait: Wait) -> None:
-        """Close a wait; `Wait.end` does it."""
+        """Close a wait; `Wait.end` calls this."""
         if self._loose is not None:
             self._loose.pop(wait, None)
             self._waits.pop(wait, None)
         self._activity.changed()
 
     def _begin_waits(self) -> None:
-        """Single steps on a dict need no lock, which a signal handler could find half-way."""
+        """Create the dicts; later operations on them are atomic and need no lock."""
         with self._activity.lock:
             if self._loose is None:
                 self._waits = {}
@@ -170,7 +172,7 @@ class Task:
     def _end_loose(self, kind: str) -> None:
         """Close the waits of this kind that no `with` block holds.
 
-        Another thread may enter or leave the block at any step of this; it sets `guarded` first.
+        Another thread may enter or leave the block at any time; it sets `guarded` first.
         """
         for wait in list(self._loose or ()):
             if wait.kind == kind:
@@ -181,7 +183,7 @@ class Task:
                         self._waits.pop(wait, None)
 
     def given(self) -> dict[str, object]:
-        """What the task was started with, for others like it; a current task was not given."""
+        """Return the arguments of the task, for others like it; without an implicit parent."""
         return {
             "id": self._id,
             "parent_id": None if self.parent_id == _parent_id(self._id) else self.parent_id,
@@ -192,24 +194,24 @@ class Task:
         }
 
     def _other(self, id: object) -> str | None:
-        """The id of another task; None if it is this one's: whoever walks up would never end."""
+        """Return another task's id; None for its own, as a loop over parents would never end."""
         given = label(id)
         return None if given == self._id else given
 
     def __call__(self, function: Function) -> Function:
         """Decorate a function, as in `@agent.task("nightly")`: each call is a task like this one.
 
-        This task itself never began.
+        This task itself is forgotten.
         """
         wrapped: Function = self._activity.wrap(self, function)
         return wrapped
 
     def enter(self) -> Token[Node | None]:
-        """Make it the current task of this context; `leave(token)` ends that."""
+        """Make it the current task of this context until `leave(token)`."""
         return _current.set((weakref.ref(self), _live_node()))
 
     def __enter__(self) -> Task:
-        if self._token is None:  # entered twice it stays current until the first exit
+        if self._token is None:  # if entered twice, it stays current until the first exit
             self._token = self.enter()
         return self
 
@@ -228,7 +230,7 @@ class Task:
             self.end_with(kind if error is None else error)
 
     def end_with(self, error: BaseException | type[BaseException]) -> None:
-        """End the task as an exception ends it: `canceled` or `failed`."""
+        """End the task because of an exception, as `canceled` or `failed`."""
         if is_cancellation(error):
             self.end("canceled")
         else:
@@ -254,14 +256,14 @@ class Wait:
         self.kind = kind
         self.name = None if name is None else label(name)
         self.task = None if task is None else label(task.id if isinstance(task, Task) else task)
-        """The id of the task waited for."""
+        """The id of the task that it waits for."""
         self.since = time.time()
         self.guarded = False
-        """Whether somebody is sure to end it, so that several of a kind may be open."""
+        """Whether a `with` block will end it, so that several of a kind may be open."""
         owner.add(self)
 
     def end(self) -> None:
-        """The task no longer waits for this."""
+        """End the wait."""
         self.guarded = False
         self._task.remove(self)
 
@@ -281,7 +283,7 @@ class Wait:
 
 
 class NullTask(Task):
-    """What `current()` is outside of any task: takes every call, and tells nobody."""
+    """The task outside of any task, from `current()`: accepts every call, reports nothing."""
 
     __slots__ = ()
 
@@ -290,41 +292,41 @@ class NullTask(Task):
         self.progressed_at = None
 
     def progress(self, step: object = None) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def add(self, wait: Wait) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def hold(self, wait: Wait) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def forget(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def __call__(self, function: Function) -> Function:
         return function
 
     def remove(self, wait: Wait) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def end(self, status: str = "completed", error: object = None) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def __enter__(self) -> Task:
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 def current() -> Task:
-    """The innermost task entered in this context that is not over; outside of all a null task."""
+    """Return the innermost task of this context that has not ended, or the null task."""
     node = _live_node()
     return (node[0]() if node else None) or NULL
 
 
 def leave(token: Token[Node | None]) -> None:
-    """End what `Task.enter` began; in another context, as where a generator is closed, nothing."""
+    """Undo `Task.enter`; do nothing in another context, in which a generator may be closed."""
     try:
         token.var.reset(token)
     except (ValueError, RuntimeError):
@@ -342,7 +344,7 @@ def _live_node() -> Node | None:
 
 
 def _parent_id(id: str | None) -> str | None:
-    """The id of the innermost task around that has another id than `id`."""
+    """Return the id of the innermost current task with another id than `id`."""
     node = _current.get()
     while node is not None:
         task = node[0]()
@@ -353,14 +355,14 @@ def _parent_id(id: str | None) -> str | None:
 
 
 CANCELLATIONS = {"CancelledError", "GeneratorExit", "KeyboardInterrupt", "GreenletExit"}
-"""asyncio, concurrent.futures, anyio and curio each have their own CancelledError; gevent."""
+"""Classes of asyncio, concurrent.futures, anyio, curio and gevent, and of Python itself."""
 
 
 def is_cancellation(error: BaseException | type[BaseException]) -> bool:
-    """Whether an exception, or one of that class, means that the task was told to stop.
+    """Return whether an exception, or one of that class, is a cancellation.
 
-    The classes are recognised by name, as nothing here imports the libraries. A SystemExit
-    without an error code counts too, and a group of nothing but cancellations.
+    Classes are recognised by name, as the SDK does not import the libraries. A SystemExit without
+    an error code counts too, and a group of only cancellations.
     """
     kind = error if isinstance(error, type) else type(error)
     names = {base.__name__ for base in kind.__mro__}
@@ -373,12 +375,12 @@ def is_cancellation(error: BaseException | type[BaseException]) -> bool:
 
 
 def _is_of_trio(kind: type[BaseException]) -> bool:
-    """trio.Cancelled: no Exception, unlike what a program may give that name."""
+    """Return whether it is trio.Cancelled, which is no Exception, unlike a program's own class."""
     return kind.__name__ == "Cancelled" and not issubclass(kind, Exception)
 
 
 def _elsewhere(id: str) -> Task:
-    """What a pickled task is: it has the id, as for a child's `parent_id`, and reports nothing."""
+    """Return a pickled task: it has the id, for a child's `parent_id`, and reports nothing."""
     return NullTask(id)
 
 

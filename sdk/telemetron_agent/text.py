@@ -1,4 +1,4 @@
-"""What callers hand over, made safe to send: bounded, printable, of the right type."""
+"""Makes callers' values safe to send: bounded, printable, of the right type."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def text(value: object, limit: int = SENTENCE) -> str | None:
-    """`value` as a string of at most `limit` characters; None where nothing is left.
+    """Return `value` as a string of at most `limit` characters, or None if it is empty.
 
-    Control characters and lone surrogates, which JSON readers refuse, are left out.
+    Drop control characters, and lone surrogates, which JSON readers refuse.
     """
     if value is None:
         return None
@@ -32,17 +32,17 @@ def text(value: object, limit: int = SENTENCE) -> str | None:
 
 
 def label(value: object) -> str | None:
-    """An id or a name."""
+    """Return an id or a name."""
     return text(value, NAME)
 
 
 def segment(value: object) -> str | None:
-    """A name that stands in a URL's path, where the server takes printable characters alone."""
+    """Return a name for a URL's path, in which the server accepts only printable characters."""
     return "".join(filter(str.isprintable, label(value) or "")) or None
 
 
 def labels(values: object) -> list[str]:
-    """A list of names from any iterable; a single string is a list of one."""
+    """Return a list of names from any iterable; a single string is a list of one."""
     if isinstance(values, str) or not isinstance(values, Iterable):
         values = [values]
     try:
@@ -53,16 +53,16 @@ def labels(values: object) -> list[str]:
 
 
 def integer(value: object, lowest: int = 0, highest: int = 2**63 - 1) -> int | None:
-    """`value` as an integer; None where it is none or beyond the bounds."""
+    """Return `value` as an integer, or None if it is no number or out of bounds."""
     try:
         number = int(value)  # type: ignore[call-overload]
-    except Exception:  # no number, or a caller's broken __int__
+    except Exception:  # not a number, or a caller's broken __int__
         return None
     return number if lowest <= number <= highest else None
 
 
 def rfc3339(seconds: float | None) -> str | None:
-    """Seconds since the epoch as `2026-01-31T12:00:00.000Z`; None stays None."""
+    """Return seconds since the epoch as `2026-01-31T12:00:00.000Z`; None stays None."""
     if seconds is None:
         return None
     millis = int(seconds * 1000)

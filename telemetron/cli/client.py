@@ -1,12 +1,13 @@
-"""A client of a running server: what `telemetron state` and `telemetron changes` show.
+"""A client of a running server, for `telemetron state` and `telemetron changes`.
 
-Of the standard library alone: where rich and click are installed, the import of httpx takes longer
-than all else that the command does.
+It uses only the standard library, because importing httpx takes longer than the rest of a command.
 """
 
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from http.client import HTTPException
 from typing import Any, NamedTuple
 from urllib.error import HTTPError, URLError
@@ -17,41 +18,43 @@ from telemetron.config.settings import is_loopback
 from telemetron.text import printable
 
 TIMEOUT_SECONDS = 10
-# A stream says at least every 15 s that it is still there.
+# The server sends a comment every 15 s.
 SILENT_SECONDS = 40
 JSON, EVENTS = "application/json", "text/event-stream"
 
 
 class FetchError(Exception):
-    """There is no answer; the message says why, in a line."""
+    """The server did not answer. The message is one line that says why."""
 
 
-class Answer(NamedTuple):
-    """The bytes of an answer, and the `Date` they were sent with."""
+class Response(NamedTuple):
+    """The body of an answer, and the server's time (`Date`) when it was sent."""
 
     body: bytes
-    date: str | None
+    now: datetime
 
 
-class Event(NamedTuple):
-    """One event of a stream: where to go on after it, and its data."""
+class ServerSentEvent(NamedTuple):
+    """One event of a stream: the place after which to resume, and its data, which may be empty."""
 
     id: str
     data: str
 
 
-def fetch(url: str, token: str | None, path: str, query: Mapping[str, str]) -> Answer:
-    """Ask the server; raises FetchError."""
+def fetch(url: str, token: str | None, path: str, query: Mapping[str, str]) -> Response:
+    """Send a GET request. Raises FetchError."""
     with _opened(url, token, path, query, JSON, TIMEOUT_SECONDS) as response:
-        return Answer(response.read(), response.headers["Date"])
+        date = response.headers["Date"]
+        return Response(response.read(), parsedate_to_datetime(date) if date else datetime.now(UTC))
 
 
 def follow(
     url: str, token: str | None, path: str, query: Mapping[str, str], last: str | None
-) -> Iterator[Event]:
-    """Events after the one with this id, as they come; data may be empty.
+) -> Iterator[ServerSentEvent]:
+    """Yield the events after the one with the id `last`, as they arrive.
 
-    Ends where the server ends it; raises FetchError where it cannot be reached, or is silent.
+    Returns if the server ends the stream. Raises FetchError if the server cannot be reached or
+    sends nothing for 40 s.
     """
     with _opened(url, token, path, query, EVENTS, SILENT_SECONDS, last) as response:
         fields: dict[str, str] = {}
@@ -62,7 +65,7 @@ def follow(
                 fields[name] = value.removeprefix(" ")
             else:
                 last = fields.get("id", last)
-                yield Event(last or "", fields.get("data", ""))
+                yield ServerSentEvent(last or "", fields.get("data", ""))
                 fields = {}
 
 
@@ -77,20 +80,12 @@ def _opened(
     last: str | None = None,
 ) -> Iterator[Any]:
     server = _base(url)
-    if token is not None and not (token.isascii() and token.isprintable()):
-        raise FetchError("the token is not one line of ASCII text")
-    asked = f"?{urlencode(query, quote_via=quote, errors='surrogateescape')}" if query else ""
-    # `_base` looked at the scheme.
-    headers = {"Accept": media} | ({"Last-Event-ID": last} if last else {})
-    request = Request(f"{server}{path}{asked}", headers=headers)  # noqa: S310
-    if token:
-        request.add_unredirected_header("Authorization", f"Bearer {token}")
+    request = _request(f"{server}{path}", token, query, media, last)
     try:
         with _opener(server).open(request, timeout=timeout) as response:
             if (given := response.headers.get_content_type()) != media:
-                raise FetchError(
-                    printable(f"{server}: answered {given}; is this Telemetron's URL?")
-                )
+                message = f"{server}: expected {media}, got {given}; is this a Telemetron server?"
+                raise FetchError(printable(message))
             yield response
     except HTTPError as error:
         with error:
@@ -100,8 +95,21 @@ def _opened(
         raise FetchError(f"{server}: cannot be reached: {reason}") from None
 
 
+def _request(
+    url: str, token: str | None, query: Mapping[str, str], media: str, last: str | None
+) -> Request:
+    if token is not None and not (token.isascii() and token.isprintable()):
+        raise FetchError("the token must be one line of printable ASCII")
+    asked = f"?{urlencode(query, quote_via=quote, errors='surrogateescape')}" if query else ""
+    headers = {"Accept": media} | ({"Last-Event-ID": last} if last else {})
+    request = Request(f"{url}{asked}", headers=headers)  # noqa: S310  (`_base` checks the scheme)
+    if token:
+        request.add_unredirected_header("Authorization", f"Bearer {token}")
+    return request
+
+
 def _base(url: str) -> str:
-    """The URL without a slash at its end, if it is one."""
+    """Return the URL without a slash at its end. Raises FetchError if it is not valid."""
     try:
         parts = urlsplit(url)
         valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
@@ -110,22 +118,22 @@ def _base(url: str) -> str:
     if not valid:
         raise FetchError("--url: expected http://HOST:PORT or https://HOST:PORT")
     if parts.query or parts.fragment or url.endswith(("?", "#")):
-        raise FetchError("--url: takes no query and no fragment: nothing after ? or #")
+        raise FetchError("--url: remove the query or the fragment (everything from ? or #)")
     if "@" in parts.netloc:
-        raise FetchError("--url: takes no user and password; give --token-file")
+        raise FetchError("--url: remove the user and password; use --token-file instead")
     return url.rstrip("/")
 
 
 def _opener(server: str) -> OpenerDirector:
-    """No proxy of the environment stands between this machine and itself."""
+    """Return an opener that ignores the environment's proxies if the server is on loopback."""
     local = is_loopback(urlsplit(server).hostname or "")
     return build_opener(ProxyHandler({} if local else None))
 
 
 def _refusal(error: HTTPError) -> str:
-    """Why there is no answer, from a problem document (RFC 9457) where it is one."""
+    """Return the reason of an error response, from its problem document (RFC 9457) if possible."""
     if error.code == 401:
-        return "needs the read token: --token-file FILE, or TELEMETRON_TOKEN"
+        return "401 the read token is missing or wrong; use --token-file FILE or TELEMETRON_TOKEN"
     try:
         detail = str(json.loads(error.read())["detail"])[:1_000]
     except (OSError, HTTPException, ValueError, LookupError, TypeError):

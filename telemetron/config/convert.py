@@ -1,7 +1,6 @@
-"""Plain values of a configuration become typed ones, and whatever is wrong is said at its place.
+"""Converts the plain values of a configuration to typed ones, and reports every problem.
 
-What msgspec does by itself ends at the first problem and knows no lines; a person who mends a file
-wants all of them.
+msgspec by itself stops at the first problem and knows no lines; a user wants to fix all at once.
 """
 
 import difflib
@@ -22,68 +21,68 @@ Path = tuple[str | int, ...]
 """Keys and indices from the top: `("agents", 0, "name")`."""
 
 INVALID: Any = object()
-"""Stands for a value whose problem is already reported."""
+"""Replaces a value whose problem is already reported."""
 
-# msgspec names JSON's types; the file is YAML.
+# msgspec uses the names of JSON's types; the file is YAML.
 _WORDS = {"`": "", " | ": " or ", "object": "mapping", "array": "list", "Expected": "expected"}
-# Text that YAML takes for something else: 12, no, off.
-_LOOKS_ELSE = re.compile(r"expected (str|secret)( or null)?, got (bool|int|float)")
+# Text that YAML reads as another type: 12, no, off.
+_NEEDS_QUOTES = re.compile(r"expected (str|secret)( or null)?, got (bool|int|float)")
 
 
-class Place(NamedTuple):
-    """Where a value was written: a file and its line, or the name of a variable or an option."""
+class Location(NamedTuple):
+    """The source of a value: a file and its line, or the name of a variable or an option."""
 
     file: str
     line: int | None = None
     name: str | None = None
 
 
-class Problem(NamedTuple):
-    """One thing that is wrong. `str()` is one line, and never shows a value."""
+class ConfigProblem(NamedTuple):
+    """One problem of the configuration. `str()` is one line and never contains a value."""
 
     path: Path
-    place: Place
+    location: Location
     message: str
 
     @property
     def key(self) -> str:
         """The name of a variable or an option, else the path: `agents[0].name`."""
-        return self.place.name or dotted(self.path)
+        return self.location.name or dotted(self.path)
 
     def __str__(self) -> str:
-        file, line, _ = self.place
+        file, line, _ = self.location
         where = file if line is None else f"{file}:{line}"
         return ": ".join(filter(None, (where, self.key, self.message)))
 
 
 class ConfigError(Exception):
-    """The configuration is not valid; one problem or more, in the order of the file."""
+    """The configuration is not valid; it has one or more problems, in the order of the file."""
 
-    def __init__(self, problems: Iterable[Problem]) -> None:
-        self.problems = sorted(problems, key=lambda problem: problem.place.line or 0)
+    def __init__(self, problems: Iterable[ConfigProblem]) -> None:
+        self.problems = sorted(problems, key=lambda problem: problem.location.line or 0)
         super().__init__("\n".join(map(str, self.problems)))
 
 
 class Origin:
-    """Where the values of one configuration were written, by path."""
+    """The locations of the values of one configuration, by path."""
 
     def __init__(self, file: str) -> None:
-        self.places: dict[Path, Place] = {(): Place(file)}
+        self.locations: dict[Path, Location] = {(): Location(file)}
         self.textual: set[Path] = set()
-        """What could only be written as text (variables), whatever type is meant."""
+        """Values of environment variables: always text, whatever type the key has."""
 
-    def place(self, path: Path) -> Place:
-        """The place of the value, else of what it would stand in."""
-        while path not in self.places:
+    def location(self, path: Path) -> Location:
+        """Return the location of a value, else that of the closest table around it."""
+        while path not in self.locations:
             path = path[:-1]
-        return self.places[path]
+        return self.locations[path]
 
-    def problem(self, path: Path, message: str) -> Problem:
-        return Problem(path, self.place(path), message)
+    def problem(self, path: Path, message: str) -> ConfigProblem:
+        return ConfigProblem(path, self.location(path), message)
 
 
-class Key(NamedTuple):
-    """One key of a configuration, for people to read."""
+class ConfigKey(NamedTuple):
+    """One key of a configuration, as it is shown to users."""
 
     name: str
     type: str
@@ -93,9 +92,9 @@ class Key(NamedTuple):
 
 
 class Converter:
-    """Converts values of one origin; what is wrong with them is appended to `problems`."""
+    """Converts values of one origin, and appends their problems to `problems`."""
 
-    def __init__(self, origin: Origin, problems: list[Problem]) -> None:
+    def __init__(self, origin: Origin, problems: list[ConfigProblem]) -> None:
         self.origin = origin
         self.problems = problems
 
@@ -104,7 +103,9 @@ class Converter:
         return INVALID
 
     def convert(self, kind: Any, value: Any, path: Path) -> Any:
-        """`value` as `kind` (a type as msgspec knows them), or INVALID."""
+        """Return the value as `kind`, a type that msgspec supports; INVALID if it does not fit."""
+        if path in self.origin.textual and any(map(_is_list, members(kind))):
+            value = self._split(value, path)
         if Secret in members(kind) and isinstance(value, str):
             value = self._secret(value, path)
         elif isinstance(value, dict):
@@ -121,6 +122,12 @@ class Converter:
         if len(items) != 1:
             return value
         return _whole({k: self.convert(items[0], v, (*path, k)) for k, v in value.items()})
+
+    def _split(self, text: str, path: Path) -> list[str]:
+        """Return the items of a list in a variable, which are separated by commas."""
+        items = [item.strip() for item in text.split(",") if item.strip()]
+        self.origin.textual |= {(*path, index) for index in range(len(items))}
+        return items
 
     def _list(self, kind: Any, value: list[Any], path: Path) -> Any:
         items = [get_args(member)[0] for member in members(kind) if _is_list(member)]
@@ -139,7 +146,9 @@ class Converter:
             elif name in files and files[name] not in value:
                 made[files[name]] = self._secret_file(item, (*path, name))
             elif name in files:
-                made[name] = self.report((*path, name), f"{files[name]} is given too; keep one")
+                made[name] = self.report(
+                    (*path, name), f'"{files[name]}" is given too; keep one of them'
+                )
             else:
                 made[name] = self.report((*path, name), unknown("key", name, {*fields, *files}))
         for name, field in fields.items():
@@ -149,7 +158,7 @@ class Converter:
 
     def _secret(self, text: str, path: Path) -> Any:
         if not text or not text.isprintable():
-            return self.report(path, "expected one line of text, not empty")
+            return self.report(path, "expected one line of text that is not empty")
         return Secret(text)
 
     def _secret_file(self, file: Any, path: Path) -> Any:
@@ -159,11 +168,11 @@ class Converter:
             with open(file, "rb") as opened:
                 text = opened.read(MAX_SECRET_BYTES).decode().strip()
         except OSError as error:
-            return self.report(path, f"{file} cannot be read: {error.strerror}")
-        except ValueError:  # not UTF-8; a name with a null byte
-            return self.report(path, f"{file!r} cannot be read as text")
+            return self.report(path, f"cannot read {file}: {error.strerror}")
+        except ValueError:  # not UTF-8, or a file name with a null byte
+            return self.report(path, f"cannot read {file!r}: not text in UTF-8")
         if not text or not text.isprintable():
-            return self.report(path, f"{file} does not hold one line of text")
+            return self.report(path, f"expected one line of text in {file}")
         return Secret(text)
 
     def _checked(self, kind: Any, value: Any, path: Path) -> Any:
@@ -177,28 +186,28 @@ class Converter:
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> str:
-    """What to say of a name (of a key, a collector) that is not known."""
+    """Return the message for an unknown name of a key or a collector."""
     near = difflib.get_close_matches(name, sorted(known), 1)
     hint = f'; did you mean "{near[0]}"?' if near else ""
     return f"unknown {what}{hint} (known: {', '.join(sorted(known))})"
 
 
 def dotted(path: Path) -> str:
-    """`("agents", 0, "name")` is `agents[0].name`."""
+    """Return `agents[0].name` for `("agents", 0, "name")`."""
     parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
     return "".join(parts).removeprefix(".")
 
 
 def members(kind: Any) -> tuple[Any, ...]:
-    """The types of a union, else the type itself; without annotations."""
+    """Return the types of a union, else the type itself, without annotations."""
     kind = _bare(kind)
     if get_origin(kind) in (Union, UnionType):
         return tuple(_bare(member) for member in get_args(kind))
     return (kind,)
 
 
-def keys(table: type[Struct], prefix: str = "") -> Iterator[Key]:
-    """Every key of a table and of the tables in it, as a reader would write them."""
+def keys(table: type[Struct], prefix: str = "") -> Iterator[ConfigKey]:
+    """Yield every key of a table and of the tables in it, as users write them."""
     fields = {field.encode_name: field for field in structs.fields(table)}
     for name, field in fields.items():
         inner = list(_tables(field.type, prefix + name))
@@ -207,11 +216,13 @@ def keys(table: type[Struct], prefix: str = "") -> Iterator[Key]:
         for nested, place in inner:
             yield from keys(nested, place)
     for name, secret in _secret_files(fields).items():
-        yield Key(prefix + name, "str", False, None, f"File that holds `{prefix}{secret}`.")
+        yield ConfigKey(
+            prefix + name, "str", False, None, f"File that contains `{prefix}{secret}`."
+        )
 
 
 def _tables(kind: Any, name: str) -> Iterator[tuple[type[Struct], str]]:
-    """The tables that a key can hold, with the prefix of their keys."""
+    """Yield the tables that a key can have, with the prefix of their keys."""
     for member in members(kind):
         if _is_struct(member) and member.__struct_config__.forbid_unknown_fields:
             yield member, name + "."
@@ -221,12 +232,12 @@ def _tables(kind: Any, name: str) -> Iterator[tuple[type[Struct], str]]:
             yield from _tables(get_args(member)[1], name + ".*")
 
 
-def _key(name: str, field: structs.FieldInfo) -> Key:
+def _key(name: str, field: structs.FieldInfo) -> ConfigKey:
     default = None if field.default is NODEFAULT else field.default
     if field.default_factory is not NODEFAULT:
         default = field.default_factory()
     shown = msgspec.to_builtins(default, enc_hook=str)
-    return Key(name, _type_name(field.type), field.required, shown, _description(field.type))
+    return ConfigKey(name, _type_name(field.type), field.required, shown, _description(field.type))
 
 
 def _type_name(kind: Any) -> str:
@@ -259,14 +270,14 @@ def _typed(kind: Any, value: Any, textual: bool) -> Any:
 
 
 def _foreign(kind: type, value: object) -> object:
-    """For types that msgspec does not know: what is made already (secrets) may pass."""
+    """Accept values of types that msgspec does not know: secrets are already converted."""
     if isinstance(value, kind):
         return value
     raise ValueError(f"Expected `{kind.__name__.lower()}`, got `{type(value).__name__}`")
 
 
 def _expectation(kind: Any, error: str) -> str:
-    """What msgspec says, in the words of the file and without the value."""
+    """Return msgspec's message in terms of YAML and without the value."""
     text, _, inside = error.partition(" - at `$")
     if text.startswith("Invalid enum value"):
         text = f"expected {_type_name(kind)}"
@@ -274,7 +285,7 @@ def _expectation(kind: Any, error: str) -> str:
         text = f"expected: {description}"
     for word, ours in _WORDS.items():
         text = text.replace(word, ours)
-    if _LOOKS_ELSE.fullmatch(text):
+    if _NEEDS_QUOTES.fullmatch(text):
         text += " (quote it)"
     return f"{inside.rstrip('`').lstrip('.')}: {text}" if inside else text
 
@@ -288,13 +299,13 @@ def _is_struct(kind: Any) -> bool:
 
 
 def _is_list(kind: Any) -> bool:
-    """A list, or a tuple of any length."""
+    """Return whether a type is a list, or a tuple of any length."""
     origin, args = get_origin(kind), get_args(kind)
     return origin is list or (origin is tuple and len(args) == 2 and args[1] is Ellipsis)
 
 
 def _secret_files(fields: Mapping[str, structs.FieldInfo]) -> dict[str, str]:
-    """`X_file` for each secret `X`, unless the table has such a key of its own."""
+    """Return `X_file` for each secret `X`, unless the table has its own key of that name."""
     secrets = [name for name, field in fields.items() if Secret in members(field.type)]
     return {f"{name}_file": name for name in secrets if f"{name}_file" not in fields}
 

@@ -1,24 +1,34 @@
-"""The configuration: a file, over the defaults; the environment; what the command line says.
+"""The configuration: defaults, a file, the environment and the command line; later ones win.
 
-Whatever is wrong inside one source is that source's: `load` notes it there, `configure` raises it,
-and the other sources go on.
+Problems inside a source belong to that source: `load` keeps them there and `configure` raises them,
+so that the other sources run.
 """
 
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from ipaddress import ip_address
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 from telemetron.collector import Collector, Config
-from telemetron.config.convert import INVALID, ConfigError, Converter, Origin, Path, Place, Problem
+from telemetron.config import installed
+from telemetron.config.convert import (
+    INVALID,
+    ConfigError,
+    ConfigProblem,
+    Converter,
+    Location,
+    Origin,
+    Path,
+)
+from telemetron.config.installed import Variable
 from telemetron.document import MAX_NAMES
 from telemetron.secret import Secret
 
 __all__ = [
-    "BUILT_IN",
     "ConfigError",
     "Secret",
     "Settings",
@@ -28,35 +38,22 @@ __all__ = [
     "parse",
 ]
 
-BUILT_IN = {
-    "heartbeats": ("agents",),
-    "kafka": ("queues",),
-    "kubernetes": ("workload", "agents"),
-    "litellm": ("litellm",),
-}
-"""The collectors that are shown as `off` where they are not configured, and what each feeds."""
-
 ENVIRONMENT = {
     "SERVER_HOST": ("server", "host"),
     "SERVER_PORT": ("server", "port"),
     "LOG_LEVEL": ("log", "level"),
 }
-"""Variables that win over the file; one that is set but empty is as one that is not set."""
+"""Variables that win over the file; an empty one counts as not set."""
 
-SOURCE_ENVIRONMENT = {
-    "TELEMETRON_KUBERNETES": ("kubernetes", "config"),
-    "TELEMETRON_KAFKA_BOOTSTRAP_SERVERS": ("kafka", "bootstrap_servers"),
-    "TELEMETRON_LITELLM_URL": ("litellm", "url"),
-    "TELEMETRON_LITELLM_KEY_FILE": ("litellm", "key_file"),
-}
-"""Variables that switch a source on that the file does not name, and the keys they set."""
+DEFAULT = "heartbeats"
+"""The source, and its collector, that is on unless the configuration says otherwise."""
 
 DECLARED = "configuration"
-"""The source of the agents that the configuration declares."""
+"""The source of the declared agents."""
 
 RESERVED = {
-    DECLARED: "this name is that of the agents declared here",
-    "history": "this name is that of the file of the history",
+    DECLARED: "this name is reserved for the declared agents; choose another",
+    "history": "this name is reserved for the history; choose another",
 }
 
 SOURCE_NAME = re.compile(r"[a-z0-9-]+")
@@ -65,17 +62,17 @@ Name = Annotated[str, Meta(min_length=1, max_length=256)]
 
 
 class Table(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One mapping of the file."""
+    """A mapping in the file."""
 
 
-class Auth(Table, frozen=True):
-    """The tokens; each may be null on loopback alone."""
+class AuthSettings(Table, frozen=True):
+    """The tokens; they are optional only on loopback."""
 
-    read: Annotated[Secret | None, Meta(description="Token of those who read.")] = None
+    read: Annotated[Secret | None, Meta(description="Token of clients that read.")] = None
     write: Annotated[Secret | None, Meta(description="Token of agents, which write beats.")] = None
 
 
-class Tls(Table, frozen=True):
+class TlsSettings(Table, frozen=True):
     """HTTPS."""
 
     certfile: Annotated[str, Meta(description="File of the certificate chain, PEM.", min_length=1)]
@@ -87,7 +84,7 @@ class Tls(Table, frozen=True):
     )
 
 
-class Server(Table, frozen=True):
+class ServerSettings(Table, frozen=True):
     """How the server is reached."""
 
     host: Annotated[
@@ -109,38 +106,38 @@ class Server(Table, frozen=True):
         ),
     ] = ""
     auth: Annotated[
-        Auth | Literal["none"],
-        Meta(description='Tokens, or "none": everybody who reaches the server may read and write.'),
-    ] = Auth()
-    tls: Annotated[Tls | None, Meta(description="HTTPS; null: HTTP.")] = None
+        AuthSettings | Literal["none"],
+        Meta(description='Tokens, or "none": everyone who reaches the server may read and write.'),
+    ] = AuthSettings()
+    tls: Annotated[TlsSettings | None, Meta(description="HTTPS; null: HTTP.")] = None
 
 
-class Log(Table, frozen=True):
-    """What is logged."""
+class LogSettings(Table, frozen=True):
+    """The log."""
 
     level: Annotated[
         Literal["trace", "debug", "info", "warning", "error"],
-        Meta(description="The least severe records that are logged."),
+        Meta(description="Lowest severity that is logged."),
     ] = "info"
 
 
-class History(Table, frozen=True):
-    """What is kept of the past."""
+class HistorySettings(Table, frozen=True):
+    """How much of the past is kept, and where."""
 
     url: Annotated[
         Annotated[str, Meta(pattern=r"^sqlite:///[^?#]+$")] | None,
         Meta(
-            description="File to keep it in, as `sqlite:////var/lib/telemetron/history.db`, with"
-            " neither ? nor # in its name; null: memory only."
+            description="File of the history, as `sqlite:////var/lib/telemetron/history.db`,"
+            " without ? or # in its name; null: memory only."
         ),
     ] = None
-    memory_mib: Annotated[int, Meta(description="At most so much in memory, MiB.", ge=1)] = 64
-    file_mib: Annotated[int, Meta(description="At most so much in the file, MiB.", ge=1)] = 1024
-    max_age_hours: Annotated[float, Meta(description="Nothing older than this, hours.", gt=0)] = 24
+    memory_mib: Annotated[int, Meta(description="Maximum size in memory, MiB.", ge=1)] = 64
+    file_mib: Annotated[int, Meta(description="Maximum size of the file, MiB.", ge=1)] = 1024
+    max_age_hours: Annotated[float, Meta(description="Maximum age, hours.", gt=0)] = 24
 
     @property
     def path(self) -> str | None:
-        """Of the file; relative where the URL has three slashes."""
+        """The path of the file; relative if the URL has three slashes."""
         return None if self.url is None else self.url.removeprefix("sqlite:///")
 
 
@@ -161,15 +158,15 @@ class DeclaredAgent(Table, frozen=True):
 
 
 class SourceSpec(Struct, frozen=True):
-    """One source as it was written; `configure` makes its collector's configuration of it."""
+    """One source as configured; `configure` converts its options for its collector."""
 
     name: str
     collector: str
     options: dict[str, Any]
     origin: Origin
-    problems: tuple[Problem, ...] = ()
+    problems: tuple[ConfigProblem, ...] = ()
 
-    def __repr__(self) -> str:  # options hold secrets
+    def __repr__(self) -> str:  # the options have secrets
         return f"SourceSpec(name={self.name!r}, collector={self.collector!r})"
 
 
@@ -177,9 +174,13 @@ class Settings(Table, frozen=True):
     """The whole configuration."""
 
     id: Annotated[Name, Meta(description="This system's id, shown in the document.")] = "telemetron"
-    server: Annotated[Server, Meta(description="How the server is reached.")] = Server()
-    log: Annotated[Log, Meta(description="What is logged.")] = Log()
-    history: Annotated[History, Meta(description="What is kept of the past.")] = History()
+    server: Annotated[ServerSettings, Meta(description="How the server is reached.")] = (
+        ServerSettings()
+    )
+    log: Annotated[LogSettings, Meta(description="The log.")] = LogSettings()
+    history: Annotated[HistorySettings, Meta(description="How much of the past is kept.")] = (
+        HistorySettings()
+    )
     agents: Annotated[
         list[DeclaredAgent], Meta(description="Agents that are known before they beat.")
     ] = []
@@ -189,17 +190,17 @@ class Settings(Table, frozen=True):
 
     @property
     def off(self) -> list[str]:
-        """The built-in collectors that no source uses."""
+        """The installed collectors that no source uses."""
         used = {spec.collector for spec in self.sources.values()} | set(self.sources)
-        return [name for name in BUILT_IN if name not in used]
+        return [name for name in installed.collectors() if name not in used]
 
 
 def load(
     file: str | None, environ: Mapping[str, str], options: Mapping[str, Any] | None = None
 ) -> Settings:
-    """The settings; `options` (keys of `server`) are those of the command line, and win.
+    """Return the settings; `options`, keys of `server` from the command line, win.
 
-    Reads the files that are named, so not for an event loop. Raises ConfigError.
+    It reads files, so call it outside the event loop. Raises ConfigError.
     """
     settings, _, problems = parse(file, environ, options)
     if settings is None or problems:
@@ -209,28 +210,28 @@ def load(
 
 def parse(
     file: str | None, environ: Mapping[str, str], options: Mapping[str, Any] | None = None
-) -> tuple[Settings | None, dict[str, SourceSpec], list[Problem]]:
-    """As `load`: the settings if they are valid, the sources, and what is wrong beside them.
+) -> tuple[Settings | None, dict[str, SourceSpec], list[ConfigProblem]]:
+    """Return the settings if they are valid, the sources, and the problems outside the sources.
 
-    Raises ConfigError where the file cannot be read at all.
+    Raises ConfigError only if the file cannot be read at all.
     """
-    values, origin, problems = _read(file, environ)
-    _layer(values, origin, environ, options or {})
-    specs = _sources(values.get("sources"), origin, problems, environ)
-    converter = Converter(origin, problems)
-    settings = converter.convert(Settings, {**values, "sources": specs}, ())
+    written = _read(file, environ)
+    _layer(written, environ, options or {})
+    specs = _sources(written, environ)
+    converter = Converter(written.origin, written.problems)
+    settings = converter.convert(Settings, {**written.values, "sources": specs}, ())
     if settings is not INVALID:
         _check(settings, converter)
-    # Those inside a source stand in its spec.
+    # A source's spec has the problems inside the source.
     inside = {("sources", name) for name in specs}
-    rest = [problem for problem in problems if problem.path[:2] not in inside]
+    rest = [problem for problem in written.problems if problem.path[:2] not in inside]
     return None if settings is INVALID else settings, specs, rest
 
 
 def configure(source: SourceSpec, collector: Collector) -> Config:
-    """The source's configuration as its collector takes it.
+    """Return the source's configuration, of the type that its collector needs.
 
-    Reads the files that hold secrets, so not for an event loop. Raises ConfigError.
+    It reads the files of secrets, so call it outside the event loop. Raises ConfigError.
     """
     converter = Converter(source.origin, list(source.problems))
     config = converter.convert(collector.config, source.options, ("sources", source.name))
@@ -240,126 +241,134 @@ def configure(source: SourceSpec, collector: Collector) -> Config:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches that address; names other than `localhost` do not count."""
+    """Return whether an address is loopback; of host names only `localhost` is."""
     try:
         return host == "localhost" or ip_address(host).is_loopback
     except ValueError:
         return False
 
 
-def _read(
-    file: str | None, environ: Mapping[str, str]
-) -> tuple[dict[str, Any], Origin, list[Problem]]:
+class Written(NamedTuple):
+    """The values of all origins, their locations and their problems."""
+
+    values: dict[str, Any]
+    origin: Origin
+    problems: list[ConfigProblem]
+
+    def report(self, path: Path, message: str) -> None:
+        self.problems.append(self.origin.problem(path, message))
+
+    def put(self, path: tuple[str, str], value: Any, location: Location) -> None:
+        """Replace a value of the file, and drop its problems."""
+        table, key = path
+        if isinstance(self.values.setdefault(table, {}), dict):
+            self.values[table][key] = value
+            self.origin.locations[path] = location
+            self.origin.textual.discard(path)
+            self.problems[:] = _outside(path, self.problems)
+
+
+def _outside(path: Path, problems: Iterable[ConfigProblem]) -> list[ConfigProblem]:
+    """Return the problems outside this path."""
+    return [problem for problem in problems if problem.path[: len(path)] != path]
+
+
+def _read(file: str | None, environ: Mapping[str, str]) -> Written:
     if file is None:
-        return {}, Origin("environment"), []
-    from telemetron.config import yamlfile  # PyYAML takes its time
+        return Written({}, Origin("environment"), [])
+    from telemetron.config import yamlfile  # importing PyYAML is slow
 
     reader = yamlfile.read(file, environ)
-    # A key that is left empty has its default.
+    # An empty key has its default.
     values = {key: value for key, value in reader.values.items() if value is not None}
-    return values, reader.origin, reader.problems
+    return Written(values, reader.origin, reader.problems)
 
 
-def _layer(
-    values: dict[str, Any],
-    origin: Origin,
-    environ: Mapping[str, str],
-    options: Mapping[str, Any],
-) -> None:
-    """Put the variables over the file, and the options over both."""
+def _layer(written: Written, environ: Mapping[str, str], options: Mapping[str, Any]) -> None:
+    """Replace values of the file by variables, and both by options."""
     for variable, path in ENVIRONMENT.items():
         if value := environ.get(variable):
             value = value.lower() if path == ("log", "level") else value
-            _put(values, path, value, origin, Place("environment", None, variable))
-            origin.textual.add(path)
+            written.put(path, value, Location("environment", None, variable))
+            written.origin.textual.add(path)
     for key, value in options.items():
-        place = Place("command line", None, "--" + key.replace("_", "-"))
-        _put(values, ("server", key), value, origin, place)
+        location = Location("command line", None, "--" + key.replace("_", "-"))
+        written.put(("server", key), value, location)
 
 
-def _put(
-    values: dict[str, Any], path: tuple[str, str], value: Any, origin: Origin, place: Place
-) -> None:
-    table, key = path
-    if isinstance(values.setdefault(table, {}), dict):
-        values[table][key] = value
-        origin.places[path] = place
-        origin.textual.discard(path)
-
-
-def _sources(
-    written: Any, origin: Origin, problems: list[Problem], environ: Mapping[str, str]
-) -> dict[str, SourceSpec]:
-    if not isinstance(written, dict):
-        if written is not None and written is not INVALID:
-            problems.append(origin.problem(("sources",), "expected a mapping of sources by name"))
-        written = {}
+def _sources(written: Written, environ: Mapping[str, str]) -> dict[str, SourceSpec]:
+    named = written.values.get("sources")
+    if not isinstance(named, dict):
+        if named is not None and named is not INVALID:
+            written.report(("sources",), "expected a mapping of sources by name")
+        named = {}
+    known = installed.collectors()
     specs = {}
-    for name, options in _layered(written, origin, environ).items():
+    for name, options in named.items():
         if not SOURCE_NAME.fullmatch(name):
-            problems.append(
-                origin.problem(("sources", name), "expected a name of a-z, 0-9 and - alone")
-            )
+            written.report(("sources", name), "expected a name of only a-z, 0-9 and -")
         elif name in RESERVED:
-            problems.append(origin.problem(("sources", name), RESERVED[name]))
-        elif name not in BUILT_IN or (options is not False and options != "off"):
-            specs[name] = _spec(name, options, origin, problems)
-    if "heartbeats" not in {*written, *(spec.collector for spec in specs.values())}:
-        specs["heartbeats"] = SourceSpec("heartbeats", "heartbeats", {}, origin)
+            written.report(("sources", name), RESERVED[name])
+        elif name not in known or (options is not False and options != "off"):
+            specs[name] = _spec(name, options, written, can_be_off=name in known)
+    for variable in installed.variables():
+        if value := environ.get(variable.name):
+            _set(variable, value, specs, written.origin, is_named=variable.collector in named)
+    if DEFAULT not in {*named, *(spec.collector for spec in specs.values())}:
+        specs[DEFAULT] = SourceSpec(DEFAULT, DEFAULT, {}, written.origin)
     return specs
 
 
-def _layered(
-    written: Mapping[str, Any], origin: Origin, environ: Mapping[str, str]
-) -> dict[str, Any]:
-    """The sources of the file, with the keys that the environment sets; it adds those not named.
-
-    A source that the file switches off stays off.
-    """
-    sources = dict(written)
-    for variable, (name, key) in SOURCE_ENVIRONMENT.items():
-        value = environ.get(variable)
-        options = {} if sources.get(name) is None else sources[name]
-        if not value or not isinstance(options, dict):
-            continue
-        if name not in sources:
-            origin.places["sources", name] = Place("environment")
-        origin.places["sources", name, key] = Place("environment", None, variable)
-        servers = [server.strip() for server in value.split(",") if server.strip()]
-        sources[name] = {**options, key: servers if key == "bootstrap_servers" else value}
-    return sources
-
-
-def _spec(name: str, options: Any, origin: Origin, problems: list[Problem]) -> SourceSpec:
+def _spec(name: str, options: Any, written: Written, can_be_off: bool) -> SourceSpec:
     path: Path = ("sources", name)
-    options = {} if options is None else options  # `name:` alone has all defaults
+    options = {} if options is None else options  # `name:` without a value has all defaults
     if not isinstance(options, dict):
         if options is not INVALID:
-            off = ", or off" if name in BUILT_IN else ""
-            problems.append(origin.problem(path, f"expected a mapping of its keys{off}"))
+            written.report(path, f"expected a mapping of keys{', or off' if can_be_off else ''}")
         options = {}
     collector = options.get("collector", name)
     if not isinstance(collector, str):
-        problems.append(origin.problem((*path, "collector"), "expected the name of a collector"))
+        written.report((*path, "collector"), "expected the name of a collector")
         collector = name
     own = {key: value for key, value in options.items() if key != "collector"}
-    mine = tuple(problem for problem in problems if problem.path[:2] == path)
-    return SourceSpec(name, collector, own, origin, mine)
+    problems = tuple(problem for problem in written.problems if problem.path[:2] == path)
+    return SourceSpec(name, collector, own, written.origin, problems)
+
+
+def _set(
+    variable: Variable, value: str, specs: dict[str, SourceSpec], origin: Origin, is_named: bool
+) -> None:
+    """Set the variable's key in each source of its collector; if there is none, add one.
+
+    `is_named`: the file has a source with the collector's name; if that is `off`, it stays off.
+    """
+    name = variable.collector
+    if not is_named and name not in {spec.collector for spec in specs.values()}:
+        origin.locations["sources", name] = Location("environment")
+        specs[name] = SourceSpec(name, name, {}, origin)
+    for spec in specs.values():
+        if spec.collector == name:
+            path = ("sources", spec.name, variable.key)
+            origin.locations[path] = Location("environment", None, variable.name)
+            origin.textual.add(path)
+            options = spec.options | {variable.key: value}
+            problems = tuple(_outside(path, spec.problems))
+            specs[spec.name] = replace(spec, options=options, problems=problems)
 
 
 def _check(settings: Settings, converter: Converter) -> None:
-    """What no single value tells."""
+    """Report problems that involve several values."""
     _check_bind(settings.server, converter)
     if settings.server.tls:
         _check_tls(settings.server.tls, converter)
     seen = set()
     for index, agent in enumerate(settings.agents):
         if (agent.namespace, agent.name) in seen:
-            converter.report(("agents", index), f'"{agent.name}" is declared twice')
+            converter.report(("agents", index), f'the agent "{agent.name}" is declared twice')
         seen.add((agent.namespace, agent.name))
 
 
-def _check_bind(server: Server, converter: Converter) -> None:
+def _check_bind(server: ServerSettings, converter: Converter) -> None:
     auth = server.auth
     if is_loopback(server.host) or auth == "none":
         return
@@ -367,18 +376,18 @@ def _check_bind(server: Server, converter: Converter) -> None:
     if missing:
         converter.report(
             ("server", "host"),
-            f"{server.host} can be reached from outside: write both tokens under server.auth"
-            f" (read_file: FILE, write_file: FILE), or auth: none to let everybody read and write;"
+            f"{server.host} can be reached from other machines: set both tokens under server.auth"
+            " (read_file: FILE, write_file: FILE), or auth: none to let everyone read and write;"
             f" missing: {' and '.join(missing)}",
         )
 
 
-def _check_tls(tls: Tls, converter: Converter) -> None:
-    # Without a password OpenSSL would ask the terminal for one.
+def _check_tls(tls: TlsSettings, converter: Converter) -> None:
+    # Without a password OpenSSL would prompt for one.
     password = tls.keyfile_password.value if tls.keyfile_password else ""
     try:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(tls.certfile, tls.keyfile, password)
     except OSError as error:  # ssl.SSLError is one
         reason = error.strerror or error
-        converter.report(("server", "tls"), f"the certificate or its key cannot be used: {reason}")
+        converter.report(("server", "tls"), f"cannot load the certificate or its key: {reason}")

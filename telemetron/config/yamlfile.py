@@ -1,4 +1,4 @@
-"""Reads a YAML file into plain values, knowing the line of each, with `${VAR}` put in."""
+"""Reads a YAML file into plain values, with their lines, and replaces `${VARIABLE}`."""
 
 import re
 from collections.abc import Mapping
@@ -7,23 +7,23 @@ from typing import Any
 import yaml
 from yaml import MappingNode, Node, SequenceNode
 
-from telemetron.config.convert import INVALID, ConfigError, Origin, Path, Place, Problem
+from telemetron.config.convert import INVALID, ConfigError, ConfigProblem, Location, Origin, Path
 
 MAX_BYTES = 1 << 20
 MAX_NODES = 100_000
 
-NOT_TEXT = "expected text as key: quote it"
+NOT_TEXT = "expected text as key; quote it"
 
-# `$${` stands for `${`; the last alternative is a `${` that is not closed.
+# `$${` is a literal `${`; the last alternative is a `${` that is not closed.
 _VARIABLE = re.compile(r"\$\$\{|\$\{([^}]*)\}|\$\{")
 
 
-def read(file: str, environ: Mapping[str, str]) -> "Reader":
-    """Read the file at once; raises ConfigError where it is not one YAML mapping.
+def read(file: str, environ: Mapping[str, str]) -> "YamlReader":
+    """Read the file; raise ConfigError if it is not one YAML mapping.
 
-    What is wrong deeper inside stands in the reader's `problems`.
+    Other problems are in the reader's `problems`.
     """
-    reader = Reader(file, environ)
+    reader = YamlReader(file, environ)
     try:
         loader = yaml.SafeLoader(_content(file))
         reader.read(loader)
@@ -37,20 +37,20 @@ def read(file: str, environ: Mapping[str, str]) -> "Reader":
     return reader
 
 
-class Reader:
-    """What one file says."""
+class YamlReader:
+    """The values of one file, their locations and their problems."""
 
     def __init__(self, file: str, environ: Mapping[str, str]) -> None:
         self.values: dict[str, Any] = {}
         self.origin = Origin(file)
-        self.problems: list[Problem] = []
+        self.problems: list[ConfigProblem] = []
         self._file = file
         self._environ = environ
         self._nodes = 0
 
     def read(self, loader: yaml.SafeLoader) -> None:
         node = loader.get_single_node()
-        if node is None or node.tag == "tag:yaml.org,2002:null":  # empty, or comments alone
+        if node is None or node.tag == "tag:yaml.org,2002:null":  # empty, or only comments
             return
         if not isinstance(node, MappingNode):
             line = node.start_mark.line + 1
@@ -64,7 +64,7 @@ class Reader:
     def _value(self, loader: yaml.SafeLoader, node: Node, path: Path) -> Any:
         self._nodes += 1
         if self._nodes > MAX_NODES:  # aliases of aliases
-            raise _failure(self._file, node.start_mark.line + 1, f"more than {MAX_NODES} values")
+            raise _failure(self._file, node.start_mark.line + 1, f"more than {MAX_NODES:,} values")
         if isinstance(node, MappingNode):
             return self._mapping(loader, node, path)
         if isinstance(node, SequenceNode):
@@ -76,13 +76,13 @@ class Reader:
         for key, value in node.value:
             line = key.start_mark.line + 1
             if key.tag != "tag:yaml.org,2002:str":
-                self.problems.append(Problem(path, Place(self._file, line), NOT_TEXT))
+                self.problems.append(ConfigProblem(path, Location(self._file, line), NOT_TEXT))
                 continue
             inner = (*path, key.value)
             if key.value in values:
-                values[key.value] = self._report(inner, f"given again in line {line}")
+                values[key.value] = self._report(inner, f"given twice, again in line {line}")
                 continue
-            self.origin.places[inner] = Place(self._file, line)
+            self.origin.locations[inner] = Location(self._file, line)
             values[key.value] = self._value(loader, value, inner)
         return values
 
@@ -90,7 +90,7 @@ class Reader:
         values = []
         for index, item in enumerate(node.value):
             inner = (*path, index)
-            self.origin.places[inner] = Place(self._file, item.start_mark.line + 1)
+            self.origin.locations[inner] = Location(self._file, item.start_mark.line + 1)
             values.append(self._value(loader, item, inner))
         return values
 
@@ -98,11 +98,11 @@ class Reader:
         try:
             value = loader.construct_object(node)
         except (yaml.YAMLError, ValueError):
-            return self._report(path, "not a value that YAML can read as what it looks like")
+            return self._report(path, "YAML cannot read this value; quote it if it is text")
         return self._expanded(value, path) if isinstance(value, str) else value
 
     def _expanded(self, text: str, path: Path) -> Any:
-        """The text with each variable's value, which is not looked through again."""
+        """Replace each variable by its value, in which `${` has no meaning."""
         wrong = [self._wrong(match) for match in _VARIABLE.finditer(text)]
         for message in filter(None, wrong):
             return self._report(path, message)
@@ -113,9 +113,9 @@ class Reader:
 
     def _wrong(self, match: re.Match[str]) -> str:
         if match[0] == "${" or match[1] == "":
-            return "expected ${VARIABLE}; a ${ that is meant so is written $${"
+            return "expected ${VARIABLE}; write $${ for a literal ${"
         if match[1] and match[1] not in self._environ:
-            return f"the variable {match[1]} is not set"
+            return f"the environment variable {match[1]} is not set"
         return ""
 
 
@@ -124,11 +124,11 @@ def _content(file: str) -> bytes:
         with open(file, "rb") as opened:
             content = opened.read(MAX_BYTES + 1)
     except OSError as error:
-        raise _failure(file, None, f"cannot be read: {error.strerror}") from None
+        raise _failure(file, None, f"cannot read the file: {error.strerror}") from None
     if len(content) > MAX_BYTES:
-        raise _failure(file, None, f"larger than {MAX_BYTES} bytes")
+        raise _failure(file, None, f"the file is larger than {MAX_BYTES:,} bytes")
     return content
 
 
 def _failure(file: str, line: int | None, message: str) -> ConfigError:
-    return ConfigError([Problem((), Place(file, line), message)])
+    return ConfigError([ConfigProblem((), Location(file, line), message)])

@@ -1,8 +1,8 @@
 """The demo: Telemetron, and a small multi-agent program that it watches.
 
-A planner splits texts into sections, two researchers find out what each says, a writer keeps a
-report: four processes that hand each other work over the topics of a Kafka broker, or over folders
-where there is none.
+A planner splits texts into sections, two researchers summarise the sections, and a writer keeps a
+report. The four processes hand each other work over Kafka topics, or over folders if there is no
+broker.
 """
 
 from telemetron.demo.program import AGENTS, main, run

@@ -1,21 +1,21 @@
-"""The full demo's models: a LiteLLM proxy before two deployments of one, and how agents call it."""
+"""The full demo's model: a LiteLLM proxy with two deployments, and the agents' call."""
 
 import http.client
 import json
 import os
 import secrets
-import socket
 import subprocess
 import urllib.request
 from pathlib import Path
 from typing import Any
 
+from telemetron.demo.process import free_port
 from telemetron.demo.provider import Provider
 
 MODEL = "summariser"
 URL, KEY = "DEMO_LITELLM_URL", "DEMO_LITELLM_KEY"
 CALL_SECONDS = 10.0
-# It fetches nothing at start.
+# The proxy downloads nothing at its start.
 OFFLINE = {
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",
     "LITELLM_LOCAL_BLOG_POSTS": "True",
@@ -26,14 +26,14 @@ OFFLINE = {
 
 
 class NoProxyError(Exception):
-    """There is no proxy; says why."""
+    """The proxy cannot be started; the text says why."""
 
 
-class Proxy:
+class DemoProxy:
     """A LiteLLM proxy in a process of its own, on loopback."""
 
     def __init__(self, program: str, folder: Path) -> None:
-        port = _free_port()
+        port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         self.key = f"sk-{secrets.token_hex(16)}"
         self.key_file = folder / "litellm-key"
@@ -50,12 +50,12 @@ class Proxy:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What tells an agent to call its models here."""
+        """The variables that make an agent call its models here."""
         return {URL: self.url, KEY: self.key}
 
 
 def ask(text: str) -> str | None:
-    """What the model says to a text; None: it does not answer, or there is no proxy."""
+    """Return the model's answer to a text, or None if there is no proxy or no answer."""
     if URL not in os.environ:
         return None
     body = {"model": MODEL, "messages": [{"role": "user", "content": text}]}
@@ -68,8 +68,8 @@ def ask(text: str) -> str | None:
     )
     try:
         with urllib.request.urlopen(request, timeout=CALL_SECONDS) as answer:  # noqa: S310
-            said: str = json.load(answer)["choices"][0]["message"]["content"]
-            return said
+            content: str = json.load(answer)["choices"][0]["message"]["content"]
+            return content
     except (OSError, http.client.HTTPException):
         return None
 
@@ -118,10 +118,3 @@ def _config(provider: Provider, key: str) -> dict[str, Any]:
         "litellm_settings": {"callbacks": ["prometheus"]},
         "general_settings": {"master_key": key},
     }
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

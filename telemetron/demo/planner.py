@@ -1,34 +1,34 @@
-"""The planner: splits one text after the other into sections, and hands them to the researchers."""
+"""The planner: splits texts into sections and hands them to the researchers."""
 
 from importlib.resources import files
 from itertools import cycle
 
 from telemetron.demo.text import split
-from telemetron.demo.worker import POLL, Worker
+from telemetron.demo.worker import POLL_SECONDS, AgentWorker
 
 QUEUES: list[str] = []
-AHEAD = 3
+MAX_WAITING = 3
 """Sections that may wait for a researcher before the next text is planned."""
 
 
 def texts() -> list[str]:
-    """The texts that came with the program, by name."""
+    """Return the texts that the package contains, sorted by file name."""
     folder = files("telemetron.demo") / "texts"
     found = sorted(folder.iterdir(), key=lambda file: file.name)
     return [file.read_text(encoding="utf-8") for file in found]
 
 
-def work(worker: Worker) -> None:
-    """Plan for ever."""
+def work(worker: AgentWorker) -> None:
+    """Plan one text after the other, for ever."""
     sections = worker.queue("sections")
     for round, text in enumerate(cycle(texts()), 1):
-        while len(sections) >= AHEAD:
-            worker.sleep(POLL)
+        while len(sections) >= MAX_WAITING:
+            worker.sleep(POLL_SECONDS)
         plan(worker, round, text)
 
 
-def plan(worker: Worker, round: int, text: str) -> None:
-    """One task: a text becomes a section's task each, with this task as their parent."""
+def plan(worker: AgentWorker, round: int, text: str) -> None:
+    """Run one task: hand over each section of a text as a task with this one as its parent."""
     with worker.agent.task(f"plan-{round}") as task:
         title = text.partition("\n")[0]
         worker.step(task, f"reading {title!r}")

@@ -1,4 +1,4 @@
-"""Starts the server and the agents, says what to try, and stops them all."""
+"""Start the server and the agents, print what to try, and stop them all."""
 
 import argparse
 import http.client
@@ -6,7 +6,6 @@ import math
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -15,15 +14,21 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from telemetron.demo.broker import Broker, NoBrokerError
-from telemetron.demo.models import NoProxyError, Proxy
+from telemetron.demo.broker import (
+    EXPIRY_SECONDS,
+    BrokerError,
+    DemoBroker,
+    EmbeddedBroker,
+    ExistingBroker,
+)
+from telemetron.demo.models import DemoProxy, NoProxyError
+from telemetron.demo.process import free_port
+from telemetron.demo.process import stop as stop_processes
 
 AGENTS = ("planner", "researcher-1", "researcher-2", "writer")
 PORT = 8080
 READY_TIMEOUT = 20.0
 """Seconds the server may take to be ready."""
-STOP_TIMEOUT = 1.2
-"""Seconds that the agents, and then the server, may take to stop before they are killed."""
 
 CONFIG = """\
 id: demo
@@ -34,15 +39,15 @@ sources:
 """
 KAFKA = """\
   kafka:
-    bootstrap_servers: ["{address}"]
+    bootstrap_servers: ["{broker.address}"]
     queues:
-      - topic: sections
-        groups: [researcher]
+      - topic: "{broker.prefix}sections"
+        groups: ["{broker.prefix}researcher"]
         on_no_commit: earliest
         content_chars: 200
         fields: {{prompt: /body, args: /title, invoked_by: invoked-by}}
-      - topic: findings
-        groups: [writer]
+      - topic: "{broker.prefix}findings"
+        groups: ["{broker.prefix}writer"]
         on_no_commit: earliest
         content_chars: 200
         fields: {{prompt: /summary/0, args: /title, invoked_by: invoked-by}}
@@ -66,24 +71,28 @@ Worth trying in another terminal:
 
 Ctrl-C stops it.
 """
+EXPIRED = "{member} left its consumer group: the demo removed it, as Kafka does after 10 s"
 QUEUES = "  curl -s {url}/system/state | jq '.queues[] | {{name, depth, tasks}}'\n"
 MODELS = "  curl -s {url}/system/state | jq '.litellm[] | {{id, status, rpm, spend, cooldowns}}'\n"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line of the demo; returns the exit code."""
+    """Run the demo's own command line; return the exit code."""
     parser = argparse.ArgumentParser("telemetron demo", description="Watch a multi-agent program.")
     parser.add_argument(
-        "--port", type=int, metavar="N", help=f"default: {PORT} where free, else any"
+        "--port", type=int, metavar="N", help=f"default: {PORT} if it is free, else any free port"
     )
-    parser.add_argument("--hang", action="append", choices=AGENTS, help="who hangs in a task")
-    parser.add_argument("--crash", action="append", choices=AGENTS, help="who dies in a task")
+    parser.add_argument(
+        "--hang", action="append", choices=AGENTS, help="agent that hangs in a task"
+    )
+    parser.add_argument(
+        "--crash", action="append", choices=AGENTS, help="agent that dies in a task"
+    )
     parser.add_argument("--seconds", type=float, metavar="N", help="default: until Ctrl-C")
     parser.add_argument("--litellm", metavar="PROGRAM", help="run this LiteLLM proxy too")
-    options = parser.parse_args(argv)
-    return run(
-        options.port, options.hang or (), options.crash or (), options.seconds, options.litellm
-    )
+    parser.add_argument("--kafka", metavar="HOST:PORT", help="use this Kafka broker")
+    options = vars(parser.parse_args(argv))
+    return run(**{name: value for name, value in options.items() if value is not None})
 
 
 def run(
@@ -92,15 +101,18 @@ def run(
     crash: Sequence[str] = (),
     seconds: float | None = None,
     litellm: str | None = None,
+    kafka: str | None = None,
 ) -> int:
-    """Run the demo until SIGINT, SIGTERM or the end of `seconds`; returns the exit code.
+    """Run the demo until SIGINT, SIGTERM or the end of `seconds`; return the exit code.
 
-    With the program of a LiteLLM proxy, the researchers call a model through it.
+    If `litellm` names the program of a LiteLLM proxy, the researchers call a model through it. If
+    `kafka` is the address of a broker, the demo creates its topics there and deletes them at the
+    end; otherwise it starts the broker of telemetron[demo].
 
-    Must be called from the main thread.
+    Call it from the main thread: it handles signals.
     """
     try:
-        port = _free_port(port)
+        port = _choose_port(port)
     except (OSError, OverflowError) as error:
         return _complain(f"port {port} of 127.0.0.1: {error}")
     stop = Stop()
@@ -108,21 +120,24 @@ def run(
         for fault, names in (("hang", hang), ("crash", crash)):
             for name in names:
                 (folder / f"{fault}-{name}").touch()
-        return Program(folder, port, litellm).run(stop, seconds)
+        try:
+            return Program(folder, port, litellm, kafka).run(stop, seconds)
+        except BrokerError as error:
+            return _complain(f"Kafka at {kafka}: {error}")
 
 
 class Stop:
     """Whether a signal asked the demo to stop.
 
-    Not a threading.Event: its `wait` and its `set` share a lock that is not reentrant, and a signal
-    handler runs in the midst of the former.
+    This is not a threading.Event: a signal handler may interrupt `wait`, and `set` would then
+    deadlock on the lock that both share.
     """
 
     def __init__(self) -> None:
         self.asked = False
 
     def wait(self, seconds: float) -> None:
-        """Sleep, even if a signal comes: so give few seconds."""
+        """Sleep for a short time; a signal does not end the sleep."""
         if not self.asked:
             time.sleep(seconds)
 
@@ -130,23 +145,32 @@ class Stop:
 class Program:
     """The server and the agents of one run."""
 
-    def __init__(self, folder: Path, port: int, litellm: str | None = None) -> None:
+    def __init__(
+        self, folder: Path, port: int, litellm: str | None = None, kafka: str | None = None
+    ) -> None:
         self._folder = folder
         self._litellm = litellm
-        self._proxy: Proxy | None = None
+        self._kafka = kafka
+        self._proxy: DemoProxy | None = None
         self._port = port
         self._url = f"http://127.0.0.1:{port}"
         self._agents: dict[str, subprocess.Popen[bytes]] = {}
-        self._broker: Broker | None = None
+        self._broker: DemoBroker | None = None
 
     def run(self, stop: Stop, seconds: float | None) -> int:
-        """Start all, watch until `stop` or the end of `seconds`, stop all."""
+        """Start everything, watch until `stop` or the end of `seconds`, and stop everything.
+
+        Raise BrokerError if the user's broker cannot be used.
+        """
         try:
             self._start_broker()
             self._start_proxy()
             return self._run(stop, seconds)
         finally:
-            _stop([one.process for one in (self._broker, self._proxy) if one])
+            if self._proxy:
+                stop_processes([self._proxy.process])
+            if self._broker and (left := self._broker.stop()):
+                _complain(left)
 
     def _run(self, stop: Stop, seconds: float | None) -> int:
         server = self._start_server()
@@ -155,13 +179,13 @@ class Program:
                 return 0 if stop.asked else _complain(f"Telemetron did not start on {self._url}")
             for name in AGENTS:
                 self._agents[name] = self._start(
-                    "telemetron.demo.agent", name, str(self._folder), *self._address
+                    "telemetron.demo.agent", name, str(self._folder), *self._queues
                 )
             self._welcome()
             return self._watch(server, stop, seconds)
         finally:
-            _stop(list(self._agents.values()))
-            _stop([server])
+            stop_processes(list(self._agents.values()))
+            stop_processes([server])
 
     def _welcome(self) -> None:
         installed = shutil.which("telemetron")
@@ -180,36 +204,40 @@ class Program:
         return self._proxy.environment if self._proxy else {}
 
     @property
-    def _address(self) -> list[str]:
-        return [self._broker.address] if self._broker else []
+    def _queues(self) -> list[str]:
+        return [self._broker.address, self._broker.prefix] if self._broker else []
 
     def _start_broker(self) -> None:
+        if self._kafka:
+            self._broker = ExistingBroker(self._kafka)
+            self._broker.start()
+            return
         try:
-            self._broker = Broker(self._folder / "broker")
-            self._broker.wait()
-        except NoBrokerError as error:
+            self._broker = EmbeddedBroker(self._folder / "broker")
+            self._broker.start()
+        except BrokerError as error:
             if self._broker:
-                _stop([self._broker.process])
+                self._broker.stop()
             self._broker = None
             print(f"The agents hand over work in folders, `queues` is empty: {error}.\n")
 
     def _start_proxy(self) -> None:
-        """Which takes ten seconds, and is not waited for: Telemetron says what is not there yet."""
+        """Start the proxy without waiting for it: it takes ten seconds to answer."""
         try:
             if self._litellm:
-                self._proxy = Proxy(self._litellm, self._folder)
+                self._proxy = DemoProxy(self._litellm, self._folder)
         except NoProxyError as error:
             print(f"The agents call no models, `litellm` is empty: {error}.\n")
 
     def _start_server(self) -> subprocess.Popen[bytes]:
         config = self._folder / "telemetron.yaml"
-        kafka = KAFKA.format(address=self._broker.address) if self._broker else ""
+        kafka = KAFKA.format(broker=self._broker) if self._broker else ""
         litellm = LITELLM.format(proxy=self._proxy) if self._proxy else ""
         config.write_text(CONFIG.format(port=self._port) + kafka + litellm)
         return self._start("telemetron", "serve", "--config", str(config))
 
     def _start(self, module: str, *arguments: str) -> subprocess.Popen[bytes]:
-        # In a session of its own: Ctrl-C reaches this process alone, which stops the others.
+        # In a new session, so that Ctrl-C reaches only this process, which stops the others.
         return subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
             env=_environment() | {"TELEMETRON_URL": self._url} | self._models,
@@ -226,23 +254,28 @@ class Program:
         return False
 
     def _watch(self, server: subprocess.Popen[bytes], stop: Stop, seconds: float | None) -> int:
-        """Until it is over: say who died."""
+        """Report each agent that dies, until the run is over."""
         until = time.monotonic() + (math.inf if seconds is None else seconds)
-        running = dict(self._agents)
-        while not stop.asked and time.monotonic() < until:
+        ended: dict[str, float] = {}
+        next_expiry = time.monotonic()
+        while not stop.asked and (now := time.monotonic()) < until:
             if server.poll() is not None:
                 return _complain(f"Telemetron ended with exit code {server.returncode}")
-            for name, process in list(running.items()):
-                if process.poll() is not None:
-                    del running[name]
+            for name, process in self._agents.items():
+                if name not in ended and process.poll() is not None:
+                    ended[name] = now
                     print(f"{name} died ({_cause(process)}); the others go on", flush=True)
+            if self._broker and now >= next_expiry:
+                for member in self._broker.expire(ended):
+                    print(EXPIRED.format(member=member), flush=True)
+                next_expiry = now + EXPIRY_SECONDS
             stop.wait(min(0.2, max(0.0, until - time.monotonic())))
         return 0
 
 
 @contextmanager
 def _signals(stop: Stop) -> Iterator[None]:
-    """SIGINT, SIGTERM and the end of the terminal ask to stop."""
+    """Ask to stop on SIGINT, on SIGTERM and when the terminal closes."""
     signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def ask(*_: object) -> None:
@@ -266,29 +299,21 @@ def _folder() -> Iterator[Path]:
 
 
 def _environment() -> dict[str, str]:
-    """Without what configures another Telemetron or another agent."""
+    """Return the environment without variables meant for another Telemetron or agent."""
     foreign = ("TELEMETRON_", "SERVER_", "POD_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     kept.pop("LOG_LEVEL", None)
     return kept
 
 
-def _free_port(wanted: int | None) -> int:
-    """The wanted port; else the usual one, or any where that is taken. OSError: none is free."""
+def _choose_port(wanted: int | None) -> int:
+    """Return the wanted port; without one, the usual port or any; raise OSError if none is free."""
     if wanted is not None:
-        return _probe(wanted)
+        return free_port(wanted)
     try:
-        return _probe(PORT)
+        return free_port(PORT)
     except OSError:
-        return _probe(0)
-
-
-def _probe(port: int) -> int:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind(("127.0.0.1", port))
-        free: int = probe.getsockname()[1]
-        return free
+        return free_port()
 
 
 def _get_status(port: int, path: str) -> int | None:
@@ -300,19 +325,6 @@ def _get_status(port: int, path: str) -> int | None:
         return None
     finally:
         connection.close()
-
-
-def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
-    """End them, by force those that take too long, and reap them."""
-    for process in processes:
-        process.terminate()
-    until = time.monotonic() + STOP_TIMEOUT
-    for process in processes:
-        try:
-            process.wait(max(0.0, until - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 def _cause(process: subprocess.Popen[bytes]) -> str:

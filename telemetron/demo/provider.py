@@ -1,4 +1,4 @@
-"""A provider of models that runs on loopback and speaks as OpenAI does: it summarises."""
+"""A model provider on loopback with the OpenAI API; its models summarise."""
 
 import json
 import threading
@@ -9,11 +9,11 @@ from typing import Any
 from telemetron.demo.text import summarise, words
 
 FLAKY_EVERY = 4
-"""The flaky deployment refuses every so many calls."""
+"""The flaky deployment refuses one call in so many."""
 
 
 class Provider(ThreadingHTTPServer):
-    """Serves `/DEPLOYMENT/v1/chat/completions` in a thread of its own."""
+    """Serve `/DEPLOYMENT/v1/chat/completions` in a thread."""
 
     daemon_threads = True
 
@@ -23,7 +23,7 @@ class Provider(ThreadingHTTPServer):
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
     def base(self, deployment: str) -> str:
-        """The api_base of a deployment."""
+        """Return the api_base of a deployment."""
         return f"http://127.0.0.1:{self.server_address[1]}/{deployment}/v1"
 
 
@@ -32,10 +32,10 @@ class _Handler(BaseHTTPRequestHandler):
     server: Provider
 
     def do_POST(self) -> None:
-        asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        request = json.loads(self.rfile.read(int(self.headers["content-length"])))
         flaky = self.path.startswith("/flaky/") and next(self.server.calls) % FLAKY_EVERY == 0
-        said = {"error": {"message": "too many requests"}} if flaky else _complete(asked)
-        body = json.dumps(said).encode()
+        answer = {"error": {"message": "too many requests"}} if flaky else _complete(request)
+        body = json.dumps(answer).encode()
         self.send_response(429 if flaky else 200)
         self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(body)))
@@ -43,11 +43,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: Any) -> None:
-        """Says nothing."""
+        """Log nothing: the demo's terminal shows only its own messages."""
 
 
-def _complete(asked: dict[str, Any]) -> dict[str, Any]:
-    text = asked["messages"][-1]["content"]
+def _complete(request: dict[str, Any]) -> dict[str, Any]:
+    text = request["messages"][-1]["content"]
     content = "\n".join(summarise(text))
     read, written = len(words(text)), len(words(content))
     usage = {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
@@ -56,7 +56,7 @@ def _complete(asked: dict[str, Any]) -> dict[str, Any]:
         "id": "completion",
         "object": "chat.completion",
         "created": 0,
-        "model": asked["model"],
+        "model": request["model"],
         "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
         "usage": usage,
     }

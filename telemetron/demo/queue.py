@@ -9,11 +9,11 @@ from typing import Any, Protocol
 
 Item = dict[str, Any]
 RECORD = "record"
-"""Where an item from a topic has the record that it came as."""
+"""The key under which an item from a topic has its Kafka record."""
 
 
-class Queue(Protocol):
-    """What a folder and a topic have in common."""
+class WorkQueue(Protocol):
+    """A queue between the agents: a folder or a topic."""
 
     name: str
 
@@ -27,8 +27,8 @@ class Queue(Protocol):
 class FolderQueue:
     """Items are JSON files; the oldest sorts first, and each is claimed by one process.
 
-    A file appears by a rename and is claimed by a rename, so that nobody sees half an item and
-    no two get the same. What a worker claimed last stays in `claimed/` under its name.
+    A file appears by a rename and is claimed by a rename: no process reads half an item, and no
+    two processes get the same one. The last item of a worker stays in `claimed/` under its name.
     """
 
     def __init__(self, folder: Path, limit: int = 32) -> None:
@@ -40,10 +40,10 @@ class FolderQueue:
         self._serial = count()
 
     def __len__(self) -> int:
-        return len(self._files())
+        return len(self.files())
 
     def put(self, item: Item) -> bool:
-        """Append an item; False when the queue is full."""
+        """Append an item; return False if the queue is full."""
         if len(self) >= self.limit:
             return False
         name = f"{time.time_ns():020}-{os.getpid()}-{next(self._serial)}"
@@ -53,16 +53,17 @@ class FolderQueue:
         return True
 
     def claim(self, worker: str) -> Item | None:
-        """Take the oldest item; None when there is none."""
+        """Remove and return the oldest item, or None if the queue is empty."""
         mine = self._claimed / f"{worker}.json"
-        for file in self._files():
+        for file in self.files():
             try:
                 file.rename(mine)
-            except FileNotFoundError:  # another was faster
+            except FileNotFoundError:  # another process claimed it first
                 continue
             item: Item = json.loads(mine.read_text())
             return item
         return None
 
-    def _files(self) -> list[Path]:
+    def files(self) -> list[Path]:
+        """Return the files of the waiting items, oldest first."""
         return sorted(self._folder.glob("*.json"))

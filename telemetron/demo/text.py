@@ -1,4 +1,4 @@
-"""What the researchers know of texts: sections, word statistics, key words, key sentences."""
+"""Text analysis for the researchers: sections, word statistics, key words, key sentences."""
 
 import re
 from collections import Counter
@@ -18,12 +18,12 @@ _COMMON = """
     what when where which while who whole whose why will with without work would year yet you
 """
 COMMON = frozenset(_COMMON.split())
-"""Words that say nothing of what a text is about."""
+"""Words that do not show the subject of a text."""
 
 
 @dataclass(frozen=True)
-class Section:
-    """A run of whole paragraphs of a text."""
+class TextSection:
+    """Consecutive whole paragraphs of a text."""
 
     title: str
     number: int
@@ -32,7 +32,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Statistics:
-    """Counts over a text; sentence_length is the mean, in words."""
+    """Counts of a text; sentence_length is the mean, in words."""
 
     words: int
     distinct: int
@@ -40,8 +40,8 @@ class Statistics:
     sentence_length: float
 
 
-def split(text: str, size: int = 120) -> list[Section]:
-    """Sections of at least `size` words (the last may be shorter); the first line is the title."""
+def split(text: str, size: int = 120) -> list[TextSection]:
+    """Return sections of at least `size` words; the first line of the text is the title."""
     title, _, rest = text.strip().partition("\n")
     bodies: list[str] = []
     for paragraph in filter(None, map(str.strip, rest.split("\n\n"))):
@@ -49,33 +49,33 @@ def split(text: str, size: int = 120) -> list[Section]:
             bodies[-1] += "\n\n" + paragraph
         else:
             bodies.append(paragraph)
-    return [Section(title, number, body) for number, body in enumerate(bodies, 1)]
+    return [TextSection(title, number, body) for number, body in enumerate(bodies, 1)]
 
 
 def words(text: str) -> list[str]:
-    """Its words in lower case, in order."""
+    """Return the words in lower case, in order."""
     return _WORD.findall(text.lower())
 
 
 def sentences(text: str) -> list[str]:
-    """Its sentences, each on one line."""
+    """Return the sentences, each on one line."""
     return [" ".join(each.split()) for each in _SENTENCE_END.split(text.strip()) if each]
 
 
 def statistics(text: str) -> Statistics:
-    """How long it is, and how rich in words."""
+    """Count the words and the sentences of a text."""
     found, spoken = words(text), len(sentences(text))
     length = round(len(found) / spoken, 1) if spoken else 0.0
     return Statistics(len(found), len(set(found)), spoken, length)
 
 
 def key_words(text: str, most: int = 5) -> list[str]:
-    """The words it says most often, common ones aside; equals in order of appearance."""
+    """Return the most frequent words except common ones; equals in order of appearance."""
     return [word for word, _ in _frequencies(text).most_common(most)]
 
 
 def summarise(text: str, most: int = 2) -> list[str]:
-    """Its key sentences, in order: those whose words the text says most often, on average."""
+    """Return the sentences whose words are the most frequent ones on average, in order."""
     frequency = _frequencies(text)
     found = list(dict.fromkeys(sentences(text)))
     ranked = sorted(found, key=lambda sentence: -_weight(sentence, frequency))[:most]
@@ -83,8 +83,8 @@ def summarise(text: str, most: int = 2) -> list[str]:
 
 
 def _weight(sentence: str, frequency: Counter[str]) -> float:
-    told = [frequency[word] for word in words(sentence) if word in frequency]
-    return sum(told) / (len(told) + 3)  # 3: else the shortest sentences win
+    counts = [frequency[word] for word in words(sentence) if word in frequency]
+    return sum(counts) / (len(counts) + 3)  # without the 3, the shortest sentences would win
 
 
 def _frequencies(text: str) -> Counter[str]:

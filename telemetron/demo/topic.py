@@ -3,52 +3,51 @@
 import asyncio
 import itertools
 import json
-import logging
 import threading
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from telemetron.demo.broker import GROUPS, SESSION_SECONDS, TOPICS, silence_client
 from telemetron.demo.queue import RECORD, Item
 
 if TYPE_CHECKING:
     from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
-PATIENCE = 15.0
-"""Seconds for one call: to join a group takes until all its members have noticed."""
+CALL_SECONDS = 15.0
+"""The timeout of one call: joining a group takes until all its members have rejoined."""
 CLOSE_SECONDS = 1.0
 HEARTBEAT_MS = 500
-LOOK_SECONDS = 0.2
+CLAIM_SECONDS = 0.2
 """How long a claim waits for an item."""
-ABSENT_MS = 8_000
-"""Who claims nothing for so long gives its partitions to the others of its group."""
+MAX_POLL_MS = 8_000
+"""A consumer that claims nothing for so long leaves its group; the other members take over."""
 INVOKED_BY = "invoked-by"
-"""Header: who handed an item over."""
+"""The header that names the agent that sent an item."""
 
 T = TypeVar("T")
 Work = Callable[[], Coroutine[Any, Any, T]]
-"""Begun when its turn has come: a process that ends before leaves no coroutine behind."""
+"""A function, so that a process that ends before its turn leaves no coroutine unawaited."""
 
 
-class Kafka:
-    """One process's clients, on an event loop in a thread: the agents themselves just block."""
+class KafkaClients:
+    """The Kafka clients of one agent, on an event loop in a thread: the agents' code blocks."""
 
-    def __init__(self, address: str, name: str) -> None:
+    def __init__(self, address: str, name: str, prefix: str = "") -> None:
         self.address = address
         self.name = name
-        self.group = name.partition("-")[0]
+        self.prefix = prefix
         self._loop = asyncio.new_event_loop()
-        # aiokafka goes on with a commit that was given up, and nobody is left to hear of its end.
+        # aiokafka continues a commit after its timeout and would log its failure here.
         self._loop.set_exception_handler(lambda loop, context: None)
         self._turn = asyncio.Lock()
         self._producer: AIOKafkaProducer | None = None
         self._consumers: dict[str, AIOKafkaConsumer] = {}
-        # What it says of a broker that is gone, Telemetron says better.
-        logging.getLogger("aiokafka").setLevel(logging.CRITICAL + 1)
+        silence_client()
         self._thread = threading.Thread(target=self._loop.run_forever, name="kafka", daemon=True)
         self._thread.start()
 
-    def call(self, work: Work[T], otherwise: T, seconds: float = PATIENCE) -> T:
-        """The result; `otherwise` where the broker does not answer or refuses."""
+    def call(self, work: Work[T], otherwise: T, seconds: float = CALL_SECONDS) -> T:
+        """Return the result, or `otherwise` if the broker does not answer or refuses."""
         from aiokafka.errors import KafkaError
 
         future = asyncio.run_coroutine_threadsafe(self._do(work, seconds), self._loop)
@@ -57,15 +56,15 @@ class Kafka:
         except (KafkaError, OSError):  # TimeoutError is one
             return otherwise
         finally:
-            future.cancel()  # where this process is told to end
+            future.cancel()  # a signal may end this process while it waits
 
     async def _do(self, work: Work[T], seconds: float) -> T:
-        """One call at a time: what was cancelled ends first."""
+        """Run one call at a time, so that a cancelled one has ended before the next begins."""
         async with self._turn:
             return await asyncio.wait_for(work(), seconds)
 
     def close(self) -> None:
-        """Leave the group, end the thread."""
+        """Leave the consumer group and end the thread."""
         self.call(self._close, None, CLOSE_SECONDS)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(CLOSE_SECONDS)
@@ -85,7 +84,8 @@ class Kafka:
             self._producer = await _started(producer)
         return self._producer
 
-    async def consumer(self, topic: str) -> "AIOKafkaConsumer":
+    async def consumer(self, topic: str, group: str) -> "AIOKafkaConsumer":
+        """Return the consumer that is a member of the topic's group."""
         from aiokafka import AIOKafkaConsumer
 
         if topic not in self._consumers:
@@ -93,18 +93,19 @@ class Kafka:
                 topic,
                 bootstrap_servers=self.address,
                 client_id=self.name,
-                group_id=self.group,
+                group_id=group,
                 auto_offset_reset="earliest",
                 enable_auto_commit=False,
                 heartbeat_interval_ms=HEARTBEAT_MS,
-                max_poll_interval_ms=ABSENT_MS,
+                session_timeout_ms=int(SESSION_SECONDS * 1000),
+                max_poll_interval_ms=MAX_POLL_MS,
                 max_poll_records=1,
             )
             self._consumers[topic] = await _started(consumer)
         return self._consumers[topic]
 
     async def observer(self, topic: str, group: str) -> "AIOKafkaConsumer":
-        """It has the partitions without a member's part in the group, and reads none of them."""
+        """Return a consumer that sees the group's commits without being a member."""
         from aiokafka import AIOKafkaConsumer, TopicPartition
 
         if group not in self._consumers:
@@ -122,27 +123,27 @@ class Kafka:
         return self._consumers[group]
 
 
-class TopicQueue:
-    """Items are records; each is claimed by one process of a group, and done with the next claim.
+class KafkaQueue:
+    """Items are records; each is claimed by one member of a group, and committed by the next claim.
 
-    So an item is running in an agent and pending in the topic at once, until it is committed.
+    So an item runs in an agent and waits in the topic at the same time until it is committed.
     """
 
-    def __init__(self, kafka: Kafka, name: str, consumers: str, partitions: int) -> None:
-        self.name = name
+    def __init__(self, kafka: KafkaClients, name: str) -> None:
+        self.name = kafka.prefix + name
+        self._group = kafka.prefix + GROUPS[name]
         self._kafka = kafka
-        self._consumers = consumers
-        self._partition = itertools.cycle(range(partitions))
+        self._partition = itertools.cycle(range(TOPICS[name]))
 
     def __len__(self) -> int:
         return self._kafka.call(self._lag, 0)
 
     def put(self, item: Item) -> bool:
-        """Append an item; False: not now."""
+        """Append an item; return False if that failed."""
         return self._kafka.call(lambda: self._send(item), False)
 
     def claim(self, worker: str) -> Item | None:
-        """Take the next item, and say that the one before is done; None when there is none."""
+        """Commit the item before, and return the next one, or None if there is none."""
         return self._kafka.call(self._next, None)
 
     async def _send(self, item: Item) -> bool:
@@ -156,23 +157,23 @@ class TopicQueue:
         return True
 
     async def _next(self) -> Item | None:
-        consumer = await self._kafka.consumer(self.name)
+        consumer = await self._kafka.consumer(self.name, self._group)
         if consumer.assignment():
             await _commit(consumer)
-        found = await consumer.getmany(timeout_ms=int(LOOK_SECONDS * 1000), max_records=1)
+        found = await consumer.getmany(timeout_ms=int(CLAIM_SECONDS * 1000), max_records=1)
         for records in found.values():
             return {**json.loads(records[0].value), RECORD: records[0]}
         return None
 
     async def _lag(self) -> int:
-        """How many items those that take from it have not done."""
-        observer = await self._kafka.observer(self.name, self._consumers)
+        """Return how many items the consumers of the topic have not committed."""
+        observer = await self._kafka.observer(self.name, self._group)
         ends = await observer.end_offsets(observer.assignment())
         return sum([end - (await observer.committed(one) or 0) for one, end in ends.items()])
 
 
 async def _started(client: T) -> T:
-    """A client that is of use, or none that is left open."""
+    """Start a client, and close it if the start fails."""
     made: Any = client
     try:
         await made.start()
@@ -188,4 +189,4 @@ async def _commit(consumer: "AIOKafkaConsumer") -> None:
     try:
         await consumer.commit()
     except (CommitFailedError, IllegalStateError):
-        return  # another has taken over, and does it once more
+        return  # another member has the partition now, and repeats the item

@@ -1,27 +1,27 @@
-"""The writer: keeps report.md up to date with what the researchers found."""
+"""The writer: keeps report.md up to date with the researchers' findings."""
 
 from collections.abc import Iterable
 
 from telemetron.demo.queue import Item
-from telemetron.demo.worker import Worker
+from telemetron.demo.worker import AgentWorker
 
 QUEUES = ["findings"]
 MAX_FINDINGS = 60
-"""Findings in the report; older ones leave it."""
+"""The newest findings that the report shows."""
 
 Findings = dict[tuple[str, int], Item]
 
 
-def work(worker: Worker) -> None:
-    """Write for ever."""
+def work(worker: AgentWorker) -> None:
+    """Write one finding after the other, for ever."""
     findings: Findings = {}
     queue = worker.queue("findings")
     while True:
         write(worker, worker.take(queue), findings)
 
 
-def write(worker: Worker, item: Item, findings: Findings) -> None:
-    """One task: a finding enters the report, in the place of an older one of the same section."""
+def write(worker: AgentWorker, item: Item, findings: Findings) -> None:
+    """Run one task: put a finding into the report, replacing an older one of the same section."""
     with worker.task(item, "findings") as task:
         worker.step(task, f"editing {item['title']!r}")
         findings.pop((item["title"], item["number"]), None)
@@ -37,7 +37,7 @@ def write(worker: Worker, item: Item, findings: Findings) -> None:
 
 
 def compose(findings: Iterable[Item]) -> str:
-    """The report in Markdown: a chapter for each text, a paragraph for each of its sections."""
+    """Return the report in Markdown: a chapter for each text, a paragraph for each section."""
     lines = ["# What the texts say"]
     chapter = None
     for item in sorted(findings, key=lambda item: (item["title"], item["number"])):

@@ -1,7 +1,8 @@
-"""The archive: steps of the history of changes in SQLite, in memory or in a file.
+"""The archive: steps in SQLite, in memory or in a file.
 
-Steps are kept in compressed batches; now and then all entities are kept as they were, a keyframe,
-which the steps after it lead on from. One thread opens, uses and closes an archive.
+Steps are stored in compressed batches. A keyframe has all entities as they were after a step; the
+state at any later place is that keyframe with the following steps replayed on it. One thread opens,
+uses and closes an archive.
 """
 
 import gc
@@ -16,6 +17,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from telemetron.history.delta import apply
+from telemetron.history.limits import DEFAULTS, HistoryLimits
 from telemetron.history.place import Place
 from telemetron.history.recorder import Entry, Id, Step, decode, encode, pack
 
@@ -23,15 +25,12 @@ MEMORY = ":memory:"
 APPLICATION = 0x7E1E3E70
 VERSION = 3
 LOG_BYTES = 4 * 1024 * 1024
-"""What SQLite may keep in the log beside the file."""
-KEYFRAME_ENTITIES = 200
-# The batches after a keyframe may take so many times its size before there is another.
+"""Maximum size of the write-ahead log beside the file."""
+# A new keyframe is due once the batches after the last one take this many times its size.
 KEYFRAME_RATIO = 3
-KEYFRAME_BYTES = 32 * 1024
-KEYFRAMES = 24
-BUSY_SECONDS = 2.0
-# Of a batch that is kept at hand after it was read.
-SMALL_BYTES = 64 * 1024
+KEYFRAMES_PER_AGE = 24
+# Decoded batches are cached if they are smaller than this, compressed.
+CACHED_BYTES = 64 * 1024
 
 SCHEMA = """
 CREATE TABLE epochs (
@@ -51,33 +50,36 @@ CREATE TABLE keyframes (
 CREATE TABLE touched (entity INTEGER, batch INTEGER, PRIMARY KEY (entity, batch)) WITHOUT ROWID;
 """
 
+NOT_KEPT = "{} is not in the history"
+HOLE = "the history has a hole at that time"
+
 _steps = msgspec.msgpack.Decoder(list[Step]).decode
 _group = msgspec.msgpack.Decoder(list[tuple[str, str, bytes]]).decode
 _groups = msgspec.msgpack.Decoder(list[bytes]).decode
 
 
 class ArchiveError(Exception):
-    """The archive cannot be used, and will not be written to; says why, in a line."""
+    """The archive cannot be used and will not be written; the message says why, in one line."""
 
 
 class DamagedError(ArchiveError):
-    """The file is not what was written."""
+    """The content of the file differs from the content that was written."""
 
 
 class GoneError(Exception):
-    """What is asked for is not kept; says what to ask for."""
+    """The requested place or time is not in the history."""
 
 
 class Moment(NamedTuple):
-    """A place that is kept, and its times: milliseconds since 1970."""
+    """A place in the history, its time, and the start of its epoch: milliseconds since 1970."""
 
     place: Place
     at: int
     started_at: int
 
 
-class Lived(NamedTuple):
-    """Something that happened to an entity: at which place, and when."""
+class PlacedEntry(NamedTuple):
+    """An entry with its place and its time."""
 
     place: Place
     at: int
@@ -85,16 +87,24 @@ class Lived(NamedTuple):
 
 
 class Archive:
-    """The epochs of one system; `begin`, `append` and `keyframe` write of the present one.
+    """The epochs of one system; `begin`, `append` and `add_keyframe` write the current one.
 
-    What is missing in an epoch is a hole: after it the epoch begins again.
+    An epoch may have holes: steps that were never stored. After a hole a keyframe begins it again.
     """
 
-    def __init__(self, path: str, system: str, epoch: str, started_at: int) -> None:
+    def __init__(
+        self,
+        path: str,
+        system: str,
+        epoch: str,
+        started_at: int,
+        limits: HistoryLimits = DEFAULTS,
+    ) -> None:
         self.path = path
+        self._limits = limits
         self._system = system
         self._name = epoch
-        self._database = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
+        self._database = sqlite3.connect(path, timeout=limits.busy_seconds, isolation_level=None)
         try:
             self._prepare()
             with self._writing() as database:
@@ -108,38 +118,42 @@ class Archive:
             self._database.close()
             raise
         self._since_keyframe = 0
-        self._keyframe_bytes = KEYFRAME_BYTES
+        self._keyframe_bytes = limits.keyframe_bytes
         self._keyframe_at = self._last_at = started_at
         self.last = self._find_last()
-        """Of the present epoch, the place up to which it is kept; None: it has not begun."""
+        """The last stored step of the current epoch; None if nothing of it is stored."""
 
     def close(self) -> None:
-        """No more of it."""
+        """Close the database."""
         self._database.close()
 
     def _prepare(self) -> None:
-        """Make the tables of a new file; ArchiveError where it is somebody else's, or damaged."""
+        """Create the tables of a new file; raise ArchiveError for a file that cannot be used."""
         application = self._value("PRAGMA application_id")
         is_empty = self._value("SELECT count(*) FROM sqlite_master") == 0
         if is_empty and application in (0, APPLICATION):
             self._create()
         elif application != APPLICATION:
-            raise ArchiveError("the file is a database of another application")
+            raise ArchiveError(
+                "the file is a database of another application; configure another file"
+            )
         elif (version := self._value("PRAGMA user_version")) != VERSION:
             raise ArchiveError(
-                f"the file has version {version}, but this Telemetron writes version {VERSION};"
-                " move the file away to begin a new one"
+                f"the file has version {version}, but this Telemetron needs version {VERSION};"
+                " move the file away, and Telemetron creates a new one"
             )
         elif (found := self._value("PRAGMA quick_check(1)")) != "ok":
             raise DamagedError(f"the file is damaged: {found}")
         if self._value("PRAGMA journal_mode = WAL") not in ("wal", "memory"):
-            raise ArchiveError("the file's disk does not let it be used (no WAL)")
+            raise ArchiveError(
+                "the file system does not support SQLite's write-ahead log; use a local disk"
+            )
         self._database.execute("PRAGMA synchronous = NORMAL")
         self._database.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
 
     def _create(self) -> None:
-        """In one transaction: who is killed in between leaves an empty file."""
-        # Batches take one to three KB: in larger pages much would stay empty.
+        """Create the tables in one transaction: a killed process leaves an empty file."""
+        # Batches take one to three KB; larger pages would stay half empty.
         self._database.execute("PRAGMA page_size = 1024")
         self._database.executescript(
             f"BEGIN IMMEDIATE; PRAGMA application_id = {APPLICATION};"
@@ -171,27 +185,27 @@ class Archive:
     # writing
 
     def begin(self, step: Step, bodies: Mapping[Id, bytes]) -> None:
-        """Keep all entities as they are after this step; what led to it is not kept."""
+        """Begin the epoch, or begin it again after a hole, with all entities after this step."""
         with self._writing():
             self._insert_steps([step], begins=True)
             size = self._insert_entities(step, bodies)
-        self._reached(step)
-        self._led_from(step, size)
+        self._set_last(step)
+        self._set_keyframe(step, size)
 
     def append(self, steps: Sequence[Step]) -> None:
-        """Keep these steps, which follow those before."""
+        """Store steps that directly follow the last one."""
         if not steps:
             return
         with self._writing():
             size = self._insert_steps(steps, begins=False)
-        self._reached(steps[-1])
+        self._set_last(steps[-1])
         self._since_keyframe += size
 
     def _insert_steps(self, steps: Sequence[Step], begins: bool) -> int:
-        """Gives their size."""
+        """Store one batch; return its compressed size."""
         first, last = steps[0], steps[-1]
         blob = zlib.compress(pack(steps))
-        # Not every step is later than the one before: those of measures may be recorded first.
+        # Times are not ordered: a step of measures may be recorded before an earlier publication.
         first_at = min(step.at for step in steps)
         row = (self._epoch, *first.place, first_at, *last.place, last.at, begins, blob)
         batch = self._database.execute(
@@ -203,45 +217,49 @@ class Archive:
         self._database.executemany(
             "INSERT INTO touched VALUES (?, ?)", [(entity, batch) for entity in touched]
         )
-        self._live(last.at)
+        self._mark_alive(last.at)
         return len(blob)
 
-    def _reached(self, step: Step) -> None:
+    def _set_last(self, step: Step) -> None:
         self.last = step.place
         self._last_at = step.at
 
-    def live(self, at: int) -> None:
-        """The epoch goes on."""
+    def mark_alive(self, at: int) -> None:
+        """Store that the epoch was still running at this time."""
         with self._writing():
-            self._live(at)
+            self._mark_alive(at)
 
-    def _live(self, at: int) -> None:
-        """Raises where another process has forgotten this epoch: its number may be another's."""
+    def _mark_alive(self, at: int) -> None:
+        """Raise ArchiveError if another process has deleted this epoch: its id may be reused."""
         found = self._database.execute(
             "UPDATE epochs SET alive_at = ? WHERE id = ? AND epoch = ?",
             (at, self._epoch, self._name),
         )
         if found.rowcount != 1:
-            raise ArchiveError("another process has forgotten what is in the file of this one")
+            raise ArchiveError(
+                "another process has deleted this epoch from the file;"
+                " give each process its own file"
+            )
 
     def wants_keyframe(self, max_age: int) -> bool:
-        """Whether much has been appended since the last, or that is a while ago.
+        """Return whether a keyframe is due, by the size of the batches since or by its age.
 
-        What is too old is forgotten keyframe by keyframe, so there have to be some in that time.
+        `drop_oldest` drops up to the next keyframe, so `max_age` milliseconds must hold several.
         """
         much = self._since_keyframe > KEYFRAME_RATIO * self._keyframe_bytes
-        return much or self._last_at - self._keyframe_at > max_age / KEYFRAMES
+        return much or self._last_at - self._keyframe_at > max_age / KEYFRAMES_PER_AGE
 
-    def keyframe(self, step: Step, bodies: Mapping[Id, bytes]) -> None:
-        """Keep all entities as they are after this step, the last that was appended."""
+    def add_keyframe(self, step: Step, bodies: Mapping[Id, bytes]) -> None:
+        """Store all entities as they are after this step, the last that was appended."""
         with self._writing():
             size = self._insert_entities(step, bodies)
-        self._led_from(step, size)
+        self._set_keyframe(step, size)
 
     def _insert_entities(self, step: Step, bodies: Mapping[Id, bytes]) -> int:
-        """Gives their size."""
+        """Store a keyframe; return its compressed size."""
         entities = ((*id, body) for id, body in bodies.items())
-        groups = [zlib.compress(pack(group)) for group in batched(entities, KEYFRAME_ENTITIES)]
+        size = self._limits.keyframe_entities
+        groups = [zlib.compress(pack(group)) for group in batched(entities, size)]
         blob = pack(groups)
         batch = self._value("SELECT max(id) FROM batches WHERE epoch = ?", (self._epoch,))
         self._database.execute(
@@ -251,22 +269,22 @@ class Archive:
         )
         return len(blob)
 
-    def _led_from(self, step: Step, size: int) -> None:
+    def _set_keyframe(self, step: Step, size: int) -> None:
         self._since_keyframe = 0
         self._keyframe_at = step.at
-        self._keyframe_bytes = max(size, KEYFRAME_BYTES)
+        self._keyframe_bytes = max(size, self._limits.keyframe_bytes)
 
     # retention
 
     def bytes_used(self) -> int:
-        """What it takes, but for what is free to be used again."""
+        """Return the size of the database without its free pages."""
         pages = self._value("PRAGMA page_count") - self._value("PRAGMA freelist_count")
         return int(pages * self._value("PRAGMA page_size"))
 
-    def retain(self, limit_bytes: int, oldest_at: int) -> bool:
-        """Forget the oldest keyframe and what follows it, if it may be; whether it did.
+    def drop_oldest(self, limit_bytes: int, oldest_at: int) -> bool:
+        """Drop the oldest keyframe and its steps if they are too old, or everything is too large.
 
-        That is where there is another keyframe, and it is too old, or all is too large.
+        The only keyframe is never dropped. Return whether one was.
         """
         rows = self._database.execute("SELECT id, batch, at FROM keyframes ORDER BY id LIMIT 2")
         if len(found := rows.fetchall()) < 2:
@@ -292,7 +310,7 @@ class Archive:
     # reading
 
     def oldest(self) -> Place | None:
-        """The oldest place that can be asked for; None: there is none yet."""
+        """Return the oldest place that `state` can answer; None if there is none yet."""
         row = self._database.execute(
             "SELECT e.epoch, k.revision, k.step FROM keyframes k JOIN epochs e ON e.id = k.epoch"
             " WHERE e.system = ? ORDER BY k.id LIMIT 1",
@@ -301,7 +319,7 @@ class Archive:
         return Place(*row) if row else None
 
     def find(self, place: Place) -> Moment:
-        """The place, with its times; GoneError where it is not kept."""
+        """Return the place with its times; raise GoneError if it is not stored."""
         epoch = self._find_epoch(place.epoch)
         row = self._database.execute(
             "SELECT steps FROM batches WHERE epoch = ? AND (revision, step) >= (?, ?)"
@@ -310,13 +328,14 @@ class Archive:
         ).fetchone()
         step = next((one for one in _read(row[0]) if one.place == place.at), None) if row else None
         if step is None:
-            raise GoneError(f"{place} is not kept")
+            raise GoneError(NOT_KEPT.format(place))
         return Moment(place, step.at, epoch.started_at)
 
     def find_time(self, at: int) -> Moment:
-        """The last place that arose by this time; GoneError before all that is kept, or in a hole.
+        """Return the last place at or before this time.
 
-        Where no epoch lived then, it is the last place of the one before.
+        If no epoch was running then, that is the last place of the epoch before. Raise GoneError
+        for a time in a hole, or before everything that is stored.
         """
         row = self._database.execute(
             "SELECT e.id, e.started_at, e.alive_at, e.epoch, b.steps FROM batches b"
@@ -325,16 +344,19 @@ class Archive:
             (self._system, at),
         ).fetchone()
         if row is None:
-            raise GoneError("nothing is kept of that time")
+            raise GoneError("the history does not reach back to that time")
         *found, name, blob = row
         epoch, steps = _Epoch(*found), _read(blob)
         last = max(number for number, one in enumerate(steps) if one.at <= at)
         if at > steps[last].at and self._is_in_hole(at, epoch, steps[last:]):
-            raise GoneError("what was then is not kept")
+            raise GoneError(HOLE)
         return Moment(Place(name, *steps[last].place), steps[last].at, epoch.started_at)
 
     def _is_in_hole(self, at: int, epoch: "_Epoch", steps: Sequence[Step]) -> bool:
-        """Whether more happened between the first of these, the last of a batch, and this time."""
+        """Return whether steps are missing between the first of these and this time.
+
+        `steps` are the rest of a batch.
+        """
         if len(steps) > 1:
             return steps[1].skipped > 0
         following = self._database.execute(
@@ -344,18 +366,18 @@ class Archive:
         ).fetchone()
         if following:
             return bool(following[0]) or _read(following[1])[0].skipped > 0
-        # An epoch that lived then already, and of which nothing is kept until later.
+        # An epoch that was running by then, but whose first stored step is later.
         epochs = (
             "SELECT count(*) FROM epochs WHERE system = ? AND started_at > ? AND started_at <= ?"
         )
         return bool(self._value(epochs, (self._system, epoch.started_at, at)))
 
-    def lived_until(self, epoch: str) -> int:
-        """When it was known last that the epoch goes on."""
+    def alive_until(self, epoch: str) -> int:
+        """Return when the epoch was last known to be running, in milliseconds since 1970."""
         return self._find_epoch(epoch).alive_at
 
     def state(self, place: Place) -> dict[Id, bytes]:
-        """All entities then, by section and key; GoneError where it is not kept."""
+        """Return all entities at a place; raise GoneError if it is not stored."""
         epoch = self._find_epoch(place.epoch)
         row = self._database.execute(
             "SELECT revision, step, batch, entities FROM keyframes WHERE epoch = ?"
@@ -363,7 +385,7 @@ class Archive:
             (epoch.id, *place.at),
         ).fetchone()
         if row is None:
-            raise GoneError(f"{place} is not kept")
+            raise GoneError(NOT_KEPT.format(place))
         revision, step, batch, blob = row
         bodies = {
             (section, key): body
@@ -371,13 +393,13 @@ class Archive:
             for section, key, body in _group(zlib.decompress(group))
         }
         with _uncollected():
-            self._lead_on(bodies, epoch.id, batch, (revision, step), place)
+            self._replay(bodies, epoch.id, batch, (revision, step), place)
         return bodies
 
-    def held(self, id: Id) -> bool:
-        """Whether the entity was there where recording began, in an epoch or after a hole.
+    def had_at_start(self, id: Id) -> bool:
+        """Return whether the entity existed when an epoch began, also again after a hole.
 
-        Only the keyframe says so then: no step tells that it came.
+        Only the keyframe has such an entity: no step says that it was added.
         """
         rows = self._database.execute(
             "SELECT k.entities FROM keyframes k JOIN epochs e ON e.id = k.epoch"
@@ -385,9 +407,9 @@ class Archive:
             (self._system,),
         )
         groups = (group for (blob,) in rows for group in _groups(blob))
-        return any(id in _names(group) for group in groups)
+        return any(id in _ids(group) for group in groups)
 
-    def _lead_on(
+    def _replay(
         self,
         bodies: dict[Id, bytes],
         epoch: int,
@@ -395,16 +417,16 @@ class Archive:
         last: tuple[int, int],
         place: Place,
     ) -> None:
-        """`bodies`, which are of `last`, as they are at the place."""
+        """Change `bodies`, which are of `last`, into those of the place."""
         changed: dict[Id, Any] = {}
         for one in self._between(epoch, batch, last, place.at):
             if not one.follows(last):
-                raise GoneError(f"{place} is not kept: some of what led to it is missing")
+                raise GoneError(f"{place} is in the history, but some steps before it are missing")
             last = one.place
             for entry in one.entries:
-                _lead_on(changed, bodies, entry)
+                _apply_entry(changed, bodies, entry)
         if last != place.at:
-            raise GoneError(f"{place} is not kept")
+            raise GoneError(NOT_KEPT.format(place))
         for id, record in changed.items():
             if record is None:
                 bodies.pop(id, None)
@@ -421,11 +443,11 @@ class Archive:
         )
         return (step for (blob,) in rows for step in _read(blob) if after < step.place <= until)
 
-    def touches(self, id: Id, until: Place, states: bool) -> Iterator[Lived]:
-        """What happened to an entity by that place of its epoch, newest first.
+    def entries_until(self, id: Id, until: Place, states: bool) -> Iterator[PlacedEntry]:
+        """Yield the entries of one entity in the epoch of `until`, newest first.
 
-        `states`: only what changed more than its measures. Ends where the epoch began, or began
-        again after a hole.
+        `states`: skip entries that changed only measures. It ends at the start of the epoch or at
+        a hole.
         """
         epoch = self._find_epoch(until.epoch)
         newest = self._value(
@@ -446,46 +468,50 @@ class Archive:
             for step in reversed(_read(blob)):
                 place = Place(until.epoch, *step.place)
                 if place <= until:
-                    yield from (Lived(place, step.at, one) for one in step.entries if one.id == id)
+                    yield from (
+                        PlacedEntry(place, step.at, one) for one in step.entries if one.id == id
+                    )
 
-    def life(self, id: Id, before: Place | None) -> Iterator[Lived | None]:
-        """What happened to one entity, newest first, before that place.
+    def entries(self, id: Id, before: Place | None) -> Iterator[PlacedEntry | None]:
+        """Yield the entries of one entity before that place, of all epochs, newest first.
 
-        None: what happened before what was told last is missing.
+        None stands for entries that are missing there.
         """
         first = self._first_batch()[0]
         for batch, name, begins, blob in self._touching(id, before):
             for step in reversed(_read(blob)):
                 place = Place(name, *step.place)
                 if not before or name != before.epoch or place < before:
-                    yield from (Lived(place, step.at, one) for one in step.entries if one.id == id)
+                    yield from (
+                        PlacedEntry(place, step.at, one) for one in step.entries if one.id == id
+                    )
             if begins and batch != first:
                 yield None
 
     def first(self) -> Place:
-        """The first that is kept; there has to be one."""
+        """Return the first stored place; raise GoneError if there is none."""
         return Place(*self._first_batch()[1:])
 
-    def leads_to(self, place: Place) -> bool:
-        """Whether nothing is missing between that place and what is kept of before."""
+    def has_all_before(self, place: Place) -> bool:
+        """Return whether no steps are missing between this archive and that place."""
         try:
             return self.first() > place or bool(self.find(place))
         except GoneError:
             return False
 
     def _first_batch(self) -> tuple[int, str, int, int]:
-        """Its number, and its first place."""
+        """Return the id of the first batch, and its place."""
         row: tuple[int, str, int, int] | None = self._database.execute(
             "SELECT b.id, e.epoch, b.first_revision, b.first_step FROM batches b"
             " JOIN epochs e ON e.id = b.epoch WHERE e.system = ? ORDER BY b.id LIMIT 1",
             (self._system,),
         ).fetchone()
         if row is None:
-            raise GoneError("nothing is kept")
+            raise GoneError("the history is empty")
         return row
 
     def _touching(self, id: Id, before: Place | None) -> Iterator[tuple[int, str, int, bytes]]:
-        """The batches in which it was touched, or an epoch begins."""
+        """Select the batches that have entries of the entity, or that begin an epoch."""
         bound = None
         if before is not None:
             epoch = self._find_epoch(before.epoch)
@@ -508,13 +534,13 @@ class Archive:
             (self._system, epoch),
         ).fetchone()
         if row is None:
-            raise GoneError(f"epoch {epoch} is not known")
+            raise GoneError(f"epoch {epoch} is not in the history")
         return _Epoch(*row)
 
 
 @contextmanager
 def _uncollected() -> Iterator[None]:
-    """No garbage is looked for meanwhile: it would be, over and over, and there is none."""
+    """Pause garbage collection: many new objects would start it again and again, in vain."""
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -530,8 +556,8 @@ class _Epoch(NamedTuple):
     alive_at: int
 
 
-def _lead_on(changed: dict[Id, Any], bodies: Mapping[Id, bytes], entry: Entry) -> None:
-    """`changed` after this entry too; None: the entity is gone."""
+def _apply_entry(changed: dict[Id, Any], bodies: Mapping[Id, bytes], entry: Entry) -> None:
+    """Apply an entry to the decoded entities in `changed`; None there: the entity was removed."""
     delta = entry.delta
     if delta is None:
         changed[entry.id] = decode(entry.new) if entry.new is not None else None
@@ -541,30 +567,31 @@ def _lead_on(changed: dict[Id, Any], bodies: Mapping[Id, bytes], entry: Entry) -
     apply(changed[entry.id], delta)
 
 
-def _names(group: bytes) -> set[Id]:
-    """The entities of a keyframe's group."""
+def _ids(group: bytes) -> set[Id]:
+    """Return the ids of the entities in one group of a keyframe."""
     return {(section, key) for section, key, _ in _group(zlib.decompress(group))}
 
 
 def _read(blob: bytes) -> list[Step]:
-    """Not to be changed: who asks for one entity's steps often asks for another's next."""
-    return _read_small(blob) if len(blob) < SMALL_BYTES else _steps(zlib.decompress(blob))
+    """Decode a batch. Do not change the steps: queries for several entities share them."""
+    return _read_cached(blob) if len(blob) < CACHED_BYTES else _steps(zlib.decompress(blob))
 
 
 @lru_cache(maxsize=2)
-def _read_small(blob: bytes) -> list[Step]:
+def _read_cached(blob: bytes) -> list[Step]:
     return _steps(zlib.decompress(blob))
 
 
 def _touched(steps: Iterable[Step]) -> set[int]:
+    """Return the numbers under which the batch of these steps is found."""
     entries = (entry for step in steps for entry in step.entries)
     return {_numbers(entry.id)[entry.is_state] for entry in entries}
 
 
 def _numbers(id: Id) -> tuple[int, int]:
-    """Numbers for an entity: its measures changed, and its state did.
+    """Return two numbers of an entity: for changes of its measures only, and of its state.
 
-    If two entities have the same, their keys still differ.
+    Entities may share a number; queries compare the ids of the entries too.
     """
     digest = blake2b("/".join(id).encode(), digest_size=4).digest()
     number = int.from_bytes(digest, "big", signed=True)
@@ -572,7 +599,7 @@ def _numbers(id: Id) -> tuple[int, int]:
 
 
 def batched(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    """Lists of so many; the last may be shorter."""
+    """Yield lists of `size` items; the last may be shorter."""
     group: list[Any] = []
     for item in items:
         group.append(item)

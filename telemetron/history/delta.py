@@ -1,9 +1,12 @@
-"""Deltas: what differs between two states of one entity, and the way from either to the other.
+"""Deltas: the difference of two versions of one entity; it can be applied and inverted.
 
-An entity is here what JSON makes of it. A delta holds, by field, one of: `[old, new]`; the delta of
-the record that stands there; for a list whose items have an identity
-`[name of the identity, changed, removed, added, order]`: `[id, delta]` of items that stay, `[index,
-item]` of others, and the ids of those that stay, before and after, where their order differs.
+Entities are decoded JSON. A delta maps each field that differs to one of:
+
+- `[old, new]`;
+- the delta of a nested record;
+- for a list whose items have an identity, `[identity, changed, removed, added, order]`: the name of
+  that field, `[id, delta]` of each changed item, `[index, item]` of each removed and added one, and
+  the ids of the other items before and after, if their order differs.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Set
@@ -38,7 +41,7 @@ IDENTITIES: Mapping[type[Struct], str] = {
     Problem: "reason",
     Task: "id",
 }
-"""What tells the items of a list apart; others are compared as a whole."""
+"""The field that identifies an item of a list; other lists are compared as a whole."""
 
 MEASURES: Mapping[str, Set[str]] = {
     "none": frozenset(),
@@ -50,16 +53,16 @@ CUT = "truncated"
 
 
 class Field(NamedTuple):
-    """What there is to know of one field."""
+    """Properties of one field of the document."""
 
     measure: str | None = None
     shape: Mapping[str, "Field"] = {}
-    """The fields of the record, or of each record of the list, that stands there."""
+    """The fields of a nested record, or of each record in a list."""
     identity: str | None = None
     attribute: str = ""
     """Its name in the Struct, which may differ from the document's."""
-    moves: bool = False
-    """Whether it is a measure, or has one inside."""
+    has_measure: bool = False
+    """Whether it is a measure or contains one."""
 
 
 Shape = Mapping[str, Field]
@@ -68,14 +71,14 @@ PLAIN = Field()
 
 @cache
 def shape_of(struct: type[Struct]) -> Shape:
-    """The fields of a type of the document, by their names there."""
+    """Return the fields of a type of the document, by their names in JSON."""
     hints = get_type_hints(struct, include_extras=True)
     names = {field.name: field.encode_name for field in msgspec.structs.fields(struct)}
     return {names[name]: _field(name, hint) for name, hint in hints.items()}
 
 
 def shapes() -> dict[str, Shape]:
-    """The fields of each section's entities."""
+    """Return the fields of the entities of each section."""
     entities = {"sources": SourceRow, **{name: one.entity for name, one in SECTIONS.items()}}
     return {name: shape_of(entity) for name, entity in entities.items()}
 
@@ -85,8 +88,8 @@ def _field(name: str, hint: Any) -> Field:
     shape = shape_of(inner) if inner else {}
     identity = IDENTITIES.get(inner) if inner else None
     measure = next(_measures(hint), None)
-    moves = measure is not None or any(one.moves for one in shape.values())
-    return Field(measure, shape, identity, name, moves or name == CUT)
+    has_measure = measure is not None or any(one.has_measure for one in shape.values())
+    return Field(measure, shape, identity, name, has_measure or name == CUT)
 
 
 def _structs(hint: Any) -> Iterator[type[Struct]]:
@@ -102,30 +105,33 @@ def _measures(hint: Any) -> Iterator[str]:
             yield (meta.extra_json_schema or {})["x-telemetron-measure"]
 
 
-# between two states
+# two versions of an entity
 
 
 def compare(old: Record, new: Record, shape: Shape, measures: Set[str], top: bool = True) -> Delta:
-    """What differs: all of state, and of measures those of these kinds.
+    """Return the delta of two versions: all state, and the measures of these kinds.
 
-    Of `updated_at` the entity's own alone: the others equal it.
+    Nested `updated_at` equal that of the entity, so only that one is compared.
     """
     delta = {}
     for name in new if old.keys() == new.keys() else {**old, **new}:
         was, value = old.get(name), new.get(name)
         if was == value or (name == STAMP and not top):
             continue
-        if not _counts(name, (was, value), shape, measures):
+        if not _is_compared(name, (was, value), shape, measures):
             continue
         if change := _change(was, value, shape.get(name, PLAIN), measures):
             delta[name] = change
     return delta
 
 
-def _counts(name: str, change: Any, shape: Shape, measures: Set[str]) -> bool:
-    """Whether the field is state or of these kinds; how long a measure would be is of its kind."""
+def _is_compared(name: str, change: Any, shape: Shape, measures: Set[str]) -> bool:
+    """Return whether a field is state or a measure of these kinds.
+
+    `truncated` maps cut lists to their full lengths; such a length is of the kind of its list.
+    """
     if name == CUT:
-        old, new = (_counted([cut or {}], shape, measures) for cut in change)
+        old, new = (_compared([cut or {}], shape, measures) for cut in change)
         return old != new
     measure = shape.get(name, PLAIN).measure
     return measure is None or measure in measures
@@ -139,13 +145,14 @@ def _change(was: Any, value: Any, field: Field, measures: Set[str]) -> Any:
         new = {item[field.identity]: item for item in value}
         if len(old) == len(was) and len(new) == len(value):
             return _list_change(old, new, field, field.identity, measures)
-        # Items that cannot be told apart: the list as a whole, but not for its measures alone.
-        if _counted(was, field.shape, measures) == _counted(value, field.shape, measures):
+        # Two items share an identity: compare the list as a whole, without other measures.
+        if _compared(was, field.shape, measures) == _compared(value, field.shape, measures):
             return None
     return [was, value]
 
 
-def _counted(items: list[Record], shape: Shape, measures: Set[str]) -> list[Record]:
+def _compared(items: list[Record], shape: Shape, measures: Set[str]) -> list[Record]:
+    """Return the items without measures of other kinds."""
     out = [name for name, field in shape.items() if field.measure and field.measure not in measures]
     return [{name: one for name, one in item.items() if name not in out} for item in items]
 
@@ -153,7 +160,7 @@ def _counted(items: list[Record], shape: Shape, measures: Set[str]) -> list[Reco
 def _list_change(
     old: dict[Any, Record], new: dict[Any, Record], field: Field, identity: str, measures: Set[str]
 ) -> Any:
-    """None where nothing of it counts."""
+    """Return the delta of a list; None if its items are equal but for other measures."""
     before = [id for id in old if id in new]
     after = [id for id in new if id in old]
     compared = ((id, compare(old[id], new[id], field.shape, measures, False)) for id in after)
@@ -167,7 +174,7 @@ def _list_change(
 
 
 def apply(record: Record, delta: Delta) -> None:
-    """Change the record, which has the old state, into the new."""
+    """Change the old version into the new one, in place."""
     for name, change in delta.items():
         if isinstance(change, dict):
             apply(record[name], change)
@@ -195,7 +202,7 @@ def _applied(
 
 
 def inverted(delta: Delta) -> Delta:
-    """The way back."""
+    """Return the delta from the new version to the old one."""
     return {name: _inverted(change) for name, change in delta.items()}
 
 
@@ -209,24 +216,24 @@ def _inverted(change: Any) -> Any:
 
 
 def _copied(value: Any) -> Any:
-    """What is changed later must not be the delta's own."""
+    """Copy a value of a delta: the record it goes into is changed later, the delta must not be."""
     if isinstance(value, dict):
         return {name: _copied(one) for name, one in value.items()}
     return [_copied(one) for one in value] if isinstance(value, list) else value
 
 
-# between two entities as they were published
+# two published entities
 
 
-def moved(
+def changed_measures(
     old: Struct, new: Struct, shape: Shape, kind: str | None = None, under: str = ""
 ) -> Iterator[tuple[str, str]]:
     """Yield the path, as `fields` yields it, and the kind of each measure that differs.
 
-    Nothing is decoded: this runs for each publication that the recorder does not record at once.
+    It compares the Structs without decoding JSON, as it runs for most publications.
     """
     for name, field in shape.items():
-        if not (field.moves or kind):
+        if not (field.has_measure or kind):
             continue
         was, value = getattr(old, field.attribute), getattr(new, field.attribute)
         if was == value:
@@ -235,21 +242,21 @@ def moved(
         if name == CUT:
             yield from ((path, one) for one in _cut_kinds(was or {}, value or {}, shape))
         elif isinstance(was, Struct) and isinstance(value, Struct) and field.shape:
-            yield from moved(was, value, field.shape, measure, path + "/")
+            yield from changed_measures(was, value, field.shape, measure, path + "/")
         elif isinstance(was, list) and isinstance(value, list) and field.shape:
-            yield from _moved_items(was, value, field, measure, path)
+            yield from _changed_items(was, value, field, measure, path)
         elif measure:
             yield path, measure
 
 
 def _cut_kinds(old: Mapping[str, int], new: Mapping[str, int], shape: Shape) -> Iterator[str]:
-    """The kinds of the measures among the cut lists whose full count differs."""
+    """Yield the kinds of the measures among the cut lists whose full length differs."""
     for name in old.keys() | new.keys():
         if old.get(name) != new.get(name) and (measure := shape.get(name, PLAIN).measure):
             yield measure
 
 
-def _moved_items(
+def _changed_items(
     was: list[Any], value: list[Any], field: Field, measure: str | None, path: str
 ) -> Iterator[tuple[str, str]]:
     old, new = _by_identity(was, field), _by_identity(value, field)
@@ -262,30 +269,30 @@ def _moved_items(
             yield f"{path}/{escape(str(id))}", measure
         elif id in old and old[id] != item:
             here = f"{path}/{escape(str(id))}/"
-            yield from moved(old[id], item, field.shape, measure, here)
+            yield from changed_measures(old[id], item, field.shape, measure, here)
     if measure:
         yield from ((f"{path}/{escape(str(id))}", measure) for id in old.keys() - new.keys())
 
 
 def _by_identity(items: list[Any], field: Field) -> dict[Any, Any]:
-    """Empty if nothing tells the items apart."""
+    """Return the items by identity; empty if they have none."""
     if field.identity is None:
         return {}
     name = field.shape[field.identity].attribute
     return {getattr(item, name): item for item in items}
 
 
-# for readers
+# for clients
 
 
 def fields(delta: Delta, shape: Shape, measures: Set[str], under: str = "") -> Iterator[Any]:
-    """Each changed field: its path, and `{old, new}`; of an item, `{added}` or `{removed}`.
+    """Yield each changed field: its path, and `{old, new}`; for an item `{added}` or `{removed}`.
 
-    A path names items by their identity, as `activity/active_task_ids/t-17/status`; components are
-    escaped as in keys.
+    Paths have the identities of items, as `activity/active_task_ids/t-17/status`; their components
+    are escaped as in keys.
     """
     for name, change in delta.items():
-        if not _counts(name, change, shape, measures) or (name == STAMP and not under):
+        if not _is_compared(name, change, shape, measures) or (name == STAMP and not under):
             continue
         field = shape.get(name, PLAIN)
         path = under + escape(name)
@@ -298,11 +305,11 @@ def fields(delta: Delta, shape: Shape, measures: Set[str], under: str = "") -> I
 
 
 def is_measure(path: list[str], change: Mapping[str, Any], shape: Shape) -> bool:
-    """Whether a changed field, as `fields` gives it, is a measure or part of one."""
+    """Return whether a changed field, as `fields` yields it, is a measure or part of one."""
     name, *rest = path
     field = shape.get(name, PLAIN)
     if name == CUT:
-        return not _counts(name, (change["old"], change["new"]), shape, MEASURES["none"])
+        return not _is_compared(name, (change["old"], change["new"]), shape, MEASURES["none"])
     rest = rest[1:] if field.identity else rest
     return field.measure is not None or (bool(rest) and is_measure(rest, change, field.shape))
 

@@ -1,7 +1,7 @@
-"""The history: a thread that records what the store publishes, and answers for the past.
+"""The history: a thread that records the publications of the store and answers queries of the past.
 
-The event loop hands publications over and waits for nothing. The thread alone has the timeline and
-the file; whatever is wrong with the file is the problem of a source, `history`, and nobody else's.
+The event loop puts publications into a queue and never waits. Only the thread uses the timeline and
+the file. Trouble with the file is a problem of the source `history`; everything else goes on.
 """
 
 import asyncio
@@ -23,27 +23,20 @@ from telemetron.backoff import Backoff
 from telemetron.clock import Clock, Timer
 from telemetron.history.archive import Archive, ArchiveError, DamagedError
 from telemetron.history.delta import shapes
+from telemetron.history.limits import DEFAULTS, HistoryLimits
 from telemetron.history.place import Place, milliseconds
-from telemetron.history.timeline import NAME, Limits, Timeline
+from telemetron.history.timeline import NAME, Timeline
 from telemetron.slices import sliced
 from telemetron.store.rope import CHUNK_BYTES
 from telemetron.store.source import Source
 from telemetron.store.store import Publication, Store
 
 WRITE_SECONDS = 0.5
-LIVE_SECONDS = 10.0
-PROMISE_SECONDS = 60.0
-# More publications than this that wait for the thread, or hold back more, become one.
-BACKLOG = 1_000
-BACKLOG_BYTES = 64 * 1024 * 1024
-DRAIN_SECONDS = 0.1
-MAX_QUESTIONS = 256
-DEFAULTS = Limits()
+ALIVE_SECONDS = 10.0
+MAX_AGE_SECONDS = 60.0
 STOP_SECONDS = 0.4
-# So long it is told that recording failed; an error that comes again is not tried more often.
-FAILED_SECONDS = 30.0
-MAX_REST_SECONDS = 5.0
-# The thread lets others run at least so often, seconds.
+MAX_RESTART_SECONDS = 5.0
+# The thread lets the event loop run at least this often.
 SLICE_SECONDS = 0.001
 REST_SECONDS = 0.00005
 
@@ -52,19 +45,19 @@ FILE_ERRORS = (sqlite3.Error, ArchiveError, OSError, zlib.error, msgspec.Msgspec
 
 
 class BusyError(Exception):
-    """Too many ask for the past at once, or the thread does not answer."""
+    """There are too many queries, or the thread does not answer in time."""
 
 
 class History:
-    """Of one store, in memory, and in the file `path` where there is one.
+    """The history of one store, in memory, and in the file `path` if there is one.
 
-    `listeners` are told, on the event loop, of each place up to which something was recorded.
+    `listeners` are called on the event loop with each new place.
     """
 
     def __init__(
         self,
         store: Store,
-        limits: Limits = DEFAULTS,
+        limits: HistoryLimits = DEFAULTS,
         path: str | None = None,
         feeds: Callable[[str], Collection[str]] = lambda collector: (),
     ) -> None:
@@ -77,90 +70,95 @@ class History:
         self._source: Source | None = None
         self._queue: SimpleQueue[Any] = SimpleQueue()
         self._merged: Publication | None = None
-        self._questions = 0
-        self._given = 0
-        """Bytes that were handed over; only the loop counts them, and what was taken the thread."""
-        self._taken = 0
-        self._well: Timer | None = None
+        self._queries = 0
+        self._bytes_queued = 0
+        """Bytes ever put into the queue; the event loop counts them, the thread those recorded."""
+        self._bytes_recorded = 0
+        self._end_of_crash: Timer | None = None
         self._ended: asyncio.Event = asyncio.Event()
         self._thread: threading.Thread | None = None
         store.watchers.append(self._published)
 
     def start(self) -> None:
-        """Begin to record, within the running loop."""
+        """Start the thread; call it on the event loop."""
         if self._path is not None:
             self._source = self._store.add(NAME, NAME)
-            self._source.start(PROMISE_SECONDS)
-        worker = Worker(self, asyncio.get_running_loop())
-        # A daemon, so that a disk that hangs does not keep the process from its end.
-        self._thread = threading.Thread(target=worker.run, name=NAME, daemon=True)
+            self._source.start(MAX_AGE_SECONDS)
+        recording = HistoryThread(self, asyncio.get_running_loop())
+        # A daemon: a disk that hangs must not keep the process from exiting.
+        self._thread = threading.Thread(target=recording.run, name=NAME, daemon=True)
         self._thread.start()
 
     async def stop(self) -> None:
-        """Write what is left; wait for that, but not long."""
+        """Stop the thread after a last write; wait at most `STOP_SECONDS`."""
         if self._thread is None:
             return
-        if self._well:
-            self._well.cancel()
-        self._drain()
+        if self._end_of_crash:
+            self._end_of_crash.cancel()
+        self._queue_merged()
         self._queue.put(None)
         with suppress(TimeoutError):
             async with asyncio.timeout(STOP_SECONDS):
                 await self._ended.wait()
 
-    async def ask(self, question: Callable[[Timeline], T], timeout: float = 30.0) -> T:
-        """What the timeline answers, or raises, after all that is published now; BusyError."""
-        if self._questions >= MAX_QUESTIONS or self._ended.is_set():
-            raise BusyError("the history cannot answer now; ask again")
-        self._drain()
+    async def ask(self, query: Callable[[Timeline], T], timeout: float = 30.0) -> T:
+        """Run a query in the thread, after everything published so far; return or raise its result.
+
+        Raise BusyError if there are too many, or after `timeout` seconds.
+        """
+        if self._queries >= self._limits.queries or self._ended.is_set():
+            raise BusyError("the history cannot answer now; retry")
+        self._queue_merged()
         answered: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._questions += 1
-        self._queue.put((question, answered))
+        self._queries += 1
+        self._queue.put((query, answered))
         try:
             async with asyncio.timeout(timeout):
                 return await answered
         except TimeoutError:
-            raise BusyError("the history does not answer in time; ask again") from None
+            raise BusyError("the history did not answer in time; retry") from None
 
     # on the loop
 
     def _published(self, publication: Publication) -> None:
         if self._merged is None and self._has_room:
-            return self._hand_over(publication)
+            return self._queue_up(publication)
         if self._merged is None:
-            self._store.clock.call_later(DRAIN_SECONDS, self._drain_some)
+            self._store.clock.call_later(self._limits.drain_seconds, self._drain)
         self._merged = merged(self._merged, publication)
         return None
 
     @property
     def _has_room(self) -> bool:
-        return self._queue.qsize() < BACKLOG and self._given - self._taken < BACKLOG_BYTES
+        limits = self._limits
+        held_bytes = self._bytes_queued - self._bytes_recorded
+        return self._queue.qsize() < limits.backlog and held_bytes < limits.backlog_bytes
 
-    def _hand_over(self, publication: Publication) -> None:
-        self._given += held(publication)
+    def _queue_up(self, publication: Publication) -> None:
+        self._bytes_queued += held(publication)
         self._queue.put((publication, self._store.clock.monotonic()))
 
-    def _drain_some(self) -> None:
-        if self._has_room:
-            self._drain()
-        else:
-            self._store.clock.call_later(DRAIN_SECONDS, self._drain_some)
-
     def _drain(self) -> None:
+        if self._has_room:
+            self._queue_merged()
+        else:
+            self._store.clock.call_later(self._limits.drain_seconds, self._drain)
+
+    def _queue_merged(self) -> None:
         if self._merged is not None:
-            self._hand_over(self._merged)
+            self._queue_up(self._merged)
             self._merged = None
 
     def _settle(self, answered: "asyncio.Future[Any]", result: Any, error: Any) -> None:
-        """A question counts until here, even if nobody waits for its answer any more."""
-        self._questions -= 1
+        """Deliver an answer; the query counts until then, even if its client has given up."""
+        self._queries -= 1
         settle(answered, result, error)
 
     def _end(self) -> None:
         self._store.watchers.remove(self._published)
         self._ended.set()
 
-    def _news(self, place: Place) -> None:
+    def _call_listeners(self, place: Place) -> None:
         for listener in self.listeners:
             listener(place)
 
@@ -172,130 +170,133 @@ class History:
         if self._source:
             self._source.trouble("", "HistoryUnavailable", message)
 
-    def _failed(self, message: str) -> None:
-        """A bug of ours is told for a while, in a row of its own where there is no file."""
+    def _crashed(self, message: str) -> None:
+        """Show a problem for `failed_seconds`, in a source that is added if there is no file."""
         if self._source is None:
             self._source = self._store.add(NAME, NAME)
             self._source.start(inf)
             self._source.confirm()
         self._source.report("recording", "", "", "Crashed", message)
-        if self._well:
-            self._well.cancel()
-        self._well = self._store.clock.call_later(
-            FAILED_SECONDS, self._source.resolve, "recording", ""
+        if self._end_of_crash:
+            self._end_of_crash.cancel()
+        self._end_of_crash = self._store.clock.call_later(
+            self._limits.failed_seconds, self._source.resolve, "recording", ""
         )
 
 
-class Worker:
-    """The thread's side."""
+class HistoryThread:
+    """The loop of the thread."""
 
     def __init__(self, history: History, loop: asyncio.AbstractEventLoop) -> None:
         self._history = history
         self._loop = loop
         self._clock: Clock = history._store.clock
-        self._backoff = Backoff(first=1.0, cap=30.0)
-        self._rest = Backoff(first=0.05, cap=MAX_REST_SECONDS)
-        self._is_torn = False
-        self._cried = ""
+        self._backoff = Backoff(first=history._limits.retry_seconds, cap=30.0)
+        self._restarts = Backoff(first=0.05, cap=MAX_RESTART_SECONDS)
+        self._needs_restart = False
+        self._last_crash = ""
         self._write_at = 0.0
-        self._live_at = 0.0
-        self._said = ""
+        self._alive_at = 0.0
+        self._last_trouble = ""
 
     def run(self) -> None:
-        """Until it is told to end."""
+        """Work until `History.stop`."""
         history = self._history
         timeline = Timeline(shapes(), history._first, history._limits, history._feeds)
         try:
-            while self._survives(timeline):
+            while self._work_or_crash(timeline):
                 pass
         finally:
             self._close(timeline)
             self._call(history._end)
 
-    def _survives(self, timeline: Timeline) -> bool:
-        """A bug costs what it hindered, not all to come; False at the end."""
+    def _work_or_crash(self, timeline: Timeline) -> bool:
+        """Do one job; after a bug the next call restarts the recording. Return False at the end."""
         try:
-            if self._is_torn:
+            if self._needs_restart:
                 timeline.restart(self._clock.monotonic(), milliseconds(self._clock.now()))
-                self._is_torn = False
-                self._call(self._history._news, timeline.tip)
+                self._needs_restart = False
+                self._call(self._history._call_listeners, timeline.tip)
             return self._work(timeline)
         except Exception as error:
-            self._is_torn = True
+            self._needs_restart = True
             self._crashed(error)
         return True
 
     def _crashed(self, error: Exception) -> None:
         where = extract_tb(error.__traceback__)[-1].name
-        message = f"{type(error).__name__} in {where}: not all was recorded; it began anew"
-        if message != self._cried:
-            logger.exception("the history failed; it begins anew")
-            self._cried = message
-        self._call(self._history._failed, message)
-        time.sleep(self._rest.next())
+        message = (
+            f"history recording failed ({type(error).__name__} in {where});"
+            " some changes were lost and recording restarted"
+        )
+        if message != self._last_crash:
+            logger.exception("history recording failed and restarts; some changes are lost")
+            self._last_crash = message
+        self._call(self._history._crashed, message)
+        time.sleep(self._restarts.next())
 
     def _work(self, timeline: Timeline) -> bool:
-        """One job, and what is due; False at the end."""
+        """Do one job and everything that is due. Return False at the end."""
         tip = timeline.tip
         with suppress(Empty):
-            job = self._history._queue.get(timeout=self._patience(timeline))
+            job = self._history._queue.get(timeout=self._seconds_to_next(timeline))
             if job is None:
                 return False
             self._do(job, timeline)
-        self._tend(timeline)
+        self._do_due(timeline)
         if timeline.tip != tip:
-            self._call(self._history._news, timeline.tip)
+            self._call(self._history._call_listeners, timeline.tip)
         return True
 
     def _do(self, job: Any, timeline: Timeline) -> None:
         what, argument = job
         if isinstance(what, Publication):
-            self._history._taken += held(what)
+            self._history._bytes_recorded += held(what)
             yielding(timeline.record(what, argument))
-            self._rest.reset()
+            self._restarts.reset()
         else:
             self._answer(what, argument, timeline)
 
     def _answer(
         self,
-        question: Callable[[Timeline], T],
+        query: Callable[[Timeline], T],
         answered: "asyncio.Future[T]",
         timeline: Timeline,
     ) -> None:
         result: T | None = None
         error: Exception | None = None
         try:
-            if not answered.done():  # else nobody waits for it any more
-                result = question(timeline)
+            if not answered.done():  # else its client has given up
+                result = query(timeline)
         except FILE_ERRORS as failure:
-            self._failed(timeline, failure)
-            error = BusyError("the file of the history cannot be read")
+            self._report_trouble(timeline, failure)
+            error = BusyError("the history file cannot be read; retry")
         except Exception as failure:
             error = failure
         self._call(self._history._settle, answered, result, error)
 
-    def _patience(self, timeline: Timeline) -> float:
-        """Seconds until something is due."""
+    def _seconds_to_next(self, timeline: Timeline) -> float:
+        """Return the seconds until something is due."""
         now = self._clock.monotonic()
         due = timeline.recorder.due
-        waits = [LIVE_SECONDS] if due is None else [LIVE_SECONDS, due - now]
+        waits = [ALIVE_SECONDS] if due is None else [ALIVE_SECONDS, due - now]
         if self._history._path is not None:
             waits.append(self._write_at - now)
         return max(0.0, min(waits))
 
-    def _tend(self, timeline: Timeline) -> None:
+    def _do_due(self, timeline: Timeline) -> None:
         now = self._clock.monotonic()
-        yielding(timeline.late(now, milliseconds(self._clock.now())))
+        yielding(timeline.record_due(now, milliseconds(self._clock.now())))
         if self._history._path is None or now < self._write_at:
             return
         self._write_at = now + WRITE_SECONDS
         try:
             self._write(timeline)
         except FILE_ERRORS as error:
-            self._failed(timeline, error)
+            self._report_trouble(timeline, error)
         else:
             self._backoff.reset()
-            self._said = ""
+            self._last_trouble = ""
             self._call(self._history._confirm)
 
     def _write(self, timeline: Timeline) -> None:
@@ -303,31 +304,35 @@ class Worker:
         if timeline.file is None:
             first = self._history._first
             file = Archive(
-                str(self._history._path), first.id, first.epoch, milliseconds(first.started_at)
+                str(self._history._path),
+                first.id,
+                first.epoch,
+                milliseconds(first.started_at),
+                self._history._limits,
             )
             try:
                 timeline.open_file(file)
             except BaseException:
                 file.close()
                 raise
-        elif timeline.has_unwritten or self._live_at <= self._clock.monotonic():
-            self._live_at = self._clock.monotonic() + LIVE_SECONDS
+        elif timeline.has_unwritten or self._alive_at <= self._clock.monotonic():
+            self._alive_at = self._clock.monotonic() + ALIVE_SECONDS
             timeline.write(at)
 
-    def _failed(self, timeline: Timeline, error: Exception) -> None:
-        """Say so; try again later, but for a file that is damaged: it is left as it is."""
+    def _report_trouble(self, timeline: Timeline, error: Exception) -> None:
+        """Report an error of the file and retry later; a damaged file is not used again."""
         message = f"{type(error).__name__}: {error}"
         if timeline.file is not None and not isinstance(error, sqlite3.OperationalError):
             timeline.file.close()
             timeline.file = None
         if is_damage(error):
-            message += "; it is not used any more before the next start"
+            message += "; it is not used again before the next start"
             self._write_at = inf
         elif self._write_at < inf:
             self._write_at = self._clock.monotonic() + self._backoff.next()
-        if message != self._said:
-            logger.warning("the file of the history cannot be used: {}", message)
-            self._said = message
+        if message != self._last_trouble:
+            logger.warning("the history file cannot be used: {}", message)
+            self._last_trouble = message
         self._call(self._history._trouble, message)
 
     def _close(self, timeline: Timeline) -> None:
@@ -343,7 +348,7 @@ class Worker:
 
 
 def held(publication: Publication) -> int:
-    """How many bytes it holds back at most: what is new, and the chunks that were made for it."""
+    """Return the bytes that a publication holds at most: its new bodies and the chunks for it."""
     sections = publication.snapshot.sections
     chunks = (
         min(len(keys) * 2 * CHUNK_BYTES, sum(chunk.size for chunk in sections[name].rope.chunks))
@@ -353,14 +358,14 @@ def held(publication: Publication) -> int:
 
 
 def is_damage(error: Exception) -> bool:
-    """Whether what is in the file is not what was written."""
-    # Of the database's errors, those without a class of their own say so.
+    """Return whether an error means that the file is damaged."""
+    # sqlite3 raises DatabaseError itself, not a subclass, for a damaged file.
     is_base = type(error) is sqlite3.DatabaseError
     return is_base or isinstance(error, DamagedError | zlib.error | msgspec.MsgspecError)
 
 
 def merged(old: Publication | None, new: Publication) -> Publication:
-    """One publication instead of two."""
+    """Return one publication in place of two."""
     if old is None:
         return new
     changed = {section: dict(keys) for section, keys in old.changed.items()}
@@ -371,13 +376,13 @@ def merged(old: Publication | None, new: Publication) -> Publication:
 
 
 def yielding(steps: Iterator[None]) -> None:
-    """Take all steps; the event loop gets its turn in between."""
+    """Run all steps, and let the event loop run in between."""
     for _ in sliced(steps, SLICE_SECONDS):
         time.sleep(REST_SECONDS)
 
 
 def settle(future: "asyncio.Future[Any]", result: Any, error: Exception | None) -> None:
-    """Answer, if somebody still waits for it."""
+    """Deliver an answer, unless its client has given up."""
     if future.done():
         return
     if error is None:

@@ -1,6 +1,6 @@
-"""Places: points of the history of changes, as `EPOCH.REVISION`; to readers they are opaque.
+"""Places: points in the history, as `EPOCH.REVISION`; clients treat them as opaque.
 
-Measures that are recorded late, while the revision stands, make further steps: `EPOCH.REVISION-2`.
+Measures that are recorded later are further steps of a revision: `EPOCH.REVISION-2`.
 """
 
 import re
@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 _PLACE = re.compile(r"([0-9a-f]{1,64})\.([0-9]{1,18})(?:-([0-9]{1,9}))?")
-# As a header gives it; Apache's mod_deflate adds a suffix.
+# As in a header; Apache's mod_deflate adds the suffix.
 _ETAG = re.compile(r'(?:W/)?"([^"]*?)(?:-gzip)?"')
 _AGO = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,6})?)(s|m|h|d)")
 FIRST, LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
@@ -16,7 +16,7 @@ _SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
 class Place(NamedTuple):
-    """After this step of this revision of this epoch."""
+    """The point after one step of a revision of an epoch."""
 
     epoch: str
     revision: int
@@ -24,7 +24,7 @@ class Place(NamedTuple):
 
     @property
     def at(self) -> tuple[int, int]:
-        """Where it stands in its epoch."""
+        """Its position in the epoch, as `Step.place`."""
         return self.revision, self.step
 
     def __str__(self) -> str:
@@ -32,10 +32,9 @@ class Place(NamedTuple):
 
 
 def parse(text: str, now: datetime) -> Place | datetime | None:
-    """Return the place, or the time, that a text names; None if it names neither.
+    """Return the place or the time that a text names; None if it names neither.
 
-    A place is written as it is or as an ETag; a time as RFC 3339, or how long ago: `30s`, `5m`,
-    `2h`, `1d`.
+    A place may be written as an ETag. A time is RFC 3339, or how long ago: `30s`, `5m`, `2h`, `1d`.
     """
     if match := _ETAG.fullmatch(text):
         text = match[1] if _PLACE.fullmatch(match[1]) else ""
@@ -44,7 +43,7 @@ def parse(text: str, now: datetime) -> Place | datetime | None:
     try:
         if match := _AGO.fullmatch(text):
             return now - timedelta(seconds=float(match[1]) * _SECONDS[match[2]])
-        # In a query a plus that was not escaped is a space.
+        # An unescaped plus in a query arrives as a space.
         at = datetime.fromisoformat(text.replace(" ", "+"))
     except OverflowError:  # before the year 1
         return FIRST
@@ -57,10 +56,10 @@ def parse(text: str, now: datetime) -> Place | datetime | None:
 
 
 def milliseconds(at: datetime) -> int:
-    """Since 1970, as the history keeps times."""
+    """Return a time in milliseconds since 1970, as the history stores it."""
     return (at - datetime.fromtimestamp(0, UTC)) // timedelta(milliseconds=1)
 
 
 def moment(at: int) -> datetime:
-    """The time of so many milliseconds since 1970."""
+    """Return the time of so many milliseconds since 1970."""
     return datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=at)

@@ -1,8 +1,8 @@
-"""The recorder: what of each publication goes into the history of changes.
+"""The recorder: makes one step of each publication.
 
-Every change of state does, with the entity's measures as they are then. Measures that change while
-the state stays are recorded late: levels at most once in 10 s, samples once a minute. The recorder
-remembers when each of these was published, so that a late record carries the time of its change.
+A step has every change of state, with the measures of the entity at that time. Measures that change
+while the state does not are recorded later, levels at most every 10 s and samples every 60 s. The
+recorder remembers when each was published, so that its entry has the time of the change.
 """
 
 import heapq
@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from telemetron.history.delta import Delta, Shape, apply, compare, moved
+from telemetron.history.delta import Delta, Shape, apply, changed_measures, compare
 from telemetron.history.place import milliseconds
 from telemetron.store.snapshot import Snapshot
 from telemetron.store.store import Publication
@@ -29,18 +29,18 @@ unpack = msgspec.msgpack.Decoder(dict[str, Any]).decode
 
 
 class Entry(Struct, array_like=True, frozen=True, gc=False):
-    """What happened to one entity: it changed (`packed`), came (`new`) or went (`old`)."""
+    """A change of one entity: it changed (`packed`), was added (`new`) or removed (`old`)."""
 
     section: str
     key: str
     packed: bytes | None = None
-    """The delta; as bytes, because thousands of entries are kept at hand."""
+    """The delta, encoded: thousands of entries are in memory."""
     old: bytes | None = None
     new: bytes | None = None
     is_state: bool = True
     """Whether more than measures changed."""
     times: dict[str, int] | None = None
-    """When measures changed that were recorded late, by path; all else changed with the step."""
+    """When measures changed that were recorded later, by path; all else changed with the step."""
 
     @property
     def id(self) -> Id:
@@ -49,12 +49,12 @@ class Entry(Struct, array_like=True, frozen=True, gc=False):
 
     @property
     def delta(self) -> Delta | None:
-        """How it changed; None: it came or went."""
+        """The decoded delta; None if the entity was added or removed."""
         return None if self.packed is None else unpack(self.packed)
 
 
 class Step(Struct, array_like=True, frozen=True, gc=False):
-    """A revision, or what was recorded later while it stood; often of no entry at all."""
+    """The entries of one revision, or measures recorded later; it may have no entries."""
 
     revision: int
     step: int
@@ -62,24 +62,24 @@ class Step(Struct, array_like=True, frozen=True, gc=False):
     """Milliseconds since 1970."""
     entries: list[Entry] = []
     skipped: int = 0
-    """Revisions before it that were not recorded, because there were too many."""
+    """Revisions before it that are part of it: publications came too fast to record each."""
 
     @property
     def place(self) -> tuple[int, int]:
-        """Where it stands in its epoch."""
+        """The revision and the number of the step: places of one epoch sort by it."""
         return self.revision, self.step
 
     def follows(self, place: tuple[int, int]) -> bool:
-        """Whether nothing is missing since that place."""
+        """Return whether this is the next step after that place."""
         if self.step:
             return place == (self.revision, self.step - 1)
         return place[0] == self.revision - self.skipped - 1
 
 
 class Recorder:
-    """All entities as they were last recorded, and what of them is due when.
+    """All entities as last recorded, and the measures that are yet to be recorded.
 
-    `now` is always monotonic, in seconds.
+    `now` is monotonic, in seconds; `at` is in milliseconds since 1970.
     """
 
     def __init__(self, shapes: Mapping[str, Shape], snapshot: Snapshot) -> None:
@@ -88,19 +88,19 @@ class Recorder:
         self._shapes = shapes
         self._snapshot = snapshot
         self._recorded: dict[Id, dict[str, float]] = {}
-        """When measures of each kind were recorded last."""
+        """When each kind of measures was last recorded."""
         self._pending: dict[Id, dict[str, tuple[str, int]]] = {}
-        """Measures that are not recorded yet, by path: the kind, and when it was published."""
+        """Measures that are not recorded yet, by path: the kind, and the time of publication."""
         self._due: dict[Id, float] = {}
         self._queue: list[tuple[float, Id]] = []
 
     @property
     def due(self) -> float | None:
-        """When `late` has something to look at."""
+        """When `record_due` has something to do next."""
         return self._queue[0][0] if self._queue else None
 
     def record(self, publication: Publication, now: float) -> Iterator[None]:
-        """The step is `last` in the end; yields after each entity."""
+        """Make a step, which is `last` in the end; yield after each entity."""
         before, self._snapshot = self._snapshot, publication.snapshot
         change = publication.snapshot.change
         at = milliseconds(change.at)
@@ -108,7 +108,7 @@ class Recorder:
         for section, keys in publication.changed.items():
             for key, is_state in keys.items():
                 id = section, key
-                self._note(id, before, at, is_state)
+                self._note_measures(id, before, at, is_state)
                 if entry := self._entry(id, is_state, now, at):
                     entries.append(entry)
                 yield
@@ -116,7 +116,7 @@ class Recorder:
         self.last = Step(change.revision, 0, at, entries, skipped)
 
     def restart(self, now: float, at: int) -> None:
-        """Take all in as it is, after a failure; what led to it is not recorded."""
+        """Continue after a failure with the current entities; the steps in between are lost."""
         change, last = self._snapshot.change, self.last
         if change.revision == last.revision:
             self.last = Step(last.revision, last.step + 1, at)
@@ -132,11 +132,8 @@ class Recorder:
         self._due.clear()
         self._queue.clear()
 
-    def late(self, now: float, at: int) -> Iterator[None]:
-        """Record the measures that are due, as the step that is `last` then, if there are any.
-
-        Yields after each entity.
-        """
+    def record_due(self, now: float, at: int) -> Iterator[None]:
+        """Make a step of the measures that are due, if there are any; yield after each entity."""
         entries: list[Entry] = []
         while self._queue and self._queue[0][0] <= now:
             due, id = heapq.heappop(self._queue)
@@ -148,10 +145,10 @@ class Recorder:
         if entries:
             self.last = Step(self.last.revision, self.last.step + 1, at, entries)
 
-    def _note(self, id: Id, before: Snapshot, at: int, is_state: bool) -> None:
+    def _note_measures(self, id: Id, before: Snapshot, at: int, is_state: bool) -> None:
         """Remember which measures of an entity this publication changed.
 
-        If its state changed too, they are recorded now: then only what is pending matters.
+        A change of state records them now; then only the times of pending measures are needed.
         """
         section, key = id
         old = before.sections[section].rope.get(key)
@@ -159,7 +156,7 @@ class Recorder:
         if old is None or new is None or (is_state and id not in self._pending):
             return
         pending = self._pending.setdefault(id, {})
-        for path, kind in moved(old.entity, new.entity, self._shapes[section]):
+        for path, kind in changed_measures(old.entity, new.entity, self._shapes[section]):
             pending[path] = kind, at
 
     def _entry(self, id: Id, is_state: bool, now: float, at: int) -> Entry | None:
@@ -167,18 +164,18 @@ class Recorder:
         fragment = self._snapshot.sections[section].rope.get(key)
         old = self.bodies.get(id)
         if fragment is None:
-            return self._forget(id)
+            return self._remove(id)
         if old is None:
             self.bodies[id] = fragment.body
             self._recorded[id] = dict.fromkeys(PERIODS, now)
             return Entry(section, key, new=fragment.body)
-        measures = {kind for kind in PERIODS if is_state or now >= self._next(id, kind)}
+        measures = {kind for kind in PERIODS if is_state or now >= self._due_at(id, kind)}
         if not measures:
-            self._postpone(id)
+            self._schedule(id)
             return None
         before, after = decode(old), decode(fragment.body)
         delta = compare(before, after, self._shapes[section], measures)
-        times = self._recorded_now(id, measures, at)
+        times = self._pop_pending(id, measures, at)
         if delta:
             self._recorded[id].update(dict.fromkeys(measures, now))
             apply(before, delta)
@@ -186,34 +183,34 @@ class Recorder:
             self.bodies[id] = fragment.body
         elif delta:
             self.bodies[id] = encode(before)
-        self._postpone(id)
+        self._schedule(id)
         if not delta:
             return None
         return Entry(section, key, pack(delta), is_state=is_state, times=times or None)
 
-    def _recorded_now(self, id: Id, measures: Set[str], at: int) -> dict[str, int]:
-        """Take the measures of these kinds off what is pending; give the times before this one."""
+    def _pop_pending(self, id: Id, measures: Set[str], at: int) -> dict[str, int]:
+        """Remove the pending measures of these kinds; return their times, if earlier than `at`."""
         pending = self._pending.pop(id, {})
         if left := {path: one for path, one in pending.items() if one[0] not in measures}:
             self._pending[id] = left
         return {path: t for path, (kind, t) in pending.items() if kind in measures and t != at}
 
-    def _forget(self, id: Id) -> Entry | None:
+    def _remove(self, id: Id) -> Entry | None:
         self._due.pop(id, None)
         self._recorded.pop(id, None)
         self._pending.pop(id, None)
         old = self.bodies.pop(id, None)
         return Entry(*id, old=old) if old is not None else None
 
-    def _next(self, id: Id, kind: str) -> float:
+    def _due_at(self, id: Id, kind: str) -> float:
         return self._recorded[id][kind] + PERIODS[kind]
 
-    def _postpone(self, id: Id) -> None:
-        """Look again when the first kind of what is pending is due."""
+    def _schedule(self, id: Id) -> None:
+        """Schedule the entity for when the first kind of its pending measures is due."""
         kinds = {kind for kind, _ in self._pending.get(id, {}).values()}
         if not kinds:
             return
-        due = min(self._next(id, kind) for kind in kinds)
+        due = min(self._due_at(id, kind) for kind in kinds)
         if self._due.get(id, due + 1) > due:
             self._due[id] = due
             heapq.heappush(self._queue, (due, id))

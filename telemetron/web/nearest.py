@@ -1,6 +1,6 @@
-"""The 404 of a key that no entity has: it names the keys that may have been meant."""
+"""Problems that name the alternatives: an unknown section, or a key that no entity has."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 from itertools import islice
 
@@ -10,22 +10,30 @@ from telemetron.store.rope import Rope
 from telemetron.store.snapshot import Snapshot
 
 NEAREST = 3
-# To compare two keys takes up to 0.2 ms, and others wait for it.
+# Comparing two keys takes up to 0.2 ms of the event loop.
 NEAR_KEYS = 30
 MAX_KEY = 256
 
 
+def require_sections(snapshot: Snapshot, sections: Iterable[str], status: int) -> None:
+    """Raise a problem with this status if one of the sections does not exist."""
+    for section in sections:
+        if section not in snapshot.sections:
+            names = ", ".join(snapshot.sections)
+            raise HttpProblem(status, f"no section {shown(section)}; sections are {names}")
+
+
 def unknown_key(snapshot: Snapshot, sections: Sequence[str], key: str) -> HttpProblem:
-    """Return the problem; `nearest` are up to three keys of these sections."""
+    """Return a 404 whose member `nearest` has up to three similar keys of these sections."""
     ropes = [snapshot.sections[section].rope for section in sections]
     near = _nearest(key[:MAX_KEY], ropes)
     hint = f"; did you mean {near[0]}?" if near else ""
-    where = sections[0] if len(sections) == 1 else "any section that is asked for"
+    where = sections[0] if len(sections) == 1 else "any section asked for"
     return HttpProblem(404, f"no {shown(key)} in {where}{hint}", nearest=near)
 
 
 def _nearest(key: str, ropes: Sequence[Rope]) -> list[str]:
-    """Keys that end in the same name, else those that look alike, else any neighbours."""
+    """Return keys with the same last component, else similar keys, else neighbours."""
     name = key.rpartition("/")[2]
     if same := _some(ropes, lambda one: one.endswith(f"/{name}") or one == name, NEAREST):
         return same
@@ -36,11 +44,11 @@ def _nearest(key: str, ropes: Sequence[Rope]) -> list[str]:
 
 
 def _begins(key: str, start: str) -> bool:
-    """Whether the key's last component begins so."""
+    """Whether the key's last component begins with `start`."""
     return start in key and key.rpartition("/")[2].startswith(start)
 
 
-def _some(ropes: Sequence[Rope], fits: Callable[[str], bool], most: int) -> list[str]:
-    """The first keys that fit."""
+def _some(ropes: Sequence[Rope], matches: Callable[[str], bool], most: int) -> list[str]:
+    """Return the first keys that match."""
     every = (key for rope in ropes for key in rope.every_key())
-    return list(islice(filter(fits, every), most))
+    return list(islice(filter(matches, every), most))

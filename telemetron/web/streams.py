@@ -1,7 +1,7 @@
-"""Streams: who waits for changes after which place; each of them is told once, many at a time.
+"""Streams of events: every open stream waits for changes after a place.
 
-A reader is a cursor: those who wait for the same after the same place share one answer, and who
-reads slowly is told later, of all that happened since, net.
+A stream is a cursor. Streams that wait for the same changes after the same place share one answer.
+A slow client gets fewer events, each with the net changes since its last one.
 """
 
 import asyncio
@@ -10,204 +10,223 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from loguru import logger
+from msgspec import Struct
 
-from telemetron.history import fold
+from telemetron.history import queries
 from telemetron.history.archive import GoneError
-from telemetron.history.fold import Answer, Asked
 from telemetron.history.history import BusyError, History
 from telemetron.history.place import Place
+from telemetron.history.queries import Asked, Diff
 from telemetron.history.timeline import Timeline
 from telemetron.web.server.connection import transfer_chunk
 
-COMMENT_SECONDS = 15.0
-GAP_SECONDS = 0.02
-# What a reader costs, so that many are told less often.
-READER_SECONDS = 0.00005
-RETRY_SECONDS = 1.0
-# So long those at the newest places go first; then who has waited longest has a turn.
-ROUND_SECONDS = 0.1
-# So long the history answers for streams at one go; others ask it too.
-BATCH_SECONDS = 0.02
+
+class Durations(Struct, frozen=True):
+    """How long streams wait and how long answers for them may take, in seconds."""
+
+    comment: float = 15.0
+    """Between two comments, which show clients and proxies that a stream is open."""
+    pause: float = 0.02
+    """Between two rounds."""
+    pause_per_event: float = 0.00005
+    """Further pause for each event sent, so that many streams get events less often."""
+    retry: float = 1.0
+    """Until a question that failed is asked again."""
+    round: float = 0.1
+    """Streams at the newest places go first for this long, then the oldest wait."""
+    batch: float = 0.02
+    """Work of the history's thread for streams at a time; others ask it too."""
 
 
-class Event(NamedTuple):
-    """What is sent, the same bytes to all who wait for the same; and what they wait for then."""
+class StreamEvent(NamedTuple):
+    """The bytes that all streams of a group get, and the question of the group after it."""
 
     chunks: tuple[bytes, ...]
+    """Empty: there is no event, the group only moves on."""
     asked: Asked
 
 
-class Reader:
-    """One reader, and what it waits for; `asked.since` moves on over what it does not ask."""
+class Stream:
+    """One open stream; `asked.since` moves on past changes that it does not ask for."""
 
     def __init__(self, asked: Asked) -> None:
         self.asked = asked
-        self.told: asyncio.Future[Event | None] = asyncio.get_running_loop().create_future()
-        self.gone = False
+        self.next: asyncio.Future[StreamEvent | None] = asyncio.get_running_loop().create_future()
+        self.is_closed = False
 
-    def settle(self, event: Event | None) -> None:
-        """End its wait."""
-        if not self.told.done():
-            self.told.set_result(event)
+    def settle(self, event: StreamEvent | None) -> None:
+        """End its wait with this event."""
+        if not self.next.done():
+            self.next.set_result(event)
 
-    def leave(self) -> None:
-        """It waits no more."""
-        self.gone = True
+    def close(self) -> None:
+        """End its wait, and every later one."""
+        self.is_closed = True
         self.settle(None)
 
 
 class Streams:
-    """All readers that wait for changes."""
+    """All streams that wait, grouped by their question."""
 
-    def __init__(self, history: History) -> None:
+    def __init__(self, history: History, durations: Durations | None = None) -> None:
         self.stopping = False
         self._history = history
-        self._waiting: dict[Asked, set[Reader]] = {}
-        """Who has waited longest comes first."""
+        self._durations = durations or Durations()
+        self._waiting: dict[Asked, set[Stream]] = {}
+        """The groups in the order of their waits, the longest first."""
         self._failed: set[Asked] = set()
         self._latest = ""
-        self._task: asyncio.Task[None] | None = None
-        self._missed = False
+        self._round: asyncio.Task[None] | None = None
+        self._again = False
+        """Whether another round is due after this one."""
         self._comment: asyncio.TimerHandle | None = None
-        history.listeners.append(self._news)
+        history.listeners.append(self._advanced)
 
     def __len__(self) -> int:
         return sum(map(len, self._waiting.values()))
 
-    async def wait(self, reader: Reader) -> Event | None:
-        """What the reader is told next; None: nothing more."""
-        if self.stopping or reader.gone:
+    async def wait(self, stream: Stream) -> StreamEvent | None:
+        """Return the stream's next event; None at its end."""
+        if self.stopping or stream.is_closed:
             return None
         loop = asyncio.get_running_loop()
-        reader.told = loop.create_future()
-        self._waiting.setdefault(reader.asked, set()).add(reader)
-        if reader.asked.since != self._latest:
-            self._tell()
+        stream.next = loop.create_future()
+        self._waiting.setdefault(stream.asked, set()).add(stream)
+        if stream.asked.since != self._latest:
+            self._start_round()
         if self._comment is None:
-            self._comment = loop.call_later(COMMENT_SECONDS, self._comment_all)
+            self._comment = loop.call_later(self._durations.comment, self._send_comments)
         try:
-            return await reader.told
+            return await stream.next
         finally:
-            self._forget(reader)
+            self._remove(stream)
 
-    def _forget(self, reader: Reader) -> None:
-        group = self._waiting.get(reader.asked)
+    def _remove(self, stream: Stream) -> None:
+        group = self._waiting.get(stream.asked)
         if group is not None:
-            group.discard(reader)
+            group.discard(stream)
             if not group:
-                del self._waiting[reader.asked]
+                del self._waiting[stream.asked]
 
     def stop(self) -> None:
-        """End all, now and from now on."""
+        """End all streams, and every later one."""
         self.stopping = True
-        if self._task:
-            self._task.cancel()
+        if self._round:
+            self._round.cancel()
         if self._comment:
             self._comment.cancel()
         for group in self._waiting.values():
-            for reader in group:
-                reader.settle(None)
+            for stream in group:
+                stream.settle(None)
 
-    def _news(self, place: Place) -> None:
+    def _advanced(self, place: Place) -> None:
+        """Answer what waits, now that the history has reached this place."""
         self._latest = str(place)
-        self._tell()
+        self._start_round()
 
-    def _comment_all(self) -> None:
-        """Proxies and readers see that the stream is still there, and where it is."""
+    def _send_comments(self) -> None:
+        """Show clients and proxies that the streams are open, and the place they have reached."""
         self._comment = None
         for asked in list(self._waiting):
-            self._tell_group(asked, event(b": still here\n", asked))
+            self._send(asked, event(b": still here\n", asked))
 
     # rounds
 
-    def _tell(self) -> None:
-        if self._task is not None:
-            self._missed = True
+    def _start_round(self) -> None:
+        if self._round is not None:
+            self._again = True
         elif self._waiting and not self.stopping:
-            self._task = asyncio.create_task(self._tell_round())
-            self._task.add_done_callback(self._told)
+            self._round = asyncio.create_task(self._answer_all())
+            self._round.add_done_callback(self._end_round)
 
-    def _told(self, task: "asyncio.Task[None]") -> None:
-        self._task = None
-        if self._missed and not task.cancelled():
-            self._missed = False
-            self._tell()
+    def _end_round(self, task: "asyncio.Task[None]") -> None:
+        self._round = None
+        if self._again and not task.cancelled():
+            self._again = False
+            self._start_round()
 
-    async def _tell_round(self) -> None:
+    async def _answer_all(self) -> None:
+        """Answer groups, newest places first, until the time is up; then the oldest of the rest."""
         loop = asyncio.get_running_loop()
-        until = loop.time() + ROUND_SECONDS
+        until = loop.time() + self._durations.round
         due = [
             one for one in self._waiting if one.since != self._latest and one not in self._failed
         ]
         epoch = self._latest.partition(".")[0]
         groups = sorted(due, key=lambda one: _age(one, epoch))
-        told = 0
+        sent = 0
         while groups and loop.time() < until:
-            told += await self._answer(groups)
+            sent += await self._answer(groups)
         if groups:
-            self._missed = True
+            self._again = True
             left = set(groups)
-            told += await self._answer([next(one for one in due if one in left)])
-        await asyncio.sleep(max(GAP_SECONDS, told * READER_SECONDS))
+            sent += await self._answer([next(one for one in due if one in left)])
+        await asyncio.sleep(max(self._durations.pause, sent * self._durations.pause_per_event))
 
     async def _answer(self, groups: list[Asked]) -> int:
-        """Tell some of the first, which leave the list; how many readers that were.
+        """Answer some of the first groups and remove them from the list; return the events sent.
 
-        A group whose question fails asks again later, and keeps up nobody else.
+        A group whose question fails asks again later, and delays no other group.
         """
-        asked = tuple(groups)
+        asked, seconds = tuple(groups), self._durations.batch
         try:
-            found = await self._history.ask(lambda timeline: _some(timeline, asked))
+            found = await self._history.ask(lambda timeline: _events(timeline, asked, seconds))
         except Exception as error:
             self._fail(groups.pop(0), error)
             return 0
         del groups[: len(found)]
-        return sum(map(self._tell_group, asked, found))
+        return sum(map(self._send, asked, found))
 
     def _fail(self, asked: Asked, error: Exception) -> None:
         if not isinstance(error, BusyError):
-            logger.opt(exception=error).error("changes after {} cannot be told", asked.since)
+            logger.opt(exception=error).error(
+                "cannot send changes after {}; retrying in {} s", asked.since, self._durations.retry
+            )
         self._failed.add(asked)
-        asyncio.get_running_loop().call_later(RETRY_SECONDS, self._retry, asked)
+        asyncio.get_running_loop().call_later(self._durations.retry, self._retry, asked)
 
     def _retry(self, asked: Asked) -> None:
         self._failed.discard(asked)
-        self._tell()
+        self._start_round()
 
-    def _tell_group(self, asked: Asked, event: Event) -> int:
-        """How many were told; without chunks they only move on."""
-        readers = self._waiting.pop(asked, None)
-        if not readers:
+    def _send(self, asked: Asked, event: StreamEvent) -> int:
+        """Send the event to a group, or move the group on; return the number of events sent."""
+        group = self._waiting.pop(asked, None)
+        if not group:
             return 0
-        for reader in readers:
-            reader.asked = event.asked
+        for stream in group:
+            stream.asked = event.asked
             if event.chunks:
-                reader.settle(event)
+                stream.settle(event)
         if event.chunks:
-            return len(readers)
-        self._waiting.setdefault(event.asked, set()).update(readers)
+            return len(group)
+        self._waiting.setdefault(event.asked, set()).update(group)
         return 0
 
 
-def event(text: bytes, asked: Asked) -> Event:
-    """An event, or a comment; its id is the place to go on after."""
-    return Event((transfer_chunk(b"%sid: %s\n\n" % (text, str(asked.since).encode())),), asked)
+def event(text: bytes, asked: Asked) -> StreamEvent:
+    """Return an event or a comment; its id is the place after which the stream continues."""
+    whole = b"%sid: %s\n\n" % (text, str(asked.since).encode())
+    return StreamEvent((transfer_chunk(whole),), asked)
 
 
 def _age(asked: Asked, epoch: str) -> tuple[bool, int, int]:
-    """Smaller for newer places."""
+    """Return a sort key that is smaller for newer places."""
     its_epoch, _, place = str(asked.since).partition(".")
     revision, _, step = place.partition("-")
     return its_epoch != epoch, -int(revision), -int(step or 0)
 
 
-def _some(timeline: Timeline, groups: Sequence[Asked]) -> list[Event]:
-    """Answers for the first groups, while there is time; raises for the first alone."""
-    until = time.perf_counter() + BATCH_SECONDS
-    found: list[Event] = []
+def _events(timeline: Timeline, groups: Sequence[Asked], seconds: float) -> list[StreamEvent]:
+    """Return the events of the first groups, as many as take this time.
+
+    Raises an exception only for the first group, so that the caller knows whose question failed.
+    """
+    until = time.perf_counter() + seconds
+    found: list[StreamEvent] = []
     for asked in groups:
         try:
-            found.append(_found(timeline, asked))
+            found.append(_event(timeline, asked))
         except Exception:
             if not found:
                 raise
@@ -217,20 +236,23 @@ def _some(timeline: Timeline, groups: Sequence[Asked]) -> list[Event]:
     return found
 
 
-def _found(timeline: Timeline, asked: Asked) -> Event:
-    """What is told now, and what is asked then; without chunks: nothing is told."""
+def _event(timeline: Timeline, asked: Asked) -> StreamEvent:
+    """Return the event for a group; it has no chunks if nothing that the group asks for changed."""
     try:
-        answer = fold.after(timeline, asked)
+        answer = queries.news(timeline, asked)
     except GoneError as error:
-        answer = fold.gap(timeline, str(error), asked.since)
+        answer = queries.gap(timeline, str(error), asked.since)
         return event(b"event: gap\ndata: %s\n" % answer.body, _next(asked, answer))
     if answer.empty:
-        return Event((), _next(asked, answer))
+        return StreamEvent((), _next(asked, answer))
     return event(b"data: %s\n" % answer.body, _next(asked, answer))
 
 
-def _next(asked: Asked, answer: Answer) -> Asked:
-    """First the rest of it, which is told again to who is cut off before its end."""
+def _next(asked: Asked, answer: Diff) -> Asked:
+    """Return the question after an answer: for its rest if it was truncated.
+
+    `since` stays until the rest is sent, so that a client that is cut off before gets it all again.
+    """
     if answer.after:
         return asked._replace(until=answer.to, after=answer.after)
     return asked._replace(since=answer.to, until=None, after=None, cut=False)

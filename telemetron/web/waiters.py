@@ -1,4 +1,4 @@
-"""Who waits for a change of what: long polls are woken by the changes they would be shown."""
+"""Long polls: each waits for changes in its own view, and only those wake it."""
 
 import asyncio
 from bisect import bisect_left
@@ -10,20 +10,23 @@ from typing import NamedTuple
 from telemetron.clock import Clock
 from telemetron.store.store import Publication
 
-# A reader that asks again and again with the newest place is answered once in this time.
 PACE_SECONDS = 1.0
-# So many that ask the same in that time, and need not wait, are answered at once.
+"""A client that polls in a tight loop with the newest place gets one answer in this time."""
 AT_ONCE = 20
+"""Equal requests that need not wait and are answered at once in that time."""
 
 
 class View(NamedTuple):
-    """What is shown: the sources and these sections, or one entity of one section."""
+    """The part of the state that an answer has: these sections, or one entity of one section.
+
+    The sources belong to every view.
+    """
 
     sections: tuple[str, ...]
     key: str | None = None
 
     def is_touched(self, publication: Publication, measures: bool) -> bool:
-        """Whether the publication changed more than measures of it; with `measures`, anything."""
+        """Whether the publication changed the view's state or, with `measures`, its measures."""
         if self.key is None:
             named = ("sources", *self.sections)
             moved = (moved for s in named for moved in publication.changed.get(s, {}).values())
@@ -35,7 +38,7 @@ class View(NamedTuple):
 
 
 class Waiters:
-    """The long polls that wait, by what they show; and when recent revisions arose."""
+    """The waiting long polls by view, and the times of recent revisions."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -47,14 +50,14 @@ class Waiters:
 
     @property
     def stopping(self) -> bool:
-        """Whether every wait ends at once."""
+        """Whether the server stops, so that every wait ends at once."""
         return self._stopped.is_set()
 
     def __len__(self) -> int:
         return sum(map(len, self._waiting.values()))
 
     def published(self, publication: Publication) -> None:
-        """Wake those that are shown something new; a watcher of the store."""
+        """Wake the long polls whose view changed; a watcher of the store."""
         now = self._clock.monotonic()
         self._recent.append((publication.snapshot.change.revision, now))
         while self._recent[0][1] < now - PACE_SECONDS:
@@ -64,13 +67,13 @@ class Waiters:
                 _wake(futures)
 
     def stop(self) -> None:
-        """End every wait, now and from now on."""
+        """End every wait, and every later one."""
         self._stopped.set()
         for futures in self._waiting.values():
             _wake(futures)
 
     async def wait(self, view: View, measures: bool, timeout: float) -> bool:
-        """Whether something new is shown; False when the time is up or the server stops."""
+        """Wait until the view changes; return False after `timeout` seconds or at a stop."""
         if self.stopping or timeout <= 0:
             return False
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -88,15 +91,16 @@ class Waiters:
         return not self.stopping
 
     async def pause(self, seconds: float) -> None:
-        """Sleep, unless the server stops."""
+        """Sleep, or return early if the server stops."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._stopped.wait()
 
     def at_once(self, question: Hashable) -> float:
-        """Seconds until a question that need not wait is answered, which many may ask.
+        """Return the seconds to delay a request that need not wait; 0 for the first `AT_ONCE`.
 
-        A client that asks it in a loop would otherwise do so thousands of times a second.
+        A client that sends such a request in a loop would otherwise do so thousands of times a
+        second. Equal requests of different clients count together.
         """
         now = self._clock.monotonic()
         if now >= self._asked_since + PACE_SECONDS:
@@ -108,7 +112,7 @@ class Waiters:
         return self._asked_since + PACE_SECONDS - now if late else 0.0
 
     def too_soon(self, revision: int) -> float:
-        """Seconds until the revision is old enough to be answered."""
+        """Return the seconds until a long poll after this revision may be answered."""
         at = bisect_left(self._recent, (revision, 0.0))
         if at == len(self._recent) or self._recent[at][0] != revision:
             return 0.0

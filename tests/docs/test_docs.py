@@ -10,6 +10,7 @@ import pytest
 
 from telemetron.cli import commands as cli
 from telemetron.collector import ENTRY_POINTS
+from telemetron.config import installed
 from telemetron.config import settings as config
 from telemetron.document import State
 from telemetron.reason import REASONS
@@ -52,7 +53,9 @@ def test_each_key_of_each_collector():
         assert f"`{key}`" in page("configuration.md"), f"{name}: {key}"
 
 
-@pytest.mark.parametrize("variable", [*config.ENVIRONMENT, *config.SOURCE_ENVIRONMENT])
+@pytest.mark.parametrize(
+    "variable", [*config.ENVIRONMENT, *(one.name for one in installed.variables())]
+)
 def test_each_environment_variable(variable):
     assert f"`{variable}`" in page("configuration.md")
 

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from msgspec.structs import fields
 
@@ -20,31 +21,40 @@ EXAMPLES = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
 needs_curl = pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
 
 
-def rows(title: str) -> dict[str, str]:
-    """The first column of a table that begins with the title, and the second."""
+def rows(title: str) -> dict[str, tuple[str, str]]:
+    """Return the value and the meaning of each field, from the table with this title."""
     table = PAGE.partition(f"| {title} |")[2].partition("\n\n")[0]
-    return dict(re.findall(r"^\| `(\w+)` \| ([^|]*) \|", table, re.MULTILINE))
+    found = re.findall(r"^\| `(\w+)` \| ([^|]*) \| ([^|]*) \|", table, re.MULTILINE)
+    return {
+        name: (value, re.sub(r"\[(.*?)\]\(.*?\)", r"\1", meaning)) for name, value, meaning in found
+    }
 
 
 @pytest.mark.parametrize(
-    ("title", "type"), [("Field", Beat), ("Of a task", BeatTask), ("Of a wait", BeatWait)]
+    ("title", "type"),
+    [("Field", Beat), ("Field of a task", BeatTask), ("Field of a wait", BeatWait)],
 )
-def test_the_tables_have_each_field(title: str, type: Any) -> None:
-    told = rows(title)
-    assert list(told) == [field.name for field in fields(type)]
+def test_the_tables_have_each_field_as_the_schema_describes_it(title: str, type: Any) -> None:
+    table = rows(title)
+    assert {name: meaning for name, (_, meaning) in table.items()} == {
+        name: schema["description"]
+        for name, schema in msgspec.json.schema_components([type])[1][type.__name__][
+            "properties"
+        ].items()
+    }
     required = [field.name for field in fields(type) if field.required]
-    assert [name for name, value in told.items() if "required" in value] == (
+    assert [name for name, (value, _) in table.items() if "required" in value] == (
         [*required, "last_failure"] if type is Beat else required
     )
 
 
 def test_the_bounds() -> None:
-    assert rows("Field")["tasks"] == f"at most {MAX_TASKS:,}"
-    assert rows("Of a task")["waits"] == f"at most {MAX_WAITS:,}"
+    assert rows("Field")["tasks"][0] == f"at most {MAX_TASKS:,}"
+    assert rows("Field of a task")["waits"][0] == f"at most {MAX_WAITS:,}"
     for bound in (
-        f"{register.MAX_AGENTS:,} agents",
-        f"{register.MAX_INSTANCES:,} instances",
-        f"{register.MAX_INSTANCES_PER_AGENT:,} of this agent",
+        f"{register.LIMITS.agents:,} agents",
+        f"{register.LIMITS.instances:,} instances",
+        f"{register.LIMITS.instances_per_agent:,} of this agent",
     ):
         assert bound in PAGE
 
@@ -64,7 +74,7 @@ async def shell(source: str, url: str) -> asyncio.subprocess.Process:
 async def seen(live: Any, name: str) -> dict[str, Any]:
     """The agent, once it is there."""
     changed = asyncio.Event()
-    live.app.store.watchers.append(lambda _: changed.set())
+    live.app.service.store.watchers.append(lambda _: changed.set())
     async with asyncio.timeout(20):
         while True:
             changed.clear()
@@ -82,7 +92,7 @@ async def test_the_first_example(live: Any) -> None:
     assert agent["key"] == "prod/planner"
     (task,) = agent["activity"]["active_task_ids"]
     assert (task["id"], task["step"], task["waits"][0]["kind"]) == ("t-17", "ranking", "llm")
-    assert live.app.store.sources["heartbeats"].events == {}
+    assert live.app.service.store.sources["heartbeats"].events == {}
 
 
 @needs_curl
@@ -92,6 +102,6 @@ async def test_the_agent_in_shell(live: Any) -> None:
     assert agent["status"] == "active"
     process.terminate()
     await process.wait()
-    live.app.store.flush()
+    live.app.service.store.flush()
     assert (await live.client.get("/system/state")).json()["agents"] == []
-    assert live.app.store.sources["heartbeats"].events == {}
+    assert live.app.service.store.sources["heartbeats"].events == {}

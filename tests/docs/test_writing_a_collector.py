@@ -35,9 +35,10 @@ def installed(site: Path) -> Iterator[Path]:
     (project,) = map(tomllib.loads, blocks("toml"))
     name, version = project["project"]["name"], project["project"]["version"]
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
-    (points,) = project["project"]["entry-points"].values()
-    lines = [f"{name} = {value}" for name, value in points.items()]
-    (info / "entry_points.txt").write_text("\n".join(["[telemetron.collectors]", *lines]))
+    lines = []
+    for group, points in project["project"]["entry-points"].items():
+        lines += [f"[{group}]", *(f"{name} = {value}" for name, value in points.items())]
+    (info / "entry_points.txt").write_text("\n".join(lines))
     importlib.invalidate_caches()
     yield site
     sys.modules.pop("folder", None)
@@ -64,7 +65,7 @@ async def test_the_example_runs(serving: Any, tmp_path: Path) -> None:
 async def queues(live: Any, wanted: Any) -> list[dict[str, Any]]:
     """The queues, once they are as wanted."""
     changed = asyncio.Event()
-    live.app.store.watchers.append(lambda _: changed.set())
+    live.app.service.store.watchers.append(lambda _: changed.set())
     async with asyncio.timeout(20):
         while True:
             changed.clear()

@@ -15,7 +15,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 class Done(NamedTuple):
-    """How a program ended, and what it said."""
+    """The exit code and the output of a program."""
 
     code: int | None
     out: str
@@ -27,7 +27,7 @@ Run = Callable[..., Awaitable[Done]]
 
 @pytest.fixture
 def run() -> Run:
-    """`await run(live, "health.sh")`: an example, told where the server is."""
+    """Run an example with the server's URL: `await run(live, "health.sh")`."""
 
     async def run(live: Any, *command: str, stdin: bytes = b"", **environ: str) -> Done:
         process = await start(live, *command, **environ)
@@ -80,7 +80,7 @@ async def make_busy(live: Any) -> None:
     }
     answer = await live.client.post("/agents/planner/heartbeat", json=beat)
     assert answer.status_code == 204
-    store = live.app.store
+    store = live.app.service.store
     source = store.add("seen", "test")
     source.start(60)
     model = ModelDeployment(id="1", model="claude-sonnet", status="cooling_down", tpm=120.0)
@@ -104,7 +104,7 @@ async def make_busy(live: Any) -> None:
 async def until_stalled(live: Any) -> None:
     """The configuration's `stall_after_seconds` is short."""
     changed = asyncio.Event()
-    live.app.store.watchers.append(lambda _: changed.set())
+    live.app.service.store.watchers.append(lambda _: changed.set())
     async with asyncio.timeout(20):
         while True:
             changed.clear()

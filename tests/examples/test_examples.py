@@ -1,4 +1,4 @@
-"""Each example does what it says: on an empty system, on a busy one, and where there is none."""
+"""Each example works on an empty system, on a busy one, and without a server."""
 
 import asyncio
 import re
@@ -25,7 +25,7 @@ async def test_an_empty_system_is_well(live: Any, run: Any) -> None:
 
 
 @needs_tools
-async def test_a_health_check_says_all_that_is_not_well(serving: Any, run: Any, busy: Any) -> None:
+async def test_the_health_check_prints_each_problem(serving: Any, run: Any, busy: Any) -> None:
     async with serving(STALL) as live:
         await busy(live)
         done = await run(live, "./health.sh")
@@ -34,14 +34,14 @@ async def test_a_health_check_says_all_that_is_not_well(serving: Any, run: Any, 
         "source lost is failing: Crashed",
         "agent prod/planner hangs in task t-1, waits for llm claude-sonnet",
         "model seen/1 is cooling_down",
-        "queue seen/tasks/workers: 7 tasks, and nobody takes them",
+        "queue seen/tasks/workers: 7 tasks, and no consumer",
         "workload seen/prod/Deployment/planner: the rollout is stuck",
         "pod planner-7d9f of seen/prod/Deployment/planner: CrashLoopBackOff",
     ]
 
 
 @needs_tools
-async def test_a_health_check_tells_unknown_from_well(serving: Any, run: Any) -> None:
+async def test_the_health_check_distinguishes_unknown_from_well(serving: Any, run: Any) -> None:
     assert (await run(NOWHERE, "./health.sh")).code == 2
     async with serving(TOKENS) as live:
         assert (await run(live, "./health.sh")).code == 2
@@ -49,9 +49,9 @@ async def test_a_health_check_tells_unknown_from_well(serving: Any, run: Any) ->
 
 
 @needs_tools
-async def test_changes_are_told_as_they_happen(live: Any, started: Any) -> None:
-    live.app.store.sources["heartbeats"].confirm()  # else it is a change when that starts
-    live.app.store.flush()
+async def test_changes_are_printed_as_they_happen(live: Any, started: Any) -> None:
+    live.app.service.store.sources["heartbeats"].confirm()  # else it is a change when that starts
+    live.app.service.store.flush()
     process = await started(live, "./changes.sh", "2")
     path = "/agents/planner/heartbeat"
     beat = {"instance": "i", "namespace": "prod"}
@@ -65,14 +65,14 @@ async def test_changes_are_told_as_they_happen(live: Any, started: Any) -> None:
 
 
 async def waiting(live: Any) -> None:
-    """Until somebody polls; it has read the state before that."""
+    """Wait until a client polls; it has read the state before."""
     async with asyncio.timeout(20):
-        while not len(live.app.waiters):  # noqa: ASYNC110  (nobody tells)
+        while not len(live.app.waiters):  # noqa: ASYNC110  (no event reports it)
             await asyncio.sleep(0.02)
 
 
 async def line(process: asyncio.subprocess.Process) -> str:
-    """The next that it prints."""
+    """Return the next line of its output."""
     assert process.stdout
     async with asyncio.timeout(20):
         return (await process.stdout.readline()).decode().strip()
@@ -113,9 +113,9 @@ async def test_an_overview_of_a_busy_system(serving: Any, run: Any, busy: Any) -
 
 
 async def test_a_reader_of_an_empty_system(live: Any, run: Any) -> None:
-    live.app.store.sources["heartbeats"].confirm()
-    live.app.store.add("new", "test").start(1_000)
-    live.app.store.flush()
+    live.app.service.store.sources["heartbeats"].confirm()
+    live.app.service.store.add("new", "test").start(1_000)
+    live.app.service.store.flush()
     done = await run(live, sys.executable, "reader.py", "--once")
     assert (done.code, done.err) == (0, "")
     first, *doubts = done.out.splitlines()
@@ -123,12 +123,12 @@ async def test_a_reader_of_an_empty_system(live: Any, run: Any) -> None:
     assert doubts == ["source new is starting; there may be more"]
 
 
-async def test_a_reader_tells_where_a_task_hangs(serving: Any, run: Any, busy: Any) -> None:
+async def test_the_reader_prints_where_a_task_hangs(serving: Any, run: Any, busy: Any) -> None:
     async with serving(STALL) as live:
         await busy(live)
         done = await run(live, sys.executable, "reader.py", "--once")
     assert (done.code, done.err) == (0, "")
-    assert "source lost is failing; last right: never" in done.out
+    assert "source lost is failing; last success: never" in done.out
     (hanging,) = [line for line in done.out.splitlines() if "t-1" in line]
     said = hanging.split(", ")
     assert said[0] == "prod/planner t-1: stalled"
@@ -142,14 +142,14 @@ async def test_a_reader_tells_where_a_task_hangs(serving: Any, run: Any, busy: A
     ]
 
 
-async def test_a_reader_follows_and_comes_back(serving: Any, started: Any) -> None:
+async def test_the_reader_follows_changes(serving: Any, started: Any) -> None:
     async with serving(TOKENS) as live:
         process = await started(live, sys.executable, "reader.py", TELEMETRON_TOKEN=TOKEN)
         assert (await line(process)).startswith("revision ")
-        source = live.app.store.add("lost", "test")
+        source = live.app.service.store.add("lost", "test")
         source.start(60)
         source.fail("Crashed", "it crashed")
-        while await line(process) != "source lost is failing; last right: never":
+        while await line(process) != "source lost is failing; last success: never":
             assert process.returncode is None
     process.terminate()
     await process.wait()

@@ -22,7 +22,8 @@ from http.client import HTTPException, HTTPSConnection
 from pathlib import Path
 from typing import Any
 
-from tests.real.process import CACHE, free_port, running, wait_until
+from tests.ports import free_port
+from tests.real.process import CACHE, running, wait_until
 
 MODULE = Path(__file__).parent / "kubernetes" / "plane"
 BUILD_SECONDS = 2400

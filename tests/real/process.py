@@ -1,9 +1,8 @@
-"""Real servers as child processes: free ports, a cache outside the checkout, an end for each."""
+"""Real servers as child processes: a cache outside the checkout, an end for each."""
 
 import fcntl
 import os
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,14 +22,6 @@ def locked(name: str) -> Iterator[None]:
     with (CACHE / f"{name}.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-def free_port() -> int:
-    """A TCP port of loopback that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def wait_until(true: Callable[[], bool], *, seconds: float, what: str) -> None:

@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.ports import free_port
 from tests.real import gomodule
-from tests.real.process import free_port, running, wait_until
+from tests.real.process import running, wait_until
 
 
 def build() -> Path:

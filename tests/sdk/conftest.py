@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 import telemetron_agent
+from telemetron_agent.activity import Activity
+from tests.sdk.activities import Changes
 from tests.sdk.stand_in import StandIn
 
 SDK = Path(telemetron_agent.__file__).parents[1]
@@ -18,21 +20,15 @@ SDK = Path(telemetron_agent.__file__).parents[1]
 
 @pytest.fixture(autouse=True)
 def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tests set what they need themselves."""
+    """Clear the variables that configure an agent."""
     for name in list(os.environ):
         if name.startswith(("TELEMETRON_", "POD_")):
             monkeypatch.delenv(name)
 
 
 @pytest.fixture
-def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A change is told almost at once, for tests that wait for beats."""
-    monkeypatch.setattr("telemetron_agent.reporter.DEBOUNCE", 0.02)
-
-
-@pytest.fixture
 def start() -> Iterator[Callable[..., StandIn]]:
-    """Starts stand-ins."""
+    """Start stand-ins for Telemetron."""
     started: list[StandIn] = []
 
     def start(certificate: Path | None = None) -> StandIn:
@@ -51,7 +47,7 @@ def stand_in(start: Callable[..., StandIn]) -> StandIn:
 
 @pytest.fixture
 def python() -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Runs Python source in a process of its own, with telemetron_agent on its path."""
+    """Run Python source in a process of its own, with telemetron_agent on its path."""
     processes: list[subprocess.Popen[str]] = []
 
     def run(source: str, url: str = "", **environment: str) -> subprocess.Popen[str]:
@@ -70,3 +66,13 @@ def python() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     for process in processes:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def changes() -> Changes:
+    return Changes()
+
+
+@pytest.fixture
+def activity(changes: Changes) -> Activity:
+    return Activity(changes)

@@ -72,7 +72,7 @@ def test_a_wait_for_a_task_names_it(activity: Activity) -> None:
     assert told["waits"][0]["task"] == "t-2"
 
 
-def test_a_task_of_which_little_is_known(activity: Activity) -> None:
+def test_a_task_without_facts(activity: Activity) -> None:
     task = Task(activity, "t")
     assert list(sent(activity)["tasks"][0]) == ["id", "status", "started_on", "progressed_at"]
     task.end()
@@ -90,7 +90,7 @@ def test_the_newest_tasks_are_left_out_of_a_large_body(activity: Activity) -> No
     assert 100 < len(told) < 500
 
 
-def test_an_id_that_is_active_twice_is_told_once(activity: Activity) -> None:
+def test_an_id_that_is_active_twice_is_listed_once(activity: Activity) -> None:
     first, second = Task(activity, "t"), Task(activity, "t")
     first.progress("first")
     second.progress("second")

@@ -110,7 +110,7 @@ def test_no_answer_at_all(stand_in, mode: str) -> None:
         post(stand_in.url)
 
 
-def test_nobody_listens() -> None:
+def test_a_refused_connection_is_an_error() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         with pytest.raises(ConnectionRefusedError):

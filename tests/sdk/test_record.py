@@ -54,7 +54,7 @@ def test_the_rule(value: Any, headers: Any, id: str) -> None:
 @pytest.mark.parametrize(
     "thing", [object(), record(topic=None), record(offset=None), record(topic=lambda: None)]
 )
-def test_what_is_no_record(thing: Any) -> None:
+def test_other_objects_are_no_records(thing: Any) -> None:
     assert read(thing) is None
 
 

@@ -11,8 +11,6 @@ from telemetron_agent import Agent
 if sys.version_info < (3, 11):  # the SDK's tests run on 3.9 too
     pytest.skip("Telemetron needs Python 3.11", allow_module_level=True)
 
-pytestmark = pytest.mark.usefixtures("soon")
-
 
 async def wait_for_agents(live, wanted) -> list[dict[str, Any]]:
     async with asyncio.timeout(20):
@@ -45,7 +43,7 @@ async def test_from_the_first_beat_to_the_goodbye(live, caplog) -> None:
 
 
 @pytest.mark.parametrize("odd", ["", "\n", "ü" * 1000, "a\u200db\u00a0c", "\ud800", "%2F/?#"])
-async def test_odd_values_are_taken(live, caplog, odd: str) -> None:
+async def test_unusual_values_are_accepted(live, caplog, odd: str) -> None:
     agent = Agent(
         odd,
         url=live.url,
@@ -72,7 +70,7 @@ async def test_odd_values_are_taken(live, caplog, odd: str) -> None:
     assert "telemetron_agent" not in [record.name for record in caplog.records]
 
 
-async def test_the_largest_beat_is_taken(live, caplog) -> None:
+async def test_the_largest_beat_is_accepted(live, caplog) -> None:
     agent = Agent("x", url=live.url, description="ü" * 500)
     tasks = [agent.task(f"{n:04}" + "ü" * 252, queue="q" * 256) for n in range(1100)]
     (seen,) = await wait_for_agents(

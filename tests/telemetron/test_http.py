@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from telemetron.http import HttpProblem, answer, read_json, require_method, route_path
+from telemetron.http import HttpProblem, answer, disconnected, read_json, require_method, route_path
 
 JSON = (b"content-type", b"application/json")
 
@@ -45,14 +45,14 @@ async def problem_of(awaited: Any) -> HttpProblem:
 
 
 @pytest.mark.parametrize("coding", [b"gzip", b"deflate", b"br", b"GZIP, gzip"])
-async def test_a_compressed_body_is_refused_by_its_coding(coding: bytes) -> None:
+async def test_a_compressed_body_is_refused(coding: bytes) -> None:
     problem = await problem_of(read([], JSON, (b"content-encoding", coding)))
     assert problem.status == 415
     assert coding.decode() in problem.detail
     assert await read([part(b"1")], JSON, (b"content-encoding", b"identity")) == b"1"
 
 
-async def test_a_body_may_come_in_parts() -> None:
+async def test_a_body_may_arrive_in_parts() -> None:
     assert await read([part(b"1")], JSON) == b"1"
     assert await read([part(b"1" * 5, more=True), part(b"", more=True), part(b"2" * 5)], JSON)
     assert await read([{"type": "http.request"}], JSON) == b""
@@ -67,18 +67,18 @@ async def test_a_body_may_come_in_parts() -> None:
         [part(b"x" * 6, more=True), part(b"x" * 6, more=True)],
     ],
 )
-async def test_a_body_over_the_limit_is_not_read_to_its_end(messages: list[Any]) -> None:
+async def test_reading_stops_at_the_limit(messages: list[Any]) -> None:
     problem = await problem_of(read(messages, JSON))
     assert (problem.status, problem.more) == (413, {"limit": 10})
 
 
-async def test_a_length_over_the_limit_is_not_read_at_all() -> None:
+async def test_a_content_length_over_the_limit_is_refused_unread() -> None:
     problem = await problem_of(read([], JSON, (b"content-length", b"11")))
     assert problem.status == 413
     assert await read([part(b"x" * 10)], JSON, (b"content-length", b"10"))
 
 
-async def test_a_body_that_ends_early_is_no_body() -> None:
+async def test_a_disconnect_before_the_end_of_the_body_is_a_problem() -> None:
     gone = {"type": "http.disconnect"}
     assert (await problem_of(read([gone], JSON))).status == 400
     assert (await problem_of(read([part(b"1", more=True), gone], JSON))).status == 400
@@ -106,6 +106,16 @@ async def test_no_media_type_is_refused() -> None:
     assert (await problem_of(read([]))).status == 415
 
 
+async def test_disconnected_waits_for_the_client_to_leave() -> None:
+    left = iter([part(b"1"), part(b""), {"type": "http.disconnect"}])
+
+    async def receive() -> dict[str, Any]:
+        return next(left)
+
+    await disconnected(receive)
+    assert list(left) == []
+
+
 # paths and methods
 
 
@@ -124,11 +134,11 @@ def test_the_path_below_the_root_path(path: str, root: str, below: str) -> None:
     assert route_path(scope(raw_path=path.encode(), root_path=root)) == below
 
 
-def test_the_path_where_no_root_path_is_known() -> None:
+def test_the_path_without_a_root_path() -> None:
     assert route_path({"raw_path": b"/a"}) == "/a"
 
 
-def test_a_method_that_is_not_taken_is_405_and_names_those_that_are() -> None:
+def test_another_method_is_a_405_with_allow() -> None:
     require_method(scope(), "GET", "POST")
     with pytest.raises(HttpProblem) as caught:
         require_method(scope(method="PUT"), "GET", "HEAD")

@@ -1,4 +1,4 @@
-"""Logging: what a terminal shows, what is written elsewhere, and what is said once only."""
+"""Logging: text on a terminal, JSON elsewhere, and repetitions that are only counted."""
 
 import json
 import logging
@@ -21,7 +21,7 @@ class Terminal(StringIO):
 
 
 @pytest.fixture
-def logged(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., StringIO]]:
+def logged() -> Iterator[Callable[..., StringIO]]:
     """Configures logging to a stream of its own, and puts all back as it was."""
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
@@ -52,7 +52,7 @@ def fail() -> None:
     raise ValueError(f"no {len(secret)}\x1b[31m")
 
 
-def test_elsewhere_each_record_is_one_json_object(logged: Callable[..., StringIO]) -> None:
+def test_without_a_terminal_each_record_is_one_json_object(logged: Callable[..., StringIO]) -> None:
     stream = logged()
     logger.bind(source="kafka", tries=3, ratio=0.5, bad=float("nan"), what=[1]).info("a {}", "b")
     (line,) = lines(stream)
@@ -71,13 +71,13 @@ def test_elsewhere_each_record_is_one_json_object(logged: Callable[..., StringIO
     assert time.endswith("Z")
 
 
-def test_an_extra_field_does_not_hide_what_every_line_has(logged: Callable[..., StringIO]) -> None:
+def test_an_extra_field_does_not_replace_a_standard_field(logged: Callable[..., StringIO]) -> None:
     stream = logged()
     logger.bind(level="x", message="y").info("said")
     assert (lines(stream)[0]["level"], lines(stream)[0]["message"]) == ("info", "said")
 
 
-def test_an_exception_comes_whole_but_without_variables(logged: Callable[..., StringIO]) -> None:
+def test_an_exception_is_logged_without_variables(logged: Callable[..., StringIO]) -> None:
     stream = logged()
     try:
         fail()
@@ -107,13 +107,13 @@ def test_a_terminal_is_readable_and_safe(logged: Callable[..., StringIO]) -> Non
     assert trace[-1] == "ValueError: no 7\\x1b[31m"
 
 
-def test_a_message_has_a_longest_length(logged: Callable[..., StringIO]) -> None:
+def test_a_long_message_is_cut(logged: Callable[..., StringIO]) -> None:
     stream = logged()
     logger.info("x" * 1_000_000)
     assert len(stream.getvalue()) < log.MAX_MESSAGE + 200
 
 
-def test_libraries_come_the_same_way(logged: Callable[..., StringIO]) -> None:
+def test_records_of_libraries_have_the_same_form(logged: Callable[..., StringIO]) -> None:
     stream = logged()
     logging.getLogger("kafka.client").warning("no %s", "broker")
     logging.getLogger("kafka.client").critical("gone")
@@ -170,7 +170,7 @@ def test_the_lowest_level_of_all(logged: Callable[..., StringIO]) -> None:
     assert [line["level"] for line in lines(stream)] == ["trace", "trace"]
 
 
-def test_a_repeated_failure_is_said_once_then_counted(
+def test_a_repeated_failure_is_written_once_then_counted(
     logged: Callable[..., StringIO],
 ) -> None:
     now = [0.0]
@@ -210,7 +210,7 @@ def test_repetitions_are_remembered_up_to_a_bound() -> None:
     assert repeats.admit("a") == 0
 
 
-def test_standard_error_is_where_it_goes() -> None:
+def test_the_default_stream_is_standard_error() -> None:
     code = "from telemetron import log; log.configure('info')\n"
     code += "from loguru import logger; logger.info('here'); logger.debug('not')"
     done = subprocess.run(

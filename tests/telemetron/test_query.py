@@ -13,12 +13,12 @@ def test_parameters_by_name():
     assert parameters(b"", ("a",)) == {}
 
 
-def test_a_list_may_come_several_times():
+def test_a_list_may_be_repeated():
     assert parameters(b"sections=a&sections=b,c", ("sections",)) == {"sections": "a,b,c"}
 
 
 @pytest.mark.parametrize("query", [b"&".join([b"a=1"] * 200), b"d=1", b"a=1&a=2", b"a", b"%00=1"])
-def test_what_is_not_known_or_comes_twice_is_refused(query):
+def test_unknown_and_repeated_parameters_are_refused(query):
     known = ("a",) if query != b"a" else ()
     with pytest.raises(HttpProblem) as raised:
         parameters(query, known)
@@ -26,7 +26,7 @@ def test_what_is_not_known_or_comes_twice_is_refused(query):
 
 
 @given(st.binary(max_size=50))
-def test_no_query_is_anything_but_refused(query):
+def test_a_strange_query_is_only_refused(query):
     with suppress(HttpProblem):
         assert set(parameters(query, ("since",))) <= {"since"}
 
@@ -39,12 +39,12 @@ def test_durations(text, seconds):
 
 
 @pytest.mark.parametrize("text", ["", "s", "-1s", "61s", "2m", "1h", "1e1s", "٣s", " 1s", "nan"])
-def test_what_is_no_duration(text):
+def test_wrong_durations_are_refused(text):
     with pytest.raises(HttpProblem):
         duration("wait", text)
 
 
-def test_a_duration_may_be_longer_where_that_is_said():
+def test_a_parameter_may_allow_a_longer_duration():
     assert duration("max_stall", "30m", 3600) == 1800
     with pytest.raises(HttpProblem, match="at most 3600s"):
         duration("max_stall", "61m", 3600)

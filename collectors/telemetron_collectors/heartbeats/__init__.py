@@ -1,11 +1,11 @@
-"""Heartbeats: agents say what they do, and are noticed when they stop saying it."""
+"""Collector `heartbeats`: agents post their state; the collector notices when they stop."""
 
 from typing import Annotated
 
 from msgspec import Meta
 
 from telemetron.collector import Collector, Config, Output
-from telemetron_collectors.heartbeats.app import PREFIX, HeartbeatApp, openapi
+from telemetron_collectors.heartbeats.app import PREFIX, PROBES, HeartbeatApp, openapi
 from telemetron_collectors.heartbeats.register import Register
 
 CONFIRM_SECONDS = 10.0
@@ -16,7 +16,7 @@ class HeartbeatsConfig(Config, frozen=True):
 
     stall_after_seconds: Annotated[
         float,
-        Meta(gt=0, description="A task is stalled when its progress has not moved for so long."),
+        Meta(gt=0, description="A task is stalled if its progress has not changed for so long."),
     ] = 300.0
     forget_after_seconds: Annotated[
         float,
@@ -29,7 +29,7 @@ class HeartbeatsConfig(Config, frozen=True):
 
 
 async def run(config: HeartbeatsConfig, output: Output) -> None:
-    """Take beats; nothing that beats can be missing after two default intervals."""
+    """Accept heartbeats; every running agent has sent one after two default intervals."""
     register = Register(
         output,
         stall_after=config.stall_after_seconds,
@@ -38,8 +38,8 @@ async def run(config: HeartbeatsConfig, output: Output) -> None:
     output.mount(PREFIX, HeartbeatApp(register, output))
     try:
         await output.clock.sleep(CONFIRM_SECONDS)
-        # An earlier run may have left instances that nobody watches any more.
-        await output.replace(register.puts())
+        # An earlier run may have published instances that no timer of this run forgets.
+        await output.replace(register.parts())
         while True:
             await output.clock.sleep(CONFIRM_SECONDS)
             output.confirm()
@@ -49,12 +49,13 @@ async def run(config: HeartbeatsConfig, output: Output) -> None:
 
 collector = Collector(
     name="heartbeats",
-    description="Agents post what they do to POST /agents/{name}/heartbeat.",
+    description="Agents post their state to POST /agents/{name}/heartbeat.",
     config=HeartbeatsConfig,
     sections=("agents",),
     agent_rank=300,
     max_age_seconds=lambda config: 3 * CONFIRM_SECONDS,
     run=run,
     paths=(PREFIX,),
+    probes=PROBES,
     openapi=openapi,
 )

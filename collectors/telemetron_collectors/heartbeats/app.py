@@ -25,32 +25,36 @@ from telemetron_collectors.heartbeats.liveness import why_dead
 from telemetron_collectors.heartbeats.register import Register
 
 PREFIX = "/agents/"
+PROBE = "/agents/{name}/livez"
+PROBES = {PROBE: "Whether an agent works; fails only on evidence"}
 MAX_NAME = 256
-MAX_LIVEZ_SECONDS = 6e7  # no duration says more
+MAX_LIVEZ_SECONDS = 6e7  # the largest duration that a query can have
+TEXT = {"type": "string"}
+SEGMENT = TEXT | {"minLength": 1, "maxLength": MAX_NAME}
 ALIVE = {"content-type": "text/plain; charset=utf-8", "cache-control": "no-store"}
 
 
-class Route(NamedTuple):
-    """What a path names."""
+class Target(NamedTuple):
+    """A parsed path."""
 
     kind: Literal["heartbeat", "instances", "livez"]
     agent: str
     instance: str = ""
 
 
-@lru_cache(maxsize=32_768)  # agents come back with every beat
-def route(path: str) -> Route:
-    """Of a path below `/agents/`, percent-encoded; HttpProblem 404 for one that names nothing."""
+@lru_cache(maxsize=32_768)  # the same paths come with every beat
+def route(path: str) -> Target:
+    """Parse a percent-encoded path below `/agents/`; raise HttpProblem 404 for unknown paths."""
     match path[len(PREFIX) :].split("/"):
         case [name, ("heartbeat" | "livez") as kind] if name:
-            return Route(kind, _name(name, "agent's name"))
+            return Target(kind, _name(name, "agent's name"))
         case [name, "instances", id] if name and id:
-            return Route("instances", _name(name, "agent's name"), _name(id, "id"))
+            return Target("instances", _name(name, "agent's name"), _name(id, "id"))
         # A proxy has decoded the slashes of the name.
         case [*parts, ("heartbeat" | "livez") as kind] if parts and all(parts):
-            return Route(kind, _name("/".join(parts), "agent's name"))
+            return Target(kind, _name("/".join(parts), "agent's name"))
         case [*parts, "instances", id] if parts and all(parts) and id:
-            return Route("instances", _name("/".join(parts), "agent's name"), _name(id, "id"))
+            return Target("instances", _name("/".join(parts), "agent's name"), _name(id, "id"))
         case _:
             detail = "below /agents/ are {name}/heartbeat, {name}/instances/{id}, {name}/livez"
             raise HttpProblem(404, detail)
@@ -74,8 +78,8 @@ class HeartbeatApp:
             await self._beat(agent, scope, receive)
         else:
             require_method(scope, "DELETE")
-            asked = parameters(scope["query_string"], ("namespace",))
-            self._register.goodbye(agent, instance, asked.get("namespace"))
+            query = parameters(scope["query_string"], ("namespace",))
+            self._register.goodbye(agent, instance, query.get("namespace"))
         await send(NO_CONTENT)
         return await send(EMPTY)
 
@@ -88,9 +92,9 @@ class HeartbeatApp:
         self._register.beat(name, beat)
 
     async def _livez(self, name: str, scope: Scope, send: Send) -> None:
-        """200, or 503 on evidence that the agent hangs or is gone."""
-        asked = parameters(scope["query_string"], ("max_silence", "max_stall"))
-        limits = {key: duration(key, value, MAX_LIVEZ_SECONDS) for key, value in asked.items()}
+        """Answer 200, or 503 on evidence that the agent hangs or is gone."""
+        query = parameters(scope["query_string"], ("max_silence", "max_stall"))
+        limits = {key: duration(key, value, MAX_LIVEZ_SECONDS) for key, value in query.items()}
         why = why_dead(self._register.lives(name), self._output.clock.monotonic(), **limits)
         if why:
             raise HttpProblem(503, why)
@@ -105,12 +109,12 @@ def _name(segment: str, what: str) -> str:
 
 
 def openapi() -> dict[str, Any]:
-    """The two paths, for the OpenAPI document."""
+    """Return the three paths for the OpenAPI document."""
     (schema,), components = msgspec.json.schema_components(
         [Beat], ref_template="#/components/schemas/{name}"
     )
     for component in components.values():
-        del component["additionalProperties"]  # they are taken out and counted, not refused
+        del component["additionalProperties"]  # unknown fields are dropped and counted, not refused
         for field in component["properties"].keys() - component.get("required", ()):
             component["properties"][field] = _or_null(component["properties"][field])
     name = _parameter("name", "path", "The agent's name, percent-encoded.")
@@ -119,42 +123,65 @@ def openapi() -> dict[str, Any]:
         "summary": "One instance's full state",
         "parameters": [name],
         "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
-        "responses": {"204": {"description": "Taken, or not newer than what is known."}}
+        "responses": {"204": {"description": "Accepted, or older than the last known beat."}}
         | _problems(400, 404, 413, 415, 422, 429),
     }
     goodbye = {
         "operationId": "goodbye",
-        "summary": "The instance is gone: forget it at once",
+        "summary": "The instance has ended: forget it at once",
         "parameters": [
             name,
             _parameter("id", "path", "The instance's id, percent-encoded."),
-            _parameter("namespace", "query", "Its namespace, where the id is ambiguous."),
+            _parameter("namespace", "query", "Its namespace, if the id is ambiguous."),
         ],
         "responses": {"204": {"description": "Forgotten."}} | _problems(400, 404, 409),
     }
     paths = {
         "/agents/{name}/heartbeat": {"post": beat},
         "/agents/{name}/instances/{id}": {"delete": goodbye},
+        PROBE: {"get": _livez(name)},
     }
     return {"paths": paths, "components": components}
 
 
+def _livez(name: dict[str, Any]) -> dict[str, Any]:
+    seconds = {"type": "string", "pattern": r"^[0-9]{1,6}(\.[0-9]{1,6})?(ms|s|m)?$"}
+    silence = "How long all instances may be silent, as `60s`; at least three intervals."
+    stall = "How long all tasks may make no progress, as `30m`; not judged by default."
+    return {
+        "operationId": "agentLivez",
+        "summary": PROBES[PROBE],
+        "description": "503 only on evidence: the agent was known, and is silent or stalled. 200 if"
+        " nothing is known of it.",
+        "parameters": [
+            name,
+            _parameter("max_silence", "query", silence, seconds),
+            _parameter("max_stall", "query", stall, seconds),
+        ],
+        "responses": {
+            "200": {"description": "Alive.", "content": {"text/plain": {"schema": TEXT}}},
+            **_problems(404, 503),
+        },
+    }
+
+
 def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
-    """Null counts as left out."""
+    """Allow null, which means the same as a missing field."""
     options = schema.pop("anyOf", None) or [schema]
     if {"type": "null"} not in options:
         options = [*options, {"type": "null"}]
     return {"anyOf": options} if options[0] is schema else {**schema, "anyOf": options}
 
 
-def _parameter(name: str, place: str, description: str) -> dict[str, Any]:
-    schema = {"type": "string", "minLength": 1, "maxLength": MAX_NAME}
+def _parameter(
+    name: str, place: str, description: str, schema: dict[str, Any] = TEXT
+) -> dict[str, Any]:
     return {
         "name": name,
         "in": place,
         "required": place == "path",
         "description": description,
-        "schema": schema if place == "path" else {"type": "string"},
+        "schema": SEGMENT if place == "path" else schema,
     }
 
 

@@ -27,38 +27,43 @@ Count = Annotated[int, Meta(ge=0, le=2**53)]  # the sum over all instances is st
 
 
 class Item(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
-    """The base of what a heartbeat is made of; unknown fields are taken out and counted."""
+    """The base of all parts of a heartbeat; unknown fields are dropped and counted."""
 
 
 class BeatWait(Item, frozen=True):
-    """What a task waits for."""
+    """One thing that a task waits for."""
 
     kind: Annotated[Id, about("`llm`, `tool`, `queue`, `agent`, `human`, `auth` or `other`.")]
-    name: Annotated[Id | None, about("What it waits for.")] = None
-    since: Annotated[Timestamp | None, about("Since when.", clock="agent")] = None
-    task: Annotated[Id | None, about("Id of the task it waits for.")] = None
+    name: Annotated[Id | None, about("Name of the tool, model, queue or agent.")] = None
+    since: Annotated[Timestamp | None, about("When the wait began.", clock="agent")] = None
+    task: Annotated[
+        Id | None, about("Id of the task it waits for, for kind `agent` or `queue`.")
+    ] = None
 
 
 class BeatTask(Item, frozen=True):
     """A task that the instance runs."""
 
-    id: Annotated[Id, about("The task's id.")]
-    parent_id: Annotated[Id | None, about("Task that caused it.")] = None
+    id: Annotated[Id, about("Its id.")]
+    parent_id: Annotated[Id | None, about("The task that caused it; its own id means null.")] = None
     status: Annotated[
         Id | UnsetType | None,
         about(
-            "`running` or `waiting`; A2A's states are understood too. One that is over"
-            " (`completed`, `failed`, `canceled`, `rejected`) leaves the list. Left out: `waiting`"
-            " if it has waits, else `running`; null: unknown."
+            "`running`, `waiting` or a state of A2A. If missing: `waiting` if it has waits, else"
+            " `running`; null: unknown."
         ),
     ] = UNSET
     started_on: Annotated[Timestamp | None, about("When it started.", clock="agent")] = None
     progressed_at: Annotated[
-        Timestamp | None, about("Last progress; null: never reported.", clock="agent")
+        Timestamp | None, about("When it last made progress; null: never reported.", clock="agent")
     ] = None
-    step: Annotated[Text | None, about("What it does now.")] = None
-    waits: Annotated[list[BeatWait], about("What it waits for.", max_length=MAX_WAITS)] = []
-    wait_count: Annotated[Count | None, about("All its open waits, listed or not.")] = None
+    step: Annotated[Text | None, about("Its current step.")] = None
+    waits: Annotated[
+        list[BeatWait], about("Its open waits, in any order.", max_length=MAX_WAITS)
+    ] = []
+    wait_count: Annotated[Count | None, about("The number of its open waits, listed or not.")] = (
+        None
+    )
     queue: Annotated[Id | None, about("Queue it came from.")] = None
     partition: Annotated[Index | None, about("Partition it came from.")] = None
     offset: Annotated[Index | None, about("Offset it came from.")] = None
@@ -82,37 +87,41 @@ class BeatOutcomes(Item, frozen=True):
 
 
 class Beat(Item, frozen=True):
-    """One instance's full state: what it does not name any more is over."""
+    """One instance's full state: a task that it no longer lists is over."""
 
-    instance: Annotated[Id, about("The instance's id, unique for its agent and namespace.")]
-    boot_id: Annotated[Id | None, about("Chosen anew at each start of the instance.")] = None
+    instance: Annotated[Id, about("This process; unique for its agent and namespace.")]
+    boot_id: Annotated[Id | None, about("A new id at each start, which begins a new life.")] = None
     sequence: Annotated[
         Index | None,
         about("Rises with each beat of a boot; a beat that is not newer changes nothing."),
     ] = None
     interval_seconds: Annotated[
-        float, about("Seconds between beats; silent after 3 of them.", ge=1, le=300)
+        float, about("Seconds between two beats; silent after three times that.", ge=1, le=300)
     ] = 5.0
     sent_at: Annotated[Timestamp | None, about("When it was sent.", clock="agent")] = None
-    namespace: Annotated[Id | None, about("The agent's namespace.")] = None
+    namespace: Annotated[
+        Id | None, about("Namespace of the agent; each namespace has its own agents.")
+    ] = None
     pod_id: Annotated[Id | None, about("Name of its pod.")] = None
     version: Annotated[Id | None, about("Its version.")] = None
     started_at: Annotated[Timestamp | None, about("When it started.", clock="agent")] = None
-    description: Annotated[Text | None, about("What the agent is for.")] = None
+    description: Annotated[Text | None, about("The agent's purpose.")] = None
     max_parallel_invocations: Annotated[
-        Capacity | None, about("Tasks the instance can run at once.")
+        Capacity | None, about("Tasks that it can run at once.")
     ] = None
     deployment_name: Annotated[Id | None, about("Its Deployment.")] = None
     models: Annotated[Names, about("Models it uses.")] = []
-    queues: Annotated[Names, about("Queues it takes tasks from.")] = []
+    queues: Annotated[Names, about("Queues it consumes.")] = []
     tasks: Annotated[list[BeatTask], about("Its active tasks.", max_length=MAX_TASKS)] = []
-    task_count: Annotated[Count | None, about("All its active tasks, listed or not.")] = None
-    outcomes: Annotated[BeatOutcomes | None, about("How its tasks ended.")] = None
-    last_failure: Annotated[BeatFailure | None, about("Its last task that failed.")] = None
+    task_count: Annotated[Count | None, about("The number of its active tasks, listed or not.")] = (
+        None
+    )
+    outcomes: Annotated[BeatOutcomes | None, about("How its tasks ended since its start.")] = None
+    last_failure: Annotated[BeatFailure | None, about("The last task that failed.")] = None
 
 
-class Field(NamedTuple):
-    """What has to be known of a field to clean its value; worked out once, as beats are many."""
+class BeatField(NamedTuple):
+    """How a field's value is cleaned; computed once per field, because beats are frequent."""
 
     struct: type[Struct] | None
     is_time: bool
@@ -120,14 +129,14 @@ class Field(NamedTuple):
 
 
 _decoder = msgspec.json.Decoder(Beat)
-# A number beyond all bounds is infinite, so that it is refused by its path.
+# A number that is too large becomes infinite, so that the error names its path.
 _plain_decoder = msgspec.json.Decoder(float_hook=float)
 
 
 def parse_beat(body: bytes) -> tuple[Beat, int]:
-    """The beat, and how many unknown fields it had.
+    """Parse a beat; return it with the number of its unknown fields.
 
-    Raises HttpProblem: 400 where it is not JSON, 422 with the JSON path where it does not fit.
+    Raise HttpProblem: 400 if the body is not JSON, 422 with the JSON path if a value is invalid.
     """
     try:
         return _parse(body)
@@ -144,17 +153,16 @@ def _parse(body: bytes) -> tuple[Beat, int]:
         try:
             return _decoder.decode(body), 0
         except ValidationError:
-            pass  # neither an unknown field, nor null for a default, nor `2.0` is an error
+            pass  # it may only have unknown fields, null for a default, or `2.0` for an integer
     value, unknown = known(_plain_decoder.decode(body), Beat)
     return msgspec.convert(value, Beat), unknown
 
 
 def known(value: Any, struct: type[Struct]) -> tuple[Any, int]:
-    """Return a struct, or a list of them, without fields it lacks, and how many those were.
+    """Return the JSON of a struct, or of a list of them, without unknown fields, and their number.
 
-    Null counts as left out if the field has a default and its type has no null: Go encodes an
-    empty slice as null. So does its unset time. Whole numbers become integers, which `2.0`
-    is to JSON Schema.
+    Drop null if the field has a default and its type has no null: Go encodes an empty slice as
+    null. Drop the unset times of Go and .NET. Make `2.0` an integer, as it is in JSON Schema.
     """
     if isinstance(value, list):
         pairs = [known(item, struct) for item in value]
@@ -167,23 +175,23 @@ def known(value: Any, struct: type[Struct]) -> tuple[Any, int]:
     for name in [name for name in fields if name in value]:
         field = fields[name]
         item, inner = known(value[name], field.struct) if field.struct else (value[name], 0)
-        item = _plain(item, field)
+        item = _clean(item, field)
         unknown += inner
         if item is not None or field.takes_null:
             kept[name] = item
     return kept, unknown
 
 
-def _plain(value: Any, field: Field) -> Any:
+def _clean(value: Any, field: BeatField) -> Any:
     if isinstance(value, float) and value.is_integer():
         return int(value)
     return None if field.is_time and value in NO_TIMES else value
 
 
 @cache
-def _fields(struct: type[Struct]) -> dict[str, Field]:
+def _fields(struct: type[Struct]) -> dict[str, BeatField]:
     return {
-        field.encode_name: Field(
+        field.encode_name: BeatField(
             _struct(field.type),
             is_time=_has(field.type, datetime),
             takes_null=field.required or _has(field.type, NoneType),

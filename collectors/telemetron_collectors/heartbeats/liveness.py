@@ -1,4 +1,4 @@
-"""Whether an agent is alive, by evidence alone: what is not known is never held against it."""
+"""The liveness of an agent: it counts as dead only on evidence, never on missing data."""
 
 from collections.abc import Sequence
 
@@ -8,30 +8,32 @@ from telemetron_collectors.heartbeats.register import Life, is_over
 def why_dead(
     lives: Sequence[Life], now: float, *, max_silence: float = 0.0, max_stall: float | None = None
 ) -> str | None:
-    """Why the agent hangs or is gone, in a line; None where there is no evidence of it.
+    """Return why the agent hangs or is gone, in one line, or None without evidence of that.
 
-    Of each instance, silence is what is beyond `max_silence`, and beyond three of its intervals. No
-    instance must beat, or none of those that beat get on, for the agent to be dead: one that works
-    would die with the others. `max_stall` None: not judged.
+    The agent counts as dead only if every instance is silent or every beating instance is stalled;
+    restarting it would kill a working one. An instance is silent after `max_silence`, and at least
+    three of its intervals. If `max_stall` is None, stalls are not judged.
     """
     if not lives:
         return None
-    beating = [life for life in lives if now - life.heard <= max(max_silence, life.patience())]
+    beating = [
+        life for life in lives if now - life.last_beat_at <= max(max_silence, life.max_silence())
+    ]
     if not beating:
-        return f"no heartbeat for {now - max(life.heard for life in lives):.0f} s"
+        return f"no heartbeat for {now - max(life.last_beat_at for life in lives):.0f} s"
     if max_stall is None:
         return None
     stalls = [_stall(life, now) for life in beating]
-    limits = [max(max_stall, life.patience()) for life in beating]
+    limits = [max(max_stall, life.max_silence()) for life in beating]
     if all(stall > limit for stall, limit in zip(stalls, limits, strict=True)):
-        return f"no task has got on for {min(stalls):.0f} s"
+        return f"no task has made progress for {min(stalls):.0f} s"
     return None
 
 
 def _stall(life: Life, now: float) -> float:
-    """Since when none of its tasks got on, seconds; 0 where a task does not say, or there is none.
+    """Return the seconds since any task made progress; 0 without tasks, or if one reports none.
 
-    By Telemetron's own clock, and only as far back as it saw.
+    Measured by Telemetron's clock, from the first beat with that progress.
     """
     beat = life.beat
     ids = [task.id for task in beat.tasks if not is_over(task)]

@@ -1,6 +1,6 @@
 """The register: every instance that beat, its lives, its silence, and the progress of its tasks.
 
-All durations are measured by Telemetron's monotonic clock; an agent's own clock is only shown.
+Telemetron's monotonic clock measures all durations; times by an agent's own clock are only shown.
 """
 
 from collections import OrderedDict, deque
@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from math import inf
 from operator import attrgetter
+from typing import NamedTuple
 
 from msgspec import UNSET
 from msgspec.structs import asdict
@@ -21,21 +22,28 @@ from telemetron.document import MAX_WAITS, Failure, Instance, Outcomes, Problem,
 from telemetron.http import HttpProblem
 from telemetron_collectors.heartbeats.beat import Beat, BeatTask
 
-MAX_AGENTS = 10_000
-MAX_INSTANCES = 30_000
-MAX_INSTANCES_PER_AGENT = 1_000
-# Boots that an instance id is remembered by: as many processes may share one by mistake.
-MAX_BOOTS = MAX_INSTANCES_PER_AGENT
-MAX_GOODBYES = 10_000
-# So long a beat may be late after its boot's goodbye; one that still comes then is alive.
+
+class RegisterLimits(NamedTuple):
+    """The most agents, instances, boots and goodbyes that are remembered."""
+
+    agents: int = 10_000
+    instances: int = 30_000
+    instances_per_agent: int = 1_000
+    goodbyes: int = 10_000
+
+
+LIMITS = RegisterLimits()
+# Earlier boots remembered for each instance id; so many processes may share one by mistake.
+MAX_BOOTS = LIMITS.instances_per_agent
+# How late a beat may arrive after its boot's goodbye; a later one is from a running process.
 GOODBYE_SECONDS = 60.0
 SILENT_AFTER_BEATS = 3
 FORGET_LAST_SECONDS = 24 * 3600.0
-# An offset is shown from 2 s on; it must move by 1 s to be shown anew.
+# An offset is shown from 2 s on, and published again only if it moves by 1 s.
 MIN_OFFSET_SECONDS = 2.0
 OFFSET_STEP_SECONDS = 1.0
 
-# A2A's task states that have another name here, with what such a task waits for.
+# A2A's task states: the status here, and the kind of wait that the state implies.
 STATES = {
     "submitted": ("waiting", None),
     "working": ("running", None),
@@ -49,19 +57,19 @@ TERMINAL = ("completed", "canceled", *FAILED)
 SPELLINGS = {name.replace("-", ""): name for name in (*STATES, *TERMINAL)} | {
     "cancelled": "canceled"
 }
-DUPLICATE = "another process beats under the same instance id: give each an id of its own"
+DUPLICATE = "another process beats under the same instance id; give each process its own id"
 
 _content = attrgetter(
     *(n for n in Beat.__struct_fields__ if n not in ("boot_id", "sequence", "sent_at"))
 )
 
-Where = tuple[str, str | None, str]
+InstanceKey = tuple[str, str | None, str]
 """An instance: its agent's name, its namespace, its id."""
 
 
 @lru_cache(maxsize=256)
 def state_of(status: str) -> str:
-    """Return the state by its name in A2A 0.x, however a library spells it.
+    """Return the state by its name in A2A 0.x, for any spelling of it.
 
     A2A 1.0 writes `TASK_STATE_INPUT_REQUIRED`, an enum of Python `TaskState.input_required`.
     """
@@ -70,27 +78,27 @@ def state_of(status: str) -> str:
 
 
 def is_over(task: BeatTask) -> bool:
-    """Whether the task has ended."""
+    """Return whether the task has ended."""
     return bool(task.status) and state_of(task.status) in TERMINAL
 
 
 class Life:
     """One instance: its present life, and the boots of earlier ones."""
 
-    def __init__(self, where: Where, beat: Beat, now: float, since: datetime) -> None:
+    def __init__(self, where: InstanceKey, beat: Beat, now: float, since: datetime) -> None:
         self.where = where
         self.part_id = key.join(*where)
         self.beat = beat
         self.sequence: int | None = None
         """The highest of this life."""
-        self.heard = self.began = now
+        self.last_beat_at = self.began = now
         self.since = since
         self.boots: deque[str | None] = deque(maxlen=MAX_BOOTS)
         self.lives = 1
         self.tasks_lost = 0
         """Tasks that were active when a life ended without a goodbye."""
         self.duplicate: Problem | None = None
-        """Another process beats under this instance's id."""
+        """The problem that another process beats under this id."""
         self.duplicated = -inf
         """When a beat of an earlier boot was dropped last."""
         self.progress: dict[str, tuple[datetime, float]] = {}
@@ -101,16 +109,16 @@ class Life:
         self.timer: Timer | None = None
 
     def is_later(self, beat: Beat) -> bool:
-        """Whether the beat, of the same boot, is newer than all before it."""
+        """Return whether a beat of the same boot is newer than all before it."""
         if beat.sequence is None or self.sequence is None:
             return True
         return beat.sequence > self.sequence
 
-    def is_reborn(self, beat: Beat, now: float) -> bool:
-        """Whether the beat is of a new life; without a boot id a silence must come between.
+    def begins_new_life(self, beat: Beat, now: float) -> bool:
+        """Return whether the beat begins a new life; without a boot id only after a silence.
 
-        An earlier boot that still beats when the newest is silent, and too late for a late beat,
-        is a process that outlived the one it shares its id with.
+        If an earlier boot beats while the newest is silent, and too late for a late beat, its
+        process has outlived the other process with the same id.
         """
         if beat.boot_id != self.beat.boot_id:
             survived = bool(self.silent_since) and now - self.began >= GOODBYE_SECONDS
@@ -118,11 +126,11 @@ class Life:
         return beat.boot_id is None and bool(self.silent_since) and not self.is_later(beat)
 
     def is_shared(self, now: float) -> bool:
-        """Whether another process seems to beat under this id, beside the present life."""
+        """Return whether another process recently beat under this id."""
         return self.duplicated > max(self.began, now - GOODBYE_SECONDS)
 
     def begin(self, beat: Beat, now: float, since: datetime) -> None:
-        """Begin a new life: only the last failure of the earlier ones is kept."""
+        """Begin a new life: of the earlier ones only the last failure is kept."""
         if beat.boot_id == self.beat.boot_id:
             self.lives += 1
         else:
@@ -134,22 +142,22 @@ class Life:
         self.since = since
         self.progress = {}
 
-    def hear(self, beat: Beat, now: float) -> None:
-        """The beat is the newest."""
+    def receive(self, beat: Beat, now: float) -> None:
+        """Note the newest beat."""
         self.beat = beat
-        self.heard = now
+        self.last_beat_at = now
         self.sequence = self.sequence if beat.sequence is None else beat.sequence
 
-    def silence(self) -> float:
-        """The monotonic time at which it is silent, if no beat comes."""
-        return self.heard + self.patience()
+    def silent_at(self) -> float:
+        """Return the monotonic time at which it becomes silent if no beat comes."""
+        return self.last_beat_at + self.max_silence()
 
-    def patience(self) -> float:
-        """How long it may be silent, seconds."""
+    def max_silence(self) -> float:
+        """Return how many seconds it may be silent."""
         return SILENT_AFTER_BEATS * self.beat.interval_seconds
 
-    def take(self, beat: Beat, now: float) -> None:
-        """What the beat says, and since when its tasks' progress has not moved."""
+    def apply(self, beat: Beat, now: float) -> None:
+        """Apply a changed beat: its failure, and since when each task's progress is unchanged."""
         self.silent_since = None
         if now - self.duplicated > GOODBYE_SECONDS:
             self.duplicate = None
@@ -162,43 +170,51 @@ class Life:
 
 
 class Register:
-    """All instances that beat and are not forgotten."""
+    """All instances that have beaten and are not forgotten."""
 
-    def __init__(self, output: Output, *, stall_after: float, forget_after: float) -> None:
+    def __init__(
+        self,
+        output: Output,
+        *,
+        stall_after: float,
+        forget_after: float,
+        limits: RegisterLimits = LIMITS,
+    ) -> None:
         self._output = output
         self._clock = output.clock
         self._stall_after = stall_after
         self._forget_after = forget_after
-        self._agents: dict[str, dict[Where, Life]] = {}
+        self._limits = limits
+        self._agents: dict[str, dict[InstanceKey, Life]] = {}
         self._count = 0
-        self._goodbyes: OrderedDict[tuple[Where, str | None], float] = OrderedDict()
-        """Boots that are over, and until when a beat of them is taken for a late one."""
+        self._goodbyes: OrderedDict[tuple[InstanceKey, str | None], float] = OrderedDict()
+        """Boots that have said goodbye, and until when their late beats are dropped."""
 
     def beat(self, name: str, beat: Beat) -> None:
-        """Take a beat; one that is not newer changes nothing. HttpProblem 429 where it is full."""
+        """Apply a beat, or drop it if it is not newer; raise HttpProblem 429 at a limit."""
         where = name, beat.namespace, beat.instance
         now = self._clock.monotonic()
         life = self._agents.get(name, {}).get(where)
         if life is None:
             if self._goodbyes.get((where, beat.boot_id), 0.0) > now:
                 return self._output.count("beats_dropped")
-            life = self._born(where, beat, now)
-        elif life.is_reborn(beat, now):
+            life = self._add(where, beat, now)
+        elif life.begins_new_life(beat, now):
             life.begin(beat, now, self._clock.now())
         elif beat.boot_id != life.beat.boot_id or not life.is_later(beat):
             self._output.count("beats_dropped")
-            return self._suspect(life, beat, now)
+            return self._note_duplicate(life, beat, now)
         elif not (life.silent_since or life.duplicate) and self._is_same(life, beat):
-            return life.hear(beat, now)
-        life.hear(beat, now)
+            return life.receive(beat, now)
+        life.receive(beat, now)
         life.offset = self._offset(life, beat)
-        life.take(beat, now)
-        return self._show(life, now)
+        life.apply(beat, now)
+        return self._publish(life, now)
 
     def goodbye(self, name: str, id: str, namespace: str | None = None) -> None:
-        """Forget an instance at once. HttpProblem 404 where it is not known, 409 if ambiguous.
+        """Forget an instance at once; raise HttpProblem 404 if it is unknown, 409 if ambiguous.
 
-        The namespace `-` is none at all, as in a key.
+        The namespace `-` means none, as in a key.
         """
         lives = [
             life
@@ -212,45 +228,45 @@ class Register:
             detail = f"{id!r} is in several namespaces; add ?namespace= with one of them"
             raise HttpProblem(409, detail, namespaces=spaces)
         if not lives[0].is_shared(self._clock.monotonic()):
-            self._bury(lives[0])
+            self._remember_goodbye(lives[0])
         self._forget(lives[0])
 
     def lives(self, name: str) -> list[Life]:
-        """The instances of the agents of that name."""
+        """Return the instances of the agents of that name, in all namespaces."""
         return list(self._agents.get(name, {}).values())
 
-    def puts(self) -> list[Put]:
-        """All that is known, as after a list."""
+    def parts(self) -> list[Put]:
+        """Return all instances, for a replacement of the source's parts."""
         now = self._clock.monotonic()
         lives = [life for agent in self._agents.values() for life in agent.values()]
         return [Put("agents", life.where[0], life.part_id, self._part(life, now)) for life in lives]
 
     def close(self) -> None:
-        """No timer is left behind."""
+        """Cancel all timers."""
         for agent in self._agents.values():
             for life in agent.values():
                 if life.timer:
                     life.timer.cancel()
 
-    def _born(self, where: Where, beat: Beat, now: float) -> Life:
+    def _add(self, where: InstanceKey, beat: Beat, now: float) -> Life:
         agent = self._agents.get(where[0], {})
-        if not agent and len(self._agents) >= MAX_AGENTS:
-            raise _full("agents", MAX_AGENTS)
-        if len(agent) >= MAX_INSTANCES_PER_AGENT:
-            raise _full("instances of one agent", MAX_INSTANCES_PER_AGENT)
-        if self._count >= MAX_INSTANCES:
-            raise _full("instances", MAX_INSTANCES)
+        if not agent and len(self._agents) >= self._limits.agents:
+            raise _full("agents", self._limits.agents)
+        if len(agent) >= self._limits.instances_per_agent:
+            raise _full("instances of one agent", self._limits.instances_per_agent)
+        if self._count >= self._limits.instances:
+            raise _full("instances", self._limits.instances)
         self._count += 1
         life = Life(where, beat, now, self._clock.now())
         self._agents.setdefault(where[0], {})[where] = life
         return life
 
-    def _bury(self, life: Life) -> None:
-        """Late beats of all its boots are to be dropped."""
+    def _remember_goodbye(self, life: Life) -> None:
+        """Remember all its boots, so that their late beats are dropped."""
         until = self._clock.monotonic() + GOODBYE_SECONDS
         for boot in filter(None, (life.beat.boot_id, *life.boots)):
             self._goodbyes[life.where, boot] = until
-        while len(self._goodbyes) > MAX_GOODBYES:
+        while len(self._goodbyes) > self._limits.goodbyes:
             self._goodbyes.popitem(last=False)
 
     def _forget(self, life: Life) -> None:
@@ -263,21 +279,21 @@ class Register:
         self._count -= 1
         self._output.remove("agents", life.part_id)
 
-    def _suspect(self, life: Life, beat: Beat, now: float) -> None:
-        """Report a process that goes on beating long after another took over its instance id."""
+    def _note_duplicate(self, life: Life, beat: Beat, now: float) -> None:
+        """Report a process that still beats long after another took over its instance id."""
         if beat.boot_id == life.beat.boot_id:
             return
         life.duplicated = now
         if not life.duplicate and now - life.began >= GOODBYE_SECONDS:
             message = f"instance {life.where[2]}: {DUPLICATE}"
             life.duplicate = Problem("DuplicateInstance", message, self._clock.now())
-            self._show(life, now)
+            self._publish(life, now)
 
     def _is_same(self, life: Life, beat: Beat) -> bool:
         return _content(beat) == _content(life.beat) and self._offset(life, beat) == life.offset
 
     def _offset(self, life: Life, beat: Beat) -> float | None:
-        """How far the agent's clock is ahead, in steps, so that jitter moves nothing."""
+        """Return how far the agent's clock is ahead, in steps, so that jitter changes nothing."""
         if beat.sent_at is None:
             return None
         offset = (beat.sent_at - self._clock.now()).total_seconds()
@@ -285,52 +301,54 @@ class Register:
             return life.offset
         return round(offset, 1) if abs(offset) >= MIN_OFFSET_SECONDS else None
 
-    # what time does
+    # timers
 
-    def _show(self, life: Life, now: float) -> None:
+    def _publish(self, life: Life, now: float) -> None:
         self._output.put("agents", life.where[0], life.part_id, self._part(life, now))
-        self._arm(life, now)
+        self._set_timer(life, now)
 
-    def _arm(self, life: Life, now: float) -> None:
-        """One timer covers silence, stalls and forgetting; beats never cancel it."""
+    def _set_timer(self, life: Life, now: float) -> None:
+        """Set one timer for silence, stalls and forgetting; unchanged beats never cancel it."""
         due = min(self._deadlines(life, now))
         if life.timer and life.due <= due:
             return
         if life.timer:
             life.timer.cancel()
         life.due = due
-        life.timer = self._clock.call_later(due - now, self._wake, life)
+        life.timer = self._clock.call_later(due - now, self._on_timer, life)
 
     def _deadlines(self, life: Life, now: float) -> Iterator[float]:
         if life.silent_since:
-            forget = life.heard + self._forget_after
+            forget = life.last_beat_at + self._forget_after
             yield forget if forget > now else now + self._forget_after
-            yield life.heard + max(FORGET_LAST_SECONDS, self._forget_after)
+            yield life.last_beat_at + max(FORGET_LAST_SECONDS, self._forget_after)
             return
-        yield life.silence()
+        yield life.silent_at()
         for _, since in life.progress.values():
             if since + self._stall_after > now:
                 yield since + self._stall_after
 
-    def _wake(self, life: Life) -> None:
+    def _on_timer(self, life: Life) -> None:
         life.timer = None
         now = self._clock.monotonic()
         if life.silent_since and self._is_over(life, now):
             self._forget(life)
             return
-        if not life.silent_since and life.silence() <= now:
-            life.silent_since = self._clock.now() - timedelta(seconds=round(now - life.heard, 3))
+        if not life.silent_since and life.silent_at() <= now:
+            life.silent_since = self._clock.now() - timedelta(
+                seconds=round(now - life.last_beat_at, 3)
+            )
             life.duplicate = None
-        self._show(life, now)
+        self._publish(life, now)
 
     def _is_over(self, life: Life, now: float) -> bool:
-        """Forgotten after `forget_after`; the last instance of an agent after a day."""
+        """Return whether it is forgotten now; an agent's last instance stays for a day."""
         name, namespace, _ = life.where
         last = sum(where[1] == namespace for where in self._agents[name]) == 1
         patience = max(FORGET_LAST_SECONDS, self._forget_after) if last else self._forget_after
-        return now >= life.heard + patience
+        return now >= life.last_beat_at + patience
 
-    # what the document says of it
+    # its part of the document
 
     def _part(self, life: Life, now: float) -> AgentPart:
         beat = life.beat
@@ -386,7 +404,7 @@ class Register:
         )
 
     def _stalled(self, life: Life, task: BeatTask, now: float) -> bool | None:
-        """Null if progress was never reported, or the instance is silent: nobody knows then."""
+        """Return None if progress was never reported, or if the instance is silent."""
         since = life.progress.get(task.id)
         if since is None or life.silent_since:
             return None
@@ -394,19 +412,19 @@ class Register:
 
 
 def _task_count(beat: Beat) -> int:
-    """All active tasks, listed or not."""
+    """Return the number of active tasks, listed or not."""
     return max(len(beat.tasks) - sum(map(is_over, beat.tasks)), beat.task_count or 0)
 
 
 def _status(task: BeatTask) -> tuple[str | None, str | None]:
-    """The status that is shown, and the kind of wait that an A2A state implies."""
+    """Return the published status, and the kind of wait that an A2A state implies."""
     if task.status is UNSET:
         return ("waiting" if task.waits or task.wait_count else "running"), None
     return STATES.get(state_of(task.status or ""), (None, None))
 
 
 def _waits(task: BeatTask, implied: str | None) -> list[Wait]:
-    """Oldest first, those of unknown age last; with the wait that an A2A state implies."""
+    """Return the waits and an A2A state's implied wait; oldest first, unknown ages last."""
     waits = [Wait(wait.kind, wait.name, wait.since, wait.task) for wait in task.waits]
     if implied and all(wait.kind != implied for wait in waits):
         waits.append(Wait(implied))
@@ -414,7 +432,7 @@ def _waits(task: BeatTask, implied: str | None) -> list[Wait]:
 
 
 def _failure(beat: Beat) -> Failure | None:
-    """What the beat says failed last; else a task it lists as failed."""
+    """Return the beat's last failure, or else a task that it lists as failed."""
     if beat.last_failure:
         return Failure(**asdict(beat.last_failure))
     failed = [task for task in beat.tasks if task.status and state_of(task.status) in FAILED]
@@ -422,5 +440,5 @@ def _failure(beat: Beat) -> Failure | None:
 
 
 def _full(what: str, most: int) -> HttpProblem:
-    detail = f"{most:,} {what} are known already; say goodbye for those that are gone"
+    detail = f"{most:,} {what} are known already; send a goodbye for the ones that have ended"
     return HttpProblem(429, detail, {"retry-after": "60"}, limit=most)

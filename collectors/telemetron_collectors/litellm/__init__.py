@@ -1,18 +1,16 @@
-"""Collector `litellm`: which models behind a LiteLLM proxy still answer, and at what cost."""
+"""Collector `litellm`: the model deployments of a LiteLLM proxy, their status, use and cost."""
 
-import logging
 from typing import Annotated
 
+from loguru import logger
 from msgspec import Meta
 
 from telemetron.address import of_url
 from telemetron.collector import Collector, Config, Output
 from telemetron.secret import Secret
 from telemetron_collectors.litellm.client import connect
-from telemetron_collectors.litellm.key import Key
-from telemetron_collectors.litellm.proxy import MODELS_EVERY, Proxy
-
-logger = logging.getLogger(__name__)
+from telemetron_collectors.litellm.key import ProxyKey
+from telemetron_collectors.litellm.proxy import LIMITS, MODELS_EVERY, Proxy, ProxyLimits
 
 
 class LitellmConfig(Config, frozen=True):
@@ -26,7 +24,7 @@ class LitellmConfig(Config, frozen=True):
         ),
     ]
     key: Annotated[
-        Secret | None, Meta(description="Key of a view-only user; none: the proxy wants none.")
+        Secret | None, Meta(description="Key of a view-only user; null: the proxy needs no key.")
     ] = None
     key_file: Annotated[
         Annotated[str, Meta(min_length=1)] | None,
@@ -34,7 +32,7 @@ class LitellmConfig(Config, frozen=True):
     ] = None
     interval_seconds: Annotated[
         float,
-        Meta(description="Time between two looks at the metrics; the others follow.", ge=0.1),
+        Meta(description="Time between two polls of the metrics; the other polls follow.", ge=0.1),
     ] = 10.0
     callers: Annotated[
         Annotated[str, Meta(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$")] | None,
@@ -54,22 +52,24 @@ class LitellmConfig(Config, frozen=True):
 
 
 def max_age(config: LitellmConfig) -> float:
-    """The slowest look that must succeed, one that fails, and the next."""
+    """Return the time that the slowest required poll may take to fail once and to succeed."""
     return MODELS_EVERY * config.interval_seconds + 30
 
 
-async def run(config: LitellmConfig, output: Output) -> None:
+async def run(config: LitellmConfig, output: Output, limits: ProxyLimits = LIMITS) -> None:
     """Observe the proxy until cancelled."""
     if config.health_check_seconds:
         logger.warning(
-            "source %s: health_check_seconds is set: the proxy calls every model every %g s,"
+            "source {}: health_check_seconds is set: the proxy calls every model every {:g} s,"
             " and each call costs money",
             output.source,
             config.health_check_seconds,
         )
-    key = Key(config.key.value if config.key else None, config.key_file)
-    async with connect(config.url, key) as client:
-        proxy = Proxy(client, output, config.interval_seconds, max_age(config), config.callers)
+    key = ProxyKey(config.key.value if config.key else None, config.key_file)
+    async with connect(config.url, key, limits.http) as client:
+        proxy = Proxy(
+            client, output, config.interval_seconds, max_age(config), config.callers, limits
+        )
         try:
             await proxy.observe(config.health_check_seconds)
         finally:

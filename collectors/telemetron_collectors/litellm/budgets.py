@@ -1,6 +1,6 @@
-"""What is left to spend: providers' budgets, and those of keys and teams where there is a database.
+"""Remaining budgets of providers, and of keys and teams if the proxy has a database.
 
-Pure parsers; all raise what msgspec raises.
+Pure parsers; all raise msgspec's errors.
 """
 
 from collections import defaultdict
@@ -27,7 +27,7 @@ class ProviderBudgets(Struct):
 
 
 class Holder(Struct):
-    """A key or a team: who may spend, how much, on which models."""
+    """A key or a team, with its budget and its models."""
 
     models: list[str] | None = None
     team_id: str | None = None
@@ -35,7 +35,7 @@ class Holder(Struct):
     spend: Any = None
 
     def left(self) -> float | None:
-        """None: it has no budget."""
+        """Return the rest of the budget, or None if there is no budget."""
         return left(self.max_budget, self.spend)
 
 
@@ -53,7 +53,7 @@ class Teams(Struct):
     total_pages: int = 1
 
 
-class Metrics(Struct):
+class DaySums(Struct):
     """Sums of a day."""
 
     spend: Any = None
@@ -62,7 +62,7 @@ class Metrics(Struct):
 class Spent(Struct):
     """One model's day."""
 
-    metrics: Metrics
+    metrics: DaySums
 
 
 class Breakdown(Struct):
@@ -78,12 +78,12 @@ class Day(Struct):
 
 
 class Paging(Struct):
-    """How much more there is."""
+    """The number of pages."""
 
     total_pages: int = 1
 
 
-class Activity(Struct):
+class DailyActivity(Struct):
     """The answer of `/user/daily/activity`."""
 
     results: list[Day] = []
@@ -95,7 +95,7 @@ class Activity(Struct):
 
 
 class Database(NamedTuple):
-    """What the database endpoints say."""
+    """Budgets and spend from the database endpoints."""
 
     left: dict[str, float]
     """By the model's name."""
@@ -108,17 +108,17 @@ class Readiness(Struct):
 
     db: Any = None
     cache: Any = UNSET
-    """null: there is none."""
+    """null: the proxy has no cache."""
 
 
 def left(limit: object, spend: object) -> float | None:
-    """What is left, 0 at the least; None: there is no limit, or nobody knows what was spent."""
+    """Return the rest, at least 0, or None if the limit or the spend is not known."""
     most, spent = finite(limit), finite(spend)
     return None if most is None or spent is None else max(0.0, round(most - spent, 9))
 
 
 def parse_budgets(body: bytes) -> dict[str, float]:
-    """What is left, by provider."""
+    """Return the rest of each provider's budget."""
     providers = msgspec.json.decode(body, type=ProviderBudgets).providers
     found = {name: left(budget.budget_limit, budget.spend) for name, budget in providers.items()}
     return {name: money for name, money in found.items() if money is not None}
@@ -127,11 +127,11 @@ def parse_budgets(body: bytes) -> dict[str, float]:
 def left_by_model(
     teams: Sequence[Holder] | None, keys: Sequence[Holder] | None
 ) -> dict[str, float]:
-    """The sum of what is left to the teams that name a model, and to the keys that do.
+    """Sum the remaining budgets of the teams and keys that name a model, by model.
 
-    A key of a team that has a budget spends the team's. Who names no model may call all of them,
-    and says nothing of any. None: they could not be read. Without the keys no sum is known;
-    without the teams, keys that belong to one are left out.
+    A key of a team with a budget spends the team's budget, so only the team counts. A team or key
+    that names no model may call all of them and counts for none. None means that they could not be
+    read: without the keys no sum is known; without the teams, keys of a team are left out.
     """
     if keys is None:
         return {}
@@ -149,7 +149,7 @@ def left_by_model(
 
 
 def spent_by_model(days: Iterable[Day]) -> dict[str, float]:
-    """What was spent, by upstream model."""
+    """Return the spend of each upstream model."""
     sums: defaultdict[str, float] = defaultdict(float)
     for day in days:
         for model, spent in day.breakdown.models.items():

@@ -1,8 +1,8 @@
-"""HTTP to the proxy. Here alone httpx is used, and here alone an answer is judged.
+"""HTTP to the proxy. Only this module uses httpx and interprets status codes.
 
-TroubleError                 what the document shows
-├── NoAnswerError            nothing that LiteLLM said: down, frozen, cut short, another server
-└── RefusalError             it said no: 401, 403, 404, 429, 500 …
+TroubleError                 a problem that the document shows
+├── NoAnswerError            no answer of LiteLLM: down, frozen, cut short, another server
+└── RefusalError             another status than 200: 401, 403, 404, 429, 500 …
 """
 
 import asyncio
@@ -18,29 +18,35 @@ import httpx
 
 from telemetron.backoff import retry_after
 from telemetron.poll import TroubleError
-from telemetron_collectors.litellm.key import Key
+from telemetron_collectors.litellm.key import ProxyKey
 
-TIMEOUT_SECONDS = 10.0
-MAX_BYTES = 64 * 1024 * 1024
 MAX_REFUSAL_BYTES = 64 * 1024
-# The proxy's server closes a connection after 5 idle seconds: what is older is not used again.
+# The proxy's server closes a connection after 5 idle seconds; a reuse then would fail.
 KEEPALIVE_SECONDS = 3.0
 CUT = (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
 
 
-class Answer(NamedTuple):
-    """A body, and the proxy's clock when it gave it, in seconds since the Unix epoch."""
+class HttpLimits(NamedTuple):
+    """Limits of one request."""
+
+    timeout_seconds: float = 10.0
+    alive_timeout_seconds: float = 5.0
+    max_bytes: int = 64 * 1024 * 1024
+
+
+class HttpAnswer(NamedTuple):
+    """A body, and its date by the proxy's clock, in seconds since the Unix epoch."""
 
     body: bytes
     date: float | None
 
 
 class NoAnswerError(TroubleError):
-    """Nothing that LiteLLM said."""
+    """No answer of LiteLLM."""
 
 
 class RefusalError(TroubleError):
-    """A status other than 200; `odd`: a 500 in plain text, as where a key is missing."""
+    """A status other than 200; `ambiguous`: a plain-text 500, which may mean the key."""
 
     def __init__(
         self,
@@ -49,37 +55,40 @@ class RefusalError(TroubleError):
         *,
         status: int,
         path: str = "",
-        odd: bool = False,
+        ambiguous: bool = False,
         retry_after: float | None = None,
     ) -> None:
         super().__init__(reason, message, retry_after=retry_after)
         self.status = status
         self.path = path
-        self.odd = odd
+        self.ambiguous = ambiguous
 
 
 class Client:
-    """GET, and nothing else."""
+    """Sends GET requests, and no others."""
 
-    def __init__(self, http: httpx.AsyncClient, url: str, key: Key) -> None:
+    def __init__(
+        self, http: httpx.AsyncClient, url: str, key: ProxyKey, limits: HttpLimits
+    ) -> None:
         self.key = key
+        self.limits = limits
         self._http = http
         self._url = url
 
     async def get(
         self, target: str, *, kind: str = "application/json", timeout: float | None = None
-    ) -> Answer:
-        """An answer of this media type to a path with its query, if it has one.
+    ) -> HttpAnswer:
+        """Return the answer to a path with its query; its media type must be `kind`.
 
-        Raises NoAnswerError and RefusalError.
+        Raise NoAnswerError or RefusalError.
         """
-        timeout = timeout or TIMEOUT_SECONDS
+        timeout = timeout or self.limits.timeout_seconds
         path = target.partition("?")[0]
         try:
             async with asyncio.timeout(timeout):
                 try:
                     return await self._get(target, path, kind, timeout)
-                except CUT:  # what failed before may have closed the connection behind our back
+                except CUT:  # the proxy may have closed the pooled connection before the request
                     return await self._get(target, path, kind, timeout)
         except (TimeoutError, httpx.TimeoutException):
             raise NoAnswerError("Timeout", f"{path}: no answer within {timeout:g} s") from None
@@ -88,7 +97,7 @@ class Client:
         except httpx.TransportError as error:
             raise NoAnswerError("Unreachable", type(error).__name__) from None
 
-    async def _get(self, target: str, path: str, kind: str, timeout: float) -> Answer:
+    async def _get(self, target: str, path: str, kind: str, timeout: float) -> HttpAnswer:
         headers = {"authorization": f"Bearer {self.key.value}"} if self.key.value else {}
         url = _parsed(self._url + target)
         async with self._http.stream("GET", url, headers=headers, timeout=timeout) as response:
@@ -96,31 +105,31 @@ class Client:
                 raise _refusal(path, response, await _read(path, response, MAX_REFUSAL_BYTES))
             if response.headers.get("content-type", "").partition(";")[0].strip() != kind:
                 raise NoAnswerError("BadAnswer", f"{path}: the answer is not {kind}")
-            body = await _read(path, response, MAX_BYTES)
-            return Answer(body, _date(response.headers.get("date", "")))
+            body = await _read(path, response, self.limits.max_bytes)
+            return HttpAnswer(body, _date(response.headers.get("date", "")))
 
 
 @lru_cache(maxsize=256)
 def _parsed(url: str) -> httpx.URL:
-    """Parsing a URL takes httpx half a millisecond; the same few are asked for ever."""
+    """Parse a URL once: that takes httpx half a millisecond, and the same few recur."""
     return httpx.URL(url)
 
 
 @asynccontextmanager
-async def connect(url: str, key: Key) -> AsyncIterator[Client]:
-    """A client of the proxy; no connection is made yet."""
+async def connect(url: str, key: ProxyKey, limits: HttpLimits) -> AsyncIterator[Client]:
+    """Make a client of the proxy; the first request opens a connection."""
     async with await asyncio.to_thread(_client, url) as http:
-        yield Client(http, url.rstrip("/"), key)
+        yield Client(http, url.rstrip("/"), key, limits)
 
 
 def _client(url: str) -> httpx.AsyncClient:
-    """In a thread: what httpx needs is imported when it is first used, which takes 200 ms."""
+    """Make the HTTP client; run this in a thread, because httpx imports for 200 ms at first use."""
     anyio.run(anyio.sleep, 0)
     return httpx.AsyncClient(
-        # Certificates are loaded only where they are needed.
+        # Load certificates only for https.
         verify=ssl.create_default_context() if url.startswith("https:") else False,
         limits=httpx.Limits(max_connections=4, keepalive_expiry=KEEPALIVE_SECONDS),
-        # No compression: it would cost both sides more than the bytes do.
+        # No compression: it costs both sides more time than it saves.
         headers={"accept-encoding": "identity", "user-agent": "telemetron"},
         trust_env=False,
     )
@@ -136,12 +145,12 @@ async def _read(path: str, response: httpx.Response, limit: int) -> bytes:
 
 
 def forbidden(path: str, status: int) -> RefusalError:
-    """The key is good, but not for this path."""
+    """Return the error for a valid key that may not read this path."""
     return RefusalError("Forbidden", f"{path}: the key is not permitted", status=status, path=path)
 
 
 def _refusal(path: str, response: httpx.Response, body: bytes) -> RefusalError:
-    """What the status means. Without a database a wrong key is a 400, and none at all a 500."""
+    """Interpret the status; without a database LiteLLM answers 400 to a wrong key, 500 to none."""
     status = response.status_code
     plain = response.headers.get("content-type", "").startswith("text/plain")
     if status == 401 or (status == 400 and b"no_db_connection" in body):
@@ -152,8 +161,10 @@ def _refusal(path: str, response: httpx.Response, body: bytes) -> RefusalError:
     if status == 429:
         after = retry_after(response.headers.get("retry-after"))
         return RefusalError("RateLimited", f"{path}: 429", status=status, retry_after=after)
-    odd = status == 500 and plain
-    return RefusalError("BadAnswer", f"{path}: answered {status}", status=status, odd=odd)
+    ambiguous = status == 500 and plain
+    return RefusalError(
+        "BadAnswer", f"{path}: answered {status}", status=status, ambiguous=ambiguous
+    )
 
 
 def _date(text: str) -> float | None:

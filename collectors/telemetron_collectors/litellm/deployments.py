@@ -1,4 +1,4 @@
-"""The deployments of one proxy as they are shown: what is configured, seen, counted and left."""
+"""The published deployments of one proxy: configuration, status, measures and budgets."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
@@ -13,10 +13,10 @@ from telemetron.document import Cooldowns, ModelDeployment, Problem
 from telemetron.reason import REASONS
 from telemetron_collectors.litellm import metrics
 from telemetron_collectors.litellm.budgets import Database
-from telemetron_collectors.litellm.evidence import Evidence, Seen, seen
+from telemetron_collectors.litellm.evidence import Evidence, Observation, observe
 from telemetron_collectors.litellm.fault import is_refused_caller
-from telemetron_collectors.litellm.figures import Figures
-from telemetron_collectors.litellm.metrics import Page, Series
+from telemetron_collectors.litellm.measures import Measures
+from telemetron_collectors.litellm.metrics import MetricsPage, Series
 from telemetron_collectors.litellm.models import Listed, Names
 
 SECTION = "litellm"
@@ -24,20 +24,20 @@ SCOPE = "models"
 
 
 class Due(NamedTuple):
-    """When something may be another although nothing happens (monotonic), and what sees to it."""
+    """The monotonic time at which a status may change without an observation, and its timer."""
 
     at: float
     timer: Timer
 
 
 class Deployments:
-    """Puts each whose part changed; `show_all` after any of the fields was set."""
+    """Publishes each deployment that changed; call `publish_all` after setting a field."""
 
     def __init__(self, output: Output, max_age_seconds: float) -> None:
         self.cooldown_seconds: float | None = None
-        """The router's; None: not known."""
-        self.figures: Figures | None = None
-        """None: not to be had."""
+        """The router's cooldown time; None if it is not known."""
+        self.measures: Measures | None = None
+        """None if the metrics cannot be used."""
         self.left_by_provider: dict[str, float] = {}
         self.database = Database({}, {})
         self.names = Names((), {})
@@ -45,34 +45,34 @@ class Deployments:
         self._clock = output.clock
         self._max_age = max_age_seconds
         self._measured_at: datetime | None = None
-        self._heard_until = 0.0
-        """When what was seen of the calls is too old, monotonic."""
+        self._recent_until = 0.0
+        """Until when the observations are recent enough, monotonic."""
         self._silence: Due | None = None
         self._listed: dict[str, Listed] = {}
         self._alike: Counter[str | None] = Counter()
-        """How many have this upstream model."""
+        """The number of deployments of each upstream model."""
         self._evidence: dict[str, Evidence] = {}
         self._problems: dict[str, list[Problem]] = {}
-        self._shown: dict[str, ModelDeployment] = {}
+        self._published: dict[str, ModelDeployment] = {}
         self._dues: dict[str, Due] = {}
 
     def close(self) -> None:
-        """No timer is left behind."""
+        """Cancel all timers."""
         for due in [*self._dues.values(), *filter(None, [self._silence])]:
             due.timer.cancel()
 
     def set_listed(self, listed: dict[str, Listed], aliases: Mapping[str, str]) -> None:
-        """These there are, by id."""
-        for gone in self._shown.keys() - listed.keys():
+        """Set the configured deployments, by id; remove all others."""
+        for gone in self._published.keys() - listed.keys():
             self._forget(gone)
         self._listed = listed
         self.names = Names((one.part for one in listed.values()), aliases)
         self._alike = Counter(one.part.upstream_model for one in listed.values())
-        self.show_all()
+        self.publish_all()
 
-    def note(self, rises: dict[Series, float], figures: Figures, last_look: float) -> None:
-        """What rose since the last look (monotonic) is evidence; nothing is evidence too."""
-        self.heard()
+    def add_rises(self, rises: dict[Series, float], measures: Measures, last_poll: float) -> None:
+        """Add the counters that rose since the last poll, whose time is monotonic."""
+        self.note_answer()
         self._measured_at = self._clock.now()
         grouped: defaultdict[str, dict[Series, float]] = defaultdict(dict)
         for series, rise in rises.items():
@@ -81,52 +81,52 @@ class Deployments:
         refused = self._refused(rises)
         found = []
         for id, one in self._listed.items():
-            self._evidence_of(id).sees_successes = figures.sees_successes
+            self._evidence_of(id).sees_successes = measures.sees_successes
             if id in grouped or one.part.model in refused:
                 rose = grouped.get(id, {})
                 is_refused = one.part.model in refused
-                found.append((id, self._seen(id, rose, figures, is_refused)))
-        self.happened(found, last_look)
+                found.append((id, self._observe(id, rose, measures, is_refused)))
+        self.add(found, last_poll)
 
-    def happened(self, found: Iterable[tuple[str, Seen]], last_look: float) -> None:
-        """This was seen of these."""
-        self.heard()
+    def add(self, found: Iterable[tuple[str, Observation]], last_poll: float) -> None:
+        """Add observations by deployment id."""
+        self.note_answer()
         now, at = self._clock.monotonic(), self._clock.now()
         for id, one in found:
             if id not in self._listed:
                 continue
             evidence = self._evidence_of(id)
-            evidence.note(one, now, at)
+            evidence.add(one, now, at)
             if one.cooldown:
-                evidence.cool(self._cooldown_seconds_of(id), last_look, now, at)
+                evidence.cool(self._cooldown_seconds_of(id), last_poll, now, at)
 
-    def heard(self) -> None:
-        """The proxy has said what became of its calls."""
+    def note_answer(self) -> None:
+        """Note that the proxy answered with the results of its calls."""
         now = self._clock.monotonic()
-        self._heard_until = now + self._max_age
+        self._recent_until = now + self._max_age
         if self._silence is None:
             self._await_silence(now)
 
-    def show_all(self) -> None:
+    def publish_all(self) -> None:
         now, at = self._clock.monotonic(), self._clock.now()
         for id in self._listed:
-            self._show(id, now, at)
+            self._publish(id, now, at)
 
     def _await_silence(self, now: float) -> None:
-        """A timer, not the next look, says that nothing is known any more."""
-        timer = self._clock.call_later(self._heard_until - now, self._check_silence)
-        self._silence = Due(self._heard_until, timer)
+        """Set the timer after which every status is unknown, even if no poll follows."""
+        timer = self._clock.call_later(self._recent_until - now, self._check_silence)
+        self._silence = Due(self._recent_until, timer)
 
     def _check_silence(self) -> None:
         now = self._clock.monotonic()
         self._silence = None
-        if now < self._heard_until:
+        if now < self._recent_until:
             self._await_silence(now)
         else:
-            self.show_all()
+            self.publish_all()
 
     def _refused(self, rises: dict[Series, float]) -> set[str]:
-        """The model groups that refused calls, not for anything that the caller did."""
+        """Return the model groups that refused calls without a fault of the caller."""
         return {
             group
             for series in rises
@@ -135,13 +135,13 @@ class Deployments:
             and (group := self.names.group(series.of)) is not None
         }
 
-    def _seen(
-        self, id: str, rose: Mapping[Series, float], figures: Figures, is_refused: bool
-    ) -> Seen:
-        calls = figures.calls(rose)
-        # A cached answer sets the gauge too.
-        ended_well = not calls.cached and self._state(id, figures.page) == 0
-        found = seen(
+    def _observe(
+        self, id: str, rose: Mapping[Series, float], measures: Measures, is_refused: bool
+    ) -> Observation:
+        calls = measures.calls(rose)
+        # An answer from the cache sets the gauge too, but proves nothing.
+        ended_well = not calls.cached and self._state(id, measures.page) == 0
+        found = observe(
             rose.items(), succeeded=calls.succeeded, ended_well=ended_well, refused=is_refused
         )
         return found._replace(doubtful=True) if calls.doubtful else found
@@ -150,8 +150,11 @@ class Deployments:
         own = self._listed[id].cooldown_seconds
         return self.cooldown_seconds if own is None else own
 
-    def _state(self, id: str, page: Page) -> float | None:
-        """The proxy's own gauge. A cooldown writes it under the group's name, where it sticks."""
+    def _state(self, id: str, page: MetricsPage) -> float | None:
+        """Return the proxy's gauge, ignoring the value under the group's name.
+
+        A cooldown sets that value and nothing resets it.
+        """
         states = page.states.get(id, {})
         group = self._listed[id].part.model
         own = {state for name, state in states.items() if name != group or len(states) == 1}
@@ -159,36 +162,36 @@ class Deployments:
 
     def _forget(self, id: str) -> None:
         self._output.remove(SECTION, id)
-        del self._shown[id]
+        del self._published[id]
         self._evidence.pop(id, None)
         self._problems.pop(id, None)
         if due := self._dues.pop(id, None):
             due.timer.cancel()
 
-    def _show_now(self, id: str) -> None:
+    def _publish_now(self, id: str) -> None:
         del self._dues[id]
-        self._show(id, self._clock.monotonic(), self._clock.now())
+        self._publish(id, self._clock.monotonic(), self._clock.now())
 
-    def _show(self, id: str, now: float, at: datetime) -> None:
-        """Put it, unless nothing moved: then the older measurement still says it."""
-        old = self._shown.get(id)
+    def _publish(self, id: str, now: float, at: datetime) -> None:
+        """Publish the deployment if it changed; else keep the time of the older measurement."""
+        old = self._published.get(id)
         part = self._part(id, now, at, old.measured_at if old else None)
         self._end_in_time(id, now)
         if part == old:
             return
-        if self.figures:
+        if self.measures:
             part = structs.replace(part, measured_at=self._measured_at)
-        self._shown[id] = part
+        self._published[id] = part
         self._output.put(SECTION, id, id, part, scope=SCOPE)
 
     def _end_in_time(self, id: str, now: float) -> None:
-        """A timer, not the next look, ends a status; one that is early is set again."""
+        """Set a timer for the next change of the status, so that it does not wait for a poll."""
         next_at, due = self._evidence_of(id).changes_at(now), self._dues.get(id)
         if next_at is None or (due and due.at <= next_at):
             return
         if due:
             due.timer.cancel()
-        self._dues[id] = Due(next_at, self._clock.call_later(next_at - now, self._show_now, id))
+        self._dues[id] = Due(next_at, self._clock.call_later(next_at - now, self._publish_now, id))
 
     def _evidence_of(self, id: str) -> Evidence:
         if id not in self._evidence:
@@ -200,9 +203,9 @@ class Deployments:
     ) -> ModelDeployment:
         part, evidence = self._listed[id].part, self._evidence_of(id)
         credits, strictly = self._credits(part)
-        evidence.spend_out(credits == 0, now)
+        evidence.note_budget(credits == 0, now)
         is_spent = evidence.is_spent(strictly=strictly)
-        evidence.judge(now, at, is_heard=now < self._heard_until, is_spent=is_spent)
+        evidence.judge(now, at, is_answering=now < self._recent_until, is_spent=is_spent)
         return structs.replace(
             part,
             status=evidence.status,
@@ -211,14 +214,14 @@ class Deployments:
             cooldowns=self._cooldowns(evidence),
             last_error=evidence.last_error,
             credits=credits,
-            measured_at=measured_at if self.figures else None,
+            measured_at=measured_at if self.measures else None,
             problems=self._problems_of(id, evidence, is_spent, now, at),
             **self._measures(part),
         )
 
     def _cooldowns(self, evidence: Evidence) -> Cooldowns:
-        """None were seen is not none if the proxy does not count them."""
-        counts = self.figures and self.figures.page.has(metrics.COOLDOWNS)
+        """Return the cooldowns; the count is null if the proxy does not count them."""
+        counts = self.measures and self.measures.page.has(metrics.COOLDOWNS)
         if counts or evidence.cooldowns.count:
             return evidence.cooldowns
         return Cooldowns(count=None)
@@ -236,20 +239,20 @@ class Deployments:
         return self._problems[id]
 
     def _credits(self, part: ModelDeployment) -> tuple[float | None, bool]:
-        """Of its provider's budget, which all calls share; else of those of the keys and teams."""
+        """Return the rest of the provider's budget, which all calls share, or of keys and teams."""
         left = self.left_by_provider.get(part.provider or "")
         return (self.database.left.get(part.model), False) if left is None else (left, True)
 
     def _measures(self, part: ModelDeployment) -> dict[str, Any]:
-        if self.figures is None:
+        if self.measures is None:
             return {"spend": self._spent_today(part)}
-        measures = self.figures.of(part)
+        measures = self.measures.of(part)
         if measures["spend"] is None:
             measures["spend"] = self._spent_today(part)
         return measures
 
     def _spent_today(self, part: ModelDeployment) -> float | None:
-        """What the database says, where the upstream model is this deployment's alone."""
+        """Return the database's spend if no other deployment has the same upstream model."""
         spent, model = self.database.spent, part.upstream_model
         names = {f"{model}", f"{part.provider}/{model}"} & spent.keys()
         if not names or self._alike[model] > 1:

@@ -1,4 +1,4 @@
-"""Whether a deployment answers: judged by what was seen of its calls, and by nothing else."""
+"""The status of one deployment, judged only by the results of its calls."""
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
@@ -11,21 +11,21 @@ from telemetron_collectors.litellm.metrics import COOLDOWNS, FAILURES, Series
 HEALTHY_SECONDS = 300.0
 
 
-class Seen(NamedTuple):
-    """What happened to one deployment between two looks."""
+class Observation(NamedTuple):
+    """Results of one deployment's calls between two polls."""
 
     succeeded: bool = False
-    """A provider's answer, not one from the proxy's cache."""
+    """The provider answered a call; answers from the proxy's cache do not count."""
     failure: Series | None = None
-    """The most frequent one that was not the caller's fault."""
+    """The most frequent failure that was not the caller's fault."""
     cooldowns: int = 0
     cooldown: Series | None = None
     ended_well: bool = False
     """If some calls succeeded and some failed: the last one succeeded."""
     refused: bool = False
-    """The router refused calls that it might have been given."""
+    """The router refused calls that this deployment could have served."""
     doubtful: bool = False
-    """Some failed, and the metrics do not say by whose fault."""
+    """Some calls failed, and the metrics do not show whose fault that was."""
 
 
 class Cooling(NamedTuple):
@@ -34,11 +34,11 @@ class Cooling(NamedTuple):
     until: datetime
     """Its latest possible end."""
     sure_until: float
-    """Its earliest possible end, monotonic: from then on nobody knows."""
+    """Its earliest possible end, monotonic; from then on it may have ended."""
 
 
 class Evidence:
-    """What was seen of one deployment so far. Times are monotonic, if they are no datetimes."""
+    """All observations of one deployment. Times are monotonic unless they are datetimes."""
 
     def __init__(self, at: datetime) -> None:
         self.status = "unknown"
@@ -47,15 +47,15 @@ class Evidence:
         self.last_error: ModelError | None = None
         self.cooling: Cooling | None = None
         self.sees_successes = True
-        """Whether the metrics would show one."""
+        """Whether the metrics would show a success."""
         self._succeeded_at: float | None = None
         self._failed_at: float | None = None
-        """When the last call failed; None: none did, or one has succeeded since."""
+        """When the last call failed; None if none did, or if one has succeeded since."""
         self._refused_at: float | None = None
         self._spent_at: float | None = None
 
-    def note(self, seen: Seen, now: float, at: datetime) -> None:
-        """Something happened; `now` is monotonic, `at` the wall clock."""
+    def add(self, seen: Observation, now: float, at: datetime) -> None:
+        """Add an observation; `now` is monotonic, `at` the wall clock."""
         error = seen.failure or seen.cooldown
         if error:
             self.last_error = ModelError(error.error_class, error.status_code, at)
@@ -72,44 +72,47 @@ class Evidence:
             self._failed_at = now if error and not seen.ended_well else None
 
     def cool(
-        self, cooldown_seconds: float | None, last_look: float, now: float, at: datetime
+        self, cooldown_seconds: float | None, last_poll: float, now: float, at: datetime
     ) -> None:
-        """It was cooled down at some time since the last look.
+        """Add a cooldown that began at some time since the last poll.
 
-        One that may be over before the next look is only counted: of a deployment that is cooled
-        down again and again the status would change twice between any two looks.
+        A cooldown that may end before the next poll is only counted. Otherwise the status of a
+        deployment with many short cooldowns would change twice in each interval.
         """
-        if cooldown_seconds is not None and cooldown_seconds > 2 * (now - last_look):
+        if cooldown_seconds is not None and cooldown_seconds > 2 * (now - last_poll):
             until = at + timedelta(seconds=cooldown_seconds)
-            self.cooling = Cooling(until, last_look + cooldown_seconds)
+            self.cooling = Cooling(until, last_poll + cooldown_seconds)
 
-    def spend_out(self, is_spent: bool, now: float) -> None:
-        """Whether nothing is left of its budget."""
+    def note_budget(self, is_spent: bool, now: float) -> None:
+        """Note whether the budget is spent."""
         if not is_spent:
             self._spent_at = None
         elif self._spent_at is None:
             self._spent_at = now
 
     def is_spent(self, *, strictly: bool) -> bool:
-        """Whether its budget ends its calls; not `strictly`: some callers may have no budget."""
+        """Return whether the spent budget stops calls.
+
+        If not `strictly`, some callers may have no budget, and a later success proves it.
+        """
         if self._spent_at is None:
             return False
         return strictly or self._succeeded_at is None or self._succeeded_at <= self._spent_at
 
     def is_refused(self, now: float) -> bool:
-        """Whether calls were refused lately, and none succeeded since."""
+        """Return whether calls were refused recently and none succeeded since."""
         return _is_recent(self._refused_at, now)
 
-    def judge(self, now: float, at: datetime, *, is_heard: bool, is_spent: bool) -> None:
-        """What it all means now; not `is_heard`: the proxy has said nothing for too long."""
+    def judge(self, now: float, at: datetime, *, is_answering: bool, is_spent: bool) -> None:
+        """Set the status; unless `is_answering`, the proxy has not answered for too long."""
         if self.cooling and now >= self.cooling.sure_until:
             self.cooling = None
-        status = self._status(now, is_spent) if is_heard else "unknown"
+        status = self._status(now, is_spent) if is_answering else "unknown"
         if status != self.status:
             self.status, self.since = status, at
 
     def changes_at(self, now: float) -> float | None:
-        """When the status may be another although nothing happens."""
+        """Return the next time at which the status may change without a new observation."""
         times = [
             at + HEALTHY_SECONDS
             for at in (self._succeeded_at, self._refused_at, self._failed_at)
@@ -120,7 +123,7 @@ class Evidence:
         return min((time for time in times if time > now), default=None)
 
     def _is_failing(self, now: float) -> bool:
-        """Until one succeeds, if that would be seen."""
+        """Return whether the last call failed; without counted successes, for five minutes only."""
         return self._failed_at is not None and (
             self.sees_successes or _is_recent(self._failed_at, now)
         )
@@ -137,15 +140,15 @@ def _is_recent(then: float | None, now: float) -> bool:
     return then is not None and now - then < HEALTHY_SECONDS
 
 
-def seen(
+def observe(
     rises: Iterable[tuple[Series, float]], *, succeeded: bool, ended_well: bool, refused: bool
-) -> Seen:
-    """What the rises of one deployment's counters say."""
+) -> Observation:
+    """Turn the rises of one deployment's counters into an observation."""
     rises = list(rises)
     failed = [(rise, one) for one, rise in rises if one.kind == FAILURES and not is_callers(one)]
     failures = [(rise, one) for rise, one in failed if one.error_class or one.status_code]
     cooldowns = [(rise, one) for one, rise in rises if one.kind == COOLDOWNS]
-    return Seen(
+    return Observation(
         succeeded=succeeded,
         failure=_most(failures),
         cooldowns=round(sum(rise for rise, _ in cooldowns)),
@@ -157,5 +160,5 @@ def seen(
 
 
 def _most(counted: list[tuple[float, Series]]) -> Series | None:
-    """The most frequent; of equals always the same."""
+    """Return the most frequent series; the choice among equals is stable."""
     return max(counted, key=lambda one: (one[0], str(one[1])))[1] if counted else None

@@ -1,4 +1,4 @@
-"""Whose fault a failed call is: the caller's, or that of the deployment and its provider."""
+"""Blame a failed call on the caller, or on the deployment and its provider."""
 
 from telemetron_collectors.litellm.metrics import Series
 
@@ -9,7 +9,7 @@ _DEPLOYMENTS = {401, 402, 404, 408, 429}
 _ROUTERS = {408, 429}
 # Limits of a key, a user or a team. The proxy answers some of them with 429 too.
 _CALLERS_LIMITS = {"BudgetExceededError", "HTTPException", "ProxyRateLimitError"}
-# If the metrics have no status: LiteLLM's classes for the 4xx that are the caller's.
+# For metrics without a status: LiteLLM's classes of the 4xx that are the caller's fault.
 _CALLERS = {
     *_CALLERS_LIMITS,
     "BadRequestError",
@@ -26,12 +26,12 @@ _CALLERS = {
 
 
 def is_callers(error: Series) -> bool:
-    """Whether a call that reached a deployment failed by its caller's fault."""
+    """Return whether a call that reached a deployment failed because of its caller."""
     return _is_callers(error.error_class, error.status_code, _DEPLOYMENTS)
 
 
 def is_refused_caller(error_class: str | None, status_code: int | None) -> bool:
-    """Whether a call was refused for what the caller asked, or may not: others are served."""
+    """Return whether the proxy refused a call because of its caller, and would serve others."""
     if _bare(error_class) in _CALLERS_LIMITS:
         return True
     return _is_callers(error_class, status_code, _ROUTERS)
@@ -44,5 +44,5 @@ def _is_callers(error_class: str | None, status_code: int | None, others: set[in
 
 
 def _bare(error_class: str | None) -> str:
-    """The class without the provider before it: `Openai.BadRequestError`."""
+    """Return the class without its provider: BadRequestError of `Openai.BadRequestError`."""
     return (error_class or "").rpartition(".")[2]

@@ -1,4 +1,4 @@
-"""`/health`: what the proxy found when it called every model. Asked only where that is wanted."""
+"""`/health`: the proxy calls every model and answers which are healthy. Optional, as it costs."""
 
 import re
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from telemetron_collectors.litellm.evidence import Seen
+from telemetron_collectors.litellm.evidence import Observation
 from telemetron_collectors.litellm.metrics import FAILURES, Series, finite
 
 _ERROR_CLASS = re.compile(r"litellm\.([A-Za-z_]\w{0,99})")
@@ -26,13 +26,13 @@ class Health(Struct):
     healthy_endpoints: list[Endpoint] = []
     unhealthy_endpoints: list[Endpoint] = []
 
-    def seen(self) -> Iterator[tuple[str, Seen]]:
-        """By deployment; of an error its class and status alone."""
+    def observations(self) -> Iterator[tuple[str, Observation]]:
+        """Yield each deployment with its result; of an error only the class and the status."""
         for endpoint in self.healthy_endpoints:
-            yield endpoint.model_id or "", Seen(succeeded=True)
+            yield endpoint.model_id or "", Observation(succeeded=True)
         for endpoint in self.unhealthy_endpoints:
             named = _ERROR_CLASS.match(str(endpoint.error))
             status = finite(endpoint.exception_status)
             error_class, code = named and named[1], int(status) if status else None
             of = endpoint.model_id or ""
-            yield of, Seen(failure=Series(FAILURES, of, error_class, code))
+            yield of, Observation(failure=Series(FAILURES, of, error_class, code))

@@ -1,4 +1,4 @@
-"""The key that the proxy wants: a text, or a file that is read again when it changes."""
+"""The proxy's key: a text, or a file that is read again before each round of polls."""
 
 import asyncio
 
@@ -7,15 +7,15 @@ from telemetron.poll import TroubleError
 MAX_BYTES = 64 * 1024
 
 
-class Key:
-    """`value` is the key now; None: none is sent. Never shown: there is no repr that has it."""
+class ProxyKey:
+    """The current key; None sends no key. There is no repr, so the key is never shown."""
 
     def __init__(self, value: str | None = None, file: str | None = None) -> None:
         self.value = value
         self._file = file
 
     async def refresh(self) -> bool:
-        """Read the file again; True: it holds another key. TroubleError: it holds none."""
+        """Read the file again; return whether the key changed; raise TroubleError if none."""
         if self._file is None:
             return False
         before = self.value
@@ -34,7 +34,7 @@ def _read(file: str) -> str:
     except OSError as error:
         raise TroubleError("Unauthorized", f"key_file: {error.strerror}") from None
     except ValueError:
-        raise TroubleError("Unauthorized", "key_file does not hold one line of ASCII") from None
+        raise TroubleError("Unauthorized", "key_file must contain one line of ASCII") from None
     if not text or not text.isprintable():
-        raise TroubleError("Unauthorized", "key_file does not hold one line of ASCII")
+        raise TroubleError("Unauthorized", "key_file must contain one line of ASCII")
     return text

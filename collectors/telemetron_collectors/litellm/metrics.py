@@ -1,15 +1,15 @@
-"""The proxy's `/metrics/`: the samples that are asked for, and what they say. A pure parser."""
+"""A pure parser of the proxy's `/metrics/`, and the samples that the collector requests."""
 
 import math
 import re
 from typing import NamedTuple
 from urllib.parse import urlencode
 
-# Health checks call the models too; they are nobody's use of them.
+# Health checks call the models too; no caller uses them.
 HEALTH_CHECK = "litellm-internal-health-check"
-# LiteLLM writes the largest int64 where there is no limit.
+# LiteLLM writes the largest int64 if there is no limit.
 SENTINEL = 9e18
-# With `prometheus_metrics_max_series_per_metric` it counts what is beyond in one series of these.
+# Beyond `prometheus_metrics_max_series_per_metric` LiteLLM counts in one series with these labels.
 OVERFLOW = "other"
 
 _LABEL = re.compile(rb'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\]|\\.)*)"')
@@ -31,9 +31,9 @@ ANSWERED = "answered"
 CACHE_HITS = "cache_hits"
 CACHED_TOKENS = "cached_tokens"
 REFUSED = "refused"
-"""Failures without a deployment, of the name that was asked for."""
+"""Failures without a deployment, by requested model."""
 UNROUTED = "unrouted"
-"""Requests without a deployment, of the name that was asked for."""
+"""Requests without a deployment, by requested model."""
 
 FAMILIES = {
     REQUESTS: "litellm_deployment_total_requests",
@@ -46,9 +46,9 @@ FAMILIES = {
     CACHE_HITS: "litellm_cache_hits_metric",
     CACHED_TOKENS: "litellm_cached_tokens_metric",
 }
-"""The metric that each kind of counter belongs to, as the proxy's configuration names it."""
+"""The metric of each kind of counter, as the proxy's configuration names it."""
 WITHOUT_LICENCE = "litellm_not_a_premium_user_metric"
-"""Older versions offer this and nothing else to those who have no licence."""
+"""Older versions have only this metric if the proxy has no licence."""
 
 _COUNTERS = {
     **{f"{name}_total".encode(): kind for kind, name in FAMILIES.items() if kind != ANSWERED},
@@ -60,15 +60,15 @@ _STATE = b"litellm_deployment_state"
 _PROCESS = b"process_start_time_seconds"
 
 WHOLE = "/metrics/"
-"""Asks for everything, so that the page names each metric that the proxy has."""
+"""Requests all metrics, so that the page lists every metric of the proxy."""
 TARGET = "/metrics/?" + urlencode(
     [("name[]", name.decode()) for name in (*_COUNTERS, _STATE, _PROCESS)]
 )
-"""Asks for these samples alone: no buckets, no creation times."""
+"""Requests only these samples: no buckets, no creation times."""
 
 
 class Series(NamedTuple):
-    """A counter of a deployment (its id), or of the name that a call without one asked for."""
+    """A counter of a deployment id, or of the model name of calls without a deployment."""
 
     kind: str
     of: str
@@ -77,55 +77,55 @@ class Series(NamedTuple):
     caller: str | None = None
 
 
-class Page(NamedTuple):
-    """What one answer says."""
+class MetricsPage(NamedTuple):
+    """One answer."""
 
     counters: dict[tuple[Series, int], float]
-    """By series and the hash of its labels: each is a counter of its own, and falls by itself."""
+    """By series and the hash of its labels: the proxy resets each label set separately."""
     states: dict[str, dict[str, float]]
-    """By deployment and the model name of the series: 0 healthy, 1 partial, 2 complete outage."""
+    """By deployment and model name of the series: 0 healthy, 1 partial, 2 complete outage."""
     process: float | None
-    """When the process that answered was started, by its own clock; null: several share a page."""
+    """When the answering process started, by its own clock; None if workers share a page."""
     families: frozenset[str]
-    """The metrics that the page names, with samples or without."""
+    """The metrics that the page lists, with or without samples."""
     labels: dict[str, frozenset[str]]
     """The labels of each kind that has samples."""
     overflowing: frozenset[str]
-    """The kinds of which some samples may belong to any deployment."""
+    """The kinds with samples that may belong to any deployment."""
 
     def has(self, kind: str) -> bool:
-        """Whether zero means zero: the metric is there, and each sample names its deployment."""
+        """Return whether zero means zero: the metric exists, and its samples name deployments."""
         labels = self.labels.get(kind)
         named = labels is None or "model_id" in labels
         return FAMILIES[kind] in self.families and named and kind not in self.overflowing
 
     def has_unrouted(self, kind: str) -> bool:
-        """Likewise of those without a deployment: each sample says what was asked for."""
+        """Return whether zero means zero for calls without a deployment."""
         labels = self.labels.get(kind)
         return self.has(kind) and (
             labels is None or not labels.isdisjoint(("model_group", "requested_model"))
         )
 
     def missing(self) -> list[str]:
-        """The metrics of which nothing can be said."""
+        """Return the metrics that cannot be used."""
         return sorted(name for kind, name in FAMILIES.items() if not self.has(kind))
 
 
-def parse(body: bytes, caller: str | None = None) -> Page:
-    """The page; `caller` is the label that names callers, if they are wanted.
+def parse(body: bytes, caller: str | None = None) -> MetricsPage:
+    """Parse a page; `caller` is the label that names callers, or None to ignore them.
 
-    Unknown samples and labels are skipped. ValueError: it is cut short, or garbage.
+    Skip unknown samples and labels. Raise ValueError if the page is cut short or malformed.
     """
     if body and not body.endswith(b"\n"):
-        raise ValueError("the last line has no end")
-    reader = _Reader(caller)
+        raise ValueError("the last line does not end")
+    parser = _Parser(caller)
     for line in body.split(b"\n"):
-        reader.read(line)
-    return reader.page()
+        parser.read(line)
+    return parser.page()
 
 
-class _Reader:
-    """Reads one page, line by line."""
+class _Parser:
+    """Parses one page, line by line."""
 
     def __init__(self, caller: str | None) -> None:
         self._caller = caller
@@ -147,10 +147,10 @@ class _Reader:
             labels, value = _sample(rest)
             states = self._states.setdefault(labels.get("model_id", ""), {})
             model = labels.get("litellm_model_name", "")
-            states[model] = max(value, states.get(model, 0.0))  # several workers: each has one
+            states[model] = max(value, states.get(model, 0.0))  # each worker has its own
 
-    def page(self) -> Page:
-        return Page(
+    def page(self) -> MetricsPage:
+        return MetricsPage(
             self._counters,
             self._states,
             self._process,
@@ -183,7 +183,7 @@ class _Reader:
 def _sample(rest: bytes) -> tuple[dict[str, str], float]:
     inside, end, value = rest.rpartition(b"}")
     if not end:
-        raise ValueError("labels without an end")
+        raise ValueError("the labels do not end")
     labels = {name.decode(): _text(text) for name, text in _LABEL.findall(inside)}
     return labels, float(value.split()[0])
 
@@ -195,26 +195,26 @@ def _text(raw: bytes) -> str:
 
 
 def _series(kind: str, labels: dict[str, str], caller: str | None) -> Series | None:
-    """The series of a sample; None: it does not name its deployment."""
+    """Return the series of a sample, or None if it does not name its deployment."""
     of = labels.get("model_id")
     if of is None:
         return None
     if of in _NOTHING:
         return _unrouted(kind, labels)
-    who = _caller(labels, caller) if caller else None
+    caller_name = _caller(labels, caller) if caller else None
     if kind not in (FAILURES, COOLDOWNS):
-        return Series(kind, of, caller=who)
-    return Series(kind, of, *_error(labels), caller=who)
+        return Series(kind, of, caller=caller_name)
+    return Series(kind, of, *_error(labels), caller=caller_name)
 
 
 def _caller(labels: dict[str, str], label: str) -> str:
-    """The caller's name; empty: it has none, for which LiteLLM writes `None`."""
+    """Return the caller's name, or "" if it has none, which LiteLLM writes as `None`."""
     name = labels.get(label, "")
     return "" if name in _NOTHING else name
 
 
 def _unrouted(kind: str, labels: dict[str, str]) -> Series | None:
-    """The series of a call for which no deployment was chosen."""
+    """Return the series of calls that reached no deployment."""
     names = (labels.get("model_group", ""), labels.get("requested_model", ""))
     name = next((name for name in names if name not in _NOTHING), None)
     if name is None or kind not in _UNROUTED:
@@ -231,7 +231,7 @@ def _error(labels: dict[str, str]) -> tuple[str | None, int | None]:
 
 
 def finite(value: object) -> float | None:
-    """A number that is one: neither infinite nor one of the sentinels for `no limit`."""
+    """Return a finite number, or None for others and for the sentinels that mean "no limit"."""
     if isinstance(value, str):
         try:
             value = float(value)

@@ -1,4 +1,4 @@
-"""`/model/info` and `/router/settings`: what is configured. Pure parsers."""
+"""Pure parsers of the proxy's configuration: `/model/info` and `/router/settings`."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -14,7 +14,7 @@ PAYMENT_TYPES = ("prepaid", "postpaid", "free")
 
 
 class Params(Struct):
-    """`litellm_params`, of which the proxy leaves out the secrets."""
+    """`litellm_params`; the proxy omits its secrets."""
 
     model: str | None = None
     custom_llm_provider: str | None = None
@@ -24,7 +24,7 @@ class Params(Struct):
 
 
 class Info(Struct):
-    """`model_info`: what the deployment says of itself, over what LiteLLM's cost map says."""
+    """`model_info`: LiteLLM's cost map, overridden by the deployment's configuration."""
 
     id: str
     litellm_provider: str | None = None
@@ -54,13 +54,13 @@ class Row(Struct):
 
 
 class ModelInfo(Struct):
-    """The answer of `/model/info`; each row is parsed by itself."""
+    """The answer of `/model/info`; each row is parsed separately."""
 
     data: list[msgspec.Raw]
 
 
 class Values(Struct):
-    """What the router runs with."""
+    """The router's settings."""
 
     cooldown_time: Any = None
     provider_budget_config: Any = None
@@ -68,11 +68,11 @@ class Values(Struct):
 
     @property
     def aliases(self) -> dict[str, str]:
-        """The name of the model group by each other name of it, hidden ones included."""
-        said = self.model_group_alias if isinstance(self.model_group_alias, dict) else {}
+        """Return the model group of each alias, hidden aliases included."""
+        given = self.model_group_alias if isinstance(self.model_group_alias, dict) else {}
         found = {
             alias: target.get("model") if isinstance(target, dict) else target
-            for alias, target in said.items()
+            for alias, target in given.items()
         }
         return {alias: group for alias, group in found.items() if isinstance(group, str)}
 
@@ -84,7 +84,7 @@ class RouterSettings(Struct):
 
 
 class Listed(NamedTuple):
-    """One deployment as configured; its own cooldown time wins over the router's."""
+    """One configured deployment; its own cooldown time wins over the router's."""
 
     part: ModelDeployment
     cooldown_seconds: float | None
@@ -96,56 +96,56 @@ _decode_router = msgspec.json.Decoder(RouterSettings).decode
 
 
 class Rows(NamedTuple):
-    """The rows of an answer by the deployment's id, and how many could not be understood."""
+    """The rows of an answer by deployment id, and the number of malformed rows."""
 
     by_id: dict[str, list[Row]]
-    odd: int
+    malformed: int
 
 
 def parse_models(body: bytes) -> Rows:
-    """The rows; one that is odd hides no other. Raises what msgspec raises."""
+    """Parse all rows; skip malformed ones. Raise msgspec's errors."""
     data = _decode_models(body).data
     rows: dict[str, list[Row]] = {}
-    odd = 0
+    malformed = 0
     for raw in data:
         try:
             row = _decode_row(raw)
         except msgspec.ValidationError:
-            odd += 1
+            malformed += 1
         else:
             rows.setdefault(row.model_info.id, []).append(row)
-    if odd and not rows:
-        raise ValueError("no row can be understood")
-    return Rows(rows, odd)
+    if malformed and not rows:
+        raise ValueError("every row is malformed")
+    return Rows(rows, malformed)
 
 
 def parse_router(body: bytes) -> Values:
-    """The router's settings. Raises what msgspec raises."""
+    """Parse the router's settings. Raise msgspec's errors."""
     return _decode_router(body).current_values
 
 
 def own_rows(rows: list[Row], aliases: Mapping[str, str]) -> list[Row]:
-    """The rows that are no alias; all, if every one is."""
+    """Return the rows that are not aliases; all rows if every one is an alias."""
     return [row for row in rows if row.model_name not in aliases] or rows
 
 
 def is_ambiguous(rows: list[Row], aliases: Mapping[str, str]) -> bool:
-    """Whether the rows do not say what their deployment is called, as those of a wildcard."""
+    """Return whether the rows disagree on the deployment's name, as the rows of a wildcard do."""
     return len({row.model_name for row in own_rows(rows, aliases)}) > 1
 
 
-def listed(rows: list[Row], aliases: Mapping[str, str], itself: Row | None = None) -> Listed:
-    """One deployment from all its rows.
+def listed(rows: list[Row], aliases: Mapping[str, str], configured: Row | None = None) -> Listed:
+    """Make one deployment of all its rows.
 
-    LiteLLM lists a wildcard (`openai/*`) as a row for each model that it knows of the provider:
-    what differs between them is null. `itself` is the deployment as configured, if it was asked.
+    LiteLLM lists a wildcard (`openai/*`) as one row for each model that it knows of the provider.
+    Fields that differ between the rows are null. `configured` is the row of the wildcard, if known.
     """
     own = own_rows(rows, aliases)
-    name = itself.model_name if itself else _common_name(own)
+    name = configured.model_name if configured else _common_name(own)
     parts = [_part(row) for row in own]
     part = structs.replace(_agreed(parts), model=name)
-    if itself:
-        part = structs.replace(part, upstream_model=_part(itself).upstream_model)
+    if configured:
+        part = structs.replace(part, upstream_model=_part(configured).upstream_model)
     others = {row.model_name for row in rows} if "*" not in name else set()
     others |= {alias for alias, group in aliases.items() if group == name}
     public = {row.model_info.team_public_model_name for row in rows}
@@ -158,7 +158,7 @@ def listed(rows: list[Row], aliases: Mapping[str, str], itself: Row | None = Non
 
 
 class Names:
-    """Which model group serves a name that callers use."""
+    """Finds the model group that serves a name."""
 
     def __init__(self, deployments: Iterable[ModelDeployment], aliases: Mapping[str, str]) -> None:
         self._groups: dict[str, str] = {}
@@ -176,7 +176,7 @@ class Names:
         self._aliases = aliases
 
     def group(self, name: str) -> str | None:
-        """None: no deployment serves it."""
+        """Return the model group that serves the name, or None if no deployment does."""
         name = self._aliases.get(name, name)
         if name in self._groups:
             return self._groups[name]
@@ -184,7 +184,7 @@ class Names:
 
 
 def _common_name(rows: list[Row]) -> str:
-    """The name of all; else the wildcard that takes them all."""
+    """Return the name of all rows, or the wildcard that matches all their names."""
     names = sorted({row.model_name for row in rows})
     if len(names) == 1:
         return names[0]
@@ -194,7 +194,7 @@ def _common_name(rows: list[Row]) -> str:
 
 
 def _agreed(parts: list[ModelDeployment]) -> ModelDeployment:
-    """Each field as in all of them, else as if it were not known."""
+    """Return the fields on which all agree; the others as if they were not known."""
     first, *others = parts
     blank = ModelDeployment(id=first.id, model=first.model)
     differing = {
@@ -219,7 +219,7 @@ def _part(row: Row) -> ModelDeployment:
         model=row.model_name,
         upstream_model=params.model and params.model.removeprefix(f"{provider}/"),
         provider=provider,
-        # model_info has rates too, but those are the cost map's, whatever is configured.
+        # The rates of model_info are those of the cost map, even if others are configured.
         tpm_max=_whole(params.tpm),
         rpm_max=_whole(params.rpm),
         payment_type=_payment_type(info.payment_type, costs),
@@ -234,14 +234,14 @@ def _part(row: Row) -> ModelDeployment:
 
 
 def _provider(info: Info, params: Params) -> str | None:
-    """As LiteLLM finds it: what is said, what stands before the slash, what the cost map knows."""
+    """Return the provider as LiteLLM finds it: configured, before the slash, from the cost map."""
     prefix, slash, _ = (params.model or "").partition("/")
     return params.custom_llm_provider or (prefix if slash else None) or info.litellm_provider
 
 
-def _payment_type(said: object, costs: tuple[float | None, float | None]) -> str | None:
-    if said in PAYMENT_TYPES:
-        return str(said)
+def _payment_type(given: object, costs: tuple[float | None, float | None]) -> str | None:
+    if given in PAYMENT_TYPES:
+        return str(given)
     return "free" if costs == (0.0, 0.0) else None
 
 
@@ -269,7 +269,7 @@ _OUTPUTS = {
 
 
 def _input_types(info: Info) -> set[str]:
-    """What it takes; empty where LiteLLM does not know its mode."""
+    """Return the input types; none if LiteLLM does not know the mode."""
     if info.mode is None:
         return set()
     more = {

@@ -1,10 +1,10 @@
-"""One proxy: what is asked of it, and what the answers say."""
+"""One proxy: its endpoints, and how their answers are used."""
 
 import asyncio
 from collections.abc import Callable
 from functools import partial
 from itertools import count
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlencode
 
 import msgspec
@@ -13,10 +13,10 @@ from msgspec import UNSET
 from telemetron.collector import Output
 from telemetron.poll import TroubleError
 from telemetron_collectors.litellm import budgets, metrics
-from telemetron_collectors.litellm.client import Client, RefusalError
+from telemetron_collectors.litellm.client import Client, HttpLimits, RefusalError
 from telemetron_collectors.litellm.deployments import Deployments
-from telemetron_collectors.litellm.figures import Figures
 from telemetron_collectors.litellm.health import Health
+from telemetron_collectors.litellm.measures import Measures
 from telemetron_collectors.litellm.models import (
     Listed,
     Row,
@@ -26,11 +26,11 @@ from telemetron_collectors.litellm.models import (
     parse_models,
     parse_router,
 )
+from telemetron_collectors.litellm.poller import Poll, Poller
 from telemetron_collectors.litellm.unserved import Unserved
-from telemetron_collectors.litellm.usage import Usage
-from telemetron_collectors.litellm.watch import Look, Watch
+from telemetron_collectors.litellm.usage import UsageTracker
 
-# How often each is asked, in intervals: of 10 s, by default.
+# How often each endpoint is polled, in intervals of `interval_seconds`.
 METRICS_EVERY = 1
 BUDGETS_EVERY = 3
 MODELS_EVERY = 6
@@ -38,21 +38,33 @@ DATABASE_EVERY = 6
 ROUTER_EVERY = 30
 
 HEALTH_TIMEOUT_SECONDS = 120.0
-MAX_DEPLOYMENTS = 2_000
-MAX_PAGES = 20
 MAX_NAMED = 8
-MAX_ASKED = 100
-"""How many deployments are asked for by their id in one look."""
+MAX_REQUESTED = 100
+"""The most deployments that one poll requests by id."""
 
 CALLBACK = 'the proxy has no metrics: set litellm_settings.callbacks: ["prometheus"]'
 LICENCE = "this version of the proxy has metrics only with a licence"
-SEVERAL = "several processes answer, each with counters of its own: one source for each replica"
+SEVERAL = (
+    "several processes answer, each with its own counters: configure one source for each replica"
+)
 
 T = TypeVar("T")
 
 
+class ProxyLimits(NamedTuple):
+    """Limits of the collector for one proxy."""
+
+    max_deployments: int = 2_000
+    max_pages: int = 20
+    max_processes: int = 64
+    http: HttpLimits = HttpLimits()
+
+
+LIMITS = ProxyLimits()
+
+
 class Proxy:
-    """Each look asks one thing, tells it to the deployments, and confirms its scope."""
+    """Polls one endpoint after the other, updates the deployments and confirms the scopes."""
 
     def __init__(
         self,
@@ -61,136 +73,138 @@ class Proxy:
         interval: float,
         max_age_seconds: float,
         caller: str | None = None,
+        limits: ProxyLimits = LIMITS,
     ) -> None:
         self._client = client
         self._clock = output.clock
         self._interval = interval
         self._caller = caller
-        self._watch = Watch(client, output, interval)
+        self._limits = limits
+        self._poller = Poller(client, output, interval)
         self._deployments = Deployments(output, max_age_seconds)
         self._unserved = Unserved(output)
-        self._usage = Usage(slack_seconds=3 * interval)
-        self._looked_at = self._clock.monotonic()
+        self._usage = UsageTracker(3 * interval, limits.max_processes)
+        self._polled_at = self._clock.monotonic()
         self._families: dict[float, frozenset[str]] = {}
-        """The metrics of the process that answered last, by its start."""
+        """The metrics of the process that answered last, by its start time."""
         self._caches: bool | None = None
         self._settings = Values()
         self._has_budgets = False
-        self._asked: dict[str, Row] = {}
-        """The deployments of several rows as they are configured."""
+        self._wildcards: dict[str, Row] = {}
+        """The configured row of each deployment that is listed as several rows."""
 
     async def observe(self, health_every: float | None) -> None:
-        """Until cancelled."""
-        looks = (
-            ("router", ROUTER_EVERY, self._ask_router),
-            ("models", MODELS_EVERY, self._ask_models),
-            ("database", DATABASE_EVERY, self._ask_database),
-            ("metrics", METRICS_EVERY, self._ask_metrics),
-            ("budgets", BUDGETS_EVERY, self._ask_budgets),
+        """Poll until cancelled."""
+        polls = (
+            ("router", ROUTER_EVERY, self._poll_router),
+            ("models", MODELS_EVERY, self._poll_models),
+            ("database", DATABASE_EVERY, self._poll_database),
+            ("metrics", METRICS_EVERY, self._poll_metrics),
+            ("budgets", BUDGETS_EVERY, self._poll_budgets),
         )
-        self._watch.has_scopes(["models", "metrics"])
+        self._poller.expect(["models", "metrics"])
         async with asyncio.TaskGroup() as group:
             group.create_task(
-                self._watch.run(
-                    [Look(name, every * self._interval, once) for name, every, once in looks]
+                self._poller.run(
+                    [Poll(name, every * self._interval, once) for name, every, once in polls]
                 )
             )
             if health_every:
                 group.create_task(self._check_health_for_ever(health_every))
 
     def close(self) -> None:
-        """No timer is left behind."""
+        """Cancel all timers."""
         self._deployments.close()
 
-    async def _ask_router(self) -> None:
+    async def _poll_router(self) -> None:
         try:
-            self._settings = await self._ask("/router/settings", parse_router)
+            self._settings = await self._request("/router/settings", parse_router)
             self._has_budgets = bool(self._settings.provider_budget_config)
         except RefusalError as refusal:
             if refusal.status != 404:
                 raise
-            # Versions before this endpoint; whether there are budgets is found by asking for them.
+            # Older versions lack this endpoint; only a request shows whether there are budgets.
             self._settings, self._has_budgets = Values(), await self._finds_budgets()
         self._deployments.cooldown_seconds = metrics.finite(self._settings.cooldown_time)
-        self._watch.has_scopes(["budgets"], self._has_budgets)
+        self._poller.expect(["budgets"], self._has_budgets)
 
     async def _finds_budgets(self) -> bool:
         try:
-            return bool(await self._ask("/provider/budgets", budgets.parse_budgets))
+            return bool(await self._request("/provider/budgets", budgets.parse_budgets))
         except RefusalError:
             return False
 
-    async def _ask_models(self) -> None:
-        rows = await self._ask("/model/info", parse_models)
-        kept = dict(sorted(rows.by_id.items())[:MAX_DEPLOYMENTS])
-        known = self._watch.first_note()
-        if rows.odd:
-            known = TroubleError("BadAnswer", f"/model/info: {rows.odd} rows cannot be understood")
+    async def _poll_models(self) -> None:
+        rows = await self._request("/model/info", parse_models)
+        kept = dict(sorted(rows.by_id.items())[: self._limits.max_deployments])
+        known = self._poller.first_note()
+        if rows.malformed:
+            known = TroubleError("BadAnswer", f"/model/info: {rows.malformed} rows are malformed")
         if len(kept) < len(rows.by_id):
             known = TroubleError("LimitReached", f"{len(kept)} of {len(rows.by_id)} are shown")
         self._deployments.set_listed(await self._listed(kept), self._settings.aliases)
-        self._watch.confirm("models", known)
+        self._poller.confirm("models", known)
 
     async def _listed(self, rows: dict[str, list[Row]]) -> dict[str, Listed]:
         aliases = self._settings.aliases
         several = [id for id, own in rows.items() if is_ambiguous(own, aliases)]
-        self._asked = {id: row for id, row in self._asked.items() if id in several}
-        for id in [id for id in several if id not in self._asked][:MAX_ASKED]:
-            if itself := await self._ask_deployment(id):
-                self._asked[id] = itself
-        return {id: listed(own, aliases, self._asked.get(id)) for id, own in rows.items()}
+        self._wildcards = {id: row for id, row in self._wildcards.items() if id in several}
+        for id in [id for id in several if id not in self._wildcards][:MAX_REQUESTED]:
+            if configured := await self._request_deployment(id):
+                self._wildcards[id] = configured
+        return {id: listed(own, aliases, self._wildcards.get(id)) for id, own in rows.items()}
 
-    async def _ask_deployment(self, id: str) -> Row | None:
-        """One deployment as it is configured: a wildcard under its own name."""
+    async def _request_deployment(self, id: str) -> Row | None:
+        """Return the row of one deployment as configured: a wildcard under its own name."""
         target = "/model/info?" + urlencode({"litellm_model_id": id})
         try:
-            rows = (await self._ask(target, parse_models)).by_id.get(id, [])
+            rows = (await self._request(target, parse_models)).by_id.get(id, [])
         except RefusalError:
             return None
         return rows[0] if len(rows) == 1 else None
 
-    async def _ask_metrics(self) -> None:
-        """What failed or cooled down is evidence even where the figures are not."""
+    async def _poll_metrics(self) -> None:
+        """Poll the metrics: failures and cooldowns count even if measures cannot be shown."""
         try:
-            page, date = await self._ask_page()
+            page, date = await self._request_page()
         except RefusalError as refusal:
             if refusal.status != 404:
                 raise
-            return self._tell(None, CALLBACK)
+            return self._publish(None, CALLBACK)
         if metrics.WITHOUT_LICENCE in page.families:
-            return self._tell(None, LICENCE)
+            return self._publish(None, LICENCE)
         now = self._clock.monotonic()
-        rises = await asyncio.to_thread(self._usage.take, page, now, date)
+        rises = await asyncio.to_thread(self._usage.add, page, now, date)
         names = self._deployments.names
-        figures = Figures(self._usage, page, names, self._caches, self._caller)
-        self._deployments.note(rises, figures, self._looked_at)
+        measures = Measures(self._usage, page, names, self._caches, self._caller)
+        self._deployments.add_rises(rises, measures, self._polled_at)
         self._unserved.note(rises, names)
-        self._tell_unserved()
-        self._looked_at = now
-        await asyncio.sleep(0)  # each of these takes its time if there are many deployments
+        self._publish_unserved()
+        self._polled_at = now
+        await asyncio.sleep(0)  # let other tasks run: many deployments take long
         if self._usage.is_several(now):
-            return self._tell(None, SEVERAL)
-        self._tell(figures, _why_not(figures))
+            return self._publish(None, SEVERAL)
+        self._publish(measures, _why_not(measures))
 
-    def _tell(self, figures: Figures | None, why_not: str = "") -> None:
-        self._deployments.figures = figures
-        self._deployments.show_all()
+    def _publish(self, measures: Measures | None, why_not: str = "") -> None:
+        self._deployments.measures = measures
+        self._deployments.publish_all()
         known = TroubleError("MetricsUnavailable", why_not) if why_not else None
-        self._watch.confirm("metrics", known)
+        self._poller.confirm("metrics", known)
 
-    def _tell_unserved(self) -> None:
+    def _publish_unserved(self) -> None:
         names = self._unserved.names(self._deployments.names)
-        self._watch.has_scopes(["calls"], bool(names))
+        self._poller.expect(["calls"], bool(names))
         if names:
-            self._watch.confirm("calls", TroubleError("UnknownModel", _unserved(names)))
+            self._poller.confirm("calls", TroubleError("UnknownModel", _unserved(names)))
 
-    async def _ask_page(self) -> tuple[metrics.Page, float | None]:
-        """Some samples of the metrics; all, to learn which metrics a new process has.
+    async def _request_page(self) -> tuple[metrics.MetricsPage, float | None]:
+        """Return the metrics page and its date.
 
-        Workers that share a page answer a request for named metrics with nothing, and have no
-        start time.
+        Request only the needed samples; from a new process request all, to learn which metrics it
+        has. Workers that share a page have no start time and answer such a request with nothing.
         """
-        named: tuple[metrics.Page, float | None] | None = None
+        named: tuple[metrics.MetricsPage, float | None] | None = None
         if self._families:
             named = page, date = await self._get_page(metrics.TARGET)
             if page.process in self._families:
@@ -199,59 +213,61 @@ class Proxy:
         page, date = await self._get_page(metrics.WHOLE)
         self._families = {} if page.process is None else {page.process: page.families}
         if named and named[0].process not in (None, page.process):
-            # Two processes answered within one look.
+            # Two processes answered in one poll.
             self._usage.note_several(self._clock.monotonic())
             return named[0]._replace(families=named[0].families | page.families), named[1]
         return page, date
 
-    async def _get_page(self, target: str) -> tuple[metrics.Page, float | None]:
+    async def _get_page(self, target: str) -> tuple[metrics.MetricsPage, float | None]:
         answer = await self._client.get(target, kind="text/plain")
         parse = partial(metrics.parse, caller=self._caller)
         return await self._parsed("/metrics/", parse, answer.body), answer.date
 
-    async def _ask_budgets(self) -> None:
-        """Where none are configured the proxy answers with a 500, so it is not asked."""
+    async def _poll_budgets(self) -> None:
+        """Poll the budgets; not if none are configured, for then the proxy would answer 500."""
         if not self._has_budgets:
             self._deployments.left_by_provider = {}
             return
-        left = await self._ask("/provider/budgets", budgets.parse_budgets)
+        left = await self._request("/provider/budgets", budgets.parse_budgets)
         self._deployments.left_by_provider = left
-        self._deployments.show_all()
-        self._watch.confirm("budgets")
+        self._deployments.publish_all()
+        self._poller.confirm("budgets")
 
-    async def _ask_database(self) -> None:
-        readiness = await self._ask("/health/readiness", decoder(budgets.Readiness))
-        self._caches = await self._ask_whether_it_caches(readiness)
+    async def _poll_database(self) -> None:
+        readiness = await self._request("/health/readiness", decoder(budgets.Readiness))
+        self._caches = await self._request_cache(readiness)
         there = readiness.db == "connected"
-        self._watch.has_scopes(["database"], there)
+        self._poller.expect(["database"], there)
         known: list[TroubleError] = []
         self._deployments.database = (
-            await self._ask_what_is_left(known) if there else budgets.Database({}, {})
+            await self._request_remaining(known) if there else budgets.Database({}, {})
         )
-        self._deployments.show_all()
+        self._deployments.publish_all()
         if there:
-            self._watch.confirm("database", next(iter(known), None))
+            self._poller.confirm("database", next(iter(known), None))
 
-    async def _ask_whether_it_caches(self, readiness: budgets.Readiness) -> bool | None:
-        """Asked only if the metrics do not tell cached answers apart. None: not known."""
-        figures = self._deployments.figures
-        if figures and figures.page.has(metrics.CACHE_HITS):
+    async def _request_cache(self, readiness: budgets.Readiness) -> bool | None:
+        """Return whether the proxy has a cache; None if not known, or if the metrics show it."""
+        measures = self._deployments.measures
+        if measures and measures.page.has(metrics.CACHE_HITS):
             return None
         if readiness.cache is UNSET:
             try:
-                readiness = await self._ask("/health/readiness/details", decoder(budgets.Readiness))
+                readiness = await self._request(
+                    "/health/readiness/details", decoder(budgets.Readiness)
+                )
             except RefusalError:
                 return None
         return None if readiness.cache is UNSET else readiness.cache is not None
 
-    async def _ask_what_is_left(self, known: list[TroubleError]) -> budgets.Database:
-        """What cannot be read for a reason that is certain is appended to `known`."""
+    async def _request_remaining(self, known: list[TroubleError]) -> budgets.Database:
+        """Return budgets and spend; append to `known` why some could not be read."""
         today = self._clock.now().date().isoformat()
         day = {"start_date": today, "end_date": today, "page_size": 1000}
         whole = {"return_full_object": "true", "size": 100}
         teams = await self._pages("/v2/team/list", {"page_size": 100}, budgets.Teams, known)
         keys = await self._pages("/key/list", whole, budgets.Keys, known)
-        days = await self._pages("/user/daily/activity", day, budgets.Activity, known)
+        days = await self._pages("/user/daily/activity", day, budgets.DailyActivity, known)
         return budgets.Database(
             budgets.left_by_model(
                 None if teams is None else [team for page in teams for team in page.teams],
@@ -263,21 +279,21 @@ class Proxy:
     async def _pages(
         self, path: str, query: dict[str, Any], kind: type[T], known: list[TroubleError]
     ) -> list[T] | None:
-        """All pages, 20 at most; None: the key may not read them, or this version has none."""
+        """Return all pages up to the limit; None if the key may not read them or none exist."""
         pages: list[Any] = []
         try:
             for number in count(1):
                 target = f"{path}?{urlencode({**query, 'page': number})}"
-                page: Any = await self._ask(target, decoder(kind))
+                page: Any = await self._request(target, decoder(kind))
                 pages.append(page)
                 if number >= page.total_pages:
                     break
-                if number == MAX_PAGES:
-                    message = f"{path}: {MAX_PAGES} of {page.total_pages} pages are read"
+                if number == self._limits.max_pages:
+                    message = f"{path}: {number} of {page.total_pages} pages are read"
                     known.append(TroubleError("LimitReached", message))
                     break
         except RefusalError as refusal:
-            trouble = await self._watch.narrowed(refusal) if refusal.status == 401 else refusal
+            trouble = await self._poller.narrow(refusal) if refusal.status == 401 else refusal
             if trouble.reason == "Forbidden":
                 known.append(trouble)
             elif refusal.status != 404:
@@ -286,43 +302,45 @@ class Proxy:
         return pages
 
     async def _check_health_for_ever(self, every: float) -> None:
-        await self._clock.sleep(self._interval)  # what there is should be known before
+        await self._clock.sleep(self._interval)  # the deployments should be known before
         while True:
             try:
-                health = await self._ask("/health", decoder(Health), timeout=HEALTH_TIMEOUT_SECONDS)
+                health = await self._request(
+                    "/health", decoder(Health), timeout=HEALTH_TIMEOUT_SECONDS
+                )
             except TroubleError as trouble:
-                self._watch.note("health", trouble)
+                self._poller.note("health", trouble)
             else:
-                self._watch.note("health", None)
-                self._deployments.happened(health.seen(), self._looked_at)
-                self._deployments.show_all()
+                self._poller.note("health", None)
+                self._deployments.add(health.observations(), self._polled_at)
+                self._deployments.publish_all()
             await self._clock.sleep(every)
 
-    async def _ask(
+    async def _request(
         self, target: str, parse: Callable[[bytes], T], *, timeout: float | None = None
     ) -> T:
         answer = await self._client.get(target, timeout=timeout)
         return await self._parsed(target.partition("?")[0], parse, answer.body)
 
     async def _parsed(self, path: str, parse: Callable[[bytes], T], body: bytes) -> T:
-        """In a thread: 100 deployments are a megabyte, and a page of metrics may be more."""
+        """Parse in a thread: 100 deployments are a megabyte, and metrics may be larger."""
         try:
             return await asyncio.to_thread(parse, body)
         except (ValueError, IndexError):  # msgspec's errors are ValueErrors
-            raise TroubleError("BadAnswer", f"{path} cannot be understood") from None
+            raise TroubleError("BadAnswer", f"{path}: the answer is malformed") from None
 
 
-def _why_not(figures: Figures) -> str:
-    """Which figures are null, and what would mend it; empty: none is."""
-    page, missing = figures.page, figures.missing()
+def _why_not(measures: Measures) -> str:
+    """Return which metrics are missing and why, or "" if none are."""
+    page, missing = measures.page, measures.missing()
     if not missing:
         return ""
     if page.overflowing:
-        why = "some are beyond prometheus_metrics_max_series_per_metric"
+        why = "some series are beyond prometheus_metrics_max_series_per_metric"
     elif page.process is None:
-        why = "not counted yet, or left out by the proxy's configuration"
+        why = "not counted yet, or omitted by the proxy's configuration"
     else:
-        why = "the proxy's configuration leaves them or their label model_id out"
+        why = "the proxy's configuration omits them or their label model_id"
     return f"{', '.join(missing)}: {why}"
 
 
@@ -332,5 +350,5 @@ def _unserved(names: list[str]) -> str:
 
 
 def decoder(kind: type[T]) -> Callable[[bytes], T]:
-    """A parser of JSON of this type."""
+    """Return a JSON parser of this type."""
     return msgspec.json.Decoder(kind).decode

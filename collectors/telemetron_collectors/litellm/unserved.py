@@ -8,12 +8,12 @@ from telemetron_collectors.litellm.models import Names
 
 REMEMBERED_SECONDS = 300.0
 MAX_REMEMBERED = 256
-# What a caller wrote is shown only if it looks like the name of a model.
+# A caller wrote the name: show it only if it looks like the name of a model.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+*-]{0,99}")
 
 
 class Unserved:
-    """The names that calls without a deployment asked for lately."""
+    """The model names of recent calls that reached no deployment."""
 
     def __init__(self, output: Output) -> None:
         self._output = output
@@ -21,7 +21,7 @@ class Unserved:
         self._asked_at: dict[str, float] = {}
 
     def note(self, rises: dict[Series, float], served: Names) -> None:
-        """What rose since the last look."""
+        """Add the counters that rose since the last poll."""
         self._count(rises, served)
         now = self._clock.monotonic()
         for series in rises:
@@ -35,7 +35,7 @@ class Unserved:
             del self._asked_at[next(iter(self._asked_at))]
 
     def _count(self, rises: dict[Series, float], served: Names) -> None:
-        """For `/metrics`. A refusal is counted among the requests too, if these are counted."""
+        """Count the calls for `/metrics`; LiteLLM may count a refusal among the requests too."""
         calls = {
             kind: sum(
                 rise
@@ -48,6 +48,6 @@ class Unserved:
             self._output.count("calls_of_unknown_models", number)
 
     def names(self, served: Names) -> list[str]:
-        """Those that no deployment serves, sorted."""
+        """Return the names that no deployment serves, sorted."""
         unserved = [name for name in self._asked_at if served.group(name) is None]
-        return sorted({name if _NAME.fullmatch(name) else "(an odd name)" for name in unserved})
+        return sorted({name if _NAME.fullmatch(name) else "(an unusual name)" for name in unserved})

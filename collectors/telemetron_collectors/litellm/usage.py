@@ -1,18 +1,17 @@
-"""What the proxy's counters say of the last minute: rises, never levels."""
+"""The rises of the proxy's counters in the last minute."""
 
 from collections import defaultdict, deque
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from telemetron_collectors.litellm.metrics import REFUSED, SPEND, UNROUTED, Page, Series
+from telemetron_collectors.litellm.metrics import REFUSED, SPEND, UNROUTED, MetricsPage, Series
 
 WINDOW_SECONDS = 60.0
-# A minute that is longer by no more than this is taken for one: whole calls stay whole.
+# An interval up to this much longer counts as a minute, so that whole calls stay whole numbers.
 LATE_SECONDS = 3.0
-# What several processes behind one address say is not believed for so long.
+# How long the counters are not used after several processes answered behind one address.
 SEVERAL_SECONDS = 300.0
-MAX_PROCESSES = 64
-# So often counters that several share fall within that time until several replicas are believed.
+# After this many falls of shared counters within that time, several replicas must be answering.
 FALLS = 3
 SHARED = 0.0
 MAX_REMEMBERED = 200_000
@@ -22,14 +21,14 @@ Error = tuple[str | None, int | None]
 
 
 class Minute:
-    """What rose within one minute."""
+    """The rises within one minute."""
 
     def __init__(self) -> None:
         self.callers: defaultdict[str, defaultdict[str, dict[str, float]]]
         """By deployment, caller and kind."""
         self.callers = defaultdict(lambda: defaultdict(dict))
         self.unrouted: dict[str, defaultdict[str, dict[Error, float]]]
-        """Of each kind without a deployment, by the name that was asked for, and error."""
+        """Calls without a deployment: by kind, requested model and error."""
         self.unrouted = {kind: defaultdict(dict) for kind in (REFUSED, UNROUTED)}
         self._sums: dict[tuple[str, str], float] = {}
 
@@ -44,30 +43,31 @@ class Minute:
             counts[kind] = counts.get(kind, 0.0) + rise
 
     def of(self, kind: str, of: str) -> float:
-        """How much it rose."""
+        """Return how much a kind of counter rose."""
         return round(self._sums.get((kind, of), 0.0), 9)
 
 
 class Sample(NamedTuple):
-    """What rose up to a moment since the look before."""
+    """The rises between a poll and the one before."""
 
     at: float
     rises: Mapping[Series, float]
 
 
-class Usage:
+class UsageTracker:
     """Follows the counters of a proxy through its restarts.
 
-    A process is known by its start time. What one that is new had counted before it was first seen
-    is known to be recent only if it was started since the last look, by the proxy's own clock.
-    Workers that share a page have no start time. Counters that fall were begun again by a restart,
-    or are another replica's: only if they fall again and again is it the latter.
+    The start time identifies a process. The counts of a new process are recent only if it started
+    after the last poll, by the proxy's own clock. Workers that share a page have no start time. If
+    their counters fall, the proxy restarted or another replica answered; repeated falls mean
+    several replicas.
     """
 
-    def __init__(self, slack_seconds: float) -> None:
+    def __init__(self, slack_seconds: float, max_processes: int = 64) -> None:
         self.minute: Minute | None = None
-        """The last one; None: there was no look a minute ago, or what it used is not known."""
+        """None if no poll was a minute ago, or if the use since then is not known."""
         self._slack = slack_seconds
+        self._max_processes = max_processes
         self._processes: dict[float, Counters] = {}
         self._last = SHARED
         self._falls: deque[float] = deque(maxlen=FALLS)
@@ -76,12 +76,13 @@ class Usage:
         self._returned_at: float | None = None
         self._spent: dict[str, float] = {}
         self._expired: defaultdict[str, float] = defaultdict(float)
-        """What series had counted that the proxy has dropped since, by deployment."""
+        """The spend of series that the proxy has dropped, by deployment."""
 
-    def take(self, page: Page, now: float, date: float | None) -> dict[Series, float]:
-        """The rises since the last look, by series; `date` is the answer's, `now` monotonic.
+    def add(self, page: MetricsPage, now: float, date: float | None) -> dict[Series, float]:
+        """Return the rises since the last poll, by series.
 
-        For a thread: 5 MB of metrics are 23,000 series, and take 100 ms. Others may read meanwhile.
+        `now` is monotonic, `date` that of the answer. Run this in a thread: 5 MB of metrics are
+        23,000 series and take 100 ms. The other methods may be called meanwhile.
         """
         process = page.process or SHARED
         before = self._before(process, page, now)
@@ -95,19 +96,19 @@ class Usage:
         return rises
 
     def note_several(self, now: float) -> None:
-        """Two processes were seen to answer."""
+        """Note that two processes answered."""
         self._returned_at = now
 
     def is_several(self, now: float) -> bool:
-        """Whether several processes answer in turn, each with counters of its own."""
+        """Return whether several processes answer in turn, each with its own counters."""
         return self._returned_at is not None and now - self._returned_at < SEVERAL_SECONDS
 
     def spent(self, of: str) -> float:
-        """What the deployment cost since the process started."""
+        """Return the deployment's cost since the process started."""
         return round(self._spent.get(of, 0.0) + self._expired.get(of, 0.0), 9)
 
-    def _before(self, process: float, page: Page, now: float) -> Counters | None:
-        """What this process had counted when it was last seen; None: nobody knows."""
+    def _before(self, process: float, page: MetricsPage, now: float) -> Counters | None:
+        """Return the counters of this process at its last answer, or None if they are not known."""
         if process in self._processes:
             if process != self._last:
                 self._returned_at = now
@@ -118,8 +119,8 @@ class Usage:
         self._samples.clear()
         return None
 
-    def _is_one(self, before: Counters, page: Page, now: float) -> bool:
-        """Whether a page that several share goes on from the one before."""
+    def _is_one(self, before: Counters, page: MetricsPage, now: float) -> bool:
+        """Return whether a shared page continues the one before."""
         if _goes_on(before, page.counters):
             return not self.is_several(now)
         self._falls.append(now)
@@ -131,7 +132,7 @@ class Usage:
         self._processes.pop(process, None)
         self._processes[process] = counters
         while len(self._processes) > 1 and (
-            len(self._processes) > MAX_PROCESSES
+            len(self._processes) > self._max_processes
             or sum(map(len, self._processes.values())) > MAX_REMEMBERED
         ):
             del self._processes[next(iter(self._processes))]
@@ -147,14 +148,14 @@ class Usage:
         self._spent = spent
 
     def _remember(self, now: float, rises: Mapping[Series, float]) -> None:
-        """Keep the youngest sample that is a minute old, and all that are younger."""
+        """Keep the newest sample that is a minute old, and all newer ones."""
         self._samples.append(Sample(now, rises))
         while len(self._samples) > 1 and now - self._samples[1].at >= WINDOW_SECONDS:
             self._samples.popleft()
         minute = None
         seconds = now - self._samples[0].at
         if WINDOW_SECONDS <= seconds <= WINDOW_SECONDS + self._slack:
-            # Looks that are far apart reach back further: then it is the mean of a minute.
+            # Longer intervals reach back further; then use the mean of a minute.
             share = WINDOW_SECONDS / seconds if seconds > WINDOW_SECONDS + LATE_SECONDS else 1.0
             minute = Minute()
             for sample in list(self._samples)[1:]:
@@ -164,12 +165,12 @@ class Usage:
 
 
 def _goes_on(old: Counters, new: Counters) -> bool:
-    """Whether none fell; workers' counts that are summed in another order may differ in a digit."""
+    """Return whether no counter fell, within the rounding of sums in another order."""
     return all(new.get(key, -1.0) >= value * (1 - 1e-9) for key, value in old.items())
 
 
 def _rises(old: Counters, new: Counters) -> dict[Series, float]:
-    """By how much each rose; one that fell was dropped by the proxy and has begun again."""
+    """Return how much each series rose; a counter that fell was reset to zero in between."""
     rises: defaultdict[Series, float] = defaultdict(float)
     for key, value in new.items():
         before = old.get(key, 0.0)

@@ -1,74 +1,82 @@
-"""HTTP connections that no slow, stalled or endless client can turn against the server.
+"""HTTP connections with bounds on slow, stalled and endless clients.
 
-What a reader has not taken yet costs memory: the kernel's send buffer, and the chunks of its answer
-that the published document has replaced since. `Readers` keeps the sum of both within a bound by
-cutting those whose answers are the oldest. A reader that takes nothing at all is cut by the kernel
-(TCP_USER_TIMEOUT, set on the listening socket), a request that does not end by `Readers.tick`.
+An answer that a client has not read yet costs memory: the kernel's send buffer, and the chunks that
+newer revisions of the document have replaced since. `Readers` bounds the sum of both: it cuts the
+connections with the oldest answers. The kernel closes a connection whose client reads nothing at
+all (TCP_USER_TIMEOUT, set on the listening socket); `Readers.tick` cuts requests that do not end.
 """
 
 import asyncio
 import fcntl
-import logging
 import socket
 import struct
 import sys
 import termios
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from typing import Any
 
+from loguru import logger
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from telemetron.http import TITLES, HttpProblem
+from telemetron.http import PROBLEM_HEADERS, HttpProblem
 
 SEND_BUFFER = 256 * 1024
-"""SO_SNDBUF of every connection, bytes. The least that was measured to cost no throughput at 400 KB
-over loopback; the kernel doubles it."""
+"""SO_SNDBUF of every connection, bytes. The smallest size that cost no throughput when measured
+with answers of 400 KB over loopback. The kernel doubles it."""
 
-_KERNEL_BYTES = 2 * SEND_BUFFER + 64 * 1024  # what it keeps at most: it ends with a whole segment
-_TLS_BYTES = 256 * 1024  # a chunk, encrypted, where the transport does not show it
+_KERNEL_BYTES = 2 * SEND_BUFFER + 64 * 1024  # the most it keeps: it completes its last segment
+_TLS_BYTES = 256 * 1024  # an encrypted chunk, which the transport does not count
 _HEADER_BYTES = 64 * 1024
 _PIPELINED = 100
 _LOG_SECONDS = 60.0
 _DROP_UNSENT = struct.pack("ii", 1, 0)  # struct linger: on, for 0 seconds
-_INVALID = HttpProblem(400, "this is not HTTP/1.1; nothing of it was answered")
-_URL_TOO_LARGE = HttpProblem(414, "the request line has more than 64 KiB", limit=_HEADER_BYTES)
+_INVALID = HttpProblem(400, "this is not a valid HTTP/1.1 request")
+_URL_TOO_LARGE = HttpProblem(414, "the request line exceeds 64 KiB", limit=_HEADER_BYTES)
 _HEADER_TOO_LARGE = HttpProblem(
-    431, "the headers have more than 64 KiB; send fewer, or shorter ones", limit=_HEADER_BYTES
+    431, "the headers exceed 64 KiB; send fewer or shorter headers", limit=_HEADER_BYTES
 )
 _REASONS = {
-    "memory": "readers held back too much memory",
-    "stalled": "a reader took nothing for too long",
+    "memory": "unread answers took too much memory",
+    "stalled": "a client read nothing for too long",
     "unfinished": "a request did not end in time",
     "pipelined": f"a client sent more than {_PIPELINED} requests ahead of their answers",
 }
 
-logger = logging.getLogger("telemetron")
+
+def unsent_in_kernel(fd: int) -> int | None:
+    """Return the unsent bytes in a socket's send buffer; None if the kernel does not say."""
+    try:
+        unsent = fcntl.ioctl(fd, termios.TIOCOUTQ, bytes(4))
+    except OSError:  # not Linux
+        return None
+    return int.from_bytes(unsent, sys.byteorder)
 
 
-class Connection(HttpToolsProtocol):
-    """One client's connection; a handler finds it as `scope["state"]["connection"]`."""
+class ClientConnection(HttpToolsProtocol):
+    """One client's connection. Applications find it in `scope["state"]["connection"]`."""
 
     def __init__(self, readers: "Readers", *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.readers = readers
         self.fd = -1
-        self.header_of: object = None  # the request whose header comes in pieces, and how long
-        self.header_bytes = 0
+        self.header_of: object = None  # the request whose header arrives in pieces
+        self.header_bytes = 0  # of these pieces
         self.unended = 0  # bytes since the end of the last header, or more
-        self.refusal = _INVALID  # what the parser raises is answered with
-        self.watched: object = None  # the request seen unfinished, and since when
+        self.refusal = _INVALID  # the answer to an error that the parser raises
+        self.watched: object = None  # the unfinished request that `overdue` found last
         self.watched_since = 0.0
 
     @contextmanager
     def hold(self, chunks: Sequence[bytes]) -> Iterator[None]:
-        """Account for an answer of several chunks, the same tuple for all who read the same bytes.
+        """Count an answer of several chunks towards the memory that readers hold.
 
-        To be entered before the answer starts: even that may have to wait for the reader. An
-        answer of one chunk is accounted for without it.
+        Pass the same tuple for the same bytes: shared chunks count once. Enter this context before
+        the answer starts, because its first message may already have to wait for the client. An
+        answer of one chunk needs no `hold`: the connection's own buffers count it.
         """
         self.readers.holding[self] = chunks
         try:
@@ -77,9 +85,9 @@ class Connection(HttpToolsProtocol):
             self.readers.holding.pop(self, None)
 
     async def share(self, chunks: Sequence[bytes]) -> None:
-        """Send chunks of the transfer coding as they are, until the reader has taken them.
+        """Write encoded chunks (`transfer_chunk`), and wait until the transport accepts more.
 
-        The server would copy them for each reader, to put the chunk's length before it.
+        `send` would copy each chunk for each client, to prefix it with its length.
         """
         with self.hold(chunks):
             for chunk in chunks:
@@ -90,9 +98,9 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.fd = transport.get_extra_info("socket").fileno()
-        # Wait for the reader as soon as the kernel takes no more.
+        # Wait for the client as soon as the kernel's buffer is full.
         transport.set_write_buffer_limits(high=4096, low=0)
-        # Each request's scope["state"] is a copy of this dict: so the connection gets there.
+        # uvicorn copies this dict into scope["state"] of each request.
         self.app_state = {**self.app_state, "connection": self}
 
     def data_received(self, data: bytes) -> None:
@@ -106,7 +114,8 @@ class Connection(HttpToolsProtocol):
             self.readers.drop(self, "pipelined")
 
     def _limit_header(self, size: int) -> None:
-        if self.header_of is not self.scope:  # what came before it in the same data is not counted
+        if self.header_of is not self.scope:
+            # Other requests may have come before it in the same data: count from the next data on.
             self.header_of, self.header_bytes = self.scope, 0
             return
         self.header_bytes += size
@@ -119,7 +128,7 @@ class Connection(HttpToolsProtocol):
         super().on_headers_complete()
 
     def _require_small(self) -> None:
-        """What is raised here the parser raises, and `send_400_response` is called."""
+        """Make the parser fail if the header is too large; uvicorn calls `send_400_response`."""
         if len(self.url) > _HEADER_BYTES:
             self.refusal = _URL_TOO_LARGE
             raise ValueError
@@ -129,19 +138,19 @@ class Connection(HttpToolsProtocol):
             raise ValueError
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what the parser did not take."""
+        """Answer a request that the parser refused."""
         self._refuse(self.refusal)
 
     def _refuse(self, problem: HttpProblem) -> None:
-        """Answer and close; in the middle of another answer only close."""
+        """Send the problem and close; during another answer, only close."""
         if self.transport.is_closing():
             return
         if self.cycle is None or self.cycle.response_complete:
-            status = f"HTTP/1.1 {problem.status} {TITLES[problem.status]}\r\n"
-            headers = "content-type: application/problem+json\r\nconnection: close\r\n"
             body = problem.body()
-            length = f"content-length: {len(body)}\r\n\r\n"
-            self.transport.write((status + headers + length).encode() + body)
+            headers = {"connection": "close", "content-length": f"{len(body)}"} | PROBLEM_HEADERS
+            lines = [f"HTTP/1.1 {problem.status} {problem.title}"]
+            lines += [f"{name}: {value}" for name, value in headers.items()]
+            self.transport.write("\r\n".join([*lines, "", ""]).encode() + body)
         self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -150,26 +159,26 @@ class Connection(HttpToolsProtocol):
         self.readers.buffers.pop(self, None)
         if isinstance(exc, TimeoutError):
             self.readers.count("stalled")
-        # Each of these leads back here: let go, so that nothing waits for the garbage collector.
+        # These refer back to the connection: without them it is freed at once, not collected later.
         self.app_state = {}
         self.cycle = self.scope = self.header_of = self.watched = None  # type: ignore[assignment]
 
     def in_header(self) -> bool:
-        """Whether the next request's header has begun and not ended, or nothing was ever sent."""
+        """Whether a request's header has begun and not ended, or no request has begun yet."""
         return self.cycle is None or self.cycle.scope is not self.scope
 
     def unfinished(self) -> bool:
         """Whether the server waits for the rest of a request."""
         if self.in_header():
             waits = True
-        elif self.cycle.response_complete:  # answered early: what still comes is thrown away
+        elif self.cycle.response_complete:  # answered early: the rest of the body is dropped
             waits = self.timeout_keep_alive_task is None
         else:
             waits = self.cycle.more_body
         return waits and not self.transport.is_closing()
 
     def overdue(self, now: float, seconds: float) -> bool:
-        """Whether the same request has been unfinished at every look for so long."""
+        """Whether every call in this time has found the same request unfinished."""
         if not self.unfinished():
             self.watched = None
             return False
@@ -179,10 +188,10 @@ class Connection(HttpToolsProtocol):
         return now - self.watched_since >= seconds
 
     def unsent(self) -> int:
-        """Bytes that are kept for this reader alone, in the kernel and in the transport."""
+        """Return the unsent bytes that only this connection keeps, in the kernel and transport."""
         if self not in self.connections:
-            return 0  # closed: the descriptor may be another connection's by now
-        size = min(self._queued() * 3 // 2, _KERNEL_BYTES)  # its bookkeeping takes up to 40 %
+            return 0  # closed: the file descriptor may belong to another connection by now
+        size = min(self._queued() * 3 // 2, _KERNEL_BYTES)  # the kernel's overhead is up to 40 %
         secure = self.scheme == "https"
         if secure and self.flow.write_paused:
             size += _TLS_BYTES
@@ -191,31 +200,33 @@ class Connection(HttpToolsProtocol):
         return size
 
     def _queued(self) -> int:
-        try:
-            queued = fcntl.ioctl(self.fd, termios.TIOCOUTQ, bytes(4))
-        except OSError:  # not Linux
+        queued = self.readers.queued(self.fd)
+        if queued is None:
             return _KERNEL_BYTES if self.flow.write_paused else 0
-        return int.from_bytes(queued, sys.byteorder)
+        return queued
 
     def cut(self) -> None:
-        """Close at once; the kernel drops what the client has not taken."""
+        """Close at once; the kernel drops all unsent bytes."""
         if sock := self.transport.get_extra_info("socket"):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _DROP_UNSENT)
         self.transport.abort()
 
 
 def transfer_chunk(data: bytes) -> bytes:
-    """A chunk of the transfer coding (RFC 9112, 7.1)."""
+    """Encode a chunk for the chunked transfer coding (RFC 9112, 7.1)."""
     return b"%x\r\n%s\r\n" % (len(data), data)
 
 
 class Readers:
-    """What all readers hold back together, and its bound.
+    """All connections, and the bounds on the memory and the time that their clients take.
 
-    `limit` is in bytes, kernel buffers included; the default keeps what the process takes for them
-    within 128 MB, although the allocator gives back late. `stall_seconds`: a reader that takes
-    nothing for so long is cut; `request_seconds`: so is a request that has not ended by then.
-    `cut` counts the connections that were cut, by reason; `held_back` is the last known sum, bytes.
+    `limit`: bytes of unread answers of all connections together, kernel buffers included. The
+    default keeps the process within 128 MB for them, although the allocator returns memory late.
+    `stall_seconds`: the time without reading after which a connection is cut. `request_seconds`:
+    the time after which an unfinished request is cut. `queued` returns the unsent bytes in the
+    kernel for a file descriptor.
+
+    `cut` counts the connections that were cut, by reason. `held_back` is the last sum, in bytes.
     """
 
     def __init__(
@@ -223,41 +234,43 @@ class Readers:
         limit: int = 112 * 1024 * 1024,
         stall_seconds: float = 30.0,
         request_seconds: float = 30.0,
+        queued: Callable[[int], int | None] = unsent_in_kernel,
     ) -> None:
+        self.queued = queued
         self.limit = limit
         self.stall_seconds = stall_seconds
         self.request_seconds = request_seconds
         self.cut = dict.fromkeys(_REASONS, 0)
         self.held_back = 0
-        self.connections: set[Any] = set()  # the server's own, once it runs
-        self.holding: dict[Connection, Sequence[bytes]] = {}  # the oldest answer first
-        self.buffers: dict[Connection, int] = {}  # bytes unsent to others when last looked at
-        self._unseen: list[Connection] = []
-        self._logged = dict.fromkeys(_REASONS, (-_LOG_SECONDS, 0))  # when, and how many by then
+        self.connections: set[Any] = set()  # the server replaces it by its own set
+        self.holding: dict[ClientConnection, Sequence[bytes]] = {}  # oldest answer first
+        self.buffers: dict[ClientConnection, int] = {}  # unsent bytes of the others
+        self._unseen: list[ClientConnection] = []
+        self._logged = dict.fromkeys(_REASONS, (-_LOG_SECONDS, 0))  # time of the line, count then
 
     def tick(self) -> None:
-        """Look after the connections; to be called ten times a second."""
+        """Check some connections. Call this ten times a second."""
         if not self._unseen:
             self._unseen = list(self.connections)
-        # Ten thousand at once would hold up the others: so all within a sixth of request_seconds.
+        # Ten thousand at once would block the loop: check all within a sixth of request_seconds.
         some = -(-len(self.connections) * 6 // max(round(self.request_seconds * 10), 1))
         for connection in self._unseen[-some:]:
-            self._look_at(connection)
+            self._check(connection)
         del self._unseen[-some:]
-        self._check()
+        self._bound_memory()
 
-    def _look_at(self, connection: Connection) -> None:
+    def _check(self, connection: ClientConnection) -> None:
         self.buffers.pop(connection, None)
         if connection.overdue(time.monotonic(), self.request_seconds):
             self.drop(connection, "unfinished")
         elif connection not in self.holding and (size := connection.unsent()):
             self.buffers[connection] = size
 
-    def _check(self) -> None:
-        """Cut readers while they hold back too much.
+    def _bound_memory(self) -> None:
+        """Cut connections if their unread answers exceed the limit.
 
         The oldest answers go first, then the largest buffers, until an eighth of the limit is free.
-        The newest answer's chunks are not counted: they are taken for the document's own.
+        The chunks of the newest answer do not count, because the current document holds them too.
         """
         buffers = self.buffers | {connection: connection.unsent() for connection in self.holding}
         newest = set(map(id, next(reversed(self.holding.values()), ())))
@@ -270,7 +283,7 @@ class Readers:
             self._cut_oldest(buffers, sharers, old)
 
     def _cut_oldest(
-        self, buffers: dict[Connection, int], sharers: Counter[int], old: dict[int, int]
+        self, buffers: dict[ClientConnection, int], sharers: Counter[int], old: dict[int, int]
     ) -> None:
         others = sorted(self.buffers, key=self.buffers.__getitem__, reverse=True)
         for connection in [*self.holding, *others]:
@@ -282,8 +295,8 @@ class Readers:
             self.held_back -= buffers[connection] + freed
             self.drop(connection, "memory")
 
-    def drop(self, connection: Connection, reason: str) -> None:
-        """Cut the connection for one of the reasons that `cut` counts."""
+    def drop(self, connection: ClientConnection, reason: str) -> None:
+        """Cut the connection for one of the reasons in `cut`."""
         self.holding.pop(connection, None)
         self.buffers.pop(connection, None)
         if connection in self.connections:
@@ -291,10 +304,10 @@ class Readers:
             self.count(reason)
 
     def count(self, reason: str) -> None:
-        """Count a connection that was cut, and say so, once a minute at most."""
+        """Count a connection that was cut; log at most one line a minute for each reason."""
         self.cut[reason] += 1
         now = time.monotonic()
         at, before = self._logged[reason]
         if now - at >= _LOG_SECONDS:
-            logger.warning("connections cut: %d (%s)", self.cut[reason] - before, _REASONS[reason])
+            logger.warning("connections cut: {} ({})", self.cut[reason] - before, _REASONS[reason])
             self._logged[reason] = now, self.cut[reason]

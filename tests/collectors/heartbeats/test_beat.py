@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from telemetron.collector import Collector, Config
 from telemetron.document import Agent, State
 from telemetron.http import HttpProblem
-from telemetron.service.supervisor import BoundOutput, Mounts
+from telemetron.service.outputs import BoundOutput, Mounts
 from telemetron.store.store import Store
 from telemetron.testing import FakeClock
 from telemetron_collectors.heartbeats.beat import (
@@ -98,7 +98,7 @@ def nulls(value: Any) -> Any:
     return {name: old if name in required else None for name, old in value.items()}
 
 
-def test_null_is_the_same_as_left_out_at_every_level() -> None:
+def test_null_means_missing_at_every_level() -> None:
     beat, unknown = parse_beat(json.dumps(nulls(FULL)).encode())
     assert (beat, unknown) == (Beat(instance="i"), 0)
     inner = {name: nulls(FULL[name]) for name in ("tasks", "outcomes", "last_failure")}
@@ -163,7 +163,7 @@ MALFORMED = [
 
 @pytest.mark.parametrize("body", MALFORMED)
 @pytest.mark.parametrize("prefix", [b"", b'"new":1,'], ids=["known", "unknown"])
-def test_what_is_no_json_is_a_bad_request(body: bytes, prefix: bytes) -> None:
+def test_invalid_json_is_a_bad_request(body: bytes, prefix: bytes) -> None:
     found = problem(body.replace(b"{", b"{" + prefix, 1))
     assert found.status == 400
     assert found.detail.startswith("the body is not JSON: ")
@@ -208,7 +208,7 @@ def test_what_is_no_json_is_a_bad_request(body: bytes, prefix: bytes) -> None:
         (encoded(last_failure={"at": NOON}), "$.last_failure"),
     ],
 )
-def test_what_does_not_fit_is_named_by_its_path(body: bytes, path: str) -> None:
+def test_an_invalid_value_is_named_by_its_path(body: bytes, path: str) -> None:
     found = problem(body)
     assert (found.status, found.more) == (422, {"path": path})
     assert found.detail.startswith(f"{path}: ")
@@ -361,7 +361,7 @@ class Heart:
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(BODIES | st.binary(max_size=50), max_size=5))
-def test_whatever_comes_the_document_stays_true(bodies: list[bytes]) -> None:
+def test_any_accepted_beat_gives_a_valid_document(bodies: list[bytes]) -> None:
     heart = Heart()
     for body in bodies:
         before = heart.document()

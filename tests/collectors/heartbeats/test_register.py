@@ -1,4 +1,4 @@
-"""The register by itself: a clock that is moved by hand, an output that is a list."""
+"""The register with a fake clock and an output that records."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,16 +13,15 @@ from telemetron.agents import AgentPart
 from telemetron.document import Failure
 from telemetron.http import HttpProblem
 from telemetron.testing import FakeClock, FakeTimer, RecordingOutput
-from telemetron_collectors.heartbeats import register as limits
 from telemetron_collectors.heartbeats.beat import Beat
-from telemetron_collectors.heartbeats.register import Register
+from telemetron_collectors.heartbeats.register import LIMITS, Register, RegisterLimits
 
 HOUR = 3600.0
 START = datetime(2030, 1, 1, tzinfo=UTC)
 
 
 class Clock(FakeClock):
-    """Counts timers: all that were ever set, and those that can still ring."""
+    """Counts the timers that were set, and the pending ones."""
 
     def __init__(self) -> None:
         super().__init__(START)
@@ -47,10 +46,18 @@ class Clock(FakeClock):
 class Bench:
     """A register, and the shortest way to talk to it."""
 
-    def __init__(self, stall_after: float = 300.0, forget_after: float = HOUR) -> None:
-        self.clock = Clock()
+    def __init__(
+        self,
+        stall_after: float = 300.0,
+        forget_after: float = HOUR,
+        limits: RegisterLimits = LIMITS,
+        clock: Clock | None = None,
+    ) -> None:
+        self.clock = clock or Clock()
         self.output = RecordingOutput(self.clock)
-        self.register = Register(self.output, stall_after=stall_after, forget_after=forget_after)
+        self.register = Register(
+            self.output, stall_after=stall_after, forget_after=forget_after, limits=limits
+        )
 
     def beat(self, name: str = "planner", instance: str = "i", **fields: Any) -> None:
         self.register.beat(name, msgspec.convert({"instance": instance, **fields}, Beat))
@@ -182,7 +189,7 @@ def test_many_processes_of_one_instance_id_are_reported(bench: Bench) -> None:
     assert lives(bench) == (40, 39)
 
 
-def test_of_two_processes_the_one_that_survives_is_shown(bench: Bench) -> None:
+def test_the_surviving_process_of_a_shared_id_is_shown(bench: Bench) -> None:
     bench.beat(boot_id="old", sequence=1)
     bench.beat(boot_id="new", sequence=1, tasks=tasks("lost"))
     for sequence in range(2, 15):
@@ -208,7 +215,7 @@ def test_the_goodbye_of_a_predecessor_hides_its_successor_until_its_next_beat(be
     bench.after(5, boot_id="new", sequence=1)
     bench.after(1, boot_id="old", sequence=2)
     bench.register.goodbye("planner", "i")
-    assert not bench.register.puts()
+    assert not bench.register.parts()
     bench.after(4, boot_id="new", sequence=2, tasks=tasks("t"))
     assert shown(bench) == ["t"]
 
@@ -231,10 +238,10 @@ def test_late_beats_of_all_earlier_lives_are_dropped(bench: Bench) -> None:
     assert bench.counted("beats_dropped") == 6
 
 
-def test_what_is_remembered_of_earlier_lives_is_bounded(bench: Bench) -> None:
+def test_remembered_boots_are_bounded(bench: Bench) -> None:
     for number in range(100):
         bench.beat(boot_id=str(number))
-    (put,) = bench.register.puts()
+    (put,) = bench.register.parts()
     assert put.id == "planner/-/i"
     bench.beat(boot_id="98", tasks=tasks("late"))
     assert shown(bench) == []
@@ -297,7 +304,7 @@ def test_one_timer_an_instance_which_beats_never_cancel(bench: Bench) -> None:
     assert bench.clock.waiting() == 0
 
 
-def test_a_shorter_interval_is_heeded_at_once(bench: Bench) -> None:
+def test_a_shorter_interval_counts_at_once(bench: Bench) -> None:
     bench.beat(interval_seconds=300)
     bench.after(1, interval_seconds=1)
     bench.clock.advance(3)
@@ -348,15 +355,21 @@ def test_an_instance_that_beats_again_is_live_again(bench: Bench) -> None:
     assert bench.status == "silent"
 
 
-def test_silent_since_stands_still_though_the_wall_clock_is_set(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_silent_since_stays_when_the_wall_clock_is_set() -> None:
+    class SetClock(Clock):
+        is_set = False
+
+        def now(self) -> datetime:
+            return at(99_999) if self.is_set else super().now()
+
+    clock = SetClock()
+    bench = Bench(clock=clock)
     bench.after(0.0006)
     bench.clock.advance(15)
     before = bench.part
-    monkeypatch.setattr(bench.clock, "now", lambda: at(99_999))
+    clock.is_set = True
     bench.clock.advance(5 * HOUR)
-    (put,) = bench.register.puts()
+    (put,) = bench.register.parts()
     assert bench.part == put.part == before
 
 
@@ -395,7 +408,7 @@ def test_of_instances_that_end_together_one_is_kept_for_a_day(bench: Bench) -> N
     assert bench.parts == []
 
 
-def test_one_that_is_the_last_no_more_is_forgotten(bench: Bench) -> None:
+def test_an_instance_that_is_no_longer_the_last_is_forgotten(bench: Bench) -> None:
     bench.beat(instance="old")
     bench.clock.advance(2 * HOUR)
     for _ in range(1000):
@@ -437,7 +450,7 @@ def test_goodbye_forgets_at_once(bench: Bench) -> None:
     bench.register.goodbye("planner", "i")
     assert bench.parts == []
     assert bench.clock.waiting() == 0
-    assert bench.register.puts() == []
+    assert bench.register.parts() == []
 
 
 @pytest.mark.parametrize("late", ["a", "b"])
@@ -452,7 +465,7 @@ def test_late_beats_after_a_goodbye_are_dropped(bench: Bench, late: str) -> None
     assert bench.status == "idle"
 
 
-def test_one_that_goes_on_beating_after_its_goodbye_is_alive(bench: Bench) -> None:
+def test_beats_long_after_a_goodbye_show_the_instance_again(bench: Bench) -> None:
     """As when the goodbye was its predecessor's, under the same id."""
     bench.beat(boot_id="new")
     bench.register.goodbye("planner", "i")
@@ -462,10 +475,8 @@ def test_one_that_goes_on_beating_after_its_goodbye_is_alive(bench: Bench) -> No
     assert bench.status == "idle"
 
 
-def test_goodbyes_are_remembered_within_bounds(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(limits, "MAX_GOODBYES", 3)
+def test_remembered_goodbyes_are_bounded() -> None:
+    bench = Bench(limits=RegisterLimits(goodbyes=3))
     for number in range(4):
         bench.beat(instance=str(number), boot_id="a")
         bench.register.goodbye("planner", str(number))
@@ -474,7 +485,7 @@ def test_goodbyes_are_remembered_within_bounds(
     assert [id for _, id in bench.output.parts] == ["planner/-/0"]
 
 
-def test_goodbye_of_what_is_not_known(bench: Bench) -> None:
+def test_a_goodbye_of_an_unknown_instance_is_404(bench: Bench) -> None:
     bench.beat(namespace="n")
     for name, id, namespace in [("x", "i", None), ("planner", "x", None), ("planner", "i", "m")]:
         with pytest.raises(HttpProblem) as caught:
@@ -483,7 +494,7 @@ def test_goodbye_of_what_is_not_known(bench: Bench) -> None:
     assert bench.status == "idle"
 
 
-def test_an_ambiguous_goodbye_names_the_namespaces_and_takes_each(bench: Bench) -> None:
+def test_an_ambiguous_goodbye_names_the_namespaces(bench: Bench) -> None:
     for namespace in (None, "n", "m"):
         bench.beat(namespace=namespace)
     with pytest.raises(HttpProblem) as caught:
@@ -503,7 +514,7 @@ def stalled(bench: Bench) -> list[bool | None]:
     return [task.stalled for task in bench.part.tasks]
 
 
-def test_a_task_stalls_when_its_progress_stands_still(bench: Bench) -> None:
+def test_a_task_stalls_if_its_progress_does_not_change(bench: Bench) -> None:
     bench.beat(tasks=tasks("t", progressed_at=at(0)))
     for _ in range(59):
         bench.after(5, tasks=tasks("t", progressed_at=at(0)))
@@ -532,7 +543,7 @@ def test_progress_that_was_never_reported_is_unknown(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("lie", [-1e9, 1e9])
-def test_the_agents_clock_may_lie_about_progress(lie: float) -> None:
+def test_progress_does_not_depend_on_the_agents_clock(lie: float) -> None:
     bench = Bench()
     bench.beat(tasks=tasks("t", progressed_at=at(lie)), sent_at=at(lie))
     assert stalled(bench) == [False]
@@ -544,7 +555,7 @@ def test_the_agents_clock_may_lie_about_progress(lie: float) -> None:
     assert stalled(bench) == [False]
 
 
-def test_each_task_stalls_by_itself(bench: Bench) -> None:
+def test_each_task_stalls_separately(bench: Bench) -> None:
     old, new = tasks("old", progressed_at=at(0)), tasks("new", progressed_at=at(0))
     bench.beat(tasks=old)
     for second in range(5, 301, 5):
@@ -565,7 +576,7 @@ def test_whether_a_task_of_a_silent_instance_stalls_is_unknown(bench: Bench) -> 
     assert stalled(bench) == [True]
 
 
-def test_a_new_life_begins_to_count_anew(bench: Bench) -> None:
+def test_a_new_life_resets_progress(bench: Bench) -> None:
     bench.beat(boot_id="a", tasks=tasks("t", progressed_at=at(0)))
     bench.clock.advance(301)
     bench.beat(boot_id="b", tasks=tasks("t", progressed_at=at(0)))
@@ -609,7 +620,7 @@ def test_states_of_a2a(bench: Bench, told: str, status: str, waits: list[str]) -
     assert bench.status == "active"
 
 
-def test_a_wait_that_is_told_is_not_implied_again(bench: Bench) -> None:
+def test_a_reported_wait_is_not_implied_again(bench: Bench) -> None:
     told = [{"kind": "human", "name": "Ann"}]
     bench.beat(tasks=tasks("t", status="input-required", waits=told))
     assert [(wait.kind, wait.name) for wait in bench.part.tasks[0].waits] == [("human", "Ann")]
@@ -661,7 +672,7 @@ def test_a_task_that_failed_is_the_last_failure(bench: Bench) -> None:
     assert msgspec.to_builtins(bench.part.last_failure) == told | {"at": "2030-01-01T00:00:01Z"}
 
 
-def test_waits_stand_oldest_first_those_of_unknown_age_last(bench: Bench) -> None:
+def test_waits_are_sorted_oldest_first_unknown_ages_last(bench: Bench) -> None:
     waits = [
         {"kind": "tool", "name": "unknown"},
         {"kind": "llm", "name": "young", "since": at(9)},
@@ -688,7 +699,7 @@ def test_tasks_that_are_not_listed_count(bench: Bench) -> None:
     assert bench.part.task_count == 2
 
 
-def test_all_that_a_beat_says_is_shown(bench: Bench) -> None:
+def test_every_field_of_a_beat_is_shown(bench: Bench) -> None:
     task = {
         "id": "t",
         "parent_id": "p",
@@ -775,7 +786,7 @@ def test_an_offset_is_shown_from_two_seconds_on(
     assert offset_of(bench, ahead) == seen
 
 
-def test_jitter_of_the_offset_moves_nothing(bench: Bench) -> None:
+def test_jitter_of_the_offset_changes_nothing(bench: Bench) -> None:
     offset_of(bench, 2.5)
     puts = bench.puts
     for ahead in (2.0, 3.4, 1.6, 2.5):
@@ -800,25 +811,29 @@ def full(bench: Bench, name: str, instance: str) -> HttpProblem:
     return caught.value
 
 
-def test_agents_are_bounded(bench: Bench) -> None:
-    for number in range(limits.MAX_AGENTS):
+def test_agents_are_bounded() -> None:
+    bench = Bench(limits=RegisterLimits(agents=1_100))
+    for number in range(1_100):
         bench.beat(str(number))
-    assert "10,000 agents" in full(bench, "one more", "i").detail
+    problem = full(bench, "one more", "i")
+    assert "1,100 agents" in problem.detail
+    assert problem.more == {"limit": 1_100}
     bench.beat("0", tasks=tasks("t"))  # those that are known go on
     bench.beat("0", "j")
     bench.register.goodbye("1", "i")
     bench.beat("one more")
 
 
-def test_instances_of_an_agent_are_bounded(bench: Bench) -> None:
-    for number in range(limits.MAX_INSTANCES_PER_AGENT):
+def test_instances_of_an_agent_are_bounded() -> None:
+    bench = Bench(limits=RegisterLimits(instances_per_agent=3))
+    for number in range(3):
         bench.beat(instance=str(number))
-    assert "1,000 instances of one agent" in full(bench, "planner", "one more").detail
+    assert "3 instances of one agent" in full(bench, "planner", "one more").detail
     bench.beat("other")
 
 
-def test_all_instances_are_bounded(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "MAX_INSTANCES", 9)
+def test_all_instances_are_bounded() -> None:
+    bench = Bench(limits=RegisterLimits(instances=9))
     for number in range(9):
         bench.beat(str(number % 3), str(number))
     assert "instances" in full(bench, "3", "i").detail

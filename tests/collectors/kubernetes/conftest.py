@@ -10,7 +10,7 @@ import pytest
 import yaml
 from msgspec.structs import replace
 
-from telemetron.service.supervisor import BoundOutput, Mounts
+from telemetron.service.outputs import BoundOutput, Mounts
 from telemetron.store.source import Source
 from telemetron.store.store import Store
 from telemetron_collectors.kubernetes import KubernetesConfig, collector

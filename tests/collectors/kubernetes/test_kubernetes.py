@@ -9,7 +9,7 @@ from tests.collectors.kubernetes.things import agent, deployment, pod, replicase
 
 async def until(live, condition):
     news = asyncio.Event()
-    live.app.store.watchers.append(lambda publication: news.set())
+    live.app.service.store.watchers.append(lambda publication: news.set())
     async with asyncio.timeout(20):
         while True:
             news.clear()

@@ -4,12 +4,14 @@ import asyncio
 import json
 from collections import Counter
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from email.utils import formatdate
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
 from telemetron.testing import FakeClock, RecordingOutput
 from telemetron_collectors.litellm import LitellmConfig, run
+from telemetron_collectors.litellm.proxy import LIMITS, ProxyLimits
 
 KEY = "sk-good"
 METRICS = "text/plain; version=0.0.4; charset=utf-8"
@@ -218,7 +220,7 @@ def _json(said: Any) -> Reply:
 
 
 class Clock(FakeClock):
-    """Tells when somebody sleeps."""
+    """A fake clock that knows the sleepers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -237,7 +239,7 @@ class Clock(FakeClock):
             self._dues.remove(due)
 
     def is_due(self, seconds: float) -> bool:
-        """Whether somebody wakes up within so many seconds."""
+        """Return whether a sleeper wakes up within so many seconds."""
         return any(due <= self.monotonic() + seconds for due in self._dues)
 
     async def slept(self, times: int) -> None:
@@ -255,28 +257,28 @@ class Bench:
         self.output = RecordingOutput(self.clock)
         self.running: asyncio.Task[None] | None = None
 
-    async def start(self, **config: Any) -> None:
-        """Until the first look is over."""
+    async def start(self, limits: ProxyLimits = LIMITS, **config: Any) -> None:
+        """Start the collector and wait for the first round of polls."""
         config = {"url": self.proxy.url, "key_file": None, "interval_seconds": 10, **config}
-        self.running = asyncio.create_task(run(LitellmConfig(**config), self.output))
+        self.running = asyncio.create_task(run(LitellmConfig(**config), self.output, limits))
         await self.clock.slept(1)
 
     async def after(self, seconds: float = 10.0) -> None:
-        """Until the look that then is due is over; the test fails if none is."""
+        """Advance the clock and wait for the polls that are due; fail if none is."""
         times = self.clock.sleeps
         self.proxy.date += seconds
         self.clock.advance(seconds)
         await asyncio.wait_for(self.clock.slept(times + 1), 10)
 
     async def second(self, seconds: float = 1.0) -> None:
-        """As `after`, where perhaps nothing is due."""
+        """Advance the clock and wait for polls if any is due."""
         if self.clock.is_due(seconds):
             await self.after(seconds)
         else:
             self.proxy.date += seconds
             self.clock.advance(seconds)
 
-    async def looks(self, times: int) -> None:
+    async def polls(self, times: int) -> None:
         for _ in range(times):
             await self.after()
 
@@ -284,7 +286,7 @@ class Bench:
         return self.output.parts["litellm", id]
 
     def state(self) -> dict[str, Any]:
-        """The last word on each scope: None, or (reason, message)."""
+        """Return the last state of each scope: None, or (reason, message)."""
         said: dict[str, Any] = {}
         for call in self.output.calls:
             if call[0] == "confirm":
@@ -294,7 +296,7 @@ class Bench:
         return said
 
     def asked(self) -> Counter[str]:
-        """What was asked since this was last asked."""
+        """Return the requested paths since the last call."""
         calls, self.proxy.calls = self.proxy.calls, []
         return Counter(calls)
 
@@ -302,3 +304,26 @@ class Bench:
 def _field(line: str) -> tuple[str, str]:
     name, _, value = line.partition(": ")
     return name.lower(), value
+
+
+def trouble(bench: Bench) -> list[tuple[str, str]]:
+    """Scopes and reasons of the troubles so far."""
+    return [call[1:3] for call in bench.output.calls if call[0] == "trouble"]
+
+
+def lines(logged: list[str]) -> list[str]:
+    """Return what the collector logged."""
+    return [line for line in logged if " telemetron_collectors." in line]
+
+
+async def recovers(bench: Bench, within: float = 30.0) -> None:
+    """Everything is confirmed again, within so many seconds of the collector's clock."""
+    end = bench.clock.monotonic() + within
+    while set(bench.state().values()) != {None} and bench.clock.monotonic() < end:
+        await bench.second()
+    assert set(bench.state().values()) == {None}, bench.state()
+
+
+def at(seconds: float) -> datetime:
+    """Return the time of the bench's clock so many seconds after its start."""
+    return datetime(2030, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)

@@ -25,13 +25,13 @@ def wildcard(id: str = "w") -> list[object]:
     return rows
 
 
-def itself(id: str, name: str) -> Reply:
+def configured(id: str, name: str) -> Reply:
     return Reply(body=json.dumps({"data": [model(id, name, name)]}).encode())
 
 
 def asks_for_one(bench: Bench, id: str, name: str) -> None:
     """The proxy has the deployment as it is configured."""
-    bench.proxy.one[id] = itself(id, name)
+    bench.proxy.one[id] = configured(id, name)
 
 
 async def test_rows_of_a_wildcard_are_one_deployment(bench, key_file) -> None:
@@ -53,14 +53,14 @@ async def test_a_wildcard_is_the_same_in_any_order(bench, key_file) -> None:
     before = bench.part("w")
     bench.proxy.models = wildcard()[::-1]
     bench.output.calls.clear()
-    await bench.looks(6)
+    await bench.polls(6)
     assert bench.part("w").model == before.model
     assert not [call for call in bench.output.calls if call[0] == "put" and call[5] == before]
     asked = [query for query in bench.proxy.queries if "litellm_model_id" in query]
     assert len(asked) == 1
 
 
-async def test_a_wildcard_that_cannot_be_asked_for(bench, key_file) -> None:
+async def test_a_wildcard_that_cannot_be_requested(bench, key_file) -> None:
     bench.proxy.models = [*wildcard(), model("x", "o1", "openai/o1"), model("x", "a/o2", "a/o2")]
     bench.proxy.one |= {"w": Reply(404, b"{}"), "x": Reply(403, b"{}")}
     await bench.start(key_file=key_file())
@@ -128,14 +128,14 @@ def test_names_as_the_router_finds_them() -> None:
     assert {name: names.group(name) for name in asked} == asked
 
 
-async def test_an_odd_row_hides_no_other(bench, key_file) -> None:
+async def test_a_malformed_row_hides_no_other_row(bench, key_file) -> None:
     odd = [{"model_name": "x", "model_info": {}}, {"model_name": None, "model_info": {"id": "y"}}]
     bench.proxy.models = [*odd, model("a")]
     await bench.start(key_file=key_file())
     assert bench.part("a").model == "gpt-4o"
-    message = "/model/info: 2 rows cannot be understood"
+    message = "/model/info: 2 rows are malformed"
     assert bench.state()["models"] == ("BadAnswer", message)
     bench.proxy.models = odd
-    await bench.looks(6)
+    await bench.polls(6)
     assert bench.part("a").model == "gpt-4o"  # nothing can be understood: the last known stays
-    assert bench.state()["models"] == ("BadAnswer", "/model/info cannot be understood")
+    assert bench.state()["models"] == ("BadAnswer", "/model/info: the answer is malformed")

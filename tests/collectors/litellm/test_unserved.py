@@ -19,7 +19,7 @@ def counted(bench: Bench) -> int:
     return sum(call[2] for call in bench.output.calls if call[0] == "count")
 
 
-async def test_they_are_counted_and_named(bench, key_file) -> None:
+async def test_calls_for_unserved_models_are_counted_and_named(bench, key_file) -> None:
     await bench.start(key_file=key_file())
     assert "calls" not in bench.state()
     ask(bench, "gpt-6", 3)
@@ -32,14 +32,14 @@ async def test_they_are_counted_and_named(bench, key_file) -> None:
     )
     assert counted(bench) == 4
     assert "UnknownModel" in REASONS
-    await bench.looks(5)
+    await bench.polls(5)
     assert bench.part("a").refused_rpm == 1
 
 
 async def test_the_problem_ends_five_minutes_after_the_last_call(bench, key_file) -> None:
     await bench.start(key_file=key_file())
     ask(bench, "gpt-6")
-    await bench.looks(30)
+    await bench.polls(30)
     expected = [call[1] for call in bench.output.calls if call[0] == "expect"]
     assert "calls" in expected[-1]
     await bench.after()
@@ -47,16 +47,16 @@ async def test_the_problem_ends_five_minutes_after_the_last_call(bench, key_file
     assert "calls" not in expected[-1]
 
 
-async def test_it_ends_once_the_model_is_served(bench, key_file) -> None:
+async def test_the_problem_ends_when_a_deployment_serves_the_model(bench, key_file) -> None:
     await bench.start(key_file=key_file())
     ask(bench, "gpt-6")
     await bench.after()
     bench.proxy.models.append(model("c", "gpt-6"))
-    await bench.looks(6)
+    await bench.polls(6)
     assert "calls" not in [call[1] for call in bench.output.calls if call[0] == "expect"][-1]
 
 
-async def test_more_names_than_are_told_and_odd_ones(bench, key_file) -> None:
+async def test_eight_names_are_shown_and_unusual_ones_are_masked(bench, key_file) -> None:
     await bench.start(key_file=key_file())
     for number in range(10):
         ask(bench, f"m{number}")
@@ -64,10 +64,10 @@ async def test_more_names_than_are_told_and_odd_ones(bench, key_file) -> None:
     await bench.after()
     reason, message = bench.state()["calls"]
     assert reason == "UnknownModel"
-    assert message.endswith("(an odd name), m0, m1, m2, m3, m4, m5, m6 and 3 more")
+    assert message.endswith("(an unusual name), m0, m1, m2, m3, m4, m5, m6 and 3 more")
 
 
-async def test_names_that_are_remembered_are_bounded(bench, key_file) -> None:
+async def test_remembered_names_are_bounded(bench, key_file) -> None:
     await bench.start(key_file=key_file())
     for number in range(300):
         ask(bench, f"m{number:03}")
@@ -76,7 +76,7 @@ async def test_names_that_are_remembered_are_bounded(bench, key_file) -> None:
     assert counted(bench) == 300
 
 
-async def test_what_the_health_check_cannot_reach_is_no_call(bench, key_file) -> None:
+async def test_health_checks_are_no_calls(bench, key_file) -> None:
     await bench.start(key_file=key_file())
     check = "litellm-internal-health-check"
     named = {"model_id": "", "model_group": "", "requested_model": "other", "team": check}

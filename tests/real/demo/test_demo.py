@@ -1,5 +1,6 @@
 """The whole demo: a real server, four real agent processes."""
 
+import asyncio
 import contextlib
 import json
 import os
@@ -16,13 +17,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient
+
+from tests.ports import free_port
+from tests.real.kafka import broker as kafka
 
 Start = Callable[..., subprocess.Popen[str]]
 
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    """Starts `telemetron demo` with options; what it says is read with communicate()."""
+    """Start `telemetron demo` with options; communicate() returns its output."""
     started: list[subprocess.Popen[str]] = []
 
     def start(*options: str) -> subprocess.Popen[str]:
@@ -44,22 +49,19 @@ def start() -> Iterator[Start]:
 
 @pytest.fixture
 def no_broker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The demo hands its work over folders: the embedded broker may keep members that have left."""
-    (tmp_path / "noida_db").mkdir()  # found before the wheel, and brings no program
+    """Make the demo hand its work over folders, which is quicker."""
+    (tmp_path / "noida_db").mkdir()  # imported instead of the wheel; it has no program
     (tmp_path / "noida_db" / "__init__.py").touch()
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
 
 
 @pytest.fixture
 def port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        free: int = probe.getsockname()[1]
-        return free
+    return free_port()
 
 
 def get_state(port: int) -> dict[str, Any] | None:
-    """The state, or None while there is no server."""
+    """Return the state, or None while there is no server."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/system/state", timeout=5) as answer:
             state: dict[str, Any] = json.load(answer)
@@ -88,7 +90,7 @@ def instances(state: dict[str, Any]) -> dict[str, str]:
 
 
 def finish(process: subprocess.Popen[str], number: int) -> tuple[str, str]:
-    """Stop it with a signal: what it said on stdout and on stderr."""
+    """Stop the demo with a signal and return its stdout and stderr."""
     before = time.monotonic()
     process.send_signal(number)
     said = process.communicate(timeout=20)
@@ -109,14 +111,14 @@ def read_welcome(process: subprocess.Popen[str]) -> str:
 
 
 def child(process: subprocess.Popen[str], word: str) -> int:
-    """The id of the child process that has the word in its command line."""
+    """Return the id of the child process with the word in its command line."""
     for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
         if word in Path(f"/proc/{pid}/cmdline").read_text().split("\0"):
             return int(pid)
     raise AssertionError(word)
 
 
-def test_busy_hung_and_crashed_agents_are_told_apart(start: Start, port: int) -> None:
+def test_busy_hung_and_crashed_agents_are_distinguished(start: Start, port: int) -> None:
     process = start("--port", str(port), "--hang", "researcher-2", "--crash", "writer")
 
     def told_apart(state: dict[str, Any]) -> bool:
@@ -147,7 +149,7 @@ def test_busy_hung_and_crashed_agents_are_told_apart(start: Start, port: int) ->
 
 
 @pytest.mark.usefixtures("no_broker")
-def test_a_hung_agent_goes_on_when_it_is_let(start: Start, port: int) -> None:
+def test_a_hung_agent_continues_when_its_file_is_removed(start: Start, port: int) -> None:
     process = start("--port", str(port), "--hang", "planner")
     folder = run_folder(read_welcome(process))
     hung = wait_for_state(port, lambda state: any(t["waits"] for t in tasks(state, "planner")))
@@ -172,15 +174,15 @@ def test_many_signals_end_every_process(start: Start, port: int) -> None:
     for pause in range(20):
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             process.send_signal(number)
-            time.sleep(pause * 0.00001)  # so that one comes in the midst of another's handler
+            time.sleep(pause * 0.00001)  # so that a signal interrupts the handler of another
     _, errors = finish(process, signal.SIGTERM)
     assert errors == ""
     assert [pid for pid in started if Path(f"/proc/{pid}").exists()] == []
 
 
 @pytest.mark.usefixtures("no_broker")
-def test_a_proxy_that_is_not_there_holds_up_nobody(start: Start, port: int) -> None:
-    """`true` ends at once: the researchers say what they would have asked a model."""
+def test_without_a_proxy_the_researchers_do_not_wait(start: Start, port: int) -> None:
+    """The program `true` ends at once."""
     process = start("--port", str(port), "--litellm", "true")
     assert ".litellm[]" in "".join(read_welcome(process))
 
@@ -203,7 +205,7 @@ def test_a_program_that_is_no_proxy(start: Start, port: int) -> None:
     assert "`litellm` is empty: /nonexistent does not run here: No such file" in output
 
 
-def test_it_says_what_to_try(start: Start, port: int) -> None:
+def test_the_welcome_lists_commands_to_try(start: Start, port: int) -> None:
     output, errors = start("--port", str(port), "--seconds", "1").communicate(timeout=40)
     assert errors == ""
     url = f"http://127.0.0.1:{port}"
@@ -217,9 +219,9 @@ def test_it_says_what_to_try(start: Start, port: int) -> None:
     assert not run_folder(output).exists()
 
 
-def test_another_port_where_the_usual_one_is_taken(start: Start) -> None:
+def test_another_port_if_the_usual_one_is_in_use(start: Start) -> None:
     with socket.socket() as usual:
-        with contextlib.suppress(OSError):  # somebody else has it
+        with contextlib.suppress(OSError):  # another program may use it
             usual.bind(("127.0.0.1", 8080))
             usual.listen()
         process = start("--seconds", "0.1")
@@ -253,29 +255,86 @@ def test_agents_end_when_the_demo_is_killed(start: Start, port: int) -> None:
         shutil.rmtree(folder)
 
 
-def test_a_port_that_is_taken(start: Start) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        process = start("--port", str(taken.getsockname()[1]))
-        output, errors = process.communicate(timeout=40)
-    assert (process.returncode, output) == (1, "")
-    assert "Address already in use" in errors
+def queue_of(state: dict[str, Any], topic: str) -> dict[str, Any]:
+    (queue,) = [queue for queue in state["queues"] if queue["name"].endswith(topic)]
+    return queue
+
+
+def check_crashed_consumer_leaves(port: int) -> None:
+    """A crashed writer stays a member of its group for the session timeout of 10 s."""
+    wait_for_state(port, lambda state: instances(state).get("writer") == "silent")
+    findings = queue_of(wait_for_state(port, lambda state: bool(state["queues"])), "findings")
+    assert (findings["consumers"], findings["group_state"]) == (1, "Stable")
+    left = wait_for_state(port, lambda state: queue_of(state, "findings")["consumers"] == 0)
+    findings = queue_of(left, "findings")
+    assert (findings["group_state"], findings["members"]) == ("Empty", [])
+    assert findings["depth"] > 0
+    assert queue_of(left, "sections")["consumers"] == 2
+
+
+def test_a_crashed_consumer_leaves_its_group(start: Start, port: int) -> None:
+    process = start("--port", str(port), "--crash", "writer")
+    read_welcome(process)
+    check_crashed_consumer_leaves(port)
+    output, errors = finish(process, signal.SIGINT)
+    assert errors == ""
+    assert re.search(r"^writer-\S+ left its consumer group", output, re.MULTILINE)
+
+
+def test_the_other_researcher_takes_over(start: Start, port: int) -> None:
+    """It does so even if its commit fails in the rebalance and it rejoins as a new member."""
+    process = start("--port", str(port), "--crash", "researcher-1")
+    read_welcome(process)
+    wait_for_state(port, lambda state: instances(state).get("researcher-1") == "silent")
+    wait_for_state(port, lambda state: queue_of(state, "sections")["consumers"] == 1)
+
+    def owns_both(state: dict[str, Any]) -> bool:
+        members = queue_of(state, "sections")["members"]
+        return [member["partitions"] for member in members] == [[0, 1]]
+
+    state = wait_for_state(port, owns_both)
+    (member,) = queue_of(state, "sections")["members"]
+    assert member["client_id"] == "researcher-2"
+
+
+def topics(address: str) -> set[str]:
+    async def ask() -> list[str]:
+        admin = AIOKafkaAdminClient(bootstrap_servers=address)
+        try:
+            await admin.start()
+            return await admin.list_topics()
+        finally:
+            await admin.close()
+
+    return {name for name in asyncio.run(ask()) if not name.startswith("__")}
+
+
+@pytest.mark.timeout(180)
+def test_a_kafka_that_the_user_runs(start: Start, port: int, tmp_path: Path) -> None:
+    with kafka.cluster(tmp_path) as cluster:
+        (address,) = cluster.servers()
+        process = start("--port", str(port), "--kafka", address, "--crash", "writer")
+        read_welcome(process)
+        made = topics(address)
+        assert {re.sub("[0-9a-f]{6}", "X", name) for name in made} == {
+            "telemetron-demo-X-sections",
+            "telemetron-demo-X-findings",
+        }
+        check_crashed_consumer_leaves(port)
+        state = wait_for_state(port, lambda state: bool(tasks(state, "researcher-1")))
+        assert {queue["name"] for queue in state["queues"]} == made
+        (task, *_) = tasks(state, "researcher-1")
+        assert task["queue"] in made
+        _, errors = finish(process, signal.SIGTERM)
+        assert errors == ""
+        assert topics(address) == set()
+
+        (secured,) = cluster.servers("SECURE")
+        refused = start("--port", str(port), "--kafka", secured)
+        output, errors = refused.communicate(timeout=40)
+    assert (refused.returncode, output) == (1, "")
+    assert errors.startswith(f"Kafka at {secured}: it cannot be reached, or does not accept")
     assert len(errors.splitlines()) == 1
-
-
-def test_a_port_that_is_none(start: Start) -> None:
-    process = start("--port", "70000")
-    _, errors = process.communicate(timeout=40)
-    assert process.returncode == 1
-    assert len(errors.splitlines()) == 1
-
-
-def test_an_agent_that_is_not_there(start: Start) -> None:
-    process = start("--hang", "nobody")
-    _, errors = process.communicate(timeout=40)
-    assert process.returncode == 2
-    assert "researcher-1" in errors
 
 
 def test_a_task_goes_from_its_queue_to_its_agent(start: Start, port: int) -> None:
@@ -305,7 +364,7 @@ def test_a_task_goes_from_its_queue_to_its_agent(start: Start, port: int) -> Non
 
 
 @pytest.mark.usefixtures("no_broker")
-def test_without_a_broker_the_work_goes_over_folders(start: Start, port: int) -> None:
+def test_without_a_broker_the_agents_use_folders(start: Start, port: int) -> None:
     process = start("--port", str(port))
     state = wait_for_state(port, lambda state: bool(tasks(state, "researcher-1")))
     assert state["queues"] == []

@@ -11,9 +11,10 @@ import httpx
 import pytest
 
 import telemetron
+from tests.ports import free_port
 from tests.real.deploy import image as images
 from tests.real.deploy.image import Image
-from tests.real.process import free_port, wait_until
+from tests.real.process import wait_until
 
 MAX_ADDED_MB = 130
 STOP_SECONDS = 2.0

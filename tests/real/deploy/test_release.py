@@ -14,8 +14,9 @@ import pytest
 
 import telemetron
 import telemetron_agent
+from tests.ports import free_port
 from tests.real.deploy.kustomize import DEPLOY
-from tests.real.process import free_port, running, wait_until
+from tests.real.process import running, wait_until
 
 ROOT = DEPLOY.parents[1]
 AGENTS = {"planner", "researcher", "writer"}

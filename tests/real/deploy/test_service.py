@@ -10,11 +10,12 @@ import httpx
 import pytest
 import yaml
 
+from tests.ports import free_port
 from tests.real.controlplane import control_plane
 from tests.real.deploy.cluster import Cluster, call
 from tests.real.deploy.image import Image, container
 from tests.real.deploy.kustomize import Object, kustomization, one, render
-from tests.real.process import free_port, wait_until
+from tests.real.process import wait_until
 
 READ, WRITE = "read-token-0123456789", "write-token-0123456789"
 OVERLAYS = {"overlays/namespaced": "Role", "overlays/cluster": "ClusterRole"}

@@ -15,7 +15,8 @@ from urllib.parse import urlencode
 
 import pytest
 
-from tests.real.process import free_port, running
+from tests.ports import free_port
+from tests.real.process import running
 
 START_SECONDS = 30
 

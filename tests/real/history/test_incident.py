@@ -18,9 +18,10 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from tests.ports import free_port
 from tests.real.controlplane import UNTENDED, ControlPlane
 from tests.real.history.conftest import Server, Serving
-from tests.real.process import free_port, running, wait_until
+from tests.real.process import running, wait_until
 
 MAX_CHARACTERS = 2_000
 

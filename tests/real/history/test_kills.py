@@ -14,12 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from telemetron.history import fold
+from telemetron.history import queries
 from telemetron.history.archive import Archive, GoneError
 from telemetron.history.delta import shapes
-from telemetron.history.fold import Asked
+from telemetron.history.limits import HistoryLimits
 from telemetron.history.place import Place
-from telemetron.history.timeline import Limits, Timeline
+from telemetron.history.queries import Asked
+from telemetron.history.timeline import Timeline
 from telemetron.store.store import Store
 
 KILLS = 180
@@ -33,11 +34,11 @@ import asyncio, sys, time
 from telemetron.document import Queue
 from telemetron.history.history import History
 from telemetron.store.store import Store
-from telemetron.history.timeline import Limits
+from telemetron.history.limits import HistoryLimits
 
 async def main(path):
     store = Store("test")
-    history = History(store, Limits(file_bytes=2 * 1024 * 1024), path)
+    history = History(store, HistoryLimits(file_bytes=2 * 1024 * 1024), path)
     history.start()
     source = store.add("kafka", "kafka")
     source.start(1000.0)
@@ -153,10 +154,10 @@ def put_by(number: int) -> dict[str, int]:
 def compare(archive: Archive, since: Place, until: Place, told: Told) -> None:
     """What is told as changed between the two is what was put in between."""
     before, after = put_by(told[since][0]), put_by(told[until][0])
-    timeline = Timeline(shapes(), Store("test").snapshot, Limits(), lambda name: ())
+    timeline = Timeline(shapes(), Store("test").snapshot, HistoryLimits(), lambda name: ())
     timeline.file = archive
     asked = Asked(str(since), str(until), ("queues",), measures="none")
-    answer = json.loads(fold.changes(timeline, asked, datetime.now(UTC)).body)
+    answer = json.loads(queries.changes(timeline, asked, datetime.now(UTC)).body)
     timeline.close()
     assert answer["complete"] == (since.epoch == until.epoch)
     changes = {change["key"].split("/")[1]: change for change in answer["changes"]}

@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.real.process import CACHE, free_port, wait_until
+from tests.ports import free_port
+from tests.real.process import CACHE, wait_until
 from tests.real.toxiproxy import Proxy, Toxiproxy
 
 VERSION = "4.3.1"

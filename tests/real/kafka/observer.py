@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.real.process import free_port, running, wait_until
+from tests.ports import free_port
+from tests.real.process import running, wait_until
 
 SECONDS = 30
 """Within which everything must have been noticed, and recovered from."""

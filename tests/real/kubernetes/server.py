@@ -9,7 +9,8 @@ from typing import Any
 from urllib.error import URLError
 from urllib.request import ProxyHandler, build_opener
 
-from tests.real.process import free_port, running, wait_until
+from tests.ports import free_port
+from tests.real.process import running, wait_until
 
 _open = build_opener(ProxyHandler({})).open
 

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
+from tests.ports import free_port
 from tests.real.litellm.proxy import MASTER_KEY, LiteLLM, litellm
 from tests.real.litellm.upstream import Mood, Upstream, upstream
-from tests.real.process import free_port, running, wait_until
+from tests.real.process import running, wait_until
 
 INTERVAL = 1.0
 COOLDOWN = 6

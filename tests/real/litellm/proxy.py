@@ -17,7 +17,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.real.process import CACHE, free_port, locked, running, wait_until
+from tests.ports import free_port
+from tests.real.process import CACHE, locked, running, wait_until
 
 LOCK = Path(__file__).parents[3] / "requirements" / "litellm.txt"
 INSTALL_SECONDS = 480

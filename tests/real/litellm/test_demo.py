@@ -6,8 +6,9 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+from tests.ports import free_port
 from tests.real.litellm.proxy import build
-from tests.real.process import free_port, running, wait_until
+from tests.real.process import running, wait_until
 
 
 def test_agents_call_their_model_through_the_proxy(tmp_path: Path) -> None:

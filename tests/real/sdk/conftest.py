@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.real.process import free_port
+from tests.ports import free_port
 from tests.real.sdk import frameworks as built
 from tests.sdk.stand_in import StandIn
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.real.process import free_port, wait_until
+from tests.ports import free_port
+from tests.real.process import wait_until
 from tests.sdk.stand_in import StandIn
 
 APP = """

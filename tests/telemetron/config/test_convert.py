@@ -6,7 +6,15 @@ import msgspec
 import pytest
 from msgspec import Meta, Struct, field
 
-from telemetron.config.convert import INVALID, Converter, Key, Origin, Problem, dotted, keys
+from telemetron.config.convert import (
+    INVALID,
+    ConfigKey,
+    ConfigProblem,
+    Converter,
+    Origin,
+    dotted,
+    keys,
+)
 from telemetron.config.settings import Settings
 from telemetron.secret import Secret
 
@@ -37,26 +45,26 @@ class Outer(Struct, frozen=True, forbid_unknown_fields=True, rename={"class_": "
 
 
 def convert(value: Any) -> tuple[Any, list[str]]:
-    problems: list[Problem] = []
+    problems: list[ConfigProblem] = []
     made = Converter(Origin("f"), problems).convert(Outer, value, ())
     return made, [str(problem) for problem in problems]
 
 
-def test_the_keys_of_a_table_and_of_those_in_it() -> None:
+def test_keys_include_those_of_nested_tables() -> None:
     assert list(keys(Outer)) == [
-        Key("class", "str", True, None, "Needed."),
-        Key("pair", "tuple", False, None, ""),
-        Key("many[].a", "int", False, 1, "An a."),
-        Key("many[].token", "secret", False, None, ""),
-        Key("many[].token_file", "str", False, None, ""),
-        Key("named.*.a", "int", False, 1, "An a."),
-        Key("named.*.token", "secret", False, None, ""),
-        Key("named.*.token_file", "str", False, None, ""),
-        Key("side", "mapping or mapping", False, None, ""),
-        Key("anything", "any", False, None, ""),
-        Key("key", "secret", False, None, ""),
-        Key("mode", '"a" or "b" or int', False, "a", ""),
-        Key("key_file", "str", False, None, "File that holds `key`."),
+        ConfigKey("class", "str", True, None, "Needed."),
+        ConfigKey("pair", "tuple", False, None, ""),
+        ConfigKey("many[].a", "int", False, 1, "An a."),
+        ConfigKey("many[].token", "secret", False, None, ""),
+        ConfigKey("many[].token_file", "str", False, None, ""),
+        ConfigKey("named.*.a", "int", False, 1, "An a."),
+        ConfigKey("named.*.token", "secret", False, None, ""),
+        ConfigKey("named.*.token_file", "str", False, None, ""),
+        ConfigKey("side", "mapping or mapping", False, None, ""),
+        ConfigKey("anything", "any", False, None, ""),
+        ConfigKey("key", "secret", False, None, ""),
+        ConfigKey("mode", '"a" or "b" or int', False, "a", ""),
+        ConfigKey("key_file", "str", False, None, "File that contains `key`."),
     ]
 
 
@@ -69,7 +77,7 @@ def test_each_key_of_the_settings_has_a_description() -> None:
     assert found["server.port"].default == 8080
 
 
-def test_every_kind_of_type_is_made() -> None:
+def test_every_kind_of_type_is_converted() -> None:
     made, problems = convert(
         {
             "class": "x",
@@ -109,7 +117,7 @@ def test_each_kind_of_problem(value: dict[str, Any], problem: str | None) -> Non
     assert problems == ([problem] if problem else [])
 
 
-def test_a_path_as_people_write_it() -> None:
+def test_a_path_is_shown_with_dots_and_brackets() -> None:
     assert dotted(("agents", 0, "models", 1)) == "agents[0].models[1]"
     assert dotted(()) == ""
 

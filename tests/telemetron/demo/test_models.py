@@ -1,53 +1,18 @@
-"""The provider of the full demo, how agents ask it, and what is said where there is no proxy."""
+"""The full demo's proxy."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from telemetron.demo import models
-from telemetron.demo.models import NoProxyError, Proxy, ask
-from telemetron.demo.provider import FLAKY_EVERY, Provider
-
-TEXT = "Rivers carry soil. Soil grows bread. Bread feeds the people who watch the rivers."
+from telemetron.demo.models import DemoProxy, NoProxyError, ask
 
 
-@pytest.fixture
-def provider() -> Iterator[Provider]:
-    with Provider() as server:
-        yield server
-        server.shutdown()
-
-
-def call(provider: Provider, deployment: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(models.URL, provider.base(deployment).removesuffix("/v1"))
-    monkeypatch.setenv(models.KEY, "sk-x")
-
-
-def test_a_model_summarises(provider: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
-    call(provider, "steady", monkeypatch)
-    said = ask(TEXT)
-    assert said
-    assert set(said.splitlines()) < {
-        "Rivers carry soil.",
-        "Soil grows bread.",
-        "Bread feeds the people who watch the rivers.",
-    }
-
-
-def test_the_flaky_one_refuses_now_and_then(
-    provider: Provider, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    call(provider, "flaky", monkeypatch)
-    said = [ask(TEXT) is None for _ in range(2 * FLAKY_EVERY)]
-    assert said == ([False] * (FLAKY_EVERY - 1) + [True]) * 2
-
-
-def test_without_a_proxy_nobody_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_proxy_there_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(models.URL, raising=False)
-    assert ask(TEXT) is None
+    assert ask("Rivers carry soil.") is None
 
 
 def test_a_proxy_that_cannot_be_started(tmp_path: Path) -> None:
     with pytest.raises(NoProxyError, match="does not run here: No such file"):
-        Proxy(str(tmp_path / "litellm"), tmp_path)
+        DemoProxy(str(tmp_path / "litellm"), tmp_path)

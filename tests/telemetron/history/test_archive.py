@@ -35,10 +35,10 @@ def fill(archive, *revisions, every=5):
     for revision in revisions:
         archive.append([step(revision)])
         if revision % every == 0:
-            archive.keyframe(step(revision), {KEY: body(revision)})
+            archive.add_keyframe(step(revision), {KEY: body(revision)})
 
 
-def test_a_state_is_the_keyframe_before_it_and_what_followed(archive):
+def test_a_state_is_a_keyframe_with_later_steps_replayed(archive):
     fill(archive, *range(5, 15))
     for revision in range(5, 15):
         assert archive.state(Place("ab", revision)) == {KEY: body(revision)}
@@ -46,14 +46,14 @@ def test_a_state_is_the_keyframe_before_it_and_what_followed(archive):
         archive.state(Place("ab", 4))
 
 
-def test_a_state_is_not_made_over_a_hole(archive):
+def test_a_state_is_not_replayed_over_a_hole(archive):
     fill(archive, 5, 6, 8)
     assert archive.state(Place("ab", 6)) == {KEY: body(6)}
     with pytest.raises(GoneError, match="missing"):
         archive.state(Place("ab", 8))
 
 
-def test_revisions_that_were_recorded_as_one_are_no_hole(archive):
+def test_merged_revisions_are_no_hole(archive):
     fill(archive, 5)
     archive.append([Step(9, 0, 9000, [Entry(*KEY, pack({"depth": [5, 9]}))], skipped=3)])
     assert archive.state(Place("ab", 9)) == {KEY: body(9)}
@@ -73,39 +73,39 @@ def test_a_place_has_its_times(archive):
         archive.find_time(4999)
 
 
-def test_what_is_too_old_is_forgotten_keyframe_by_keyframe(archive):
+def test_old_steps_are_dropped_keyframe_by_keyframe(archive):
     fill(archive, *range(5, 20))
     assert archive.oldest() == Place("ab", 5)
-    assert not archive.retain(10**9, 10_000 - 1)
+    assert not archive.drop_oldest(10**9, 10_000 - 1)
     # Until the next keyframe is too old, it is needed for what is not.
-    assert archive.retain(10**9, 10_001)
+    assert archive.drop_oldest(10**9, 10_001)
     assert archive.oldest() == Place("ab", 10)
-    assert not archive.retain(10**9, 14_000)
+    assert not archive.drop_oldest(10**9, 14_000)
     assert archive.state(Place("ab", 10)) == {KEY: body(10)}
     with pytest.raises(GoneError):
         archive.state(Place("ab", 9))
-    lived = [one.place.revision for one in archive.life(KEY, None)]
+    lived = [one.place.revision for one in archive.entries(KEY, None)]
     assert lived == [*range(19, 9, -1)]
 
 
-def test_what_is_too_large_is_forgotten_but_for_the_last_keyframe(archive):
+def test_a_large_archive_drops_all_but_the_last_keyframe(archive):
     fill(archive, *range(5, 1000))
     limit = archive.bytes_used() // 2
-    while archive.retain(limit, 0):
+    while archive.drop_oldest(limit, 0):
         pass
     assert archive.bytes_used() <= limit
     assert archive.state(Place("ab", 999)) == {KEY: body(999)}
-    while archive.retain(0, 0):
+    while archive.drop_oldest(0, 0):
         pass
     assert archive.oldest() == Place("ab", 995)
 
 
-def test_a_keyframe_is_due_after_much_or_after_long(archive):
+def test_a_keyframe_is_due_by_size_or_by_age(archive):
     fill(archive, 5)
     assert not archive.wants_keyframe(HOUR)
     archive.append([step(6, at=HOUR)])
     assert archive.wants_keyframe(HOUR)
-    archive.keyframe(step(6, at=HOUR), {KEY: body(6)})
+    archive.add_keyframe(step(6, at=HOUR), {KEY: body(6)})
     assert not archive.wants_keyframe(HOUR)
     noise = [Entry("queues", f"{hash(n)}", new=b"%x" % hash(str(n))) for n in range(50_000)]
     archive.append([Step(7, 0, HOUR, noise)])
@@ -113,10 +113,10 @@ def test_a_keyframe_is_due_after_much_or_after_long(archive):
 
 
 def touched(archive, until, states=False, id=KEY):
-    return [one.at for one in archive.touches(id, Place("ab", until), states)]
+    return [one.at for one in archive.entries_until(id, Place("ab", until), states)]
 
 
-def test_what_happened_to_an_entity_newest_first(archive):
+def test_entries_of_an_entity_are_newest_first(archive):
     fill(archive, 5, 6)
     archive.append([Step(7, 0, 7000), step(8)])
     for until, times in (
@@ -136,10 +136,10 @@ def test_batches_of_measures_are_not_read_for_changes_of_state(archive):
         archive.append([Step(revision, 0, revision * 1000, [late])])
     assert touched(archive, 8) == [8000, 7000, 6000, 5000]
     assert touched(archive, 8, states=True) == [5000]
-    assert [one.place.revision for one in archive.life(KEY, None)] == [8, 7, 6, 5]
+    assert [one.place.revision for one in archive.entries(KEY, None)] == [8, 7, 6, 5]
 
 
-def test_what_was_in_a_hole_is_not_guessed(archive):
+def test_places_and_times_in_a_hole_are_refused(archive):
     archive.begin(step(5), {KEY: body(5)})
     archive.append([step(6)])
     archive.begin(step(9), {KEY: body(9)})
@@ -156,14 +156,14 @@ def test_what_was_in_a_hole_is_not_guessed(archive):
     assert touched(archive, 10, id=("queues", "r")) == []
 
 
-def test_a_hole_of_late_steps_alone_is_one_too(archive):
+def test_a_hole_may_have_only_steps_of_measures(archive):
     archive.begin(step(5), {KEY: body(5)})
     archive.begin(step(6), {KEY: body(6)})
     with pytest.raises(GoneError):
         archive.find_time(5500)
 
 
-def test_a_time_among_revisions_that_were_recorded_as_one_is_not_known(archive):
+def test_times_between_merged_revisions_are_refused(archive):
     several = Step(9, 0, 9000, [Entry(*KEY, pack({"depth": [5, 9]}))], skipped=3)
     archive.begin(step(5), {KEY: body(5)})
     archive.append([several, step(10)])
@@ -175,17 +175,21 @@ def test_a_time_among_revisions_that_were_recorded_as_one_is_not_known(archive):
             archive.find_time(at)
 
 
-def test_a_life_says_where_something_is_missing(archive):
+def test_entries_mark_a_hole_with_none(archive):
     archive.begin(step(5), {KEY: body(5)})
     archive.append([step(6)])
     archive.begin(step(9), {KEY: body(9)})
-    lived = [one and one.place.revision for one in archive.life(KEY, None)]
+    lived = [one and one.place.revision for one in archive.entries(KEY, None)]
     assert lived == [9, None, 6, 5]
-    assert [one and one.place.revision for one in archive.life(KEY, Place("ab", 9))] == [None, 6, 5]
-    assert [one and one.place.revision for one in archive.life(KEY, Place("ab", 6))] == [5]
+    assert [one and one.place.revision for one in archive.entries(KEY, Place("ab", 9))] == [
+        None,
+        6,
+        5,
+    ]
+    assert [one and one.place.revision for one in archive.entries(KEY, Place("ab", 6))] == [5]
 
 
-def test_it_begins_as_a_whole_or_not_at_all(archive):
+def test_beginning_an_epoch_is_atomic(archive):
     archive.begin(step(5), {KEY: body(5)})
     with pytest.raises(TypeError):
         archive.begin(step(9), {KEY: object()})
@@ -197,7 +201,7 @@ def test_it_begins_as_a_whole_or_not_at_all(archive):
 # files
 
 
-def test_a_time_before_an_epoch_is_kept_is_not_known(tmp_path):
+def test_a_time_before_the_first_stored_step_of_an_epoch_is_refused(tmp_path):
     path = str(tmp_path / "history.db")
     first = Archive(path, "test", "ab", 0)
     first.begin(step(5), {KEY: body(5)})
@@ -222,16 +226,16 @@ def test_an_empty_database_is_filled(tmp_path, application):
     archive.close()
 
 
-def test_an_epoch_of_before_can_be_asked_for(tmp_path):
+def test_an_earlier_epoch_is_answered(tmp_path):
     path = str(tmp_path / "history.db")
     first = Archive(path, "test", "ab", 0)
     fill(first, 5, 6)
-    first.live(9000)
+    first.mark_alive(9000)
     first.close()
     second = Archive(path, "test", "cd", 10_000)
     assert second.state(Place("ab", 6)) == {KEY: body(6)}
     assert second.find_time(9999).place == Place("ab", 6)
-    assert second.lived_until("ab") == 9000
+    assert second.alive_until("ab") == 9000
     assert second.oldest() == Place("ab", 5)
     second.close()
 
@@ -248,7 +252,7 @@ def test_systems_in_one_file_do_not_see_each_other(tmp_path):
     second.close()
 
 
-def test_a_file_of_somebody_else_is_left_alone(tmp_path):
+def test_a_file_of_another_application_is_left_alone(tmp_path):
     path = tmp_path / "other.db"
     with sqlite3.connect(path) as other:
         other.execute("CREATE TABLE precious (id)")
@@ -259,7 +263,7 @@ def test_a_file_of_somebody_else_is_left_alone(tmp_path):
     assert path.read_bytes() == kept
 
 
-def test_a_file_that_is_no_database_is_left_alone(tmp_path):
+def test_a_file_other_than_a_database_is_left_alone(tmp_path):
     path = tmp_path / "history.db"
     path.write_text("notes " * 1000)
     with pytest.raises(sqlite3.DatabaseError):
@@ -279,7 +283,7 @@ def test_a_file_of_another_version_is_left_alone(tmp_path):
     assert path.read_bytes() == kept
 
 
-def test_a_damaged_file_is_found_out_before_it_is_written_to(tmp_path):
+def test_a_damaged_file_is_refused_before_it_is_written(tmp_path):
     path = tmp_path / "history.db"
     archive = Archive(str(path), "test", "ab", 0)
     fill(archive, *range(5, 300))

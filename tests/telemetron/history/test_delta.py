@@ -38,7 +38,7 @@ def told(old, new, measures=ALL, section="agents"):
     return dict(fields(compare(old, new, SHAPES[section], measures), SHAPES[section], measures))
 
 
-def test_a_field_is_told_with_old_and_new():
+def test_a_field_has_old_and_new():
     assert told(agent(), agent(status="silent")) == {"status": {"old": "active", "new": "silent"}}
 
 
@@ -52,7 +52,7 @@ def test_items_are_compared_by_their_identity():
     }
 
 
-def test_another_order_of_the_same_items_is_no_change_for_readers_but_one_to_keep():
+def test_a_new_order_of_items_is_recorded_but_not_shown():
     old, new = agent([task("a"), task("b")]), agent([task("b"), task("a")])
     delta = compare(old, new, SHAPES["agents"], ALL)
     assert delta
@@ -61,20 +61,20 @@ def test_another_order_of_the_same_items_is_no_change_for_readers_but_one_to_kee
     assert old == new
 
 
-def test_items_that_cannot_be_told_apart_are_told_as_a_list():
+def test_items_with_the_same_identity_are_compared_as_a_list():
     old, new = agent([task("a"), task("a")]), agent([task("a")])
     change = told(old, new)["activity/active_task_ids"]
     assert change == {"old": [task("a"), task("a")], "new": [task("a")]}
 
 
-def test_items_that_cannot_be_told_apart_are_not_told_for_their_measures():
+def test_items_with_the_same_identity_do_not_change_by_measures():
     old = agent([task("a"), task("a")])
     new = agent([task("a"), task("a", progressed_at="x")])
     assert told(old, new, LEVELS) == {}
     assert told(old, new).keys() == {"activity/active_task_ids"}
 
 
-def test_measures_are_told_by_their_kind():
+def test_measures_are_compared_by_kind():
     old = {"depth": 1, "lagging": [], "measured_at": None, "group_state": "Stable"}
     new = {
         "depth": 2,
@@ -90,7 +90,7 @@ def test_measures_are_told_by_their_kind():
     assert told(old, new, ALL, "queues") == state | levels | sample
 
 
-def test_how_long_a_list_of_a_measure_would_be_is_that_measure_too():
+def test_the_full_length_of_a_cut_list_is_of_the_kind_of_the_list():
     cut = {"tasks": 21}
     for old, new in ((None, cut), (cut, {"tasks": 22}), (cut, None)):
         queue, later = {"truncated": old}, {"truncated": new}
@@ -105,7 +105,7 @@ def test_how_long_a_list_of_a_measure_would_be_is_that_measure_too():
     assert told(agent(), agent(truncated=came["new"]), MEASURES["none"]) == {"truncated": came}
 
 
-def test_measures_inside_items_are_left_out_too():
+def test_measures_inside_items_are_compared_by_kind():
     old = agent([task("a", progressed_at="x")])
     new = agent([task("a", progressed_at="y", step="s")])
     assert told(old, new, LEVELS) == {
@@ -122,7 +122,7 @@ def test_the_stamps_of_an_entity_move_together():
     assert old == new
 
 
-def test_a_delta_keeps_what_it_holds_when_what_it_made_is_changed():
+def test_changing_a_result_leaves_the_delta_as_it_was():
     old, new = agent(last=None), agent(last={"a": 1})
     delta = compare(old, new, SHAPES["agents"], ALL)
     kept = json.dumps(delta)
@@ -162,7 +162,7 @@ agents = st.builds(
 
 
 @given(agents, agents)
-def test_a_delta_leads_on_and_back(old, new):
+def test_a_delta_is_applied_and_inverted(old, new):
     delta = compare(old, new, SHAPES["agents"], ALL)
     made = json.loads(json.dumps(old))
     apply(made, json.loads(json.dumps(delta)))

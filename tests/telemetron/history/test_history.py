@@ -11,12 +11,11 @@ import msgspec
 import pytest
 
 from telemetron.document import Queue
-from telemetron.history import fold, recorder
-from telemetron.history import history as module
+from telemetron.history import queries, recorder
 from telemetron.history.archive import MEMORY, Archive, GoneError
-from telemetron.history.fold import Asked
 from telemetron.history.history import BusyError, History, merged
-from telemetron.history.timeline import Limits
+from telemetron.history.limits import HistoryLimits
+from telemetron.history.queries import Asked
 from telemetron.store.store import Publication, Store
 
 
@@ -25,7 +24,7 @@ class System:
 
     def __init__(self, path=None, **limits):
         self.store = Store("test")
-        self.history = History(self.store, Limits(**limits), path and str(path))
+        self.history = History(self.store, HistoryLimits(**limits), path and str(path))
         self.source = self.store.add("kafka", "kafka")
         self.source.start(1000.0)
 
@@ -38,7 +37,7 @@ class System:
     async def consumers(self, at):
         """Of the queue, in the past."""
         now = self.store.clock.now()
-        past = await self.history.ask(lambda timeline: fold.snapshot(timeline, at, now))
+        past = await self.history.ask(lambda timeline: queries.snapshot(timeline, at, now))
         body = past.sections["queues"].rope.get("kafka/q/-")
         return msgspec.json.decode(body.body)["consumers"] if body else None
 
@@ -83,14 +82,14 @@ async def until(true):
             await asyncio.sleep(0.02)
 
 
-async def test_the_past_is_answered_after_all_that_is_published():
+async def test_a_query_sees_everything_published_before_it():
     async with running() as system:
         places = [system.put(consumers) for consumers in range(50)]
         for consumers, place in enumerate(places):
             assert await system.consumers(place) == consumers
 
 
-async def test_what_was_published_before_it_started_is_recorded_too():
+async def test_publications_before_the_start_are_recorded():
     system = System()
     place = system.put(7)
     system.history.start()
@@ -98,7 +97,7 @@ async def test_what_was_published_before_it_started_is_recorded_too():
     await system.history.stop()
 
 
-async def test_an_epoch_of_before_answers_from_the_file(tmp_path):
+async def test_an_earlier_epoch_is_answered_from_the_file(tmp_path):
     path = tmp_path / "history.db"
     async with running(path) as system:
         old = [system.put(consumers) for consumers in range(5)]
@@ -109,7 +108,7 @@ async def test_an_epoch_of_before_answers_from_the_file(tmp_path):
             assert await system.consumers(place) == consumers
         asked = Asked(old[0], now, measures="none")
         clock = system.store.clock.now
-        found = await system.history.ask(lambda timeline: fold.changes(timeline, asked, clock()))
+        found = await system.history.ask(lambda timeline: queries.changes(timeline, asked, clock()))
         answer = msgspec.json.decode(found.body)
         assert not answer["complete"]
         assert answer["starting"] == ["kafka"]
@@ -130,7 +129,7 @@ async def test_the_file_is_written_while_it_runs(tmp_path):
 
 
 @pytest.mark.parametrize("content", ["notes " * 1000, "SQLite format 3\0" + "x" * 10_000])
-async def test_a_file_that_is_none_is_said_and_left_alone(tmp_path, content):
+async def test_another_file_is_reported_and_left_alone(tmp_path, content):
     path = tmp_path / "history.db"
     path.write_text(content)
     async with running(path) as system:
@@ -141,10 +140,9 @@ async def test_a_file_that_is_none_is_said_and_left_alone(tmp_path, content):
     assert path.read_text() == content
 
 
-async def test_a_folder_that_is_not_there_is_said_until_it_is(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "Backoff", lambda **_: Quick())
+async def test_a_missing_folder_is_reported_until_it_exists(tmp_path):
     path = tmp_path / "later" / "history.db"
-    async with running(path) as system:
+    async with running(path, retry_seconds=0.05) as system:
         place = system.put(3)
         await until(system.problems)
         path.parent.mkdir()
@@ -157,30 +155,27 @@ async def test_a_folder_that_is_not_there_is_said_until_it_is(tmp_path, monkeypa
             await system.consumers(place.rpartition(".")[0] + ".1")
 
 
-class Quick:
-    """A backoff that does not wait."""
+async def test_a_full_disk_is_reported_and_old_places_still_answer(tmp_path, monkeypatch):
+    full = False
+    append = Archive.append
 
-    def next(self):
-        return 0.05
+    def append_if_room(archive, steps):
+        if full and archive.path != MEMORY:
+            raise sqlite3.OperationalError("database or disk is full")
+        append(archive, steps)
 
-    def reset(self):
-        pass
-
-
-async def test_a_full_disk_is_said_and_what_was_is_still_there(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "Backoff", lambda **_: Quick())
-    monkeypatch.setattr(module, "Archive", FullArchive)
+    monkeypatch.setattr(Archive, "append", append_if_room)
     path = tmp_path / "history.db"
-    async with running(path) as system:
+    async with running(path, retry_seconds=0.05) as system:
         first = system.put(1)
         await until(lambda: system.store.sources["history"].status == "ok")
         await system.written(first)
-        FullArchive.full = True
+        full = True
         places = [system.put(n, name="other") for n in range(300)]
         await until(system.problems)
         assert "full" in system.problems()[0]
         assert await system.consumers(first) == 1
-        FullArchive.full = False
+        full = False
         await until(lambda: not system.problems())
         await system.written(places[-1])
     async with running(path) as system:
@@ -189,19 +184,8 @@ async def test_a_full_disk_is_said_and_what_was_is_still_there(tmp_path, monkeyp
         assert await system.consumers(places[-1]) == 1
 
 
-class FullArchive(Archive):
-    """On a disk that is full, while `full`."""
-
-    full = False
-
-    def append(self, steps):
-        if self.full and self.path != MEMORY:
-            raise sqlite3.OperationalError("database or disk is full")
-        super().append(steps)
-
-
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write to all files")
-async def test_a_file_that_may_not_be_written_is_said(tmp_path):
+async def test_a_readonly_file_is_reported(tmp_path):
     path = tmp_path / "history.db"
     async with running(path) as system:
         system.put(1)
@@ -211,7 +195,7 @@ async def test_a_file_that_may_not_be_written_is_said(tmp_path):
         assert "readonly" in system.problems()[0]
 
 
-async def test_a_question_that_fails_is_no_matter_of_others():
+async def test_a_failing_query_does_not_affect_others():
     def fail(timeline):
         raise LookupError("no")
 
@@ -221,20 +205,19 @@ async def test_a_question_that_fails_is_no_matter_of_others():
         assert await system.consumers(system.put(1)) == 1
 
 
-async def test_a_question_is_not_waited_for_for_ever():
+async def test_a_query_times_out():
     async with running() as system:
         free = threading.Event()
         hanging = asyncio.create_task(system.history.ask(lambda _: free.wait(5), timeout=5))
         await asyncio.sleep(0)
-        with pytest.raises(BusyError, match="does not answer in time"):
+        with pytest.raises(BusyError, match="did not answer in time"):
             await system.history.ask(lambda timeline: timeline.tip, timeout=0.05)
         free.set()
         assert await hanging
 
 
-async def test_questions_are_bounded(monkeypatch):
-    monkeypatch.setattr(module, "MAX_QUESTIONS", 2)
-    async with running() as system:
+async def test_the_number_of_queries_is_bounded():
+    async with running(queries=2) as system:
         free = threading.Event()
         asked = [asyncio.create_task(system.history.ask(lambda _: free.wait(5))) for _ in range(2)]
         await asyncio.sleep(0)
@@ -244,9 +227,8 @@ async def test_questions_are_bounded(monkeypatch):
         await asyncio.gather(*asked)
 
 
-async def test_too_many_publications_become_one_and_nothing_is_wrong(monkeypatch):
-    monkeypatch.setattr(module, "BACKLOG", 5)
-    async with running() as system:
+async def test_a_long_backlog_is_merged():
+    async with running(backlog=5) as system:
         async with hanging(system):
             places = [system.put(n) for n in range(20)]
         assert await system.consumers(places[-1]) == 19
@@ -255,10 +237,8 @@ async def test_too_many_publications_become_one_and_nothing_is_wrong(monkeypatch
             await system.consumers(places[-3])
 
 
-async def test_a_backlog_is_taken_in_without_being_asked(monkeypatch):
-    monkeypatch.setattr(module, "BACKLOG", 2)
-    monkeypatch.setattr(module, "DRAIN_SECONDS", 0.01)
-    async with running() as system:
+async def test_a_backlog_is_recorded_without_a_query():
+    async with running(backlog=2, drain_seconds=0.01) as system:
         told = []
         system.history.listeners.append(told.append)
         async with hanging(system):
@@ -267,7 +247,7 @@ async def test_a_backlog_is_taken_in_without_being_asked(monkeypatch):
         await until(lambda: told and str(told[-1]) == last)
 
 
-def test_merged_publications_say_what_moved():
+def test_a_merged_publication_has_the_changes_of_both():
     snapshot = object()
     one = Publication(snapshot, {"agents": {"a": True, "b": False}}, 1)
     two = Publication(snapshot, {"agents": {"a": False, "c": True}, "queues": {"q": False}}, 2)
@@ -278,7 +258,7 @@ def test_merged_publications_say_what_moved():
     assert merged(None, two) is two
 
 
-async def test_it_lets_go_of_what_it_holds_when_it_ends():
+async def test_a_stopped_history_no_longer_watches_the_store():
     async with running() as system:
         system.put(1)
     assert system.store.watchers == []
@@ -286,9 +266,8 @@ async def test_it_lets_go_of_what_it_holds_when_it_ends():
         await system.history.ask(lambda timeline: timeline.tip)
 
 
-async def test_publications_that_hold_back_much_become_one(monkeypatch):
-    monkeypatch.setattr(module, "BACKLOG_BYTES", 1)
-    async with running() as system:
+async def test_a_large_backlog_is_merged():
+    async with running(backlog_bytes=1) as system:
         await system.consumers(system.put(0))
         async with hanging(system):
             places = [system.put(n) for n in range(1, 20)]
@@ -298,10 +277,9 @@ async def test_publications_that_hold_back_much_become_one(monkeypatch):
             await system.consumers(places[-3])
 
 
-async def test_a_question_that_nobody_waits_for_is_not_asked_but_counts(monkeypatch):
-    monkeypatch.setattr(module, "MAX_QUESTIONS", 2)
+async def test_an_abandoned_query_is_skipped_but_counts_until_then():
     asked = []
-    async with running() as system:
+    async with running(queries=2) as system:
         async with hanging(system):
             with pytest.raises(BusyError, match="in time"):
                 await system.history.ask(asked.append, timeout=0.05)
@@ -319,7 +297,7 @@ def broken(*_):
 
 
 @pytest.mark.parametrize("name", [None, "history.db"])
-async def test_a_bug_costs_what_it_hindered_and_is_told(tmp_path, monkeypatch, name):
+async def test_recording_restarts_after_a_bug(tmp_path, monkeypatch, name):
     async with running(name and tmp_path / name) as system:
         first = system.put(1)
         assert await system.consumers(first) == 1
@@ -336,9 +314,8 @@ async def test_a_bug_costs_what_it_hindered_and_is_told(tmp_path, monkeypatch, n
         await until(lambda: system.store.sources["history"].status == "ok")
 
 
-async def test_a_bug_is_told_for_a_while(monkeypatch):
-    monkeypatch.setattr(module, "FAILED_SECONDS", 0.2)
-    async with running() as system:
+async def test_the_problem_of_a_bug_ends(monkeypatch):
+    async with running(failed_seconds=0.2) as system:
         system.put(1)
         with monkeypatch.context() as patched:
             patched.setattr(recorder, "compare", broken)
@@ -356,15 +333,14 @@ def batches(path):
         return database.execute("SELECT count(*), max(id) FROM batches").fetchone()
 
 
-async def test_a_file_that_is_found_damaged_is_not_written_any_more(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "Backoff", lambda **_: Quick())
+async def test_a_file_found_damaged_is_no_longer_written(tmp_path):
     path = tmp_path / "history.db"
     async with running(path) as system:
         old = system.put(1)
     with closing(sqlite3.connect(path)) as database:
         database.execute("UPDATE batches SET steps = x'00'")
         database.commit()
-    async with running(path) as system:
+    async with running(path, retry_seconds=0.05) as system:
         await until(lambda: system.store.sources["history"].status == "ok")
         with pytest.raises(BusyError):
             await system.consumers(old)
@@ -373,12 +349,11 @@ async def test_a_file_that_is_found_damaged_is_not_written_any_more(tmp_path, mo
         place = system.put(2)
         await asyncio.sleep(0.3)
         assert await system.consumers(place) == 2
-        assert "not used any more" in system.problems()[0]
+        assert "not used again" in system.problems()[0]
     assert batches(path) == kept
 
 
-async def test_a_damaged_file_is_looked_at_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "Backoff", lambda **_: Quick())
+async def test_a_damaged_file_is_opened_once(tmp_path, monkeypatch):
     path = tmp_path / "history.db"
     async with running(path) as system:
         for consumers in range(300):
@@ -387,13 +362,15 @@ async def test_a_damaged_file_is_looked_at_once(tmp_path, monkeypatch):
     raw[len(raw) // 2 :] = b"\xa5" * (len(raw) - len(raw) // 2)
     path.write_bytes(raw)
     opened = []
+    prepare = Archive._prepare
 
-    def opening(*arguments):
-        opened.append(arguments)
-        return Archive(*arguments)
+    def counted(archive):
+        if archive.path != MEMORY:
+            opened.append(archive)
+        prepare(archive)
 
-    monkeypatch.setattr(module, "Archive", opening)
-    async with running(path) as system:
+    monkeypatch.setattr(Archive, "_prepare", counted)
+    async with running(path, retry_seconds=0.05) as system:
         await until(system.problems)
         await asyncio.sleep(0.3)
         assert len(opened) == 1

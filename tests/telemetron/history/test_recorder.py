@@ -37,7 +37,7 @@ class System:
     def late(self):
         at = milliseconds(self.clock.now())
         before = self.recorder.last
-        for _ in self.recorder.late(self.clock.monotonic(), at):
+        for _ in self.recorder.record_due(self.clock.monotonic(), at):
             pass
         if self.recorder.last is before:
             return False
@@ -66,7 +66,7 @@ def test_every_change_of_state_is_recorded(system):
     assert system.deltas() == [None, *({"consumers": [n, n + 1]} for n in range(4))]
 
 
-def test_levels_are_recorded_every_ten_seconds_at_most(system):
+def test_levels_are_recorded_at_most_every_ten_seconds(system):
     system.put(depth=0)
     system.clock.advance(10)
     for depth in (1, 2, 3):
@@ -81,7 +81,7 @@ def test_levels_are_recorded_every_ten_seconds_at_most(system):
     assert system.deltas()[2:] == [{"depth": [1, 3]}]
 
 
-def test_what_is_recorded_late_is_a_step_of_its_own(system):
+def test_due_measures_are_a_step_of_their_own(system):
     system.put(depth=0)
     system.put(depth=5)
     at = system.steps[-1].place
@@ -92,7 +92,7 @@ def test_what_is_recorded_late_is_a_step_of_its_own(system):
     assert system.steps[-1].at == milliseconds(system.clock.now())
 
 
-def test_samples_are_recorded_every_minute_at_most(system):
+def test_samples_are_recorded_at_most_every_minute(system):
     times = [system.clock.now()]
     system.put(measured_at=times[0])
     for _ in range(12):
@@ -115,7 +115,7 @@ def times(system):
     return [entry.times for entry in system.steps[-1].entries if entry.section == "queues"]
 
 
-def test_what_is_recorded_late_has_the_time_of_its_change(system):
+def test_due_measures_have_the_time_of_their_change(system):
     system.put(depth=0, lag=0)
     published = []
     for number in (1, 2):
@@ -128,7 +128,7 @@ def test_what_is_recorded_late_has_the_time_of_its_change(system):
     assert times(system) == [{"depth": published[1], "lag": published[0]}]
 
 
-def test_what_a_change_of_state_finds_pending_keeps_its_time(system):
+def test_pending_measures_keep_their_time_when_state_changes(system):
     system.put(depth=0, lag=0)
     system.clock.advance(1)
     system.put(depth=1, lag=1)
@@ -140,7 +140,7 @@ def test_what_a_change_of_state_finds_pending_keeps_its_time(system):
     assert not system.late()
 
 
-def test_a_measure_that_returned_to_where_it_was_is_not_recorded(system):
+def test_a_measure_that_returned_to_its_value_is_not_recorded(system):
     system.put(depth=0)
     system.put(depth=7)
     system.put(depth=0)
@@ -149,7 +149,7 @@ def test_a_measure_that_returned_to_where_it_was_is_not_recorded(system):
     assert system.recorder.due is None
 
 
-def test_an_entity_that_went_is_not_looked_at_again(system):
+def test_a_removed_entity_has_nothing_due(system):
     system.put(depth=0)
     system.put(depth=7)
     system.store.remove(system.source, "queues", "q")
@@ -161,27 +161,27 @@ def test_an_entity_that_went_is_not_looked_at_again(system):
     assert not system.late()
 
 
-def test_an_entity_that_came_and_went_unseen_leaves_nothing(system):
+def test_an_entity_added_and_removed_in_between_leaves_nothing(system):
     system.put(depth=0)
     system.store.remove(system.source, "queues", "q")
     system.put(depth=0)
     assert system.deltas() == [None]
 
 
-def test_a_revision_without_anything_to_record_is_a_step_all_the_same(system):
+def test_a_revision_without_entries_is_a_step(system):
     system.put(depth=0)
     system.put(depth=1)
     assert [step.entries == [] for step in system.steps][-1]
     assert system.steps[-1].place == (system.store.snapshot.change.revision, 0)
 
 
-def test_the_bodies_are_shared_with_the_document_where_nothing_is_left_out(system):
+def test_complete_bodies_are_shared_with_the_document(system):
     system.put(consumers=1)
     fragment = system.store.snapshot.sections["queues"].rope.get("kafka/q/-")
     assert system.recorder.bodies["queues", "kafka/q/-"] is fragment.body
 
 
-def test_equal_values_that_are_written_differently_are_no_change(system):
+def test_equal_values_written_differently_are_no_change(system):
     for value in (-0.0, 0.0):
         system.clock.advance(60)
         system.store.remove(system.source, "litellm", "m")
@@ -195,7 +195,7 @@ def test_equal_values_that_are_written_differently_are_no_change(system):
     assert system.recorder.due is None
 
 
-def test_after_a_failure_all_is_as_it_is(system):
+def test_a_restart_takes_the_current_entities(system):
     system.put(depth=0)
     system.put(depth=5)
     at = system.steps[-1].place

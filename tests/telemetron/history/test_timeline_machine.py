@@ -5,8 +5,6 @@ import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
-from unittest.mock import patch
-from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 from hypothesis import HealthCheck, Phase, settings
@@ -16,12 +14,13 @@ from msgspec.structs import replace
 
 from telemetron.agents import AgentPart
 from telemetron.document import Instance, Outcomes, Pod, Queue, Task, Workload
-from telemetron.history import archive, fold, timeline
+from telemetron.history import queries
 from telemetron.history.archive import Archive, GoneError
 from telemetron.history.delta import shapes
-from telemetron.history.fold import Asked, UnknownKeyError
+from telemetron.history.limits import HistoryLimits
 from telemetron.history.place import Place, milliseconds
-from telemetron.history.timeline import Limits, Timeline
+from telemetron.history.queries import Asked, UnknownKeyError
+from telemetron.history.timeline import Timeline
 from telemetron.store.store import Store
 from telemetron.testing import FakeClock
 
@@ -30,8 +29,9 @@ FEEDS = {"agents": ("agents",), "things": ("queues", "workload")}
 # The first that an item has: instances and tasks have more of these fields.
 IDENTITY = ["id", "pod_id", "client_id", "partition", "reason"]
 
-# So much at a time that is not written is too much to keep.
-UNWRITTEN_WEIGHT = 8
+LIMITS = HistoryLimits(
+    recent_weight=12, open_weight=7, unwritten_weight=8, keyframe_bytes=500, keyframe_entities=2
+)
 
 small = st.integers(0, 2)
 maybe = st.none() | small
@@ -177,15 +177,6 @@ ITEM_SHAPES = [one for shape in SHAPES.values() for one in item_shapes(shape)]
 class TimelineMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.small = [
-            patch.object(timeline, "RECENT_WEIGHT", 12),
-            patch.object(timeline, "OPEN_WEIGHT", 7),
-            patch.object(timeline, "UNWRITTEN_WEIGHT", UNWRITTEN_WEIGHT),
-            patch.object(archive, "KEYFRAME_BYTES", 500),
-            patch.object(archive, "KEYFRAME_ENTITIES", 2),
-        ]
-        for one in self.small:
-            one.start()
         self.folder = Path(tempfile.mkdtemp())
         self.clock = FakeClock(START)
         self.kept: list[Kept] = []
@@ -199,20 +190,16 @@ class TimelineMachine(RuleBasedStateMachine):
         if self.file:
             self.file.close()
         shutil.rmtree(self.folder)
-        for one in self.small:
-            one.stop()
 
     @initialize()
     def start(self) -> None:
         self.clock.advance(1)
         self.store = Store("test", self.clock)
-        self.line = Timeline(
-            SHAPES, self.store.snapshot, Limits(), lambda name: FEEDS.get(name, ())
-        )
+        self.line = Timeline(SHAPES, self.store.snapshot, LIMITS, lambda name: FEEDS.get(name, ()))
         snapshot = self.store.snapshot
         started = milliseconds(snapshot.started_at)
         path = str(self.folder / "history.db")
-        self.file = Archive(path, "test", snapshot.epoch, started)
+        self.file = Archive(path, "test", snapshot.epoch, started, LIMITS)
         self.line.open_file(self.file)
         self.store.watchers.append(self.published)
         self.unwritten: list[Kept] = []
@@ -277,7 +264,7 @@ class TimelineMachine(RuleBasedStateMachine):
     def advance(self, seconds: float) -> None:
         self.clock.advance(seconds)
         tip = self.line.tip
-        for _ in self.line.late(self.clock.monotonic(), milliseconds(self.clock.now())):
+        for _ in self.line.record_due(self.clock.monotonic(), milliseconds(self.clock.now())):
             pass
         if self.line.tip != tip:
             self.keep()
@@ -286,7 +273,7 @@ class TimelineMachine(RuleBasedStateMachine):
     def write(self) -> None:
         """What was too much to be kept for the file is missing there, but for the last."""
         self.line.write(milliseconds(self.clock.now()))
-        if self.weight > UNWRITTEN_WEIGHT:
+        if self.weight > LIMITS.unwritten_weight:
             self.missed += self.unwritten[:-1]
         self.unwritten, self.weight = [], 0
 
@@ -327,7 +314,7 @@ class TimelineMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def ask_at(self, data: Any) -> None:
         kept = self.pick(data)
-        snapshot = fold.snapshot(self.line, str(kept.place), self.clock.now())
+        snapshot = queries.snapshot(self.line, str(kept.place), self.clock.now())
         body = b"".join(snapshot.chunks(list(snapshot.sections)))
         document = msgspec.json.decode(body)
         for name in ("id", "epoch", "revision", "started_at"):
@@ -365,6 +352,7 @@ class TimelineMachine(RuleBasedStateMachine):
         asked = Asked(str(one.place), str(other.place), measures="none", limit=1000)
         answer = self.changes(asked)
         assert (answer["from"], answer["to"]) == (str(one.place), str(other.place))
+        assert self.pages(asked._replace(limit=1)) == answer["changes"]
         same_epoch = one.place.epoch == other.place.epoch
         assert answer["complete"] == same_epoch
         starting = [] if same_epoch else starting_at(one, other)
@@ -425,10 +413,10 @@ class TimelineMachine(RuleBasedStateMachine):
         one = data.draw(st.sampled_from(self.kept + self.lost))
         asked = Asked(str(one.place), measures="none", limit=1000)
         try:
-            answer = fold.after(self.line, asked)
+            answer = queries.news(self.line, asked)
         except GoneError:
             assert one in self.lost
-            gap = msgspec.json.decode(fold.gap(self.line, "lost", asked.since).body)
+            gap = msgspec.json.decode(queries.gap(self.line, "lost", asked.since).body)
             assert (gap["to"], gap["complete"]) == (str(self.line.tip), False)
             return
         assert one in self.kept
@@ -450,7 +438,7 @@ class TimelineMachine(RuleBasedStateMachine):
         before = None
         complete = True
         while True:
-            body = fold.life(self.line, id, before, "none", 3, self.clock.now())
+            body = queries.entity_history(self.line, id, before, "none", 3, self.clock.now())
             answer = msgspec.json.decode(body)
             places += [change["place"] for change in answer["changes"]]
             complete = complete and answer["complete"]
@@ -508,29 +496,33 @@ class TimelineMachine(RuleBasedStateMachine):
             for change in whole
             if (not sections or change["section"] in sections) and key in (None, change["key"])
         ]
-        pages = []
+        try:
+            assert self.pages(asked) == expected
+        except UnknownKeyError:  # none of these sections had it
+            assert (key is not None, expected) == (True, [])
+
+    def pages(self, asked: Asked) -> list[Any]:
+        """All changes, asked for page by page."""
+        found: list[Any] = []
         while True:
-            try:
-                answer = self.changes(asked)
-            except UnknownKeyError:  # none of these sections had it
-                assert key is not None
-                break
-            assert len(answer["changes"]) <= limit
-            pages += answer["changes"]
+            diff = queries.changes(self.line, asked, self.clock.now())
+            answer = msgspec.json.decode(diff.body)
+            assert len(answer["changes"]) <= asked.limit
+            assert answer["truncated"] == (diff.after is not None)
+            found += answer["changes"]
             if not answer["truncated"]:
-                break
-            asked = followed(answer["next"])
-        assert pages == expected
+                return found
+            asked = asked._replace(since=answer["from"], until=answer["to"], after=diff.after)
 
     def changes(self, asked: Asked) -> Any:
-        return msgspec.json.decode(fold.changes(self.line, asked, self.clock.now()).body)
+        return msgspec.json.decode(queries.changes(self.line, asked, self.clock.now()).body)
 
     @precondition(lambda self: self.lost)
     @rule(data=st.data())
     def ask_lost(self, data: Any) -> None:
         place = data.draw(st.sampled_from(self.lost)).place
         try:
-            fold.snapshot(self.line, str(place), self.clock.now())
+            queries.snapshot(self.line, str(place), self.clock.now())
         except GoneError:
             return
         raise AssertionError(f"{place} was lost")
@@ -539,13 +531,6 @@ class TimelineMachine(RuleBasedStateMachine):
     def knows_its_tip(self) -> None:
         if self.line:
             assert self.line.tip.revision == self.store.snapshot.change.revision
-
-
-def followed(path: str) -> Asked:
-    """What the `next` of an answer asks for."""
-    asked: dict[str, Any] = dict(parse_qsl(urlsplit(path).query))
-    sections = tuple(asked.pop("sections", "").split(",")) if "sections" in asked else ()
-    return Asked(sections=sections, limit=int(asked.pop("limit")), **asked)
 
 
 def starting_at(since: Kept, until: Kept) -> list[str]:

@@ -1,10 +1,10 @@
 import pytest
 
-from telemetron.config.settings import Auth, Secret, Server
+from telemetron.config.settings import AuthSettings, Secret, ServerSettings
 from telemetron.http import HttpProblem
 from telemetron.web.guard import Guard
 
-TOKENS = Auth(read=Secret("r" * 20), write=Secret("w" * 20))
+TOKENS = AuthSettings(read=Secret("r" * 20), write=Secret("w" * 20))
 
 
 def scope(version="1.1", **headers):
@@ -36,20 +36,20 @@ def status(guard, role, **headers):
     ],
 )
 def test_tokens(authorization, role, expected):
-    guard = Guard(Server(host="0.0.0.0", auth=TOKENS))
+    guard = Guard(ServerSettings(host="0.0.0.0", auth=TOKENS))
     assert status(guard, role, authorization=authorization) == expected
 
 
 def test_a_401_says_which_scheme():
-    guard = Guard(Server(host="0.0.0.0", auth=TOKENS))
+    guard = Guard(ServerSettings(host="0.0.0.0", auth=TOKENS))
     with pytest.raises(HttpProblem) as raised:
         guard.check(scope(), "read")
     assert raised.value.headers["www-authenticate"].startswith("Bearer")
     assert "r" * 20 not in raised.value.detail
 
 
-def test_with_one_token_alone_the_other_role_is_denied():
-    guard = Guard(Server(auth=Auth(read=Secret("r" * 20))))
+def test_with_only_one_token_the_other_role_is_denied():
+    guard = Guard(ServerSettings(auth=AuthSettings(read=Secret("r" * 20))))
     assert status(guard, "read", host="localhost", authorization="Bearer " + "r" * 20) == 200
     assert status(guard, "write", host="localhost", authorization="Bearer " + "r" * 20) == 403
     assert status(guard, "write", host="localhost") == 401
@@ -70,11 +70,11 @@ def test_with_one_token_alone_the_other_role_is_denied():
     ],
 )
 def test_on_loopback_the_host_must_be_this_machine(host, expected):
-    assert status(Guard(Server()), "read", host=host) == expected
+    assert status(Guard(ServerSettings()), "read", host=host) == expected
 
 
 def test_http_1_0_needs_no_host_but_a_foreign_one_is_refused():
-    guard = Guard(Server())
+    guard = Guard(ServerSettings())
     guard.check(scope("1.0"), "read")
     for version, headers in (("1.1", {}), ("1.0", {"host": "evil.example"})):
         with pytest.raises(HttpProblem) as raised:
@@ -82,5 +82,8 @@ def test_http_1_0_needs_no_host_but_a_foreign_one_is_refused():
         assert raised.value.status == 421
 
 
-def test_elsewhere_any_host_will_do():
-    assert status(Guard(Server(host="0.0.0.0", auth="none")), "read", host="any.example") == 200
+def test_beyond_loopback_any_host_is_accepted():
+    assert (
+        status(Guard(ServerSettings(host="0.0.0.0", auth="none")), "read", host="any.example")
+        == 200
+    )

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telemetron.web.negotiation import preferred
+from telemetron.web.negotiation import accepts_gzip, preferred
 
 OFFERS = ("text/plain", "application/json", "text/html")
 FIREFOX = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
@@ -27,10 +27,35 @@ FIREFOX = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
         ("text/html;q=7, text/plain", "text/plain"),
     ],
 )
-def test_what_a_client_likes_best(accept, best):
+def test_the_offer_that_a_client_prefers(accept, best):
     assert preferred(accept, OFFERS) == best
 
 
 @given(st.text(max_size=60))
 def test_no_header_is_too_strange(accept):
     assert preferred(accept, OFFERS) in {*OFFERS, None}
+
+
+@pytest.mark.parametrize(
+    ("header", "accepted"),
+    [
+        (b"gzip", True),
+        (b"GZIP", True),
+        (b"br, gzip;q=0.1", True),
+        (b"*", True),
+        (b"*;q=0.5", True),
+        (b"gzip;q=0", False),
+        (b"gzip; q=0.0, *", False),
+        (b"br", False),
+        (b"identity", False),
+        (b"gzip;q=x", False),
+        (b"", False),
+    ],
+)
+def test_accept_encoding(header, accepted):
+    assert accepts_gzip(header) == accepted
+
+
+@given(st.binary(max_size=60))
+def test_no_accept_encoding_is_too_strange(header):
+    assert accepts_gzip(header) in (True, False)

@@ -9,20 +9,14 @@ import msgspec
 import pytest
 
 from telemetron.document import State
-
-
-async def beat(live, name="planner", **fields):
-    body = {"instance": "i1", "namespace": "prod"} | fields
-    answer = await live.client.post(f"/agents/{name}/heartbeat", json=body)
-    assert answer.status_code == 204, answer.text
-    live.app.store.flush()  # else it may be seen up to 25 ms later
+from tests.telemetron.web.client import beat
 
 
 def place(answer):
     return answer.headers["etag"].removeprefix('W/"').removesuffix('"')
 
 
-async def test_an_empty_system_is_complete_and_says_what_is_off(live):
+async def test_an_empty_system_has_all_sections_and_sources(live):
     state = (await live.client.get("/system/state")).json()
     assert list(state) == [
         "id",
@@ -48,7 +42,7 @@ async def test_an_empty_system_is_complete_and_says_what_is_off(live):
     assert not [a for a in state["agents"] if len(a["activity"]) > a["max_parallel_invocations"]]
 
 
-async def test_a_beat_after_a_rest_is_in_the_very_next_read(live):
+async def test_a_heartbeat_is_in_the_next_answer(live):
     for number in range(20):
         await asyncio.sleep(0.03)  # longer than changes are ever held back
         body = {"instance": "i1", "tasks": [{"id": f"t-{number}"}]}
@@ -57,7 +51,7 @@ async def test_a_beat_after_a_rest_is_in_the_very_next_read(live):
         assert [t["id"] for t in agent["activity"]["active_task_ids"]] == [f"t-{number}"]
 
 
-async def test_unchanged_content_is_the_same_bytes(live):
+async def test_equal_content_has_equal_bytes(live):
     await beat(live, tasks=[{"id": "t"}])
     first = await live.client.get("/system/state")
     for _ in range(5):
@@ -100,14 +94,14 @@ async def test_head_has_the_headers_and_no_body(live):
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
-async def test_other_methods_are_405_and_name_those_allowed(live, method):
+async def test_other_methods_are_405_with_allow(live, method):
     answer = await live.client.request(method, "/system/state")
     assert answer.status_code == 405
     assert answer.headers["allow"] == "GET, HEAD"
     assert answer.headers["content-type"] == "application/problem+json"
 
 
-async def test_gzip_where_it_is_accepted(live):
+async def test_gzip_if_it_is_accepted(live):
     await beat(live, description="words " * 100)
     plain = await live.client.get("/system/state")
     async with live.client.stream(
@@ -125,7 +119,7 @@ async def test_gzip_where_it_is_accepted(live):
 # views
 
 
-async def test_sections_shows_the_named_ones_alone(live):
+async def test_sections_selects_sections(live):
     await beat(live)
     state = (await live.client.get("/system/state?sections=queues,agents")).json()
     assert list(state)[6:] == ["sources", "agents", "queues"]
@@ -133,7 +127,7 @@ async def test_sections_shows_the_named_ones_alone(live):
     assert list(only)[6:] == ["sources"]
 
 
-async def test_a_section_and_an_entity_have_the_revision_of_what_is_shown(live):
+async def test_a_section_and_an_entity_have_their_own_revision(live):
     await beat(live, "planner")
     planner = await live.client.get("/system/state/agents/prod/planner")
     await beat(live, "planner", namespace="other")  # another entity, the same source count
@@ -148,7 +142,7 @@ async def test_a_section_and_an_entity_have_the_revision_of_what_is_shown(live):
     assert (await live.client.get("/system/state/queues")).json()["queues"] == []
 
 
-async def test_a_key_may_come_percent_encoded(live):
+async def test_a_key_may_be_percent_encoded(live):
     await beat(live, "a%2Fb", namespace="x y")
     plain = await live.client.get("/system/state/agents/x%20y/a~1b")
     encoded = await live.client.get("/system/state/agents/x%20y%2Fa~1b")
@@ -167,7 +161,7 @@ async def test_a_source_row_can_be_asked_for(live):
     ("key", "near"),
     [("prod/planer", "prod/planner"), ("planner", "prod/planner"), ("elsewhere/planner", "prod/")],
 )
-async def test_an_unknown_key_names_the_nearest(live, key, near):
+async def test_an_unknown_key_gets_similar_ones(live, key, near):
     await beat(live, "planner")
     await beat(live, "writer")
     answer = await live.client.get(f"/system/state/agents/{key}")
@@ -190,7 +184,7 @@ async def test_an_unknown_key_names_the_nearest(live, key, near):
         ("/system/state?since=banana&wait=30s", 400, "since: expected a place"),
         ("/system/state?since=&wait=30s", 400, "since: expected a place"),
         ("/system/state?since=W/1a.3&wait=30s", 400, "since: expected a place"),
-        ("/system/state/agents?since=30", 400, "how long ago, as 30s, 5m, 2h or 1d; got '30'"),
+        ("/system/state/agents?since=30", 400, "an age such as 30s, 5m, 2h or 1d; got '30'"),
         ("/system/state?wait=soon", 400, "duration"),
         ("/system/state?since=x&since=y", 400, "twice"),
     ],
@@ -205,7 +199,7 @@ async def test_what_cannot_be_asked_is_refused_with_what_can(live, path, status,
 # long polls
 
 
-async def test_without_a_place_there_is_nothing_to_wait_for(live):
+async def test_without_since_there_is_no_wait(live):
     started = time.monotonic()
     answer = await live.client.get("/system/state?wait=30s&measures=true")
     assert answer.status_code == 200
@@ -224,13 +218,13 @@ async def test_an_unknown_or_future_place_is_answered_at_once(live, since):
 
 
 @pytest.mark.parametrize("form", ['W/"{}"', '"{}"', "{}", '"{}-gzip"', 'W/"{}-gzip"'])
-async def test_a_place_is_taken_as_the_header_has_it(live, form):
+async def test_since_accepts_an_etag(live, form):
     since = form.format(place(await live.client.get("/system/state")))
     answer = await live.client.get("/system/state", params={"since": since, "wait": "50ms"})
     assert answer.status_code == 304
 
 
-async def test_a_time_is_a_place_to_wait_after(live):
+async def test_since_accepts_a_time(live):
     await beat(live)
     await live.client.get("/system/state")
     asked = {"since": "0s", "wait": "50ms"}
@@ -240,7 +234,7 @@ async def test_a_time_is_a_place_to_wait_after(live):
 
 
 @pytest.mark.parametrize("query", ["since=5m&", "since=0.1&", "", "since={old}&", "at=0s&"])
-async def test_no_question_with_a_wait_makes_a_client_loop(live, query):
+async def test_a_request_with_a_wait_cannot_become_a_busy_loop(live, query):
     old = place(await live.client.get("/system/state"))
     await beat(live)
     path = f"/system/state?{query.format(old=old)}wait=30s"
@@ -263,7 +257,7 @@ async def test_lines_of_a_header_are_one_list(live):
         assert (await live.client.get(path, headers={"if-none-match": '"x"'})).status_code == 200
 
 
-async def test_sections_may_come_several_times(live):
+async def test_sections_may_be_repeated(live):
     once = await live.client.get("/system/state?sections=agents,queues")
     twice = await live.client.get("/system/state?sections=agents&sections=queues")
     assert twice.content == once.content
@@ -279,7 +273,7 @@ async def test_since_alone_does_not_wait(live):
     assert newer.status_code == 200
 
 
-async def test_a_wait_ends_with_304_when_the_time_is_up(live):
+async def test_a_wait_ends_with_304(live):
     await beat(live)
     first = await live.client.get("/system/state")
     started = time.monotonic()
@@ -306,7 +300,7 @@ async def waiting(live, path, since, wait="20s", **params):
     return poll
 
 
-async def test_a_change_of_state_wakes_who_is_shown_it(live):
+async def test_a_change_wakes_long_polls_of_its_view(live):
     await beat(live)
     since = place(await live.client.get("/system/state"))
     whole = await waiting(live, "/system/state", since)
@@ -321,7 +315,7 @@ async def test_a_change_of_state_wakes_who_is_shown_it(live):
     assert (await queues).status_code == 304
 
 
-async def test_measures_wake_only_who_asks_for_them(live):
+async def test_measures_wake_only_with_measures_true(live):
     task = {"id": "t", "progressed_at": "2030-01-01T00:00:00Z"}
     await beat(live, tasks=[task])
     first = await live.client.get("/system/state")
@@ -334,7 +328,7 @@ async def test_measures_wake_only_who_asks_for_them(live):
     assert (await patient).status_code == 304
 
 
-async def test_a_place_is_answered_no_sooner_than_a_second_after_it_arose(live):
+async def test_a_place_is_answered_at_least_a_second_after_it_arose(live):
     await beat(live, version="0")
     known = await live.client.get("/system/state")
     for version in ("1", "2", "3"):
@@ -348,7 +342,7 @@ async def test_a_place_is_answered_no_sooner_than_a_second_after_it_arose(live):
         known = answer
 
 
-async def test_a_waiter_for_an_entity_that_goes_is_told(live):
+async def test_an_entity_that_goes_ends_its_long_polls_with_404(live):
     await beat(live, "planner", boot_id="b")
     await beat(live, "writer")
     since = place(await live.client.get("/system/state"))
@@ -358,7 +352,7 @@ async def test_a_waiter_for_an_entity_that_goes_is_told(live):
     assert (await poll).status_code == 404
 
 
-async def test_a_reader_that_leaves_waits_no_more(live):
+async def test_a_disconnect_ends_the_wait(live):
     await beat(live)
     poll = await waiting(live, "/system/state", place(await live.client.get("/system/state")))
     assert len(live.app.waiters) == 1

@@ -29,7 +29,7 @@ def publication(revision=2, **changed):
         (View(("queues",), "q"), True, True),
     ],
 )
-def test_who_is_touched(view, measures, touched):
+def test_a_view_is_touched_by_its_own_changes(view, measures, touched):
     assert (
         view.is_touched(publication(agents={"a": True}, queues={"q": False}), measures) == touched
     )
@@ -42,7 +42,7 @@ def test_a_source_touches_every_view():
     assert not View(("agents",)).is_touched(publication(sources={"kafka": False}), False)
 
 
-async def test_only_those_touched_are_woken():
+async def test_only_touched_long_polls_wake():
     waiters = Waiters(FakeClock())
     agents = asyncio.create_task(waiters.wait(View(("agents",)), False, 5))
     queues = asyncio.create_task(waiters.wait(View(("queues",)), False, 5))
@@ -56,14 +56,14 @@ async def test_only_those_touched_are_woken():
     assert len(waiters) == 0
 
 
-async def test_after_a_stop_nobody_waits():
+async def test_after_a_stop_a_wait_ends_at_once():
     waiters = Waiters(FakeClock())
     waiters.stop()
     assert not await waiters.wait(View(("agents",)), False, 5)
     await waiters.pause(5)
 
 
-def test_a_revision_is_too_soon_for_a_second():
+def test_a_revision_is_answered_after_a_second():
     clock = FakeClock()
     waiters = Waiters(clock)
     waiters.published(publication(2))

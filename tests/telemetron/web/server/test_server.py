@@ -1,4 +1,4 @@
-"""How the server starts and stops: within the running loop, and as a process of its own."""
+"""Start and stop of the server, within a running loop and as a process."""
 
 import asyncio
 import json
@@ -15,11 +15,11 @@ from typing import Any
 import httpx
 import pytest
 
-from telemetron.web.server.server import Server, StartError, running, serve
+from telemetron.web.server.server import HttpServer, StartError, listen, probe_host, running, serve
 from tests.conftest import TLS
 
 DEADLINE = 20.0
-"""Seconds after which a test gives up on what should have come long ago."""
+"""Seconds after which a test gives up."""
 STOP_SECONDS = 2.0
 
 
@@ -37,7 +37,7 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-async def test_it_serves_within_the_running_loop() -> None:
+async def test_the_server_runs_within_a_running_loop() -> None:
     stopped = []
     options: Any = {"on_stop": lambda: stopped.append(True)}
     async with running(app, **options) as url, httpx.AsyncClient(base_url=url) as client:
@@ -63,13 +63,13 @@ async def test_ipv6() -> None:
         assert (await client.get(url)).status_code == 200
 
 
-async def test_a_wrong_certificate_is_told() -> None:
+async def test_a_wrong_certificate_is_a_start_error() -> None:
     with pytest.raises(StartError, match="cannot use the TLS certificate and key"):
         async with running(app, ssl_certfile=__file__, ssl_keyfile=__file__):
             pass
 
 
-async def test_a_port_in_use_is_told() -> None:
+async def test_a_used_port_is_a_start_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         message = f"^cannot listen on 127.0.0.1 port {port}: Address already in use$"
@@ -78,7 +78,7 @@ async def test_a_port_in_use_is_told() -> None:
                 pass
 
 
-def test_a_process_that_finds_its_port_in_use_is_told() -> None:
+def test_a_process_with_a_used_port_fails() -> None:
     with (
         socket.create_server(("127.0.0.1", 0)) as other,
         pytest.raises(StartError, match="Address already in use"),
@@ -87,9 +87,9 @@ def test_a_process_that_finds_its_port_in_use_is_told() -> None:
 
 
 @asynccontextmanager
-async def probed(**options: Any) -> AsyncIterator[Server]:
+async def probed(**options: Any) -> AsyncIterator[HttpServer]:
     """A server with a probe port."""
-    server = Server(app, port=0, probe_port=0, probes=other, **options)
+    server = HttpServer(app, port=0, probe_port=0, probes=other, **options)
     serving = asyncio.ensure_future(server.serve())
     await server.ready.wait()
     try:
@@ -106,7 +106,7 @@ async def other(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": b"other"})
 
 
-async def test_the_probe_port_has_an_application_of_its_own_on_every_address() -> None:
+async def test_the_probe_port_serves_its_application_on_every_address() -> None:
     async with probed() as server, httpx.AsyncClient() as client:
         assert server.url.startswith("http://127.0.0.1:")
         port = server.probe_url.rpartition(":")[2]
@@ -127,15 +127,13 @@ async def test_the_probe_port_has_no_tls() -> None:
         assert (await client.get(f"http://127.0.0.1:{port}/")).text == "other"
 
 
-async def test_the_probe_port_is_ipv4_where_there_is_no_other(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(socket, "has_dualstack_ipv6", lambda: False)
-    async with probed() as server:
-        assert server.probe_url.startswith("http://0.0.0.0:")
+def test_the_probe_port_is_ipv4_if_the_system_has_no_ipv6() -> None:
+    assert probe_host(dualstack=False) == "0.0.0.0"
+    with listen("0.0.0.0", 0, 30) as sock:
+        assert sock.getsockname()[0] == "0.0.0.0"
 
 
-async def test_a_probe_port_in_use_is_told() -> None:
+async def test_a_used_probe_port_is_a_start_error() -> None:
     with socket.create_server(("::", 0), family=socket.AF_INET6) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(StartError, match=f"cannot listen on :: port {port}"):
@@ -143,17 +141,17 @@ async def test_a_probe_port_in_use_is_told() -> None:
                 pass
 
 
-async def test_an_application_that_fails_to_start_leaves_no_port_open() -> None:
+async def test_a_failed_start_leaves_no_port_open() -> None:
     async def broken(scope: Any, receive: Any, send: Any) -> None:
         raise ValueError("broken")
 
-    server = Server(broken, probe_port=0, probes=other)
+    server = HttpServer(broken, probe_port=0, probes=other)
     with pytest.raises(StartError, match="the application failed to start"):
         await server.serve()
     assert (server.url, server.probe_url) == ("", "")
 
 
-async def test_an_application_that_fails_to_start_is_told() -> None:
+async def test_a_failed_start_of_the_application_is_a_start_error() -> None:
     async def broken(scope: Any, receive: Any, send: Any) -> None:
         raise ValueError("broken")
 
@@ -182,6 +180,9 @@ async def app(scope, receive, send):
         await send({"type": "lifespan.shutdown.complete"})
     elif scope["path"] == "/limit":
         await answer(send, b"%d of %d" % resource.getrlimit(resource.RLIMIT_NOFILE))
+    elif scope["path"] == "/exit":
+        kept.append(asyncio.create_task(exit()))
+        await answer(send, b"ended")
     elif scope["path"] == "/large":
         await answer(send, bytes(10_000_000))
     elif scope["path"] == "/poll":
@@ -200,6 +201,9 @@ async def deaf():
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.sleep(60)
 
+async def exit():
+    raise SystemExit(3)
+
 async def block():
     time.sleep(60)
 
@@ -208,7 +212,7 @@ sys.exit(serve(app, on_stop=ended.set))
 
 
 class Program:
-    """The program in a process of its own."""
+    """The program as a process."""
 
     def __init__(self, start: str = "None", stop: str = "asyncio.sleep(0)") -> None:
         source = f"START = lambda: {start}\nSTOP = lambda: {stop}\n{PROGRAM}"
@@ -225,13 +229,13 @@ class Program:
         self.port = int(self.log.rpartition(":")[2])
 
     def get(self, path: str) -> socket.socket:
-        """Ask, and read nothing."""
+        """Send a request, and read nothing."""
         sock = socket.create_connection(("127.0.0.1", self.port), DEADLINE)
         sock.sendall(f"GET {path} HTTP/1.1\r\nHost: test\r\n\r\n".encode())
         return sock
 
     def stop(self, *signals: signal.Signals) -> float:
-        """Send the signals; how long the process then took to end, in seconds."""
+        """Send the signals; return the seconds until the process ended."""
         began = time.monotonic()
         for number in signals:
             self.process.send_signal(number)
@@ -257,7 +261,9 @@ def start() -> Iterator[Callable[..., Program]]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_stops_it_at_once(start: Callable[..., Program], number: signal.Signals) -> None:
+def test_a_signal_stops_the_server_at_once(
+    start: Callable[..., Program], number: signal.Signals
+) -> None:
     program = start()
     with program.get("/limit") as idle:
         assert idle.recv(1000)
@@ -267,7 +273,7 @@ def test_a_signal_stops_it_at_once(start: Callable[..., Program], number: signal
     assert "Traceback" not in program.log
 
 
-def test_an_answer_that_waits_is_ended_properly(start: Callable[..., Program]) -> None:
+def test_a_stop_ends_a_long_poll_properly(start: Callable[..., Program]) -> None:
     program = start()
     with program.get("/poll") as poll, program.get("/limit") as later:
         assert later.recv(1000)  # and so the poll waits
@@ -279,7 +285,7 @@ def test_an_answer_that_waits_is_ended_properly(start: Callable[..., Program]) -
     assert program.process.returncode == 0
 
 
-def test_it_stops_whatever_its_clients_and_tasks_do(start: Callable[..., Program]) -> None:
+def test_the_server_stops_despite_clients_and_tasks(start: Callable[..., Program]) -> None:
     program = start("asyncio.create_task(deaf(), name='deaf')")
     with program.get("/large") as stalled, program.get("/endless"), program.get("/poll"):
         stalled.recv(1000)
@@ -298,14 +304,16 @@ def test_it_stops_whatever_its_clients_and_tasks_do(start: Callable[..., Program
     ],
     ids=["thread", "loop", "application"],
 )
-def test_it_stops_whatever_hangs(start: Callable[..., Program], hang: dict[str, str]) -> None:
+def test_the_server_stops_even_if_something_hangs(
+    start: Callable[..., Program], hang: dict[str, str]
+) -> None:
     program = start(**hang)
     assert program.stop(signal.SIGTERM) < STOP_SECONDS
     assert program.process.returncode == 0
     assert "Traceback" not in program.log
 
 
-def test_a_second_signal_waits_for_no_answer(start: Callable[..., Program]) -> None:
+def test_a_second_signal_ends_the_wait_for_answers(start: Callable[..., Program]) -> None:
     def seconds() -> float:
         program = start()
         with program.get("/endless"), program.get("/limit") as later:
@@ -320,7 +328,17 @@ def test_a_second_signal_waits_for_no_answer(start: Callable[..., Program]) -> N
     assert any(seconds() < 0.7 for _ in range(3))
 
 
-def test_it_may_open_as_many_files_as_the_system_allows(start: Callable[..., Program]) -> None:
+def test_a_task_that_exits_does_not_stop_the_server(start: Callable[..., Program]) -> None:
+    program = start()
+    for path in ("/exit", "/limit"):
+        with program.get(path) as sock:
+            assert sock.recv(1000)
+    assert program.stop(signal.SIGTERM) < STOP_SECONDS
+    assert program.process.returncode == 0
+    assert "a task ended with SystemExit; the server continues" in program.log
+
+
+def test_the_server_raises_its_limit_of_open_files(start: Callable[..., Program]) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with start().get("/limit") as sock, sock.makefile("rb") as answer:
         while answer.readline().strip():

@@ -1,0 +1,356 @@
+"""Queries of the timeline: the difference of two places, the past, the history of one entity."""
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
+from datetime import datetime
+from functools import partial
+from typing import Any, NamedTuple
+
+from msgspec import Raw
+
+from telemetron.history.archive import GoneError, Moment
+from telemetron.history.delta import MEASURES, Delta, Record, Shape, compare, fields
+from telemetron.history.place import Place, milliseconds, moment, parse
+from telemetron.history.recorder import Entry, Id, decode, encode
+from telemetron.history.timeline import NAME, Between, Timeline
+from telemetron.history.times import times_of
+from telemetron.store.rope import Change, Fragment, Rope
+from telemetron.store.snapshot import SectionSnapshot, Snapshot
+
+SOURCES = "sources"
+
+Json = dict[str, Any]
+
+
+class Asked(NamedTuple):
+    """The changes that a client asks for."""
+
+    since: str | None = None
+    """None: the oldest place that is in memory."""
+    until: str | None = None
+    sections: tuple[str, ...] = ()
+    """Empty: all."""
+    key: str | None = None
+    measures: str = "levels"
+    limit: int = 100
+    after: str | None = None
+    """Continue after this entity, as `SECTION/KEY`."""
+    cut: bool = False
+    """Whether `since` is the oldest place because the client asked for an earlier time."""
+    link: "Callable[[Asked], str] | None" = None
+    """Makes the value of `next`, from what to ask for the rest."""
+
+
+class UnknownKeyError(LookupError):
+    """No entity of these sections has this key, or had it at any time in the history."""
+
+    def __init__(self, sections: Sequence[str], key: str) -> None:
+        super().__init__(key)
+        self.sections = sections
+        self.key = key
+
+
+class Diff(NamedTuple):
+    """Changes as they are sent, and the place that they lead to."""
+
+    body: bytes
+    to: str
+    empty: bool
+    """Whether there is nothing to send to a stream."""
+    after: str | None = None
+    """The last entity in it, if there are more."""
+
+
+def snapshot(timeline: Timeline, text: str, now: datetime) -> Snapshot:
+    """Return the document as it was; its measures are those last recorded by then."""
+    place, at, started_at = timeline.resolve(text, now)
+    asked = parse(text, now)
+    if isinstance(asked, datetime) and place.epoch != timeline.tip.epoch:
+        timeline.require_running(place, milliseconds(asked))
+    change = Change(place.revision, place.revision, moment(at))
+    fragments: dict[str, dict[str, Fragment]] = {name: {} for name in timeline.shapes}
+    for (section, key), body in timeline.state(place).items():
+        fragments[section][key] = Fragment(body, None, b"", change)
+    sections = {name: SectionSnapshot(_rope(found), change) for name, found in fragments.items()}
+    return Snapshot(timeline.system, place.epoch, moment(started_at), change, sections, place.step)
+
+
+def changes(timeline: Timeline, asked: Asked, now: datetime) -> Diff:
+    """Return the net difference of two places; raise as `Timeline.resolve` and `require_key` do."""
+    answer, between = _diff(timeline, asked, now)
+    ids = between.before.keys() | between.after.keys()
+    if not any(_is_asked(id, asked) for id in ids):
+        require_key(timeline, asked)
+    return answer
+
+
+def require_key(timeline: Timeline, asked: Asked) -> None:
+    """Raise UnknownKeyError if no entity has the requested key, now or in the history."""
+    if asked.key is None:
+        return
+    sections = asked.sections or tuple(timeline.shapes)
+    if not any(timeline.has_known((section, asked.key)) for section in sections):
+        raise UnknownKeyError(sections, asked.key)
+
+
+def start(timeline: Timeline, text: str, now: datetime) -> tuple[Moment, bool]:
+    """Return the moment that a place, time or duration names, and whether it was cut.
+
+    A time before the oldest place is cut: it means that place.
+    """
+    try:
+        return timeline.resolve(text, now), False
+    except GoneError:
+        at, oldest = parse(text, now), timeline.oldest()
+        if isinstance(at, datetime) and oldest:
+            found = timeline.resolve(str(oldest), now)
+            if milliseconds(at) < found.at:
+                return found, True
+        raise
+
+
+def _diff(timeline: Timeline, asked: Asked, now: datetime) -> tuple[Diff, Between]:
+    since, until, is_cut = _ends(timeline, asked, now)
+    one_epoch = since.place.epoch == until.place.epoch
+    complete = one_epoch and not is_cut
+    between = timeline.between(since.place, until.place)
+    starting = {} if one_epoch else _starting(timeline, since.place, until.place)
+    found = _changes(timeline, between, asked, set().union(*starting.values()))
+    some, last = _bounded(found, asked.limit, timeline.limits.answer_bytes)
+    body = {
+        "from": str(since.place),
+        "from_at": moment(since.at),
+        "to": str(until.place),
+        "to_at": moment(until.at),
+        "complete": complete,
+        "starting": sorted(starting),
+        "changes": some,
+        "truncated": last is not None,
+        "next": _next(asked, since.place, until.place, last),
+    }
+    # A diff without changes is sent too if it is incomplete.
+    return Diff(encode(body), str(until.place), complete and not some, last), between
+
+
+def _ends(timeline: Timeline, asked: Asked, now: datetime) -> tuple[Moment, Moment, bool]:
+    """Return both ends of a diff in their order, and whether one of them was cut."""
+    if asked.since is None:
+        since, is_cut = timeline.resolve(str(timeline.oldest_in_memory()), now), False
+    else:
+        since, is_cut = start(timeline, asked.since, now)
+    until, until_is_cut = timeline.newest, False
+    if asked.until is not None:
+        until, until_is_cut = start(timeline, asked.until, now)
+    if _order(timeline, since) > _order(timeline, until):
+        since, until = until, since
+    return since, until, asked.cut or is_cut or until_is_cut
+
+
+def news(timeline: Timeline, asked: Asked) -> Diff:
+    """Return the changes since a place; raise GoneError if it is no longer in the history."""
+    if asked.since == str(timeline.tip) and not asked.cut:
+        return Diff(b"", asked.since, True)
+    return _diff(timeline, asked, moment(0))[0]
+
+
+def gap(timeline: Timeline, why: str, since: str | None) -> Diff:
+    """Return the answer that says why the changes since a place are lost."""
+    body = {"from": since, "to": str(timeline.tip), "complete": False, "lost": why}
+    return Diff(encode(body), str(timeline.tip), False)
+
+
+def _starting(timeline: Timeline, since: Place, until: Place) -> dict[str, Collection[str]]:
+    """Return the sources that had not yet seen all of their part, with the sections they write."""
+    rows = _rows(timeline, until)
+    if not rows:  # the epoch had no source yet: those of the epoch before count
+        return {row["key"]: timeline.shapes.keys() for row in _rows(timeline, since)}
+    return {
+        row["key"]: timeline.feeds(row["collector"]) or timeline.shapes.keys() - {SOURCES}
+        for row in rows
+        if row["status"] not in ("ok", "off") and row["last_ok_at"] is None
+    }
+
+
+def _rows(timeline: Timeline, place: Place) -> list[Record]:
+    """Return the rows of the sources at a place, but for that of the history itself."""
+    state = timeline.state(place)
+    rows = [decode(body) for (section, _), body in state.items() if section == SOURCES]
+    return [row for row in rows if row["collector"] != NAME]
+
+
+def _changes(
+    timeline: Timeline, between: Between, asked: Asked, unsure: Collection[str]
+) -> Iterator[Json]:
+    """Yield the changes of the requested entities, in the document's order.
+
+    A source that is starting may not have seen everything yet, so nothing counts as removed in the
+    `unsure` sections.
+    """
+    measures = MEASURES[asked.measures]
+    for id in _changed_ids(timeline, between, asked):
+        section, key = id
+        before, now = between.before.get(id), between.after.get(id)
+        if now is None and section in unsure:
+            continue
+        shape = timeline.shapes[section]
+        change = _change(before, now, shape, measures)
+        if section in unsure:
+            change = _without_removals(change)
+        if change:
+            times = times_of(change, partial(between.entries, id), shape, measures)
+            yield {"section": section, "key": key} | times | change
+
+
+def _changed_ids(timeline: Timeline, between: Between, asked: Asked) -> Iterator[Id]:
+    order = {name: number for number, name in enumerate(timeline.shapes)}
+    ids = [
+        id
+        for id in between.before.keys() | between.after.keys()
+        if between.before.get(id) != between.after.get(id) and _is_asked(id, asked)
+    ]
+    section, _, key = (asked.after or "").partition("/")
+    after = order.get(section, -1), key
+    for place, id in sorted(((order[id[0]], id[1]), id) for id in ids):
+        if not asked.after or place > after:
+            yield id
+
+
+def _change(before: bytes | None, after: bytes | None, shape: Shape, measures: Any) -> Json:
+    """Return how an entity changed; empty if only other measures did."""
+    if before is None or after is None:
+        return _added_or_removed(before, after)
+    return _changed(compare(decode(before), decode(after), shape, measures), shape, measures)
+
+
+def _changed(delta: Delta, shape: Shape, measures: Any) -> Json:
+    found = dict(fields(delta, shape, measures))
+    return {"change": "changed", "fields": found} if found else {}
+
+
+def entity_history(
+    timeline: Timeline,
+    id: Id,
+    before: str | None,
+    measures: str,
+    limit: int,
+    now: datetime,
+    link: Callable[[str], str] | None = None,
+) -> bytes:
+    """Return the changes of one entity, newest first; raise UnknownKeyError if it never existed.
+
+    `link` makes the value of `next`, from the place before which the rest is.
+    """
+    bound, is_cut = (None, False) if before is None else _bound(timeline, before, now)
+    changes, more, complete = _entry_changes(timeline, id, bound, MEASURES[measures], limit)
+    if not changes and not timeline.has_known(id):
+        raise UnknownKeyError((id[0],), id[1])
+    oldest = timeline.oldest()
+    body = {
+        "section": id[0],
+        "key": id[1],
+        "present": id in timeline.bodies,
+        "oldest": oldest and str(oldest),
+        "complete": complete and not is_cut,
+        "changes": changes,
+        "truncated": more is not None,
+        "next": link(more) if more and link else None,
+    }
+    return encode(body)
+
+
+def _entry_changes(
+    timeline: Timeline, id: Id, before: Place | None, measures: Set[str], limit: int
+) -> tuple[list[Json], str | None, bool]:
+    """Return changes, the place before which the rest is, and whether none is missing."""
+    changes: list[Json] = []
+    complete = True
+    shape = timeline.shapes[id[0]]
+    for placed in timeline.entries(id, before):
+        if placed is None:
+            complete = False
+            continue
+        place, at, entry = placed
+        change = _entry_change(entry, shape, measures)
+        if change and len(changes) == limit:
+            return changes, changes[-1]["place"], complete
+        if change:
+            times = times_of(change, lambda _: [(at, entry)], shape, measures)  # noqa: B023
+            changes.append({"place": str(place)} | times | change)
+    return changes, None, complete
+
+
+def _order(timeline: Timeline, one: Moment) -> tuple[bool, int, Place]:
+    """Return a sort key: the current epoch comes last, even after the clock was set back."""
+    return one.place.epoch == timeline.tip.epoch, one.started_at, one.place
+
+
+def _bound(timeline: Timeline, text: str, now: datetime) -> tuple[Place, bool]:
+    """Return the place that ends the answer, excluded, and whether it was cut as in `start`.
+
+    The place that a time resolves to is before that time, so it is included.
+    """
+    (place, at, _), is_cut = start(timeline, text, now)
+    asked = parse(text, now)
+    is_before = isinstance(asked, datetime) and at < milliseconds(asked)
+    return place._replace(step=place.step + 1) if is_before else place, is_cut
+
+
+def _entry_change(entry: Entry, shape: Shape, measures: Any) -> Json:
+    """Return the change of an entry; empty if only other measures changed."""
+    if entry.delta is None:
+        return _added_or_removed(entry.old, entry.new)
+    return _changed(entry.delta, shape, measures)
+
+
+def _rope(fragments: Mapping[str, Fragment]) -> Rope:
+    steps = Rope().edited(fragments)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            rope: Rope = done.value
+            return rope
+
+
+def _is_asked(id: Id, asked: Asked) -> bool:
+    return (not asked.sections or id[0] in asked.sections) and asked.key in (None, id[1])
+
+
+def _added_or_removed(before: bytes | None, after: bytes | None) -> Json:
+    if after is not None:
+        return {"change": "added", "new": Raw(after)}
+    return {"change": "removed", "old": Raw(before or b"null")}
+
+
+def _without_removals(change: Json) -> Json:
+    """Return the change without removed items; empty if nothing else changed."""
+    if "fields" not in change:
+        return change
+    changed = ((path, _without_removal(one)) for path, one in change["fields"].items())
+    fields = {path: one for path, one in changed if one}
+    return change | {"fields": fields} if fields else {}
+
+
+def _without_removal(change: Json) -> Json | None:
+    old, new = change.get("old"), change.get("new")
+    if isinstance(old, list) and isinstance(new, list):
+        both = [item for item in old if item in new]
+        return {"old": both, "new": new} if both != new else None
+    return None if "removed" in change else change
+
+
+def _bounded(found: Iterator[Json], limit: int, max_bytes: int) -> tuple[list[Json], str | None]:
+    """Return the changes that fit one answer; if there are more, also its last, `SECTION/KEY`."""
+    changes: list[Json] = []
+    size = 0
+    for change in found:
+        size += len(encode(change))
+        if changes and (len(changes) == limit or size > max_bytes):
+            return changes, f"{changes[-1]['section']}/{changes[-1]['key']}"
+        changes.append(change)
+    return changes, None
+
+
+def _next(asked: Asked, since: Place, until: Place, last: str | None) -> str | None:
+    if last is None or asked.link is None:
+        return None
+    return asked.link(asked._replace(since=str(since), until=str(until), after=last))

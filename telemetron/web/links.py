@@ -1,0 +1,36 @@
+"""URLs of the rest of an answer that was cut."""
+
+from urllib.parse import quote, urlencode
+
+from msgspec import Struct
+
+from telemetron.history.queries import Asked
+from telemetron.history.recorder import Id
+from telemetron.web.routes import CHANGES, LIFE
+
+
+class ChangesLink(Struct, frozen=True):
+    """Makes the URL of changes; `root` is the part of the path that a proxy strips.
+
+    Equal ones compare equal, so that streams that ask for the same share one answer.
+    """
+
+    root: str
+
+    def __call__(self, asked: Asked) -> str:
+        query = {
+            "since": asked.since,
+            "until": asked.until,
+            "sections": ",".join(asked.sections),
+            "key": asked.key,
+            "measures": asked.measures,
+            "limit": asked.limit,
+            "after": asked.after,
+        }
+        return f"{self.root}{CHANGES}?" + urlencode({k: v for k, v in query.items() if v})
+
+
+def entity_history(root: str, id: Id, before: str, measures: str, limit: int) -> str:
+    """Return the URL of the history of an entity before a place."""
+    query = urlencode({"before": before, "measures": measures, "limit": limit})
+    return f"{root}{LIFE}/{id[0]}/{quote(id[1])}?{query}"

@@ -1,0 +1,101 @@
+"""Representations: a view of a snapshot as HTTP sends it, made once for each revision."""
+
+import asyncio
+import zlib
+from collections.abc import Iterable
+from typing import Any
+
+from telemetron.history.place import Place
+from telemetron.store.rope import glued
+from telemetron.store.snapshot import Snapshot
+from telemetron.web.waiters import View
+
+MIN_GZIP_BYTES = 1024
+
+_COMMON = [
+    (b"content-type", b"application/json"),
+    (b"cache-control", b"no-cache"),
+    (b"vary", b"Accept-Encoding"),
+]
+
+
+class Representation:
+    """One whole document: its chunks, and the ASGI messages that send it."""
+
+    def __init__(self, chunks: tuple[bytes, ...], etag: bytes, encoding: bytes | None) -> None:
+        self.chunks = chunks
+        self.etag = etag
+        size = sum(map(len, chunks))
+        headers = [*_COMMON, (b"etag", etag), (b"content-length", b"%d" % size)]
+        if encoding:
+            headers.append((b"content-encoding", encoding))
+        self.start = {"type": "http.response.start", "status": 200, "headers": headers}
+        self.only = {"type": "http.response.body", "body": chunks[0]} if len(chunks) == 1 else None
+        """The single message of the body; None if there are several chunks."""
+
+
+class Representations:
+    """The representations of one snapshot. Those of sections are kept, those of entities are not.
+
+    There are as many as clients name entities, but only one for each set of sections.
+    """
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self._plain: dict[View, Representation] = {}
+        self._gzip: dict[View, asyncio.Future[Representation]] = {}
+
+    def plain(self, view: View) -> Representation:
+        """Return the uncompressed view. Raises KeyError if it does not exist."""
+        found = self._plain.get(view)
+        if found is None:
+            found = Representation(self.snapshot.chunks(*view), etag(self.snapshot, view), None)
+            if view.key is None:
+                self._plain[view] = found
+        return found
+
+    async def gzip(self, view: View) -> Representation:
+        """Return the view compressed, or plain if it is small.
+
+        A thread compresses it, once for all clients that ask for the same sections.
+        """
+        plain = self.plain(view)
+        if sum(map(len, plain.chunks)) < MIN_GZIP_BYTES:
+            return plain
+        future = self._gzip.get(view)
+        if future is None:
+            future = asyncio.ensure_future(_compressed(plain))
+            if view.key is None:
+                self._gzip[view] = future
+        return await asyncio.shield(future)
+
+
+def etag(snapshot: Snapshot, view: View) -> bytes:
+    """Return the place of the view's last change, as an ETag. The view must exist."""
+    change = snapshot.change_of(*view)
+    place = Place(snapshot.epoch, change.revision if change else 0, snapshot.step)
+    return b'W/"%s"' % str(place).encode()
+
+
+async def _compressed(plain: Representation) -> Representation:
+    body = await asyncio.to_thread(_gzip, plain.chunks)
+    return Representation(body, plain.etag, b"gzip")
+
+
+def _gzip(chunks: Iterable[bytes]) -> tuple[bytes, ...]:
+    compressor = zlib.compressobj(level=1, wbits=31)
+    return glued([*map(compressor.compress, chunks), compressor.flush()])
+
+
+def matches(header: bytes, etag: bytes) -> bool:
+    """Whether `If-None-Match` names this ETag, by weak comparison (RFC 9110, 8.8.3.2)."""
+    if header == etag:
+        return True
+    known = [item.strip().removeprefix(b"W/") for item in header.split(b",")]
+    return etag[2:] in known or b"*" in known
+
+
+def not_modified(etag: bytes) -> Any:
+    """Return the message that begins a 304."""
+    headers = [(b"etag", etag), (b"cache-control", b"no-cache"), (b"vary", b"Accept-Encoding")]
+    return {"type": "http.response.start", "status": 304, "headers": headers}
