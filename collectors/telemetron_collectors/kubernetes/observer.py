@@ -15,7 +15,7 @@ from telemetron_collectors.kubernetes.bounds import DEFAULTS, Bounds
 from telemetron_collectors.kubernetes.cluster import Cluster
 from telemetron_collectors.kubernetes.config import KubernetesConfig
 from telemetron_collectors.kubernetes.presenter import Presenter
-from telemetron_collectors.kubernetes.scopes import Scopes
+from telemetron_collectors.kubernetes.scopes import WatchedScopes
 from telemetron_collectors.kubernetes.usage import TrafficPoll, UsagePoll
 
 # The kubelet replaces a projected token long before it expires; client-go reads it as often.
@@ -79,7 +79,7 @@ class Observer:
             label_selector=self._selector,
             max_objects=bounds.objects,
         )
-        self._scopes = Scopes(self._cluster, output, bounds)
+        self._scopes = WatchedScopes(self._cluster, output, bounds)
         self._presenter = Presenter(self._cluster, output, bounds.owner_seconds)
 
     async def run(self) -> None:

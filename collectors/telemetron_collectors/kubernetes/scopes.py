@@ -12,7 +12,7 @@ from telemetron_collectors.kubernetes.bounds import DEFAULTS, Bounds
 from telemetron_collectors.kubernetes.cluster import Cluster
 
 
-class Scopes:
+class WatchedScopes:
     """Confirms complete scopes, and reports problems of the others."""
 
     def __init__(self, cluster: Cluster, output: Output, bounds: Bounds = DEFAULTS) -> None:

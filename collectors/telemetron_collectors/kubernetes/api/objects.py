@@ -294,14 +294,14 @@ class Node(Named, frozen=True):
     status: NodeStatus = NodeStatus()
 
 
-class Target(Lean, frozen=True):
+class ScaleTarget(Lean, frozen=True):
     api_version: str = ""
     kind: str = ""
     name: str = ""
 
 
 class AutoscalerSpec(Lean, frozen=True):
-    scale_target_ref: Target = Target()
+    scale_target_ref: ScaleTarget = ScaleTarget()
     max_replicas: int | None = None
 
 
@@ -384,7 +384,7 @@ KINDS = {
 }
 
 
-def kind_of(one: OwnerReference | Target) -> str:
+def kind_of(one: OwnerReference | ScaleTarget) -> str:
     """Return the kind as the document names it, such as `StatefulSet`.
 
     If another API group has a kind with the name of a watched one, the group is added, such as

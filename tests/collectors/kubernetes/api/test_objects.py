@@ -9,7 +9,7 @@ from telemetron_collectors.kubernetes.api.objects import (
     OwnerReference,
     Pod,
     PodSpec,
-    Target,
+    ScaleTarget,
     Terminated,
     kind_of,
 )
@@ -64,7 +64,7 @@ def test_group_of_a_kind():
         (OwnerReference("apps/v1", "StatefulSet", "db"), "StatefulSet"),
         (OwnerReference("", "StatefulSet", "db"), "StatefulSet"),
         (OwnerReference("apps.kruise.io/v1", "StatefulSet", "db"), "StatefulSet.apps.kruise.io"),
-        (Target("argoproj.io/v1alpha1", "Rollout", "web"), "Rollout"),
+        (ScaleTarget("argoproj.io/v1alpha1", "Rollout", "web"), "Rollout"),
     ],
 )
 def test_kind_of_another_group_has_its_group(one, kind):
