@@ -46,7 +46,9 @@ def _no_blocking_calls() -> Iterator[None]:
             blockbuster.functions[name].can_block_in("coverage/collector.py", "lock_data")
         for function in blockbuster.functions.values():
             # It runs in a thread, with an event loop of its own.
-            function.can_block_in("telemetron_collectors/kubernetes/access.py", "_kubeconfig")
+            function.can_block_in(
+                "telemetron_collectors/kubernetes/api/credentials.py", "_kubeconfig"
+            )
         yield
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from telemetron_collectors.kubernetes.quantity import canonical, is_binary, parse
+from telemetron_collectors.kubernetes.api.quantity import canonical, is_binary, parse
 
 
 @pytest.mark.parametrize(
@@ -16,13 +16,13 @@ from telemetron_collectors.kubernetes.quantity import canonical, is_binary, pars
         (0.1, "0.1"),
     ],
 )
-def test_what_is_written_is_an_amount(written, amount):
+def test_quantity_is_parsed_exactly(written, amount):
     assert format(parse(written).normalize(), "f") == amount
 
 
 @pytest.mark.parametrize("written", ["", "x", "1Xi", "Gi", "NaN", "Infinity", "1 Gi m"])
-def test_what_is_no_quantity(written):
-    with pytest.raises(ValueError, match="no quantity"):
+def test_invalid_quantity_is_an_error(written):
+    with pytest.raises(ValueError, match="not a quantity"):
         parse(written)
 
 

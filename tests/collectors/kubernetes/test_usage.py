@@ -1,11 +1,10 @@
-"""Usage figures, and what is said where there are none."""
+"""Usage figures, and the problems without them."""
 
 import msgspec
 import pytest
 from aiohttp import web
 
-from telemetron_collectors.kubernetes import connection, measures
-from telemetron_collectors.kubernetes.measures import PodMetrics, usage_of
+from telemetron_collectors.kubernetes.usage import PodMetrics, usage_of
 from tests.collectors.kubernetes.apiserver import status
 from tests.collectors.kubernetes.things import AT, pod
 
@@ -42,7 +41,7 @@ def metrics_problem(observed):
 
 
 QUICK = 0.3
-"""Seconds between two polls; no configuration may ask for that."""
+"""Seconds between two polls; the configuration allows no such value."""
 
 
 def test_containers_are_summed_and_rounded():
@@ -90,7 +89,7 @@ def test_a_figure_that_any_container_lacks_is_null(containers, figures):
     assert (usage.cpu, usage.memory) == figures
 
 
-async def test_one_odd_pod_among_good_ones_is_counted_and_the_others_are_shown(api, observing):
+async def test_malformed_figures_of_a_pod_hide_no_other(api, observing):
     for name in ("a", "b", "c", "d"):
         api.put("pods", pod(name))
     half = {**metrics("b"), "containers": [{"usage": {"cpu": "1"}}]}
@@ -107,12 +106,12 @@ async def test_one_odd_pod_among_good_ones_is_counted_and_the_others_are_shown(a
         assert figures("b") == (1.0, None, True)
         assert figures("c") == figures("d") == (None, None, False)
         assert (metrics_problem(observed), observed.status) == ({"metrics": "BadAnswer"}, "ok")
-        assert observed.message("metrics").startswith("the figures of 5 pods")
+        assert observed.message("metrics").endswith("null: 5")
         api.extra[METRICS] = serving(metrics("a", ("500m", "64Mi")))
         await observed.until(lambda: metrics_problem(observed) == {})
 
 
-async def test_usage_comes_and_goes(api, observing):
+async def test_old_figures_expire_while_polls_fail(api, observing):
     api.put("pods", pod("a"))
     api.put("pods", pod("b"))
     api.extra[METRICS] = serving(metrics("a", ("500m", "64Mi")), metrics("unknown", ("1", "1Mi")))
@@ -146,7 +145,7 @@ async def test_usage_comes_and_goes(api, observing):
         (503, "MetricsUnavailable"),
     ],
 )
-async def test_there_are_none(api, observing, code, reason):
+async def test_unavailable_figures_are_a_problem(api, observing, code, reason):
     api.extra[METRICS] = refusing(code)
     api.put("pods", pod("a"))
     async with observing() as observed:
@@ -164,7 +163,7 @@ async def test_there_are_none(api, observing, code, reason):
         '{"items":{}}',
     ],
 )
-async def test_what_cannot_be_understood(api, observing, body):
+async def test_malformed_response_makes_figures_unavailable(api, observing, body):
     async def answer(request):
         return web.Response(text=body)
 
@@ -174,15 +173,14 @@ async def test_what_cannot_be_understood(api, observing, body):
         assert metrics_problem(observed) == {"metrics": "MetricsUnavailable"}
 
 
-async def test_they_do_not_end(api, observing, monkeypatch):
-    monkeypatch.setattr(connection, "MAX_BODY_BYTES", 10)
+async def test_response_that_is_too_large_makes_figures_unavailable(api, observing):
     api.extra[METRICS] = serving(metrics("a", ("500m", "64Mi")))
-    async with observing() as observed:
+    async with observing(bounds={"body_bytes": 10}) as observed:
         await observed.until(lambda: observed.status == "ok")
         assert "too large" in observed.message("metrics")
 
 
-async def test_a_pod_of_the_same_name_has_its_own(api, observing):
+async def test_recreated_pod_has_figures_of_its_own(api, observing):
     api.put("pods", pod("a"))
     api.extra[METRICS] = serving(metrics("a", ("500m", "64Mi"), at="2026-11-28T09:00:00Z"))
     async with observing() as observed:
@@ -196,8 +194,8 @@ async def test_a_pod_of_the_same_name_has_its_own(api, observing):
         await observed.until(lambda: cpu() == [None])
 
 
-async def test_a_clock_that_is_ahead(api, observing):
-    """Times of others are compared with each other alone."""
+async def test_sample_from_a_clock_ahead_of_ours_is_shown(api, observing):
+    """Times of the API are only compared with each other."""
     later = "2099-11-28T10:00:00Z"
     api.put("pods", pod("a", creationTimestamp=later))
     api.extra[METRICS] = serving(metrics("a", ("500m", "64Mi"), at=later))
@@ -208,11 +206,11 @@ async def test_a_clock_that_is_ahead(api, observing):
         assert observed.workloads["default/Pod/a"].pods[0].created_at.year == 2099
 
 
-async def test_a_sample_that_never_moves(api, observing, monkeypatch):
-    monkeypatch.setattr(measures, "SAMPLE_SECONDS", 0.1)
+async def test_sample_that_never_changes_expires(api, observing):
     api.put("pods", pod("a"))
     api.extra[METRICS] = serving(metrics("a", ("500m", "64Mi"), at=LATER))
-    async with observing(metrics_interval_seconds=QUICK) as observed:
+    bounds = {"sample_seconds": 0.1}
+    async with observing(metrics_interval_seconds=QUICK, bounds=bounds) as observed:
 
         def cpu():
             return observed.workloads["default/Pod/a"].pods[0].cpu
@@ -221,7 +219,7 @@ async def test_a_sample_that_never_moves(api, observing, monkeypatch):
         await observed.until(lambda: cpu() is None)
 
 
-async def test_nothing_is_asked_while_the_server_is_not_reachable(api, observing):
+async def test_unreachable_server_is_not_polled(api, observing):
     async with observing(metrics_interval_seconds=QUICK) as observed:
         await observed.until(lambda: observed.status == "ok")
         api.faults["*"] = refusing(503)
@@ -230,7 +228,7 @@ async def test_nothing_is_asked_while_the_server_is_not_reachable(api, observing
         await observed.until(lambda: "not reachable" in observed.message("metrics"))
 
 
-async def test_named_namespaces_have_their_own(api, observing):
+async def test_each_namespace_has_its_own_figures(api, observing):
     api.put("pods", pod("a"))
     api.put("pods", pod("b", namespace="other"))
     items = [metrics("a", ("1", "1Mi"))]
@@ -255,7 +253,7 @@ def summary(name, received):
     return web.json_response({"pods": [{"podRef": reference, "network": network}]})
 
 
-async def test_network_is_asked_of_each_node(api, observing):
+async def test_network_is_polled_from_each_node(api, observing):
     for number in (1, 2, 3):
         one = pod(f"p{number}")
         one["spec"]["nodeName"] = f"node-{number}"
@@ -275,11 +273,11 @@ async def test_network_is_asked_of_each_node(api, observing):
         one = observed.workloads["default/Pod/p1"].pods[0]
         assert (one.network_out, one.cpu) == (7, None)
         assert observed.workloads["default/Pod/p2"].pods[0].network_in is None
-        assert observed.message("network").startswith("2 of 3 nodes do not tell")
+        assert observed.message("network").startswith("2 of 3 nodes return no figures")
     assert not any("proxy" in path for path, _ in api.requests if "node-4" in path)
 
 
-async def test_one_odd_pod_of_a_summary_is_counted_and_the_others_are_shown(api, observing):
+async def test_malformed_pod_of_a_summary_hides_no_other(api, observing):
     for name in ("a", "b", "c"):
         api.put("pods", pod(name))
 
@@ -297,7 +295,7 @@ async def test_one_odd_pod_of_a_summary_is_counted_and_the_others_are_shown(api,
         for name in ("b", "c"):
             assert observed.workloads[f"default/Pod/{name}"].pods[0].network_in is None
         assert observed.problems == {"network": "BadAnswer"}
-        assert observed.message("network").startswith("the figures of 3 pods")
+        assert observed.message("network").endswith("null: 3")
 
 
 async def test_network_is_forbidden(api, observing):

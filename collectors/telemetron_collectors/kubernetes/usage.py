@@ -1,6 +1,6 @@
-"""What pods use: CPU and memory by metrics.k8s.io, network by the kubelets' summaries.
+"""Usage figures of pods: CPU and memory from metrics.k8s.io, traffic from the kubelets' summaries.
 
-Both are polled. Where there are none the figures are null, a problem says so, and the source is ok.
+Both are polled. Without figures the fields are null, a problem says why, and the source stays ok.
 """
 
 import asyncio
@@ -15,22 +15,20 @@ import msgspec
 from telemetron.collector import Output
 from telemetron.poll import TroubleError
 from telemetron.slices import paced
-from telemetron_collectors.kubernetes import quantity
-from telemetron_collectors.kubernetes.cluster import At, Cluster
-from telemetron_collectors.kubernetes.connection import Connection, RefusedError
-from telemetron_collectors.kubernetes.objects import Lean, Metadata
-from telemetron_collectors.kubernetes.show import Show, Traffic, Usage
+from telemetron_collectors.kubernetes.api import quantity
+from telemetron_collectors.kubernetes.api.connection import ApiConnection, RefusedError
+from telemetron_collectors.kubernetes.api.objects import Lean, ObjectKey, ObjectMeta
+from telemetron_collectors.kubernetes.bounds import DEFAULTS, Bounds
+from telemetron_collectors.kubernetes.cluster import Cluster
+from telemetron_collectors.kubernetes.pods import PodTraffic, PodUsage
 
 MIB = 1024 * 1024
-# The API machinery's own bound of a quantity.
+# The API machinery limits every quantity to this.
 MAX_AMOUNT = 2**63
-# Its grammar, with bounds: of `1e999999999` no number is made.
+# The API machinery's grammar, with limits: parsing `1e999999999` would fill the memory.
 _QUANTITY = re.compile(
     r"[+-]?([0-9]{1,30}(\.[0-9]{0,30})?|\.[0-9]{1,30})([numkMGTPE]|[KMGTPE]i|[eE][+-]?[0-9]{1,2})?"
 )
-# metrics-server takes a sample every 15 to 60 s.
-SAMPLE_SECONDS = 60.0
-NODES_AT_ONCE = 4
 
 
 class ContainerUsage(Lean, frozen=True):
@@ -45,7 +43,7 @@ class ContainerMetrics(Lean, frozen=True):
 class PodMetrics(Lean, frozen=True):
     """`PodMetrics` of metrics.k8s.io/v1beta1."""
 
-    metadata: Metadata
+    metadata: ObjectMeta
     timestamp: datetime
     containers: list[ContainerMetrics] | None = None
 
@@ -84,15 +82,15 @@ _decode_summary = msgspec.json.Decoder(Summary).decode
 _decode_stats = msgspec.json.Decoder(PodStats).decode
 
 
-def usage_of(pod: PodMetrics) -> Usage:
-    """Its containers together, rounded so that an idle pod moves nothing.
+def usage_of(pod: PodMetrics) -> PodUsage:
+    """Return the sum of a pod's containers, rounded so that an idle pod causes no changes.
 
-    A figure that any container lacks, or of which it gives no amount, is null.
+    A figure is None if it is missing or invalid in any container.
     """
     usages = [one.usage for one in pod.containers or ()]
     cpu = _total([one.cpu for one in usages])
     memory = _total([one.memory for one in usages])
-    return Usage(
+    return PodUsage(
         None if cpu is None else round(float(cpu), 2),
         None if memory is None else float(round(memory / MIB)),
         pod.timestamp,
@@ -116,189 +114,182 @@ def _amount(figure: Any) -> Decimal | None:
 
 
 class UsagePoll:
-    """The CPU and memory of the pods of one namespace, or of all."""
+    """Polls CPU and memory of the pods in one namespace, or in all."""
 
     def __init__(
         self,
-        scope: str,
         namespace: str | None,
-        connection: Connection,
-        show: Show,
+        connection: ApiConnection,
+        cluster: Cluster,
         output: Output,
         *,
         interval_seconds: float,
         selector: str | None = None,
+        bounds: Bounds = DEFAULTS,
     ) -> None:
-        self.scope = scope
+        self.scope = "metrics" if namespace is None else f"{namespace}/metrics"
+        self._namespace = namespace
         within = "" if namespace is None else f"/namespaces/{namespace}"
         self._path = f"/apis/metrics.k8s.io/v1beta1{within}/pods"
-        self._resource = "pods.metrics.k8s.io" + (f" in {namespace}" if namespace else "")
+        self._action = "list pods.metrics.k8s.io" + (f" in {namespace}" if namespace else "")
         self._query = {"labelSelector": selector} if selector else {}
         self._connection = connection
-        self._show = show
+        self._cluster = cluster
         self._output = output
         self._interval = interval_seconds
+        self._sample_seconds = bounds.sample_seconds
         self._answered_at = 0.0
-        self._moved: dict[At, tuple[datetime, float]] = {}
-        """Each pod's last sample, and when it was new to us: whatever their clocks say."""
+        self._samples: dict[ObjectKey, tuple[datetime, float]] = {}
+        """Each pod's last sample time and, by our own clock, when we first saw it."""
 
     async def once(self) -> None:
-        """Ask, and say what is known now."""
+        """Poll once and update the cluster."""
         try:
-            body = await self._connection.aside(
-                self._path, self._query, verb="list", resource=self._resource
-            )
-            usage, odd = await self._parsed(body)
+            body = await self._connection.get_proxied(self._path, self._query, action=self._action)
+            usage, malformed = await self._parsed(body)
         except TroubleError as trouble:
             await self._fail(trouble)
             return
         self._answered_at = self._output.clock.monotonic()
-        await self._put(usage)
-        confirm(self._output, self.scope, odd)
+        await self._update(usage)
+        confirm(self._output, self.scope, malformed)
 
-    async def _parsed(self, body: bytes) -> tuple[dict[At, Usage], int]:
-        """The usage of each pod, and how many figures or pods cannot be understood."""
-        usage: dict[At, Usage] = {}
-        odd = 0
+    async def _parsed(self, body: bytes) -> tuple[dict[ObjectKey, PodUsage], int]:
+        """Return the usage by pod, and the number of malformed or incomplete pods."""
+        usage: dict[ObjectKey, PodUsage] = {}
+        malformed = 0
         try:
             items = _decode_list(body).items or ()
         except msgspec.DecodeError:
-            raise TroubleError("BadAnswer", "it cannot be understood") from None
+            raise TroubleError("BadAnswer", "the response cannot be decoded") from None
         async for item in paced(items):
             try:
                 pod = _decode_pod(item)
             except msgspec.DecodeError:
-                odd += 1
+                malformed += 1
                 continue
             one = usage_of(pod)
-            odd += None in (one.cpu, one.memory)
+            malformed += None in (one.cpu, one.memory)
             if (one.cpu, one.memory) != (None, None):
                 usage[pod.metadata.namespace, pod.metadata.name] = one
-        return usage, odd
+        return usage, malformed
 
     async def _fail(self, trouble: TroubleError) -> None:
-        """Figures that are older than two polls are none."""
+        """Report a failed poll, and drop figures that are older than two polls."""
         if self._output.clock.monotonic() - self._answered_at > 2 * self._interval:
-            await self._put({})
+            await self._update({})
         if isinstance(trouble, RefusedError) and trouble.code == 403:
             self._output.confirm(self.scope, reason="Forbidden", message=trouble.message)
         else:
             unavailable(self._output, self.scope, f"metrics.k8s.io: {trouble.message}")
 
-    async def _put(self, usage: dict[At, Usage]) -> None:
+    async def _update(self, usage: dict[ObjectKey, PodUsage]) -> None:
         now = self._output.clock.monotonic()
-        known = self._show.usage
-        moved = [at for at in known if at not in usage and self._is_mine(at)]
-        for at in moved:
-            del known[at]
-        self._moved = {at: sample for at, sample in self._moved.items() if at in usage}
-        async for at, one in paced(usage.items()):
-            new = one if self._is_fresh(at, one, now) else None
-            if known.get(at) == new:
-                continue
-            moved.append(at)
-            if new:
-                known[at] = new
-            else:
-                del known[at]
-        self._show.moved(moved)
+        known = self._cluster.usage
+        changed: dict[ObjectKey, PodUsage | None] = {
+            key: None for key in known if key not in usage and self._namespace in (None, key[0])
+        }
+        self._samples = {key: one for key, one in self._samples.items() if key in usage}
+        async for key, one in paced(usage.items()):
+            new = one if self._is_fresh(key, one, now) else None
+            if known.get(key) != new:
+                changed[key] = new
+        self._cluster.set_usage(changed)
 
-    def _is_mine(self, at: At) -> bool:
-        namespace = self.scope.rpartition("/")[0]
-        return namespace in ("", at[0])
-
-    def _is_fresh(self, at: At, usage: Usage, now: float) -> bool:
-        """Whether the sample has moved of late."""
-        old = self._moved.get(at)
+    def _is_fresh(self, key: ObjectKey, usage: PodUsage, now: float) -> bool:
+        """Return whether the sample has changed recently."""
+        old = self._samples.get(key)
         if old is None or old[0] != usage.measured_at:
-            self._moved[at] = usage.measured_at, now
+            self._samples[key] = usage.measured_at, now
             return True
-        return now - old[1] <= 2 * self._interval + SAMPLE_SECONDS
+        return now - old[1] <= 2 * self._interval + self._sample_seconds
 
 
 class TrafficPoll:
-    """What pods received and sent, by the kubelet of each node that runs one."""
+    """Polls the traffic of pods from the kubelet of each node that runs one."""
+
+    scope = "network"
 
     def __init__(
-        self, scope: str, connection: Connection, cluster: Cluster, show: Show, output: Output
+        self,
+        connection: ApiConnection,
+        cluster: Cluster,
+        output: Output,
+        bounds: Bounds = DEFAULTS,
     ) -> None:
-        self.scope = scope
         self._connection = connection
         self._cluster = cluster
-        self._show = show
         self._output = output
+        self._parallel_nodes = bounds.parallel_nodes
 
     async def once(self) -> None:
-        """Ask every node, and say what is known now."""
+        """Poll every node once and update the cluster."""
         nodes = sorted({pod.pod.node for pod in self._cluster.pods.values() if pod.pod.node})
-        limit = asyncio.Semaphore(NODES_AT_ONCE)
+        limit = asyncio.Semaphore(self._parallel_nodes)
         answers = await asyncio.gather(*[self._node(node, limit) for node in nodes])
-        traffic: dict[At, Traffic] = {}
+        traffic: dict[ObjectKey, PodTraffic] = {}
         troubles = [answer for answer in answers if isinstance(answer, TroubleError)]
-        odd = 0
+        malformed = 0
         for answer in answers:
             if not isinstance(answer, TroubleError):
                 traffic |= answer[0]
-                odd += answer[1]
-        self._put(traffic)
-        self._say(len(nodes), troubles, odd)
+                malformed += answer[1]
+        self._cluster.replace_traffic(traffic)
+        self._report(len(nodes), troubles, malformed)
 
     async def _node(
         self, node: str, limit: asyncio.Semaphore
-    ) -> tuple[dict[At, Traffic], int] | TroubleError:
+    ) -> tuple[dict[ObjectKey, PodTraffic], int] | TroubleError:
         path = f"/api/v1/nodes/{node}/proxy/stats/summary"
+        get = self._connection.get_proxied
         async with limit:
             try:
-                body = await self._connection.aside(path, {}, verb="get", resource="nodes/proxy")
+                body = await get(path, {}, action="get nodes/proxy")
                 return traffic_of(_decode_summary(body).pods or (), self._cluster)
             except msgspec.DecodeError:
-                return TroubleError("BadAnswer", "a summary cannot be understood")
+                return TroubleError("BadAnswer", "a summary cannot be decoded")
             except TroubleError as trouble:
                 return trouble
 
-    def _put(self, traffic: dict[At, Traffic]) -> None:
-        known, self._show.traffic = self._show.traffic, traffic
-        self._show.moved(
-            [at for at in known.keys() | traffic.keys() if known.get(at) != traffic.get(at)]
-        )
-
-    def _say(self, nodes: int, troubles: list[TroubleError], odd: int) -> None:
+    def _report(self, nodes: int, troubles: list[TroubleError], malformed: int) -> None:
         if not troubles:
-            confirm(self._output, self.scope, odd)
+            confirm(self._output, self.scope, malformed)
             return
         first = troubles[0]
-        message = f"{len(troubles)} of {nodes} nodes do not tell: {first.message}"
+        message = f"{len(troubles)} of {nodes} nodes return no figures: {first.message}"
         if isinstance(first, RefusedError) and first.code == 403:
             self._output.confirm(self.scope, reason="Forbidden", message=message)
         else:
             unavailable(self._output, self.scope, message)
 
 
-def traffic_of(pods: Iterable[msgspec.Raw], cluster: Cluster) -> tuple[dict[At, Traffic], int]:
-    """The traffic of the pods that are shown, and how many pods cannot be understood."""
-    traffic: dict[At, Traffic] = {}
-    odd = 0
+def traffic_of(
+    pods: Iterable[msgspec.Raw], cluster: Cluster
+) -> tuple[dict[ObjectKey, PodTraffic], int]:
+    """Return the traffic of the cluster's pods, and the number of malformed pods."""
+    traffic: dict[ObjectKey, PodTraffic] = {}
+    malformed = 0
     for raw in pods:
         try:
             pod = _decode_stats(raw)
         except msgspec.DecodeError:
-            odd += 1
+            malformed += 1
             continue
-        at = pod.pod_ref.namespace, pod.pod_ref.name
-        if pod.network and at in cluster.pods:
-            traffic[at] = Traffic(pod.network.rx_bytes, pod.network.tx_bytes)
-    return traffic, odd
+        key = pod.pod_ref.namespace, pod.pod_ref.name
+        if pod.network and key in cluster.pods:
+            traffic[key] = PodTraffic(pod.network.rx_bytes, pod.network.tx_bytes)
+    return traffic, malformed
 
 
-def confirm(output: Output, scope: str, odd: int) -> None:
-    """Confirm the figures; those that cannot be understood are null, which is known for certain."""
-    if odd:
-        message = f"the figures of {odd} pods are incomplete or cannot be understood; they are null"
+def confirm(output: Output, scope: str, malformed: int) -> None:
+    """Confirm a scope whose malformed figures are null, which is then their correct value."""
+    if malformed:
+        message = f"pods with malformed or incomplete figures, shown as null: {malformed}"
         output.confirm(scope, reason="BadAnswer", message=message)
     else:
         output.confirm(scope)
 
 
 def unavailable(output: Output, scope: str, message: str) -> None:
-    """There are no figures, which is known for certain: null is true."""
+    """Confirm a scope without figures: null is then the correct value."""
     output.confirm(scope, reason="MetricsUnavailable", message=message)

@@ -1,4 +1,4 @@
-"""What is shown of a cluster."""
+"""The published workloads and agents of a cluster."""
 
 import msgspec
 import pytest
@@ -7,9 +7,9 @@ from telemetron.document import MAX_PODS, UNSTAMPED, Owner, Problem
 from telemetron.store.agents import merge_agents
 from telemetron.store.part import Part
 from telemetron.testing import RecordingOutput
+from telemetron_collectors.kubernetes.api.objects import KINDS, NODES
 from telemetron_collectors.kubernetes.cluster import Cluster
-from telemetron_collectors.kubernetes.objects import KINDS, NODES
-from telemetron_collectors.kubernetes.show import Show
+from telemetron_collectors.kubernetes.presenter import Presenter
 from tests.collectors.kubernetes.test_cluster import put
 from tests.collectors.kubernetes.things import (
     AT,
@@ -28,13 +28,13 @@ from tests.collectors.kubernetes.things import (
 def cluster():
     cluster = Cluster()
     for kind in KINDS:
-        cluster.synced(kind, None)
+        cluster.set_synced(kind, None)
     return cluster
 
 
 async def shown(cluster):
     output = RecordingOutput()
-    await Show(cluster, output).first()
+    await Presenter(cluster, output).publish_all()
     return output.parts
 
 
@@ -90,7 +90,7 @@ async def test_of_many_pods_the_worst_and_newest_are_listed_and_no_reason_is_hid
     assert listed[6:] == [f"good-{n:03}" for n in range(249, -1, -1)]
     assert web.truncated == {"pods": 358}
     for number in range(1, 250):
-        cluster.drop("Pod", "default", f"good-{number:03}")
+        cluster.remove("Pod", "default", f"good-{number:03}")
     listed = [one.pod_id for one in (await web_of(cluster)).pods]
     assert (len(listed), listed) == (109, sorted(listed))  # by name, if none is cut
 
@@ -118,7 +118,7 @@ async def test_every_running_pod_is_counted_as_an_instance(cluster):
     assert (web.live.active_pods, len(web.pods), web.truncated) == (300, 256, {"pods": 300})
 
 
-async def test_of_a_failed_job_what_failed_comes_first_and_all_are_counted(cluster):
+async def test_failed_pods_of_a_failed_job_come_first_and_all_are_counted(cluster):
     conditions = [{"type": "Failed", "status": "True", "reason": "FailedIndexes"}]
     spec = {"completions": 6, "parallelism": 6, "template": template()}
     job = {"metadata": metadata("j"), "spec": spec, "status": {"conditions": conditions}}
@@ -132,7 +132,7 @@ async def test_of_a_failed_job_what_failed_comes_first_and_all_are_counted(clust
     assert job.truncated == {"pods": 6}
 
 
-async def test_active_pods_are_those_that_kubernetes_counts_as_active(cluster):
+async def test_active_pods_are_counted_as_kubernetes_does(cluster):
     gone = pod("gone", ("ReplicaSet", "web-1"), deletionTimestamp=AT)
     put_pods(
         cluster,
@@ -171,10 +171,10 @@ SELECTED = [
 
 
 @pytest.mark.parametrize(("selector", "active"), SELECTED)
-async def test_pods_that_the_selector_leaves_out_are_not_counted(selector, active):
+async def test_pods_outside_the_selector_are_not_counted(selector, active):
     cluster = Cluster(label_selector=selector)
     for kind in KINDS:
-        cluster.synced(kind, None)
+        cluster.set_synced(kind, None)
     one = deployment("web", 1, annotations=agent("writer"))
     one["spec"]["template"]["metadata"] = {"labels": {"app": "web", "team": "ml"}}
     put(cluster, "Deployment", one)
@@ -193,7 +193,7 @@ async def test_pods_that_the_selector_leaves_out_are_not_counted(selector, activ
 async def test_pods_are_not_counted_until_a_rollout_to_the_selected_labels_is_complete():
     cluster = Cluster(label_selector="app=web")
     for kind in KINDS:
-        cluster.synced(kind, None)
+        cluster.set_synced(kind, None)
 
     async def active(labels, **status):
         one = deployment("web", 1)
@@ -214,10 +214,10 @@ async def test_pods_are_not_counted_until_a_rollout_to_the_selected_labels_is_co
     assert await active({"app": "old"}, replicas=2) is None
 
 
-async def test_a_workload_that_the_selector_leaves_out_says_so():
+async def test_workload_outside_the_selector_has_a_problem():
     cluster = Cluster(label_selector="app=web")
     for kind in KINDS:
-        cluster.synced(kind, None)
+        cluster.set_synced(kind, None)
     put(cluster, "Pod", pod("web-0", ("StatefulSet", "web")))
     put(cluster, "Pod", pod("ray-0", ("RayCluster", "ray")))
     parts = await shown(cluster)
@@ -227,12 +227,12 @@ async def test_a_workload_that_the_selector_leaves_out_says_so():
 
 
 @pytest.mark.parametrize("kind", ["Rollout", "ReplicationController", "StatefulSet"])
-async def test_without_permission_on_autoscalers_whatever_they_may_scale_says_so(kind):
+async def test_scalable_workloads_have_a_problem_without_permission_on_autoscalers(kind):
     cluster = Cluster()
     for known in KINDS.keys() - {"HorizontalPodAutoscaler"}:
-        cluster.synced(known, None)
+        cluster.set_synced(known, None)
     why = Problem("Forbidden", "no permission", UNSTAMPED)
-    cluster.lack("HorizontalPodAutoscaler", None, why)
+    cluster.set_problem("HorizontalPodAutoscaler", None, why)
     put(cluster, "Pod", pod("web-0", (kind, "web")))
     put(cluster, "Pod", pod("lone"))
     parts = await shown(cluster)
@@ -259,7 +259,7 @@ LOST = [
         ([], None),
     ],
 )
-async def test_a_pod_that_was_marked_because_its_node_fell_silent(cluster, conditions, node_ready):
+async def test_pod_on_an_unreachable_node_is_not_ready(cluster, conditions, node_ready):
     put(cluster, "Pod", pod("p", status={"phase": "Running", "conditions": conditions}))
     (one,) = (await shown(cluster))["workload", "default/Pod/p"].pods
     assert one.node_ready is node_ready
@@ -275,7 +275,7 @@ async def test_a_node_and_the_reason_are_judged_by_the_same_rule(cluster, ready,
     assert (one.node_ready, one.reason == "NodeNotReady") == (node_ready, node_ready is False)
 
 
-async def test_a_pod_that_is_deleted_on_a_lost_node_says_so(cluster):
+async def test_deleted_pod_on_a_lost_node_has_reason_node_lost(cluster):
     status = {"phase": "Running", "reason": "NodeLost", "message": "unresponsive"}
     put(cluster, "Pod", pod("p", status=status, deletionTimestamp=AT))
     (one,) = (await shown(cluster))["workload", "default/Pod/p"].pods
@@ -287,7 +287,7 @@ def node(ready, reason):
     return {"metadata": {"name": "node-1"}, "status": {"conditions": conditions}}
 
 
-async def test_nodes_that_are_watched_say_whether_they_are_ready(cluster):
+async def test_watched_nodes_set_node_ready(cluster):
     put(cluster, "Pod", pod("p"))
     put(cluster, "Pod", pod("done", status={"phase": "Succeeded"}))
     put(cluster, "Pod", pod("ending", deletionTimestamp=AT))
@@ -308,7 +308,7 @@ async def test_nodes_that_are_watched_say_whether_they_are_ready(cluster):
         "default/Pod/ending": (False, "Terminating", why),
         "default/Pod/done": (False, None, None),
     }
-    cluster.drop("Node", "", "node-1")
+    cluster.remove("Node", "", "node-1")
     (one,) = (await shown(cluster))["workload", "default/Pod/p"].pods
     assert (one.node_ready, one.reason) == (None, None)
 
@@ -326,13 +326,13 @@ async def test_of_too_many_pods_one_on_a_node_that_is_not_ready_is_listed(cluste
 
 
 def put_node(cluster, one):
-    cluster.take("Node", msgspec.convert(one, NODES.type, strict=False))
+    cluster.apply("Node", msgspec.convert(one, NODES.type, strict=False))
 
 
 async def test_a_job_that_is_labelled_before_it_starts_has_no_pods_of_an_old_template():
     cluster = Cluster(label_selector="queue=a")
     for kind in KINDS:
-        cluster.synced(kind, None)
+        cluster.set_synced(kind, None)
     for labels in ({}, {"queue": "a"}):
         spec = {"suspend": not labels, "template": {"metadata": {"labels": labels}}}
         put(cluster, "Job", {"metadata": {"name": "train"}, "spec": spec})
@@ -364,7 +364,7 @@ async def test_limits_of_a_workload_are_those_of_its_active_pods(cluster):
     ended = sized("web-1-b", ("ReplicaSet", "web-1"), "1Gi", status={"phase": "Failed"})
     put(cluster, "Pod", ended)
     assert (await shown(cluster))[web].pod_max_ram == "2Gi"
-    cluster.drop("Pod", "default", "web-1-a")
+    cluster.remove("Pod", "default", "web-1-a")
     assert (await shown(cluster))[web].pod_max_ram == "256Mi"
 
 
@@ -373,7 +373,7 @@ async def test_limits_of_an_unwatched_owner_are_those_of_pods_that_ended(cluster
     assert (await shown(cluster))["workload", "default/Pod/alone"].pod_max_ram == "1Gi"
 
 
-async def test_the_autoscaler_of_a_kind_that_is_not_watched(cluster):
+async def test_autoscaler_of_an_unwatched_kind_sets_max_pods(cluster):
     put(cluster, "HorizontalPodAutoscaler", autoscaler("a", "Rollout", "web", 8))
     put(cluster, "ReplicaSet", replicaset("web-1", "web", "Rollout"))
     put(cluster, "Pod", pod("web-1-0", ("ReplicaSet", "web-1")))
@@ -381,19 +381,19 @@ async def test_the_autoscaler_of_a_kind_that_is_not_watched(cluster):
     assert (rollout.max_pods, rollout.live) == (8, None)
 
 
-async def test_pods_that_cannot_be_read_are_not_counted():
+async def test_unreadable_pods_are_not_counted():
     cluster = Cluster()
     put(cluster, "Deployment", deployment("web"))
     web = (await shown(cluster))["workload", "default/Deployment/web"]
     assert (web.live.active_pods, web.max_pods) == (None, None)
 
 
-async def test_an_annotation_that_cannot_be_understood(cluster):
+async def test_invalid_annotation_is_a_problem(cluster):
     annotations = agent("planner", max_parallel_invocations="many")
     put(cluster, "Deployment", deployment("web", annotations=annotations))
     output = RecordingOutput()
-    show = Show(cluster, output)
-    await show.first()
+    presenter = Presenter(cluster, output)
+    await presenter.publish_all()
     (problem,) = output.parts["workload", "default/Deployment/web"].problems
     assert problem.reason == "InvalidAnnotation"
     assert "many" not in problem.message
@@ -401,14 +401,14 @@ async def test_an_annotation_that_cannot_be_understood(cluster):
     since = problem.since
     output.clock.advance(5)
     put(cluster, "Deployment", deployment("web", 2, annotations=annotations))
-    await show.first()
+    await presenter.publish_all()
     assert output.parts["workload", "default/Deployment/web"].problems[0].since == since
     put(cluster, "Deployment", deployment("web"))
-    await show.first()
+    await presenter.publish_all()
     assert output.parts["workload", "default/Deployment/web"].problems == []
 
 
-async def test_pods_that_ended_are_no_instances(cluster):
+async def test_ended_pods_are_not_instances(cluster):
     annotations = agent("worker")
     put(cluster, "Pod", pod("a", annotations=annotations))
     put(cluster, "Pod", pod("b", annotations=annotations, status={"phase": "Failed"}))
@@ -417,3 +417,18 @@ async def test_pods_that_ended_are_no_instances(cluster):
     parts = await shown(cluster)
     found = {id: part.pods for (section, id), part in parts.items() if section == "agents"}
     assert found == {"default/Pod/a/worker": ["a"], "default/Rollout/r/worker": ["c"]}
+
+
+async def test_pod_waits_for_its_owner(api, observing):
+    async with observing(bounds={"owner_seconds": 0.6}) as observed:
+        await observed.until_ok()
+        api.put("pods", pod("web-1-0", ("ReplicaSet", "web-1")))
+        api.put("pods", pod("lost-1-0", ("ReplicaSet", "lost-1")))
+        api.put("replicasets", replicaset("web-1", "web"))
+        api.put("deployments", deployment("web"))
+        await observed.until(lambda: observed.workloads)
+        assert list(observed.workloads) == ["default/Deployment/web"]
+        await observed.until(lambda: "default/ReplicaSet/lost-1" in observed.workloads)
+        api.put("replicasets", replicaset("lost-1", "found"))
+        await observed.until(lambda: "default/Deployment/found" in observed.workloads)
+        assert "default/ReplicaSet/lost-1" not in observed.workloads

@@ -1,7 +1,7 @@
-"""The API's objects, as far as they are read: lean types that raw answers are decoded into.
+"""The API's objects, reduced to the fields that the collector reads.
 
-What is not named here (managedFields, environment variables, volumes, foreign annotations) is
-skipped by the decoder and never stands in memory. Field names are those of the API, in camelCase.
+The decoder skips every other field (managedFields, environment variables, volumes, foreign
+annotations), so it never reaches memory. Fields have the API's names, there in camelCase.
 """
 
 from collections.abc import Collection
@@ -12,13 +12,16 @@ from msgspec import Raw, Struct, field
 
 T = TypeVar("T")
 
+ObjectKey = tuple[str, str]
+"""Namespace and name."""
+
 
 class Lean(Struct, frozen=True, gc=False, rename="camel"):
-    """The base: every field may be absent or null."""
+    """The base: any field may be absent or null."""
 
 
 class Annotations(Lean, frozen=True):
-    """The annotations that declare an agent, and those that Kubernetes sets itself."""
+    """The annotations that declare an agent, and some that Kubernetes sets itself."""
 
     agent: str | None = field(default=None, name="telemetron.dev/agent")
     description: str | None = field(default=None, name="telemetron.dev/description")
@@ -46,12 +49,12 @@ class Identity(Lean, frozen=True):
 
 
 class Identified(Lean, frozen=True):
-    """Any object, even one of which nothing else can be understood."""
+    """Any object, even a malformed one."""
 
     metadata: Identity = Identity()
 
 
-class Metadata(Identity, frozen=True):
+class ObjectMeta(Identity, frozen=True):
     generation: int | None = None
     creation_timestamp: datetime | None = None
     deletion_timestamp: datetime | None = None
@@ -60,24 +63,24 @@ class Metadata(Identity, frozen=True):
 
     @property
     def owner(self) -> OwnerReference | None:
-        """Its controller."""
+        """The object's controller."""
         return next((one for one in self.owner_references or () if one.controller), None)
 
 
-class Limits(Lean, frozen=True):
+class ResourceList(Lean, frozen=True):
     cpu: str | int | float | None = None
     memory: str | int | float | None = None
 
 
 class Resources(Lean, frozen=True):
-    limits: Limits | None = None
+    limits: ResourceList | None = None
 
 
 class Container(Lean, frozen=True):
     name: str = ""
     image: str | None = None
     restart_policy: str | None = None
-    """Of an init container: `Always` makes it a sidecar."""
+    """`Always` makes an init container a sidecar."""
     resources: Resources | None = None
 
 
@@ -90,9 +93,9 @@ class Condition(Lean, frozen=True):
 
 
 class Named(Lean, frozen=True):
-    """Any object; of a ReplicaSet nothing else is asked for."""
+    """An object without spec and status, such as a ReplicaSet's PartialObjectMetadata."""
 
-    metadata: Metadata = Metadata()
+    metadata: ObjectMeta = ObjectMeta()
 
 
 # pods
@@ -104,7 +107,7 @@ class Waiting(Lean, frozen=True):
 
 
 class Running(Lean, frozen=True):
-    """A container that runs; since when is not read."""
+    """A running container; its start is not read."""
 
 
 class Terminated(Lean, frozen=True):
@@ -121,7 +124,7 @@ class Terminated(Lean, frozen=True):
 
     @property
     def is_failure(self) -> bool:
-        """Whether it did not complete; an exit code of 0 may still be `OOMKilled`."""
+        """Whether it failed; an exit code of 0 may still be `OOMKilled`."""
         word = self.reason or self.number
         return bool(self.exit_code) or word not in ("Completed", "ExitCode:0")
 
@@ -151,12 +154,12 @@ class PodSpec(Lean, frozen=True):
     containers: list[Container] | None = None
     init_containers: list[Container] | None = None
     resources: Resources | None = None
-    overhead: Limits | None = None
+    overhead: ResourceList | None = None
     readiness_gates: list[ReadinessGate] | None = None
 
     @property
     def sidecars(self) -> Collection[str]:
-        """The names of its init containers that run as long as the pod."""
+        """The names of the init containers that run as long as the pod."""
         if not self.init_containers:
             return ()
         return {one.name for one in self.init_containers if one.restart_policy == "Always"}
@@ -182,7 +185,7 @@ class Pod(Named, frozen=True):
 # workloads
 
 
-class TemplateMetadata(Metadata, frozen=True):
+class TemplateMetadata(ObjectMeta, frozen=True):
     labels: dict[str, str] | None = None
 
 
@@ -291,14 +294,14 @@ class Node(Named, frozen=True):
     status: NodeStatus = NodeStatus()
 
 
-class Target(Lean, frozen=True):
+class ScaleTarget(Lean, frozen=True):
     api_version: str = ""
     kind: str = ""
     name: str = ""
 
 
 class AutoscalerSpec(Lean, frozen=True):
-    scale_target_ref: Target = Target()
+    scale_target_ref: ScaleTarget = ScaleTarget()
     max_replicas: int | None = None
 
 
@@ -306,10 +309,10 @@ class Autoscaler(Named, frozen=True):
     spec: AutoscalerSpec = AutoscalerSpec()
 
 
-# answers
+# responses
 
 
-class Event(Lean, Generic[T], frozen=True):
+class WatchEvent(Lean, Generic[T], frozen=True):
     """One line of a watch."""
 
     type: str
@@ -321,8 +324,8 @@ class ListMetadata(Lean, frozen=True):
     continue_: str | None = field(default=None, name="continue")
 
 
-class Page(Lean, frozen=True):
-    """One page of a list; each item is decoded by itself, as one may be odd."""
+class ListPage(Lean, frozen=True):
+    """One page of a list. Each item is decoded by itself, as one may be malformed."""
 
     metadata: ListMetadata
     items: list[Raw] | None = None
@@ -333,42 +336,44 @@ class Details(Lean, frozen=True):
 
 
 class Status(Lean, frozen=True):
-    """Why the API server refuses; its message is not read."""
+    """Why the API server refuses a request. Its message may hold secrets and is not read."""
 
     code: int | None = None
     details: Details | None = None
 
 
-class Kind(NamedTuple):
-    """One kind that is watched."""
+class WatchedKind(NamedTuple):
+    """A kind that the collector watches."""
 
     name: str
     resource: str
-    """As permissions and paths name it."""
+    """The name in permissions and paths."""
     path: str
     """The path of its API group."""
     type: Any
     partial: bool = False
-    """Its metadata alone is asked for."""
+    """Request only the metadata."""
     selected: bool = True
-    """The configured label selector is applied to it."""
+    """Apply the configured label selector."""
 
     @property
     def group(self) -> str:
-        """Its API group; empty: the core."""
+        """The API group; empty: the core."""
         return "".join(self.path.split("/")[2:-1])
 
 
 KINDS = {
     kind.name: kind
     for kind in (
-        Kind("Pod", "pods", "/api/v1", Pod),
-        Kind("Deployment", "deployments", "/apis/apps/v1", Deployment),
-        Kind("StatefulSet", "statefulsets", "/apis/apps/v1", StatefulSet),
-        Kind("DaemonSet", "daemonsets", "/apis/apps/v1", DaemonSet),
-        Kind("Job", "jobs", "/apis/batch/v1", Job),
-        Kind("ReplicaSet", "replicasets", "/apis/apps/v1", Named, partial=True, selected=False),
-        Kind(
+        WatchedKind("Pod", "pods", "/api/v1", Pod),
+        WatchedKind("Deployment", "deployments", "/apis/apps/v1", Deployment),
+        WatchedKind("StatefulSet", "statefulsets", "/apis/apps/v1", StatefulSet),
+        WatchedKind("DaemonSet", "daemonsets", "/apis/apps/v1", DaemonSet),
+        WatchedKind("Job", "jobs", "/apis/batch/v1", Job),
+        WatchedKind(
+            "ReplicaSet", "replicasets", "/apis/apps/v1", Named, partial=True, selected=False
+        ),
+        WatchedKind(
             "HorizontalPodAutoscaler",
             "horizontalpodautoscalers",
             "/apis/autoscaling/v2",
@@ -379,10 +384,10 @@ KINDS = {
 }
 
 
-def kind_of(one: OwnerReference | Target) -> str:
-    """Return the kind as rows name it, as `StatefulSet`.
+def kind_of(one: OwnerReference | ScaleTarget) -> str:
+    """Return the kind as the document names it, such as `StatefulSet`.
 
-    A kind of another API group that only shares the name of one that is watched has its group, as
+    If another API group has a kind with the name of a watched one, the group is added, such as
     `StatefulSet.apps.kruise.io`.
     """
     watched = KINDS.get(one.kind)
@@ -392,5 +397,5 @@ def kind_of(one: OwnerReference | Target) -> str:
     return f"{one.kind}.{group}"
 
 
-NODES = Kind("Node", "nodes", "/api/v1", Node, selected=False)
-"""Of no namespace, so that a Role cannot permit it: watched only if the configuration asks."""
+NODES = WatchedKind("Node", "nodes", "/api/v1", Node, selected=False)
+"""Watched only if configured: nodes have no namespace, so a Role cannot grant access to them."""

@@ -1,11 +1,7 @@
-"""Kubernetes in the whole: configured, served, and joined with heartbeats."""
+"""The collector in a server, together with heartbeats."""
 
 import asyncio
 
-import pytest
-
-from telemetron.config.settings import ConfigError, SourceSpec, configure, load
-from telemetron_collectors.kubernetes import KubernetesConfig, collector
 from tests.collectors.kubernetes.apiserver import apiserver
 from tests.collectors.kubernetes.conftest import kubeconfig
 from tests.collectors.kubernetes.things import agent, deployment, pod, replicaset
@@ -32,7 +28,7 @@ def beat(pod_name):
     }
 
 
-async def test_an_agent_that_is_declared_and_one_that_beats_are_one(serving, tmp_path):
+async def test_declared_agent_and_its_heartbeats_are_merged(serving, tmp_path):
     async with apiserver() as api:
         api.put("deployments", deployment("web", 2, annotations=agent("planner")))
         api.put("replicasets", replicaset("web-1", "web"))
@@ -58,33 +54,3 @@ async def test_an_agent_that_is_declared_and_one_that_beats_are_one(serving, tmp
                 ("web-1-b", "declared", key),
             ]
             assert [one["key"] for one in state["workload"]] == [key]
-
-
-def test_the_environment_switches_it_on():
-    spec = load(None, {"TELEMETRON_KUBERNETES": "kubeconfig"}).sources["kubernetes"]
-    assert configure(spec, collector) == KubernetesConfig(config="kubeconfig")
-    assert "kubernetes" in load(None, {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}).off
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"namespaces": ["Not a name"]},
-        {"namespaces": [""]},
-        {"config": "cluster"},
-        {"metrics_interval_seconds": 1},
-        {"namespace": "x"},
-    ],
-)
-def test_what_may_not_be_configured(options):
-    origin = load(None, {}).sources["heartbeats"].origin
-    with pytest.raises(ConfigError):
-        configure(SourceSpec("kubernetes", "kubernetes", options, origin), collector)
-
-
-def test_all_namespaces_are_written_out():
-    origin = load(None, {}).sources["heartbeats"].origin
-    options = {"namespaces": ["*"]}
-    config = configure(SourceSpec("kubernetes", "kubernetes", options, origin), collector)
-    assert config.namespaces == ["*"]
-    assert collector.max_age_seconds(config) == 75

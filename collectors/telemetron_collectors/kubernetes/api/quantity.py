@@ -1,4 +1,4 @@
-"""Kubernetes quantities: `500m`, `1Gi`; exact, and in the canonical form of the API machinery."""
+"""Kubernetes quantities such as `500m` and `1Gi`: exact, in the API machinery's canonical form."""
 
 from decimal import Context, Decimal
 
@@ -26,7 +26,7 @@ Quantity = str | int | float
 
 
 def parse(quantity: Quantity) -> Decimal:
-    """The amount; ValueError where it is no quantity."""
+    """Return the exact amount; raises ValueError."""
     written = str(quantity)
     number, factor = written, Decimal(1)
     if is_binary(written):
@@ -39,16 +39,16 @@ def parse(quantity: Quantity) -> Decimal:
             return amount * factor
     except ArithmeticError:
         pass
-    raise ValueError("no quantity")
+    raise ValueError("not a quantity")
 
 
 def is_binary(quantity: Quantity) -> bool:
-    """Whether it is written in `Ki`, `Mi`, `Gi`, …, as its canonical form is then too."""
+    """Return whether a quantity has a binary suffix; its canonical form keeps one."""
     return str(quantity)[-1:] == "i" and str(quantity)[-2:] in BINARY
 
 
 def canonical(amount: Decimal, *, binary: bool = False) -> str:
-    """The largest suffix that leaves a whole number: `1536Mi`, `500m`."""
+    """Return the form with the largest suffix that leaves a whole number: `1536Mi`, `500m`."""
     is_binary = binary and amount == amount.to_integral_value() and abs(amount) >= 1024
     units = BINARY if is_binary else DECIMAL
     if amount == 0:

@@ -1,10 +1,10 @@
 import pytest
 
-from telemetron_collectors.kubernetes.declaration import Declaration, declared
-from telemetron_collectors.kubernetes.objects import Annotations
+from telemetron_collectors.kubernetes.annotations import Declaration, declared
+from telemetron_collectors.kubernetes.api.objects import Annotations
 
 
-def test_the_first_that_names_an_agent_is_taken_whole():
+def test_first_object_that_names_an_agent_declares_all():
     first = Annotations(agent="a", models="m")
     second = Annotations(agent="b", description="d", queues="q")
     assert declared(None, Annotations(description="none"), first, second) == Declaration(
@@ -34,7 +34,7 @@ def test_names_are_separated_by_commas():
         ("9" * 5000, None),
     ],
 )
-def test_how_many_at_once(written, number):
+def test_max_parallel_invocations_is_a_positive_number(written, number):
     found = declared(Annotations(agent="a", max_parallel=written))
     assert found.max_parallel_invocations == number
-    assert found.wrong == (None if number else "max-parallel-invocations")
+    assert found.invalid == (None if number else "max-parallel-invocations")
