@@ -58,7 +58,7 @@ async def test_five_thousand_events_a_second(crowd: Crowd, tmp_path: Path) -> No
             async with asyncio.timeout(5):
                 while await asyncio.to_thread(addresses, url) != told:  # noqa: ASYNC110
                     await asyncio.sleep(0.1)
-    assert len(delays) > 50
+    assert len(delays) > 20
     percentiles = quantiles(delays, n=100)
     assert percentiles[49] < MEDIAN_SECONDS, percentiles
     assert percentiles[98] < P99_SECONDS, percentiles
