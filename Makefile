@@ -1,4 +1,4 @@
-# Everything is set up in .venv the first time it is needed: PYTHON, pip and this repository suffice.
+# Targets set up .venv if they need it; that takes PYTHON, pip and this repository.
 
 PYTHON ?= python3
 ENGINE ?= docker
@@ -6,7 +6,7 @@ ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
-# One stamp for each interpreter: another PYTHON makes another environment.
+# One stamp for each interpreter, so another PYTHON makes another environment.
 TOOLS := $(VENV)/.tools$(subst /,-,$(PYTHON))
 READY := $(VENV)/.ready
 
@@ -21,30 +21,30 @@ help: ## Show this list
 demo: $(READY) ## Run Telemetron with a small real multi-agent program, on loopback
 	@$(BIN)/telemetron demo $(ARGS)
 
-demo-full: $(READY) ## The same with a LiteLLM proxy that the agents call their models through
+demo-full: $(READY) ## The same, with a LiteLLM proxy between the agents and their models
 	@$(BIN)/telemetron demo --litellm "$$($(BIN)/python -m tests.real.litellm.proxy)" $(ARGS)
 
-run: $(READY) ## Run the server alone
+run: $(READY) ## Run only the server
 	@$(BIN)/telemetron serve $(ARGS)
 
-test: $(READY) ## Run the tests with branch coverage (with ARGS: any part of them, no threshold)
+test: $(READY) ## Run the tests with branch coverage (ARGS: a part of them, without a threshold)
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest --ignore tests/real --numprocesses 3 --dist worksteal $(ARGS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report $(if $(ARGS),--fail-under=0)
 
-test-real: $(READY) ## Run the tests against real servers, which are built and fetched the first time
+test-real: $(READY) ## Run the tests against real servers; builds and fetches them once
 	$(BIN)/python -m tests.real.build
 	$(BIN)/pytest -o asyncio_debug=true --durations 10 tests/real $(ARGS)
 
-check: $(READY) ## Check format, lint, types, import rules and the links in the docs
+check: $(READY) ## Check format, lint, types, rooms, docs and prose
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
-	$(BIN)/pytest --quiet tests/docs/test_links.py tests/docs/test_readme.py
+	$(BIN)/pytest --quiet tests/docs
 
-bench: $(READY) ## Measure what bench/RESULTS.md tells
+bench: $(READY) ## Measure the figures of bench/RESULTS.md
 	@$(BIN)/python -m bench $(ARGS)
 
 image: ## Build the container image telemetron:VERSION (ENGINE=podman, ARGS="--build-arg BASE=...")
@@ -55,14 +55,14 @@ dist: $(READY) ## Build wheels and source archives of telemetron and telemetron-
 	$(BIN)/python -m build --no-isolation --outdir dist sdk
 	$(BIN)/python -m build --no-isolation --outdir dist .
 
-lock: $(TOOLS) ## Make requirements/*.txt anew (ARGS=--upgrade for newer releases)
+lock: $(TOOLS) ## Update requirements/*.txt (ARGS=--upgrade for newer releases)
 	$(BIN)/uv pip compile $(LOCK) --no-emit-package telemetron-agent pyproject.toml --output-file requirements/run.txt
 	$(BIN)/uv pip compile $(LOCK) requirements/build.in --output-file requirements/build.txt
 	$(BIN)/uv pip compile $(LOCK) requirements/dev.in --output-file requirements/dev.txt
 	$(BIN)/uv pip compile $(LOCK) requirements/frameworks.in --output-file requirements/frameworks.txt
 	$(BIN)/uv pip compile $(LOCK) requirements/litellm.in --output-file requirements/litellm.txt
 
-format: $(TOOLS) ## Format the code and mend what lint can mend
+format: $(TOOLS) ## Format the code and fix lint
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 

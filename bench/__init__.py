@@ -1,1 +1,1 @@
-"""Benchmarks: what Telemetron costs, each figure beside one that says what is attainable."""
+"""Benchmarks: the costs of Telemetron, each figure beside an attainable one."""

@@ -50,7 +50,7 @@ NEEDED = {"wrk": "wrk", "nginx": "nginx-light"}
 
 
 def main() -> int:
-    """Run what the command line names."""
+    """Run the benchmarks that the command line names."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHES))
     parser.add_argument("--quick", action="store_true", help="a look, not a measurement")

@@ -1,7 +1,7 @@
-"""Bare ASGI applications, which do what Telemetron cannot go without: the limit on uvicorn.
+"""Bare ASGI applications that do only the indispensable work: the limit on uvicorn.
 
-`python -m uvicorn bench.bare:read` sends the bytes of the file BENCH_BODY with the headers that are
-in BENCH_HEADERS; `bench.bare:beat` reads the body and answers 204.
+`python -m uvicorn bench.bare:read` sends the bytes of the file BENCH_BODY with the headers in
+BENCH_HEADERS; `bench.bare:beat` reads the body and answers 204.
 """
 
 import json
@@ -22,13 +22,13 @@ _empty = {"type": "http.response.body", "body": b""}
 
 
 async def read(scope: Any, receive: Any, send: Any) -> None:
-    """The same bytes, whatever is asked."""
+    """Answer every request with the same bytes."""
     await send(_start)
     await send(_whole)
 
 
 async def beat(scope: Any, receive: Any, send: Any) -> None:
-    """204 once the body has come."""
+    """Answer 204 after the body has arrived."""
     while (await receive()).get("more_body"):
         pass
     await send(_no_content)

@@ -1,12 +1,12 @@
 -- Heartbeats for wrk. Arguments: a file with a line for each instance, its path and its body in
--- pieces, all divided by tabs; and "same" or "new": whether each beat says something new.
+-- pieces, all divided by tabs; and "same" or "new": whether each beat has new content.
 dofile(debug.getinfo(1, "S").source:match("@(.*)beat.lua") .. "report.lua")
 
 local paths, pieces = {}, {}
 local sent = 0
 local second, now = 0, ""
 local new = false
--- Rises from one run to the next.
+-- Rises from run to run.
 local first = os.time() * 1000000
 
 init = function(args)

@@ -1,4 +1,4 @@
-"""`POST /agents/{name}/heartbeat`, against a bare ASGI application; and how soon a beat is seen."""
+"""`POST /agents/{name}/heartbeat`, against a bare ASGI application, and until visible."""
 
 import tempfile
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ DROPPED = 'telemetron_source_events_total{event="beats_dropped",source="heartbea
 
 
 def run(quick: bool) -> Iterator[Row]:
-    """Rounds that alternate between the servers; then beats at a fixed pace."""
+    """Alternate between the servers in rounds, then send beats at a fixed pace."""
     rounds, seconds = (1, 1) if quick else (5, 3)
     yield from against_bare(rounds, seconds)
     with process.telemetron() as server:
@@ -28,7 +28,7 @@ def run(quick: bool) -> Iterator[Row]:
 
 
 def against_bare(rounds: int, seconds: int) -> Iterator[Row]:
-    """As fast as each answers; one server is always told the same, another always something new."""
+    """Send beats as fast as each server answers: to one the same, to another always new ones."""
     note(f"beats: {rounds} rounds of {seconds} s each")
     with (
         tempfile.NamedTemporaryFile("wb") as file,
@@ -64,7 +64,7 @@ def _beat(server: Server, say: str, file: str, seconds: int) -> Load:
 
 
 def at_pace(server: Server, seconds: float) -> Iterator[Row]:
-    """From the answer to the first read that shows it."""
+    """Measure from the answer to the first read that shows the beat."""
     fleet = Fleet(PACE)
     uvloop.run(fleet.beat_all(server))
     note(f"beats at a pace: {seconds} s")
@@ -79,6 +79,6 @@ def at_pace(server: Server, seconds: float) -> Iterator[Row]:
 
 
 def _line(agent: int) -> bytes:
-    """What beat.lua reads."""
+    """Return the file that beat.lua reads."""
     path = f"/agents/{content.name(agent)}/heartbeat".encode()
     return b"\t".join((path, *content.beat_pieces(agent, 0))) + b"\n"

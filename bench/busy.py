@@ -1,7 +1,7 @@
 """A system at work: a thousand agents of three instances, each beating every second, and readers.
 
-The agents and the readers share a core here, which a real system would not make them do: a quiet
-read has that core for itself.
+The agents and the readers share a core here, unlike in a real system; a quiet reader has that core
+for itself.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ LEAD_SECONDS = 0.5
 
 
 def run(quick: bool) -> Iterator[Row]:
-    """Rounds that alternate between quiet and at work."""
+    """Alternate between quiet and busy rounds."""
     rounds, seconds = (1, 2) if quick else (4, 4)
     quiet: list[Load] = []
     busy: list[Load] = []
@@ -42,7 +42,7 @@ def run(quick: bool) -> Iterator[Row]:
 
 
 async def _both(server: Server, fleet: Fleet, seconds: int) -> tuple[Load, Times]:
-    """The readers come when the beats are on their way."""
+    """Start the readers when the beats have started."""
     beats = asyncio.create_task(fleet.run(server, seconds + 2 * LEAD_SECONDS))
     await asyncio.sleep(LEAD_SECONDS)
     load = await asyncio.to_thread(wrk.run, server, seconds)

@@ -13,14 +13,14 @@ THOUSAND = Size("1,000 agents", 1_000, 0, TARGET)
 
 
 def run(quick: bool) -> Iterator[Row]:
-    """Rounds that alternate between quiet and changing."""
+    """Alternate between quiet and changing rounds."""
     rounds, seconds = (1, 1) if quick else (5, 3)
     for size in SIZES[1:2] if quick else (*SIZES, THOUSAND):
         yield while_changing(size, rounds, seconds)
 
 
 def while_changing(size: Size, rounds: int, seconds: int) -> Row:
-    """One size."""
+    """Measure one size of document."""
     quiet: list[Load] = []
     changing: list[Load] = []
     with process.synthetic(size.agents, size.pods) as server:

@@ -1,4 +1,4 @@
-"""A small HTTP/1.1 client for paced load: what wrk cannot do, which waits only for answers."""
+"""A small HTTP/1.1 client for paced load; wrk cannot pace, it only waits for answers."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -10,19 +10,19 @@ LIMIT = 64 * 1024
 
 
 class Connection:
-    """One connection that is kept."""
+    """One persistent connection."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
 
     async def get(self, path: str, headers: str = "") -> bytes:
-        """The body; RuntimeError unless the status is 200. Each header ends with CR LF."""
+        """Return the body; RuntimeError unless the status is 200. Each header ends with CR LF."""
         self._writer.write(f"GET {path} HTTP/1.1\r\nhost: localhost\r\n{headers}\r\n".encode())
         return await self._answer(b"200")
 
     async def post(self, path: str, body: bytes) -> None:
-        """RuntimeError unless the status is 204."""
+        """Raise RuntimeError unless the status is 204."""
         self._writer.write(
             b"POST %s HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
             b"content-length: %d\r\n\r\n%s" % (path.encode(), len(body), body)
@@ -39,7 +39,7 @@ class Connection:
 
 @asynccontextmanager
 async def connected(server: Server) -> AsyncIterator[Connection]:
-    """A new connection to the server."""
+    """Open a connection to the server."""
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port, limit=LIMIT)
     try:
         yield Connection(reader, writer)

@@ -1,4 +1,4 @@
-"""What the benchmarks put into a document: made up, always the same, of a realistic size."""
+"""The content of the benchmarks' documents: synthetic, always the same, of a realistic size."""
 
 import random
 import re
@@ -30,28 +30,28 @@ _IMAGE = "registry.example.com/agents/{}:2030.1.{}"
 
 
 def name(number: int) -> str:
-    """The agent's name."""
+    """Return the name of an agent."""
     return f"{_ROLES[number % len(_ROLES)]}-{number:04}"
 
 
 def namespace(number: int) -> str:
-    """The agent's namespace."""
+    """Return the namespace of an agent."""
     return f"team-{number % 7}"
 
 
 def agents(count: int) -> list[Put]:
-    """As many agents, with one instance and one task each."""
+    """Yield agents with one instance and one task each."""
     return [Put("agents", name(n), f"{n}", _agent(n)) for n in range(count)]
 
 
 def workloads(pods: int) -> list[Put]:
-    """As many pods, in workloads of ten."""
+    """Yield workloads of ten pods each."""
     sizes = [min(PODS_PER_WORKLOAD, pods - n) for n in range(0, pods, PODS_PER_WORKLOAD)]
     return [Put("workload", f"w{n}", f"w{n}", _workload(n, size)) for n, size in enumerate(sizes)]
 
 
 def changed(put: Put, turn: int) -> Put:
-    """The same thing a moment later: its state has changed, not only its measures."""
+    """Return the same part a moment later: its state has changed, not only its measures."""
     part: Any = put.part
     if isinstance(part, AgentPart):
         task = replace(part.tasks[0], step=f"{_STEPS[turn % 4]} ({turn})", progressed_at=_at(turn))
@@ -61,14 +61,14 @@ def changed(put: Put, turn: int) -> Put:
 
 
 def measured(put: Put, turn: int) -> Put:
-    """A workload after a poll of its measures: every pod's have moved."""
+    """Return a workload after a poll that changed the measures of every pod."""
     part: Any = put.part
     pods = [replace(pod, cpu=(turn + n) % 400 / 100) for n, pod in enumerate(part.pods)]
     return put._replace(part=replace(part, pods=pods))
 
 
 def beat(number: int, instance: int, sequence: int, step: str) -> bytes:
-    """The heartbeat of one of an agent's instances, as the SDK sends it."""
+    """Return the heartbeat of one instance as the SDK sends it."""
     sent_at = datetime.now(UTC).isoformat()
     values = f"{sequence}".encode(), sent_at.encode(), step.encode(), b""
     return b"".join(chain.from_iterable(zip(beat_pieces(number, instance), values, strict=True)))
@@ -76,7 +76,7 @@ def beat(number: int, instance: int, sequence: int, step: str) -> bytes:
 
 @cache
 def beat_pieces(number: int, instance: int) -> list[bytes]:
-    """A heartbeat in four pieces: around its sequence, the time at which it was sent, the step."""
+    """Return a heartbeat in four pieces, around its sequence, its sent time and its step."""
     task = msgspec.to_builtins(_task(number, f"{instance}")) | {"step": "STEP"}
     for field in ("stalled", "instance", "last_known"):
         del task[field]

@@ -1,4 +1,4 @@
-"""Agents that beat at a fixed pace, and how soon what they say is seen."""
+"""Agents that beat at a fixed pace, and the delay until their beats are visible."""
 
 import asyncio
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ VISIBLE_SECONDS = 5.0
 
 
 class Pace(NamedTuple):
-    """Who beats, and how often all of them together."""
+    """The agents, and the rate of all their beats together."""
 
     agents: int
     instances: int
@@ -26,7 +26,7 @@ class Pace(NamedTuple):
 
 
 class Times(NamedTuple):
-    """Seconds: from sending a beat to its answer, from its answer to seeing it; and how many."""
+    """Seconds from each beat to its answer, and from that to a read that shows it; their number."""
 
     beats: list[float]
     visible: list[float]
@@ -34,7 +34,7 @@ class Times(NamedTuple):
 
 
 class Fleet:
-    """All beats in turn: the first instance of each agent, then the second; each says its turn."""
+    """Yield all beats in turn: first instance of each agent, then the second; each has its turn."""
 
     def __init__(self, pace: Pace) -> None:
         self.pace = pace
@@ -45,13 +45,13 @@ class Fleet:
         return ((agent, instance, turn) for turn, (instance, agent) in enumerate(cycle(each), 1))
 
     async def beat_all(self, server: Server) -> None:
-        """Every instance beats once, as fast as the server takes it."""
+        """Send one beat of every instance, as fast as the server answers."""
         async with connected(server) as connection:
             for _ in range(self.pace.agents * self.pace.instances):
                 await self._beat(connection)
 
     async def run(self, server: Server, seconds: float) -> Times:
-        """Beat at the pace; a few of the beats are looked for until they are seen."""
+        """Send beats at the pace, and look for a few of them until a read shows them."""
         beats: list[float] = []
         visible: list[float] = []
         async with AsyncExitStack() as stack:
@@ -69,7 +69,7 @@ class Fleet:
     async def _keep(
         self, connection: Connection, start: float, at: int, seconds: float, times: list[float]
     ) -> None:
-        """One connection's share, by the clock: an answer that is late makes no beat later."""
+        """Send one connection's share by the clock, so a late answer delays no beat."""
         every = CONNECTIONS / self.pace.beats_per_second
         due = start + at / self.pace.beats_per_second
         while due < start + seconds:
@@ -86,13 +86,13 @@ class Fleet:
             answered = perf_counter()
             path = f"/system/state/agents/{content.namespace(agent)}/{content.name(agent)}"
             async with asyncio.timeout(VISIBLE_SECONDS):
-                # An event would tell when it could be seen; only a reader tells when it is.
+                # An event would show when a read could see it; only a read shows when it does.
                 while mark not in await connection.get(path):  # noqa: ASYNC110
                     await asyncio.sleep(LOOK_SECONDS)
             times.append(perf_counter() - answered)
 
     async def _beat(self, connection: Connection) -> tuple[int, bytes]:
-        """The agent that beats next, and what in its beat is new."""
+        """Return the agent that beats next, and the new content of its beat."""
         agent, instance, turn = next(self.turns)
         step = f"step {turn}."
         body = content.beat(agent, instance, turn, step)

@@ -1,4 +1,4 @@
-"""What the history costs, how fast it answers, and how much it takes."""
+"""The costs of the history: processor time, delays of answers, memory and disk."""
 
 import asyncio
 import json
@@ -40,7 +40,7 @@ MIB = 1024 * 1024
 
 
 def run(quick: bool) -> Iterator[Row]:
-    """All but the day."""
+    """Measure everything except the day."""
     yield from diffs(quick)
     yield recording(2 if quick else 15)
     yield reads(*((1, 1) if quick else (5, 3)))
@@ -48,11 +48,11 @@ def run(quick: bool) -> Iterator[Row]:
     yield from hour(60 if quick else 3_600)
 
 
-# by real processes
+# with real processes
 
 
 def diffs(quick: bool) -> Iterator[Row]:
-    """About ten changed of few and of many, asked for over HTTP."""
+    """Request about ten changes of few and of many entities over HTTP."""
     for agents in (100, 1_000 if quick else 10_000):
         with process.synthetic(agents, 0) as server:
             before = _place(server)
@@ -69,7 +69,7 @@ def diffs(quick: bool) -> Iterator[Row]:
 
 
 def recording(seconds: int) -> Row:
-    """What the process works more than one that records nothing, at the same changes."""
+    """Compare the processor time with a process that records nothing, at the same changes."""
     used = {}
     for program in ("bench.unrecorded", "telemetron"):
         with process.synthetic(1_000, 0, program=program) as server:
@@ -85,7 +85,7 @@ def recording(seconds: int) -> Row:
 
 
 def reads(rounds: int, seconds: int) -> Row:
-    """Reads while entities change, recorded and not, by turns."""
+    """Alternate reads of a recording and of a non-recording server while entities change."""
     loads: dict[str, list[Load]] = {"telemetron": [], "bench.unrecorded": []}
     for _ in range(rounds):
         for program, found in loads.items():
@@ -100,19 +100,19 @@ def reads(rounds: int, seconds: int) -> Row:
 
 
 class Reader(asyncio.Protocol):
-    """One reader of the stream; keeps when each step came."""
+    """One reader of the stream; it keeps the arrival time of each step."""
 
     def __init__(self, came: dict[int, list[float]]) -> None:
         self.came = came
 
     def data_received(self, data: bytes) -> None:
-        """An event of these is far smaller than a segment."""
+        """Keep the arrival time; such an event is far smaller than a segment."""
         if found := re.search(rb'step":\{"old":[^,]*,"new":"([0-9]+)"', data):
             self.came[int(found[1])].append(time.perf_counter())
 
 
 def events(readers: int, changes: int) -> Row:
-    """From a beat that changes something to its event, at every reader."""
+    """Measure from a beat with a change to its event at every reader."""
     with process.telemetron() as server:
         late, merged = uvloop.run(_events(server, readers, changes))
     figure = f"median {median(late) * 1000:.0f} ms, {len(late):,} events, {merged} merged or late"
@@ -168,7 +168,7 @@ def _timed(server: Server, path: str) -> float:
     return time.perf_counter() - start
 
 
-# by a clock that runs ahead
+# with a clock that runs ahead
 
 
 class Simulated:
@@ -194,11 +194,11 @@ class Simulated:
         self.recorded += time.perf_counter() - start
 
     def put(self, put: Put) -> None:
-        """One part, as the source puts it."""
+        """Put one part as the source does."""
         self.store.put(self.source, put.section, put.group, put.id, put.part)
 
     def write(self) -> None:
-        """What the thread does twice a second."""
+        """Write as the thread does twice a second."""
         at = milliseconds(self.clock.now())
         for _ in self.timeline.record_due(self.clock.monotonic(), at):
             pass
@@ -206,18 +206,18 @@ class Simulated:
 
     @property
     def size(self) -> int:
-        """Bytes of the file and its log."""
+        """The bytes of the file and its log."""
         return sum(file.stat().st_size for file in self.path.parent.iterdir())
 
     def close(self) -> None:
-        """No more of it."""
+        """Close the history."""
         self.file.close()
         self.timeline.close()
 
 
 @contextmanager
 def simulated(limits: HistoryLimits) -> Iterator[Simulated]:
-    """In a folder that is removed in the end."""
+    """Make a system in a folder that is removed at the end."""
     with tempfile.TemporaryDirectory() as folder:
         one = Simulated(Path(folder), limits)
         try:
@@ -227,7 +227,7 @@ def simulated(limits: HistoryLimits) -> Iterator[Simulated]:
 
 
 def hour(seconds: int) -> Iterator[Row]:
-    """100 changes a second of 1,000 agents; then what was at its begin."""
+    """Record 100 changes a second of 1,000 agents for an hour, then read the state at its start."""
     with simulated(HistoryLimits()) as system:
         puts = content.agents(1_000)
         for put in puts:
@@ -252,7 +252,7 @@ def hour(seconds: int) -> Iterator[Row]:
         figure = f"{system.size / turn:.0f} bytes a change"
         yield at_most("an hour at 100 changes a second, on disk", per_hour, HOUR_MB, "MB", figure)
         recorded = system.recorded / turn * 1e6
-        yield Row("recording alone, a change", f"{recorded:.0f} µs")
+        yield Row("only recording, a change", f"{recorded:.0f} µs")
         yield _past(system, seconds)
         yield _long_diff(system, seconds)
 
@@ -280,7 +280,7 @@ def _long_diff(system: Simulated, seconds: int) -> Row:
 
 
 def pods(quick: bool) -> Iterator[Row]:
-    """10,000 pods whose usage is measured every 15 s, for longer than the bounds have room for."""
+    """Record 10,000 pods with new usage every 15 s for longer than the bounds allow."""
     seconds = 600 if quick else 24 * 3_600
     limits = HistoryLimits(file_bytes=128 * MIB)
     with simulated(limits) as system:
@@ -307,7 +307,7 @@ def pods(quick: bool) -> Iterator[Row]:
 
 
 def _measured(put: Put, turn: int) -> Put:
-    """Another usage of each pod, as it is in life: none stands still."""
+    """Change the usage of every pod, as in a real cluster."""
     part: Any = put.part
     at = content.START + timedelta(seconds=15 * turn)
     pods = [

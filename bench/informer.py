@@ -1,8 +1,8 @@
-"""`python -m bench.informer READER FILE NAMESPACE`: one reader of a cluster, alone in its process.
+"""`python -m bench.informer READER FILE NAMESPACE`: one reader of a cluster in its own process.
 
 READER is `telemetron` (the collector and the store), `bare` (the same WatchList streams, read and
 thrown away) or `models` (kubernetes-asyncio's own list, with its models). FILE is a configuration
-with one source, whose kubeconfig all of them use. Prints what it took, as JSON.
+with one source, whose kubeconfig all of them use. Prints the seconds and the memory as JSON.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ END = b'"k8s.io/initial-events-end":"true"'
 
 
 async def telemetron(file: str, namespace: str) -> Callable[[], Awaitable[Any]]:
-    """Until all is published and the source is ok."""
+    """Run until everything is published and the source is ok."""
     import telemetron_collectors.kubernetes  # noqa: F401
     from telemetron.config.settings import load
     from telemetron.service.supervisor import Supervisor
@@ -60,7 +60,7 @@ async def telemetron(file: str, namespace: str) -> Callable[[], Awaitable[Any]]:
 
 
 async def bare(file: str, namespace: str) -> Callable[[], Awaitable[Any]]:
-    """Until each stream says that the list is complete; nothing is decoded or kept."""
+    """Read until each stream says that the list is complete; decode and keep nothing."""
     client = await _client(file)
 
     async def stream(path: str) -> int:
@@ -81,7 +81,7 @@ async def bare(file: str, namespace: str) -> Callable[[], Awaitable[Any]]:
 
 
 async def models(file: str, namespace: str) -> Callable[[], Awaitable[Any]]:
-    """Until its own lists have come, as objects."""
+    """Read until its own lists have arrived, as objects."""
     from kubernetes_asyncio.client import AppsV1Api, CoreV1Api
 
     client = await _client(file)
@@ -119,7 +119,7 @@ async def _ask(client: Any, path: str, namespace: str, query: Any, accept: str) 
 
 
 async def measured(reader: str, file: str, namespace: str) -> dict[str, Any]:
-    """One reading."""
+    """Run one reader."""
     read = await globals()[reader](file, namespace)
     await asyncio.sleep(SETTLE_SECONDS)
     gc.collect()
@@ -155,4 +155,4 @@ def _resident() -> float:
 if __name__ == "__main__":
     pin(SERVER_CORE)
     print(json.dumps(uvloop.run(measured(*sys.argv[1:4]))), flush=True)
-    os._exit(0)  # what still runs need not end well
+    os._exit(0)  # the remaining tasks need no clean end

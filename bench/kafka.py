@@ -1,6 +1,6 @@
 """The Kafka collector on a real Apache Kafka: 100 topics × 8 partitions × 10 groups, and a million.
 
-One broker and the measured process share the first core; what asks and produces is on the last.
+One broker and the measured process share the first core; the clients run on the last one.
 """
 
 import asyncio
@@ -23,10 +23,10 @@ from bench.process import Server
 from bench.report import Row, at_most, note, p99
 from telemetron.clock import Clock
 from telemetron.testing import FakeClock, RecordingOutput
+from telemetron_collectors.kafka.brokers import BrokerConnection, connection_settings
+from telemetron_collectors.kafka.cluster import KafkaCluster
 from telemetron_collectors.kafka.config import KafkaConfig, QueueConfig
-from telemetron_collectors.kafka.connection import Link, access
-from telemetron_collectors.kafka.known import Known
-from telemetron_collectors.kafka.watch import Rounds
+from telemetron_collectors.kafka.rounds import Rounds
 from tests.real.kafka import broker
 from tests.real.kafka.broker import Cluster
 from tests.real.kafka.truth import SECONDS, Truth, tasks
@@ -41,7 +41,7 @@ SIZE = f"{TOPICS} topics × {PARTITIONS} partitions × {GROUPS} groups"
 
 
 def run(quick: bool) -> Iterator[Row]:
-    """All of it, on one broker."""
+    """Run all measurements on one broker."""
     with tempfile.TemporaryDirectory() as folder, broker.cluster(Path(folder), heap="512m") as it:
         truth = Truth(it)
         note("kafka: topics and records")
@@ -71,14 +71,14 @@ def _fill(truth: Truth) -> list[str]:
 
 
 class Polled(NamedTuple):
-    """Seconds of each round, and requests of all."""
+    """Seconds of each round, and the requests of all rounds."""
 
     seconds: list[float]
     requests: int
 
 
 def polls(cluster: Cluster, truth: Truth, names: list[str], count: int) -> Iterator[Row]:
-    """Ours, quiet and while every topic moves; then who does the same work otherwise."""
+    """Measure our poll, quiet and with changes in every topic; then other clients at that work."""
     note("kafka: polls")
     quiet, moving = asyncio.run(_polls(cluster, truth, names, count))
     per_group = quiet.requests / count / GROUPS
@@ -107,8 +107,8 @@ async def _polls(
     )
     output = RecordingOutput(FakeClock())
     output.clock = Clock()
-    known = Known(config, output, await access(config), 10.0)
-    rounds = Rounds(known)
+    observed = KafkaCluster(config, output, await connection_settings(config))
+    rounds = Rounds(observed)
     while len(output.parts) < TOPICS * GROUPS:
         await rounds.next()
         await asyncio.sleep(0.05)
@@ -123,19 +123,19 @@ async def _polls(
         return await _timed(rounds, count, nothing), await _timed(rounds, count // 5, produce)
     finally:
         await rounds.jobs.close()
-        await known.brokers.close()
+        await observed.brokers.close()
 
 
 async def _timed(rounds: Rounds, count: int, before: Callable[[], Awaitable[None]]) -> Polled:
     seconds, requests = [], 0
-    call = Link.call
+    call = BrokerConnection.call
 
-    async def counted(self: Link, request: Any) -> Any:
+    async def counted(self: BrokerConnection, request: Any) -> Any:
         nonlocal requests
         requests += 1
         return await call(self, request)
 
-    Link.call = counted  # type: ignore[method-assign]
+    BrokerConnection.call = counted  # type: ignore[method-assign]
     try:
         for _ in range(count):
             await before()
@@ -144,7 +144,7 @@ async def _timed(rounds: Rounds, count: int, before: Callable[[], Awaitable[None
             seconds.append(time.perf_counter() - begun)
             await asyncio.sleep(0.1)
     finally:
-        Link.call = call  # type: ignore[method-assign]
+        BrokerConnection.call = call  # type: ignore[method-assign]
     return Polled(seconds, requests)
 
 
@@ -154,7 +154,7 @@ def _one_more(truth: Truth, names: list[str]) -> None:
 
 
 def _admin_poll(truth: Truth, names: list[str]) -> float:
-    """Every group's offsets at once, then every end."""
+    """Fetch the offsets of all groups at once, then all ends of the logs."""
     begun = time.perf_counter()
     asked = [ConsumerGroupTopicPartitions(f"group-{n}") for n in range(GROUPS)]
     found = [truth.admin.list_consumer_group_offsets([one]) for one in asked]
@@ -174,7 +174,7 @@ def _admin_poll(truth: Truth, names: list[str]) -> float:
 def at_work(
     cluster: Cluster, truth: Truth, names: list[str], count: int, seconds: float
 ) -> Iterator[Row]:
-    """What it adds to a Telemetron without; how long until a change is visible."""
+    """Measure the memory that the collector adds, and the delay until a change is visible."""
     note("kafka: the whole process")
     with process.telemetron() as bare:
         bare.state()
@@ -196,7 +196,7 @@ def at_work(
         with _observing(cluster, topic, max_tasks=max_tasks) as server:
             _await_queues(server, 1)
             produced, committed = asyncio.run(_latencies(server, truth, topic, some))
-        kind = "with content" if max_tasks else "counts alone"
+        kind = "with content" if max_tasks else "only counts"
         for what, found in (("produce → visible", produced), ("commit → gone", committed)):
             median_ms = f"median {median(found) * 1e3:.0f} ms, {some} times"
             yield at_most(f"{what}, {kind}, p99", p99(found) * 1e3, limit, "ms", median_ms)
@@ -228,7 +228,7 @@ async def _latencies(
 
 
 def million(cluster: Cluster, truth: Truth) -> Iterator[Row]:
-    """From nothing to the right number of a long backlog."""
+    """Measure from the start to the right number of a long backlog."""
     note("kafka: a million")
     topic = truth.topic(PARTITIONS)
     for partition in range(PARTITIONS):

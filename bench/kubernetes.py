@@ -1,4 +1,4 @@
-"""The Kubernetes collector against a real API server, beside what else reads the same from it.
+"""The Kubernetes collector against a real API server, beside other readers of the same objects.
 
 The cluster is that of the tests: etcd, API server and controllers on loopback, with TLS. Telemetron
 has one core; the API server shares the other with what makes the load.
@@ -40,7 +40,7 @@ READY_SECONDS = 60
 
 
 class Shape(NamedTuple):
-    """So many workloads with so many pods each."""
+    """A number of workloads with a number of pods each."""
 
     workloads: int
     each: int
@@ -54,7 +54,7 @@ SHAPES = (Shape(2_000, 5), Shape(10, 1_000), Shape(1, 5_000))
 
 
 def run(quick: bool) -> Iterator[Row]:
-    """First syncs in all shapes; then events and idleness in the first."""
+    """Measure first syncs in all shapes; then events and idleness in the first shape."""
     shapes = (Shape(200, 5), Shape(1, 500)) if quick else SHAPES
     rounds, seconds = (1, 3) if quick else (3, 10)
     with ExitStack() as stack:
@@ -77,7 +77,7 @@ def _crowds(plane: ControlPlane, shapes: tuple[Shape, ...]) -> list[Crowd]:
         crowds.append(Crowd(plane, f"crowd-{number}"))
     for shape, crowd in zip(shapes, crowds, strict=True):
         crowd.fill(shape.workloads, shape.each)
-    time.sleep(2)  # the API server's watch cache takes in what is new to it
+    time.sleep(2)  # the API server's watch cache receives the new objects
     return crowds
 
 
@@ -93,7 +93,7 @@ def _config(folder: Path, plane: ControlPlane, namespace: str) -> Path:
 
 
 def first_sync(shape: Shape, config: Path, rounds: int) -> Iterator[Row]:
-    """Each reader in turn, some times over; the models once, as they take so long."""
+    """Run each reader in turn several times, the models once, because they are slow."""
     found: dict[str, list[dict[str, float]]] = {reader: [] for reader in READERS}
     for turn in range(rounds):
         for reader in READERS if turn == 0 else READERS[:2]:
@@ -139,7 +139,7 @@ def _read(reader: str, config: Path) -> dict[str, float]:
 
 
 def at_work(shape: Shape, crowd: Crowd, seconds: int) -> Iterator[Row]:
-    """The whole server: idle, changed by the API server, and by more events than that can send."""
+    """Measure the whole server: idle, changed by the API server, and with more events than that."""
     plane, namespace = crowd.plane, crowd.namespace
     with process.telemetron({"synthetic": {}, "kubernetes": _source(plane, namespace)}) as server:
         _wait_for(server, shape)
@@ -160,7 +160,7 @@ def _wait_for(server: Server, shape: Shape) -> None:
 
 
 def idle(server: Server, shape: Shape, seconds: int) -> Row:
-    """Nothing changes; bookmarks and polls of usage figures go on."""
+    """Measure without changes; bookmarks and polls of usage figures continue."""
     note(f"kubernetes: idle for {3 * seconds} s")
     worked, start = server.worked(), monotonic()
     time.sleep(3 * seconds)
@@ -169,7 +169,7 @@ def idle(server: Server, shape: Shape, seconds: int) -> Row:
 
 
 async def changed(server: Server, crowd: Crowd, rate: int, seconds: int) -> Row:
-    """Pods change in etcd at this pace; how long until a reader of Telemetron sees one."""
+    """Change pods in etcd at this pace, and measure the delay until a read shows one."""
     note(f"kubernetes: {rate:,} changes a second through the API server")
     delays: list[float] = []
     looking: set[asyncio.Task[None]] = set()
@@ -205,7 +205,7 @@ def _workload(namespace: str, pod: str) -> str:
 
 
 async def stormed(shape: Shape, plane: ControlPlane, namespace: str, seconds: int) -> list[Row]:
-    """The API server's own words, sent again at the pace."""
+    """Replay the API server's own events at the pace."""
     replay = await asyncio.to_thread(Replay, plane, namespace)
     async with fault_proxy(plane.server, str(plane.ca)) as proxy:
         source = _source(plane, namespace, proxy.url)
@@ -255,7 +255,7 @@ def _number(body: bytes, told: Told) -> int:
 
 
 async def _settled(server: Server, replay: Replay) -> float:
-    """Seconds until the last event of every pod is seen."""
+    """Return the seconds until the last event of every pod is visible."""
     start = monotonic()
     told = {one.pod: one.ip for one in replay.told.values()}
     while monotonic() < start + READY_SECONDS:

@@ -1,7 +1,7 @@
-"""The LiteLLM collector: what a look costs our event loop, and what we cost a real proxy.
+"""The LiteLLM collector: the costs of a poll for our event loop, and our costs for a real proxy.
 
-The loop's rows are measured before a stand-in that serves pages of a given size, the proxy's before
-a real LiteLLM with mocked models, which is installed once (see tests/real/litellm).
+The loop's rows are measured with a fake proxy that serves pages of a given size, the proxy's rows
+with a real LiteLLM and mocked models, which is installed once (see tests/real/litellm).
 """
 
 import asyncio
@@ -21,7 +21,7 @@ import uvloop
 
 from bench import process
 from bench.report import Row, at_most, note
-from telemetron.service.supervisor import BoundOutput, Mounts
+from telemetron.service.outputs import BoundOutput, Mounts
 from telemetron.store.store import Store
 from telemetron_collectors.litellm import LitellmConfig, collector
 from tests.real.litellm.proxy import MASTER_KEY, LiteLLM, litellm
@@ -40,8 +40,8 @@ SAMPLE = (
 
 
 def run(quick: bool) -> Iterator[Row]:
-    """Our side, then the proxy's."""
-    note("litellm: looks at a stand-in")
+    """Measure our side, then the proxy's."""
+    note("litellm: polls of a fake proxy")
     for moving in (False, True):
         yield uvloop.run(_looks(8 if quick else 30, moving))
     yield _longest_callback(5 if quick else 20)
@@ -64,11 +64,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: Any) -> None:
-        """Says nothing."""
+        """Log nothing."""
 
 
 class StandIn(ThreadingHTTPServer):
-    """Says what a proxy with so many deployments says; every second page all counters moved."""
+    """A fake proxy with a number of deployments; on every second page all counters have changed."""
 
     daemon_threads = True
 
@@ -99,7 +99,7 @@ def _standing_in(page_bytes: int, moving: bool) -> Iterator[StandIn]:
 
 
 async def _looks(count: int, moving: bool) -> Row:
-    """Processor time of the loop's thread, all other looks at their pace included."""
+    """Measure processor time of the loop's thread, including all other requests at their pace."""
     with _standing_in(PAGE_BYTES, moving) as server:
         store = Store("bench")
         source = store.add("litellm", "litellm")
@@ -122,7 +122,7 @@ async def _looks(count: int, moving: bool) -> Row:
 
 
 def _longest_callback(seconds: float) -> Row:
-    """By a timer in the real server's loop; see bench/loop.py."""
+    """Measure with a timer in the real server's loop; see bench/loop.py."""
     with _standing_in(LARGE_BYTES, moving=True) as server:
         options = {"url": server.url, "interval_seconds": 1.0}
         with process.telemetron({"litellm": options, "synthetic": {}}) as telemetron:
@@ -143,7 +143,7 @@ def _at_the_proxy(seconds: float) -> Iterator[Row]:
         (folder / "key").write_text(MASTER_KEY)
         note("litellm: the real proxy starts")
         with litellm(folder, _config()) as proxy:
-            for n in range(PROXIED):  # so that its page has something to say
+            for n in range(PROXIED):  # so that its page has content
                 proxy.call(f"model-{n}")
             time.sleep(5)
             note(f"litellm: {seconds:g} s without us, {seconds:g} s with us")
@@ -163,7 +163,7 @@ def _at_the_proxy(seconds: float) -> Iterator[Row]:
 
 
 def _visible(proxy: LiteLLM, telemetron: process.Server) -> Row:
-    """A call each to models that nobody called before, at any time between two looks."""
+    """Call models without earlier calls, at any time between two polls."""
     times = []
     for n in range(5):
         proxy.call(f"model-{n}")
@@ -172,7 +172,7 @@ def _visible(proxy: LiteLLM, telemetron: process.Server) -> Row:
         while _spend(telemetron, n) == before and time.monotonic() < called + 30:
             time.sleep(0.05)
         times.append(time.monotonic() - called)
-        time.sleep(1.7 * n)  # not in step with the looks
+        time.sleep(1.7 * n)  # not in step with the polls
     figure = f"median {median(times):.1f} s of {len(times)} calls"
     return at_most("a call → visible, longest", max(times), INTERVAL, "s", figure)
 
@@ -183,7 +183,7 @@ def _spend(telemetron: process.Server, n: int) -> float:
 
 
 def _percent(proxy: LiteLLM, seconds: float) -> float:
-    """Of a core, over so many seconds."""
+    """Return the percentage of a core over a number of seconds."""
     before = _worked(proxy)
     time.sleep(seconds)
     return (_worked(proxy) - before) / seconds * 100
@@ -215,7 +215,7 @@ def _config() -> dict[str, Any]:
 
 
 def _row(n: int) -> Mapping[str, Any]:
-    """As large as a real one: 8 KB."""
+    """Return model information as large as a real one: 8 KB."""
     info = {"id": f"m{n}", "mode": "chat", "max_input_tokens": 128000, "padding": "x" * 8000}
     return {
         "model_name": "gpt-4o",

@@ -1,9 +1,9 @@
 """The event loop at 10,000 pods and 1,000 agents: relists, changes and some readers.
 
-A timer in the server's loop, every millisecond, tells how late it was (`wall`) and how long the
-loop's thread worked meanwhile (`cpu`). What it worked between two timers is at least its longest
-callback, and does not count what else ran on the core. Seen from outside, `/livez` is asked all the
-while. Blocking calls that only wait would show in `wall` alone; the tests look for those.
+A timer in the server's loop measures every millisecond how late it is (`wall`) and how long the
+loop's thread worked meanwhile (`cpu`). The work between two timers is at least the longest
+callback, and excludes other processes on the core. From outside, a client requests `/livez` all the
+time. Blocking calls that only wait would show only in `wall`; the tests look for those.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ SETTLE_SECONDS = 2
 
 
 def run(quick: bool) -> Iterator[Row]:
-    """Each kind of load by itself, then all together."""
+    """Measure each kind of load by itself, then all together."""
     seconds = 3 if quick else 15
     with process.synthetic(AGENTS, PODS) as server:
         for what, load in (
@@ -61,7 +61,7 @@ def _ms(seconds: list[float]) -> list[float]:
 
 
 async def _probe(server: Server, seconds: float) -> list[float]:
-    """How long `/livez` takes, while somebody reads the whole state now and then."""
+    """Return the seconds of each `/livez`, while a client reads the whole state now and then."""
     reading = asyncio.create_task(_read(server))
     times: list[float] = []
     async with connected(server) as connection:

@@ -21,30 +21,30 @@ SAMPLE_SECONDS = 1.0
 
 
 def run(quick: bool) -> Iterator[Row]:
-    """Idle, then full and at work for a while."""
+    """Measure idle, then full and busy for a while."""
     yield from idle()
     yield from at_work(5 if quick else 90)
 
 
 def hour(quick: bool) -> Iterator[Row]:
-    """The same for an hour; not among those that run by themselves."""
+    """Measure for an hour; not among the default benchmarks."""
     yield from at_work(60 if quick else 3600)
 
 
 def idle() -> Iterator[Row]:
-    """Heartbeats alone, which nobody sends; a few reads."""
+    """Measure with only heartbeats configured, none sent, and a few reads."""
     with process.telemetron() as server:
         for _ in range(10):
             server.get("/system/state")
             server.get("/livez")
-        yield at_most("idle, heartbeats alone", server.memory(), IDLE_MB, "MB")
+        yield at_most("idle, only heartbeats", server.memory(), IDLE_MB, "MB")
         server.get("/metrics")
         server.get("/openapi.json")
         yield Row("the same, after /metrics and /openapi.json", f"{server.memory():.0f} MB")
 
 
 def at_work(seconds: int) -> Iterator[Row]:
-    """Full, and changing all the while; readers take it whole, some compressed."""
+    """Measure a full document that changes; readers receive all of it, one of them compressed."""
     full = f"{PODS:,} pods, {AGENTS:,} agents"
     with process.synthetic(AGENTS, PODS) as server:
         size = len(server.get("/system/state").body) / 1e6
@@ -61,7 +61,7 @@ def at_work(seconds: int) -> Iterator[Row]:
 
 
 async def _sampled(server: Server, seconds: float) -> list[tuple[float, float]]:
-    """(Seconds since the start, MB)."""
+    """Return pairs of seconds since the start and MB."""
     samples = []
     readers = [asyncio.create_task(_read(server, gzip)) for gzip in (False, True)]
     start = time.monotonic()

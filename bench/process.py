@@ -44,14 +44,14 @@ http {{
 
 
 class Reply(NamedTuple):
-    """An answer, whole."""
+    """A complete answer."""
 
     headers: list[tuple[str, str]]
     body: bytes
 
 
 class LoopTimes(NamedTuple):
-    """What the synthetic collector saw of the event loop, in seconds; see there."""
+    """The measurements of the event loop by the synthetic collector, in seconds."""
 
     wall: list[float]
     cpu: list[float]
@@ -59,7 +59,7 @@ class LoopTimes(NamedTuple):
 
 
 class Server:
-    """A process that listens."""
+    """A listening process."""
 
     def __init__(self, process: "subprocess.Popen[bytes]", port: int) -> None:
         self.process = process
@@ -67,36 +67,36 @@ class Server:
         self.url = f"http://127.0.0.1:{port}"
 
     def get(self, path: str, method: str = "GET") -> Reply:
-        """One request; raises what urllib raises for a status above 399."""
+        """Send one request; urllib's errors are raised for a status above 399."""
         request = urllib.request.Request(self.url + path, method=method)
         with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
             return Reply(response.getheaders(), response.read())
 
     def state(self) -> Any:
-        """The document."""
+        """Return the document."""
         return json.loads(self.get("/system/state").body)
 
     def load(self, **load: float) -> None:
-        """Tell the synthetic collector what to do."""
+        """Set the load of the synthetic collector."""
         query = "&".join(f"{name}={value}" for name, value in load.items())
         self.get(f"/bench/load?{query}", "POST")
 
     def loop_times(self) -> LoopTimes:
-        """What the synthetic collector saw since this was last asked."""
+        """Return the measurements of the synthetic collector since the last call."""
         return LoopTimes(**json.loads(self.get("/bench/loop").body))
 
     def metric(self, sample: str) -> float:
-        """The value of one sample of `/metrics`; 0 where there is none."""
+        """Return the value of one sample of `/metrics`; 0 if there is none."""
         lines = self.get("/metrics").body.decode().splitlines()
         return next((float(line.split()[-1]) for line in lines if line.startswith(sample)), 0.0)
 
     def worked(self) -> float:
-        """Seconds of processor time so far."""
+        """Return the seconds of processor time so far."""
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def memory(self, field: str = "VmRSS") -> float:
-        """MB (10^6 bytes) of memory now; `VmHWM`: the most there ever was."""
+        """Return the MB (10^6 bytes) of memory now; `VmHWM`: the largest so far."""
         status = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
         return next(int(line.split()[1]) * 1024 / 1e6 for line in status if line.startswith(field))
 
@@ -109,9 +109,9 @@ def telemetron(
     program: str = "telemetron",
     history: Mapping[str, Any] | None = None,
 ) -> Iterator[Server]:
-    """The real one; `sources` as in its configuration file, heartbeats are always on.
+    """Run the real server; `sources` as in its configuration file, heartbeats are always on.
 
-    Without `wait` it may not listen yet. `program` is the module that runs it.
+    Without `wait` it may not listen yet. `program` is the module to run.
     """
     with tempfile.TemporaryDirectory() as folder:
         info = Path(folder, "synthetic-0.dist-info")
@@ -130,7 +130,7 @@ def telemetron(
 
 @contextmanager
 def synthetic(agents: int, pods: int, **more: Any) -> Iterator[Server]:
-    """The real one with so many agents and pods, all shown; `more` as for `telemetron`."""
+    """Run the real server with a number of agents and pods; `more` as for `telemetron`."""
     with telemetron({"synthetic": {"agents": agents, "pods": pods}}, **more) as server:
         end = time.monotonic() + START_SECONDS
         while len(server.state()["agents"]) < agents or not server.state()["sources"]:
@@ -142,7 +142,7 @@ def synthetic(agents: int, pods: int, **more: Any) -> Iterator[Server]:
 
 @contextmanager
 def bare(app: str, body: Path | None = None, headers: Sequence[Any] = ()) -> Iterator[Server]:
-    """`bench.bare:APP` on the uvicorn options that Telemetron has."""
+    """Run `bench.bare:APP` with the uvicorn options of Telemetron."""
     env = {"PYTHONPATH": str(ROOT), "BENCH_HEADERS": json.dumps(headers)}
     if body:
         env["BENCH_BODY"] = str(body)
@@ -154,7 +154,7 @@ def bare(app: str, body: Path | None = None, headers: Sequence[Any] = ()) -> Ite
 
 @contextmanager
 def nginx(folder: Path, headers: Sequence[Any]) -> Iterator[Server]:
-    """Static files of the folder."""
+    """Serve the static files of the folder."""
     added = " ".join(f"add_header {name} '{value}';" for name, value in headers)
     port = _free_port()
     config = folder / "nginx.conf"
@@ -172,7 +172,7 @@ def pin(core: int) -> None:
 def _serving(
     command: Sequence[str], env: Mapping[str, str], port: int, *, wait: bool = True
 ) -> Iterator[Server]:
-    # Byte code is kept, as it is where a package is installed.
+    # Byte code is kept, as for an installed package.
     kept = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     process = subprocess.Popen(command, env=kept | dict(env), preexec_fn=lambda: pin(SERVER_CORE))
     try:
@@ -195,7 +195,7 @@ def _free_port() -> int:
 
 
 def _wait(process: "subprocess.Popen[bytes]", port: int) -> None:
-    """Until it listens."""
+    """Wait until it listens."""
     end = time.monotonic() + START_SECONDS
     while process.poll() is None and time.monotonic() < end:
         with socket.socket() as sock:

@@ -16,7 +16,7 @@ GZIP = ("Accept-Encoding: gzip",)
 
 
 class Size(NamedTuple):
-    """A document: how much is in it, and what is asked of reading it."""
+    """A document: its content, and the targets of reading it."""
 
     name: str
     agents: int
@@ -32,14 +32,14 @@ SIZES = (
 
 
 def run(quick: bool) -> Iterator[Row]:
-    """Ratios of rounds that alternate between the servers."""
+    """Alternate between the servers in rounds, and compare them."""
     rounds, seconds = (1, 1) if quick else (5, 3)
     for size in SIZES[:1] if quick else SIZES:
         yield from against_limits(size, rounds, seconds)
 
 
 def against_limits(size: Size, rounds: int, seconds: int) -> Iterator[Row]:
-    """One size: Telemetron, the bare application, nginx; then what is read otherwise."""
+    """Measure one size: Telemetron, the bare application and nginx; then 304 and gzip."""
     with ExitStack() as stack:
         server = stack.enter_context(process.synthetic(size.agents, size.pods))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -52,7 +52,9 @@ def against_limits(size: Size, rounds: int, seconds: int) -> Iterator[Row]:
             for one, found in loads.items():
                 found.append(wrk.run(one, seconds))
         yield from _rows(title, size.target, *loads.values())
-        etag = dict(server.get("/system/state").headers)["etag"]  # sources have become ok since
+        etag = dict(server.get("/system/state").headers)[
+            "etag"
+        ]  # sources have become ok since then
         same = wrk.run(server, seconds, headers=[f"If-None-Match: {etag}"])
         gzip = wrk.run(server, seconds, headers=GZIP)
     yield Row(f"{title}: 304, and gzip", f"{same.rps:,.0f} and {gzip.rps:,.0f} /s")

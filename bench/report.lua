@@ -1,4 +1,4 @@
--- What one run of wrk found, as a line of JSON; times in microseconds.
+-- Prints the results of one run of wrk as a line of JSON; times in microseconds.
 done = function(summary, latency, requests)
   local e = summary.errors
   io.write(string.format(

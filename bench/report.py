@@ -1,4 +1,4 @@
-"""What a benchmark finds, as Markdown."""
+"""Format results of benchmarks as Markdown."""
 
 import platform
 import sys
@@ -13,7 +13,7 @@ PACKAGES = ("telemetron", "uvicorn", "uvloop", "httptools", "msgspec", "starlett
 
 
 class Row(NamedTuple):
-    """One line of a table; `met` is None where there is no target."""
+    """One line of a table; `met` is None if there is no target."""
 
     what: str
     figure: str
@@ -22,18 +22,18 @@ class Row(NamedTuple):
 
 
 def at_least(what: str, ratio: float, target: float, figure: str) -> Row:
-    """A row whose ratio must not be smaller."""
+    """Return a row with a ratio that must not be smaller than its target."""
     return Row(what, f"{ratio:.2f} × ({figure})", f"≥ {target} ×", round(ratio, 2) >= target)
 
 
 def at_most(what: str, value: float, target: float, unit: str, figure: str = "") -> Row:
-    """A row whose value must not be larger."""
+    """Return a row with a value that must not be larger than its target."""
     note = f" ({figure})" if figure else ""
     return Row(what, f"{value:.3g} {unit}{note}", f"≤ {target:g} {unit}", value <= target)
 
 
 def table(title: str, rows: Iterable[Row]) -> Iterator[str]:
-    """The lines of one table."""
+    """Yield the lines of one table."""
     yield from (f"### {title}", "", "| what | measured | target | met |", "|---|---|---|---|")
     marks = {None: "", True: "yes", False: "**no**"}
     for row in rows:
@@ -42,20 +42,20 @@ def table(title: str, rows: Iterable[Row]) -> Iterator[str]:
 
 
 def machine() -> Iterator[str]:
-    """Where and with what it was measured."""
+    """Yield the machine and the versions of the measurement."""
     packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     yield f"- {datetime.now(UTC):%Y-%m-%d}, {_cpus()}, {_system()}, Linux {platform.release()}"
     yield f"- Python {platform.python_version()}; {packages}"
 
 
 def p99(values: Iterable[float]) -> float:
-    """The 99th percentile; of few values the largest."""
+    """Return the 99th percentile; of few values the largest."""
     ordered = sorted(values)
     return quantiles(ordered, n=100)[98] if len(ordered) >= 100 else ordered[-1]
 
 
 def note(text: str) -> None:
-    """Progress, for who waits."""
+    """Print progress for the waiting user."""
     print(text, file=sys.stderr, flush=True)
 
 

@@ -1,4 +1,4 @@
-"""What the agent SDK costs the process that it is in: an agent of its own, of a real Telemetron."""
+"""The costs of the agent SDK for its process: one agent, which reports to a real Telemetron."""
 
 import json
 import subprocess
@@ -26,10 +26,10 @@ for number in range(count):
         task.progress("on")
     spent.append(perf_counter_ns() - before)
 spent.sort()
-tell(p50=spent[count // 2] / 1e3, p999=spent[int(count * 0.999)] / 1e3)
+report(p50=spent[count // 2] / 1e3, p999=spent[int(count * 0.999)] / 1e3)
 """
 
-# Each millisecond so many tasks; the same without the SDK is what the pace itself costs.
+# A number of tasks each millisecond; the same loop without the SDK shows the costs of the pace.
 BUSY = """
 agent = Agent("bench", interval=5)
 def tick():
@@ -44,7 +44,7 @@ def paced(work):
     return (process_time() - worked) / seconds * 100, monotonic() - begun
 paced(tick)
 cost, took = paced(tick)
-tell(cost=cost - paced(lambda: None)[0], rate=pace * seconds / took)
+report(cost=cost - paced(lambda: None)[0], rate=pace * seconds / took)
 """
 
 IDLE = """
@@ -53,7 +53,7 @@ kept = [agent.task(f"t-{number}") for number in range(10)]
 sleep(1)
 worked = process_time()
 sleep(seconds)
-tell(cost=(process_time() - worked) / seconds * 100)
+report(cost=(process_time() - worked) / seconds * 100)
 """
 
 BEAT = """
@@ -71,14 +71,14 @@ for task in kept:
         task.wait("tool", f"{n:02}" + "w" * 254).__enter__()
 if not agent.flush(30):
     raise RuntimeError("it was refused")
-tell(size=max(sizes))
+report(size=max(sizes))
 """
 
 PREFACE = """
 import json
 from time import monotonic, perf_counter_ns, process_time, sleep
 from telemetron_agent import Agent
-def tell(**figures): print(json.dumps(figures))
+def report(**figures): print(json.dumps(figures))
 """
 
 IMPORT = """
@@ -94,7 +94,7 @@ print(json.dumps({"ms": took * 1000, "mb": memory() - held}))
 
 
 def run(quick: bool) -> Iterator[Row]:
-    """Each figure in a process of its own; the calls some times, of which the median counts."""
+    """Measure each figure in its own process, and the median of several rounds of calls."""
     count, seconds, rounds = (20_000, 2, 1) if quick else (200_000, 10, 5)
     with process.telemetron() as server:
         note("sdk: calls")
@@ -122,7 +122,7 @@ def _agent(url: str, source: str, **values: int) -> Any:
 
 
 def _python(url: str, source: str) -> Any:
-    """What the program prints, which is JSON."""
+    """Return the JSON that the program prints."""
     env = {"PATH": "", "PYTHONPATH": str(process.ROOT / "sdk"), "TELEMETRON_URL": url}
     done = subprocess.run(
         [sys.executable, "-c", source],

@@ -1,7 +1,7 @@
-"""What a deployment needs: memory and processor time, by pods and by instances of agents.
+"""The needs of a deployment: memory and processor time, by pods and by instances of agents.
 
 The pods are those of a real control plane; of 1,000 ten change each second. Each instance beats
-every 5 seconds, and every beat says something new. Nobody reads meanwhile.
+every 5 seconds, and every beat says something new. There are no readers.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ Turns = Iterator[tuple[int, int]]
 
 
 def run(quick: bool) -> Iterator[Row]:
-    """Rows without targets: docs/deployment.md takes requests and limits from them."""
+    """Yield rows without targets; docs/deployment.md takes requests and limits from them."""
     sizes, seconds = (1, 3) if quick else (3, 15)
     for instances in INSTANCES[:sizes]:
         note(f"sizing: {instances:,} instances")
@@ -57,7 +57,7 @@ async def _beaten(server: Server, instances: int, seconds: int) -> Row:
 
 
 async def _beat(server: Server, turns: Turns, number: int, every: float = 0.0) -> None:
-    """So many beats over one connection, each so long after the one before."""
+    """Send beats over one connection at a fixed interval."""
     async with connected(server) as connection:
         start = time.monotonic()
         for turn in range(number):

@@ -1,4 +1,4 @@
-"""What readers hold back that ask for the state and then take nothing, while it changes.
+"""The memory that readers hold back if they request the state and receive nothing while it changes.
 
 Their receive buffers are tiny, so that what the kernel holds is the server's. A healthy reader
 reads all the while. Linux only.
@@ -30,19 +30,19 @@ MIB = 1024 * 1024
 
 
 class Held(NamedTuple):
-    """Bytes, and how many of the stalled readers are still connected."""
+    """Bytes, and the number of stalled readers that are still connected."""
 
     process: float
     kernel: float
     readers: int
 
     def above(self, before: "Held") -> float:
-        """MiB more than before."""
+        """Return the MiB above an earlier look."""
         return (self.process - before.process + self.kernel - before.kernel) / MIB
 
 
 def run(quick: bool) -> Iterator[Row]:
-    """10 MB that change, and readers that stall one after the other."""
+    """Change 10 MB while readers stall one after the other."""
     size = SIZES[-1]
     note(f"stalled readers: {READERS}")
     _raise_file_limit()
@@ -76,7 +76,7 @@ def _told(seconds: list[float]) -> str:
 
 
 class Healthy(threading.Thread):
-    """Reads one answer after the other, and keeps how long each took."""
+    """Reads one answer after the other, and keeps the seconds of each."""
 
     def __init__(self, server: Server) -> None:
         super().__init__(daemon=True)
@@ -86,7 +86,7 @@ class Healthy(threading.Thread):
         self.stopped = threading.Event()
 
     def run(self) -> None:
-        """Until stopped."""
+        """Read until stopped."""
         while not self.stopped.wait(0.1):
             began = time.monotonic()
             try:
@@ -98,13 +98,13 @@ class Healthy(threading.Thread):
                 self.connection.close()
 
     def stop(self) -> None:
-        """End it."""
+        """Stop the reader."""
         self.stopped.set()
         self.join()
 
 
 def _stalled(server: Server, seconds: float) -> list[Held]:
-    """What is held, at first by none."""
+    """Return the memory held back over time; the first look is without readers."""
     readers: list[socket.socket] = []
     looks = [_look(server, readers)]
     began = time.monotonic()
@@ -129,12 +129,12 @@ def _stall(server: Server) -> socket.socket:
 def _look(server: Server, readers: list[socket.socket]) -> Held:
     poll = select.poll()
     for reader in readers:
-        poll.register(reader, 0)  # errors alone
+        poll.register(reader, 0)  # only errors
     return Held(server.memory() * 1e6, _kernel_bytes(), len(readers) - len(poll.poll(0)))
 
 
 def _kernel_bytes() -> int:
-    """The buffers of all TCP sockets of the machine."""
+    """Return the bytes in the buffers of all TCP sockets of the machine."""
     lines = Path("/proc/net/sockstat").read_text().splitlines()
     tcp = next(line for line in lines if line.startswith("TCP:"))
     return int(tcp.split()[-1]) * resource.getpagesize()

@@ -18,14 +18,14 @@ REQUEST = b"GET /livez HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
 
 
 def run(quick: bool) -> Iterator[Row]:
-    """The median of some starts; then which imports take longest."""
+    """Measure the median of several starts; then the slowest imports."""
     note("starts")
-    _start()  # compiles what is not compiled yet
+    _start()  # compiles the byte code
     times = [_start() for _ in range(3 if quick else RUNS)]
     figure = f"{min(times):.3f} to {max(times):.3f} s in {len(times)} starts"
     yield at_most("start to first 200 on /livez", median(times), TARGET_SECONDS, "s", figure)
     heaviest = ", ".join(f"{name} {ms:.0f}" for name, ms in _imports())
-    yield Row("of it imports, ms each with what it imports", heaviest)
+    yield Row("its slowest imports, ms each with their own imports", heaviest)
 
 
 def _start() -> float:
@@ -48,7 +48,7 @@ def _first_answer(port: int) -> float:
 
 
 def _imports() -> list[tuple[str, float]]:
-    """The packages that take longest, with all that they bring, in ms; the largest first."""
+    """Return the slowest packages with their own imports, in ms; the largest first."""
     modules = "telemetron.cli, telemetron.log, telemetron.web.app, telemetron_collectors.heartbeats"
     code = f"import {modules}"
     command = [sys.executable, "-X", "importtime", "-c", code]

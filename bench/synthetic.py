@@ -1,7 +1,7 @@
-"""A collector for benchmarks alone: it makes up entities, changes them, and watches the loop.
+"""A collector only for benchmarks: it makes up entities, changes them, and watches the loop.
 
-It is told what to do over HTTP: `POST /bench/load?changes=N&relists=N&watch=1` (N per second), and
-tells with `GET /bench/loop` how the event loop fared since the last time it was asked.
+`POST /bench/load?changes=N&relists=N&watch=1` (N per second) sets its load;
+`GET /bench/loop` returns the delays of the event loop since the last such request.
 """
 
 import asyncio
@@ -19,21 +19,21 @@ from telemetron.http import EMPTY, NO_CONTENT, Receive, Scope, Send, answer, rou
 PATH = "/bench/"
 TICK_SECONDS = 0.001
 BURST_SECONDS = 0.01
-SLICE = 5  # workloads made anew before others get their turn
+SLICE = 5  # workloads that are replaced before other tasks get their turn
 
 
 class SyntheticConfig(Config, frozen=True):
-    """How much there is."""
+    """The number of entities."""
 
     agents: int = 0
     pods: int = 0
 
 
 class LoopTimes:
-    """How long the event loop was away, by a timer every millisecond.
+    """Delays of the event loop, measured by a timer every millisecond.
 
-    `wall` is how late the timer was; `cpu` what the loop's thread worked between two of them: at
-    least what the longest callback took, and untouched by what else the machine does. Seconds.
+    `wall` is the delay of the timer, `cpu` the work of the loop's thread between two timers: at
+    least the longest callback, and independent of other processes. Seconds.
     """
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class LoopTimes:
         gc.callbacks.append(self._collected)
 
     def reset(self) -> None:
-        """Forget what was seen."""
+        """Forget the measurements."""
         self.wall: list[float] = []
         self.cpu: list[float] = []
         self.gc = [0.0, 0.0, 0.0]
@@ -63,7 +63,7 @@ class LoopTimes:
 
 
 class Synthetic:
-    """One run: the present parts, and the load."""
+    """One run: its parts, and the load."""
 
     def __init__(self, config: SyntheticConfig, output: Output) -> None:
         self.output = output
@@ -73,7 +73,7 @@ class Synthetic:
         self.puts = [*content.agents(config.agents), *content.workloads(config.pods)]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The two paths below `/bench/`."""
+        """Answer the two paths below `/bench/`."""
         if route_path(scope) == PATH + "loop":
             times = {"wall": self.times.wall, "cpu": self.times.cpu, "gc": self.times.gc}
             self.times.reset()
@@ -86,12 +86,12 @@ class Synthetic:
         return await send(EMPTY)
 
     async def run(self) -> None:
-        """Show all, then do as told."""
+        """Put everything, then apply the load."""
         await self.output.replace(self.puts)
         await asyncio.gather(self._change(), self._relist(), self._watch())
 
     async def _change(self) -> None:
-        """Change one after the other, evenly over the time."""
+        """Change one entity after the other, evenly over the time."""
         each, turn, owed = cycle(range(len(self.puts))), count(1), 0.0
         while True:
             await self.asked["changes"].wait()
@@ -106,7 +106,7 @@ class Synthetic:
                 self.output.count("changes")
 
     async def _relist(self) -> None:
-        """Replace all; the measures of every pod have moved."""
+        """Replace all workloads with new measures of every pod."""
         for turn in count(1):
             await self.asked["relists"].wait()
             await asyncio.sleep(1 / self.load["relists"])
@@ -125,7 +125,7 @@ class Synthetic:
 
 
 async def run(config: SyntheticConfig, output: Output) -> None:
-    """Until cancelled."""
+    """Run until cancelled."""
     synthetic = Synthetic(config, output)
     output.mount(PATH, synthetic)
     await synthetic.run()

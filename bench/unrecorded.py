@@ -1,11 +1,11 @@
-"""Telemetron without its history, to measure what that costs."""
+"""Telemetron without its history, to measure the costs of it."""
 
 from telemetron.cli.commands import main
 from telemetron.history import history
 
 
 class NoHistory(history.History):
-    """Records nothing."""
+    """Record nothing."""
 
     def start(self) -> None:
         self._store.watchers.remove(self._published)

@@ -14,13 +14,13 @@ _HERE = Path(__file__).parent
 
 
 class Load(NamedTuple):
-    """What a run found; times in seconds."""
+    """The results of a run; times in seconds."""
 
     rps: float
     p99: float
     longest: float
     cost: float
-    """What a request took of the server's processor, whatever else ran on it."""
+    """Processor time of the server for one request, without other processes."""
 
 
 def run(
@@ -31,7 +31,7 @@ def run(
     script: str = "report.lua",
     arguments: Sequence[str] = (),
 ) -> Load:
-    """Load the server for so long; RuntimeError where one request failed."""
+    """Load the server for some seconds; raise RuntimeError if a request failed."""
     command = ["wrk", "-t1", f"-c{READERS}", f"-d{seconds}s", "--timeout=30s"]
     command += [f"--header={header}" for header in headers]
     command += [f"--script={_HERE / script}", server.url + path, "--", *arguments]
@@ -52,11 +52,11 @@ def run(
 
 
 def middle(loads: Sequence[Load], field: str = "rps") -> float:
-    """The median of the rounds."""
+    """Return the median of the rounds."""
     return float(median(getattr(load, field) for load in loads))
 
 
 def ratio(loads: Sequence[Load], others: Sequence[Load], field: str = "rps") -> float:
-    """The median of the ratios, round by round: noise that lasts touches both of a pair."""
+    """Return the median of the ratios of each round: lasting noise affects both of a pair."""
     pairs = zip(loads, others, strict=True)
     return float(median(getattr(one, field) / getattr(other, field) for one, other in pairs))

@@ -12,6 +12,8 @@ from msgspec import Struct
 from telemetron.clock import Clock
 
 ENTRY_POINTS = "telemetron.collectors"
+PROBES = "telemetron.probes"
+"""Entry-point group that names the collectors with `probes` again: they are always imported."""
 VARIABLES = "telemetron.variables"
 """Entry-point group of environment variables: `VARIABLE = "COLLECTOR:KEY"`; nothing is imported."""
 
@@ -112,5 +114,11 @@ class Collector(Struct, frozen=True, kw_only=True):
     exception that leaves it is a bug."""
     paths: tuple[str, ...] = ()
     """The URL prefixes it serves, each with a slash at both ends."""
+    probes: dict[str, str] = {}
+    """Probes below its `paths`, such as `/agents/{name}/livez`, and one line about each.
+
+    A probe is a GET with the read token. The probe port answers it too, without a token. While no
+    source of the collector runs, Telemetron answers 200: a probe fails only on evidence.
+    """
     openapi: Callable[[], dict[str, Any]] | None = None
     """Returns its part of the OpenAPI document: `{"paths": …, "components": …}`."""

@@ -46,7 +46,9 @@ def _no_blocking_calls() -> Iterator[None]:
             blockbuster.functions[name].can_block_in("coverage/collector.py", "lock_data")
         for function in blockbuster.functions.values():
             # It runs in a thread, with an event loop of its own.
-            function.can_block_in("telemetron_collectors/kubernetes/access.py", "_kubeconfig")
+            function.can_block_in(
+                "telemetron_collectors/kubernetes/api/credentials.py", "_kubeconfig"
+            )
         yield
 
 
@@ -56,6 +58,7 @@ def serving(tmp_path: Path) -> Serving:
 
     # Tests of the agent SDK run where Telemetron is not installed.
     from telemetron.config.settings import load
+    from telemetron.service.service import Service
     from telemetron.web.app import App, server_options
     from telemetron.web.server.server import running
 
@@ -63,11 +66,11 @@ def serving(tmp_path: Path) -> Serving:
     async def serve(
         config: str = "", limits: Mapping[str, Any] | None = None, **headers: str
     ) -> AsyncIterator[Live]:
-        """`limits` are further arguments of the application."""
+        """`limits` are further arguments of the service."""
         file = tmp_path / "telemetron.yaml"
         file.write_text(config)
         settings = await asyncio.to_thread(load, str(file), {"SERVER_PORT": "0"})
-        app = App(settings, **(limits or {}))
+        app = App(Service(settings, **(limits or {})))
         # A test that asks for nothing encoded sees the bytes as they are.
         headers = {"accept-encoding": "identity", **headers}
         async with (

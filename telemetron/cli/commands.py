@@ -77,11 +77,12 @@ def serve(config: str | None, **options: Any) -> None:
     log.configure("info")  # problems of the configuration are logged too
     settings = _load(config, given)
     log.configure(settings.log.level)
+    from telemetron.service.service import Service
     from telemetron.web.app import App, server_options
     from telemetron.web.server.server import StartError
     from telemetron.web.server.server import serve as run
 
-    app = App(settings)
+    app = App(Service(settings))
     try:
         sys.exit(run(app, **server_options(app)))
     except StartError as error:

@@ -1,1 +1,1 @@
-"""The composition root: what one process holds, and the collectors that it runs."""
+"""The composition root: the store, the history and the collectors of one process."""

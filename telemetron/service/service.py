@@ -1,46 +1,106 @@
-"""What one process holds, for everything that answers of it."""
+"""The service: the settings, the store, the history and the sources of one Telemetron."""
 
+import asyncio
+import gc
 from collections.abc import Callable, Collection
+from contextlib import suppress
+from math import inf
 
 from msgspec.structs import replace
 
+from telemetron import key
+from telemetron.agents import CONFIGURATION_RANK, AgentPart
 from telemetron.clock import Clock
-from telemetron.config.settings import Settings
+from telemetron.config.settings import DECLARED, DeclaredAgent, Settings
 from telemetron.history.history import History
 from telemetron.history.limits import DEFAULTS, HistoryLimits
-from telemetron.service.supervisor import Supervisor
+from telemetron.service.supervisor import Supervisor, SupervisorLimits
 from telemetron.store.store import Store
-from telemetron.web.guard import Guard
-from telemetron.web.server.connection import Readers
-from telemetron.web.waiters import Waiters
 
 
 class Service:
-    """One Telemetron: its settings, its store, its sources, its readers."""
+    """One Telemetron without its HTTP interface."""
 
     def __init__(
         self,
         settings: Settings,
         clock: Clock | None = None,
         history_limits: HistoryLimits = DEFAULTS,
+        limits: SupervisorLimits | None = None,
     ) -> None:
         self.settings = settings
         self.store = Store(settings.id, clock)
-        self.supervisor = Supervisor(self.store)
+        self.supervisor = Supervisor(self.store, limits)
         self.history = _history(settings, self.store, history_limits, self._feeds)
-        self.guard = Guard(settings.server)
-        self.waiters = Waiters(self.store.clock)
-        self.readers = Readers()
+        self._freezing: asyncio.Task[None] | None = None
 
-    @property
-    def stopping(self) -> bool:
-        """Whether it takes new requests no more."""
-        return self.waiters.stopping
+    async def start(self) -> None:
+        """Start the history and all sources; return before slow collectors are imported."""
+        self.history.start()
+        for name in self.settings.off:
+            self.store.add(name, name)
+        self._declare_agents()
+        self.supervisor.start(self.settings.sources.values())
+        diagnosed = self._start_diagnosis()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self.supervisor.limits.start_seconds):
+                await self.supervisor.loaded(None)
+                await diagnosed.wait()
+        self.store.flush()
+        gc.collect()
+        gc.freeze()
+        self._freezing = asyncio.create_task(self._freeze_imports())
+
+    async def stop(self) -> None:
+        """Stop the sources and write the rest of the history; give up on sources that hang."""
+        if self._freezing:
+            self._freezing.cancel()
+        await self.supervisor.stop()
+        await self.history.stop()
+
+    async def _freeze_imports(self) -> None:
+        """Exempt slow imports from collections: some clients have 100 MB, which take 40 ms."""
+        await self.supervisor.loaded(None)
+        gc.freeze()
+
+    def _start_diagnosis(self) -> asyncio.Event:
+        """Start the source `findings` unless it is off; its first round sets the event."""
+        diagnosed = asyncio.Event()
+        if self.settings.findings == "off":
+            diagnosed.set()
+        else:
+            from telemetron.diagnosis.collector import collector
+
+            own = collector(self.store, diagnosed)
+            self.supervisor.start_own(own, self.settings.findings)
+        return diagnosed
 
     def _feeds(self, collector: str) -> Collection[str]:
         """Return the sections that a collector writes; none if it is not imported."""
         found = self.supervisor.collectors.get(collector)
         return found.sections if found else ()
+
+    def _declare_agents(self) -> None:
+        """Put the agents of the configuration under a source of their own, which is always ok."""
+        if not self.settings.agents:
+            return
+        source = self.store.add(DECLARED, DECLARED)
+        source.start(inf, agent_rank=CONFIGURATION_RANK)
+        source.confirm()
+        for agent in self.settings.agents:
+            id = key.join(agent.namespace, agent.name)
+            self.store.put(source, "agents", agent.name, id, _part(agent))
+
+
+def _part(agent: DeclaredAgent) -> AgentPart:
+    return AgentPart(
+        namespace=agent.namespace,
+        description=agent.description,
+        deployment_name=agent.deployment_name,
+        max_parallel_invocations=agent.max_parallel_invocations,
+        models=agent.models,
+        queues=agent.queues,
+    )
 
 
 def _history(
@@ -49,12 +109,12 @@ def _history(
     limits: HistoryLimits,
     feeds: Callable[[str], Collection[str]],
 ) -> History:
-    asked = settings.history
+    configured = settings.history
     mebibyte = 1024 * 1024
     limits = replace(
         limits,
-        memory_bytes=asked.memory_mib * mebibyte,
-        file_bytes=asked.file_mib * mebibyte,
-        max_age=round(asked.max_age_hours * 3_600_000),
+        memory_bytes=configured.memory_mib * mebibyte,
+        file_bytes=configured.file_mib * mebibyte,
+        max_age=round(configured.max_age_hours * 3_600_000),
     )
-    return History(store, limits, asked.path, feeds)
+    return History(store, limits, configured.path, feeds)

@@ -1,4 +1,4 @@
-"""The supervisor: runs every collector as a task of its own, and alone judges how it fares."""
+"""The supervisor: loads collectors, runs each source in a task of its own, restarts it."""
 
 import asyncio
 import importlib.metadata
@@ -11,110 +11,34 @@ from loguru import logger
 from msgspec import Struct
 
 from telemetron.backoff import Backoff
-from telemetron.clock import Clock
-from telemetron.collector import ENTRY_POINTS, ASGIApp, Collector, Config, Put
+from telemetron.collector import ENTRY_POINTS, PROBES, Collector, Config
 from telemetron.config.settings import ConfigError, SourceSpec, configure
+from telemetron.service.outputs import BoundOutput, Mounts
 from telemetron.store.source import Source
 from telemetron.store.store import Store
-
-LOAD_SECONDS = 30.0
-# Less than the server gives the application to stop, so that it can still be said who did not.
-STOP_SECONDS = 0.5
-# A run that lasted this long was well; the next crash is a first one again.
-WELL_SECONDS = 60.0
-
 
 T = TypeVar("T")
 
 
+class SupervisorLimits(Struct, frozen=True, kw_only=True):
+    """How long sources may take, seconds."""
+
+    start_seconds: float = 0.25
+    """How long a start of the service waits for imports: most end within it."""
+    load_seconds: float = 30.0
+    """A source whose import takes longer is `stale`."""
+    stop_seconds: float = 0.5
+    """Less than the server gives the application, so that the log can name what hangs."""
+    well_seconds: float = 60.0
+    """A crash after a longer run is a first one again: the next run starts after 1 s."""
+
+
 class NotInstalledError(Exception):
-    """No installed package brings the collector."""
-
-
-class BoundOutput:
-    """The `Output` of one source, until its run ends."""
-
-    def __init__(
-        self, store: Store, source: Source, collector: Collector, mounts: "Mounts"
-    ) -> None:
-        self.clock: Clock = store.clock
-        self.source = source.name
-        self._store = store
-        self._source = source
-        self._collector = collector
-        self._mounts = mounts
-        self._open = True
-
-    def put(self, section: str, group: str, id: str, part: Struct, *, scope: str = "") -> None:
-        self._guard(section)
-        self._store.put(self._source, section, group, id, part, scope)
-
-    def remove(self, section: str, id: str) -> None:
-        self._guard(section)
-        self._store.remove(self._source, section, id)
-
-    async def replace(self, puts: Iterable[Put], *, scope: str = "") -> None:
-        self._guard()
-        puts = list(puts)
-        for section in {put.section for put in puts}:
-            self._guard(section)
-        await self._store.replace(self._source, puts, scope)
-
-    def expect(self, scopes: Iterable[str]) -> None:
-        self._guard()
-        self._source.expect(scopes)
-
-    def confirm(self, scope: str = "", *, reason: str | None = None, message: str = "") -> None:
-        self._guard()
-        self._source.confirm(scope, reason=reason, message=message)
-
-    def trouble(self, scope: str, reason: str, message: str) -> None:
-        self._guard()
-        self._source.trouble(scope, reason, message)
-
-    def count(self, event: str, number: int = 1) -> None:
-        self._source.events[event] += number
-
-    def mount(self, prefix: str, app: ASGIApp) -> None:
-        self._guard()
-        if prefix not in self._collector.paths:
-            raise ValueError(f"{prefix} is not among the paths of {self._collector.name}")
-        self._mounts.add(prefix, app, self._source.name)
-
-    def close(self) -> None:
-        """The run has ended; what it left behind writes no more."""
-        self._open = False
-        self._mounts.remove(self._source.name)
-
-    def _guard(self, section: str | None = None) -> None:
-        if not self._open:
-            raise RuntimeError("this run has ended; its output is closed")
-        if section is not None and section not in self._collector.sections:
-            raise ValueError(f"{self._collector.name} does not write {section}")
-
-
-class Mounts:
-    """The HTTP paths of collectors that run, by prefix."""
-
-    def __init__(self) -> None:
-        self.apps: dict[str, ASGIApp] = {}
-        self.collectors: dict[str, Collector] = {}
-        """By prefix, whether it runs or not."""
-        self._owners: dict[str, str] = {}
-
-    def add(self, prefix: str, app: ASGIApp, owner: str) -> None:
-        if prefix in self.apps:
-            raise ValueError(f"{prefix} is answered by source {self._owners[prefix]} already")
-        self.apps[prefix] = app
-        self._owners[prefix] = owner
-
-    def remove(self, owner: str) -> None:
-        for prefix in [prefix for prefix, name in self._owners.items() if name == owner]:
-            del self.apps[prefix], self._owners[prefix]
+    """No installed package has the collector."""
 
 
 class Loaded(NamedTuple):
-    """A collector that is ready to run."""
+    """A collector that is ready to run, and its configuration."""
 
     collector: Collector
     config: Config
@@ -123,28 +47,30 @@ class Loaded(NamedTuple):
 
 
 class Failed(NamedTuple):
-    """Why a source cannot run."""
+    """The problem of a source that cannot run."""
 
     reason: str
     message: str
 
 
 class Supervisor:
-    """Every configured source's task; whatever one does, the others and the endpoint go on."""
+    """The tasks of all configured sources; a fault of one leaves the others running."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, limits: SupervisorLimits | None = None) -> None:
         self.store = store
+        self.limits = limits or SupervisorLimits()
         self.mounts = Mounts()
         self.collectors: dict[str, Collector] = {}
-        """By name, those that are imported."""
+        """The imported collectors by name."""
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._loads: list[asyncio.Task[Loaded | None]] = []
+        self._loads: list[asyncio.Task[object]] = []
 
     def start(self, specs: Iterable[SourceSpec]) -> None:
-        """Start each source; none is waited for."""
+        """Start each source, and wait for none."""
+        self._loads.append(asyncio.create_task(self._load_probes()))
         for spec in specs:
             source = self.store.add(spec.name, spec.collector)
-            source.load(LOAD_SECONDS)
+            source.load(self.limits.load_seconds)
             load = asyncio.create_task(self._load(spec, source))
             task = asyncio.create_task(self._supervise(load, source), name=f"source {spec.name}")
             self._loads.append(load)
@@ -159,34 +85,42 @@ class Supervisor:
         self._tasks[source.name] = task
 
     async def loaded(self, timeout: float | None) -> None:
-        """Wait until all sources are imported and configured, or the time, if any, is up."""
+        """Wait until all sources are imported and configured, at most `timeout` seconds."""
         if self._loads:
             await asyncio.wait(self._loads, timeout=timeout)
 
     async def stop(self) -> list[str]:
-        """End all; gives the names of those that did not end in time."""
+        """Cancel all sources; return the names of the sources that did not end in time."""
         for task in self._tasks.values():
             task.cancel()
         if self._tasks:
-            await asyncio.wait(self._tasks.values(), timeout=STOP_SECONDS)
+            await asyncio.wait(self._tasks.values(), timeout=self.limits.stop_seconds)
         for source in self.store.sources.values():
             source.stop()
         hanging = [name for name, task in self._tasks.items() if not task.done()]
         if hanging:
-            logger.warning("sources that did not stop: {}", ", ".join(hanging))
+            logger.warning("these sources did not stop in time: {}", ", ".join(hanging))
         return hanging
 
     async def _load(self, spec: SourceSpec, source: Source) -> Loaded | None:
-        """The collector and its configuration; None where that failed, as the source says."""
+        """Return the collector and its configuration; None if that failed, with a problem."""
         prepared = await _in_thread(lambda: prepare(spec, self.collectors))
         if isinstance(prepared, Failed):
             source.fail(*prepared)
             return None
-        self.mounts.collectors |= dict.fromkeys(prepared.collector.paths, prepared.collector)
+        self.mounts.register(prepared.collector)
         return prepared
 
+    async def _load_probes(self) -> None:
+        """Reserve the probes of all installed collectors, even if no source uses one.
+
+        A probe must not fail because its collector is off, misconfigured or still loading.
+        """
+        for collector in await _in_thread(load_with_probes):
+            self.mounts.register_probes(collector)
+
     async def _supervise(self, load: "asyncio.Task[Loaded | None]", source: Source) -> None:
-        """One source, from its import to the end of the process."""
+        """Run one source from its import to the end of the process."""
         loaded = await load
         if loaded is None:
             return
@@ -198,25 +132,25 @@ class Supervisor:
             if _is_stopping():
                 return
             source.restarts += 1
-            if self.store.clock.monotonic() - started > WELL_SECONDS:
+            if self.store.clock.monotonic() - started > self.limits.well_seconds:
                 backoff.reset()
             source.fail("Crashed", message)
             await self.store.clock.sleep(backoff.next())
 
     async def _run(self, source: Source, loaded: Loaded) -> str:
-        """One run; gives why it ended, which it never should."""
+        """Run the collector once; return the problem's message, as no run should end."""
         output = BoundOutput(self.store, source, loaded.collector, self.mounts)
         try:
             await loaded.collector.run(loaded.config, output)
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError) and _is_stopping():
                 raise
-            logger.opt(exception=error).error("source {}: its collector crashed", source.name)
+            logger.opt(exception=error).error("source {}: the collector crashed", source.name)
             return f"{type(error).__name__} in the collector"
         finally:
             output.close()
         if not _is_stopping():
-            logger.error("source {}: its collector returned", source.name)
+            logger.error("source {}: the collector returned", source.name)
         return "the collector returned"
 
 
@@ -225,51 +159,72 @@ async def _made(loaded: Loaded) -> Loaded:
 
 
 def prepare(spec: SourceSpec, collectors: dict[str, Collector]) -> Loaded | Failed:
-    """Import and configure the source's collector; for a thread, as it takes its time."""
+    """Import and configure the source's collector; add it to `collectors`.
+
+    Call it in a thread: imports can be slow.
+    """
     try:
         collector = collectors[spec.collector] = load(spec.collector)
         config = configure(spec, collector)
         return Loaded(collector, config, _promise(collector, config), collector.address(config))
     except NotInstalledError:
-        return Failed("NotInstalled", f"no installed package brings a collector {spec.collector}")
+        return Failed("NotInstalled", f"no installed package has a collector {spec.collector!r}")
     except ConfigError as error:
         return Failed("InvalidConfig", str(error))
     except BaseException as error:
-        logger.opt(exception=error).error("source {}: cannot be loaded", spec.name)
-        message = f"{type(error).__name__} while {spec.collector} was loaded"
+        logger.opt(exception=error).error("source {}: loading its collector failed", spec.name)
+        message = f"{type(error).__name__} while the collector {spec.collector!r} was loaded"
         return Failed("ImportFailed", message)
 
 
 def load(name: str) -> Collector:
-    """The collector of this name, imported; raises NotInstalledError and what its import raises."""
+    """Import the collector of this name; raise NotInstalledError, or whatever its import raises."""
     for entry_point in importlib.metadata.entry_points(group=ENTRY_POINTS, name=name):
         collector = entry_point.load()
         if not isinstance(collector, Collector):
-            raise TypeError(f"{entry_point.value} is no Collector")
-        for path in collector.paths:
-            if not (path.startswith("/") and path.endswith("/") and path != "/"):
-                raise ValueError(f"{path!r} has no slash at both ends, or nothing between them")
+            raise TypeError(f"{entry_point.value} is not a Collector")
+        _check_paths(collector)
         return collector
     raise NotInstalledError(name)
+
+
+def load_with_probes() -> list[Collector]:
+    """Import the collectors that have probes; skip a collector that cannot be imported."""
+    found = []
+    for entry_point in importlib.metadata.entry_points(group=PROBES):
+        try:
+            found.append(load(entry_point.name))
+        except BaseException as error:
+            logger.error("collector {}: its probes are unknown: {!r}", entry_point.name, error)
+    return found
+
+
+def _check_paths(collector: Collector) -> None:
+    for path in collector.paths:
+        if not (path.startswith("/") and path.endswith("/") and path != "/"):
+            raise ValueError(f"paths: expected a name with a slash at both ends, got {path!r}")
+    for probe in collector.probes:
+        if not probe.startswith(collector.paths):
+            raise ValueError(f"probes: expected one below the collector's paths, got {probe!r}")
 
 
 def _promise(collector: Collector, config: Config) -> float:
     seconds = float(collector.max_age_seconds(config))
     if not seconds > 0:
-        raise ValueError(f"max_age_seconds is {seconds}")
+        raise ValueError(f"max_age_seconds: expected a number above 0, got {seconds}")
     return seconds
 
 
 def _is_stopping() -> bool:
-    """Whether the task itself is cancelled, not something inside the collector."""
+    """Return whether the task itself is cancelled, not only a wait inside the collector."""
     task = asyncio.current_task()
     return bool(task and task.cancelling())
 
 
 async def _in_thread(function: Callable[[], T]) -> T:
-    """Run it in a daemon thread of its own; it raises nothing.
+    """Run a function that raises nothing in a daemon thread of its own.
 
-    An import that hangs takes no thread from the others, and does not hold up the process's end.
+    An import that hangs then blocks neither the other imports nor the exit of the process.
     """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()

@@ -1,65 +1,67 @@
-"""The application: everything that one process holds, and the front that HTTP comes in by."""
+"""The application: the entrance for HTTP, which finds and guards the endpoint of each request."""
 
 import asyncio
-import gc
-from collections.abc import AsyncIterator, Awaitable, Sequence
-from contextlib import asynccontextmanager, suppress
-from math import inf
+from collections.abc import Awaitable
+from contextlib import suppress
 from time import perf_counter
-from typing import Any
 
 from loguru import logger
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import ClientDisconnect
 
-from telemetron import key
-from telemetron.agents import CONFIGURATION_RANK, AgentPart
-from telemetron.clock import Clock
 from telemetron.collector import ASGIApp
-from telemetron.config.settings import DECLARED, DeclaredAgent, Settings
-from telemetron.history.limits import DEFAULTS, HistoryLimits
-from telemetron.http import HttpProblem, Receive, Scope, Send, route_path
+from telemetron.http import HttpProblem, Receive, Scope, Send, answer, require_method, route_path
 from telemetron.service.service import Service
-from telemetron.web import health
 from telemetron.web.changes import ChangesApp
+from telemetron.web.guard import Guard
+from telemetron.web.health import HealthApp, Probes, alive
 from telemetron.web.metrics import Histogram, Metrics
-from telemetron.web.pages import routes as pages
+from telemetron.web.pages.endpoints import Pages
+from telemetron.web.routes import METHODS, Router
+from telemetron.web.server.connection import Readers
 from telemetron.web.server.server import Options
-from telemetron.web.state import PATH, StateApp
+from telemetron.web.state import StateApp
+from telemetron.web.waiters import Waiters
 
-# Sources that load at once are there before the first request; nobody waits for the others.
-LOAD_SECONDS = 0.25
 FAILED = HttpProblem(500, "Telemetron failed to answer; its log says why")
 
 Answering = tuple[Awaitable[None], Histogram | None]
-"""What answers a request, and where to count how long that took. Not a coroutine around another:
-on the way to a read, each of those costs."""
+"""The answer, and the histogram that counts its duration. A second coroutine around the first one
+would cost time in every read."""
 
 
-class App(Service):
-    """One Telemetron as an ASGI application; its lifespan starts and stops the sources."""
+class App:
+    """The service as an ASGI application; its lifespan starts and stops the service."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        clock: Clock | None = None,
-        history_limits: HistoryLimits = DEFAULTS,
-    ) -> None:
-        super().__init__(settings, clock, history_limits)
-        self.metrics = Metrics(self)
-        self.probes = health.Probes(self)
-        self._state = StateApp(self.store, self.waiters, self.history)
-        self.changes = ChangesApp(self.store, self.history)
-        routes = [*pages.routes(self), *health.routes(self), *self.metrics.routes()]
-        handlers = {HttpProblem: _problem, HTTPException: _problem, Exception: _problem}
-        self._router = Starlette(
-            routes=routes, lifespan=self._lifespan, exception_handlers=handlers
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        store, history = service.store, service.history
+        self._mounts = service.supervisor.mounts
+        self.guard = Guard(service.settings.server)
+        self.waiters = Waiters(store.clock)
+        self.readers = Readers()
+        self.metrics = Metrics(store, self.waiters, self.readers)
+        self.probes = Probes(self.waiters, self._mounts)
+        self.changes = ChangesApp(store, history)
+        state = StateApp(store, self.waiters, history)
+        health = HealthApp(store, self.guard, self.waiters)
+        self._router = Router(
+            {
+                "state": state,
+                "section": state,
+                "entity": state,
+                "changes": self.changes,
+                "life": self.changes,
+                "livez": health,
+                "readyz": health,
+                "healthz": health,
+                "metrics": self.metrics,
+                **Pages(service).endpoints(),
+            }
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            return await self._router(scope, receive, send)
+        if scope["type"] == "lifespan":
+            return await self._live(receive, send)
         if scope["root_path"]:
             _strip(scope, scope["root_path"])
         started = perf_counter()
@@ -79,123 +81,79 @@ class App(Service):
 
     def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> Answering:
         path = route_path(scope)
-        if path == PATH or path.startswith(PATH + "/"):
-            self.guard.check(scope, "read")
-            # A long poll takes as long as it was asked to.
-            histogram = None if scope["query_string"] else self.metrics.reads
-            return self._state(scope, receive, send, path), histogram
-        if self.changes.claims(path):
-            self.guard.check(scope, "read")
-            return self.changes(scope, receive, send, path), None
-        if probe := health.agent_probe(self, scope, path):
-            self.guard.check(scope, "read")
-            return probe(scope, receive, send), None
-        for prefix in self.supervisor.mounts.collectors:
-            if path.startswith(prefix):
-                self.guard.check(scope, "write")
-                return self._pushed_to(prefix)(scope, receive, send), self.metrics.pushes
-        if path in health.PATHS:
+        served = self._router.whole.get(path) or self._router.below(path)
+        if served is None:
+            return self._dispatch_to_collector(scope, receive, send, path)
+        endpoint, is_probe, is_timed = served
+        if is_probe:
             self.guard.check_host(scope)
         else:
             self.guard.check(scope, "read")
-        return self._router(scope, receive, send), None
+        if scope["method"] not in METHODS:
+            require_method(scope, *METHODS)
+        # A long poll takes as long as its client wants.
+        histogram = self.metrics.reads if is_timed and not scope["query_string"] else None
+        return endpoint(scope, receive, send, path), histogram
 
-    def _pushed_to(self, prefix: str) -> ASGIApp:
-        app = self.supervisor.mounts.apps.get(prefix)
+    def _dispatch_to_collector(
+        self, scope: Scope, receive: Receive, send: Send, path: str
+    ) -> Answering:
+        if scope["method"] in METHODS and (prefix := self._mounts.probe(path)):
+            self.guard.check(scope, "read")
+            return self._mounts.apps.get(prefix, alive)(scope, receive, send), None
+        for prefix in self._mounts.collectors:
+            if path.startswith(prefix):
+                self.guard.check(scope, "write")
+                return self._mounted(prefix)(scope, receive, send), self.metrics.pushes
+        self.guard.check(scope, "read")
+        return self._redirect(scope, send, path), None
+
+    def _mounted(self, prefix: str) -> ASGIApp:
+        app = self._mounts.apps.get(prefix)
         if app is None:
             raise HttpProblem(503, "its source does not run now; try again", {"retry-after": "1"})
         return app
 
+    async def _redirect(self, scope: Scope, send: Send, path: str) -> None:
+        """Redirect to the path with or without a slash at its end, if there is one; else 404."""
+        other = path[:-1] if path.endswith("/") else path + "/"
+        if other not in self._router.whole:
+            raise HttpProblem(404, "no such path; GET / lists the paths that exist")
+        # Relative, so that it is right below any root path.
+        name = other.rstrip("/").rpartition("/")[2]
+        location = f"{name}/" if other.endswith("/") else f"../{name}"
+        query = scope["query_string"].decode("latin-1")
+        headers = {"location": f"{location}?{query}" if query else location}
+        await answer(scope, send, 308, b"", headers)
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        """Run the service between the two messages of ASGI's lifespan; uvicorn reports errors."""
+        await receive()
+        await self.service.start()
+        watching = asyncio.create_task(self.metrics.watch_loop())
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        self.stop()
+        watching.cancel()
+        await self.service.stop()
+        await send({"type": "lifespan.shutdown.complete"})
+
     def stop(self) -> None:
-        """The server is about to stop: end what waits, be ready no more."""
+        """Prepare for the stop of the server: end long polls and streams, fail `/readyz`."""
         self.waiters.stop()
         self.changes.streams.stop()
 
-    @asynccontextmanager
-    async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
-        self.history.start()
-        for name in self.settings.off:
-            self.store.add(name, name)
-        self._declare(self.settings.agents)
-        self.supervisor.start(self.settings.sources.values())
-        diagnosed = self._start_diagnosis()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(LOAD_SECONDS):
-                await self.supervisor.loaded(None)
-                await diagnosed.wait()
-        self.store.flush()
-        gc.collect()
-        gc.freeze()  # what is here now stays: no collection needs to look at it again
-        tasks = [
-            asyncio.create_task(self.metrics.watch_loop()),
-            asyncio.create_task(self._freeze_imports()),
-        ]
-        yield
-        self.stop()
-        for task in tasks:
-            task.cancel()
-        await self.supervisor.stop()
-        await self.history.stop()
-
-    async def _freeze_imports(self) -> None:
-        """What is imported late stays too: some clients have 100 MB, 40 ms of a collection."""
-        await self.supervisor.loaded(None)
-        gc.freeze()
-
-    def _start_diagnosis(self) -> asyncio.Event:
-        """Start the source `findings`, unless it is off; the event is set after its first round."""
-        diagnosed = asyncio.Event()
-        if self.settings.findings == "off":
-            diagnosed.set()
-        else:
-            from telemetron.diagnosis.collector import collector
-
-            own = collector(self.store, diagnosed)
-            self.supervisor.start_own(own, self.settings.findings)
-        return diagnosed
-
-    def _declare(self, agents: Sequence[DeclaredAgent]) -> None:
-        """Agents of the configuration are a source like any other, one that is always right."""
-        if not agents:
-            return
-        source = self.store.add(DECLARED, DECLARED)
-        source.start(inf, agent_rank=CONFIGURATION_RANK)
-        source.confirm()
-        for agent in agents:
-            part = AgentPart(
-                namespace=agent.namespace,
-                description=agent.description,
-                deployment_name=agent.deployment_name,
-                max_parallel_invocations=agent.max_parallel_invocations,
-                models=agent.models,
-                queues=agent.queues,
-            )
-            id = key.join(agent.namespace, agent.name)
-            self.store.put(source, "agents", agent.name, id, part)
-
 
 def _strip(scope: Scope, root: str) -> None:
-    """Take off the path what a proxy leaves there: the server has put it before the path again."""
+    """Remove a root path that the proxy has left in the path: uvicorn has put it before again."""
     if scope["raw_path"].startswith(f"{root}{root}/".encode()):
         scope["raw_path"] = scope["raw_path"][len(root) :]
         scope["path"] = scope["path"][len(root) :]
 
 
-def _problem(_: Request, error: Exception) -> Any:
-    """What Starlette raises, and what is raised below it, as RFC 9457."""
-    if isinstance(error, HttpProblem):
-        return error
-    if not isinstance(error, HTTPException):
-        return FAILED
-    headers = {name.lower(): value for name, value in (error.headers or {}).items()}
-    if error.status_code == 405:
-        return HttpProblem(405, f"this path takes {headers.get('allow')}", headers)
-    return HttpProblem(error.status_code, "no such path; GET / lists what there is", headers)
-
-
 def server_options(app: App) -> Options:
-    """What `telemetron.web.server.server` is told, by the application's settings."""
-    server = app.settings.server
+    """Return the options of `telemetron.web.server.server` for this application."""
+    server = app.service.settings.server
     tls = server.tls
     password = tls.keyfile_password if tls else None
     return Options(

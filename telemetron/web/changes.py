@@ -22,7 +22,6 @@ from telemetron.http import (
     answer,
     disconnected,
     header,
-    require_method,
 )
 from telemetron.query import parameters, shown
 from telemetron.store.store import Store
@@ -30,13 +29,12 @@ from telemetron.web import links
 from telemetron.web.nearest import require_sections, unknown_key
 from telemetron.web.negotiation import preferred
 from telemetron.web.recall import place_or_time, recall
+from telemetron.web.routes import LIFE
 from telemetron.web.server.connection import ClientConnection
 from telemetron.web.streams import Stream, StreamEvent, Streams, event
 
 T = TypeVar("T")
 
-PATH = "/system/changes"
-LIFE = "/system/history/"
 ASKED = ("since", "until", "sections", "key", "measures", "limit", "after")
 STREAMED = ("since", "sections", "key", "measures", "limit")
 JSON, EVENTS = "application/json", "text/event-stream"
@@ -63,15 +61,10 @@ class ChangesApp:
         self._max_streams = max_streams
         self._open = 0
 
-    def claims(self, path: str) -> bool:
-        """Whether this application answers the path."""
-        return path == PATH or path.startswith(LIFE)
-
     def __call__(self, scope: Scope, receive: Receive, send: Send, path: str) -> Awaitable[None]:
         """Answer a request; `path` lacks `root_path`."""
-        require_method(scope, "GET", "HEAD")
         if path.startswith(LIFE):
-            return self._life(scope, send, path[len(LIFE) :])
+            return self._life(scope, send, path[len(LIFE) + 1 :])
         media = preferred(header(scope, b"accept").decode("latin-1"), (JSON, EVENTS))
         if media == EVENTS:
             return self._stream(scope, receive, send)

@@ -1,4 +1,4 @@
-"""Who may ask: tokens, and on loopback the `Host` header (against DNS rebinding)."""
+"""Access to the server: tokens, and on loopback the `Host` header (against DNS rebinding)."""
 
 from telemetron.config.settings import AuthSettings, ServerSettings, is_loopback
 from telemetron.http import HttpProblem, Scope
@@ -7,7 +7,7 @@ _LOCAL = {b"localhost", b"127.0.0.1", b"[::1]"}
 
 
 class Guard:
-    """Denies by default; `check` raises HttpProblem 401, 403 or 421."""
+    """Denies by default: `check` raises HttpProblem 401, 403 or 421."""
 
     def __init__(self, server: ServerSettings) -> None:
         auth = server.auth if isinstance(server.auth, AuthSettings) else AuthSettings()
@@ -17,26 +17,26 @@ class Guard:
         self._accepted: bytes | None = None
 
     def check(self, scope: Scope, role: str) -> None:
-        """`role` is `read` or `write`; the token of one role is not good for the other."""
+        """Check a request; `role` is `read` or `write`, and each needs its own token."""
         self.check_host(scope)
         if not self._open:
             self._check_token(_header(scope, b"authorization"), role)
 
     def check_host(self, scope: Scope) -> None:
-        """Accept on loopback only names of this machine, against DNS rebinding.
+        """On loopback, accept only a `Host` that names this machine.
 
         HTTP/1.0 needs no `Host`, and HAProxy's checks send none; a browser always sends one.
         """
         if self._hosts is None:
             return
         host = _header(scope, b"host")
-        if host == self._accepted:  # most requests name the same
+        if host == self._accepted:  # most requests have the same one
             return
         if not host and scope["http_version"] == "1.0":
             return
         name, _, port = host.lower().rpartition(b":")
         if not (host.lower() in self._hosts or (name in self._hosts and port.isdigit())):
-            raise HttpProblem(421, "on loopback, ask for localhost or 127.0.0.1 (Host header)")
+            raise HttpProblem(421, "on loopback, the Host header must be localhost or 127.0.0.1")
         self._accepted = host
 
     def _check_token(self, authorization: bytes, role: str) -> None:
@@ -47,8 +47,8 @@ class Guard:
         if expected is not None and expected.matches(presented.strip()):
             return
         if other is not None and other.matches(presented.strip()):
-            raise _denied(403, f"this token is not the {role} token")
-        raise _denied(401, f"the token is not known; send the {role} token")
+            raise _denied(403, f"this is the token of the other role; send the {role} token")
+        raise _denied(401, f"unknown token; send the {role} token")
 
 
 def _header(scope: Scope, wanted: bytes) -> bytes:

@@ -1,105 +1,98 @@
-"""Probes: the status code is the contract. None depends on what Telemetron observes, but that of an
-agent, which depends on what is known of it for certain.
+"""Probes: the status code is the contract, and it never depends on the observed system.
+
+The probes of collectors, such as that of an agent, do depend on it; see `telemetron.collector`.
 """
 
-import re
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator
 
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import PlainTextResponse
-from starlette.routing import Route
-
-from telemetron.collector import ASGIApp
 from telemetron.document import SourceRow
 from telemetron.http import HttpProblem, Receive, Scope, Send, answer, route_path
 from telemetron.query import flag, parameters
-from telemetron.service.service import Service
+from telemetron.service.outputs import Mounts
+from telemetron.store.store import Store
+from telemetron.web.guard import Guard
+from telemetron.web.routes import LIVEZ, METHODS, ROUTES
+from telemetron.web.waiters import Waiters
 
-PATHS = ("/livez", "/readyz", "/healthz")
-UNCACHED = {"cache-control": "no-store"}
-_AGENT = re.compile(r"(/agents/)[^/].*(?<!/instances)/livez")
+HEADERS = {"cache-control": "no-store", "content-type": "text/plain; charset=utf-8"}
+PATHS = [route.path for route in ROUTES if route.tag == "health"]
 _MARKS = {"ok": "[+]", "starting": "[ ]", "off": "[ ]"}
 
 
-def routes(service: Service, known: Sequence[str] = ("verbose",)) -> list[Route]:
-    """`/livez`: this process answers. `/readyz`: it also takes new requests. `/healthz`: both.
+class HealthApp:
+    """The endpoint of the probes: `/livez` always succeeds, the others until the server stops."""
 
-    `known` are the query parameters that they take.
-    """
+    def __init__(self, store: Store, guard: Guard, waiters: Waiters) -> None:
+        self._store = store
+        self._guard = guard
+        self._waiters = waiters
 
-    async def livez(request: Request) -> PlainTextResponse:
-        return _answer(service, request, known)
+    async def __call__(self, scope: Scope, receive: Receive, send: Send, path: str) -> None:
+        given = parameters(scope["query_string"], ("verbose",))
+        verbose = "verbose" in given and flag("verbose", given["verbose"] or "true")
+        if verbose:
+            self._guard.check(scope, "read")
+        _require_success(path, self._waiters)
+        text = self._report(path) if verbose else "ok\n"
+        await answer(scope, send, 200, text.encode(), HEADERS)
 
-    async def readyz(request: Request) -> PlainTextResponse:
-        verbose = _answer(service, request, known)
-        if service.stopping:
-            raise HttpProblem(503, "the server is stopping; ask another one")
-        return verbose
-
-    return [Route("/livez", livez), Route("/readyz", readyz), Route("/healthz", readyz)]
-
-
-def agent_probe(service: Service, scope: Scope, path: str) -> ASGIApp | None:
-    """What answers `GET /agents/{name}/livez`; None where the request is for something else.
-
-    Where nobody takes beats nothing is known of any agent, and nothing is held against it.
-    """
-    if not path.endswith("/livez") or scope["method"] not in ("GET", "HEAD"):
-        return None
-    match = _AGENT.fullmatch(path)
-    return service.supervisor.mounts.apps.get(match[1], _ok) if match else None
+    def _report(self, path: str) -> str:
+        rows = [source.row() for source in self._store.sources.values()]
+        lines = [line for row in sorted(rows, key=lambda row: row.key) for line in _lines(row)]
+        return "\n".join([*lines, f"{path[1:]} check passed\n"])
 
 
 class Probes:
-    """The application of `probe_port`: bare probes and nothing else, so that whoever reaches it may
-    ask: no token, no `Host`, no detail.
+    """The application of the probe port: only bare probes.
+
+    Everybody who reaches the port may ask it: it needs no token, accepts any `Host` and shows no
+    details.
     """
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
-        handlers = {HttpProblem: _problem, HTTPException: _problem}
-        self._own = Starlette(routes=routes(service, ()), exception_handlers=handlers)
+    def __init__(self, waiters: Waiters, mounts: Mounts) -> None:
+        self._waiters = waiters
+        self._mounts = mounts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        app = agent_probe(self._service, scope, route_path(scope)) or self._own
         try:
-            await app(scope, receive, send)
+            await self._answer(scope, receive, send)
         except HttpProblem as problem:
+            if problem.status == 405:
+                problem = self._not_found()
             await problem(scope, receive, send)
 
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = route_path(scope)
+        if scope["method"] not in METHODS:
+            raise self._not_found()
+        if prefix := self._mounts.probe(path):
+            return await self._mounts.apps.get(prefix, alive)(scope, receive, send)
+        if path not in PATHS:
+            raise self._not_found()
+        parameters(scope["query_string"], ())
+        _require_success(path, self._waiters)
+        return await alive(scope, receive, send)
 
-def _problem(_: Request, error: Exception) -> Any:
-    if isinstance(error, HttpProblem):
-        return error
-    return HttpProblem(404, "here are GET /livez, /readyz, /healthz and /agents/{name}/livez alone")
+    def _not_found(self) -> HttpProblem:
+        known = ", ".join([*PATHS, *self._mounts.probes])
+        return HttpProblem(404, f"the probe port answers only GET of {known}")
 
 
-async def _ok(scope: Scope, _: Receive, send: Send) -> None:
-    headers = UNCACHED | {"content-type": "text/plain; charset=utf-8"}
-    await answer(scope, send, 200, b"ok\n", headers)
+def _require_success(path: str, waiters: Waiters) -> None:
+    """Raise HttpProblem 503 if the probe fails."""
+    if waiters.stopping and path != LIVEZ:
+        raise HttpProblem(503, "the server is stopping; ask another one")
 
 
-def _answer(service: Service, request: Request, known: Sequence[str]) -> PlainTextResponse:
-    asked = parameters(request.scope["query_string"], known)
-    if "verbose" not in asked or not flag("verbose", asked["verbose"] or "true"):
-        return PlainTextResponse("ok\n", headers=UNCACHED)
-    service.guard.check(request.scope, "read")
-    rows = [source.row() for source in service.store.sources.values()]
-    lines = [line for row in sorted(rows, key=lambda row: row.key) for line in _lines(row)]
-    lines.append(f"{request.url.path.rpartition('/')[2]} check passed")
-    return PlainTextResponse("\n".join(lines) + "\n", headers=UNCACHED)
+async def alive(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer 200: nothing is known against whatever is probed."""
+    await answer(scope, send, 200, b"ok\n", HEADERS)
 
 
 def _lines(row: SourceRow) -> Iterator[str]:
-    """One source, as `[+]heartbeats ok since 2030-01-01T00:00:00Z`, and its problems."""
-    yield f"{_MARKS.get(row.status, '[-]')}{row.key} {row.status} since {_time(row)}"
+    """Yield a line such as `[+]heartbeats ok since 2030-01-01T00:00:00Z`, then the problems."""
+    since = row.since.isoformat(timespec="seconds").replace("+00:00", "Z")
+    yield f"{_MARKS.get(row.status, '[-]')}{row.key} {row.status} since {since}"
     for problem in row.problems:
         scope = f" {problem.scope}:" if problem.scope else ""
         yield f"   {problem.reason}:{scope} {problem.message}"
-
-
-def _time(row: SourceRow) -> str:
-    return row.since.isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from telemetron.history.queries import Asked
 from telemetron.history.recorder import Id
+from telemetron.web.routes import CHANGES, LIFE
 
 
 class ChangesLink(Struct, frozen=True):
@@ -26,10 +27,10 @@ class ChangesLink(Struct, frozen=True):
             "limit": asked.limit,
             "after": asked.after,
         }
-        return f"{self.root}/system/changes?" + urlencode({k: v for k, v in query.items() if v})
+        return f"{self.root}{CHANGES}?" + urlencode({k: v for k, v in query.items() if v})
 
 
 def entity_history(root: str, id: Id, before: str, measures: str, limit: int) -> str:
     """Return the URL of the history of an entity before a place."""
     query = urlencode({"before": before, "measures": measures, "limit": limit})
-    return f"{root}/system/history/{id[0]}/{quote(id[1])}?{query}"
+    return f"{root}{LIFE}/{id[0]}/{quote(id[1])}?{query}"

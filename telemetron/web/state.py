@@ -11,16 +11,7 @@ from telemetron.history.archive import GoneError
 from telemetron.history.history import History
 from telemetron.history.place import Place
 from telemetron.history.timeline import Timeline
-from telemetron.http import (
-    EMPTY,
-    HttpProblem,
-    Receive,
-    Scope,
-    Send,
-    disconnected,
-    header,
-    require_method,
-)
+from telemetron.http import EMPTY, HttpProblem, Receive, Scope, Send, disconnected, header
 from telemetron.query import duration, flag, parameters
 from telemetron.store.rope import Change
 from telemetron.store.snapshot import Snapshot
@@ -29,9 +20,9 @@ from telemetron.web.nearest import require_sections, unknown_key
 from telemetron.web.negotiation import accepts_gzip
 from telemetron.web.recall import place_or_time, recall
 from telemetron.web.representation import Representations, etag, matches, not_modified
+from telemetron.web.routes import STATE as PATH
 from telemetron.web.waiters import View, Waiters
 
-PATH = "/system/state"
 WAITING = ("since", "wait", "measures")
 MAX_WAITERS = 10_000
 CLOCK_SKEW = timedelta(seconds=1)
@@ -63,7 +54,6 @@ class StateApp:
 
     def __call__(self, scope: Scope, receive: Receive, send: Send, path: str) -> Awaitable[None]:
         """Answer a request; `path` begins with `/system/state` and lacks `root_path`."""
-        require_method(scope, "GET", "HEAD")
         if path == PATH and not scope["query_string"]:
             return self._send(self._whole, scope, send)
         return self._select(scope, receive, send, path)

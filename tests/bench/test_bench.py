@@ -1,4 +1,4 @@
-"""The benchmarks still run; what they find is for a quiet machine."""
+"""The benchmarks run; their figures need a quiet machine."""
 
 import re
 import shutil
@@ -40,7 +40,7 @@ def test_an_unknown_name_is_refused_with_the_known_ones():
     assert "no benchmark nonsense; there are reads, " in done.stderr
 
 
-def test_what_is_missing_is_said_with_its_package(tmp_path):
+def test_a_missing_program_is_reported_with_its_package(tmp_path):
     command = [sys.executable, "-m", "bench"]
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=55, cwd=ROOT, env={"PATH": str(tmp_path)}

@@ -1,4 +1,4 @@
-"""What a user can configure, ask, run or be told stands in the docs."""
+"""The docs name every key, variable, command, path, metric and reason."""
 
 import re
 from importlib.metadata import entry_points
@@ -27,7 +27,7 @@ def collectors():
 
 
 def keys(struct):
-    """Every key of a configuration type, and of those within it."""
+    """Yield every key of a configuration type and of the types within it."""
     for field in msgspec.structs.fields(struct):
         yield field.encode_name
         for inner in structs(field.type):

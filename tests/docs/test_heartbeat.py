@@ -1,4 +1,4 @@
-"""The page on the heartbeat: its examples run, its tables are those of the code."""
+"""The page on the heartbeat: its examples run, and its tables agree with the code."""
 
 import asyncio
 import os
@@ -74,7 +74,7 @@ async def shell(source: str, url: str) -> asyncio.subprocess.Process:
 async def seen(live: Any, name: str) -> dict[str, Any]:
     """The agent, once it is there."""
     changed = asyncio.Event()
-    live.app.store.watchers.append(lambda _: changed.set())
+    live.app.service.store.watchers.append(lambda _: changed.set())
     async with asyncio.timeout(20):
         while True:
             changed.clear()
@@ -92,7 +92,7 @@ async def test_the_first_example(live: Any) -> None:
     assert agent["key"] == "prod/planner"
     (task,) = agent["activity"]["active_task_ids"]
     assert (task["id"], task["step"], task["waits"][0]["kind"]) == ("t-17", "ranking", "llm")
-    assert live.app.store.sources["heartbeats"].events == {}
+    assert live.app.service.store.sources["heartbeats"].events == {}
 
 
 @needs_curl
@@ -102,6 +102,6 @@ async def test_the_agent_in_shell(live: Any) -> None:
     assert agent["status"] == "active"
     process.terminate()
     await process.wait()
-    live.app.store.flush()
+    live.app.service.store.flush()
     assert (await live.client.get("/system/state")).json()["agents"] == []
-    assert live.app.store.sources["heartbeats"].events == {}
+    assert live.app.service.store.sources["heartbeats"].events == {}

@@ -1,4 +1,4 @@
-"""Every link in every page leads somewhere: files, anchors, and well-formed addresses."""
+"""Every link in every page has a target: a file, an anchor, or a well-formed address."""
 
 import re
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ GENERATED = {"build", "dist", "htmlcov", "node_modules"}
 
 
 def pages(root: Path) -> list[Path]:
-    """Return all Markdown files below root but those in hidden or generated folders."""
+    """Return all Markdown files below root, except those in hidden or generated folders."""
 
     def is_ours(page: Path) -> bool:
         folders = page.relative_to(root).parent.parts
@@ -83,7 +83,7 @@ def broken(root: Path, page: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("page", pages(ROOT), ids=lambda page: str(page.relative_to(ROOT)))
-def test_every_link_leads_somewhere(page: Path) -> None:
+def test_every_link_has_a_target(page: Path) -> None:
     assert broken(ROOT, page) == []
 
 
@@ -139,5 +139,5 @@ def test_a_broken_link_is_found(root: Path, link: str) -> None:
     assert [problem.rpartition(": ")[0] for problem in broken(root, page)] == [link]
 
 
-def test_hidden_folders_hold_no_pages_of_ours(root: Path) -> None:
+def test_hidden_folders_are_skipped(root: Path) -> None:
     assert pages(root) == [root / "other.md"]

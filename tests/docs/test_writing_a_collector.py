@@ -26,7 +26,7 @@ def blocks(language: str) -> list[str]:
 
 @pytest.fixture
 def installed(site: Path) -> Iterator[Path]:
-    """The folder with the example, as a package manager would install it."""
+    """Return the folder with the example, installed as by a package manager."""
     info = site / "telemetron_folder-1.0.0.dist-info"
     info.mkdir()
     module, test = blocks("python")
@@ -65,7 +65,7 @@ async def test_the_example_runs(serving: Any, tmp_path: Path) -> None:
 async def queues(live: Any, wanted: Any) -> list[dict[str, Any]]:
     """The queues, once they are as wanted."""
     changed = asyncio.Event()
-    live.app.store.watchers.append(lambda _: changed.set())
+    live.app.service.store.watchers.append(lambda _: changed.set())
     async with asyncio.timeout(20):
         while True:
             changed.clear()

@@ -80,7 +80,7 @@ async def make_busy(live: Any) -> None:
     }
     answer = await live.client.post("/agents/planner/heartbeat", json=beat)
     assert answer.status_code == 204
-    store = live.app.store
+    store = live.app.service.store
     source = store.add("seen", "test")
     source.start(60)
     model = ModelDeployment(id="1", model="claude-sonnet", status="cooling_down", tpm=120.0)
@@ -104,7 +104,7 @@ async def make_busy(live: Any) -> None:
 async def until_stalled(live: Any) -> None:
     """The configuration's `stall_after_seconds` is short."""
     changed = asyncio.Event()
-    live.app.store.watchers.append(lambda _: changed.set())
+    live.app.service.store.watchers.append(lambda _: changed.set())
     async with asyncio.timeout(20):
         while True:
             changed.clear()

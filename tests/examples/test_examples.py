@@ -50,8 +50,8 @@ async def test_the_health_check_distinguishes_unknown_from_well(serving: Any, ru
 
 @needs_tools
 async def test_changes_are_printed_as_they_happen(live: Any, started: Any) -> None:
-    live.app.store.sources["heartbeats"].confirm()  # else it is a change when that starts
-    live.app.store.flush()
+    live.app.service.store.sources["heartbeats"].confirm()  # else it is a change when that starts
+    live.app.service.store.flush()
     process = await started(live, "./changes.sh", "2")
     path = "/agents/planner/heartbeat"
     beat = {"instance": "i", "namespace": "prod"}
@@ -113,9 +113,9 @@ async def test_an_overview_of_a_busy_system(serving: Any, run: Any, busy: Any) -
 
 
 async def test_a_reader_of_an_empty_system(live: Any, run: Any) -> None:
-    live.app.store.sources["heartbeats"].confirm()
-    live.app.store.add("new", "test").start(1_000)
-    live.app.store.flush()
+    live.app.service.store.sources["heartbeats"].confirm()
+    live.app.service.store.add("new", "test").start(1_000)
+    live.app.service.store.flush()
     done = await run(live, sys.executable, "reader.py", "--once")
     assert (done.code, done.err) == (0, "")
     first, *doubts = done.out.splitlines()
@@ -146,7 +146,7 @@ async def test_the_reader_follows_changes(serving: Any, started: Any) -> None:
     async with serving(TOKENS) as live:
         process = await started(live, sys.executable, "reader.py", TELEMETRON_TOKEN=TOKEN)
         assert (await line(process)).startswith("revision ")
-        source = live.app.store.add("lost", "test")
+        source = live.app.service.store.add("lost", "test")
         source.start(60)
         source.fail("Crashed", "it crashed")
         while await line(process) != "source lost is failing; last success: never":

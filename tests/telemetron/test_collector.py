@@ -66,7 +66,7 @@ def install(site: Path) -> Iterator[Install]:
 async def agents(live: Any, wanted: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
     """The agents by name, once they are as wanted."""
     changed = asyncio.Event()
-    live.app.store.watchers.append(lambda _: changed.set())
+    live.app.service.store.watchers.append(lambda _: changed.set())
     async with asyncio.timeout(20):
         while True:
             changed.clear()

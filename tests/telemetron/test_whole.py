@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import httpx
 
 from telemetron.config.settings import load
+from telemetron.service.service import Service
 from telemetron.web.app import App, server_options
 from telemetron.web.server.server import running
 from tests.collectors.kafka.scripted import Group, Log, Topic, batch, scripted
@@ -103,7 +104,8 @@ async def serving(folder: Path) -> AsyncIterator[httpx.AsyncClient]:
         with inputs(folder, broker, api, proxy) as config:
             file = folder / "telemetron.yaml"
             file.write_text(config)
-            app = App(await asyncio.to_thread(load, str(file), {"SERVER_PORT": "0"}))
+            settings = await asyncio.to_thread(load, str(file), {"SERVER_PORT": "0"})
+            app = App(Service(settings))
             async with (
                 running(app, **server_options(app)) as url,
                 httpx.AsyncClient(base_url=url, verify=False) as client,

@@ -5,7 +5,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from telemetron.collector import Collector, Config, Output
-from telemetron_collectors.heartbeats.app import PREFIX, HeartbeatApp, openapi
+from telemetron_collectors.heartbeats.app import PREFIX, PROBES, HeartbeatApp, openapi
 from telemetron_collectors.heartbeats.register import Register
 
 CONFIRM_SECONDS = 10.0
@@ -56,5 +56,6 @@ collector = Collector(
     max_age_seconds=lambda config: 3 * CONFIRM_SECONDS,
     run=run,
     paths=(PREFIX,),
+    probes=PROBES,
     openapi=openapi,
 )

@@ -25,12 +25,16 @@ from telemetron_collectors.heartbeats.liveness import why_dead
 from telemetron_collectors.heartbeats.register import Register
 
 PREFIX = "/agents/"
+PROBE = "/agents/{name}/livez"
+PROBES = {PROBE: "Whether an agent works; fails only on evidence"}
 MAX_NAME = 256
 MAX_LIVEZ_SECONDS = 6e7  # the largest duration that a query can have
+TEXT = {"type": "string"}
+SEGMENT = TEXT | {"minLength": 1, "maxLength": MAX_NAME}
 ALIVE = {"content-type": "text/plain; charset=utf-8", "cache-control": "no-store"}
 
 
-class Route(NamedTuple):
+class Target(NamedTuple):
     """A parsed path."""
 
     kind: Literal["heartbeat", "instances", "livez"]
@@ -39,18 +43,18 @@ class Route(NamedTuple):
 
 
 @lru_cache(maxsize=32_768)  # the same paths come with every beat
-def route(path: str) -> Route:
+def route(path: str) -> Target:
     """Parse a percent-encoded path below `/agents/`; raise HttpProblem 404 for unknown paths."""
     match path[len(PREFIX) :].split("/"):
         case [name, ("heartbeat" | "livez") as kind] if name:
-            return Route(kind, _name(name, "agent's name"))
+            return Target(kind, _name(name, "agent's name"))
         case [name, "instances", id] if name and id:
-            return Route("instances", _name(name, "agent's name"), _name(id, "id"))
+            return Target("instances", _name(name, "agent's name"), _name(id, "id"))
         # A proxy has decoded the slashes of the name.
         case [*parts, ("heartbeat" | "livez") as kind] if parts and all(parts):
-            return Route(kind, _name("/".join(parts), "agent's name"))
+            return Target(kind, _name("/".join(parts), "agent's name"))
         case [*parts, "instances", id] if parts and all(parts) and id:
-            return Route("instances", _name("/".join(parts), "agent's name"), _name(id, "id"))
+            return Target("instances", _name("/".join(parts), "agent's name"), _name(id, "id"))
         case _:
             detail = "below /agents/ are {name}/heartbeat, {name}/instances/{id}, {name}/livez"
             raise HttpProblem(404, detail)
@@ -105,7 +109,7 @@ def _name(segment: str, what: str) -> str:
 
 
 def openapi() -> dict[str, Any]:
-    """Return the two paths for the OpenAPI document."""
+    """Return the three paths for the OpenAPI document."""
     (schema,), components = msgspec.json.schema_components(
         [Beat], ref_template="#/components/schemas/{name}"
     )
@@ -135,8 +139,30 @@ def openapi() -> dict[str, Any]:
     paths = {
         "/agents/{name}/heartbeat": {"post": beat},
         "/agents/{name}/instances/{id}": {"delete": goodbye},
+        PROBE: {"get": _livez(name)},
     }
     return {"paths": paths, "components": components}
+
+
+def _livez(name: dict[str, Any]) -> dict[str, Any]:
+    seconds = {"type": "string", "pattern": r"^[0-9]{1,6}(\.[0-9]{1,6})?(ms|s|m)?$"}
+    silence = "How long all instances may be silent, as `60s`; at least three intervals."
+    stall = "How long all tasks may make no progress, as `30m`; not judged by default."
+    return {
+        "operationId": "agentLivez",
+        "summary": PROBES[PROBE],
+        "description": "503 only on evidence: the agent was known, and is silent or stalled. 200 if"
+        " nothing is known of it.",
+        "parameters": [
+            name,
+            _parameter("max_silence", "query", silence, seconds),
+            _parameter("max_stall", "query", stall, seconds),
+        ],
+        "responses": {
+            "200": {"description": "Alive.", "content": {"text/plain": {"schema": TEXT}}},
+            **_problems(404, 503),
+        },
+    }
 
 
 def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
@@ -147,14 +173,15 @@ def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
     return {"anyOf": options} if options[0] is schema else {**schema, "anyOf": options}
 
 
-def _parameter(name: str, place: str, description: str) -> dict[str, Any]:
-    schema = {"type": "string", "minLength": 1, "maxLength": MAX_NAME}
+def _parameter(
+    name: str, place: str, description: str, schema: dict[str, Any] = TEXT
+) -> dict[str, Any]:
     return {
         "name": name,
         "in": place,
         "required": place == "path",
         "description": description,
-        "schema": schema if place == "path" else {"type": "string"},
+        "schema": SEGMENT if place == "path" else schema,
     }
 
 

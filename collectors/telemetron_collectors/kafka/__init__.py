@@ -1,34 +1,28 @@
-"""Kafka: what waits in topics for consumer groups, for whom, since when, and whether it moves."""
+"""Kafka: the pending tasks of consumer groups in topics, and whether they are consumed."""
 
 from telemetron.address import join
-from telemetron.collector import Collector, Output
+from telemetron.collector import Collector
 from telemetron_collectors.kafka.config import KafkaConfig, parse_address
-from telemetron_collectors.kafka.watch import observe
+from telemetron_collectors.kafka.limits import LIMITS
+from telemetron_collectors.kafka.rounds import run
 
-HOLD_SECONDS = 10.0
 
-
-def promise(config: KafkaConfig) -> float:
-    """Two requests may time out and three intervals pass until what is shown is too old."""
-    return HOLD_SECONDS + 3 * config.interval
+def max_age_seconds(config: KafkaConfig) -> float:
+    """Return how old a value may become: two requests may time out, and three rounds pass."""
+    return LIMITS.hold_seconds(config.interval)
 
 
 def address(config: KafkaConfig) -> str:
-    """The brokers to begin with."""
+    """Return the configured brokers."""
     return ",".join(join(*parse_address(server)) for server in config.bootstrap_servers)
-
-
-async def run(config: KafkaConfig, output: Output) -> None:
-    """Watch one cluster, until cancelled."""
-    await observe(config, output, promise(config))
 
 
 collector = Collector(
     name="kafka",
-    description="Reads what waits in topics for consumer groups, as an observer.",
+    description="Observes the pending tasks of consumer groups, without joining them.",
     config=KafkaConfig,
     sections=("queues",),
-    max_age_seconds=promise,
+    max_age_seconds=max_age_seconds,
     address=address,
     run=run,
 )

@@ -10,15 +10,15 @@ from msgspec import Meta
 
 from telemetron.collector import Config
 from telemetron.secret import Secret
-from telemetron_collectors.kafka.request import Address
+from telemetron_collectors.kafka.protocol.messages import Address
 
 CONTENT_INTERVAL = 0.1
 COUNT_INTERVAL = 1.0
 MAX_QUEUES = 2_000
 MAX_QUEUES_UNASKED = 500
-"""Where the configuration names no queue."""
+"""The limit if the configuration names no queue."""
 MAX_SHOWN = 2_000
-"""Tasks of one source."""
+"""Tasks in the document of one source."""
 
 DEFAULT_PORT = 9092
 _NO_HOST = re.compile(r"[/@\[\]]")
@@ -28,14 +28,14 @@ Pattern = Annotated[str, Meta(min_length=1, max_length=256)]
 Place = Annotated[str, Meta(min_length=1, max_length=256)]
 
 
-class Tls(Config, frozen=True):
-    """TLS to the brokers; `{}` trusts what the system trusts."""
+class KafkaTls(Config, frozen=True):
+    """TLS to the brokers; `{}` trusts the system's certificates."""
 
     cafile: Annotated[
-        str | None, Meta(description="File of the certificates to trust, PEM; null: the system's.")
+        str | None, Meta(description="File of the trusted certificates, PEM; null: the system's.")
     ] = None
     certfile: Annotated[
-        str | None, Meta(description="File of our own certificate chain, PEM; null: none.")
+        str | None, Meta(description="File of the client certificate chain, PEM; null: none.")
     ] = None
     keyfile: Annotated[
         str | None, Meta(description="File of its private key, PEM; null: in `certfile`.")
@@ -44,7 +44,7 @@ class Tls(Config, frozen=True):
         None
     )
     check_hostname: Annotated[
-        bool, Meta(description="Whether the certificate must bear the broker's name.")
+        bool, Meta(description="Whether the broker's certificate must contain its name.")
     ] = True
 
 
@@ -59,28 +59,26 @@ class Sasl(Config, frozen=True):
     password: Annotated[Secret | None, Meta(description="Password; not for OAUTHBEARER.")] = None
     token_file: Annotated[
         str | None,
-        Meta(description="File of the OAUTHBEARER token, read anew for every connection."),
+        Meta(description="File of the OAUTHBEARER token, read again for every connection."),
     ] = None
 
     def __post_init__(self) -> None:
         if self.mechanism == "OAUTHBEARER":
             if self.token_file is None:
-                raise ValueError("OAUTHBEARER wants token_file")
+                raise ValueError("OAUTHBEARER requires token_file")
         elif self.username is None or self.password is None:
-            raise ValueError(f"{self.mechanism} wants username and password")
+            raise ValueError(f"{self.mechanism} requires username and password")
 
 
 class Fields(Config, frozen=True):
-    """Where a record holds a task's fields: a JSON Pointer into its value (`/id`), or a header."""
+    """The place of each field in a record: a JSON Pointer into its value (`/id`), or a header."""
 
     id: Annotated[
         Place,
-        Meta(description="The task's id; the header `telemetron-task-id` comes before it."),
+        Meta(description="The task's id; the header `telemetron-task-id` has precedence."),
     ] = "/id"
     priority: Annotated[Place, Meta(description="Its priority.")] = "/priority"
-    blocked_task: Annotated[Place, Meta(description="The task that waits for it.")] = (
-        "/blocked_task"
-    )
+    blocked_task: Annotated[Place, Meta(description="The task that it blocks.")] = "/blocked_task"
     invoked_by: Annotated[Place, Meta(description="Who submitted it.")] = "/invoked_by"
     prompt: Annotated[Place, Meta(description="Its prompt; see `content_chars`.")] = "/prompt"
     args: Annotated[Place, Meta(description="Its arguments; see `content_chars`.")] = "/args"
@@ -89,7 +87,7 @@ class Fields(Config, frozen=True):
         Meta(
             description="When it was submitted: ISO 8601, RFC 1123, or a number (also as text) of"
             " seconds, milliseconds, microseconds or nanoseconds since 1970. If a record has no"
-            " such value, the record's own time counts."
+            " such value, the record's timestamp counts."
         ),
     ] = "/submitted_at"
 
@@ -108,36 +106,38 @@ class QueueConfig(Config, frozen=True):
     on_no_commit: Annotated[
         Literal["earliest", "latest", "unknown"],
         Meta(
-            description="What waits where the group has no valid committed offset: all that the"
-            " partition holds, nothing, or unknown (null). As its `auto.offset.reset`."
+            description="Which records are pending if the group has no valid committed offset: all,"
+            " none, or unknown (null). Set it like the group's `auto.offset.reset`."
         ),
     ] = "unknown"
     max_tasks: Annotated[
-        int, Meta(description="Tasks shown of each queue; 0: counts alone.", ge=0, le=1000)
+        int, Meta(description="Tasks shown of each queue; 0: only counts.", ge=0, le=1000)
     ] = 20
     content_chars: Annotated[
         int,
         Meta(
-            description="Characters shown of a task's prompt and of its args; 0: none of either.",
+            description="Characters shown of a task's prompt and of its args; 0: neither is shown.",
             ge=0,
             le=4000,
         ),
     ] = 0
-    fields: Annotated[Fields, Meta(description="Where a record holds a task's fields.")] = Fields()
+    fields: Annotated[
+        Fields, Meta(description="The place of each field of a task in a record.")
+    ] = Fields()
 
     @property
     def is_pattern(self) -> bool:
-        """Whether it names several topics."""
+        """Whether `topic` is a pattern."""
         return is_pattern(self.topic)
 
     @property
     def named_groups(self) -> list[str]:
-        """The groups that are shown whether they have committed or not."""
+        """The groups that are shown even if they have never committed."""
         return [group for group in self.groups or () if not is_pattern(group)]
 
     @property
     def seeks_groups(self) -> bool:
-        """Whether other groups are shown too, once they have committed."""
+        """Whether groups that are not named are shown if they read the topic."""
         return self.groups is None or any(map(is_pattern, self.groups))
 
     def has_topic(self, topic: str) -> bool:
@@ -158,29 +158,27 @@ class KafkaConfig(Config, frozen=True):
 
     bootstrap_servers: Annotated[
         Annotated[list[Server], Meta(min_length=1, max_length=100)],
-        Meta(description="Brokers to begin with, as `host:port`."),
+        Meta(description="Brokers to connect to first, as `host:port`."),
     ]
     queues: Annotated[
         Annotated[list[QueueConfig], Meta(min_length=1, max_length=1000)] | None,
         Meta(
-            description="What to show. The first entry that fits a topic and group counts. null:"
+            description="Topics and groups to show; the first entry that matches them counts. null:"
             " the counts of every group on every topic, 500 queues at most, and no content."
         ),
     ] = None
     interval_seconds: Annotated[
         Annotated[float, Meta(ge=0.05, le=300)] | None,
-        Meta(
-            description="Seconds between two looks; null: 0.1 where tasks are shown, 1 for counts"
-            " alone."
-        ),
+        Meta(description="Seconds between two rounds; null: 0.1 if tasks are shown, else 1."),
     ] = None
     client_id: Annotated[
         str,
         Meta(
-            description="How brokers know us, for their quotas.", pattern=r"^[A-Za-z0-9._-]{1,100}$"
+            description="Client id for the brokers, which may have a quota for it.",
+            pattern=r"^[A-Za-z0-9._-]{1,100}$",
         ),
     ] = "telemetron"
-    tls: Annotated[Tls | None, Meta(description="TLS; null: plain text.")] = None
+    tls: Annotated[KafkaTls | None, Meta(description="TLS; null: plain text.")] = None
     sasl: Annotated[Sasl | None, Meta(description="Credentials; null: none.")] = None
 
     def __post_init__(self) -> None:
@@ -193,7 +191,7 @@ class KafkaConfig(Config, frozen=True):
 
     @property
     def interval(self) -> float:
-        """Seconds between two looks."""
+        """Seconds between two rounds."""
         if self.interval_seconds is not None:
             return self.interval_seconds
         shown = any(entry.max_tasks for entry in self.entries)
@@ -205,7 +203,10 @@ class KafkaConfig(Config, frozen=True):
 
 
 def parse_address(server: str) -> Address:
-    """`host:port`, `host`, `[IPv6]:port`; ValueError says what it is, without a password."""
+    """Parse `host:port`, `host` or `[IPv6]:port`.
+
+    Raise ValueError with the text, but without a password in it.
+    """
     host, colon, port = server.rpartition(":")
     if server.endswith("]") or not colon or _is_ipv6(server):
         host, port = server, str(DEFAULT_PORT)
@@ -214,7 +215,7 @@ def parse_address(server: str) -> Address:
     if not (is_host and port.isascii() and port.isdigit() and 0 < int(port) < 1 << 16):
         _, at, shown = server.rpartition("@")
         shown = f"…@{shown}" if at else shown
-        raise ValueError(f'bootstrap_servers: "{shown}" is not host:port; no scheme, no user')
+        raise ValueError(f'bootstrap_servers: "{shown}" is not host:port; remove scheme and user')
     return Address(bare, int(port))
 
 

@@ -1,62 +1,65 @@
-"""Reads who the members of groups are, from the brokers that coordinate them."""
+"""Reads the members of groups from the brokers that coordinate them."""
 
 import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 
 from telemetron.poll import TroubleError
-from telemetron_collectors.kafka import request as ask
-from telemetron_collectors.kafka.known import Known, trouble_of
-from telemetron_collectors.kafka.membership import (
+from telemetron_collectors.kafka.cluster import KafkaCluster
+from telemetron_collectors.kafka.group import ConsumerGroup
+from telemetron_collectors.kafka.protocol import messages
+from telemetron_collectors.kafka.protocol.membership import (
     KINDS,
     GroupInfo,
     describe_groups,
     parse_described,
 )
-from telemetron_collectors.kafka.state import Group
-from telemetron_collectors.kafka.wire import Answer, UnsupportedError
+from telemetron_collectors.kafka.protocol.wire import ResponseBody, UnsupportedError
 
 MAX_IN_REQUEST = 100
-"""Groups of one request: the event loop is kept no longer than it takes to decode these."""
+"""Groups of one request: decoding its response blocks the event loop."""
 
-LATE = ("Unreachable", "its coordinator does not say who its members are")
+LATE = ("Unreachable", "the coordinator does not describe the group's members")
 
 Question = tuple[str, int, str, int]
-"""Who asks, the broker, the type of the groups, and the number of the request among those."""
+"""The caller, the broker, the type of the groups, and the number of the request among those."""
 
 
 class Members:
-    """Takes what the coordinators tell into the groups."""
+    """Describes groups, and applies the descriptions to them."""
 
-    def __init__(self, known: Known) -> None:
-        self._known = known
-        self._answers: dict[Question, tuple[bytes, dict[str, GroupInfo]]] = {}
-        """The last answer to each question, to be spared decoding the same again."""
+    def __init__(self, cluster: KafkaCluster) -> None:
+        self._cluster = cluster
+        self._schedule = cluster.schedule
+        self._brokers = cluster.brokers
+        self._groups = cluster.groups
+        self._clock = cluster.clock
+        self._scopes = cluster.scopes
+        self._responses: dict[Question, tuple[bytes, dict[str, GroupInfo]]] = {}
+        """The last response to each question: an equal one is not decoded again."""
 
     async def read_shown(self) -> None:
-        """Of all groups that have queues; what nobody tells for too long is unknown."""
-        groups = self._known.groups.values()
-        self._known.release("members", {group.node for group in groups})
+        """Read the members of all groups with queues; members that are too old become unknown.
+
+        If their coordinator is out of reach, the last known members stay: the source reports that.
+        """
+        groups = self._groups.values()
+        self._scopes.send_only_to({group.node for group in groups}, "members")
         shown = [group for group in groups if group.queues]
         await self.read("shown", shown)
         for group in shown:
-            if group.info and self._is_late(group):
-                self._tell(group, None, LATE)
+            if group.info and self._cluster.is_late(group.described_at, group.node):
+                self._set(group, None, LATE)
 
-    def _is_late(self, group: Group) -> bool:
-        """What is out of reach stays as it was known last: the source says so."""
-        is_old = self._known.is_old(group.described_at or 0.0)
-        return is_old and self._known.silence(group.node) is None
-
-    async def read(self, name: str, groups: Iterable[Group]) -> None:
-        """Of these groups; the same `name` for the same groups saves work."""
-        asked: dict[tuple[int, str], list[Group]] = {}
+    async def read(self, name: str, groups: Iterable[ConsumerGroup]) -> None:
+        """Read the members of these groups; the same `name` for the same groups saves work."""
+        asked: dict[tuple[int, str], list[ConsumerGroup]] = {}
         for group in groups:
             if group.node is None:
                 continue
             if group.type in KINDS:
                 asked.setdefault((group.node, group.type), []).append(group)
             else:
-                self._refuse(group, f"groups of type {group.type} are not known to this version")
+                self._refuse(group, f"this version does not know groups of type {group.type}")
         await asyncio.gather(
             *(
                 self._describe((name, node, kind, number), some)
@@ -65,9 +68,9 @@ class Members:
             )
         )
 
-    async def _describe(self, question: Question, groups: Sequence[Group]) -> None:
+    async def _describe(self, question: Question, groups: Sequence[ConsumerGroup]) -> None:
         _, node, kind, _ = question
-        broker = self._known.brokers.known.get(node)
+        broker = self._brokers.get(node)
         if broker is None:
             return
         request = describe_groups(kind, [group.name for group in groups])
@@ -75,51 +78,55 @@ class Members:
             described = self._parse(question, await broker.control.call(request))
         except UnsupportedError:
             for group in groups:
-                self._refuse(group, f"the broker does not describe groups of type {kind}")
+                self._refuse(group, f"the broker cannot describe groups of type {kind}")
         except (TroubleError, ValueError) as error:
-            self._known.fail(node, "members", trouble_of(error))
+            self._scopes.fail(node, "members", error)
         else:
-            self._known.serve(node, "members")
+            self._scopes.succeed(node, "members")
             for group in groups:
                 if (info := described.get(group.name)) is not None:
-                    self._take(group, info)
+                    self._apply(group, info)
 
-    def _parse(self, question: Question, answer: Answer) -> dict[str, GroupInfo]:
-        before, described = self._answers.get(question, (b"", {}))
-        if before != answer.data[4:]:
-            described = parse_described(question[2], answer)
-            self._answers[question] = answer.data[4:], described
+    def _parse(self, question: Question, response: ResponseBody) -> dict[str, GroupInfo]:
+        before, described = self._responses.get(question, (b"", {}))
+        if before != response.content:
+            described = parse_described(question[2], response)
+            self._responses[question] = response.content, described
         return described
 
-    def _take(self, group: Group, info: GroupInfo) -> None:
-        if info.error == ask.GROUP_DENIED:
-            self._tell(group, None)
-        elif info.error in ask.COORDINATOR_ERRORS:
-            return  # the last known stands for a while
-        elif info.error != ask.NONE:
+    def _apply(self, group: ConsumerGroup, info: GroupInfo) -> None:
+        if info.error == messages.GROUP_DENIED:
+            self._set(group, None)
+        elif info.error in messages.COORDINATOR_ERRORS:
+            return  # the last known members stay for a while
+        elif info.error != messages.NONE:
             self._refuse(group, f"error {info.error}")
-        elif info.is_absent and not self._is_absent(group):
-            self._known.due["groups"] = 0.0  # is it of another type now?
+        elif info.is_absent and not self._is_unlisted(group):
+            self._schedule.hasten("groups")  # is it of another type now?
         else:
-            self._tell(group, info)
+            self._set(group, info)
 
-    def _is_absent(self, group: Group) -> bool:
-        """Whether its coordinator does not list it either: of another type it looks the same."""
-        node = -1 if group.node is None else group.node
-        is_failing = "groups" in self._known.failing.get(node, ())
-        return not is_failing and group.name not in self._known.listed.get(node, {group.name})
+    def _is_unlisted(self, group: ConsumerGroup) -> bool:
+        """Return whether the coordinator does not list the group either.
 
-    def _refuse(self, group: Group, why: str) -> None:
-        self._tell(group, None, ("BadAnswer", f"its members are not known: {why}"))
+        A group of another type is described as absent, too, but it is listed.
+        """
+        broker = self._brokers.get(group.node)
+        if broker is None or broker.groups is None or group.name in broker.groups:
+            return False
+        return not self._scopes.is_failing(group.node or 0, "groups")
 
-    def _tell(
-        self, group: Group, info: GroupInfo | None, untold: tuple[str, str] | None = None
+    def _refuse(self, group: ConsumerGroup, why: str) -> None:
+        self._set(group, None, ("BadAnswer", f"the members are not known: {why}"))
+
+    def _set(
+        self, group: ConsumerGroup, info: GroupInfo | None, refusal: tuple[str, str] | None = None
     ) -> None:
-        if group.describe(info, untold, self._known.clock.monotonic()):
-            self._known.touched.update(group.queues)
+        if group.set_members(info, refusal, self._clock.monotonic()):
+            self._cluster.mark_changed(group.queues)
 
 
-def _chunks(groups: list[Group]) -> Iterator[list[Group]]:
+def _chunks(groups: list[ConsumerGroup]) -> Iterator[list[ConsumerGroup]]:
     groups.sort(key=lambda group: group.name)
     for first in range(0, len(groups), MAX_IN_REQUEST):
         yield groups[first : first + MAX_IN_REQUEST]

@@ -1,243 +1,285 @@
-"""Where groups stand and logs end."""
+"""Reads the groups' commits and the ends of logs, from the brokers that know them."""
 
 import asyncio
 from collections.abc import Iterable
-from datetime import datetime
 
 from telemetron.poll import TroubleError
-from telemetron_collectors.kafka import request as ask
-from telemetron_collectors.kafka.connection import Broker
-from telemetron_collectors.kafka.known import Known, refusal_of, trouble_of
-from telemetron_collectors.kafka.queue import TopicQueue
-from telemetron_collectors.kafka.request import Commits
-from telemetron_collectors.kafka.state import (
-    UNREAD,
-    Ends,
-    Group,
-    Refusal,
-    Stands,
-    Topic,
-    commits_of,
-    offsets_of,
-)
+from telemetron_collectors.kafka.brokers import Broker
+from telemetron_collectors.kafka.cluster import KafkaCluster
+from telemetron_collectors.kafka.group import ConsumerGroup, offsets_request, parse_commits
+from telemetron_collectors.kafka.protocol import messages
+from telemetron_collectors.kafka.protocol.messages import Commits, Offset
+from telemetron_collectors.kafka.protocol.wire import Request, ResponseBody, UnsupportedError
+from telemetron_collectors.kafka.queue import KafkaQueue, Refusal
+from telemetron_collectors.kafka.scopes import refusal_of
+from telemetron_collectors.kafka.topic import UNREAD, CommitsByTopic, LeaderQuery, Topic
 from telemetron_collectors.kafka.transactions import Transactions
-from telemetron_collectors.kafka.wire import Answer, UnsupportedError
 
 
 class Offsets:
-    """Reads commits and ends, by the broker that knows them."""
+    """Reads commits from coordinators, and ends of logs from leaders."""
 
-    def __init__(self, known: Known) -> None:
-        self.known = known
-        self.ends: dict[int, Ends] = {}
-        """What each leader is asked."""
-        self._transactions = Transactions(known)
+    def __init__(self, cluster: KafkaCluster) -> None:
+        self._cluster = cluster
+        self._schedule = cluster.schedule
+        self._clock = cluster.clock
+        self._topics = cluster.topics
+        self._groups = cluster.groups
+        self._brokers = cluster.brokers
+        self._scopes = cluster.scopes
+        self._hold_seconds = cluster.hold_seconds
+        self._queries: dict[int, LeaderQuery] = {}
+        """By leader."""
+        self._layout = -1
+        """The cluster's layout that the queries were planned for."""
+        self._read_at: dict[int, float] = {}
+        """When each leader last returned the ends of its logs."""
+        self._ahead: set[KafkaQueue] = set()
+        """Queues whose group has committed beyond the last stable offset of a partition."""
+        self._late: set[KafkaQueue] = set()
+        self._transactions = Transactions(cluster)
 
     def plan(self) -> None:
-        """Whom to ask what, where that has changed."""
-        if self.known.planned:
+        """Decide what to ask each leader, if the cluster's layout has changed."""
+        if self._layout == self._cluster.layout:
             return
-        self.known.planned = True
+        self._layout = self._cluster.layout
         asked: dict[int, dict[str, list[int]]] = {}
-        for topic in self.known.topics.values():
+        for topic in self._topics.values():
             if topic.queues:
                 for number, leader in enumerate(topic.leaders):
                     asked.setdefault(leader, {}).setdefault(topic.name, []).append(number)
-        self.ends = {
-            node: Ends(partitions)
-            for node, partitions in asked.items()
-            if node in self.known.brokers.known
-        }
-        for group in self.known.groups.values():
+        known = self._brokers.known
+        self._queries = {node: LeaderQuery(asked[node]) for node in asked if node in known}
+        for group in self._groups.values():
             group.request, group.raw = None, b""
-        self.known.raw.clear()
-        self.known.touched.update(self.known.queues.values())
+        self._cluster.mark_all_changed()
 
-    def by_coordinator(self) -> dict[int, list[Group]]:
-        """The groups to read, by their coordinator."""
-        groups: dict[int, list[Group]] = {}
-        for group in self.known.groups.values():
+    def by_coordinator(self) -> dict[int, list[ConsumerGroup]]:
+        """Return the groups whose commits to read, by their coordinator."""
+        groups: dict[int, list[ConsumerGroup]] = {}
+        for group in self._groups.values():
             if group.queues and group.node is not None:
                 groups.setdefault(group.node, []).append(group)
-        self.known.release("commits", groups)
-        self.known.release("ends", self.ends)
+        self._scopes.send_only_to(groups, "commits")
         return groups
 
-    async def read_commits(self, node: int, groups: list[Group]) -> None:
-        """Where the groups of one coordinator stand."""
-        broker = self.known.brokers.known.get(node)
+    def by_leader(self) -> dict[int, LeaderQuery]:
+        """Return the queries for the ends of logs, by leader."""
+        self._scopes.send_only_to(self._queries, "ends")
+        return self._queries
+
+    async def read_commits(self, node: int, groups: list[ConsumerGroup]) -> None:
+        """Read the commits of the groups of one coordinator."""
+        broker = self._brokers.get(node)
         if broker is None:
             for group in groups:
-                self._lose(group, "the group's coordinator is no broker that is known")
+                self._lose(group, "the metadata does not name the group's coordinator")
             return
         read = await asyncio.gather(*(self._read_group(node, broker, group) for group in groups))
         if all(read):
-            self.known.serve(node, "commits")
+            self._scopes.succeed(node, "commits")
 
-    async def _read_group(self, node: int, broker: Broker, group: Group) -> bool:
-        """Whether the coordinator answered."""
-        if group.request is None:
-            partitions = {
-                queue.topic: range(len(self.known.topics[queue.topic].leaders))
-                for queue in group.queues
-            }
-            group.request = offsets_of(group, partitions)
-            group.topics = tuple(partitions)
-            group.raw = b""
+    async def _read_group(self, node: int, broker: Broker, group: ConsumerGroup) -> bool:
+        """Return whether the coordinator answered."""
+        request = group.request or self._build_request(group)
         topics = group.topics
         try:
-            answer = await broker.control.call(group.request)
-            if answer.data[4:] == group.raw:
-                group.read_at = self.known.clock.monotonic()
+            response = await broker.control.call(request)
+            if response.content == group.raw:
+                group.read_at = self._clock.monotonic()
                 return True
-            commits = commits_of(group, answer)
+            commits = parse_commits(group, response)
         except TroubleError as trouble:
-            self.known.fail(node, "commits", trouble)
+            self._scopes.fail(node, "commits", trouble)
             return False
         except (ValueError, UnsupportedError) as error:
             self._refuse(group, refusal_of(error))
         else:
-            self._take_commits(group, topics, commits, answer)
+            self._apply_commits(group, topics, commits, response)
         return True
 
-    def _take_commits(
-        self, group: Group, topics: Iterable[str], commits: Commits, answer: Answer
+    def _build_request(self, group: ConsumerGroup) -> Request:
+        topics = self._topics
+        partitions = {q.topic: range(len(topics[q.topic].leaders)) for q in group.queues}
+        group.request = offsets_request(group, partitions)
+        group.topics = tuple(partitions)
+        group.raw = b""
+        return group.request
+
+    def _apply_commits(
+        self, group: ConsumerGroup, topics: Iterable[str], commits: Commits, response: ResponseBody
     ) -> None:
-        if commits.error in ask.COORDINATOR_ERRORS:
-            self._lose(group, "the group's coordinator does not serve it")
-        elif commits.error == ask.GROUP_DENIED:
+        if commits.error in messages.COORDINATOR_ERRORS:
+            self._lose(group, "the group's coordinator does not serve the group")
+        elif commits.error == messages.GROUP_DENIED:
             self._refuse(group, ("Forbidden", "no permission to describe the group"))
-        elif commits.error != ask.NONE:
-            self._refuse(group, ("BadAnswer", f"the group's offsets: error {commits.error}"))
+        elif commits.error != messages.NONE:
+            message = f"cannot read the group's offsets: error {commits.error}"
+            self._refuse(group, ("BadAnswer", message))
         else:
             if group.read_at is None or group.refusal is not None:
-                self.known.touched.update(group.queues)
-            now = self.known.clock.monotonic()
-            group.raw, group.read_at, group.refusal = answer.data[4:], now, None
+                self._cluster.mark_changed(group.queues)
+            now = self._clock.monotonic()
+            group.raw, group.read_at, group.refusal = response.content, now, None
             group.update(commits, topics)
 
-    def _lose(self, group: Group, why: str) -> None:
-        """Its coordinator is to be found anew."""
+    def _lose(self, group: ConsumerGroup, why: str) -> None:
+        """Find the group's coordinator again."""
         group.node = None
-        self.known.due["groups"] = 0.0
-        self.known.lose(group, ("Unreachable", why))
+        self._schedule.hasten("groups")
+        self._cluster.lose(group, ("Unreachable", why))
 
-    def _refuse(self, group: Group, refusal: Refusal) -> None:
-        self.known.refuse(group, refusal)
-        group.read_at = self.known.clock.monotonic()
+    def _refuse(self, group: ConsumerGroup, refusal: Refusal) -> None:
+        self._cluster.refuse(group, refusal)
+        group.read_at = self._clock.monotonic()
 
-    def stands(self) -> dict[str, Stands]:
-        """Where all groups stand, to be kept with the ends that are asked for now."""
+    def commits(self) -> dict[str, CommitsByTopic]:
+        """Return the commits of all groups, to keep them with the ends that are asked for now."""
         return {
             group.name: {queue.topic: {} for queue in group.queues}
             if group.is_absent
             else group.commits
-            for group in self.known.groups.values()
+            for group in self._groups.values()
             if group.queues and group.read_at is not None
         }
 
-    async def read_ends(self, node: int, ends: Ends, stands: dict[str, Stands]) -> None:
-        """Where the logs of one leader start and end.
+    async def read_ends(
+        self, node: int, query: LeaderQuery, commits: dict[str, CommitsByTopic]
+    ) -> None:
+        """Read where the logs of one leader start and end.
 
-        `stands` was read before: an end is only ever compared with commits that are older, however
-        late the answer comes.
+        `commits` were read before: an end is compared only with older commits, however late the
+        response is.
         """
+        broker = self._brokers.get(node)
+        if broker is None:
+            self._cluster.replan()
+            return
         try:
-            control = self.known.brokers.known[node].control
-            highs = await self._transactions.ask(node, ends)
-            latest, earliest = await asyncio.gather(
-                control.call(ends.latest), control.call(ends.earliest)
-            )
-            if ends is not self.ends.get(node) or not self.known.planned:
-                return  # planned anew meanwhile
-            self._take_ends(("latest", node), ends, latest)
-            self._take_ends(("earliest", node), ends, earliest)
-            if highs is not None:
-                self._transactions.take(node, ends, highs, latest)
-            self._take_stands(ends, stands)
-            await self._read_highs(node)
+            await self._read_ends(node, broker, query, commits)
         except (TroubleError, ValueError, UnsupportedError) as error:
-            self.known.fail(node, "ends", trouble_of(error))
-        except KeyError:
-            self.known.planned = False  # the broker is gone
-        else:
-            self.known.read_at[node] = self.known.clock.monotonic()
-            self.known.serve(node, "ends")
+            self._scopes.fail(node, "ends", error)
 
-    def _take_stands(self, ends: Ends, stands: dict[str, Stands]) -> None:
-        before, ends.stands = ends.stands, stands
-        for name, ours in stands.items():
+    async def _read_ends(
+        self, node: int, broker: Broker, query: LeaderQuery, commits: dict[str, CommitsByTopic]
+    ) -> None:
+        control = broker.control
+        highs = await self._transactions.ask(node, control, query)
+        latest, earliest = await asyncio.gather(
+            control.call(query.latest), control.call(query.earliest)
+        )
+        if self._layout != self._cluster.layout or query is not self._queries.get(node):
+            return  # planned again since it was asked
+        self._apply_ends("latest", query, latest)
+        self._apply_ends("earliest", query, earliest)
+        if highs is not None:
+            self._transactions.update(query, highs, latest)
+        self._keep_commits(query, commits)
+        await self._read_watermarks(node, broker)
+        self._read_at[node] = self._clock.monotonic()
+        self._scopes.succeed(node, "ends")
+
+    def _keep_commits(self, query: LeaderQuery, commits: dict[str, CommitsByTopic]) -> None:
+        """Keep the commits with the ends; queues with other commits than before have changed."""
+        before, query.commits = query.commits, commits
+        for name, ours in commits.items():
             was = before.get(name, {})
-            if was is ours or name not in self.known.groups:
+            if was is ours or name not in self._groups:
                 continue
-            for queue in self.known.groups[name].queues:
+            for queue in self._groups[name].queues:
                 if was.get(queue.topic) != ours.get(queue.topic):
-                    self.known.touched.add(queue)
-                    highs = self.known.topics[queue.topic].highs
-                    for number in ends.partitions.get(queue.topic, ()) if highs else ():
-                        highs.pop(number, None)
+                    self._cluster.mark_changed([queue])
+                    watermarks = self._topics[queue.topic].fresh_watermarks
+                    for number in query.partitions.get(queue.topic, ()) if watermarks else ():
+                        watermarks.pop(number, None)
 
-    def _take_ends(self, which: tuple[str, int], ends: Ends, answer: Answer) -> None:
-        if self.known.raw.get(which) == answer.data[4:]:
+    def _apply_ends(self, which: str, query: LeaderQuery, response: ResponseBody) -> None:
+        if query.responses.get(which) == response.content:
             return
-        now, monotonic = self.known.clock.now(), self.known.clock.monotonic()
-        for name, offsets in ask.parse_offsets(answer).items():
-            topic = self.known.topics.get(name)
-            if topic is None:
-                continue
-            known = topic.ends if which[0] == "latest" else topic.starts
-            for number, offset in offsets.items():
-                before = known.get(number)
-                if offset.error not in (ask.NONE, ask.TOPIC_DENIED):
-                    topic.bad_since.setdefault(number, monotonic)
-                    topic.bad.setdefault(number, set()).add(which[0])
-                    self.known.due["topics"] = min(self.known.due["topics"], monotonic)
-                    continue
-                topic.asked[number] = ends
-                is_bad = topic.is_bad(number, which[0])
-                if before != offset or (number in topic.bad_since and not is_bad):
-                    if not is_bad:
-                        topic.bad_since.pop(number, None)
-                    known[number] = offset
-                    if before and before.error == ask.NONE and offset.error == ask.NONE:
-                        self._compare(topic, number, offset.offset - before.offset, which[0], now)
-                    self.known.touched.update(topic.queues)
-        self.known.raw[which] = answer.data[4:]
+        for name, offsets in messages.parse_offsets(response).items():
+            if topic := self._topics.get(name):
+                for number, offset in offsets.items():
+                    self._apply_end(topic, number, offset, which, query)
+        query.responses[which] = response.content
 
-    def _compare(self, topic: Topic, number: int, grown: int, which: str, now: datetime) -> None:
-        """A log that begins or ends elsewhere than before."""
-        if grown < 0:
-            self.known.due["topics"] = 0.0  # is it still the same topic?
+    def _apply_end(
+        self, topic: Topic, number: int, offset: Offset, which: str, query: LeaderQuery
+    ) -> None:
+        if offset.error not in (messages.NONE, messages.TOPIC_DENIED):
+            topic.bad_since.setdefault(number, self._clock.monotonic())
+            topic.bad.setdefault(number, set()).add(which)
+            self._schedule.make_due("topics")
+            return
+        topic.asked[number] = query
+        is_bad = topic.is_bad(number, which)
+        known = topic.ends if which == "latest" else topic.starts
+        before = known.get(number)
+        if before == offset and (is_bad or number not in topic.bad_since):
+            return
+        if not is_bad:
+            topic.bad_since.pop(number, None)
+        known[number] = offset
+        if before and before.error == messages.NONE and offset.error == messages.NONE:
+            self._compare(topic, number, offset.offset - before.offset, which)
+        self._cluster.mark_changed(topic.queues)
+
+    def _compare(self, topic: Topic, number: int, growth: int, which: str) -> None:
+        """Handle a log whose start or end has moved by `growth` offsets."""
+        if growth < 0:
+            self._schedule.hasten("topics")  # is it still the same topic?
             topic.shrink(number)
-        elif grown > 0 and which == "latest":
-            topic.produced_at = now
+        elif growth > 0 and which == "latest":
+            topic.produced_at = self._clock.now()
 
-    async def _read_highs(self, node: int) -> None:
-        """Where a group stands beyond the stable end: is it behind a transaction, or astray?"""
-        beyond: dict[str, set[int]] = {}
-        for queue in self.known.touched | self.known.beyond:
-            topic = self.known.topics[queue.topic]
-            ahead = self._ahead(queue, topic)
-            (self.known.beyond.add if ahead else self.known.beyond.discard)(queue)
-            here = {number for number in ahead if topic.leader(number) == node}
-            if here:
-                beyond.setdefault(topic.name, set()).update(here)
-        if not beyond:
+    async def _read_watermarks(self, node: int, broker: Broker) -> None:
+        """Read the high watermarks of partitions with a commit beyond the last stable offset.
+
+        They say whether the commit is behind an open transaction, or outside the log.
+        """
+        ahead: dict[str, set[int]] = {}
+        for queue in self._cluster.changed | self._ahead:
+            topic = self._topics.get(queue.topic)
+            numbers = [] if topic is None or queue.is_removed else _ahead(queue, topic)
+            (self._ahead.add if numbers else self._ahead.discard)(queue)
+            if topic and (here := {number for number in numbers if topic.leader(number) == node}):
+                ahead.setdefault(topic.name, set()).update(here)
+        if not ahead:
             return
-        request = ask.list_offsets(beyond, ask.LATEST, ask.UNCOMMITTED)
-        answer = await self.known.brokers.known[node].control.call(request)
-        for name, offsets in ask.parse_offsets(answer).items():
-            for number, offset in offsets.items():
-                topic = self.known.topics[name]
-                if offset.error == ask.NONE and topic.highs.get(number) != offset.offset:
-                    topic.highs[number] = offset.offset
-                    self.known.touched.update(topic.queues)
+        request = messages.list_offsets(ahead, messages.LATEST, messages.UNCOMMITTED)
+        response = await broker.control.call(request)
+        for name, offsets in messages.parse_offsets(response).items():
+            if topic := self._topics.get(name):
+                for number, offset in offsets.items():
+                    watermarks = topic.fresh_watermarks
+                    if offset.error == messages.NONE and watermarks.get(number) != offset.offset:
+                        watermarks[number] = offset.offset
+                        self._cluster.mark_changed(topic.queues)
 
-    def _ahead(self, queue: TopicQueue, topic: Topic) -> list[int]:
-        return [
-            number
-            for number, commit in enumerate(topic.commits(queue.group) if queue.group else ())
-            if commit
-            and commit.offset > topic.ends.get(number, UNREAD).offset
-            and topic.is_read(number)
-        ]
+    def mark_late(self) -> None:
+        """Mark the queues that depend on a silent broker now, or did in the last round."""
+        too_old = self._clock.monotonic() - self._hold_seconds
+        late: set[KafkaQueue] = set()
+        for node, query in self._queries.items():
+            if self._read_at.get(node, too_old) <= too_old:
+                for name in query.partitions.keys() & self._topics.keys():
+                    late.update(self._topics[name].queues)
+        for group in self._groups.values():
+            if group.read_at is None or group.read_at <= too_old:
+                late.update(group.queues)
+        for topic in self._topics.values():
+            if topic.bad_since or not self._brokers.known.keys() >= set(topic.leaders):
+                late.update(topic.queues)
+        self._cluster.mark_changed(late | self._late)
+        self._late = late
+
+
+def _ahead(queue: KafkaQueue, topic: Topic) -> list[int]:
+    """Return the partitions in which the group has committed beyond the last stable offset."""
+    return [
+        number
+        for number, commit in enumerate(topic.commits(queue.group) if queue.group else ())
+        if commit
+        and commit.offset > topic.ends.get(number, UNREAD).offset
+        and topic.is_read(number)
+    ]

@@ -1,4 +1,4 @@
-"""A topic as one group sees it, and the queue that the document shows of it."""
+"""A topic as one group reads it, and the queue that the document shows."""
 
 import heapq
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,65 +16,70 @@ from telemetron.document import (
     Queue,
 )
 from telemetron_collectors.kafka.config import QueueConfig
-from telemetron_collectors.kafka.lane import Lane, Window, age
-from telemetron_collectors.kafka.membership import GroupInfo, GroupMember
+from telemetron_collectors.kafka.partition import Partition, Window, age
+from telemetron_collectors.kafka.protocol.membership import GroupInfo, GroupMember
 
 MAX_MEMBERS = 16
 MAX_LAGGING = 8
 MAX_NAMED = 5
 """Partitions that a problem names."""
 
-SAYS = {
+MESSAGES = {
     "NoCommit": "the group has committed no offset",
-    "OffsetOutOfRange": "the committed offset is none of this log: it was truncated, or the topic"
-    " made anew",
-    "OffsetsDeleted": "the log starts after the group's commit; whether the deleted offsets held"
-    " records is not known",
+    "OffsetOutOfRange": "the committed offset is outside the log: it was truncated, or the topic"
+    " was recreated",
+    "OffsetsDeleted": "the log starts after the group's commit; the deleted offsets may have held"
+    " records",
     "RecordsLost": "records were deleted before the group consumed them",
-    "Unknown": "not observed yet",
 }
-NOBODY = "no group that Telemetron sees reads this topic"
-NO_SUCH_GROUP = "no group that fits the configuration's `groups` reads this topic; others may"
+NO_GROUP = "no group that Telemetron may describe reads this topic"
+NO_MATCHING_GROUP = "no group that matches `groups` reads this topic; other groups may"
+
+Refusal = tuple[str, str]
+"""A reason and a message: why something cannot be observed."""
 
 
 class OpenTransaction(NamedTuple):
-    """The oldest open transaction of a partition: it holds back all that is behind it."""
+    """The oldest open transaction of a partition: it holds back all records after it."""
 
     first: int
-    """Its first offset: the last stable one of the log."""
+    """Its first offset: the last stable offset of the log."""
     offsets: int
-    """So many are behind it."""
+    """The number of offsets that it holds back."""
     since: datetime
-    """When it was seen first."""
+    """When it was first seen."""
     is_long: bool
-    """Whether that is a problem by now."""
+    """Whether it is open for so long that it is a problem."""
 
 
-class TopicQueue:
-    """One topic and one group (None: no group reads it), lane by lane."""
+class KafkaQueue:
+    """One topic and one group; None: no group reads the topic."""
 
     def __init__(self, topic: str, group: str | None, config: QueueConfig) -> None:
         self.topic = topic
         self.group = group
         self.config = config
-        self.lanes: list[Lane] = []
-        self.troubles: dict[int, tuple[str, str]] = {}
-        """Reason and message by partition, of those that cannot be observed."""
-        self.refusal: tuple[str, str] | None = None
-        """Reason and message where nothing of it can be observed."""
-        self.unread: dict[int, tuple[str, str]] = {}
-        """Reason and message by partition, of those whose records cannot be read."""
-        self.info: GroupInfo | None = None
-        self.untold: tuple[str, str] | None = None
-        """Reason and message where the members of the group are not known."""
-        self.generation: int | None = None
-        self.is_share = False
+        self.partitions: list[Partition] = []
+        self.part: Queue | None = None
+        """The queue in the document."""
+        self.is_removed = False
         self.is_idle = False
         """Whether it is not shown: no group reads the topic, and it holds no records."""
-        self.is_seen = False
-        """Whether it was known for certain that no group reads the topic."""
-        self.cut_off: set[int] = set()
+        self.is_certain = False
+        """Whether it was ever certain that no group reads the topic."""
+        self.refusal: Refusal | None = None
+        """Why nothing of it can be observed."""
+        self.troubles: dict[int, Refusal] = {}
+        """Why a partition cannot be observed."""
+        self.unread: dict[int, Refusal] = {}
+        """Why the records of a partition cannot be read."""
+        self.out_of_reach: set[int] = set()
         """Partitions whose leader is out of reach."""
+        self.info: GroupInfo | None = None
+        self.members_refusal: Refusal | None = None
+        """Why the group's members are not known."""
+        self.generation: int | None = None
+        self.is_share = False
         self.produced_at: datetime | None = None
         self.transactions: Mapping[int, OpenTransaction] | None = None
         """By partition; None: not known."""
@@ -85,73 +90,69 @@ class TopicQueue:
         return f"{self.topic}/{self.group}" if self.group is not None else self.topic
 
     @property
+    def shown_tasks(self) -> int:
+        """The number of its tasks in the document."""
+        return len(self.part.tasks) if self.part else 0
+
+    @property
     def shows_tasks(self) -> bool:
-        # In a share group records are acknowledged one by one: which of them wait is not told.
+        # A share group acknowledges records one by one: brokers do not say which are pending.
         return self.config.max_tasks > 0 and self.group is not None and not self.is_share
 
     def resize(self, partitions: int) -> None:
-        """The topic has so many partitions; they are never fewer, but in a topic made anew."""
-        if partitions < len(self.lanes):
+        """Set the number of partitions; only a recreated topic has fewer than before."""
+        if partitions < len(self.partitions):
             self.forget()
-        self.lanes += [Lane() for _ in range(partitions - len(self.lanes))]
+        self.partitions += [Partition() for _ in range(partitions - len(self.partitions))]
 
     def forget(self) -> None:
-        """What is known of the log is of another one."""
-        self.lanes.clear()
+        """Drop the state of the log: the topic was deleted or recreated."""
+        self.partitions.clear()
         self.troubles.clear()
         self.unread.clear()
         self.produced_at = None
         self.transactions = None
 
     def window(self, number: int) -> Window | None:
-        """Of one partition; None: nothing is read of it."""
-        return self.lanes[number].window if number < len(self.lanes) else None
+        """Return the window of a partition; None: its records are not read."""
+        return self.partitions[number].window if number < len(self.partitions) else None
 
     def windows(self) -> Iterator[tuple[int, Window, int]]:
-        """Partition, window and known end of each lane in which tasks wait."""
+        """Yield number, window and last stable offset of each partition with pending tasks."""
         if not self.shows_tasks:
             return
-        for number, lane in enumerate(self.lanes):
-            stand = lane.stand
-            if stand is None or stand.base is None or number in self.troubles:
+        for number, partition in enumerate(self.partitions):
+            position = partition.position
+            if position is None or position.base is None or number in self.troubles:
                 continue
-            if stand.base == stand.end:
+            if position.base == position.end:
                 continue
-            if lane.window is None:
-                lane.window = Window()
-                lane.window.move(stand.base)
-            yield number, lane.window, stand.end
+            if partition.window is None:
+                partition.window = Window()
+                partition.window.move(position.base)
+            yield number, partition.window, position.end
 
     def prune_unread(self) -> None:
-        """Records that could not be read are no problem where none is left to read."""
+        """Forget unread records of partitions in which no record is left to read."""
         for number in [number for number in self.unread if not self._misses(number)]:
             del self.unread[number]
 
     def _misses(self, number: int) -> bool:
-        if number >= len(self.lanes):
+        if number >= len(self.partitions):
             return False
-        lane = self.lanes[number]
-        if lane.stand is None or lane.stand.base is None:
+        window, position = self.partitions[number].window, self.partitions[number].position
+        if position is None or position.base is None:
             return True
-        return (lane.window.next if lane.window else lane.stand.base) < lane.stand.end
+        return (window.next if window else position.base) < position.end
 
     def build(self, now: datetime, shown: int) -> Queue:
-        """What the document shows; at most `shown` tasks of it."""
-        lags = [self._lag(number, lane) for number, lane in enumerate(self.lanes)]
+        """Return the queue for the document, with at most `shown` tasks."""
+        lags = [self._lag(number, it) for number, it in enumerate(self.partitions)]
         known = None not in lags and bool(lags) and not self.refusal
-        depth = sum(map(self._depth, self.lanes)) if known else None
         tasks = self._tasks(shown)
-        waiting = self._waiting()
         lagging = self._lagging(lags)
         members = self._members()
         transactions = (self.transactions or {}).values()
-        most = max((it.partition_count or 0 for it in members[:MAX_MEMBERS]), default=0)
-        cut = {
-            "members": len(members) if len(members) > MAX_MEMBERS else 0,
-            "members.partitions": most if most > MAX_PARTITIONS else 0,
-            "lagging": len(lagging) if len(lagging) > MAX_LAGGING else 0,
-            "tasks": waiting if waiting > len(tasks) else 0,
-        }
         return Queue(
             name=self.topic,
             consumer_group=self.group,
@@ -159,57 +160,71 @@ class TopicQueue:
             group_state=self.info.state if self.info else None,
             generation=self.generation,
             members=members[:MAX_MEMBERS],
-            depth=depth,
+            depth=sum(map(self._depth, self.partitions)) if known else None,
             depth_exact=self._is_exact() if known else None,
             lag=sum(lag for lag in lags if lag) if known else None,
             oldest_submitted_at=self._oldest(lags) if known else None,
             produced_at=self.produced_at,
-            open_transaction_since=min((one.since for one in transactions), default=None),
+            open_transaction_since=min((it.since for it in transactions), default=None),
             open_transaction_offsets=None
             if self.transactions is None
-            else sum(one.offsets for one in transactions),
-            consumed_at=max(filter(None, (lane.consumed_at for lane in self.lanes)), default=None),
-            partitions=len(self.lanes) or None,
+            else sum(it.offsets for it in transactions),
+            consumed_at=max(filter(None, (it.consumed_at for it in self.partitions)), default=None),
+            partitions=len(self.partitions) or None,
             lagging=lagging[:MAX_LAGGING],
             tasks=tasks,
             measured_at=now,
             problems=self._problems(now),
-            truncated={name: count for name, count in cut.items() if count} or None,
+            truncated=self._truncated(members, lagging, tasks),
         )
 
-    def _lag(self, number: int, lane: Lane) -> int | None:
-        return None if number in self.troubles else lane.lag
+    def _truncated(
+        self, members: list[Member], lagging: list[PartitionLag], tasks: list[PendingTask]
+    ) -> dict[str, int] | None:
+        """Return the full count of each list that the document truncates."""
+        most = max((it.partition_count or 0 for it in members[:MAX_MEMBERS]), default=0)
+        counts = {
+            "members": (len(members), MAX_MEMBERS),
+            "members.partitions": (most, MAX_PARTITIONS),
+            "lagging": (len(lagging), MAX_LAGGING),
+            "tasks": (self._waiting(), len(tasks)),
+        }
+        return {name: count for name, (count, shown) in counts.items() if count > shown} or None
 
-    def _depth(self, lane: Lane) -> int:
-        if lane.window and lane.stand and self.shows_tasks:
-            return lane.window.depth(lane.stand.end)
-        return lane.lag or 0
+    def _lag(self, number: int, partition: Partition) -> int | None:
+        return None if number in self.troubles else partition.lag
+
+    def _depth(self, partition: Partition) -> int:
+        if partition.window and partition.position and self.shows_tasks:
+            return partition.window.depth(partition.position.end)
+        return partition.lag or 0
 
     def _waiting(self) -> int:
-        """How many tasks might be shown, of all partitions of which that is known."""
+        """Return how many tasks could be shown, in the partitions for which that is known."""
         if not self.shows_tasks or _is_forbidden(self.refusal):
             return 0
-        lanes = enumerate(self.lanes)
         return sum(
-            self._depth(lane) for n, lane in lanes if not _is_forbidden(self.troubles.get(n))
+            self._depth(partition)
+            for number, partition in enumerate(self.partitions)
+            if not _is_forbidden(self.troubles.get(number))
         )
 
     def _is_exact(self) -> bool:
-        return all(
-            not lane.lag
-            or bool(self.shows_tasks and lane.window and lane.window.is_exact(lane.stand.end))
-            for lane in self.lanes
-            if lane.stand
-        )
+        return all(not partition.lag or self._is_read(partition) for partition in self.partitions)
+
+    def _is_read(self, partition: Partition) -> bool:
+        """Return whether all pending records were read."""
+        position, window = partition.position, partition.window
+        return bool(self.shows_tasks and position and window and window.is_exact(position.end))
 
     def _tasks(self, shown: int) -> list[PendingTask]:
-        """The oldest of all that was read."""
+        """Return the oldest tasks of all partitions."""
         if not self.shows_tasks or _is_forbidden(self.refusal):
             return []
         windows = [
-            lane.window.by_age
-            for number, lane in enumerate(self.lanes)
-            if lane.window and not self._is_hidden(number)
+            partition.window.by_age
+            for number, partition in enumerate(self.partitions)
+            if partition.window and not self._is_hidden(number)
         ]
         return list(islice(heapq.merge(*windows, key=age), shown))
 
@@ -217,16 +232,16 @@ class TopicQueue:
         return _is_forbidden(self.troubles.get(number)) or _is_forbidden(self.unread.get(number))
 
     def _oldest(self, lags: list[int | None]) -> datetime | None:
-        """Of all that was read; unknown as long as the head of one lagging partition is."""
+        """Return when the oldest task was submitted; None if a partition's first task is unread."""
         found = []
-        for number, (lag, lane) in enumerate(zip(lags, self.lanes, strict=True)):
+        for number, (lag, partition) in enumerate(zip(lags, self.partitions, strict=True)):
             if not lag:
                 continue
-            if not (self.shows_tasks and lane.window) or self._is_hidden(number):
+            if not self.shows_tasks or not partition.window or self._is_hidden(number):
                 return None
-            if lane.window.tasks:
-                found.append(lane.window.by_age[0].submitted_at)
-            elif not lane.window.is_exact(lane.stand.end if lane.stand else 0):
+            if partition.window.tasks:
+                found.append(partition.window.by_age[0].submitted_at)
+            elif not self._is_read(partition):
                 return None
         return min(filter(None, found), default=None)
 
@@ -235,13 +250,13 @@ class TopicQueue:
             (number for number, lag in enumerate(lags) if lag),
             key=lambda number: (-(lags[number] or 0), number),
         )
-        return [PartitionLag(n, lags[n], self.lanes[n].consumed_at) for n in worst]
+        return [PartitionLag(n, lags[n], self.partitions[n].consumed_at) for n in worst]
 
     def _members(self) -> list[Member]:
-        """Those that have partitions of this topic come first."""
+        """Return the members of the group; members with partitions of this topic come first."""
         members = self.info.members if self.info else ()
         return sorted(
-            (_member(member, self.topic, len(self.lanes)) for member in members),
+            (_member(member, self.topic, len(self.partitions)) for member in members),
             key=lambda it: (
                 it.partition_count == 0,
                 it.client_id,
@@ -257,63 +272,59 @@ class TopicQueue:
         return None if self.info is None or None in counts else sum(map(bool, counts))
 
     def _problems(self, now: datetime) -> list[Problem]:
-        """What is wrong, each since it was seen first."""
-        said = list(dict.fromkeys(self._said()))
-        self._since = {key: self._since.get(key, now) for key in said}
-        found = [Problem(*key, self._since[key]) for key in said]
+        """Return the problems, each with the time when it was first seen."""
+        current = list(dict.fromkeys(self._current_problems()))
+        self._since = {key: self._since.get(key, now) for key in current}
+        found = [Problem(*key, self._since[key]) for key in current]
         found += self._held_back()
         return found[:MAX_PROBLEMS]
 
     def _held_back(self) -> list[Problem]:
-        """One problem for all partitions with a transaction that has been open for long."""
+        """Return one problem for all partitions with a long open transaction."""
         if self.refusal or not self.transactions:
             return []
-        long = {n: one for n, one in sorted(self.transactions.items()) if one.is_long}
+        long = {n: it for n, it in sorted(self.transactions.items()) if it.is_long}
         if not long:
             return []
-        offsets = _rounded(sum(one.offsets for one in long.values()))
+        offsets = _rounded(sum(it.offsets for it in long.values()))
         message = f"an open transaction holds back {offsets} ({_names(list(long))})"
-        return [Problem("OpenTransaction", message, min(one.since for one in long.values()))]
+        return [Problem("OpenTransaction", message, min(it.since for it in long.values()))]
 
-    def _said(self) -> Iterator[tuple[str, str]]:
+    def _current_problems(self) -> Iterator[Refusal]:
         if self.refusal:
             yield self.refusal
             return
-        if self.untold:
-            yield self.untold
+        if self.members_refusal:
+            yield self.members_refusal
         yield from _by_partition(self.troubles)
         states = {
-            number: lane.stand.problem
-            for number, lane in enumerate(self.lanes)
-            if lane.stand and lane.stand.problem and number not in self.troubles
+            number: it.position.problem
+            for number, it in enumerate(self.partitions)
+            if it.position and it.position.problem in MESSAGES and number not in self.troubles
         }
         if self.group is None and "NoCommit" in states.values():
-            yield "NoCommit", NOBODY if self.config.groups is None else NO_SUCH_GROUP
+            yield "NoCommit", NO_GROUP if self.config.groups is None else NO_MATCHING_GROUP
             return
-        yield from _by_partition(
-            {n: (problem, SAYS[problem]) for n, problem in states.items() if problem != "Unknown"}
-        )
+        yield from _by_partition({n: (it, MESSAGES[it]) for n, it in states.items()})
         yield from _by_partition(self._unread(), "tasks are not shown: ")
 
-    def _unread(self) -> dict[int, tuple[str, str]]:
-        """Without what the source says: that a broker is out of reach."""
+    def _unread(self) -> dict[int, Refusal]:
+        """Return why records are not read, without outages of brokers: the source reports them."""
         return {
-            number: told
-            for number, told in self.unread.items()
-            if number not in self.cut_off or _is_forbidden(told)
+            number: refusal
+            for number, refusal in self.unread.items()
+            if number not in self.out_of_reach or _is_forbidden(refusal)
         }
 
 
-def _is_forbidden(trouble: tuple[str, str] | None) -> bool:
-    """Any other trouble leaves the tasks that were read last."""
-    return trouble is not None and trouble[0] == "Forbidden"
+def _is_forbidden(refusal: Refusal | None) -> bool:
+    """Return whether to hide the tasks; in any other trouble the last known tasks stay."""
+    return refusal is not None and refusal[0] == "Forbidden"
 
 
-def _by_partition(
-    troubles: Mapping[int, tuple[str, str]], prefix: str = ""
-) -> Iterator[tuple[str, str]]:
-    """One problem for all partitions that have it."""
-    partitions: dict[tuple[str, str], list[int]] = {}
+def _by_partition(troubles: Mapping[int, Refusal], prefix: str = "") -> Iterator[Refusal]:
+    """Yield one problem for all partitions that have it."""
+    partitions: dict[Refusal, list[int]] = {}
     for number, trouble in sorted(troubles.items()):
         partitions.setdefault(trouble, []).append(number)
     for (reason, message), numbers in partitions.items():
@@ -321,7 +332,7 @@ def _by_partition(
 
 
 def _rounded(offsets: int) -> str:
-    """With one digit, so that a problem does not change with each record."""
+    """Round to one digit: otherwise the problem would change with each record."""
     unit = 10 ** (len(str(offsets)) - 1)
     least = "at least " if offsets >= 10 else ""
     return f"{least}{offsets // unit * unit} offset{'s' if offsets > 1 else ''}"
@@ -337,6 +348,6 @@ def _member(member: GroupMember, topic: str, partitions: int) -> Member:
     host = member.host.lstrip("/") or None
     if member.assignment is None:
         return Member(member.client_id, host)
-    # A task of a stream may have more partitions of its other topics.
+    # A streams task may have more partitions of its other topics than this one has.
     has = sorted(number for number in member.assignment.get(topic, ()) if number < partitions)
     return Member(member.client_id, host, has[:MAX_PARTITIONS], len(has))

@@ -1,44 +1,36 @@
-"""A record as a task: which of its fields stand where, and what of them may be shown.
+"""Decodes a record into a task, with the fields that may be shown.
 
-The rule for a task's id is told in docs/tasks.md.
+docs/tasks.md has the rule for a task's id.
 """
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
 from telemetron.document import PendingTask, Priority, Problem
 from telemetron.text import cut, strip_controls
 from telemetron_collectors.kafka.config import QueueConfig
+from telemetron_collectors.kafka.protocol.batch import LogRecord
 from telemetron_collectors.kafka.times import of_record, parse_time
 from telemetron_collectors.kafka.value import MISSING, decode
 
 ID_HEADER = "telemetron-task-id"
 MAX_ID = 256
 MAX_LEVEL = 64
-NO_TIME = "the value at {} is not a time that is understood"
-NO_RECORD_TIME = "the record's own time is not plausible"
+NO_TIME = "the value at {} is not a time in a known format"
+NO_RECORD_TIME = "the record's timestamp is not plausible"
 
-# For an id that is a number: as it is written, 1.50 and not 1.5.
+# An id that is a number stays as it is written: 1.50, not 1.5.
 _decode_as_written = msgspec.json.Decoder(float_hook=str).decode
 
 
-class Record(NamedTuple):
-    """One record of a topic; `timestamp` in milliseconds since 1970, negative: none."""
-
-    offset: int
-    timestamp: int
-    value: bytes | None
-    headers: list[tuple[str, bytes | None]]
-
-
 def parse_task(
-    record: Record, topic: str, partition: int, config: QueueConfig, now: datetime
+    record: LogRecord, topic: str, partition: int, config: QueueConfig, now: datetime
 ) -> PendingTask:
-    """What may be shown of a record; `now` is since when a problem with it is known."""
-    headers = dict(record.headers)  # of several the last counts
+    """Return the task in a record; `now` is the time of a problem with it."""
+    headers = dict(record.headers)  # the last header of a name counts
     value = decode(record.value)
 
     def field(place: str) -> Any:
@@ -65,11 +57,11 @@ def parse_task(
 
 
 def _submitted_at(
-    record: Record, headers: Mapping[str, bytes | None], value: Any, place: str
+    record: LogRecord, headers: Mapping[str, bytes | None], value: Any, place: str
 ) -> tuple[datetime | None, str]:
-    """When it was submitted, and why that is not known; the record's time counts without a value.
+    """Return when the task was submitted, or why that is not known.
 
-    A value that is not understood is not replaced: the record's time may be one of a later copy.
+    The record's timestamp counts only if there is no value: it may be the time of a later copy.
     """
     found = _pointed(value, place) if place.startswith("/") else headers.get(place)
     try:
@@ -82,7 +74,7 @@ def _submitted_at(
 
 
 def _pointed(value: Any, pointer: str) -> Any:
-    """What a JSON Pointer (RFC 6901) points to."""
+    """Return the value at a JSON Pointer (RFC 6901), or MISSING."""
     for token in pointer[1:].split("/"):
         token = token.replace("~1", "/").replace("~0", "~")
         if isinstance(value, dict):
@@ -104,14 +96,14 @@ def _header(headers: Mapping[str, bytes | None], name: str) -> Any:
 
 
 def _text(value: Any, limit: int) -> str | None:
-    """A text or a number; None for all else, and where nothing printable is left."""
+    """Return a text or number as text; None for other values, or if nothing is printable."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
     return strip_controls(str(value)[:limit]) or None
 
 
 def _content(value: Any, limit: int) -> str | None:
-    """A prompt or arguments, where the configuration lets them be shown: text, else as JSON."""
+    """Return a prompt or arguments, cut to `limit` characters: a text, or any value as JSON."""
     if not limit or value is MISSING or value is None:
         return None
     text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
@@ -119,6 +111,6 @@ def _content(value: Any, limit: int) -> str | None:
 
 
 def parse_tasks(
-    records: Iterable[Record], topic: str, partition: int, config: QueueConfig, now: datetime
+    records: Iterable[LogRecord], topic: str, partition: int, config: QueueConfig, now: datetime
 ) -> list[PendingTask]:
     return [parse_task(record, topic, partition, config, now) for record in records]

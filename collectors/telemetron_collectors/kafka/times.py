@@ -1,4 +1,4 @@
-"""The times that producers write: numbers since 1970 in any usual unit, and texts."""
+"""Decodes the times that producers write: numbers since 1970 in any usual unit, and texts."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -9,15 +9,15 @@ from typing import Any
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 FIRST = datetime(2000, 1, 1, tzinfo=UTC)
 LAST = datetime(2100, 1, 1, tzinfo=UTC)
-"""A time before or after these is none that a task was submitted at. The bounds also tell seconds,
-milliseconds, microseconds and nanoseconds apart: no number is within them in two units."""
+"""No task was submitted before or after these times. The bounds also distinguish seconds,
+milliseconds, microseconds and nanoseconds: no number is within them in two units."""
 MAX_TEXT = 64
 
 _MICROSECONDS = 10**6, 10**3, 1, Decimal("0.001")
 """In one second, millisecond, microsecond, nanosecond."""
 _NUMBER = re.compile(r"[+-]?\d+(\.\d*)?(E[+-]?\d{1,2})?", re.ASCII)
 _ZONE_NAME = re.compile(r"\[[\w/+:-]+\]$", re.ASCII)
-"""RFC 9557 and Java's ZonedDateTime write it behind the offset, which counts."""
+"""RFC 9557 and Java's ZonedDateTime write it after the offset; only the offset counts."""
 _UTC = re.compile(r"\s*(Z|UTC|GMT)$")
 _SPACED_OFFSET = re.compile(r"\s+(?=[+-]\d\d:?(\d\d)?$)")
 _RFC_1123 = re.compile(
@@ -26,10 +26,10 @@ _RFC_1123 = re.compile(
 
 
 def parse_time(value: Any) -> datetime:
-    """The time meant, in whole milliseconds; ValueError: it is not understood, or not plausible.
+    """Return the time in whole milliseconds; raise ValueError if it is unknown or not plausible.
 
-    Takes a number, its digits as text, ISO 8601 (without an offset: UTC), RFC 1123, or the bytes
-    of a header: text, or a big-endian integer of 8 bytes.
+    The value is a number, its digits as text, ISO 8601 (UTC if it has no offset), RFC 1123, or the
+    bytes of a header: text, or a big-endian integer of 8 bytes.
     """
     try:
         return _checked(_parse(value))
@@ -38,7 +38,7 @@ def parse_time(value: Any) -> datetime:
 
 
 def of_record(milliseconds: int) -> datetime:
-    """The time of a record's own timestamp; ValueError: it is not plausible."""
+    """Return the time of a record's timestamp; raise ValueError if it is not plausible."""
     try:
         return _checked(EPOCH + timedelta(milliseconds=milliseconds))
     except OverflowError:

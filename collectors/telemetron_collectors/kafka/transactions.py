@@ -1,75 +1,83 @@
-"""Open transactions: records behind the first one are held back from readers of committed ones."""
+"""Finds open transactions: readers of committed records cannot pass the first one."""
 
-from telemetron_collectors.kafka import request as ask
-from telemetron_collectors.kafka.known import Known
+from telemetron_collectors.kafka.brokers import BrokerConnection
+from telemetron_collectors.kafka.cluster import KafkaCluster
+from telemetron_collectors.kafka.protocol import messages
+from telemetron_collectors.kafka.protocol.wire import ResponseBody
 from telemetron_collectors.kafka.queue import OpenTransaction
-from telemetron_collectors.kafka.state import Ends, Topic
-from telemetron_collectors.kafka.wire import Answer
+from telemetron_collectors.kafka.topic import LeaderQuery, Topic
 
-LOOK_SECONDS = 1.0
-LONG_SECONDS = 10.0
-"""A transaction that is open for longer is a problem: most last for less than a second."""
+HIGHS = "high watermarks"
 
 
 class Transactions:
-    """Compares the ends of all records with the last stable offsets, leader by leader."""
+    """Compares high watermarks with last stable offsets, leader by leader."""
 
-    def __init__(self, known: Known) -> None:
-        self.known = known
+    def __init__(self, cluster: KafkaCluster) -> None:
+        self._cluster = cluster
+        self._topics = cluster.topics
+        self._clock = cluster.clock
+        self._limits = cluster.limits
         self._due: dict[int, float] = {}
 
-    async def ask(self, node: int, ends: Ends) -> Answer | None:
-        """The ends of all records; None: it is not time yet.
+    async def ask(
+        self, node: int, connection: BrokerConnection, query: LeaderQuery
+    ) -> ResponseBody | None:
+        """Return the leader's high watermarks; None if it is not time yet.
 
-        Ask for the stable ends afterwards: where one is less, a transaction was open between.
+        Ask for the stable offsets afterwards: if one is less, a transaction was open in between.
         """
-        now = self.known.clock.monotonic()
+        now = self._clock.monotonic()
         if now < self._due.get(node, 0.0):
             return None
-        self._due[node] = now + LOOK_SECONDS
-        return await self.known.brokers.known[node].control.call(ends.highs)
+        self._due[node] = now + self._limits.transactions
+        return await connection.call(query.high_watermarks)
 
-    def take(self, node: int, ends: Ends, highs: Answer, latest: Answer) -> None:
-        """Both answers of one leader, the later one of which has been taken already."""
-        before = self.known.raw.get(("highs", node))
-        self.known.raw["highs", node] = highs.data[4:]
-        if before is not None and highs.data[4:] == latest.data[4:]:  # so it is without any
-            for name in ends.partitions:
-                if (topic := self.known.topics.get(name)) and topic.opened:
-                    self._close(topic, ends.partitions[name])
+    def update(self, query: LeaderQuery, highs: ResponseBody, latest: ResponseBody) -> None:
+        """Apply the high watermarks of one leader; its stable offsets were applied already."""
+        before = query.responses.get(HIGHS)
+        query.responses[HIGHS] = highs.content
+        if before is not None and highs.content == latest.content:  # so no transaction is open
+            for name, numbers in query.partitions.items():
+                if (topic := self._topics.get(name)) and topic.opened:
+                    self._close(topic, numbers)
             return
-        for name, offsets in ask.parse_offsets(highs).items():
-            if topic := self.known.topics.get(name):
+        for name, offsets in messages.parse_offsets(highs).items():
+            if topic := self._topics.get(name):
                 for number, high in offsets.items():
-                    if high.error == ask.NONE and number in topic.ends and topic.is_read(number):
-                        self._look(topic, number, high.offset, topic.ends[number].offset)
-                    else:  # to be looked at the next time, though nothing be written
-                        self.known.raw.pop(("highs", node), None)
+                    if (
+                        high.error == messages.NONE
+                        and number in topic.ends
+                        and topic.is_read(number)
+                    ):
+                        self._compare(topic, number, high.offset, topic.ends[number].offset)
+                    else:  # decode the next response, even if it is the same
+                        query.responses.pop(HIGHS, None)
 
     def _close(self, topic: Topic, numbers: list[int]) -> None:
         for number in numbers:
             topic.opened.pop(number, None)
             if topic.open.pop(number, None):
-                self.known.touched.update(topic.queues)
+                self._cluster.mark_changed(topic.queues)
 
-    def _look(self, topic: Topic, number: int, high: int, stable: int) -> None:
-        before, topic.tops[number] = topic.tops.get(number), high
+    def _compare(self, topic: Topic, number: int, high: int, stable: int) -> None:
+        before, topic.high_watermarks[number] = topic.high_watermarks.get(number), high
         if before is None:
-            self.known.touched.update(topic.queues)
+            self._cluster.mark_changed(topic.queues)
         if high <= stable:
             self._close(topic, [number])
             return
-        now, monotonic = self.known.clock.now(), self.known.clock.monotonic()
+        now, monotonic = self._clock.now(), self._clock.monotonic()
         if before is not None and high > before:
             topic.produced_at = now
-            self.known.touched.update(topic.queues)
+            self._cluster.mark_changed(topic.queues)
         first, since, began = topic.opened.setdefault(number, (stable, now, monotonic))
         if first != stable:
             self._close(topic, [number])
             topic.opened[number] = stable, now, monotonic
         elif began < monotonic:
-            is_long = monotonic - began >= LONG_SECONDS
+            is_long = monotonic - began >= self._limits.long_transaction
             found = OpenTransaction(stable, high - stable, since, is_long)
             if topic.open.get(number) != found:
                 topic.open[number] = found
-                self.known.touched.update(topic.queues)
+                self._cluster.mark_changed(topic.queues)

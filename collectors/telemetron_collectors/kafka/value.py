@@ -1,4 +1,4 @@
-"""A record's value as JSON, behind the frame of a schema registry if it has one."""
+"""Decodes a record's value as JSON, with or without the frame of a schema registry."""
 
 from typing import Any, NamedTuple
 
@@ -9,13 +9,13 @@ MISSING: Any = object()
 TOMBSTONE = "the record has no value (a tombstone)"
 NO_JSON = "the record's value is not JSON"
 NO_JSON_FRAMED = (
-    "the record's value is not JSON behind its schema registry frame ({}): Avro or Protobuf?"
+    "the record's value has a schema registry frame ({}) and is not JSON: Avro or Protobuf?"
 )
-COMPRESSED = "the record's value is compressed behind its schema registry frame ({})"
+COMPRESSED = "the record's value has a schema registry frame ({}) and is compressed"
 
 
 class Value(NamedTuple):
-    """The JSON text, what it holds (MISSING: nothing), and why it holds nothing."""
+    """The JSON text, its value (or MISSING), and why there is none."""
 
     text: bytes
     json: Any
@@ -23,7 +23,7 @@ class Value(NamedTuple):
 
 
 def decode(value: bytes | None) -> Value:
-    """The JSON value; no JSON text begins with the first byte of a frame."""
+    """Return the JSON value. No JSON text begins with the first byte of a frame."""
     if value is None:
         return Value(b"", MISSING, TOMBSTONE)
     starts, name = _frame(value)
@@ -31,7 +31,7 @@ def decode(value: bytes | None) -> Value:
         return Value(b"", MISSING, COMPRESSED.format(name))
     for text in [value[start:] for start in starts]:
         if name and text[:1] not in (b"{", b"["):
-            continue  # a number or so is rather the end of what another format holds
+            continue  # a number is more likely the end of another format
         try:
             return Value(text, msgspec.json.decode(text))
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
@@ -40,7 +40,7 @@ def decode(value: bytes | None) -> Value:
 
 
 def _frame(value: bytes) -> tuple[tuple[int, ...], str]:
-    """Where the JSON may begin, and the frame's schema; the name is empty without a frame.
+    """Return the possible starts of the JSON, and the frame's schema; empty: no frame.
 
     Confluent: 0 and an id of 4 bytes, or 1 and a GUID. Apicurio: 0 and an id of 8 bytes or 4. AWS
     Glue: 3, the compression (0 or 5: zlib), and a UUID.

@@ -1,4 +1,4 @@
-"""Kubernetes: what really runs, and the agents that annotations declare."""
+"""Kubernetes: the pods and workloads that run, and the agents that annotations declare."""
 
 from telemetron.collector import Collector
 from telemetron_collectors.kubernetes.address import address

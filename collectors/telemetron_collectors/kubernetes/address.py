@@ -1,25 +1,25 @@
-"""The API server's address, for the source's row."""
+"""The API server's address, for `sources[].address`."""
 
 import os
-from pathlib import Path
 from typing import Any
 
 import yaml
 
 from telemetron.address import join, of_url
+from telemetron_collectors.kubernetes.api.credentials import kubeconfig_path
 from telemetron_collectors.kubernetes.config import KubernetesConfig
 
 MAX_BYTES = 1024 * 1024
 
 
 def address(config: KubernetesConfig) -> str | None:
-    """`host:port`; None: it is not known. Reads the kubeconfig, so call it in a thread."""
+    """Return `host:port`, or None if unknown. Reads the kubeconfig, so call it in a thread."""
     if config.config == "in-cluster":
         return _in_cluster()
     try:
         return _in_kubeconfig(config.kubeconfig, config.context)
     except (OSError, ValueError, yaml.YAMLError, LookupError, TypeError, AttributeError):
-        return None  # `run` says what is wrong with it
+        return None  # `run` reports what is wrong
 
 
 def _in_cluster() -> str | None:
@@ -28,11 +28,10 @@ def _in_cluster() -> str | None:
 
 
 def _in_kubeconfig(file: str | None, context: str | None) -> str | None:
-    path = file or os.environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config")
-    with open(path, "rb") as opened:
-        said = yaml.safe_load(opened.read(MAX_BYTES))
-    used = _named(said["contexts"], context or said["current-context"])["context"]
-    return of_url(_named(said["clusters"], used["cluster"])["cluster"]["server"])
+    with open(kubeconfig_path(file), "rb") as opened:
+        content = yaml.safe_load(opened.read(MAX_BYTES))
+    used = _named(content["contexts"], context or content["current-context"])["context"]
+    return of_url(_named(content["clusters"], used["cluster"])["cluster"]["server"])
 
 
 def _named(items: list[dict[str, Any]], name: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The keys of a kubernetes source."""
+"""Configuration of a source `kubernetes`."""
 
 from typing import Annotated, Literal
 
@@ -10,7 +10,7 @@ Namespace = Annotated[str, Meta(pattern=r"^(\*|[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])
 
 
 class KubernetesConfig(Config, frozen=True):
-    """What is watched, and as whom."""
+    """The namespaces and objects to observe, and the credentials to use."""
 
     config: Annotated[
         Literal["in-cluster", "kubeconfig"],
@@ -26,14 +26,14 @@ class KubernetesConfig(Config, frozen=True):
     namespaces: Annotated[
         list[Namespace],
         Meta(
-            description='What is watched; ["*"]: all. Empty: the namespace of the service account'
-            " or of the context.",
+            description='Namespaces to watch; ["*"]: all. Empty: that of the service account or of'
+            " the context.",
             max_length=64,
         ),
     ] = field(default_factory=list)
     label_selector: Annotated[
         str | None,
-        Meta(description="Only pods and workloads whose labels match, as kubectl's `-l`."),
+        Meta(description="Watch only pods and workloads with these labels, as kubectl's `-l`."),
     ] = None
     metrics_interval_seconds: Annotated[
         float,
@@ -41,7 +41,7 @@ class KubernetesConfig(Config, frozen=True):
     ] = 30.0
     network: Annotated[
         bool,
-        Meta(description="Ask the kubelets for network counters; needs `get` on nodes/proxy."),
+        Meta(description="Poll the kubelets for network counters; needs `get` on nodes/proxy."),
     ] = False
     nodes: Annotated[
         bool,
@@ -49,5 +49,5 @@ class KubernetesConfig(Config, frozen=True):
     ] = False
     termination_messages: Annotated[
         bool,
-        Meta(description="Show what containers write when they end; it may hold secrets."),
+        Meta(description="Show containers' termination messages, which may hold secrets."),
     ] = False

@@ -1,11 +1,11 @@
 """Limits: how much CPU and memory a pod may use as a whole. Pure functions.
 
-The sum is that of `PodLimits` in k8s.io/component-helpers/resource. A pod without a limit is one
-whose cgroup the kubelet leaves unlimited (`ResourceConfigForPod`): a container, or an init
-container, has no limit or 0, and the pod itself sets none.
+The sum follows `PodLimits` in k8s.io/component-helpers/resource. A pod is unlimited if the kubelet
+leaves its cgroup unlimited (`ResourceConfigForPod`): a container or an init container has no limit
+or 0, and the pod itself sets none.
 
-While a pod is resized in place, the limits in force are those its status reports. The scheduler
-reserves the larger of both, which is not what the kernel enforces.
+While a pod is resized in place, the kernel enforces the limits of the pod's status. The scheduler
+reserves the larger of both.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,23 +15,29 @@ from functools import lru_cache
 from msgspec import Struct
 
 from telemetron.document import Limits
-from telemetron_collectors.kubernetes import objects
-from telemetron_collectors.kubernetes.quantity import EXACT, Quantity, canonical, is_binary, parse
+from telemetron_collectors.kubernetes.api import objects
+from telemetron_collectors.kubernetes.api.quantity import (
+    EXACT,
+    Quantity,
+    canonical,
+    is_binary,
+    parse,
+)
 
 UNREPORTED = objects.PodStatus()
-UNSET = objects.Limits()
-# The API machinery caps every quantity so.
+UNSET = objects.ResourceList()
+# The API machinery caps every quantity at this.
 MOST = Decimal(2**63 - 1)
 
 
 class Amount(Struct, frozen=True):
-    """An amount of one resource, and the suffixes it is written with."""
+    """An amount of one resource, and the kind of suffix it was written with."""
 
     value: Decimal
     is_binary: bool = False
 
     def __add__(self, other: "Amount") -> "Amount":
-        """Return the sum, written like the first that is not 0."""
+        """Return the sum, with the kind of suffix of the first amount that is not 0."""
         is_binary = self.is_binary if self.value else other.is_binary
         return Amount(EXACT.add(self.value, other.value), is_binary)
 
@@ -40,7 +46,7 @@ NOTHING = Amount(Decimal(0))
 
 
 def limits_of(spec: objects.PodSpec, status: objects.PodStatus = UNREPORTED) -> Limits:
-    """Return the limits in force of a pod, or those its template asks for."""
+    """Return the limits in force of a pod, or those of a template."""
     reported = dict(_reported(status))
     return _effective(
         tuple([_in_force(one, reported) for one in spec.containers or ()]),
@@ -57,7 +63,7 @@ def limits_of(spec: objects.PodSpec, status: objects.PodStatus = UNREPORTED) -> 
 
 
 def common(limits: Sequence[Limits]) -> Limits:
-    """Return the limits that all of these have, null where they differ."""
+    """Return the limits that all of these share; None if they differ."""
     cpu = {one.cpu for one in limits}
     memory = {one.memory for one in limits}
     return Limits(
@@ -66,30 +72,32 @@ def common(limits: Sequence[Limits]) -> Limits:
     )
 
 
-def _reported(status: objects.PodStatus) -> Iterator[tuple[str, objects.Limits]]:
+def _reported(status: objects.PodStatus) -> Iterator[tuple[str, objects.ResourceList]]:
     for one in (*(status.container_statuses or ()), *(status.init_container_statuses or ())):
         if one.resources and one.resources.limits:
             yield one.name, one.resources.limits
 
 
-def _in_force(one: objects.Container, reported: dict[str, objects.Limits]) -> objects.Limits:
+def _in_force(
+    one: objects.Container, reported: dict[str, objects.ResourceList]
+) -> objects.ResourceList:
     return reported.get(one.name) or _declared(one.resources)
 
 
-def _declared(resources: objects.Resources | None) -> objects.Limits:
+def _declared(resources: objects.Resources | None) -> objects.ResourceList:
     return resources.limits or UNSET if resources else UNSET
 
 
-@lru_cache(maxsize=4096)  # many pods, few limits
+@lru_cache(maxsize=4096)  # pods of a workload share their limits
 def _effective(
-    containers: tuple[objects.Limits, ...],
-    inits: tuple[tuple[bool, objects.Limits], ...],
-    pod: objects.Limits,
-    resized: objects.Limits,
-    overhead: objects.Limits,
+    containers: tuple[objects.ResourceList, ...],
+    inits: tuple[tuple[bool, objects.ResourceList], ...],
+    pod: objects.ResourceList,
+    resized: objects.ResourceList,
+    overhead: objects.ResourceList,
 ) -> Limits:
     def limit(resource: str) -> str | None:
-        def read(limits: objects.Limits) -> Amount | None:
+        def read(limits: objects.ResourceList) -> Amount | None:
             return _amount(getattr(limits, resource))
 
         if getattr(pod, resource) is not None:
@@ -108,7 +116,7 @@ def _effective(
 
 
 def _amount(quantity: Quantity | None) -> Amount | None:
-    """Return a limit; None for no limit, which 0 means too."""
+    """Return a limit; None: unlimited, as 0 is too."""
     try:
         value = parse(quantity or 0)
     except ValueError:
@@ -119,7 +127,7 @@ def _amount(quantity: Quantity | None) -> Amount | None:
 def _aggregate(
     containers: Sequence[Amount | None], inits: Sequence[tuple[bool, Amount | None]]
 ) -> Amount | None:
-    """Return what all need together, or one init container beside the sidecars before it."""
+    """Return the sum of all, or the peak of an init container and the sidecars before it."""
     total = peak = sidecars = NOTHING
     for amount in containers:
         if amount is None:

@@ -1,4 +1,4 @@
-"""Pods: what is shown of one, made of what the API says. Pure functions."""
+"""Pods: makes a pod of the document from the API's. Pure functions."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -8,26 +8,43 @@ from sys import intern
 from msgspec import Struct
 
 from telemetron.document import UNSTAMPED, LastExit, Pod
-from telemetron_collectors.kubernetes import objects
-from telemetron_collectors.kubernetes.declaration import Declaration, declared
+from telemetron_collectors.kubernetes.annotations import Declaration, declared
+from telemetron_collectors.kubernetes.api import objects
 from telemetron_collectors.kubernetes.limits import limits_of
 from telemetron_collectors.kubernetes.trouble import is_on_lost_node, is_ready, trouble_of
 
 Weight = tuple[bool, bool, datetime]
-"""Of an end: whether it is a failure, whether it counts, its time."""
+"""How an end ranks: whether it is a failure, whether it counts, its time."""
+
+
+class PodUsage(Struct, frozen=True, gc=False):
+    """CPU and memory that a pod uses."""
+
+    cpu: float | None
+    """Cores."""
+    memory: float | None
+    """MiB."""
+    measured_at: datetime
+
+
+class PodTraffic(Struct, frozen=True, gc=False):
+    """Bytes that a pod received and sent since its start."""
+
+    network_in: int | None
+    network_out: int | None
 
 
 class SeenPod(Struct, frozen=True, gc=False):
-    """One pod, without its measures."""
+    """A pod without its usage figures."""
 
     namespace: str
     owner: tuple[str, str] | None
-    """Kind and name of its controller."""
+    """Kind and name of the controller."""
     agent: Declaration | None
     is_deleted: bool
-    """Its deletion has begun."""
+    """The deletion has begun."""
     on_lost_node: bool
-    """The node lifecycle controller marked it: its node is not ready."""
+    """The node lifecycle controller marked the pod because its node is not ready."""
     pod: Pod
 
     @property
@@ -40,12 +57,12 @@ class SeenPod(Struct, frozen=True, gc=False):
 
     @property
     def is_active(self) -> bool:
-        """As Kubernetes counts pods: its controller.IsPodActive."""
+        """Whether Kubernetes counts the pod as active (`controller.IsPodActive`)."""
         return not self.is_over and not self.is_deleted
 
 
 def seen_pod(pod: objects.Pod, *, termination_messages: bool = False) -> SeenPod:
-    """What is shown of a pod; messages of ended containers only where they are wanted."""
+    """Return a pod; the messages of ended containers only if they are wanted."""
     metadata, spec, status = pod.metadata, pod.spec, pod.status
     statuses = [*(status.init_container_statuses or ()), *(status.container_statuses or ())]
     trouble = trouble_of(pod, termination_messages=termination_messages)
@@ -76,7 +93,7 @@ def seen_pod(pod: objects.Pod, *, termination_messages: bool = False) -> SeenPod
 
 
 def image_of(annotations: objects.Annotations | None, spec: objects.PodSpec | None) -> str | None:
-    """Return the image of the container that kubectl takes by default."""
+    """Return the image of kubectl's default container."""
     containers = (spec.containers if spec else None) or []
     name = annotations.default_container if annotations else None
     found = containers[0] if containers else None
@@ -97,7 +114,7 @@ def last_exit(pod: objects.Pod) -> LastExit | None:
 
 
 def _ends(pod: objects.Pod) -> Iterator[tuple[Weight, str, objects.Terminated]]:
-    """Yield how each container ended; the kubelet ends sidecars after all others."""
+    """Yield how each container ended; sidecars of an ended pod count last, as they end last."""
     status = pod.status
     late = pod.spec.sidecars if status.phase in ("Succeeded", "Failed") else ()
     for one in (*(status.container_statuses or ()), *(status.init_container_statuses or ())):

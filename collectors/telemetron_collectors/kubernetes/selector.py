@@ -1,4 +1,4 @@
-"""Label selectors, as kubectl's `-l`; the grammar is that of labels.Parse in apimachinery."""
+"""Label selectors as in kubectl's `-l`; the grammar follows labels.Parse in apimachinery."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -13,9 +13,9 @@ _LISTED = re.compile(r"(?P<key>[^\s!=<>()]+)\s+(?P<operator>in|notin)\s*\((?P<va
 
 
 def selector(written: str) -> Fits:
-    """Return whether labels fit a selector; what cannot be parsed fits nothing.
+    """Return a test of whether labels fit a selector; an invalid requirement fits nothing.
 
-    The API server refuses such a selector, so that nothing is observed by it anyway.
+    The API server refuses an invalid selector anyway.
     """
     requirements = [_requirement(one.strip()) for one in _BETWEEN.split(written) if one.strip()]
     return lambda labels: all(fits(labels) for fits in requirements)

@@ -1,7 +1,7 @@
 """Why a pod is not well, in the words of kubectl's column STATUS. Pure functions.
 
 They follow `printPod` (k8s.io/kubernetes, pkg/printers/internalversion/printers.go);
-docs/kubernetes.md lists where and why the reason is more precise.
+docs/kubernetes.md lists the cases in which our reason is more precise.
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 from msgspec.structs import replace
 
-from telemetron_collectors.kubernetes import objects
+from telemetron_collectors.kubernetes.api import objects
 
 # A container waits for these while its pod starts; a worse reason hides them.
 STARTING = ("ContainerCreating", "PodInitializing")
@@ -29,7 +29,7 @@ WELL = Trouble()
 
 
 def trouble_of(pod: objects.Pod, *, termination_messages: bool = False) -> Trouble:
-    """Return the first that holds: deletion, the pod's end, containers, scheduling, readiness."""
+    """Return the first trouble of: deletion, end, containers, scheduling, readiness."""
     status = pod.status
     if status.phase == "Succeeded":
         return WELL
@@ -47,6 +47,12 @@ def trouble_of(pod: objects.Pod, *, termination_messages: bool = False) -> Troub
 
 
 def is_ready(pod: objects.Pod) -> bool | None:
+    """Return whether a pod is ready; None: not known. An unscheduled pod is not ready."""
+    ready = _readiness(pod)
+    return False if ready is None and _is_unscheduled(pod) else ready
+
+
+def _readiness(pod: objects.Pod) -> bool | None:
     """Return the condition Ready; without it False if a container is not ready, else None."""
     ready = condition(pod.status.conditions, "Ready")
     if ready:
@@ -54,11 +60,16 @@ def is_ready(pod: objects.Pod) -> bool | None:
     return False if any(one.ready is False for one in _lasting(pod)) else None
 
 
-def is_on_lost_node(pod: objects.Pod) -> bool:
-    """Return whether the node lifecycle controller made it not ready, because its node is not.
+def _is_unscheduled(pod: objects.Pod) -> bool:
+    is_waiting = pod.status.phase == "Pending" and not pod.spec.node_name
+    return is_waiting and not _lasting(pod)
 
-    It clears `Ready`, without a reason, and nothing else (util/node.MarkPodsNotReady); a kubelet
-    gives a reason, and clears `ContainersReady` too. Older controllers set the reason `NodeLost`.
+
+def is_on_lost_node(pod: objects.Pod) -> bool:
+    """Return whether the node lifecycle controller marked the pod because its node is not ready.
+
+    The controller clears only `Ready`, without a reason (util/node.MarkPodsNotReady). A kubelet
+    gives a reason and clears `ContainersReady` too. Older controllers set the reason `NodeLost`.
     """
     status = pod.status
     if status.reason == LOST:
@@ -76,7 +87,8 @@ def condition(
     conditions: Sequence[objects.Condition] | None, type: str
 ) -> objects.Condition | None:
     """Return the condition of this type."""
-    for one in conditions or ():  # a loop: every event of every pod comes here
+    # A loop is faster than `next()` of a generator, and each pod event calls this 10 times.
+    for one in conditions or ():
         if one.type == type:
             return one
     return None
@@ -89,7 +101,7 @@ def _of_deletion(status: objects.PodStatus) -> Trouble:
 
 
 def _of_failure(status: objects.PodStatus, worst: Trouble | None) -> Trouble:
-    """Return the container that failed, or who ended the pod; the message has the latter."""
+    """Return the container that failed, else the actor that ended the pod."""
     disruption = _disruption(status)
     if worst:
         return replace(worst, message=worst.message or _words(disruption))
@@ -99,7 +111,7 @@ def _of_failure(status: objects.PodStatus, worst: Trouble | None) -> Trouble:
 
 
 def _disruption(status: objects.PodStatus) -> objects.Condition | None:
-    """Return the condition that says who ends it: an eviction, a preemption, a taint."""
+    """Return the condition of an eviction, a preemption or a taint that ends the pod."""
     found = condition(status.conditions, "DisruptionTarget")
     return found if found and found.status == "True" else None
 
@@ -114,7 +126,7 @@ def _words(disruption: objects.Condition | None) -> str | None:
 
 
 def _of_containers(pod: objects.Pod, messages: bool) -> list[Trouble]:
-    """Return the trouble of each; what an uninitialized pod waits for comes first."""
+    """Return the trouble of each container; pending init containers come first."""
     statuses = pod.status.container_statuses or ()
     regular = [found for one in statuses if (found := _of_container(one, messages))]
     awaited, sidecars = _of_init(pod, messages)
@@ -124,7 +136,7 @@ def _of_containers(pod: objects.Pod, messages: bool) -> list[Trouble]:
 
 
 def _of_init(pod: objects.Pod, messages: bool) -> tuple[list[Trouble], list[Trouble]]:
-    """Return the init containers that must still end or start, and trouble of started sidecars."""
+    """Return the trouble of pending init containers, and that of started sidecars."""
     awaited, sidecars = [], []
     names = pod.spec.sidecars
     for one in pod.status.init_container_statuses or ():
@@ -153,7 +165,7 @@ def _of_container(one: objects.ContainerStatus, messages: bool) -> Trouble | Non
 
 
 def _is_initialized(status: objects.PodStatus) -> bool:
-    """Return the condition; without it whether a regular container has run, as kubelets do."""
+    """Return the condition; without it, as kubelets do, whether a regular container has run."""
     found = condition(status.conditions, "Initialized")
     return found.status == "True" if found else any(map(_has_run, status.container_statuses or ()))
 
@@ -174,8 +186,8 @@ def _of_scheduling(conditions: Sequence[objects.Condition] | None) -> Trouble | 
 
 
 def _of_readiness(pod: objects.Pod) -> Trouble | None:
-    """Return what keeps it from being ready: a container, a readiness gate, its node."""
-    if is_ready(pod) is not False:
+    """Return the reason that the pod is not ready: a container, a readiness gate, its node."""
+    if _readiness(pod) is not False:
         return None
     ready = condition(pod.status.conditions, "Ready") or objects.Condition()
     if is_on_lost_node(pod):
@@ -189,7 +201,7 @@ def _of_readiness(pod: objects.Pod) -> Trouble | None:
 
 
 def _of_completion(status: objects.PodStatus, message: str | None) -> Trouble | None:
-    """Return the first regular container that has ended; those that failed are known by now."""
+    """Return the first regular container that has ended; failed ones were returned before."""
     states = [(one.name, one.state) for one in status.container_statuses or () if one.state]
     done = next((name for name, state in states if state.terminated), None)
     if done is None:
@@ -216,14 +228,14 @@ def _of_gates(pod: objects.Pod, ready: objects.Condition) -> Trouble | None:
 
 
 def _lasting(pod: objects.Pod) -> list[objects.ContainerStatus]:
-    """Return the containers that kubectl's column READY counts: no init containers that end."""
+    """Return the containers that kubectl's column READY counts: regular ones and sidecars."""
     sidecars = pod.spec.sidecars
     init = [one for one in pod.status.init_container_statuses or () if one.name in sidecars]
     return [*(pod.status.container_statuses or ()), *init]
 
 
 def _of_resize(status: objects.PodStatus) -> Trouble | None:
-    """Return why a running pod is not resized in place as its spec asks."""
+    """Return why a running pod cannot be resized in place as its spec asks."""
     for one in status.conditions or ():
         is_waiting = one.type in RESIZES and one.status == "True" and one.reason
         if is_waiting and status.phase == "Running":

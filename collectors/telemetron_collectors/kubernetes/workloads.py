@@ -1,8 +1,8 @@
-"""Workloads: what is shown of a Deployment, StatefulSet, DaemonSet or Job. Pure functions.
+"""Workloads: makes a workload of the document from a Deployment, StatefulSet, DaemonSet or Job.
 
-`rollout` follows kubectl's `rollout status` (its polymorphichelpers/rollout_status.go), but for a
-Deployment whose controller has recorded that its rollout is complete: kubectl waits for its pods
-whenever one of them crashes.
+Pure functions. `rollout` follows kubectl's `rollout status` (polymorphichelpers/rollout_status.go),
+with one exception: a rollout that the Deployment's controller has recorded as complete stays
+complete. kubectl waits for pods again whenever one of them crashes.
 """
 
 import re
@@ -14,9 +14,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from telemetron.document import Limits, Live, Owner
-from telemetron_collectors.kubernetes.declaration import Declaration, declared
-from telemetron_collectors.kubernetes.limits import limits_of
-from telemetron_collectors.kubernetes.objects import (
+from telemetron_collectors.kubernetes.annotations import Declaration, declared
+from telemetron_collectors.kubernetes.api.objects import (
     Condition,
     DaemonSet,
     Deployment,
@@ -26,12 +25,13 @@ from telemetron_collectors.kubernetes.objects import (
     StatefulSet,
     kind_of,
 )
+from telemetron_collectors.kubernetes.limits import limits_of
 from telemetron_collectors.kubernetes.pods import image_of
 
-# Reasons of the condition Progressing: a rollout is complete, or is not to go on.
+# Reasons of the condition Progressing: the rollout is complete, or must not continue.
 ROLLED_OUT = "NewReplicaSetAvailable"
 HALTS = ("DeploymentPaused", "DeploymentResumed")
-# The conditions that decide how a Job ends, even while its last pods end.
+# The conditions that decide how a Job ends, even while its last pods still run.
 ENDS = {
     "Complete": "complete",
     "Failed": "stuck",
@@ -41,39 +41,39 @@ ENDS = {
 
 
 class SeenWorkload(Struct, frozen=True, gc=False):
-    """One workload, without its pods."""
+    """A workload without its pods."""
 
     owner: Owner | None
-    """Its controller."""
+    """The workload's controller."""
     agent: Declaration | None
     live: Live
     replicas: int | None
-    """Most pods it may have, if nothing scales it."""
+    """The maximum of pods without an autoscaler."""
     limits: Limits
-    """What its template asks for."""
+    """The limits of the template."""
     is_over: bool = False
-    """A job that has finished."""
+    """Whether it is a finished Job."""
     rollout: "Rollout | None" = None
-    """The last one of a Deployment."""
+    """The last rollout of a Deployment."""
     is_selected: bool = True
-    """The configured label selector fits its pods, as far as the labels of templates say."""
+    """Whether the configured label selector fits the pods, judged by the template's labels."""
 
 
 class Rollout(Struct, frozen=True, gc=False):
-    """A rollout that a Deployment's controller has begun."""
+    """A rollout that the controller of a Deployment has begun."""
 
     created_at: datetime | None
-    """When its Deployment was created."""
+    """The creation time of the Deployment."""
     revision: str | None
     is_complete: bool
-    """All pods are of this revision; scaling, pausing and crashes no longer change that."""
+    """All pods have this revision; scaling, pausing and crashes no longer change that."""
     is_halted: bool
-    """Its condition tells of a pause, and no longer of the rollout."""
+    """The condition Progressing describes a pause, no longer the rollout."""
 
 
 def seen_workload(kind: str, one: Any) -> SeenWorkload:
-    """What is shown of a workload of one of the `VIEWS`' kinds."""
-    live, replicas = VIEWS[kind](one)
+    """Return a workload; `kind` is one of `CONTROLLERS`."""
+    live, replicas = CONTROLLERS[kind](one)
     template = one.spec.template
     annotations = template.metadata.annotations if template.metadata else None
     owner = one.metadata.owner
@@ -88,10 +88,10 @@ def seen_workload(kind: str, one: Any) -> SeenWorkload:
     )
 
 
-def followed(old: SeenWorkload | None, new: SeenWorkload) -> SeenWorkload:
-    """Return the new view of a workload with the time of its last rollout.
+def with_last_rollout(old: SeenWorkload | None, new: SeenWorkload) -> SeenWorkload:
+    """Return the new version of a workload with the time of its last rollout.
 
-    The condition that holds this time also changes when a Deployment is paused and resumed.
+    The condition with this time also changes when a Deployment is paused and resumed.
     """
     was, now = old.rollout if old else None, new.rollout
     if not (old and was and now and was.created_at == now.created_at):
@@ -103,14 +103,14 @@ def followed(old: SeenWorkload | None, new: SeenWorkload) -> SeenWorkload:
 
 
 def _is_same(was: Rollout, now: Rollout) -> bool:
-    """Whether it is the rollout that was complete; without a revision a pause tells."""
+    """Return whether the complete rollout is still the last; without revisions, judge by pauses."""
     if was.revision != now.revision:
         return False
     return bool(now.revision) or (now.is_complete and (was.is_halted or now.is_halted))
 
 
 def deployment(one: Deployment) -> tuple[dict[str, Any], int]:
-    """Its state, and its replicas."""
+    """Return the fields of `Live`, and the replicas."""
     desired = _or(one.spec.replicas, 1)
     status = one.status
     progressing = _condition(status.conditions, "Progressing")
@@ -151,7 +151,7 @@ def _is_rolling(status: DeploymentStatus, desired: int) -> bool:
 
 
 def _rollout(one: Deployment) -> Rollout:
-    """Its last rollout."""
+    """Return the last rollout."""
     desired = _or(one.spec.replicas, 1)
     progressing = _condition(one.status.conditions, "Progressing")
     reason = progressing.reason if progressing else None
@@ -171,7 +171,7 @@ def _rollout(one: Deployment) -> Rollout:
 def _cause(
     conditions: Sequence[Condition] | None, progressing: Condition | None, rollout: str
 ) -> Condition | None:
-    """The condition that tells most: pods cannot be made, it is stuck, too few are available."""
+    """Return the condition with the worst news: creation fails, stuck, too few available."""
     failure = _condition(conditions, "ReplicaFailure")
     if failure and failure.status == "True":
         return failure
@@ -185,7 +185,7 @@ def _cause(
 
 
 def stateful_set(one: StatefulSet) -> tuple[dict[str, Any], int]:
-    """Its state, and its replicas."""
+    """Return the fields of `Live`, and the replicas."""
     desired = _or(one.spec.replicas, 1)
     return {
         "desired": desired,
@@ -198,7 +198,7 @@ def stateful_set(one: StatefulSet) -> tuple[dict[str, Any], int]:
 def _stateful_set_rollout(one: StatefulSet, desired: int) -> str | None:
     strategy, status = one.spec.update_strategy, one.status
     if strategy and strategy.type == "OnDelete":
-        return None  # whoever deletes the pods decides; kubectl has no word for it
+        return None  # each pod is updated when a user deletes it; kubectl has no word for that
     if _is_unobserved(one) or not status.observed_generation:
         return "progressing"
     if (status.ready_replicas or 0) < desired:
@@ -211,7 +211,7 @@ def _stateful_set_rollout(one: StatefulSet, desired: int) -> str | None:
 
 
 def daemon_set(one: DaemonSet) -> tuple[dict[str, Any], int | None]:
-    """Its state, and the number of nodes that should run it: unknown until they were counted."""
+    """Return the fields of `Live`, and the number of nodes to run on; None: not counted yet."""
     status = one.status
     desired = status.desired_number_scheduled or (0 if status.observed_generation else None)
     return {
@@ -235,7 +235,7 @@ def _daemon_set_rollout(one: DaemonSet, desired: int) -> str | None:
 
 
 def job(one: Job) -> tuple[dict[str, Any], int]:
-    """Its state, and how many of its pods may run at once."""
+    """Return the fields of `Live`, and the number of pods that may run at once."""
     parallelism = _or(one.spec.parallelism, 1)
     most = min(parallelism, _or(one.spec.completions, parallelism))
     end = _true(one.status.conditions, *ENDS)
@@ -256,23 +256,23 @@ def job(one: Job) -> tuple[dict[str, Any], int]:
 
 
 def _wanted(one: Job, parallelism: int) -> int:
-    """Return how many pods the job controller lets run now (its `manageJob`)."""
+    """Return the number of pods that the Job controller runs now (its `manageJob`)."""
     spec, status = one.spec, one.status
     uncounted = status.uncounted_terminated_pods
     succeeded = (status.succeeded or 0) + len(uncounted.succeeded or () if uncounted else ())
-    if spec.completions is None:  # a work queue: once a pod succeeds, no others are started
+    if spec.completions is None:  # a work queue: after a success no pod is started
         return (status.active or 0) if succeeded else parallelism
     left = spec.completions - succeeded - _count(status.failed_indexes)
     return max(0, min(parallelism, left))
 
 
 def _count(indexes: str | None) -> int:
-    """Return how many indexes `1,3-5` names."""
+    """Return the number of indexes in a list such as `1,3-5`."""
     ranges = re.findall(r"(\d+)(?:-(\d+))?", indexes or "")
     return sum([int(last or first) - int(first) + 1 for first, last in ranges])
 
 
-VIEWS: dict[str, Any] = {
+CONTROLLERS: dict[str, Any] = {
     "Deployment": deployment,
     "StatefulSet": stateful_set,
     "DaemonSet": daemon_set,
@@ -281,7 +281,7 @@ VIEWS: dict[str, Any] = {
 
 
 def _is_unobserved(one: Deployment | StatefulSet | DaemonSet) -> bool:
-    """Whether its controller has not seen its latest generation."""
+    """Return whether the controller has not yet seen the latest generation."""
     return (one.metadata.generation or 0) > (one.status.observed_generation or 0)
 
 
@@ -290,7 +290,7 @@ def _condition(conditions: Sequence[Condition] | None, type: str) -> Condition |
 
 
 def _true(conditions: Sequence[Condition] | None, *types: str) -> Condition | None:
-    """Return the first of these conditions that holds."""
+    """Return the first of these conditions that is true."""
     found = {one.type: one for one in conditions or () if one.status == "True"}
     return next((found[type] for type in types if type in found), None)
 

@@ -1,1 +1,1 @@
-"""What describes Telemetron to its readers: the welcome page, the schema, the API description."""
+"""Pages that describe Telemetron: an overview, the JSON Schema, the HTTP interface."""

@@ -1,4 +1,4 @@
-"""`GET /swagger/`: Swagger UI from the files that the package swagger-ui-py brings along."""
+"""`GET /swagger/`: Swagger UI, from the files of the package swagger-ui-py."""
 
 import asyncio
 import importlib.metadata
@@ -6,12 +6,11 @@ import os
 from pathlib import Path
 
 from starlette.requests import Request
-from starlette.responses import FileResponse, RedirectResponse, Response
-from starlette.routing import Route
+from starlette.responses import FileResponse, Response
 
-from telemetron.http import HttpProblem
-from telemetron.query import parameters
-from telemetron.web.pages.page import NOTHING, etag_of, policy, unless_known
+from telemetron.http import HttpProblem, route_path
+from telemetron.web.pages.headers import NOTHING, etag_of, policy, unless_known
+from telemetron.web.routes import SWAGGER
 
 POLICY = (
     f"{NOTHING}; script-src 'self'; connect-src 'self'; img-src 'self' data:;"
@@ -35,7 +34,7 @@ PAGE = b"""<!doctype html>
 <script src="initializer.js"></script>
 </html>
 """
-# The document's address is relative, so that it is right below any root path.
+# The URL of the document is relative, so that it is right below any root path.
 INITIALIZER = b"""SwaggerUIBundle({
   url: new URL("../openapi.json", location.href).href,
   dom_id: "#swagger-ui",
@@ -46,32 +45,22 @@ INITIALIZER = b"""SwaggerUIBundle({
 OWN = {"": (PAGE, "text/html"), "initializer.js": (INITIALIZER, "text/javascript")}
 
 
-def routes() -> list[Route]:
-    """The page and its files."""
-    return [Route("/swagger", _redirect), Route("/swagger/{file:path}", _file)]
-
-
-async def _redirect(request: Request) -> Response:
-    parameters(request.scope["query_string"], ())
-    return RedirectResponse("swagger/", status_code=308)
-
-
-async def _file(request: Request) -> Response:
-    parameters(request.scope["query_string"], ())
-    name = request.path_params["file"]
+async def file(request: Request) -> Response:
+    """Return the page, or one of the files it loads."""
+    name = route_path(request.scope).removeprefix(SWAGGER)
     if name in OWN:
         body, media = OWN[name]
         response = Response(body, media_type=media, headers=policy(POLICY))
         return unless_known(request, response, etag_of(body))
     if name not in FILES:
-        raise HttpProblem(404, "no such file; the page is /swagger/")
+        raise HttpProblem(404, f"no such file; the page is {SWAGGER}")
     path, stat = await asyncio.to_thread(_found, name)
-    file = FileResponse(path, media_type=FILES[name], stat_result=stat, headers=policy())
-    return unless_known(request, file, f'W/"{stat.st_mtime_ns:x}-{stat.st_size:x}"')
+    response = FileResponse(path, media_type=FILES[name], stat_result=stat, headers=policy())
+    return unless_known(request, response, f'W/"{stat.st_mtime_ns:x}-{stat.st_size:x}"')
 
 
 def _found(name: str) -> tuple[Path, os.stat_result]:
-    # The package itself is not imported: it would bring web frameworks along.
+    # To import the package would import several web frameworks.
     package = importlib.metadata.distribution("swagger-ui-py")
     path = Path(str(package.locate_file(f"swagger_ui/static/{name}")))
     return path, path.stat()

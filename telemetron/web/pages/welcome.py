@@ -1,4 +1,4 @@
-"""`GET /`: what a reader finds who knows nothing but the address."""
+"""`GET /`: an overview for readers who know only the address."""
 
 import html
 import re
@@ -11,45 +11,33 @@ from starlette.requests import Request
 from telemetron import __version__
 from telemetron.config.settings import AuthSettings
 from telemetron.service.service import Service
+from telemetron.web.routes import ROUTES
 
-PATHS = {
-    "/system/state": "the state of the system, one JSON document",
-    "/system/state/{section}": "one section of it",
-    "/system/state/{section}/{key}": "one entity of it",
-    "/system/changes": "what changed since a place, a time or 5m ago; once, or as events",
-    "/system/history/{section}/{key}": "the life of one entity, newest first",
-    "/system/schema": "the JSON Schema of the state",
-    "/swagger/": "the HTTP interface, to try out",
-    "/openapi.json": "the HTTP interface, for programs",
-    "/livez": "whether the process answers; ?verbose lists each source",
-    "/readyz": "whether it takes requests",
-    "/healthz": "both of these",
-    "/agents/{name}/livez": "whether an agent beats, and gets on; fails on evidence alone",
-    "/metrics": "Prometheus metrics of Telemetron itself",
-}
+PATHS = {route.path: route.summary for route in ROUTES if route.path != "/"}
 _HOST = re.compile(r"[A-Za-z0-9._-]+(:[0-9]+)?|\[[0-9A-Fa-f:.]+\](:[0-9]+)?")
 
 
 def base(request: Request) -> str:
-    """The URL that the client used, below which all paths are."""
+    """Return the URL that the client used for the root of all paths."""
     host = request.headers.get("host", "")
     if not _HOST.fullmatch(host):
         host = "localhost"
     return f"{request.url.scheme}://{host}{request.scope.get('root_path', '')}"
 
 
-def asks_tokens(service: Service) -> bool:
-    """Whether the configuration has any."""
+def has_tokens(service: Service) -> bool:
+    """Return whether the configuration has a token."""
     auth = service.settings.server.auth
     return isinstance(auth, AuthSettings) and (auth.read is not None or auth.write is not None)
 
 
 def welcome(service: Service, base: str) -> dict[str, Any]:
-    """The page's content: `place`, `sections`, `paths` and an `example` for a shell."""
+    """Return the content of the page; `example` is a command for a shell."""
     snapshot = service.store.snapshot
-    mounted = service.supervisor.mounts.collectors
-    pushes = {prefix: collector.description for prefix, collector in mounted.items()}
-    token = "-H 'Authorization: Bearer TOKEN' " if asks_tokens(service) else ""
+    mounts = service.supervisor.mounts
+    pushes = {prefix: collector.description for prefix, collector in mounts.collectors.items()}
+    paths = PATHS | mounts.probes | pushes
+    token = "-H 'Authorization: Bearer TOKEN' " if has_tokens(service) else ""
     return {
         "name": "telemetron",
         "version": __version__,
@@ -59,7 +47,7 @@ def welcome(service: Service, base: str) -> dict[str, Any]:
             {"path": f"/system/state/{name}", "entities": len(section.rope)}
             for name, section in snapshot.sections.items()
         ],
-        "paths": [{"path": path, "about": about} for path, about in (PATHS | pushes).items()],
+        "paths": [{"path": path, "about": about} for path, about in paths.items()],
         "example": f"curl -fsS {token}{base}/system/state | jq .",
     }
 
@@ -68,7 +56,7 @@ def _text(page: dict[str, Any]) -> str:
     return "\n".join(
         [
             f"Telemetron {page['version']}: the state of {page['id']}",
-            *("", "Sections, and how many entities they have"),
+            *("", "Sections and their numbers of entities"),
             *[f"  {row['path']:<31} {row['entities']}" for row in page["sections"]],
             *("", "Paths"),
             *[f"  {row['path']:<31} {row['about']}" for row in page["paths"]],
@@ -121,4 +109,4 @@ WRITERS: dict[str, Callable[[dict[str, Any]], str | bytes]] = {
     "application/json": msgspec.json.encode,
     "text/html": _html,
 }
-"""How the page is written, by media type; the first is for clients that take any."""
+"""By media type; the first is for clients that accept any."""

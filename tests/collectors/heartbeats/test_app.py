@@ -13,7 +13,7 @@ JSON = {"content-type": "application/json"}
 
 
 async def agents(live: Any) -> list[dict[str, Any]]:
-    live.app.store.flush()  # else it may take its 25 ms
+    live.app.service.store.flush()  # else it may take its 25 ms
     found: list[dict[str, Any]] = (await live.client.get("/system/state")).json()["agents"]
     return found
 
@@ -58,7 +58,7 @@ async def test_repeated_beats_change_no_revision(live: Any) -> None:
     after = await live.client.get("/system/state")
     assert after.headers["etag"] == before.headers["etag"]
     assert after.content == before.content
-    assert live.app.store.sources["heartbeats"].events == {}
+    assert live.app.service.store.sources["heartbeats"].events == {}
 
 
 async def test_the_media_type_may_have_parameters_and_any_case(live: Any) -> None:
@@ -140,7 +140,10 @@ async def connect(live: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter
 async def test_unknown_fields_and_late_beats_are_counted(live: Any) -> None:
     await post(live, boot_id="b", sequence=2, new=1, tasks=[{"id": "t", "new": 1}])
     await post(live, boot_id="b", sequence=1)
-    assert live.app.store.sources["heartbeats"].events == {"unknown_fields": 2, "beats_dropped": 1}
+    assert live.app.service.store.sources["heartbeats"].events == {
+        "unknown_fields": 2,
+        "beats_dropped": 1,
+    }
     assert len((await agents(live))[0]["activity"]["active_task_ids"]) == 1
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from telemetron.collector import Collector, Config
 from telemetron.document import Agent, State
 from telemetron.http import HttpProblem
-from telemetron.service.supervisor import BoundOutput, Mounts
+from telemetron.service.outputs import BoundOutput, Mounts
 from telemetron.store.store import Store
 from telemetron.testing import FakeClock
 from telemetron_collectors.heartbeats.beat import (

@@ -154,7 +154,7 @@ async def test_the_probe_reports_a_silent_agent(live: Any) -> None:
     probe = "/agents/planner/livez?max_silence=1s"
     assert (await live.client.get(probe)).text == "ok\n"
     silent = asyncio.Event()
-    live.app.store.watchers.append(lambda _: silent.set())
+    live.app.service.store.watchers.append(lambda _: silent.set())
     async with asyncio.timeout(20):
         while (await live.client.get(probe)).status_code == 200:
             silent.clear()

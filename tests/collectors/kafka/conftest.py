@@ -1,4 +1,4 @@
-"""A real embedded broker, and another client library that says what is true of it."""
+"""A real embedded broker, and confluent-kafka to change and verify its state."""
 
 import asyncio
 import contextlib
@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
@@ -22,13 +23,31 @@ from telemetron.clock import Clock
 from telemetron.config.convert import Origin
 from telemetron.config.settings import SourceSpec, configure
 from telemetron.testing import RecordingOutput
-from telemetron_collectors.kafka import KafkaConfig, collector, connection, run
-from telemetron_collectors.kafka import watch as rounds
+from telemetron_collectors.kafka import KafkaConfig, collector
+from telemetron_collectors.kafka.limits import KafkaLimits
+from telemetron_collectors.kafka.rounds import run
+from tests.collectors.kafka.scripted import Scripted, log_of, scripted
 from tests.ports import free_port
+
+QUICK = KafkaLimits(
+    request=1.0,
+    max_backoff=0.5,
+    round_wait=0.05,
+    refresh=0.1,
+    discovery=0.2,
+    retry=0.1,
+    compaction=0.3,
+    transactions=0.3,
+)
+"""For tests: everything that is repeated is repeated soon."""
+IMPATIENT = replace(QUICK, request=0.5)
+"""For tests that wait for a timeout."""
+INTERVAL = 0.05
+QUEUE = {"topic": "t", "groups": ["g"]}
 
 
 class Broker:
-    """A broker in a process of its own, and what a test does with it. Calls block: use threads."""
+    """A broker in its own process, and calls to change it. Calls block: use threads."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -97,7 +116,7 @@ class Broker:
     def transaction(
         self, topic: str, *values: bytes, commit: bool | None = True, partition: int = 0
     ) -> Producer:
-        """Committed, aborted, or (None) left open, for as long as the producer lives."""
+        """Produce a transaction: committed, aborted, or (None) open while the producer lives."""
         producer = Producer(
             {
                 "bootstrap.servers": self.address,
@@ -131,14 +150,6 @@ class Broker:
         consumer.close()
 
 
-@pytest.fixture(autouse=True)
-def _in_haste(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is looked for every few seconds is looked for at once, so that tests need not wait."""
-    monkeypatch.setattr(rounds, "REFRESH_SECONDS", 0.1)
-    monkeypatch.setattr(rounds, "DISCOVER_SECONDS", 0.2)
-    monkeypatch.setattr(connection, "REQUEST_SECONDS", 1.0)
-
-
 @pytest.fixture(scope="session")
 def shared_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     broker = Broker(tmp_path_factory.mktemp("broker"))
@@ -149,7 +160,7 @@ def shared_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
 
 @pytest.fixture
 def own_broker(tmp_path: Path) -> Iterator[Broker]:
-    """One that a test may stop, and that nobody else uses."""
+    """A broker of one test, which may stop it."""
     broker = Broker(tmp_path / "broker")
     broker.start()
     yield broker
@@ -168,7 +179,7 @@ def topic() -> str:
 
 
 class Watched:
-    """A collector that runs, and what it has put."""
+    """A running collector, and its output."""
 
     def __init__(self, output: RecordingOutput) -> None:
         self.output = output
@@ -178,7 +189,7 @@ class Watched:
         return self.output.parts.get(("queues", id))
 
     async def until(self, true: Callable[[], Any], seconds: float = 15) -> Any:
-        """Wait for what some call of the collector brings about."""
+        """Wait until a call of the collector makes it true."""
         async with asyncio.timeout(seconds):
             while not (found := true()):
                 await self.output.changed()
@@ -197,7 +208,7 @@ class Watched:
             raise AssertionError(f"{self.queue(topic, group)}\n{self.troubles()}") from None
 
     async def called(self, *call: Any) -> None:
-        """Until the collector has made this very call."""
+        """Wait until the collector has made this call."""
         await self.until(lambda: call in self.output.calls)
 
     def troubles(self) -> list[Any]:
@@ -205,7 +216,7 @@ class Watched:
 
 
 class WatchedOutput(RecordingOutput):
-    """Says when it was called."""
+    """An output that tests can wait for."""
 
     def __init__(self) -> None:
         super().__init__(Clock(), "kafka")
@@ -230,17 +241,22 @@ def config_of(**options: Any) -> KafkaConfig:
 
 @asynccontextmanager
 async def watching(
-    server: str | list[str], *queues: Any, hold: float | None = None, **options: Any
+    server: str | list[str],
+    *queues: Any,
+    hold: float | None = None,
+    limits: KafkaLimits = QUICK,
+    **options: Any,
 ) -> AsyncIterator[Watched]:
-    """The collector, watching these queues; `hold`: for how long the last known stands."""
+    """Run the collector with these queues; `hold`: seconds that the last known values stay."""
     servers = [server] if isinstance(server, str) else server
     if queues:
         options["queues"] = list(queues)
-    options = {"interval_seconds": 0.05, "bootstrap_servers": servers, **options}
+    options = {"interval_seconds": INTERVAL, "bootstrap_servers": servers, **options}
     output = WatchedOutput()
     config = config_of(**options)
-    running = run(config, output) if hold is None else rounds.observe(config, output, hold)
-    task = asyncio.create_task(running)  # type: ignore[arg-type]
+    if hold is not None:
+        limits = replace(limits, hold=hold - 3 * config.interval)
+    task = asyncio.create_task(run(config, output, limits))  # type: ignore[arg-type]
     try:
         yield Watched(output)
         if task.done():
@@ -255,3 +271,35 @@ async def watching(
 def watch() -> Any:
     """`async with watch(address, {topic: …}) as watched`."""
     return watching
+
+
+@pytest.fixture
+async def leader(broker: Scripted) -> AsyncIterator[Scripted]:
+    """A second scripted broker that leads the topic; the first one coordinates its group."""
+    async with scripted() as second:
+        second.topics = broker.topics
+        broker.brokers = second.brokers = {1: broker.port, 2: second.port}
+        log_of(broker).leader = 2
+        yield second
+
+
+def reasons(queue: Any) -> list[str]:
+    return [problem.reason for problem in queue.problems]
+
+
+async def six(watched: Watched) -> Any:
+    """Wait until six tasks are pending and shown."""
+    return await watched.queue_until("t", lambda q: q.depth == 6 and len(q.tasks) == 6)
+
+
+async def unknown(watched: Watched, reason: str) -> Any:
+    """Wait until the numbers are unknown for this reason."""
+    queue = await watched.queue_until("t", lambda q: reasons(q) == [reason] and q.depth is None)
+    assert (queue.lag, queue.depth_exact) == (None, None)
+    return queue
+
+
+def after(watched: Watched, *call: Any) -> list[Any]:
+    """Return the calls after the last call of this kind."""
+    calls = watched.output.calls
+    return list(calls[len(calls) - calls[::-1].index(call) :])

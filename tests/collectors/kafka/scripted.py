@@ -1,4 +1,4 @@
-"""A broker that says what a test lets it say: for what no real one says when it is asked to."""
+"""A scripted broker, for responses that a real one does not return on demand."""
 
 import asyncio
 import struct
@@ -9,13 +9,18 @@ from typing import Any
 
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
-from telemetron_collectors.kafka import wire
-from telemetron_collectors.kafka.wire import NO_TAGS, Reader, compact_array, compact_text
+from telemetron_collectors.kafka.protocol import wire
+from telemetron_collectors.kafka.protocol.wire import (
+    NO_TAGS,
+    WireReader,
+    compact_array,
+    compact_text,
+)
 
 METADATA, OFFSETS, FETCH, COMMITS, COORDINATOR = 3, 2, 1, 9, 10
 DESCRIBE, GROUPS, VERSIONS, CONSUMER, SHARE, STREAMS, SHARE_OFFSETS = 15, 16, 18, 69, 77, 89, 90
 HIGHS = -OFFSETS
-"""The end of all records, those of open transactions among them."""
+"""Requests for high watermarks, which include open transactions."""
 ALL = {
     METADATA: (0, 13),
     OFFSETS: (1, 11),
@@ -42,10 +47,10 @@ class Log:
     error: int = 0
     fetch_error: int = 0
     latest_error: int = 0
-    """Of its end alone."""
+    """The error of its end only."""
     leader: int = 1
     records: bytes | Callable[[int], bytes] = b""
-    """Those from an offset on, or the same for all."""
+    """The records from an offset on, or the same for every offset."""
 
 
 @dataclass
@@ -68,14 +73,14 @@ class Group:
     state: str = "Stable"
     protocol: str = "consumer"
     members: dict[str, dict[str, list[int]]] = field(default_factory=dict)
-    """Partitions by client id and topic; each member subscribes to what it has."""
+    """Partitions by client id and topic; each member subscribes to its topics."""
     epoch: int = 0
     describe_error: int = 0
-    """Where it is of a newer kind."""
+    """For all types but classic."""
 
 
 class Scripted:
-    """What the cluster is like; the tests change it as they like."""
+    """The state of the cluster, which tests change."""
 
     def __init__(self) -> None:
         self.port = 0
@@ -83,23 +88,23 @@ class Scripted:
         self.groups: dict[str, Group] = {}
         self.versions = dict(ALL)
         self.brokers: dict[int, int] = {}
-        """Ports by id; empty: this one alone."""
+        """Ports by id; empty: only this broker."""
         self.asked: list[int] = []
         self.gates: dict[int, asyncio.Event] = {}
-        """What an API's answers wait for, once they are made up: so slow is the broker."""
+        """By API, an event that its finished responses wait for: a slow broker."""
         self.throttle_ms = 0
         self.list_error = 0
-        """Of the groups, none of which is told with it."""
+        """The error of the list of groups, which is then empty."""
         self.garbled = ""
-        """A topic of which no metadata can be read."""
+        """A topic with malformed metadata."""
         self.forgetful = False
-        """Whether it names no topic at all, the next time that all are asked for."""
+        """Whether the next metadata of all topics is empty."""
         self.ended = asyncio.Event()
         """Set once a connection has ended."""
         self.answers: dict[int, bytes | None] = {}
-        """Bytes to answer an API with instead; None: no answer at all."""
+        """By API, other bytes to respond with; None: no response."""
         self.cut_off = False
-        """Whether connections are closed before they are answered."""
+        """Whether connections are closed without a response."""
         self._news = asyncio.Event()
 
     @property
@@ -107,7 +112,7 @@ class Scripted:
         return f"127.0.0.1:{self.port}"
 
     async def asked_for(self, api: int, times: int = 1) -> None:
-        """Until it is asked so many times more."""
+        """Wait until it has received so many more requests."""
         wanted = self.asked.count(api) + times
         async with asyncio.timeout(15):
             while self.asked.count(api) < wanted:
@@ -140,26 +145,26 @@ class Scripted:
         if key in self.answers:
             body = self.answers[key]
             return None if body is None else struct.pack(">i", correlation) + body
-        body = Reader(request)
-        body.take(8)
+        body = WireReader(request)
+        body.raw(8)
         body.text()
         flexible = version >= FLEXIBLE_FROM[key]
         if flexible:
-            body.take(1)
+            body.raw(1)
         head = struct.pack(">i", correlation) + (NO_TAGS if flexible else b"")
         if key == VERSIONS:
             versions = [struct.pack(">hhh", k, *v) for k, v in self.versions.items()]
             return head + b"\0\0" + wire.array(versions) + (bytes(4) if version else b"")
-        inner = Reader(request[body.at :], flexible=flexible)
+        inner = WireReader(request[body.at :], flexible=flexible)
         return head + struct.pack(">i", self.throttle_ms) + ANSWERS[key](self, inner, version)
 
-    def metadata(self, body: Reader, version: int) -> bytes:
+    def metadata(self, body: WireReader, version: int) -> bytes:
         brokers = self.brokers or {1: self.port}
         made = [
             struct.pack(">i", node) + compact_text("127.0.0.1") + struct.pack(">i", port) + b"\0\0"
             for node, port in brokers.items()
         ]
-        names = [(body.take(16), body.text(), body.tags())[1] for _ in range(body.count())]
+        names = [(body.raw(16), body.text(), body.tags())[1] for _ in range(body.count())]
         if self.garbled in names:
             return b""
         if not names:
@@ -178,7 +183,7 @@ class Scripted:
         head = struct.pack(">h", error) + compact_text(name or "") + id.to_bytes(16, "big") + b"\0"
         return head + compact_array(partitions) + bytes(4) + NO_TAGS
 
-    def offsets(self, body: Reader, version: int) -> bytes:
+    def offsets(self, body: WireReader, version: int) -> bytes:
         body.int32()
         isolation = body.int8()
         if not isolation:
@@ -195,7 +200,7 @@ class Scripted:
             topics.append(wire.text(name) + wire.array(entries))
         return wire.array(topics)
 
-    def commits(self, body: Reader, version: int) -> bytes:
+    def commits(self, body: WireReader, version: int) -> bytes:
         group = self.groups.get(body.name(), Group())
         asked = {}
         for _ in range(body.count()):
@@ -216,7 +221,7 @@ class Scripted:
             topics.append(wire.text(name) + wire.array(entries))
         return wire.array(topics) + struct.pack(">h", group.error)
 
-    def share_offsets(self, body: Reader, version: int) -> bytes:
+    def share_offsets(self, body: WireReader, version: int) -> bytes:
         body.count()
         name = body.name()
         group = self.groups[name]
@@ -233,7 +238,7 @@ class Scripted:
         end = struct.pack(">h", group.error) + b"\0" + NO_TAGS
         return compact_array([compact_text(name) + compact_array(topics) + end]) + NO_TAGS
 
-    def list(self, body: Reader, version: int) -> bytes:
+    def list(self, body: WireReader, version: int) -> bytes:
         error = struct.pack(">h", self.list_error)
         listed = {n: group for n, group in self.groups.items() if group.listed and error == b"\0\0"}
         if version < 3:
@@ -249,13 +254,13 @@ class Scripted:
         ]
         return error + compact_array(groups) + NO_TAGS
 
-    def coordinator(self, body: Reader, version: int) -> bytes:
+    def coordinator(self, body: WireReader, version: int) -> bytes:
         group = self.groups.get(body.name(), Group())
         error, node = group.coordinator_error, group.coordinator
         return struct.pack(">hhi", error, -1, node) + wire.text("h") + bytes(4)
 
-    def describe(self, body: Reader, version: int) -> bytes:
-        """As brokers do: a group of another type looks like one that does not exist."""
+    def describe(self, body: WireReader, version: int) -> bytes:
+        """Describe groups; like a broker, describe a group of another type as missing."""
         groups = []
         for name in [body.name() for _ in range(body.count())]:
             found = self.groups.get(name, Group(state="Dead"))
@@ -275,16 +280,16 @@ class Scripted:
             groups.append(head + middle + wire.array(members) + bytes(4))
         return wire.array(groups)
 
-    def describe_consumer(self, body: Reader, version: int) -> bytes:
-        return self._describe_anew(body, "consumer")
+    def describe_consumer(self, body: WireReader, version: int) -> bytes:
+        return self._describe_flexible(body, "consumer")
 
-    def describe_share(self, body: Reader, version: int) -> bytes:
-        return self._describe_anew(body, "share")
+    def describe_share(self, body: WireReader, version: int) -> bytes:
+        return self._describe_flexible(body, "share")
 
-    def describe_streams(self, body: Reader, version: int) -> bytes:
-        return self._describe_anew(body, "streams")
+    def describe_streams(self, body: WireReader, version: int) -> bytes:
+        return self._describe_flexible(body, "streams")
 
-    def _describe_anew(self, body: Reader, kind: str) -> bytes:
+    def _describe_flexible(self, body: WireReader, kind: str) -> bytes:
         groups = []
         for name in [body.name() for _ in range(body.count())]:
             group = self.groups.get(name, Group())
@@ -299,14 +304,14 @@ class Scripted:
             groups.append(head + middle + compact_array(members) + bytes(4) + NO_TAGS)
         return compact_array(groups) + NO_TAGS
 
-    def fetch(self, body: Reader, version: int) -> bytes:
-        body.take(25)
+    def fetch(self, body: WireReader, version: int) -> bytes:
+        body.raw(25)
         topics = []
         for _ in range(body.count()):
             name, entries = body.name(), []
             for _ in range(body.count()):
                 number, _, at = body.int32(), body.int32(), body.int64()
-                body.take(12)
+                body.raw(12)
                 log = self.topics[name].logs[number]
                 head = struct.pack(">ihqqq", number, log.fetch_error, log.high, log.end, log.start)
                 found = log.records(at) if callable(log.records) else log.records
@@ -347,7 +352,7 @@ def _assigned(topics: Mapping[str, Iterable[int]]) -> bytes:
 
 
 def _topology(group: Group) -> bytes:
-    """A subtopology for each topic, of its name."""
+    """Return a subtopology for each topic, with the same name."""
     topics = sorted({topic for assigned in group.members.values() for topic in assigned})
     parts = [
         compact_text(topic) + compact_array([compact_text(topic)]) + compact_array([]) * 3 + NO_TAGS
@@ -357,7 +362,7 @@ def _topology(group: Group) -> bytes:
 
 
 def _member(kind: str, client: str, topics: Mapping[str, Iterable[int]]) -> bytes:
-    """As a description of each type has it."""
+    """Encode a member in the description of its type."""
     named = compact_array([compact_text(topic) for topic in topics])
     who = compact_text(client) + compact_text("/10.0.0.1")
     id, epoch, null = compact_text(client), bytes(4), b"\0"
@@ -376,7 +381,7 @@ def _member(kind: str, client: str, topics: Mapping[str, Iterable[int]]) -> byte
     return id + epoch + null + null + who + middle + assigned * 2 + b"\0" + NO_TAGS
 
 
-ANSWERS: dict[int, Callable[[Scripted, Reader, int], bytes]] = {
+ANSWERS: dict[int, Callable[[Scripted, WireReader, int], bytes]] = {
     METADATA: Scripted.metadata,
     OFFSETS: Scripted.offsets,
     FETCH: Scripted.fetch,
@@ -406,7 +411,7 @@ FLEXIBLE_FROM = {
 
 
 def batch(offset: int, *values: bytes, **attributes: Any) -> bytes:
-    """Records from an offset on, as a broker keeps them; `producer_id` makes a transaction."""
+    """Encode records from an offset on; `producer_id` makes them a transaction."""
     producer = attributes.get("producer_id", -1)
     codec = attributes.get("codec", 0)
     builder = DefaultRecordBatchBuilder(2, codec, producer >= 0, producer, 0, 0, 1 << 20)
@@ -427,3 +432,32 @@ async def scripted() -> AsyncIterator[Scripted]:
     finally:
         server.close()
         await server.wait_closed()
+
+
+@asynccontextmanager
+async def ten_records() -> AsyncIterator[Scripted]:
+    """One topic with ten records, and a group that has consumed four."""
+    async with scripted() as broker:
+        log = Log(end=10, high=10, records=batch(0, *[b"{}"] * 10))
+        broker.topics["t"] = Topic(logs=[log])
+        broker.groups["g"] = Group(commits={"t": {0: 4}})
+        yield broker
+
+
+@asynccontextmanager
+async def two_topics() -> AsyncIterator[Scripted]:
+    """The same, with a second partition and a second topic, both empty."""
+    async with ten_records() as broker:
+        broker.topics["t"].logs.append(Log())
+        broker.topics["other"] = Topic(id=2)
+        broker.groups["g"].commits["t"][1] = 0
+        yield broker
+
+
+def log_of(broker: Scripted) -> Log:
+    return broker.topics["t"].logs[0]
+
+
+def recreated() -> Topic:
+    """A topic that was deleted and created again, with twenty records."""
+    return Topic(id=2, logs=[Log(end=20, high=20, records=batch(0, *[b"{}"] * 20))])

@@ -21,7 +21,7 @@ def refused(**options: Any) -> str:
     return str(error.value)
 
 
-def test_the_least() -> None:
+def test_the_defaults() -> None:
     config = read()
     assert (config.client_id, config.tls, config.sasl) == ("telemetron", None, None)
     (entry,) = config.entries
@@ -29,7 +29,7 @@ def test_the_least() -> None:
     assert (config.interval, config.max_queues) == (1.0, 500)
 
 
-def test_the_environment_alone() -> None:
+def test_the_environment_is_enough() -> None:
     settings = load(None, {"TELEMETRON_KAFKA_BOOTSTRAP_SERVERS": "a:1, b:2"})
     config = configure(settings.sources["kafka"], collector)
     assert isinstance(config, KafkaConfig)
@@ -41,7 +41,7 @@ def test_the_address_of_the_source() -> None:
     assert collector.address(read(bootstrap_servers=servers)) == "a:1,b:9092,[fd00::1]:9093"
 
 
-def test_tasks_are_looked_for_more_often() -> None:
+def test_the_interval_is_shorter_if_tasks_are_shown() -> None:
     assert read(queues=[{"topic": "t"}]).interval == 0.1
     assert read(queues=[{"topic": "t", "max_tasks": 0}]).interval == 1.0
     assert read(queues=[{"topic": "t"}], interval_seconds=5).interval == 5.0
@@ -64,15 +64,15 @@ def test_tasks_are_looked_for_more_often() -> None:
         ({"queues": [{"topic": "t", "fields": {"prio": "/x"}}]}, 'did you mean "priority"'),
         ({"client_id": "a b"}, "client_id"),
         ({"sasl": {"mechanism": "GSSAPI"}}, "OAUTHBEARER"),
-        ({"sasl": {"mechanism": "PLAIN", "username": "u"}}, "wants username and password"),
-        ({"sasl": {"mechanism": "OAUTHBEARER"}}, "wants token_file"),
+        ({"sasl": {"mechanism": "PLAIN", "username": "u"}}, "requires username and password"),
+        ({"sasl": {"mechanism": "OAUTHBEARER"}}, "requires token_file"),
     ],
 )
-def test_what_is_refused(options: dict[str, Any], problem: str) -> None:
+def test_invalid_values_are_refused(options: dict[str, Any], problem: str) -> None:
     assert problem in refused(**options)
 
 
-def test_secrets_are_not_shown(tmp_path: Any) -> None:
+def test_secrets_are_masked(tmp_path: Any) -> None:
     file = tmp_path / "password"
     file.write_text("hidden\n")
     sasl = {"mechanism": "SCRAM-SHA-512", "username": "u", "password_file": str(file)}
@@ -116,7 +116,7 @@ def test_servers(server: str, host: str, port: int) -> None:
         *("u:hunter2@h", "u:hunter2@h:9092", "@h", "h:1:2", "h:0", "h:", ":1"),
     ],
 )
-def test_what_is_no_server_is_said_without_its_password(server: str) -> None:
+def test_an_invalid_server_is_reported_without_its_password(server: str) -> None:
     with pytest.raises(ValueError, match="is not host:port") as caught:
         parse_address(server)
     assert "hunter2" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""Which of a record's fields stand where, and what of them is shown."""
+"""The places of a task's fields in a record, and which of them are shown."""
 
 import json
 from datetime import UTC, datetime
@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from telemetron.document import PendingTask, Priority
 from telemetron_agent.record import read
 from telemetron_collectors.kafka.config import Fields, QueueConfig
-from telemetron_collectors.kafka.task import Record, parse_task
+from telemetron_collectors.kafka.protocol.batch import LogRecord
+from telemetron_collectors.kafka.task import parse_task
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 RECORDED = datetime(2023, 11, 14, 22, 13, 20, 123_000, tzinfo=UTC)
@@ -19,7 +20,7 @@ RECORDED = datetime(2023, 11, 14, 22, 13, 20, 123_000, tzinfo=UTC)
 
 def task(value: Any, headers: Any = (), config: QueueConfig | None = None) -> PendingTask:
     encoded = value if isinstance(value, bytes | None) else json.dumps(value).encode()
-    record = Record(7, 1_700_000_000_123, encoded, list(headers))
+    record = LogRecord(7, 1_700_000_000_123, None, encoded, list(headers))
     return parse_task(record, "jobs", 2, config or QueueConfig(topic="jobs"), NOW)
 
 
@@ -49,7 +50,7 @@ def test_a_plain_json_task() -> None:
     assert (content.prompt, content.args) == ("p", "[1]")
 
 
-def test_fields_that_stand_elsewhere() -> None:
+def test_fields_may_have_other_places() -> None:
     config = shown(id="x-id", priority="/meta/prio", prompt="/messages/1/text", args="/a~1b/~0c")
     value = {"meta": {"prio": 3}, "messages": [{}, {"text": "hi"}], "a/b": {"~c": None}}
     made = task(value, [("x-id", b"h-1")], config)
@@ -94,7 +95,7 @@ def test_fields_that_stand_elsewhere() -> None:
         (None, []),
     ],
 )
-def test_the_id_is_the_one_that_the_agent_sends(value: Any, headers: Any) -> None:
+def test_the_id_equals_the_id_that_the_agent_sends(value: Any, headers: Any) -> None:
     encoded = value if isinstance(value, bytes | None) else json.dumps(value).encode()
 
     class ConsumerRecord:
@@ -113,17 +114,17 @@ def test_when_it_was_submitted() -> None:
 
 
 @pytest.mark.parametrize("value", [{}, {"submitted_at": None}, [1]])
-def test_without_a_submitted_at_the_records_time_counts(value: Any) -> None:
+def test_the_records_timestamp_counts_without_submitted_at(value: Any) -> None:
     made = task(value)
     assert (made.submitted_at, made.problem) == (RECORDED, None)
 
 
 @pytest.mark.parametrize("at", ["yesterday", "", -5, 0, 1e300, True, [1], {"at": 1}])
-def test_a_submitted_at_that_is_not_understood_is_null_with_a_problem(at: Any) -> None:
+def test_an_invalid_submitted_at_is_null_with_a_problem(at: Any) -> None:
     made = task({"id": "t-1", "submitted_at": at})
     assert made.problem is not None
     assert (made.id, made.submitted_at, made.problem.reason) == ("t-1", None, "Unreadable")
-    assert made.problem.message == "the value at /submitted_at is not a time that is understood"
+    assert made.problem.message == "the value at /submitted_at is not a time in a known format"
 
 
 @pytest.mark.parametrize(
@@ -135,24 +136,24 @@ def test_a_submitted_at_in_a_header_is_text_or_a_big_endian_integer(value: bytes
 
 
 @pytest.mark.parametrize("value", [b"\xff\xfe", b"", b"\0" * 8, b"\xff" * 8, b"soon"])
-def test_a_header_that_is_no_time_is_null_with_a_problem(value: bytes) -> None:
+def test_an_invalid_time_in_a_header_is_null_with_a_problem(value: bytes) -> None:
     made = task({}, [("x-at", value)], shown(submitted_at="x-at"))
     assert (made.submitted_at, made.problem and made.problem.reason) == (None, "Unreadable")
 
 
 @pytest.mark.parametrize("timestamp", [0, 1, 1_700_000_000, 1 << 62])
-def test_a_records_own_time_that_is_not_plausible_is_null_with_a_problem(timestamp: int) -> None:
-    record = Record(7, timestamp, b"{}", [])
+def test_an_implausible_timestamp_is_null_with_a_problem(timestamp: int) -> None:
+    record = LogRecord(7, timestamp, None, b"{}", [])
     made = parse_task(record, "jobs", 2, QueueConfig(topic="jobs"), NOW)
     assert made.problem is not None
     assert (made.submitted_at, made.problem.message) == (
         None,
-        "the record's own time is not plausible",
+        "the record's timestamp is not plausible",
     )
 
 
-def test_a_record_without_a_time() -> None:
-    record = Record(7, -1, b"{}", [])
+def test_a_record_may_have_no_timestamp() -> None:
+    record = LogRecord(7, -1, None, b"{}", [])
     made = parse_task(record, "jobs", 2, QueueConfig(topic="jobs"), NOW)
     assert (made.submitted_at, made.problem) == (None, None)
 
@@ -166,7 +167,7 @@ def test_a_record_without_a_time() -> None:
         (b'{"id": "\xff"}', "the record's value is not JSON"),
     ],
 )
-def test_what_cannot_be_read_says_so(value: bytes | None, message: str) -> None:
+def test_an_unreadable_value_is_a_problem(value: bytes | None, message: str) -> None:
     made = task(value)
     assert made.problem is not None
     assert (made.id, made.problem.reason, made.problem.message) == (
@@ -178,7 +179,7 @@ def test_what_cannot_be_read_says_so(value: bytes | None, message: str) -> None:
 
 
 @given(st.binary(max_size=60) | st.recursive(st.none() | st.text(), st.lists).map(json.dumps))
-def test_no_value_is_too_odd(value: bytes | str) -> None:
+def test_any_value_is_a_task(value: bytes | str) -> None:
     encoded = value if isinstance(value, bytes) else value.encode()
     made = task(encoded, config=shown(id="/0", prompt="/0/1", args="/1"))
     assert made.offset == 7

@@ -57,11 +57,11 @@ SECONDS = 1_769_860_800
     ],
     ids=repr,
 )
-def test_every_usual_form_is_the_time_meant(value: Any) -> None:
+def test_every_usual_form_is_parsed(value: Any) -> None:
     assert parse_time(value) == NOON
 
 
-def test_a_number_whose_bytes_could_be_text_is_none() -> None:
+def test_bytes_that_may_be_text_are_not_a_number() -> None:
     nanoseconds = 0x1871010101010101
     assert parse_time(nanoseconds.to_bytes(8, "big")) == parse_time(nanoseconds)
     assert parse_time(b"20260131") == parse_time("20260131")
@@ -117,7 +117,7 @@ def test_fractions_are_cut_to_milliseconds() -> None:
     ],
     ids=lambda value: repr(value)[:40],
 )
-def test_what_is_no_plausible_time_is_refused(value: Any) -> None:
+def test_implausible_times_are_refused(value: Any) -> None:
     with pytest.raises(ValueError):  # noqa: PT011
         parse_time(value)
 

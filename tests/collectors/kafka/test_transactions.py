@@ -5,15 +5,14 @@ import struct
 import pytest
 
 from telemetron.testing import FakeClock, RecordingOutput
-from telemetron_collectors.kafka import wire
-from telemetron_collectors.kafka.config import QueueConfig
-from telemetron_collectors.kafka.connection import Access
-from telemetron_collectors.kafka.known import Known
-from telemetron_collectors.kafka.queue import OpenTransaction, TopicQueue
-from telemetron_collectors.kafka.request import Offset
-from telemetron_collectors.kafka.state import Ends, Topic
-from telemetron_collectors.kafka.transactions import LONG_SECONDS, Transactions
-from telemetron_collectors.kafka.wire import Answer
+from telemetron_collectors.kafka.brokers import ConnectionSettings
+from telemetron_collectors.kafka.cluster import KafkaCluster
+from telemetron_collectors.kafka.limits import LIMITS
+from telemetron_collectors.kafka.protocol import wire
+from telemetron_collectors.kafka.protocol.messages import Offset
+from telemetron_collectors.kafka.protocol.wire import ResponseBody
+from telemetron_collectors.kafka.topic import LeaderQuery, Topic
+from telemetron_collectors.kafka.transactions import Transactions
 from tests.collectors.kafka.conftest import config_of
 
 
@@ -24,23 +23,24 @@ class Looks:
         self.clock = FakeClock()
         config = config_of(bootstrap_servers=["127.0.0.1:1"], queues=[{"topic": "t"}])
         output = RecordingOutput(self.clock)
-        self.known = Known(config, output, Access("test", "PLAINTEXT", None, {}), 10)  # type: ignore[arg-type]
-        self.topic: Topic = self.known.topics["t"]
-        self.ends = Ends({"t": [0, 1]})
-        self.transactions = Transactions(self.known)
+        settings = ConnectionSettings("test", "PLAINTEXT", None, {})
+        cluster = KafkaCluster(config, output, settings)  # type: ignore[arg-type]
+        self.topic: Topic = cluster.topics["t"]
+        self.query = LeaderQuery({"t": [0, 1]})
+        self.transactions = Transactions(cluster)
 
     def look(self, *, stable: tuple[int, int], high: tuple[int, int], error: int = 0) -> None:
         """`error`: of the first partition, instead of its ends."""
         for number, offset in enumerate(stable):
             self.topic.ends[number] = self.topic.starts[number] = Offset(0, offset)
-        self.transactions.take(1, self.ends, _answer(high, error), _answer(stable, error))
+        self.transactions.update(self.query, _answer(high, error), _answer(stable, error))
 
 
-def _answer(offsets: tuple[int, int], error: int) -> Answer:
+def _answer(offsets: tuple[int, int], error: int) -> ResponseBody:
     entries = [
         struct.pack(">ihqq", n, 0 if n else error, -1, offset) for n, offset in enumerate(offsets)
     ]
-    return Answer(2, bytes(4) + wire.array([wire.text("t") + wire.array(entries)]))
+    return ResponseBody(2, bytes(4) + wire.array([wire.text("t") + wire.array(entries)]))
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def looks() -> Looks:
     return Looks()
 
 
-def test_a_transaction_counts_once_it_was_open_in_two_looks(looks: Looks) -> None:
+def test_a_transaction_counts_if_it_is_open_in_two_checks(looks: Looks) -> None:
     looks.look(stable=(5, 7), high=(5, 7))
     looks.look(stable=(5, 7), high=(9, 7))
     since = looks.clock.now()
@@ -56,23 +56,23 @@ def test_a_transaction_counts_once_it_was_open_in_two_looks(looks: Looks) -> Non
     looks.clock.advance(1)
     looks.look(stable=(5, 7), high=(12, 7))
     assert looks.topic.open == {0: (5, 7, since, False)}
-    looks.clock.advance(LONG_SECONDS)
+    looks.clock.advance(LIMITS.long_transaction)
     looks.look(stable=(5, 7), high=(12, 7))
     assert looks.topic.open == {0: (5, 7, since, True)}
     looks.look(stable=(13, 7), high=(13, 7))
     assert looks.topic.open == looks.topic.opened == {}
 
 
-def test_a_partition_that_could_not_be_looked_at_is_looked_at_the_next_time(looks: Looks) -> None:
+def test_a_partition_with_an_error_is_checked_the_next_time(looks: Looks) -> None:
     """Though nothing is written, and both answers are the same."""
     looks.look(stable=(5, 7), high=(5, 7), error=6)
-    assert looks.topic.tops == {1: 7}
+    assert looks.topic.high_watermarks == {1: 7}
     for _ in range(2):
         looks.look(stable=(5, 7), high=(5, 7))
-    assert looks.topic.tops == {0: 5, 1: 7}
+    assert looks.topic.high_watermarks == {0: 5, 1: 7}
 
 
-def test_one_transaction_after_the_other_is_none_that_lasts(looks: Looks) -> None:
+def test_successive_transactions_are_not_a_long_one(looks: Looks) -> None:
     looks.look(stable=(0, 0), high=(0, 0))
     for first in range(0, 50, 5):
         looks.clock.advance(3)
@@ -80,7 +80,7 @@ def test_one_transaction_after_the_other_is_none_that_lasts(looks: Looks) -> Non
         assert looks.topic.open == {}
 
 
-def test_records_that_come_behind_an_open_transaction_are_produced(looks: Looks) -> None:
+def test_records_behind_an_open_transaction_set_produced_at(looks: Looks) -> None:
     looks.look(stable=(5, 7), high=(9, 7))
     assert looks.topic.produced_at is None  # it was not seen
     looks.clock.advance(1)
@@ -91,7 +91,7 @@ def test_records_that_come_behind_an_open_transaction_are_produced(looks: Looks)
     assert looks.topic.produced_at == looks.clock.now()
 
 
-def test_the_first_records_of_a_transaction_are_produced(looks: Looks) -> None:
+def test_the_first_records_of_a_transaction_set_produced_at(looks: Looks) -> None:
     looks.look(stable=(5, 7), high=(5, 7))
     looks.look(stable=(9, 7), high=(9, 7))
     looks.clock.advance(1)
@@ -99,35 +99,9 @@ def test_the_first_records_of_a_transaction_are_produced(looks: Looks) -> None:
     assert looks.topic.produced_at == looks.clock.now()
 
 
-def test_records_that_come_between_the_two_answers_are_no_transaction(looks: Looks) -> None:
+def test_records_between_the_two_responses_are_no_transaction(looks: Looks) -> None:
     """The end of all records is asked for first."""
     for number in range(5):
         looks.clock.advance(1)
         looks.look(stable=(10 * number, 0), high=(10 * number - 3, 0))
         assert looks.topic.opened == {}
-
-
-@pytest.mark.parametrize(
-    ("offsets", "text"),
-    [
-        ([1], "1 offset (partition 0)"),
-        ([9], "9 offsets (partition 0)"),
-        ([1005], "at least 1000 offsets (partition 0)"),
-        ([4, 6], "at least 10 offsets (partitions 0, 1)"),
-    ],
-)
-def test_a_transaction_that_is_open_for_long_is_a_problem_since_it_was_seen(
-    looks: Looks, offsets: list[int], text: str
-) -> None:
-    queue = TopicQueue("t", "g", QueueConfig(topic="t"))
-    queue.resize(3)
-    since = looks.clock.now()
-    looks.clock.advance(20)
-    queue.transactions = {n: OpenTransaction(5, o, since, True) for n, o in enumerate(offsets)}
-    queue.transactions[2] = OpenTransaction(0, 1000, looks.clock.now(), False)
-    built = queue.build(looks.clock.now(), 20)
-    (problem,) = built.problems
-    assert (problem.reason, problem.since) == ("OpenTransaction", since)
-    assert problem.message == f"an open transaction holds back {text}"
-    assert built.open_transaction_since == since
-    assert built.open_transaction_offsets == 1000 + sum(offsets)

@@ -24,7 +24,7 @@ GUID = UUID("12345678-1234-5678-1234-567812345678").bytes
         b"\3\0" + GUID,
     ],
 )
-def test_json_is_read_behind_every_frame(frame: bytes) -> None:
+def test_json_is_read_after_every_frame(frame: bytes) -> None:
     assert decode(frame + JSON) == Value(JSON, {"id": "t-1"})
 
 
@@ -39,32 +39,32 @@ def test_json_is_read_behind_every_frame(frame: bytes) -> None:
         (b"[" * 100_000, "the record's value is not JSON"),
         (
             b"\0\0\0\0\x11\x00\x0a\x03t-1",  # Protobuf: the index of the message, then fields
-            "the record's value is not JSON behind its schema registry frame (schema 17):"
+            "the record's value has a schema registry frame (schema 17) and is not JSON:"
             " Avro or Protobuf?",
         ),
         (
             b"\1" + GUID + b"\x06t-1",
-            "the record's value is not JSON behind its schema registry frame"
-            " (schema 12345678-1234-5678-1234-567812345678): Avro or Protobuf?",
+            "the record's value has a schema registry frame"
+            " (schema 12345678-1234-5678-1234-567812345678) and is not JSON: Avro or Protobuf?",
         ),
         (
             b"\3\5" + GUID + zlib.compress(JSON),
-            "the record's value is compressed behind its schema registry frame"
-            " (schema 12345678-1234-5678-1234-567812345678, zlib)",
+            "the record's value has a schema registry frame"
+            " (schema 12345678-1234-5678-1234-567812345678, zlib) and is compressed",
         ),
     ],
 )
-def test_a_value_without_json_says_what_it_is(value: bytes | None, message: str) -> None:
+def test_a_value_without_json_has_a_cause(value: bytes | None, message: str) -> None:
     assert decode(value) == Value(b"", MISSING, message)
 
 
 @pytest.mark.parametrize("value", [b"7", b'"text"', b"null"])
-def test_behind_a_frame_only_an_object_or_a_list_is_json(value: bytes) -> None:
+def test_after_a_frame_only_an_object_or_a_list_is_json(value: bytes) -> None:
     assert decode(value).trouble == ""
     assert "schema 17" in decode(b"\0\0\0\0\x11" + value).trouble
 
 
 @given(st.binary(max_size=40))
-def test_no_bytes_are_too_odd(value: bytes) -> None:
+def test_any_bytes_have_a_value_or_a_cause(value: bytes) -> None:
     found = decode(value)
     assert bool(found.trouble) == (found.json is MISSING)

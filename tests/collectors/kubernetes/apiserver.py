@@ -1,4 +1,4 @@
-"""A scripted API server: lists, watches, and whatever a real one cannot be made to do at will.
+"""A scripted API server: lists, watches, and faults that a real one does not show on demand.
 
 It knows resourceVersions, WatchList, pages, bookmarks and 410. `faults[resource]` (or `"*"`) is
 asked first; what it gives is the answer.
@@ -8,7 +8,7 @@ import asyncio
 import copy
 import json
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -16,6 +16,17 @@ from aiohttp import web
 
 Object = dict[str, Any]
 Fault = Callable[[web.Request], Awaitable[web.StreamResponse | None]]
+Answer = Callable[[], web.StreamResponse | None]
+
+RESOURCES = (
+    "pods",
+    "deployments",
+    "statefulsets",
+    "daemonsets",
+    "jobs",
+    "replicasets",
+    "horizontalpodautoscalers",
+)
 
 GONE = {
     "kind": "Status",
@@ -33,7 +44,7 @@ class ApiServer:
         self.url = ""
         self.version = 100
         self.oldest = 0
-        """A watch from before is answered by 410."""
+        """An older watch gets 410."""
         self.streams = True
         """Whether it knows WatchList."""
         self.ends = True
@@ -88,7 +99,7 @@ class ApiServer:
             queue.put_nowait(None)
 
     def compact(self) -> None:
-        """Forget what was before: to resume is to be told 410."""
+        """Forget old versions: a resumed watch gets 410."""
         self.version += 1
         self.oldest = self.version
 
@@ -198,7 +209,7 @@ class ApiServer:
 
 
 def status(code: int, **headers: str) -> web.Response:
-    """A refusal, as the API server words it; its message must never be shown."""
+    """Return a refusal; its message must never be shown."""
     body = {"kind": "Status", "status": "Failure", "code": code, "message": "SECRET"}
     return web.json_response(body, status=code, headers=headers)
 
@@ -213,3 +224,28 @@ async def apiserver() -> AsyncIterator[ApiServer]:
     finally:
         server.close_watches()
         await runner.cleanup()
+
+
+def failing(*answers: Answer, then: Answer | None = None) -> Fault:
+    """Return a fault with these responses in turn, then always `then`; None: respond normally."""
+    left = list(answers)
+
+    async def fault(request: web.Request) -> web.StreamResponse | None:
+        return (left.pop(0) if left else then or (lambda: None))()
+
+    return fault
+
+
+@asynccontextmanager
+async def bookmarks(api: ApiServer, resources: Iterable[str]) -> AsyncIterator[None]:
+    """Send a bookmark of each resource every 0.2 s."""
+
+    async def send() -> None:
+        while True:
+            for resource in resources:
+                api.bookmark(resource)
+            await asyncio.sleep(0.2)
+
+    sending = asyncio.create_task(send())
+    yield
+    sending.cancel()

@@ -3,24 +3,19 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from msgspec.structs import replace
 
-from telemetron.backoff import Backoff
-from telemetron.service.supervisor import BoundOutput, Mounts
+from telemetron.service.outputs import BoundOutput, Mounts
 from telemetron.store.source import Source
 from telemetron.store.store import Store
-from telemetron_collectors.kubernetes import (
-    KubernetesConfig,
-    collector,
-    connection,
-    observer,
-    watch,
-)
+from telemetron_collectors.kubernetes import KubernetesConfig, collector
+from telemetron_collectors.kubernetes.bounds import Bounds
+from telemetron_collectors.kubernetes.observer import observe
 from tests.collectors.kubernetes.apiserver import ApiServer, apiserver
 
 
@@ -39,7 +34,7 @@ def kubeconfig(url: str, **user: Any) -> str:
 
 
 class Observed:
-    """A source that observes, and what the document says of it."""
+    """A running source, and its part of the document."""
 
     def __init__(self, store: Store, source: Source, run: "asyncio.Task[None]") -> None:
         self.store = store
@@ -67,7 +62,7 @@ class Observed:
 
     @property
     def problems(self) -> dict[str, str]:
-        """Reason by scope; that there are no usage figures is left out."""
+        """Reasons by scope, without missing usage figures."""
         return {
             one.scope: one.reason
             for one in self.source.row().problems
@@ -77,8 +72,17 @@ class Observed:
     def message(self, scope: str) -> str:
         return next(one.message for one in self.source.row().problems if one.scope == scope)
 
+    @property
+    def names(self) -> list[str]:
+        """The names of its workloads."""
+        return [key.rpartition("/")[2] for key in self.workloads]
+
+    async def until_ok(self) -> None:
+        """Wait until the source is ok, and has no problem."""
+        await self.until(lambda: self.status == "ok" and self.problems == {})
+
     async def until(self, condition: Callable[[], Any], seconds: float = 20) -> None:
-        """Wait until it is so."""
+        """Wait until the condition is true."""
         try:
             async with asyncio.timeout(seconds):
                 while not condition():
@@ -97,22 +101,25 @@ async def api() -> AsyncIterator[ApiServer]:
         yield server
 
 
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tries follow each other ten times as fast."""
-    for module in (connection, observer, watch):
-        monkeypatch.setattr(module, "Backoff", partial(Backoff, first=0.025, cap=1))
-    monkeypatch.setattr(watch, "RESUME_SECONDS", 0.1)
+# Retries are ten times as quick.
+QUICK = Bounds(
+    first_retry_seconds=0.025, max_retry_seconds=1, probe_retry_seconds=1, resume_seconds=0.1
+)
 
 
 @pytest.fixture
 def observing(api: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Observing:
-    """`async with observing(namespaces=["*"]) as observed`: the collector, for real."""
+    """`async with observing(namespaces=["*"]) as observed`: the collector, with quick retries.
+
+    `bounds` are other limits and durations, by name.
+    """
     for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"):
         monkeypatch.delenv(name, raising=False)
 
     @asynccontextmanager
-    async def observe(promise: float | None = None, **keys: Any) -> AsyncIterator[Observed]:
+    async def run(
+        promise: float | None = None, bounds: dict[str, Any] | None = None, **keys: Any
+    ) -> AsyncIterator[Observed]:
         file = tmp_path / "kubeconfig"
         if not file.exists():
             file.write_text(kubeconfig(api.url))
@@ -123,7 +130,7 @@ def observing(api: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         source.load(30)
         source.start(promise or collector.max_age_seconds(config))
         output = BoundOutput(store, source, collector, Mounts())
-        task = asyncio.ensure_future(collector.run(config, output))
+        task = asyncio.ensure_future(observe(config, output, replace(QUICK, **(bounds or {}))))
         observed = Observed(store, source, task)
         try:
             yield observed
@@ -135,4 +142,4 @@ def observing(api: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
             source.stop()
             assert task.cancelled(), task
 
-    return observe
+    return run

@@ -1,4 +1,4 @@
-"""Selectors, and which of some labels they fit."""
+"""Selectors, and the labels that they fit."""
 
 LABELS = {
     "web": {"app": "web", "tier": "front", "example.org/size": "10"},

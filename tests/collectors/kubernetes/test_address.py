@@ -43,18 +43,18 @@ def test_in_a_cluster(monkeypatch, host: str, port: str, address: str | None) ->
     ("context", "address"),
     [(None, "one.example:6443"), ("two", "[fd00::2]:443"), ("gone", None), ("nobody", None)],
 )
-def test_of_a_kubeconfig(kubeconfig: str, context: str | None, address: str | None) -> None:
+def test_address_of_a_kubeconfig(kubeconfig: str, context: str | None, address: str | None) -> None:
     config = KubernetesConfig(config="kubeconfig", kubeconfig=kubeconfig, context=context)
     assert collector.address(config) == address
 
 
-def test_of_the_environments_kubeconfig(monkeypatch, kubeconfig: str) -> None:
+def test_address_of_the_environments_kubeconfig(monkeypatch, kubeconfig: str) -> None:
     monkeypatch.setenv("KUBECONFIG", kubeconfig)
     assert collector.address(KubernetesConfig(config="kubeconfig")) == "one.example:6443"
 
 
 @pytest.mark.parametrize("content", ["", "[]", "a: [", "contexts: 1", "\x00", '{"contexts": [1]}'])
-def test_of_a_kubeconfig_that_is_none(tmp_path: Path, content: Any) -> None:
+def test_invalid_kubeconfig_has_no_address(tmp_path: Path, content: Any) -> None:
     file = tmp_path / "config"
     file.write_text(content)
     for path in (str(file), str(tmp_path / "nothing")):

@@ -1,30 +1,30 @@
-"""Who belongs to whom, in whatever order it is seen."""
+"""The state: pods and their workloads, in any order of events."""
 
 import itertools
 
 import msgspec
 import pytest
 
-from telemetron_collectors.kubernetes.cluster import Cluster
-from telemetron_collectors.kubernetes.objects import KINDS
+from telemetron_collectors.kubernetes.api.objects import KINDS
+from telemetron_collectors.kubernetes.cluster import Cluster, WorkloadId
 from tests.collectors.kubernetes.things import autoscaler, deployment, pod, replicaset
 
-WEB = ("default", "Deployment", "web")
-RS = ("default", "ReplicaSet", "web-1")
+WEB = WorkloadId("default", "Deployment", "web")
+RS = WorkloadId("default", "ReplicaSet", "web-1")
 
 
 def put(cluster, kind, one):
     one["metadata"].setdefault("namespace", "default")
     raw = msgspec.json.encode(one)
-    cluster.take(kind, msgspec.json.decode(raw, type=KINDS[kind].type))
+    cluster.apply(kind, msgspec.json.decode(raw, type=KINDS[kind].type))
 
 
 @pytest.fixture
 def cluster():
-    """One that is in sync."""
+    """A cluster that is in sync."""
     cluster = Cluster()
     for kind in KINDS:
-        cluster.synced(kind, None)
+        cluster.set_synced(kind, None)
     cluster.dirty.clear()
     return cluster
 
@@ -38,10 +38,10 @@ PARTS = {
 
 @pytest.mark.parametrize("synced", [True, False])
 @pytest.mark.parametrize("order", list(itertools.permutations(PARTS)))
-def test_in_whatever_order(order, synced):
+def test_pods_join_their_deployment_in_any_order(order, synced):
     cluster = Cluster()
     for kind in KINDS if synced else ():
-        cluster.synced(kind, None)
+        cluster.set_synced(kind, None)
     for kind in order:
         put(cluster, kind, PARTS[kind]())
     assert cluster.members == {WEB: ["web-1-0"]}
@@ -49,38 +49,38 @@ def test_in_whatever_order(order, synced):
     assert cluster.waiting == {}
 
 
-def test_a_pod_waits_until_it_is_dropped(cluster):
+def test_removed_pod_no_longer_waits(cluster):
     put(cluster, "Pod", pod("web-1-0", ("ReplicaSet", "web-1")))
     assert list(cluster.waiting.values()) == [RS]
     assert cluster.dirty == {}
-    cluster.drop("Pod", "default", "web-1-0")
+    cluster.remove("Pod", "default", "web-1-0")
     assert cluster.waiting == {}
-    cluster.give_up(("default", "web-1-0"))
-    cluster.drop("Pod", "default", "web-1-0")
+    cluster.stop_waiting(("default", "web-1-0"))
+    cluster.remove("Pod", "default", "web-1-0")
     assert cluster.dirty == {}
 
 
-def test_two_pods_wait_for_one_owner(cluster):
+def test_two_pods_wait_for_the_same_owner(cluster):
     for name in ("web-1-0", "web-1-1"):
         put(cluster, "Pod", pod(name, ("ReplicaSet", "web-1")))
-    cluster.give_up(("default", "web-1-0"))
+    cluster.stop_waiting(("default", "web-1-0"))
     assert cluster.members == {RS: ["web-1-0"]}
     put(cluster, "ReplicaSet", replicaset("web-1", "web"))
     put(cluster, "Deployment", deployment("web"))
     assert cluster.members == {WEB: ["web-1-0", "web-1-1"]}
 
 
-def test_pods_stay_where_they_were_when_owners_go(cluster):
+def test_pods_stay_with_their_workload_after_owners_are_deleted(cluster):
     for kind, part in PARTS.items():
         put(cluster, kind, part())
-    cluster.drop("ReplicaSet", "default", "web-1")
-    cluster.drop("Deployment", "default", "web")
+    cluster.remove("ReplicaSet", "default", "web-1")
+    cluster.remove("Deployment", "default", "web")
     put(cluster, "Pod", pod("web-1-0", ("ReplicaSet", "web-1"), status={"phase": "Failed"}))
     assert cluster.members == {WEB: ["web-1-0"]}
     assert cluster.workloads == {}
 
 
-def test_a_replicaset_is_adopted(cluster):
+def test_pods_follow_an_adopted_replicaset(cluster):
     put(cluster, "ReplicaSet", replicaset("web-1", None))
     put(cluster, "Pod", pod("web-1-0", ("ReplicaSet", "web-1")))
     put(cluster, "Pod", pod("other", ("ReplicaSet", "web-2")))
@@ -92,7 +92,7 @@ def test_a_replicaset_is_adopted(cluster):
     assert cluster.members == {("default", "Pod", "web-1-0"): ["web-1-0"]}
 
 
-def test_a_pod_that_is_adopted_before_its_replicaset_is_seen_waits_for_it(cluster):
+def test_adopted_pod_waits_for_its_replicaset(cluster):
     put(cluster, "Deployment", deployment("web"))
     put(cluster, "Pod", pod("web-1-0", None))
     put(cluster, "Pod", pod("web-1-0", ("ReplicaSet", "web-1")))
@@ -100,23 +100,23 @@ def test_a_pod_that_is_adopted_before_its_replicaset_is_seen_waits_for_it(cluste
     put(cluster, "ReplicaSet", replicaset("web-1", "web"))
     assert (cluster.members, cluster.waiting) == ({WEB: ["web-1-0"]}, {})
     put(cluster, "Pod", pod("web-1-0", ("ReplicaSet", "gone-1")))
-    cluster.give_up(("default", "web-1-0"))
+    cluster.stop_waiting(("default", "web-1-0"))
     assert cluster.members == {("default", "ReplicaSet", "gone-1"): ["web-1-0"]}
 
 
-def test_the_same_again_is_nothing_new(cluster):
+def test_unchanged_objects_mark_nothing_dirty(cluster):
     for kind, part in PARTS.items():
         put(cluster, kind, part())
     cluster.dirty.clear()
     for kind, part in PARTS.items():
         put(cluster, kind, part())
-    cluster.drop("Deployment", "default", "unknown")
-    cluster.drop("HorizontalPodAutoscaler", "default", "unknown")
-    cluster.synced("Pod", None)
+    cluster.remove("Deployment", "default", "unknown")
+    cluster.remove("HorizontalPodAutoscaler", "default", "unknown")
+    cluster.set_synced("Pod", None)
     assert cluster.dirty == {}
 
 
-def test_what_scales_it(cluster):
+def test_autoscaler_sets_max_pods(cluster):
     put(cluster, "Deployment", deployment("web", 2))
     assert cluster.max_pods(WEB) == 2
     put(cluster, "HorizontalPodAutoscaler", autoscaler("a", "Deployment", "web", 5))
@@ -125,47 +125,47 @@ def test_what_scales_it(cluster):
     assert cluster.max_pods(WEB) == 2
     put(cluster, "HorizontalPodAutoscaler", autoscaler("a", "Deployment", "web", None))
     assert cluster.max_pods(WEB) == 2
-    cluster.drop("HorizontalPodAutoscaler", "default", "a")
-    assert cluster.names("HorizontalPodAutoscaler", None) == []
+    cluster.remove("HorizontalPodAutoscaler", "default", "a")
+    assert cluster.keys("HorizontalPodAutoscaler", None) == []
 
 
 HPA = "HorizontalPodAutoscaler"
 
 
 @pytest.mark.parametrize("kind", ["DaemonSet", "Job"])
-def test_what_cannot_be_scaled_has_no_maximum_of_an_autoscaler(cluster, kind):
+def test_unscaled_kinds_ignore_autoscalers(cluster, kind):
     put(cluster, HPA, autoscaler("a", kind, "web", 10))
     put(cluster, "Pod", pod("web-0", (kind, "web")))
-    assert cluster.max_pods(("default", kind, "web")) is None
+    assert cluster.max_pods(WorkloadId("default", kind, "web")) is None
     put(cluster, kind, {"metadata": {"name": "web"}, "status": {"desiredNumberScheduled": 1}})
-    assert cluster.max_pods(("default", kind, "web")) == 1
+    assert cluster.max_pods(WorkloadId("default", kind, "web")) == 1
 
 
-def test_of_two_autoscalers_the_larger_maximum_counts(cluster):
+def test_larger_maximum_of_two_autoscalers_counts(cluster):
     put(cluster, "Deployment", deployment("web", 2))
     put(cluster, HPA, autoscaler("a", "Deployment", "web", 10))
     put(cluster, HPA, autoscaler("b", "Deployment", "web", 30))
     assert cluster.max_pods(WEB) == 30
-    cluster.drop(HPA, "default", "a")
+    cluster.remove(HPA, "default", "a")
     assert cluster.max_pods(WEB) == 30
     put(cluster, HPA, autoscaler("a", "Deployment", "web", 10))
-    cluster.drop(HPA, "default", "b")
+    cluster.remove(HPA, "default", "b")
     assert cluster.max_pods(WEB) == 10
 
 
-def test_the_autoscaler_of_another_api_group_scales_something_else(cluster):
+def test_autoscaler_of_another_api_group_is_ignored(cluster):
     put(cluster, "Deployment", deployment("web", 2))
     put(cluster, HPA, autoscaler("a", "Deployment", "web", 10, "example.com/v1"))
     assert cluster.max_pods(WEB) == 2
-    assert cluster.names(HPA, None) == [("default", "a")]
+    assert cluster.keys(HPA, None) == [("default", "a")]
     put(cluster, HPA, autoscaler("a", "Deployment", "web", 10, "apps/v1"))
     assert cluster.max_pods(WEB) == 10
     put(cluster, HPA, autoscaler("a", "Deployment", "web", 10, "v1"))
     assert cluster.max_pods(WEB) == 2
 
 
-def test_a_kind_of_another_api_group_is_not_the_one_of_its_name(cluster):
-    kruise = ("default", "StatefulSet.apps.kruise.io", "web")
+def test_kind_of_another_api_group_is_another_workload(cluster):
+    kruise = WorkloadId("default", "StatefulSet.apps.kruise.io", "web")
     one = pod("web-0", ("StatefulSet", "web"))
     one["metadata"]["ownerReferences"][0]["apiVersion"] = "apps.kruise.io/v1beta1"
     put(cluster, "Pod", one)
@@ -176,28 +176,28 @@ def test_a_kind_of_another_api_group_is_not_the_one_of_its_name(cluster):
     assert list(cluster.waiting.values()) == [("default", "StatefulSet", "web")]
 
 
-def test_an_autoscaler_that_only_reports_changes_nothing(cluster):
+def test_status_of_an_autoscaler_marks_nothing_dirty(cluster):
     put(cluster, HPA, autoscaler("a", "Deployment", "web", 10))
     cluster.dirty.clear()
     put(cluster, HPA, autoscaler("a", "Deployment", "web", 10))
     assert cluster.dirty == {}
 
 
-def test_the_names_that_are_known(cluster):
+def test_keys_of_a_kind_in_a_namespace(cluster):
     put(cluster, "Deployment", deployment("web"))
     put(cluster, "Pod", pod("p", namespace="b"))
-    assert cluster.names("Deployment", None) == [("default", "web")]
-    assert cluster.names("StatefulSet", None) == []
-    assert cluster.names("Pod", "b") == [("b", "p")]
-    assert cluster.names("Pod", "c") == []
+    assert cluster.keys("Deployment", None) == [("default", "web")]
+    assert cluster.keys("StatefulSet", None) == []
+    assert cluster.keys("Pod", "b") == [("b", "p")]
+    assert cluster.keys("Pod", "c") == []
 
 
-def test_pods_and_autoscalers_that_become_known_change_what_is_shown():
+def test_sync_of_pods_and_autoscalers_marks_workloads_dirty():
     cluster = Cluster()
     put(cluster, "Deployment", deployment("web"))
     for kind in ("Pod", "HorizontalPodAutoscaler"):
         cluster.dirty.clear()
-        cluster.synced(kind, "elsewhere")
+        cluster.set_synced(kind, "elsewhere")
         assert cluster.dirty == {}
-        cluster.synced(kind, "default")
+        cluster.set_synced(kind, "default")
         assert list(cluster.dirty) == [WEB]

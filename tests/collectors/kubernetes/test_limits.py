@@ -4,8 +4,8 @@ import msgspec
 import pytest
 
 from telemetron.document import Limits
+from telemetron_collectors.kubernetes.api.objects import PodSpec, PodStatus
 from telemetron_collectors.kubernetes.limits import common, limits_of
-from telemetron_collectors.kubernetes.objects import PodSpec, PodStatus
 
 
 def container(name="app", cpu=None, memory=None, **more):
@@ -51,7 +51,7 @@ def test_an_init_container_counts_if_it_needs_more_than_all_that_run_later():
 
 
 @pytest.mark.parametrize("none", ["0", "0Gi", "x"])
-def test_a_limit_of_nothing_is_no_limit(none):
+def test_limit_of_zero_is_unlimited(none):
     assert limits([container("app", none, "1Gi")]) == Limits(None, "1Gi")
     assert limits([]) == Limits()
 
@@ -103,7 +103,7 @@ def test_while_the_limits_of_a_pod_are_resized_the_status_counts():
     assert limits([APP], status=status) == Limits("1", "1Gi")
 
 
-def test_what_differs_is_null():
+def test_differing_limits_are_null():
     assert common([Limits("1", "4Gi"), Limits("1", "64Gi")]) == Limits("1", None)
     assert common([Limits("1", "4Gi")] * 2) == Limits("1", "4Gi")
     assert common([Limits("1", "4Gi"), Limits()]) == Limits()

@@ -1,6 +1,8 @@
-"""The collector against a scripted API server: what is shown, and when."""
+"""The collector against a scripted API server."""
 
-from telemetron_collectors.kubernetes import cluster
+import pytest
+
+from tests.collectors.kubernetes.conftest import kubeconfig
 from tests.collectors.kubernetes.things import (
     agent,
     autoscaler,
@@ -34,7 +36,7 @@ async def test_a_deployment_with_its_pods(api, observing):
         assert observed.problems == {}
 
 
-async def test_what_changes_is_shown(api, observing):
+async def test_changes_are_published(api, observing):
     rolled_out(api, replicas=1)
     async with observing() as observed:
         await observed.until(lambda: observed.status == "ok")
@@ -103,12 +105,11 @@ async def test_one_namespace(api, observing):
         assert {path for path, _ in api.requests} >= {"/api/v1/namespaces/default/pods"}
 
 
-async def test_there_are_too_many(api, observing, monkeypatch):
-    monkeypatch.setattr(cluster, "MAX_OBJECTS", 2)
+async def test_objects_beyond_the_limit_are_left_out(api, observing):
     for name in ("a", "b", "c"):
         api.put("pods", pod(name))
         api.put("deployments", deployment(name))
-    async with observing() as observed:
+    async with observing(bounds={"objects": 2}) as observed:
         await observed.until(lambda: observed.status == "ok")
         assert observed.problems == {"pods": "LimitReached", "deployments": "LimitReached"}
         assert len(observed.workloads) == 4
@@ -127,3 +128,12 @@ async def test_there_are_too_many(api, observing, monkeypatch):
         await observed.until(lambda: "default/Deployment/c" in observed.workloads)
         await observed.until(lambda: observed.problems == {})
         assert observed.workloads["default/Deployment/a"].problems == []
+
+
+@pytest.mark.parametrize("content", ["", "current-context: x", "clusters: [", "users: {}"])
+async def test_unusable_kubeconfig_is_loaded_again(api, observing, tmp_path, content):
+    (tmp_path / "kubeconfig").write_text(content)
+    async with observing() as observed:
+        await observed.until(lambda: observed.problems.get("") == "InvalidConfig")
+        (tmp_path / "kubeconfig").write_text(kubeconfig(api.url))
+        await observed.until_ok()

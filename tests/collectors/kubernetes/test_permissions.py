@@ -1,8 +1,8 @@
-"""What is shown where a kind may not be observed in a namespace: unknown is not zero."""
+"""A kind that may not be observed in a namespace: unknown is not zero."""
 
 import pytest
 
-from telemetron_collectors.kubernetes.objects import KINDS
+from telemetron_collectors.kubernetes.api.objects import KINDS
 from tests.collectors.kubernetes.apiserver import status
 from tests.collectors.kubernetes.things import (
     agent,
@@ -16,8 +16,8 @@ from tests.collectors.kubernetes.things import (
 )
 
 SPACES = ("left", "right")
-# What is null or empty without the permission, of the workload `web` and the agent `writer`; all
-# other values are those of the namespace in which nothing is forbidden.
+# The fields of the workload `web` and the agent `writer` that are null or empty without the
+# permission; all other fields are as in the namespace in which nothing is forbidden.
 LOST = {
     "pods": {"active_pods": None, "pods": [], "instances": [], "instance_count": None},
     "replicasets": {"active_pods": None, "pods": [], "instances": [], "instance_count": None},
@@ -76,9 +76,7 @@ def found(observed, space):
 @pytest.mark.parametrize(
     ("resource", "space"), [(one, SPACES[at % 2]) for at, one in enumerate(LOST)]
 )
-async def test_what_depends_on_a_forbidden_kind_is_null_and_says_why(
-    api, observing, resource, space
-):
+async def test_fields_without_permission_are_null_with_a_problem(api, observing, resource, space):
     filled(api)
     forbid(api, resource, space)
     (other,) = set(SPACES) - {space}
@@ -110,9 +108,7 @@ def problems(entity):
     return [(one.reason, one.message) for one in entity.problems]
 
 
-async def test_without_their_controllers_pods_are_shown_and_no_state_of_the_controller(
-    api, observing
-):
+async def test_pods_are_shown_without_permission_on_their_controllers(api, observing):
     filled(api)
     one = deployment("web", 2, namespace="left")
     one["spec"]["template"] = template(container(), annotations=agent("writer"))
@@ -134,7 +130,7 @@ async def test_without_their_controllers_pods_are_shown_and_no_state_of_the_cont
 
 
 @pytest.mark.parametrize("kind", ["StatefulSet", "DaemonSet", "Job"])
-async def test_pods_of_a_controller_that_is_forbidden_are_shown(api, observing, kind):
+async def test_pods_of_a_forbidden_controller_are_shown(api, observing, kind):
     resource = KINDS[kind].resource
     api.put("pods", pod("w-0", (kind, "w"), namespace="left", annotations=agent("a")))
     forbid(api, resource, "left")
@@ -146,7 +142,7 @@ async def test_pods_of_a_controller_that_is_forbidden_are_shown(api, observing, 
         assert observed.agents["left/a"].instance_count == 1
 
 
-async def test_pods_of_a_replicaset_whose_owner_cannot_be_known_say_so(api, observing):
+async def test_pods_of_an_unknown_deployment_have_a_problem(api, observing):
     filled(api)
     forbid(api, "replicasets", "left")
     async with observing(namespaces=list(SPACES)) as observed:
@@ -175,7 +171,7 @@ async def test_other_controllers_need_no_replicasets(api, observing, kind):
         assert observed.agents["left/a"].instance_count is None
 
 
-async def test_a_permission_that_is_lost_leaves_what_was_known(api, observing):
+async def test_lost_permission_keeps_the_last_state(api, observing):
     filled(api)
     async with observing(namespaces=list(SPACES)) as observed:
         await observed.until(lambda: observed.status == "ok")

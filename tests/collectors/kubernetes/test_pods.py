@@ -1,10 +1,10 @@
-"""What recorded pods do not show."""
+"""Pods that the recorded ones do not cover."""
 
 import msgspec
 import pytest
 
 from telemetron.document import Limits
-from telemetron_collectors.kubernetes import objects
+from telemetron_collectors.kubernetes.api import objects
 from telemetron_collectors.kubernetes.pods import seen_pod
 from tests.collectors.kubernetes.things import AT, container, pod
 
@@ -29,7 +29,7 @@ def statuses(*states, **more):
     ]
 
 
-def test_nothing_is_known():
+def test_pod_without_status_is_unknown():
     one = seen({})
     assert (one.status, one.ready, one.reason, one.restarts) == ("Unknown", None, None, None)
     assert one.last_exit is None
@@ -53,11 +53,11 @@ def test_a_succeeded_pod_is_well():
         (None, None),
     ],
 )
-def test_the_state_of_a_container(state, reason):
+def test_state_of_a_container_is_the_reason(state, reason):
     assert seen({"phase": "Running", "containerStatuses": statuses(state)}).reason == reason
 
 
-def test_what_is_worst_counts():
+def test_worst_container_is_the_reason():
     creating = {"waiting": {"reason": "PodInitializing"}}
     crashing = {"waiting": {"reason": "CrashLoopBackOff"}}
     init = statuses(ended(0, "Completed"), crashing)
@@ -69,7 +69,7 @@ def test_what_is_worst_counts():
     assert seen({"containerStatuses": statuses(creating)}).reason == "PodInitializing"
 
 
-def test_termination_messages_are_asked_for():
+def test_termination_messages_are_shown_only_if_configured():
     status = {"containerStatuses": statuses(ended(1, "Error", message="boom"))}
     assert seen(status).message is None
     assert seen(status, termination_messages=True).message == "boom"

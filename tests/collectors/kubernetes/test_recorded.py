@@ -1,4 +1,4 @@
-"""What a real API server (1.37) answered, recorded, and what is shown of it."""
+"""Recorded responses of a real API server (1.37), and the document made of them."""
 
 import json
 from datetime import UTC, datetime
@@ -9,9 +9,9 @@ import pytest
 
 from telemetron.document import LastExit
 from telemetron.testing import RecordingOutput
+from telemetron_collectors.kubernetes.api.objects import KINDS, ListPage
 from telemetron_collectors.kubernetes.cluster import Cluster
-from telemetron_collectors.kubernetes.objects import KINDS, Page
-from telemetron_collectors.kubernetes.show import Show
+from telemetron_collectors.kubernetes.presenter import Presenter
 
 DATA = Path(__file__).parents[2] / "data" / "kubernetes"
 
@@ -21,12 +21,12 @@ async def parts():
     """The parts by id, without the section."""
     cluster = Cluster()
     for kind in KINDS.values():
-        page = msgspec.json.decode((DATA / f"{kind.resource}.json").read_bytes(), type=Page)
+        page = msgspec.json.decode((DATA / f"{kind.resource}.json").read_bytes(), type=ListPage)
         for item in page.items:
-            cluster.take(kind.name, msgspec.json.decode(item, type=kind.type))
-        cluster.synced(kind.name, None)
+            cluster.apply(kind.name, msgspec.json.decode(item, type=kind.type))
+        cluster.set_synced(kind.name, None)
     output = RecordingOutput()
-    await Show(cluster, output).first()
+    await Presenter(cluster, output).publish_all()
     return output.parts
 
 
@@ -64,14 +64,14 @@ def test_a_deployment(workload):
     assert web.pods[0].node == "node-1"
 
 
-def test_one_that_is_stuck(workload):
+def test_stuck_deployment(workload):
     live = workload("Deployment", "stuck").live
     assert (live.rollout, live.reason) == ("stuck", "ProgressDeadlineExceeded")
     assert live.message.endswith("has timed out progressing.")
     assert (live.desired, live.available, live.active_pods) == (2, 0, 2)
 
 
-def test_one_that_is_paused(workload):
+def test_paused_deployment(workload):
     paused = workload("Deployment", "paused")
     assert (paused.live.rollout, paused.live.reason) == ("paused", "MinimumReplicasUnavailable")
     assert (paused.pods, paused.max_pods) == ([], 2)
@@ -112,13 +112,13 @@ def test_a_finished_job(workload):
         ("ending", "Pending", "Terminating", None, "EvictionByEvictionAPI: Eviction API"),
     ],
 )
-def test_why_a_pod_is_not_well(workload, name, status, reason, container, message):
+def test_reasons_of_pods(workload, name, status, reason, container, message):
     (pod,) = workload("Pod", name).pods
     assert (pod.status, pod.reason, pod.container) == (status, reason, container)
     assert pod.message is None if message is None else pod.message.startswith(message)
 
 
-def test_how_a_container_ended(workload):
+def test_last_exits_of_pods(workload):
     (pod,) = workload("Pod", "crashing").pods
     at = datetime(2026, 11, 28, 3, 1, tzinfo=UTC)
     assert (pod.restarts, pod.last_exit) == (4, LastExit("OOMKilled", 137, at, "main"))
@@ -131,7 +131,7 @@ def test_each_running_pod_of_an_annotated_deployment_is_an_instance(parts):
     assert agents[0].models == ["claude", "gpt"]
 
 
-def test_no_secret_and_no_foreign_annotation_comes_in(parts):
+def test_secrets_and_foreign_annotations_are_not_read(parts):
     shown = msgspec.json.encode([part for _, part in sorted(parts.items())]).decode()
     assert "hidden" not in shown
     assert "foreign" not in shown

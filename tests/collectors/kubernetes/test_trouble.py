@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from telemetron_collectors.kubernetes import objects
+from telemetron_collectors.kubernetes.api import objects
 from telemetron_collectors.kubernetes.trouble import is_ready, trouble_of
 from tests.collectors.kubernetes.things import AT, pod
 
@@ -89,7 +89,7 @@ def test_a_sidecar_that_crashes_is_hidden_by_none_that_starts():
     assert found(status, both) == ("CrashLoopBackOff", "proxy")
 
 
-def test_the_init_container_that_is_waited_for_is_named():
+def test_pending_init_container_is_named():
     init = regular(first=DONE, migrate=RUNNING, warm=INITIALIZING)
     status = {"initContainerStatuses": init, "containerStatuses": regular(app=INITIALIZING)}
     assert found({"phase": "Pending", **status}) == ("PodInitializing", "migrate")
@@ -158,7 +158,7 @@ def test_a_pod_that_is_deleted_is_terminating_unless_it_has_failed():
     assert found(done, deletionTimestamp=AT) == (None, None)
 
 
-def test_who_ends_a_pod_is_in_the_message():
+def test_message_says_why_a_pod_is_terminated():
     target = condition("DisruptionTarget", "True", "EvictionByEvictionAPI", "evicting")
     status = {"phase": "Running", "conditions": [target]}
     assert message(status, deletionTimestamp=AT) == "EvictionByEvictionAPI: evicting"
@@ -178,7 +178,7 @@ def test_the_pods_own_reason_comes_before_its_containers():
         assert found(status) == (reason, None)
 
 
-def test_a_failed_pod_without_containers_says_who_ended_it():
+def test_failed_pod_without_containers_has_the_disruption():
     target = condition("DisruptionTarget", "True", "DeletionByPodGC", "node gone")
     assert found({"phase": "Failed", "conditions": [target]}) == ("DeletionByPodGC", None)
     for state in (RUNNING, CREATING, DONE):
@@ -230,7 +230,7 @@ def test_a_readiness_gate_that_is_not_true_is_named():
     assert message({**status, "conditions": [said]}, gates) == "kubelet's words"
 
 
-def test_a_pod_that_only_its_node_keeps_from_being_ready():
+def test_pod_that_is_not_ready_because_of_its_node():
     status = {"phase": "Running", "containerStatuses": regular(main=RUNNING)}
     lost = [condition("Ready"), condition("ContainersReady", "True")]
     assert found({**status, "conditions": lost}) == ("NodeNotReady", None)
@@ -265,15 +265,21 @@ def test_readiness_without_the_condition_is_the_containers():
 
 
 @pytest.mark.parametrize("reason", ["Unschedulable", "SchedulingGated", "SchedulerError"])
-def test_a_pod_that_is_not_scheduled_says_why(reason):
+def test_unscheduled_pod_has_the_schedulers_reason(reason):
     said = condition("PodScheduled", "False", reason, "0/2 nodes")
     assert found({"phase": "Pending", "conditions": [said]}) == (reason, None)
     assert message({"phase": "Pending", "conditions": [said]}) == "0/2 nodes"
 
 
-def test_a_pod_of_which_nobody_says_anything_yet():
+def test_pod_without_conditions_has_its_phase_as_reason():
     assert found({"phase": "Pending"}) == ("Pending", None)
     assert found({"phase": "Unknown"}) == ("Unknown", None)
     assert found({}) == (None, None)
     scheduled = condition("PodScheduled", "True")
     assert found({"phase": "Pending", "conditions": [scheduled]}) == ("Pending", None)
+
+
+def test_an_unscheduled_pod_is_not_ready():
+    status = {"phase": "Pending", "conditions": [condition("PodScheduled", "False")]}
+    assert is_ready(decoded(status, {"nodeName": None})) is False
+    assert is_ready(decoded(status, {"nodeName": "node-1"})) is None

@@ -6,8 +6,8 @@ import msgspec
 import pytest
 
 from telemetron.document import Limits
-from telemetron_collectors.kubernetes.objects import KINDS
-from telemetron_collectors.kubernetes.workloads import followed, seen_workload
+from telemetron_collectors.kubernetes.api.objects import KINDS
+from telemetron_collectors.kubernetes.workloads import seen_workload, with_last_rollout
 from tests.collectors.kubernetes.things import deployment, template
 
 
@@ -79,7 +79,7 @@ class Deployed:
         one["status"].update(status, conditions=[progressing])
         raw = msgspec.json.encode(one)
         new = seen_workload("Deployment", msgspec.json.decode(raw, type=KINDS["Deployment"].type))
-        self.seen = followed(self.seen, new)
+        self.seen = with_last_rollout(self.seen, new)
         at = self.seen.live.rolled_out_at
         return (at - AT) / timedelta(minutes=1) if at else None
 
@@ -140,13 +140,13 @@ def test_a_rollback_is_a_rollout():
     assert web.is_now(2, "ReplicaSetUpdated", "3", updatedReplicas=1) == 2
 
 
-def test_one_of_the_same_name_has_a_time_of_its_own():
+def test_recreated_deployment_has_a_time_of_its_own():
     web = Deployed()
     assert web.is_now(1, DONE) == 1
     assert web.is_now(5, DONE, created=4) == 5
 
 
-def test_the_condition_that_tells_most():
+def test_condition_with_the_worst_news_is_the_reason():
     progressing = condition("Progressing", "True", "ReplicaSetUpdated")
     few = condition("Available", "False", "MinimumReplicasUnavailable")
     failure = condition("ReplicaFailure", "True", "FailedCreate")

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from telemetron_collectors.kubernetes.objects import KINDS
+from telemetron_collectors.kubernetes.api.objects import KINDS
 
 Object = dict[str, Any]
 

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from telemetron.service.supervisor import BoundOutput, Mounts
+from telemetron.service.outputs import BoundOutput, Mounts
 from telemetron.store.store import Store
 from telemetron_collectors.litellm import LitellmConfig, collector
 from tests.collectors.litellm.scripted import (

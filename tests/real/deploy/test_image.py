@@ -57,7 +57,7 @@ def test_it_adds_little_to_its_base() -> None:
     assert 50 < added <= MAX_ADDED_MB
 
 
-def test_it_holds_what_a_server_needs_and_no_tools(image: Image) -> None:
+def test_the_image_has_the_server_and_no_tools(image: Image) -> None:
     (packages,) = image.root.glob("opt/telemetron/lib/python3*/site-packages")
     assert (packages / "telemetron" / "__pycache__").is_dir()  # its root may be read-only
     assert (packages / "telemetron_collectors").is_dir()
@@ -71,7 +71,7 @@ def test_it_holds_what_a_server_needs_and_no_tools(image: Image) -> None:
     assert not (image.root / "wheels").exists()
 
 
-def test_what_it_says_of_itself(image: Image) -> None:
+def test_the_labels_describe_the_image(image: Image) -> None:
     said = image.said
     assert said["User"] == "65532:65532"
     assert said["Entrypoint"] == ["/opt/telemetron/bin/telemetron"]  # no shell
@@ -139,7 +139,7 @@ def test_every_collector_and_command_works_in_it(image: Image, tmp_path: Path) -
     assert {one["name"]: one["problem"] for one in found if one["problem"]} == {}
 
 
-def test_nobody_writes_into_its_root(image: Image, tmp_path: Path) -> None:
+def test_its_root_is_never_written(image: Image, tmp_path: Path) -> None:
     """The container is what the manifests ask for: else the test before would prove little."""
     script = "import os; os.open('/opt/telemetron/x', os.O_CREAT)"
     command = ("/opt/telemetron/bin/python", "-c", script)

@@ -216,7 +216,7 @@ def test_a_change_of_the_configuration_rolls_out(
     assert template(after)["spec"]["volumes"] != template(before)["spec"]["volumes"]
 
 
-def test_who_may_connect(built: Callable[..., list[Object]]) -> None:
+def test_only_labelled_pods_may_connect(built: Callable[..., list[Object]]) -> None:
     objects = built("overlays/cluster", "components/monitoring")
     policies = [each for each in objects if each["kind"] == "NetworkPolicy"]
     labels = template(objects)["metadata"]["labels"]
@@ -250,7 +250,7 @@ def test_the_monitor_finds_the_service(built: Callable[..., list[Object]]) -> No
     assert endpoint["authorization"]["credentials"]["name"] in secrets
 
 
-async def test_each_alert_asks_for_what_there_is_and_says_what_to_do(
+async def test_each_alert_uses_known_metrics_and_has_a_runbook(
     built: Callable[..., list[Object]], live: Any
 ) -> None:
     served = (await live.client.get("/metrics")).text
@@ -273,7 +273,7 @@ async def test_each_alert_asks_for_what_there_is_and_says_what_to_do(
 # the sidecar
 
 
-def test_a_sidecar_leaves_the_agent_what_it_had(sidecar: list[Object]) -> None:
+def test_a_sidecar_keeps_the_fields_of_the_agent(sidecar: list[Object]) -> None:
     pod = template(sidecar)["spec"]
     assert pod["automountServiceAccountToken"] is False
     (agent,) = pod["containers"]
@@ -321,8 +321,8 @@ def test_an_agent_whose_container_has_another_name_is_refused(
 # the page
 
 
-def told(word: str) -> Any:
-    """The YAML of docs/deployment.md in which the word stands, with paths that are right here."""
+def example_of(word: str) -> Any:
+    """Return the YAML example of docs/deployment.md that contains the word."""
     page = (ROOT / "docs" / "deployment.md").read_text("utf-8")
     blocks = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
     (block,) = [block for block in blocks if word in block]
@@ -334,7 +334,7 @@ def below_deploy(paths: list[str]) -> list[str]:
 
 
 def test_the_kustomization_of_the_page_builds(tmp_path: Path) -> None:
-    example = told("behavior: merge")
+    example = example_of("behavior: merge")
     (tmp_path / "telemetron.yaml").write_text("id: mine\n")
     resources, components = (below_deploy(example.pop(key)) for key in ("resources", "components"))
     kustomization(tmp_path, *resources, components=components, **example)
@@ -346,7 +346,7 @@ def test_the_kustomization_of_the_page_builds(tmp_path: Path) -> None:
 
 async def test_the_sidecar_of_the_page_builds(tmp_path: Path, live: Any) -> None:
     (tmp_path / "deployment.yaml").write_text(yaml.safe_dump(AGENT))
-    example, patches = told("deployment.yaml"), told("max_stall")["patches"]
+    example, patches = example_of("deployment.yaml"), example_of("max_stall")["patches"]
     resources = [tmp_path / name for name in example["resources"]]
     components = below_deploy(example["components"])
     kustomization(tmp_path, *resources, components=components, patches=patches)
@@ -356,7 +356,7 @@ async def test_the_sidecar_of_the_page_builds(tmp_path: Path, live: Any) -> None
     assert (await live.client.get(path)).text == "ok\n"
 
 
-def test_the_page_names_what_there_is() -> None:
+def test_the_page_names_existing_files() -> None:
     page = (ROOT / "docs" / "deployment.md").read_text("utf-8")
     named = set(re.findall(r"deploy/kubernetes/[a-z/.]+", page))
     assert "deploy/kubernetes/overlays/cluster" in named

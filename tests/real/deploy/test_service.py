@@ -110,7 +110,7 @@ def token(cluster: Cluster, account: str) -> str:
     return str(answer.body["status"]["token"])
 
 
-def test_a_deployed_service_sees_what_it_should(
+def test_a_deployed_service_observes_its_namespaces(
     image: Image, cluster: Cluster, deployed: list[Object], tmp_path: Path
 ) -> None:
     """Among others itself: the pod that the cluster made of its Deployment."""
@@ -155,9 +155,7 @@ def observes(client: httpx.Client, namespace: str) -> bool:
     return [pod["status"] for pod in workload["pods"]] == ["Running"]
 
 
-def test_it_may_do_what_its_role_says_and_nothing_else(
-    cluster: Cluster, deployed: list[Object]
-) -> None:
+def test_the_role_permits_only_reading(cluster: Cluster, deployed: list[Object]) -> None:
     account = one(deployed, "ServiceAccount")["metadata"]["name"]
     (role,) = [each for each in deployed if each["kind"] in OVERLAYS.values()]
     granted = permissions(role["rules"])

@@ -119,7 +119,7 @@ def port(pod: Pod) -> int:
     return int(url.rpartition(":")[2])
 
 
-def test_the_whole_interface_is_on_loopback_and_probes_alone_are_outside(pod: Pod) -> None:
+def test_the_whole_interface_is_on_loopback_and_only_probes_are_outside(pod: Pod) -> None:
     for name in ("startupProbe", "livenessProbe", "readinessProbe"):
         assert pod.probe(pod.sidecar, name) == 200
     for name in ("startupProbe", "livenessProbe"):
@@ -155,7 +155,7 @@ def quick(pod: Pod) -> int:
     return pod.get(ADDRESS, asked["port"], path)[0]
 
 
-def test_the_component_is_the_one_that_is_told_of() -> None:
+def test_the_ports_agree_with_the_page() -> None:
     page = (DEPLOY.parents[1] / "docs" / "deployment.md").read_text("utf-8")
     config = yaml.safe_load((DEPLOY / "sidecar" / "telemetron.yaml").read_text())["server"]
     assert f"kubectl port-forward POD {config['port']}" in page

@@ -10,7 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from uuid import uuid4
 
-from telemetron_collectors.kafka.wire import NO_TAGS, Reader, compact_array, compact_text, text
+from telemetron_collectors.kafka.protocol.wire import (
+    NO_TAGS,
+    WireReader,
+    compact_array,
+    compact_text,
+    text,
+)
 from tests.real.process import wait_until
 
 COMMIT, COORDINATOR, SHARE, STREAMS = (8, 8), (10, 3), (76, 1), (88, 0)
@@ -33,19 +39,19 @@ class Connection:
         self._socket = socket.create_connection((host, int(port)), TIMEOUT_SECONDS)
         self._client_id = client_id
 
-    def ask(self, api: tuple[int, int], body: bytes) -> tuple[int, Reader]:
+    def ask(self, api: tuple[int, int], body: bytes) -> tuple[int, WireReader]:
         """Error, and the answer behind it and its message."""
         reader = self.send(api, body)
         error = reader.int16()
         reader.text()
         return error, reader
 
-    def send(self, api: tuple[int, int], body: bytes) -> Reader:
+    def send(self, api: tuple[int, int], body: bytes) -> WireReader:
         """The answer, behind the time that it was throttled."""
         head = struct.pack(">hhi", *api, 1) + text(self._client_id) + NO_TAGS
         self._socket.sendall(struct.pack(">i", len(head + body)) + head + body)
         (size,) = struct.unpack(">i", self._take(4))
-        reader = Reader(self._take(size), flexible=True)
+        reader = WireReader(self._take(size), flexible=True)
         reader.int32()
         reader.tags()
         reader.int32()
@@ -143,10 +149,10 @@ class StreamsMember(BeatingMember):
             self._take(answer)
         return error
 
-    def _take(self, answer: Reader) -> None:
+    def _take(self, answer: WireReader) -> None:
         answer.text()
         self._epoch = answer.int32()
-        answer.take(12)
+        answer.raw(12)
         for _ in range(answer.count()):  # the status, as of topics that are missing
             answer.int8()
             answer.text()
@@ -183,7 +189,7 @@ class StreamsMember(BeatingMember):
         return compact_text("0") + topics + compact_array([]) * 5 + NO_TAGS
 
 
-def _tasks(answer: Reader) -> Tasks | None:
+def _tasks(answer: WireReader) -> Tasks | None:
     """None: no other tasks than before."""
     count = answer.varint() - 1
     if count < 0:

@@ -93,9 +93,7 @@ async def test_a_lone_pod_declares_an_agent(cluster: Cluster, watching: Watching
         await view.until(lambda state: not agent(state, "planner"))
 
 
-async def test_annotations_that_mean_nothing_break_nothing(
-    cluster: Cluster, watching: Watching
-) -> None:
+async def test_invalid_annotations_break_nothing(cluster: Cluster, watching: Watching) -> None:
     async with watching() as view:
         odd = {**PLANNER, "telemetron.dev/max-parallel-invocations": "many"}
         await cluster.make("Deployment", workload("planner", annotations=odd))

@@ -102,7 +102,7 @@ async def probed(view: View) -> AsyncIterator[None]:
     assert sorted(times)[len(times) * 99 // 100] < 1
 
 
-async def test_faults_that_last_are_told_within_the_promise_and_got_over(
+async def test_lasting_faults_are_reported_within_the_promise_and_end(
     cluster: Cluster,
     watching: Watching,
     toxiproxy: Toxiproxy,
@@ -264,7 +264,7 @@ async def uncached(control_plane: ControlPlane) -> AsyncIterator[None]:
     await asyncio.to_thread(restart, before)
 
 
-async def test_a_server_that_dies_and_has_forgotten_the_past(
+async def test_restarted_server_without_history_is_listed_again(
     cluster: Cluster, watching: Watching, toxiproxy: Toxiproxy, control_plane: ControlPlane
 ) -> None:
     """Deletes during an outage, then a compaction, then a new API server: 410 Gone, for real."""
@@ -295,7 +295,7 @@ async def test_a_server_that_dies_and_has_forgotten_the_past(
 
 
 @pytest.mark.usefixtures("uncached")
-async def test_the_past_is_forgotten_while_a_watch_is_away(
+async def test_expired_watch_lists_again(
     cluster: Cluster, watching: Watching, proxy: FaultProxy, control_plane: ControlPlane
 ) -> None:
     """410 Gone in a stream, for real, and on a list; what was deleted meanwhile is dropped."""
@@ -338,7 +338,7 @@ async def running(cluster: Cluster) -> list[str]:
 
 
 @pytest.mark.usefixtures("uncached")
-async def test_the_past_is_forgotten_between_two_pages_of_a_list(
+async def test_list_that_expires_between_pages_begins_again(
     cluster: Cluster, watching: Watching, proxy: FaultProxy, control_plane: ControlPlane
 ) -> None:
     """A server without WatchList, and 410 Gone on a `continue` token, for real."""
@@ -364,7 +364,7 @@ async def test_the_past_is_forgotten_between_two_pages_of_a_list(
     assert 410 in [status for line, status in proxy.statuses if "continue=" in line]
 
 
-async def test_tokens_that_are_rotated(
+async def test_rotated_tokens_are_loaded_again(
     cluster: Cluster,
     watching: Watching,
     proxy: FaultProxy,
@@ -383,11 +383,11 @@ async def test_tokens_that_are_rotated(
     tcp = toxiproxy.proxy(f"127.0.0.1:{control_plane.port}")
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(tcp.port))
-    monkeypatch.setattr("telemetron_collectors.kubernetes.access.SERVICE_ACCOUNT", tmp_path)
+    install_collector(tmp_path / "site", monkeypatch, account=tmp_path)
     (tmp_path / "ca.crt").write_bytes(control_plane.ca.read_bytes())
     (tmp_path / "namespace").write_text(cluster.namespace)
     (tmp_path / "token").write_text(token)
-    pod_source = {"collector": "kubernetes", "config": "in-cluster"}
+    pod_source = {"collector": "kubernetes-elsewhere", "config": "in-cluster"}
     async with watching(server=proxy.url, token=token, sources={"pod": pod_source}) as view:
         for name in ("kubernetes", "pod"):
             await view.until(lambda state, name=name: complete(state, name, 1))
@@ -412,6 +412,27 @@ async def test_tokens_that_are_rotated(
         await cluster.patch("Deployment", "web", {"spec": {"replicas": 2}}, "scale")
         for name in ("kubernetes", "pod"):
             await view.until(lambda state, name=name: complete(state, name, 2), RECOVERY_SECONDS)
+
+
+ELSEWHERE = """
+from functools import partial
+from pathlib import Path
+from msgspec.structs import replace
+from telemetron_collectors.kubernetes import collector, observer
+
+collector = replace(collector, run=partial(observer.observe, account=Path({account!r})))
+"""
+
+
+def install_collector(site: Path, monkeypatch: pytest.MonkeyPatch, account: Path) -> None:
+    """Install `kubernetes-elsewhere`, which finds its service account in another folder."""
+    info = site / "elsewhere-1.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: elsewhere\nVersion: 1\n")
+    point = "[telemetron.collectors]\nkubernetes-elsewhere = elsewhere:collector\n"
+    (info / "entry_points.txt").write_text(point)
+    (site / "elsewhere.py").write_text(ELSEWHERE.format(account=str(account)))
+    monkeypatch.syspath_prepend(site)
 
 
 async def may_view(cluster: Cluster) -> None:
@@ -450,7 +471,7 @@ async def test_watches_that_are_closed_at_once(
         await view.until(lambda state: complete(state, "kubernetes", 2), RECOVERY_SECONDS)
 
 
-async def test_one_odd_object_among_good_ones(
+async def test_malformed_object_hides_no_other(
     cluster: Cluster, watching: Watching, proxy: FaultProxy
 ) -> None:
     def odd(body: bytes) -> bytes:

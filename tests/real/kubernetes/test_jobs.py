@@ -8,7 +8,7 @@ import msgspec
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from telemetron_collectors.kubernetes import objects
+from telemetron_collectors.kubernetes.api import objects
 from telemetron_collectors.kubernetes.workloads import seen_workload
 from tests.real.controlplane import ControlPlane
 from tests.real.kubernetes.cluster import Cluster, Object, now, workload

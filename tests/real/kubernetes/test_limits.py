@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from telemetron_collectors.kubernetes import objects
+from telemetron_collectors.kubernetes.api import objects
+from telemetron_collectors.kubernetes.api.quantity import parse
 from telemetron_collectors.kubernetes.pods import seen_pod
-from telemetron_collectors.kubernetes.quantity import parse
 from tests.real.controlplane import ControlPlane
 from tests.real.kubernetes.cluster import Cluster
 from tests.real.kubernetes.conftest import Watching
@@ -118,7 +118,7 @@ def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
 
 @settings(max_examples=200, deadline=None)
 @given(pod=pods())
-def test_limits_are_those_of_what_is_in_force(ask: Ask, pod: Object) -> None:
+def test_limits_are_those_in_force(ask: Ask, pod: Object) -> None:
     now = in_force(pod)
     computed = ask(now)["limits"]
     assert shown(pod) == {

@@ -91,7 +91,7 @@ async def available(cluster: Cluster) -> None:
             await asyncio.sleep(0.1)
 
 
-async def test_usage_is_null_where_nobody_measures_it(cluster: Cluster, watching: Watching) -> None:
+async def test_usage_is_null_without_metrics(cluster: Cluster, watching: Watching) -> None:
     async with watching() as view:
         await cluster.make("Deployment", workload("web"))
         (bare,) = await view.until(lambda state: pods(state, "web", status="Running"))

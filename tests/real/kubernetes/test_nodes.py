@@ -34,9 +34,7 @@ async def say(cluster: Cluster, node: str, ready: str, reason: str) -> None:
     await cluster.call("PATCH", f"{NODES}/{node}/status", {"status": {"conditions": conditions}})
 
 
-async def test_pods_of_a_node_that_is_not_ready_say_so(
-    cluster: Cluster, watching: Watching
-) -> None:
+async def test_pods_of_an_unready_node_are_marked(cluster: Cluster, watching: Watching) -> None:
     for number in (1, 2):
         await cluster.make("Pod", pod(f"p{number}", nodeName=f"node-{number}"))
     file = cluster.plane.kubeconfig(f"{cluster.namespace}-nodes")

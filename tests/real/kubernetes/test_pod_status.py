@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, Phase, example, given, settings
 
-from telemetron_collectors.kubernetes import objects
+from telemetron_collectors.kubernetes.api import objects
 from telemetron_collectors.kubernetes.pods import SeenPod, seen_pod
 from tests.real.controlplane import UNTENDED, ApiError, ControlPlane
 from tests.real.kubernetes.anypod import GATE, Object, pods
@@ -73,6 +73,11 @@ class Case:
         if ready:
             return bool(ready["status"] != "True")
         return not all(one["ready"] for one in self.lasting)
+
+    @property
+    def is_unscheduled(self) -> bool:
+        """No node has it yet, so that no container of it can be ready."""
+        return self.phase == "Pending" and "nodeName" not in self.raw["spec"] and not self.lasting
 
 
 def seen(raw: Object) -> SeenPod:
@@ -251,7 +256,7 @@ def check_readiness(case: Case) -> None:
     if condition:
         assert case.shown.ready == (condition["status"] == "True")
     else:
-        assert case.shown.ready is (False if case.is_unready else None)
+        assert case.shown.ready is (False if case.is_unready or case.is_unscheduled else None)
     ready, total = map(int, case.row["Ready"].split("/"))
     assert ready <= sum(one["ready"] for one in case.lasting) <= total
     if case.shown.ready is False:
@@ -382,6 +387,6 @@ GATED = {"type": "PodScheduled", "status": "Unknown", "reason": "SchedulingGated
 @example(body({"phase": "Pending", "containerStatuses": [{**DONE, "ready": True}]}))
 @example(body({"phase": "Running", "containerStatuses": [{**DONE, "ready": True}]}))
 @given(pods())
-def test_any_pod_is_shown_as_it_is_printed(printer: Printer, body: Object) -> None:
+def test_any_pod_is_shown_as_kubectl_prints_it(printer: Printer, body: Object) -> None:
     if printed := printer.printed(body):
         check(*printed)

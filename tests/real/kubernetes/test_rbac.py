@@ -121,7 +121,7 @@ async def test_the_identity_can_change_nothing(cluster: Cluster, everywhere: boo
         assert refused.value.status == 403, path
 
 
-async def test_what_is_denied_is_named_and_the_rest_goes_on(
+async def test_denied_scope_is_named_and_the_others_continue(
     cluster: Cluster, watching: Watching
 ) -> None:
     rules = documented()
@@ -195,7 +195,7 @@ async def three_pods(cluster: Cluster) -> None:
     await cluster.make("HorizontalPodAutoscaler", {"metadata": {"name": "web"}, "spec": spec})
 
 
-async def test_unknown_is_not_zero_whatever_permission_is_missing(
+async def test_missing_permission_is_null_and_never_zero(
     cluster: Cluster, watching: Watching
 ) -> None:
     tokens = {one: await account_without(cluster, one) for one in KINDS}

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from telemetron_collectors.kubernetes.objects import KINDS
+from telemetron_collectors.kubernetes.api.objects import KINDS
 from telemetron_collectors.kubernetes.workloads import seen_workload
 from tests.real.controlplane import ControlPlane
 

@@ -8,7 +8,7 @@ from tests.real.kubernetes.conftest import Watching
 from tests.real.kubernetes.view import workload as shown
 
 
-async def test_selectors_fit_what_the_server_says(cluster: Cluster) -> None:
+async def test_selectors_fit_as_on_the_server(cluster: Cluster) -> None:
     path = f"/api/v1/namespaces/{cluster.namespace}/configmaps"
     for name, labels in LABELS.items():
         await cluster.call("POST", path, {"metadata": {"name": name, "labels": labels}})
@@ -18,7 +18,7 @@ async def test_selectors_fit_what_the_server_says(cluster: Cluster) -> None:
         assert names == fitting, written
 
 
-async def test_pods_that_the_selector_leaves_out_are_not_counted(
+async def test_pods_outside_the_selector_are_not_counted(
     cluster: Cluster, watching: Watching
 ) -> None:
     for name, labels in (("web", {}), ("all", {"team": "ml"})):

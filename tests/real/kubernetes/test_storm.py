@@ -97,7 +97,7 @@ async def address(client: httpx.AsyncClient, path: str, pod: str) -> int:
     return number_of(next(one["ip"] for one in workload["pods"] if one["pod_id"] == pod))
 
 
-async def test_more_changes_than_the_api_server_can_tell(crowd: Crowd, tmp_path: Path) -> None:
+async def test_more_changes_than_the_api_server_can_send(crowd: Crowd, tmp_path: Path) -> None:
     """It sheds watches that fall behind, or falls behind itself; in the end all is true."""
     plane = crowd.plane
     with telemetron(tmp_path, watching(plane, plane.server)) as url:

@@ -277,13 +277,13 @@ async def test_an_eviction_through_the_api(cluster: Cluster, watching: Watching)
         )
 
 
-async def test_a_pod_that_finds_no_node(cluster: Cluster, watching: Watching) -> None:
+async def test_unschedulable_pod_is_not_ready(cluster: Cluster, watching: Watching) -> None:
     async with watching() as view:
         await cluster.make(
             "Deployment", workload("far", pod={"nodeSelector": {"moon": "far-side"}})
         )
         (one,) = await view.until(lambda state: pods(state, "far", reason="Unschedulable"))
-        assert has(one, status="Pending", node=None, ready=None)
+        assert has(one, status="Pending", node=None, ready=False)
         assert "node" in one["message"]
 
 
@@ -299,7 +299,7 @@ async def test_a_pod_that_is_being_deleted(cluster: Cluster, watching: Watching)
         await view.until(lambda state: not shown(state, "clings", "Pod"))
 
 
-async def test_the_other_kinds(cluster: Cluster, watching: Watching) -> None:
+async def test_other_kinds_of_workloads(cluster: Cluster, watching: Watching) -> None:
     async with watching() as view:
         limits = {"containers": [{"name": "main", "image": "i:1", "resources": MEMORY}]}
         await cluster.make("StatefulSet", workload("base", replicas=2, serviceName="", pod=limits))
@@ -341,9 +341,7 @@ async def test_the_other_kinds(cluster: Cluster, watching: Watching) -> None:
         await view.until(lambda state: source(state)["status"] == "ok")
 
 
-async def test_an_autoscaler_says_how_many_pods_there_may_be(
-    cluster: Cluster, watching: Watching
-) -> None:
+async def test_autoscaler_sets_max_pods(cluster: Cluster, watching: Watching) -> None:
     async with watching() as view:
         await cluster.make("Deployment", workload("web"))
         await view.until(lambda state: shown(state, "web")["max_pods"] == 1)

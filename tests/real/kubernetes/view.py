@@ -18,7 +18,7 @@ class View:
     def __init__(self, live: Live) -> None:
         self.live = live
         self._changed = asyncio.Event()
-        live.app.store.watchers.append(lambda _: self._changed.set())
+        live.app.service.store.watchers.append(lambda _: self._changed.set())
 
     async def state(self) -> State:
         """As it is now."""

@@ -145,7 +145,7 @@ def test_serve_logs_each_status_of_a_source(tmp_path: Path) -> None:
         process.communicate(timeout=SECONDS)
     said = {line["message"].partition(" in ")[0]: line["level"] for line in lines}
     assert {
-        "source x: failing (was starting): NotInstalled: no installed package brings a collector x"
+        "source x: failing (was starting): NotInstalled: no installed package has a collector 'x'"
     } <= said.keys()
     (wrong,) = [line for line in said if line.startswith("source heartbeats: failing")]
     assert "InvalidConfig" in wrong

@@ -22,8 +22,7 @@ from telemetron.collector import Put
 from telemetron.config.convert import Origin
 from telemetron.config.settings import SourceSpec
 from telemetron.document import Queue
-from telemetron.service import supervisor as limits
-from telemetron.service.supervisor import Supervisor
+from telemetron.service.supervisor import Supervisor, SupervisorLimits
 from telemetron.store.store import Store
 from telemetron.testing import FakeClock
 
@@ -109,7 +108,7 @@ def errors() -> Iterator[list[str]]:
 async def state(live: Any, wanted: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
     """The state, once it is as wanted."""
     changed = asyncio.Event()
-    live.app.store.watchers.append(lambda _: changed.set())
+    live.app.service.store.watchers.append(lambda _: changed.set())
     async with asyncio.timeout(20):
         while True:
             changed.clear()
@@ -144,7 +143,9 @@ CRASHES = {
 
 
 @pytest.mark.parametrize("error", CRASHES)
-async def test_a_crash(serving: Any, install: Install, errors: list[str], error: str) -> None:
+async def test_crash_of_one_source_leaves_the_others_running(
+    serving: Any, install: Install, errors: list[str], error: str
+) -> None:
     install("fine")
     install("bad", run(CRASHES[error]))
     async with serving("sources: {bad: {}, fine: {}}") as live:
@@ -153,8 +154,8 @@ async def test_a_crash(serving: Any, install: Install, errors: list[str], error:
         assert problem["reason"] == "Crashed"
         assert problem["message"] == f"{error} in the collector"
         await check_the_others(live)
-        assert live.app.store.sources["bad"].restarts >= 1
-        assert "source bad: its collector crashed" in errors[0]
+        assert live.app.service.store.sources["bad"].restarts >= 1
+        assert "source bad: the collector crashed" in errors[0]
         assert f"{error}" in errors[0]
 
 
@@ -173,7 +174,9 @@ BREACHES = {
 
 
 @pytest.mark.parametrize("breach", BREACHES)
-async def test_a_run_that_breaks_its_contract(serving: Any, install: Install, breach: str) -> None:
+async def test_run_that_breaks_its_contract_is_a_crash(
+    serving: Any, install: Install, breach: str
+) -> None:
     message, source = BREACHES[breach]
     install("fine", "collector = make(paths=())")
     install("bad", source)
@@ -207,7 +210,7 @@ async def test_a_run_that_breaks_its_contract(serving: Any, install: Install, br
         ("collector = make(paths=('/x',))", "ValueError"),
     ],
 )
-async def test_what_cannot_be_loaded(
+async def test_collector_that_cannot_be_loaded_is_failing(
     serving: Any, install: Install, errors: list[str], source: str, message: str
 ) -> None:
     install("fine")
@@ -216,12 +219,14 @@ async def test_what_cannot_be_loaded(
         found = await state(live, lambda found: row(found, "bad")["status"] == "failing")
         (problem,) = row(found, "bad")["problems"]
         assert problem["reason"] == "ImportFailed"
-        assert problem["message"] == f"{message} while bad was loaded"
+        assert problem["message"] == f"{message} while the collector 'bad' was loaded"
         assert message in errors[0]
         await check_the_others(live)
 
 
-async def test_the_address_of_a_source(serving: Any, install: Install) -> None:
+async def test_address_of_a_source_comes_from_its_configuration(
+    serving: Any, install: Install
+) -> None:
     """As its collector finds it in the configuration; null without one, and while it is off."""
     install("fine")
     install("far", "collector = make(address=lambda config: f'host:{config.depth}')")
@@ -233,7 +238,7 @@ async def test_the_address_of_a_source(serving: Any, install: Install) -> None:
         assert row(found, "heartbeats")["address"] is None
 
 
-async def test_a_collector_that_nobody_installed(serving: Any, install: Install) -> None:
+async def test_collector_that_is_not_installed_is_failing(serving: Any, install: Install) -> None:
     install("fine")
     async with serving("sources: {bad: {collector: nowhere}, fine: {}}") as live:
         found = await state(live, lambda found: row(found, "bad")["status"] == "failing")
@@ -244,7 +249,7 @@ async def test_a_collector_that_nobody_installed(serving: Any, install: Install)
         await check_the_others(live)
 
 
-async def test_a_configuration_that_does_not_fit(serving: Any, install: Install) -> None:
+async def test_invalid_configuration_is_failing(serving: Any, install: Install) -> None:
     install("fine")
     async with serving("sources:\n  bad: {collector: fine, dept: 5}\n  fine: {depth: 3}\n") as live:
         found = await state(live, lambda found: row(found, "bad")["status"] == "failing")
@@ -255,16 +260,14 @@ async def test_a_configuration_that_does_not_fit(serving: Any, install: Install)
         await check_the_others(live)
 
 
-async def test_imports_that_hang(
-    serving: Any, install: Install, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """More of them than a pool has threads."""
-    monkeypatch.setattr(limits, "LOAD_SECONDS", 0.5)
+async def test_hanging_imports_block_nothing_else(serving: Any, install: Install) -> None:
+    """Install more of them than a pool has threads."""
+    limits = SupervisorLimits(load_seconds=0.5)
     install("fine")
     install("bad", "outside.gate.wait()")
     names = [f"bad{number}" for number in range(40)]
     config = "".join(f"  {name}: {{collector: bad}}\n" for name in names)
-    async with serving(f"sources:\n{config}  fine: {{}}\n") as live:
+    async with serving(f"sources:\n{config}  fine: {{}}\n", {"limits": limits}) as live:
         found = await state(live, lambda found: row(found, "fine")["status"] == "ok")
         assert row(found, "bad0")["status"] in ("starting", "stale")
         await check_the_others(live)
@@ -274,7 +277,7 @@ async def test_imports_that_hang(
         await state(live, lambda found: {row(found, n)["status"] for n in names} == {"stale"})
 
 
-async def test_an_import_that_takes_its_time(
+async def test_slow_import_starts_later_and_is_frozen(
     serving: Any, install: Install, outside: ModuleType
 ) -> None:
     install("slow", "outside.gate.wait()\ncollector = make()\nkept = [[] for _ in range(10**5)]")
@@ -288,7 +291,7 @@ async def test_an_import_that_takes_its_time(
         assert gc.get_freeze_count() > frozen + 10**5  # no collection looks at it again
 
 
-async def test_a_part_that_does_not_fit_is_a_problem_of_a_source_that_is_ok(
+async def test_invalid_part_is_a_problem_of_a_source_that_is_ok(
     serving: Any, install: Install
 ) -> None:
     put = "output.put('queues', 'g', 'bad', Queue(name={}))"
@@ -300,7 +303,7 @@ async def test_a_part_that_does_not_fit_is_a_problem_of_a_source_that_is_ok(
         assert [problem["reason"] for problem in row(found, "bad")["problems"]] == ["Refused"]
 
 
-async def test_two_sources_that_answer_the_same_path(serving: Any, install: Install) -> None:
+async def test_second_source_of_a_path_fails(serving: Any, install: Install) -> None:
     mount = "output.mount('/x/', None)"
     install("x", run(mount, "output.confirm()", "await asyncio.Event().wait()"))
     async with serving("sources: {one: {collector: x}, two: {collector: x}}") as live:
@@ -310,7 +313,7 @@ async def test_two_sources_that_answer_the_same_path(serving: Any, install: Inst
         )
 
 
-async def test_what_a_run_leaves_behind_writes_no_more(
+async def test_task_that_outlives_its_run_cannot_write(
     serving: Any, install: Install, outside: ModuleType
 ) -> None:
     later = """
@@ -350,13 +353,15 @@ collector = make(run=run)
         outside.ended.set()
         await outside.later
         assert outside.told == ["this run has ended; its output is closed"] * 6
-        live.app.store.flush()
+        live.app.service.store.flush()
         found = await state(live, lambda found: True)
         assert [queue["name"] for queue in found["queues"]] == ["known"]
         assert row(found, "bad")["status"] == "failing"
 
 
-async def test_trouble_and_its_end(serving: Any, install: Install, outside: ModuleType) -> None:
+async def test_trouble_lasts_until_the_scope_is_confirmed(
+    serving: Any, install: Install, outside: ModuleType
+) -> None:
     steps = """
 async def run(config, output):
     outside.output = output
@@ -422,7 +427,7 @@ collector = make(run=run)
 """
 
 
-async def test_a_crash_is_over_once_the_next_run_confirms(
+async def test_crash_is_resolved_once_the_next_run_confirms(
     bench: Bench, install: Install, outside: ModuleType
 ) -> None:
     confirms = asyncio.Event()
@@ -498,9 +503,7 @@ class HastyClock(FakeClock):
         await asyncio.sleep(0)
 
 
-async def test_restarts_come_ever_more_slowly_until_a_run_went_well(
-    install: Install, outside: ModuleType
-) -> None:
+async def test_restart_delays_grow_until_a_run_lasts(install: Install, outside: ModuleType) -> None:
     bench = Bench(HastyClock())
     finished = asyncio.Event()
 
@@ -541,11 +544,11 @@ async def test_stopping_ends_every_run(bench: Bench, install: Install, outside: 
         await bench.settle()
     before = time.monotonic()
     assert await bench.supervisor.stop() == []
-    assert time.monotonic() - before < limits.STOP_SECONDS
+    assert time.monotonic() - before < bench.supervisor.limits.stop_seconds
     assert bench.fails.restarts == bench.returns.restarts == 0
 
 
-async def test_a_run_that_hangs_when_it_is_stopped_is_named(
+async def test_run_that_ignores_its_cancellation_is_named(
     bench: Bench, install: Install, outside: ModuleType
 ) -> None:
     released = asyncio.Event()
@@ -563,7 +566,7 @@ async def test_a_run_that_hangs_when_it_is_stopped_is_named(
     await bench.start("bad", "fine")
     before = time.monotonic()
     assert await bench.supervisor.stop() == ["bad"]
-    assert time.monotonic() - before < limits.STOP_SECONDS + 0.5
+    assert time.monotonic() - before < bench.supervisor.limits.stop_seconds + 0.5
     assert outside.told[1:] == ["asked to end"]
     released.set()
     await bench.settle()
@@ -612,4 +615,4 @@ def test_a_process_with_a_source_that_hangs_stops_within_two_seconds(
     assert seconds < 2
     assert "Traceback" not in "".join(rest)
     if source == HANGS:
-        assert any("did not stop: bad" in line for line in rest)
+        assert any("did not stop in time: bad" in line for line in rest)

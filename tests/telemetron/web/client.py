@@ -10,7 +10,7 @@ async def beat(live, name="planner", **fields):
     body = {"instance": "i1", "namespace": "prod"} | fields
     answer = await live.client.post(f"/agents/{name}/heartbeat", json=body)
     assert answer.status_code == 204, answer.text
-    live.app.store.flush()  # otherwise it is published up to 25 ms later
+    live.app.service.store.flush()  # otherwise it is published up to 25 ms later
 
 
 async def place(live):

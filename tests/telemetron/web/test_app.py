@@ -93,17 +93,17 @@ async def test_agents_of_the_configuration_are_declared_until_they_beat(serving)
 
 
 async def test_a_source_that_does_not_run_leaves_its_paths_503(live):
-    live.app.supervisor.mounts.remove("heartbeats")
+    live.app.service.supervisor.mounts.remove("heartbeats")
     answer = await live.client.post("/agents/planner/heartbeat", json={"instance": "i"})
     assert answer.status_code == 503
     assert answer.headers["retry-after"] == "1"
 
 
-async def test_a_failure_of_ours_is_500_and_says_nothing_of_its_cause(live):
+async def test_bug_is_answered_with_500_without_its_cause(live):
     async def broken(scope, receive, send):
         raise ValueError("secret")
 
-    mounts = live.app.supervisor.mounts
+    mounts = live.app.service.supervisor.mounts
     mounts.remove("heartbeats")
     mounts.add("/agents/", broken, "heartbeats")
     answer = await live.client.post("/agents/planner/heartbeat", json={"instance": "i"})
@@ -117,7 +117,7 @@ async def test_a_problem_of_a_collector_is_answered_as_it_is(live):
     async def full(scope, receive, send):
         raise HttpProblem(429, "wait", {"retry-after": "60"}, limit=1)
 
-    mounts = live.app.supervisor.mounts
+    mounts = live.app.service.supervisor.mounts
     mounts.remove("heartbeats")
     mounts.add("/agents/", full, "heartbeats")
     answer = await live.client.post("/agents/planner/heartbeat", json={"instance": "i"})
@@ -140,7 +140,7 @@ async def test_pipelined_requests_are_answered_in_order(live):
     assert statuses == [200, 200, 200, 404] * 5
 
 
-async def test_what_is_no_http_is_400(live):
+async def test_bytes_that_are_not_http_get_400(live):
     reader, writer = await asyncio.open_connection("127.0.0.1", int(live.url.rpartition(":")[2]))
     writer.write(b"\x16\x03\x01 hello\r\n\r\n")
     async with asyncio.timeout(10):
@@ -155,3 +155,16 @@ async def test_a_proxy_may_leave_the_root_path_where_it_is(serving, path):
         left = await live.client.get(f"/below{path}")
         assert (left.status_code, left.content) == (200, stripped.content)
         assert (await live.client.get(f"/below/below{path}")).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("path", "location"),
+    [
+        ("/livez/", "../livez"),
+        ("/system/schema/?x=1", "../schema?x=1"),
+        ("/swagger", "swagger/"),
+    ],
+)
+async def test_path_with_a_wrong_slash_is_redirected(live, path, location):
+    answer = await live.client.get(path)
+    assert (answer.status_code, answer.headers["location"]) == (308, location)

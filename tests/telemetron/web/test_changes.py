@@ -471,7 +471,7 @@ async def test_streams_end_with_the_server(live):
 
 
 async def test_the_number_of_streams_is_limited(live):
-    app = ChangesApp(live.app.store, live.app.history, max_streams=0)
+    app = ChangesApp(live.app.service.store, live.app.service.history, max_streams=0)
     scope = {"method": "GET", "query_string": b"", "headers": [(b"accept", b"text/event-stream")]}
     with pytest.raises(HttpProblem) as raised:
         await app(scope, None, None, "/system/changes")

@@ -48,7 +48,7 @@ def test_a_401_says_which_scheme():
     assert "r" * 20 not in raised.value.detail
 
 
-def test_with_one_token_alone_the_other_role_is_denied():
+def test_with_only_one_token_the_other_role_is_denied():
     guard = Guard(ServerSettings(auth=AuthSettings(read=Secret("r" * 20))))
     assert status(guard, "read", host="localhost", authorization="Bearer " + "r" * 20) == 200
     assert status(guard, "write", host="localhost", authorization="Bearer " + "r" * 20) == 403
@@ -82,7 +82,7 @@ def test_http_1_0_needs_no_host_but_a_foreign_one_is_refused():
         assert raised.value.status == 421
 
 
-def test_elsewhere_any_host_will_do():
+def test_beyond_loopback_any_host_is_accepted():
     assert (
         status(Guard(ServerSettings(host="0.0.0.0", auth="none")), "read", host="any.example")
         == 200

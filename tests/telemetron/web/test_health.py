@@ -5,6 +5,7 @@ import httpx
 import pytest
 
 from telemetron.config.settings import parse
+from telemetron.service.service import Service
 from telemetron.web.app import App, server_options
 from telemetron.web.server.server import HttpServer
 
@@ -27,17 +28,17 @@ async def test_no_probe_depends_on_a_source_and_verbose_lists_each(serving, path
         answer = await live.client.get(path, params={"verbose": ""})
         assert answer.status_code == 200
         lines = answer.text.splitlines()
-        shown = live.app.store.sources["orders"].row()
+        shown = live.app.service.store.sources["orders"].row()
         since = shown.since.strftime("%Y-%m-%dT%H:%M:%SZ")
         at = lines.index(f"[-]orders failing since {since}")
-        assert lines[at + 1].startswith("   NotInstalled: no installed package brings")
+        assert lines[at + 1].startswith("   NotInstalled: no installed package has")
         assert any(line.startswith("[ ]heartbeats starting since 2") for line in lines)
         assert any(line.startswith("[ ]kafka off since 2") for line in lines)
         assert lines[-1] == f"{path[1:]} check passed"
 
 
-async def test_a_source_that_is_ok_or_has_a_scope_in_trouble_is_told(live):
-    source = live.app.store.sources["heartbeats"]
+async def test_verbose_shows_status_and_problems(live):
+    source = live.app.service.store.sources["heartbeats"]
     source.confirm()
     source.confirm("west", reason="Forbidden", message="may not list pods")
     text = (await live.client.get("/healthz?verbose=true")).text
@@ -49,7 +50,7 @@ async def test_a_source_that_is_ok_or_has_a_scope_in_trouble_is_told(live):
     ("query", "status"),
     [("verbose=false", 200), ("verbose=yes", 400), ("x=1", 400), ("verbose&verbose", 400)],
 )
-async def test_what_a_probe_can_be_asked(live, query, status):
+async def test_probe_takes_only_verbose(live, query, status):
     answer = await live.client.get(f"/livez?{query}")
     assert answer.status_code == status
     assert answer.text == "ok\n" or answer.json()["status"] == 400
@@ -77,7 +78,7 @@ async def test_a_server_that_stops_is_alive_but_not_ready(live):
 AGENT = "/agents/planner/livez"
 
 
-async def test_nothing_is_held_against_an_agent_that_nobody_knows(live):
+async def test_unknown_agent_is_alive(live):
     for path in (AGENT, AGENT + "?max_silence=1s&max_stall=1s", "/agents/a%2Fb/livez"):
         answer = await live.client.get(path)
         assert (answer.status_code, answer.text) == (200, "ok\n")
@@ -87,7 +88,7 @@ async def test_nothing_is_held_against_an_agent_that_nobody_knows(live):
     assert (head.status_code, head.content) == (200, b"")
 
 
-async def test_nothing_is_held_against_an_agent_where_nobody_takes_beats(serving):
+async def test_every_agent_is_alive_while_heartbeats_are_off(serving):
     async with serving("sources: {heartbeats: off}") as live:
         assert (await live.client.get(AGENT)).text == "ok\n"
         assert (await live.client.post(AGENT)).status_code == 404
@@ -109,7 +110,7 @@ async def test_nothing_is_held_against_an_agent_where_nobody_takes_beats(serving
         ("GET", AGENT + "?max_stall=1s&max_stall=2s", 400),
     ],
 )
-async def test_what_the_probe_of_an_agent_is_not(live, method, path, status):
+async def test_invalid_probes_of_an_agent_are_refused(live, method, path, status):
     assert (await live.client.request(method, path)).status_code == status
 
 
@@ -134,7 +135,7 @@ async def probing(file, config=""):
     file.write_text(f"server: {{port: 0, probe_port: 0{config}}}")
     settings, _, problems = await asyncio.to_thread(parse, str(file), {})
     assert not problems
-    app = App(settings)
+    app = App(Service(settings))
     server = HttpServer(app, **server_options(app))
     serving = asyncio.ensure_future(server.serve())
     await server.ready.wait()
@@ -178,14 +179,14 @@ async def test_the_probe_port_answers_bare_probes_and_nothing_else(tmp_path, con
             assert (await probes.get(path + "?verbose")).status_code == 400
 
 
-async def test_the_probe_port_tells_that_the_server_stops(tmp_path):
+async def test_probe_port_fails_readyz_while_the_server_stops(tmp_path):
     async with probing(tmp_path / "t.yaml") as (app, probes, _):
         app.stop()
         assert (await probes.get("/livez")).status_code == 200
         assert (await probes.get("/readyz")).status_code == 503
 
 
-async def test_the_probe_port_says_what_is_wrong_with_a_question(tmp_path):
+async def test_probe_port_explains_an_invalid_query(tmp_path):
     async with probing(tmp_path / "t.yaml") as (_, probes, _):
         answer = await probes.get(AGENT + "?max_silence=long")
         assert answer.status_code == 400

@@ -46,7 +46,7 @@ def test_a_histogram_counts_what_is_at_most_each_bound():
         ),
     ],
 )
-async def test_it_is_written_as_the_scraper_likes(live, accept, content_type, parse):
+async def test_format_is_the_one_the_scraper_prefers(live, accept, content_type, parse):
     answer = await live.client.get("/metrics", headers={"accept": accept})
     assert answer.headers["content-type"] == content_type
     families = {family.name: family for family in parse(answer.text)}
@@ -57,8 +57,8 @@ async def test_it_is_written_as_the_scraper_likes(live, accept, content_type, pa
     assert len(answer.text.splitlines()) < 200
 
 
-async def test_the_docs_tell_every_metric_and_its_labels(live):
-    source = live.app.store.sources["heartbeats"]
+async def test_docs_list_every_metric_and_its_labels(live):
+    source = live.app.service.store.sources["heartbeats"]
     source.events["beats_dropped"] += 1
     source.confirm()
     families = list(prometheus((await live.client.get("/metrics")).text))
@@ -84,7 +84,7 @@ async def test_it_takes_no_parameters(live):
 async def test_it_shows_the_state_as_it_is_now(live):
     for name in ("a", "b"):
         await live.client.post(f"/agents/{name}/heartbeat", json={"instance": "i", "new": 1})
-    live.app.store.flush()
+    live.app.service.store.flush()
     state = await live.client.get("/system/state")
     document = state.json()
     found = await scraped(live)
@@ -117,7 +117,7 @@ async def test_a_long_poll_is_counted_while_it_waits(live):
     assert (await scraped(live))["telemetron_waiters",] == 0
 
 
-async def test_a_sources_status_age_and_problems_are_told(live):
+async def test_source_has_status_age_and_problems(live):
     found = await scraped(live)
     status = "telemetron_source_status"
     shown = {one: found[status, *sorted(["heartbeats", "heartbeats", one])] for one in STATUSES}
@@ -126,7 +126,7 @@ async def test_a_sources_status_age_and_problems_are_told(live):
     assert ("telemetron_source_age_seconds", "heartbeats") not in found
     assert ("telemetron_source_age_seconds", "kafka") not in found
 
-    source = live.app.store.sources["heartbeats"]
+    source = live.app.service.store.sources["heartbeats"]
     source.confirm()
     found = await scraped(live)
     assert found[status, "heartbeats", "heartbeats", "ok"] == 1
@@ -139,7 +139,7 @@ async def test_a_sources_status_age_and_problems_are_told(live):
     assert found["telemetron_source_problems", "heartbeats"] == 1
 
 
-async def test_a_loop_that_was_blocked_is_seen(live):
+async def test_blocked_event_loop_is_measured(live):
     lag = live.app.metrics.loop_lag
     before = lag.total
     async with asyncio.timeout(10):

@@ -45,23 +45,23 @@ def test_a_long_wrong_value_is_cut_in_the_message():
 
 
 async def test_the_timeline_answers(live):
-    tip = await recall(live.app.history, lambda timeline: timeline.tip)
-    assert tip.epoch == live.app.store.snapshot.epoch
+    tip = await recall(live.app.service.history, lambda timeline: timeline.tip)
+    assert tip.epoch == live.app.service.store.snapshot.epoch
 
 
 async def test_an_unknown_place_is_a_410_after_one_question(live):
     """A second question, for the oldest place, could be refused if many clients ask."""
-    history = Counting(live.app.history)
+    history = Counting(live.app.service.history)
     with pytest.raises(HttpProblem) as raised:
         await recall(history, lambda timeline: timeline.resolve("ab.1", NOW))
     assert (raised.value.status, history.questions) == (410, 1)
     oldest = raised.value.more["oldest"]
-    assert await recall(live.app.history, lambda timeline: timeline.resolve(oldest, NOW))
+    assert await recall(live.app.service.history, lambda timeline: timeline.resolve(oldest, NOW))
 
 
 async def test_a_wrong_question_is_a_400(live):
     with pytest.raises(HttpProblem) as raised:
-        await recall(live.app.history, lambda timeline: int("x"))
+        await recall(live.app.service.history, lambda timeline: int("x"))
     assert raised.value.status == 400
 
 

@@ -30,7 +30,7 @@ def test_if_none_match(header, matched):
 
 async def test_sections_are_kept_and_entities_are_not(live):
     await beat(live, description="words " * 100)
-    found = Representations(live.app.store.snapshot)
+    found = Representations(live.app.service.store.snapshot)
     assert found.plain(AGENTS) is found.plain(AGENTS)
     assert found.plain(PLANNER) is not found.plain(PLANNER)
     assert found.plain(PLANNER).etag == etag(found.snapshot, PLANNER)
@@ -41,7 +41,7 @@ async def test_sections_are_kept_and_entities_are_not(live):
 
 async def test_a_compressed_representation_has_the_same_content(live):
     await beat(live, description="words " * 100)
-    found = Representations(live.app.store.snapshot)
+    found = Representations(live.app.service.store.snapshot)
     plain, compressed = found.plain(AGENTS), await found.gzip(AGENTS)
     assert gzip.decompress(b"".join(compressed.chunks)) == b"".join(plain.chunks)
     assert (b"content-encoding", b"gzip") in compressed.start["headers"]
@@ -49,7 +49,7 @@ async def test_a_compressed_representation_has_the_same_content(live):
 
 
 async def test_a_small_representation_is_not_compressed(live):
-    found = Representations(live.app.store.snapshot)
+    found = Representations(live.app.service.store.snapshot)
     row = View(("sources",), "kafka")
     assert len(b"".join(found.plain(row).chunks)) < MIN_GZIP_BYTES
     assert (await found.gzip(row)).chunks == found.plain(row).chunks

@@ -33,7 +33,7 @@ def keys(event):
 @pytest.fixture
 async def streams(live):
     """Streams of the live server's history that retry soon."""
-    found = Streams(live.app.history, Durations(retry=0.1))
+    found = Streams(live.app.service.history, Durations(retry=0.1))
     yield found
     found.stop()
 
@@ -47,7 +47,7 @@ async def waiting(streams, **asked):
 
 
 async def test_a_comment_shows_that_a_stream_is_open(live):
-    streams = Streams(live.app.history, Durations(comment=0.05))
+    streams = Streams(live.app.service.history, Durations(comment=0.05))
     now = await place(live)
     event = await streams.wait(Stream(Asked(since=now)))
     found = fields(event)
@@ -227,7 +227,7 @@ async def test_a_gap_is_an_event(serving):
     # The history keeps nothing for long, and the pause between two events is longer.
     limits = HistoryLimits(recent_weight=0, open_weight=1)
     async with serving("history: {max_age_hours: 0.00001}", {"history_limits": limits}) as live:
-        streams = Streams(live.app.history, Durations(pause=0.5))
+        streams = Streams(live.app.service.history, Durations(pause=0.5))
         stream = Stream(Asked(since=await place(live)))
         await beat(live, version="0")
         first = fields(await streams.wait(stream))

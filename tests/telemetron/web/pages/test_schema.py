@@ -224,7 +224,7 @@ async def test_a_real_document_is_valid(live, validator):
     }
     answer = await live.client.post("/agents/planner/heartbeat", json=beat)
     assert answer.status_code == 204
-    live.app.store.flush()
+    live.app.service.store.flush()
     for path in ("", "/agents", "/agents/-/planner", "/sources", "?sections=queues"):
         document = (await live.client.get(f"/system/state{path}")).json()
         validator.validate(document)

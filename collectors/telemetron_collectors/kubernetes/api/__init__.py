@@ -1,0 +1,1 @@
+"""The Kubernetes API: connection, credentials, the objects it serves, and how they are watched."""

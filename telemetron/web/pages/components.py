@@ -1,0 +1,313 @@
+"""Components of the OpenAPI document: parameters, headers, problems, and the schemas of answers."""
+
+from typing import Any
+
+from telemetron.history.delta import MEASURES
+from telemetron.http import TITLES
+from telemetron.store.section import SECTIONS
+
+Json = dict[str, Any]
+
+
+def ref(kind: str, name: str) -> Json:
+    """Return a reference to a component of this kind: `schemas`, `responses` or `headers`."""
+    return {"$ref": f"#/components/{kind}/{name}"}
+
+
+def problems() -> Json:
+    """Return the response of each status; the operations of collectors refer to it too."""
+    return {str(status): _problem(status, title) for status, title in TITLES.items()}
+
+
+def _problem(status: int, title: str) -> Json:
+    example = {"type": "about:blank", "title": title, "status": status, "detail": "What to do."}
+    content = {"schema": ref("schemas", "HttpProblem"), "example": example}
+    return {
+        "description": title,
+        "content": {"application/problem+json": content},
+        "headers": {name: ref("headers", name) for name in PROBLEM_HEADERS.get(status, ())},
+    }
+
+
+def _query(name: str, schema: Json, description: str, **more: Any) -> Json:
+    return {"name": name, "in": "query", "description": description, "schema": schema} | more
+
+
+def _path(name: str, schema: Json, description: str) -> Json:
+    return {
+        "name": name,
+        "in": "path",
+        "required": True,
+        "description": description,
+        "schema": schema,
+    }
+
+
+# values
+
+TEXT = {"type": "string"}
+# At most a minute, with at most six digits before and after the point, as the server accepts it.
+_DECIMALS, _ZEROS = r"(\.[0-9]{1,6})?", r"(\.0{1,6})?"
+DURATION = (
+    rf"^(0{{0,4}}([0-5]?[0-9]{_DECIMALS}|60{_ZEROS})s?"
+    rf"|0?([0-5]?[0-9]{{1,4}}{_DECIMALS}|60000{_ZEROS})ms"
+    rf"|0{{0,5}}(0{_DECIMALS}|1{_ZEROS})m)$"
+)
+_EPOCH_REVISION = r"[0-9a-f]{1,64}\.[0-9]{1,18}(-[0-9]{1,9})?"
+_POINT = {
+    "type": "string",
+    "pattern": rf"^({_EPOCH_REVISION}"
+    rf'|(W/)?"{_EPOCH_REVISION}(-gzip)?"'
+    r"|[0-9]{1,6}(\.[0-9]{1,6})?[smhd]"
+    r"|[12][0-9]{3}-((0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])|(0[13-9]|1[0-2])-(29|30)"
+    r"|(0[13578]|1[02])-31)T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]"
+    r"(\.[0-9]{1,6})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9]))$",
+}
+_NAME = {"type": "string", "enum": ["sources", *SECTIONS]}
+_NAMES = {"type": "array", "items": _NAME, "minItems": 1}
+
+# parameters of the state
+
+SECTION = _path("section", _NAME, "The name of the section.")
+KEY = _path(
+    "key",
+    {"type": "string", "minLength": 1},
+    "The `key` of the entity. Its slashes may be percent-encoded (`%2F`) or not.",
+)
+SHOWN_SECTIONS = _query(
+    "sections",
+    _NAMES,
+    "Return only these sections and the sources; the others are absent.",
+    style="form",
+    explode=False,
+)
+AT = _query(
+    "at",
+    _POINT,
+    "Return the past: a place, a time (RFC 3339), or how long ago, as `5m`. Measures have their"
+    " last recorded values. The past does not change, so a long poll of it never waits for news.",
+)
+SINCE = _query(
+    "since",
+    _POINT,
+    "A place from an ETag, a time (RFC 3339), or how long ago, as `5m`: return the state if it is"
+    " newer, else 304. An unknown place is answered at once.",
+)
+WAIT = _query(
+    "wait",
+    {"type": "string", "pattern": DURATION},
+    "How long to wait for a change after `since`, as `30s`, `500ms`, `1m`; at most a minute."
+    " Without `since` there is nothing to wait for.",
+)
+WAKING_MEASURES = _query(
+    "measures",
+    {"type": "boolean"},
+    "Whether a change of a measure after `since` counts as a change.",
+)
+IF_NONE_MATCH = {
+    "name": "If-None-Match",
+    "in": "header",
+    "description": "ETags that the client has; 304 if one of them is still valid.",
+    "schema": TEXT,
+}
+
+# parameters of the history
+
+CHANGED_SINCE = _query(
+    "since",
+    _POINT,
+    "A place, a time (RFC 3339), or how long ago: `30s`, `5m`, `2h`, `1d`. A time before the kept"
+    " history means the oldest place, and `complete` is false. Without it a stream begins now, and"
+    " a single answer at the oldest place of this start of the server.",
+)
+UNTIL = _query(
+    "until", _POINT, "The end, in the forms of `since`; now by default. Not for streams."
+)
+CHANGED_SECTIONS = _query(
+    "sections", _NAMES, "Only changes of these sections.", style="form", explode=False
+)
+CHANGED_KEY = _query(
+    "key",
+    TEXT,
+    "Only changes of entities with this key; 404 if no entity has it, now or in the kept history.",
+)
+SHOWN_MEASURES = _query(
+    "measures",
+    {"type": "string", "enum": list(MEASURES)},
+    "Which measures count: `levels` (default), such as the depth of a queue; `all`: also samples,"
+    " such as CPU.",
+)
+LIMIT = _query(
+    "limit",
+    {"type": "integer", "minimum": 1, "maximum": 1000},
+    "The largest number of entities, or of changes of one entity; 100 by default.",
+)
+AFTER = _query(
+    "after",
+    {"type": "string", "pattern": rf"^({'|'.join(['sources', *SECTIONS])})/"},
+    "Continue after this entity, `SECTION/KEY`; see `next`.",
+)
+BEFORE = _query("before", _POINT, "Only changes before this place or time.")
+
+VERBOSE = _query(
+    "verbose",
+    {"type": "boolean"},
+    "List each source; needs the read token. `?verbose` is enough.",
+    allowEmptyValue=True,
+)
+
+# headers
+
+HEADERS: Json = {
+    "ETag": {
+        "description": 'The place of the answer: `W/"EPOCH.REVISION"`.',
+        "required": True,
+        "schema": {"type": "string", "pattern": '^W/"[0-9a-f]+\\.[0-9]+(-[0-9]+)?"$'},
+    },
+    "Cache-Control": {
+        "description": "Caches must revalidate each time.",
+        "required": True,
+        "schema": {"type": "string", "const": "no-cache"},
+    },
+    "Vary": {
+        "description": "The request header that the answer depends on.",
+        "required": True,
+        "schema": {"type": "string", "const": "Accept-Encoding"},
+    },
+    "Content-Encoding": {
+        "description": "`gzip` if the client accepts it and the answer is large enough.",
+        "schema": {"type": "string", "const": "gzip"},
+    },
+    "Allow": {"description": "Methods of the path.", "required": True, "schema": TEXT},
+    "Retry-After": {
+        "description": "Seconds to wait before the next try.",
+        "schema": {"type": "integer", "minimum": 0},
+    },
+    "WWW-Authenticate": {
+        "description": "The scheme to use.",
+        "required": True,
+        "schema": {"type": "string", "pattern": "^Bearer "},
+    },
+}
+PROBLEM_HEADERS = {
+    401: ("WWW-Authenticate",),
+    405: ("Allow",),
+    429: ("Retry-After",),
+    503: ("Retry-After",),
+}
+
+# schemas
+
+_PLACE = {"description": "A place, opaque to readers.", "type": "string"}
+_TIME = {"type": "string", "format": "date-time"}
+_PAGED: Json = {
+    "truncated": {"description": "Whether there are more changes.", "type": "boolean"},
+    "next": {
+        "description": "The path and query of the rest; null if there is none.",
+        "type": ["string", "null"],
+    },
+}
+_LISTED = {"type": "array", "items": {"$ref": "#/components/schemas/Change"}}
+_PROBLEM = {
+    "title": "HttpProblem",
+    "description": "An error and what to do about it (RFC 9457).",
+    "type": "object",
+    "properties": {
+        "type": {"description": "Always `about:blank`.", "type": "string"},
+        "title": {"description": "The status in words.", "type": "string"},
+        "status": {"description": "The HTTP status.", "type": "integer"},
+        "detail": {"description": "What to do, in one line.", "type": "string"},
+        "nearest": {
+            "description": "Keys that may have been meant.",
+            "type": "array",
+            "items": {"type": "string"},
+        },
+        "oldest": {
+            "description": "The oldest place in the kept history.",
+            "type": ["string", "null"],
+        },
+        "path": {"description": "JSON path of the invalid value.", "type": "string"},
+        "limit": {"description": "The limit that was exceeded.", "type": "integer"},
+        "namespaces": {
+            "description": "Namespaces to choose from.",
+            "type": "array",
+            "items": {"type": "string"},
+        },
+    },
+    "required": ["type", "title", "status", "detail"],
+}
+_CHANGE: Json = {
+    "title": "Change",
+    "description": "A change of one entity. In a life it has `place`, else `section` and `key`.",
+    "type": "object",
+    "properties": {
+        "place": _PLACE,
+        "section": {"description": "The entity's section.", "type": "string"},
+        "key": {"description": "The entity's key.", "type": "string"},
+        "change": {"description": "The kind.", "enum": ["added", "removed", "changed"]},
+        "at": {
+            "description": "When the entity was added or removed, or when the last state in"
+            " `fields` changed (without any, the last measure); null: unknown.",
+            "type": ["string", "null"],
+        },
+        "measured_at": {
+            "description": "When the last measure in `fields` changed; null: there is none, or"
+            " unknown.",
+            "type": ["string", "null"],
+        },
+        "fields": {
+            "description": "By path, items by their identity: `old` and `new`; for an item of a"
+            " list `added` or `removed`.",
+            "type": "object",
+            "additionalProperties": {"type": "object", "minProperties": 1},
+        },
+        "old": {"description": "The entity that was removed.", "type": "object"},
+        "new": {"description": "The entity that was added.", "type": "object"},
+    },
+    "required": ["change", "at", "measured_at"],
+}
+_CHANGES: Json = {
+    "title": "Changes",
+    "description": "The differences between two places.",
+    "type": "object",
+    "properties": {
+        "from": _PLACE,
+        "from_at": _TIME,
+        "to": _PLACE,
+        "to_at": _TIME,
+        "complete": {
+            "description": "false: Telemetron was restarted in between and does not know the"
+            " changes during that gap; or the history of the given time is no longer kept, and"
+            " `from` is the oldest place.",
+            "type": "boolean",
+        },
+        "starting": {
+            "description": "After a restart in between: sources that had not observed all of their"
+            " part at `to`; removals in their sections are left out.",
+            "type": "array",
+            "items": {"type": "string"},
+        },
+        "changes": _LISTED,
+        **_PAGED,
+    },
+    "required": ["from", "from_at", "to", "to_at", "complete", "starting", "changes", *_PAGED],
+}
+_LIFE: Json = {
+    "title": "Life",
+    "description": "The changes of one entity, newest first.",
+    "type": "object",
+    "properties": {
+        "section": {"type": "string"},
+        "key": {"type": "string"},
+        "present": {"description": "Whether the entity is in the state now.", "type": "boolean"},
+        "oldest": _PLACE,
+        "complete": {
+            "description": "Whether no change since then is missing.",
+            "type": "boolean",
+        },
+        "changes": _LISTED,
+        **_PAGED,
+    },
+    "required": ["section", "key", "present", "oldest", "complete", "changes", *_PAGED],
+}
+SCHEMAS = {"HttpProblem": _PROBLEM, "Change": _CHANGE, "Changes": _CHANGES, "Life": _LIFE}
