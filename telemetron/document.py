@@ -152,7 +152,7 @@ class SourceRow(Record, frozen=True):
 
 
 class Root(Record, frozen=True):
-    """What has the trouble: an entity, an item of it, or something that is no entity."""
+    """The cause of a finding: an entity, an item of it, or a thing that is no entity."""
 
     section: Annotated[str, about("Section of the entity that has it, or shows it best.")]
     key: Annotated[str, about("Key of that entity.")]
@@ -200,7 +200,7 @@ class Effect(Record, frozen=True):
 
 
 class Finding(Record, frozen=True, kw_only=True):
-    """Something that is wrong, at its root, with the evidence."""
+    """One cause of trouble, with its evidence and its effects."""
 
     key: Key
     rule: Annotated[str, about("Rule that found it, from the table in the documentation.")]
@@ -210,7 +210,7 @@ class Finding(Record, frozen=True, kw_only=True):
         about("`observed`: the evidence was observed. `contradiction`: two sources disagree."),
     ]
     rank: Annotated[int, about("1 is the first to look at.", measure="level", ge=1)]
-    root: Annotated[Root, about("What has the trouble.")]
+    root: Annotated[Root, about("The cause.")]
     summary: Annotated[
         str, about("One sentence, with names that others gave.", untrusted=True, measure="level")
     ]
@@ -221,9 +221,9 @@ class Finding(Record, frozen=True, kw_only=True):
     raised_at: Annotated[
         Timestamp | None, about("When it had lasted long enough.", clock="telemetron")
     ]
-    evidence: Annotated[list[Evidence], about("What shows it.", max_length=MAX_EVIDENCE)] = []
+    evidence: Annotated[list[Evidence], about("Fields that show it.", max_length=MAX_EVIDENCE)] = []
     effects: Annotated[
-        list[Effect], about("What it explains, the worst first.", max_length=MAX_EFFECTS)
+        list[Effect], about("Symptoms that it explains, the worst first.", max_length=MAX_EFFECTS)
     ] = []
     effect_count: Annotated[int, about("All its effects, listed or not.", unit="effects", ge=0)] = 0
     unchecked: Annotated[
@@ -233,7 +233,7 @@ class Finding(Record, frozen=True, kw_only=True):
     observed_at: Annotated[
         str, about("Place (`EPOCH.REVISION`) whose document has the evidence.", measure="sample")
     ]
-    runbook: Annotated[str, about("Where the documentation says what to do.")]
+    runbook: Annotated[str, about("Section of the documentation with the steps to take.")]
     problems: Problems = []
     truncated: Truncated = None
     updated_at: UpdatedAt = UNSTAMPED
@@ -946,7 +946,8 @@ class State(Record, frozen=True):
     changed_at: Annotated[Timestamp, about("When this revision was published.", clock="telemetron")]
     sources: Annotated[list[SourceRow], about("Every source, by name.")]
     findings: Annotated[
-        list[Finding] | UnsetType, about("What is wrong, by key; `rank` says what is worst.")
+        list[Finding] | UnsetType,
+        about("Causes of trouble, by key; `rank` 1 is the first to look at."),
     ] = UNSET
     agents: Annotated[list[Agent] | UnsetType, about("Every agent, by key.")] = UNSET
     litellm: Annotated[

@@ -16,7 +16,7 @@ MAX_AGE_SECONDS = 30.0
 
 
 def collector(store: Store, diagnosed: asyncio.Event) -> Collector:
-    """The record of the collector that diagnoses this store; it sets the event after a round."""
+    """Return the collector that diagnoses this store; its first round sets the event."""
 
     async def run(settings: FindingsSettings, output: Output) -> None:
         rules = await asyncio.to_thread(installed)  # it reads files

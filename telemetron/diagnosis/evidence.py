@@ -16,7 +16,7 @@ _SCALARS = (str, int, float, bool, type(None))
 
 
 def value_at(entity: Struct, path: str) -> Any:
-    """Return what stands at the path, as JSON has it; MISSING if there is no such field or item."""
+    """Return the value at the path, as in JSON; MISSING if there is no such field or item."""
     found: Any = entity
     for step in path.split("/"):
         found = _step(found, step)

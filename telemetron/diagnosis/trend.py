@@ -17,13 +17,13 @@ Sample = tuple[float, tuple[float, ...]]
 
 
 class Trends:
-    """The rings by entity; the one that was sampled longest ago goes first."""
+    """The rings by entity; beyond the limit, the least recently sampled ring is dropped."""
 
     def __init__(self) -> None:
         self._rings: dict[Ref, deque[Sample]] = {}
 
     def add(self, of: Ref, at: float, *numbers: float) -> "deque[Sample]":
-        """Enter what is so now; at most one sample every 5 s is kept, the newest always."""
+        """Add a sample; keep the newest one, and of older ones about one every 5 s."""
         ring = self._rings.pop(of, None) or deque(maxlen=MAX_SAMPLES)
         self._rings[of] = ring
         if len(ring) > 1 and at - ring[-2][0] < EVERY_SECONDS:
@@ -55,7 +55,7 @@ class Trends:
         return ring[-1][1][number] - ring[0][1][number] if ring else 0.0
 
     def restart(self, of: Ref) -> None:
-        """Forget what was before: the numbers have started again."""
+        """Drop the samples of an entity whose numbers have started again."""
         self._rings.pop(of, None)
 
     @property

@@ -28,7 +28,7 @@ class Index:
         self._keys: dict[Hashable, set[str]] = {}
 
     def update(self, key: str, entity: Any) -> frozenset[Hashable]:
-        """Enter an entity, None: it is gone; returns the terms that it has or had."""
+        """Enter an entity, None if it is gone; return the terms that it has or had."""
         old = self._of.pop(key, frozenset())
         new = frozenset(self._terms(entity)) if entity is not None else frozenset()
         for term in old - new:
@@ -42,7 +42,7 @@ class Index:
         return old | new
 
     def keys(self, term: Hashable) -> list[str]:
-        """The keys of the entities that have the term, sorted."""
+        """Return the sorted keys of the entities that have the term."""
         return sorted(self._keys.get(term, ()))
 
     def __iter__(self) -> Iterator[Hashable]:
@@ -67,7 +67,7 @@ class View:
         self._reader: Ref | None = None
 
     def show(self, snapshot: Snapshot, changed: Iterable[Ref]) -> Iterator[Iterable[Ref]]:
-        """Show a snapshot; yields, for each entity that changed, those to be evaluated again."""
+        """Show a snapshot; yield for each changed entity the entities to be evaluated again."""
         self.snapshot = snapshot
         for section, key in changed:
             entity = self._look(section, key)
@@ -76,12 +76,12 @@ class View:
             yield (section, key), *readers
 
     def get(self, section: str, key: str) -> Any:
-        """The entity; None: there is none."""
+        """Return the entity, None if there is none."""
         self._note((section, key))
         return self._look(section, key)
 
     def find(self, index: str, term: Hashable) -> list[Any]:
-        """The entities that have a term, by key."""
+        """Return the entities that have the term, by key."""
         self._note((index, term))
         one = self._indexes[index]
         return [found for key in one.keys(term) if (found := self._look(one.section, key))]
@@ -100,7 +100,7 @@ class View:
         return any(fnmatchcase(model, pattern) for pattern in patterns)
 
     def evaluate(self, ref: Ref) -> Any:
-        """The entity, from now on the one on whose behalf is read."""
+        """Return the entity and begin its evaluation: further reads are noted for it."""
         for term in self._reads.pop(ref, ()):
             readers = self._readers[term]
             readers.discard(ref)
@@ -110,7 +110,7 @@ class View:
         return self._look(*ref)
 
     def evaluated(self) -> None:
-        """Nobody is read for any more."""
+        """End the evaluation: reads are noted for no entity."""
         self._reader = None
 
     def _rope(self, section: str) -> Rope:

@@ -43,7 +43,7 @@ def _installed(site: Path) -> Iterator[None]:
 async def test_the_example_finds_an_old_task_and_no_other(serving: Any) -> None:
     config = "findings: {rules: {OldTask: {hold_seconds: 0, severity: info}}}"
     async with serving(config) as live:
-        store = live.app.store
+        store = live.app.service.store
         source = store.add("inbox", "folder")
         source.start(60)
         now = datetime.now(UTC)
@@ -61,7 +61,7 @@ async def test_the_example_finds_an_old_task_and_no_other(serving: Any) -> None:
 async def findings(live: Any) -> list[dict[str, Any]]:
     """The findings, once there are some."""
     changed = asyncio.Event()
-    live.app.store.watchers.append(lambda _: changed.set())
+    live.app.service.store.watchers.append(lambda _: changed.set())
     async with asyncio.timeout(20):
         while True:
             changed.clear()

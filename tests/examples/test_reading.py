@@ -50,7 +50,7 @@ async def test_each_program_runs_on_an_empty_system(live: Any, run: Any) -> None
 async def diagnosed(live: Any) -> bytes:
     """Return the state, once the planner's stalled task is the effect of a finding."""
     changed = asyncio.Event()
-    live.app.store.watchers.append(lambda _: changed.set())
+    live.app.service.store.watchers.append(lambda _: changed.set())
     async with asyncio.timeout(20):
         while True:
             changed.clear()
@@ -64,7 +64,7 @@ async def diagnosed(live: Any) -> bytes:
 async def test_each_program_finds_what_is_there(serving: Any, run: Any, busy: Any) -> None:
     async with serving(CONFIG) as live:
         await busy(live)
-        live.app.store.sources["heartbeats"].confirm()  # by itself after 10 s
+        live.app.service.store.sources["heartbeats"].confirm()  # by itself after 10 s
         state = await diagnosed(live)
         for program, expected in zip(PROGRAMS, EXPECTED, strict=True):
             done = await run(live, "jq", "-c", program, stdin=state)

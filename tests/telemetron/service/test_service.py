@@ -24,7 +24,7 @@ async def test_sources_run_without_the_web(tmp_path):
         await service.supervisor.loaded(10)
         statuses = {name: source.status for name, source in service.store.sources.items()}
         off = dict.fromkeys(service.settings.off, "off")
-        assert statuses == {"heartbeats": "starting"} | off
+        assert statuses == {"findings": "ok", "heartbeats": "starting"} | off
         assert list(service.supervisor.mounts.collectors) == ["/agents/"]
         assert len(service.store.snapshot.sections["sources"].rope) == len(statuses)
     assert service.supervisor.mounts.apps == {}

@@ -1,0 +1,39 @@
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from telemetron.diagnosis.evidence import MISSING, item, value_at
+from telemetron.document import LastExit, ModelDeployment, ModelError, Pod, Workload
+
+NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
+POD = Pod(pod_id="w/0", status="Running", last_exit=LastExit(reason="OOMKilled", at=NOON))
+WORKLOAD = Workload(deployment_name="w", namespace="prod", kind="Deployment", pods=[POD])
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("deployment_name", "w"),
+        (item("pods", "w/0", "last_exit/reason"), "OOMKilled"),
+        (item("pods", "w/0", "last_exit/at"), "2030-01-01T12:00:00Z"),
+        (item("pods", "w/0", "restarts"), None),
+        (item("pods", "w/1", "restarts"), MISSING),
+        ("pods", MISSING),
+        ("nonsense", MISSING),
+        ("live/ready", MISSING),
+    ],
+)
+def test_a_value_is_that_of_the_document(path: str, value: Any) -> None:
+    assert value_at(WORKLOAD, path) == value
+
+
+def test_a_field_has_the_name_that_the_document_shows() -> None:
+    error = ModelError(error_class="RateLimitError")
+    model = ModelDeployment(id="1", model="m", status="unhealthy", last_error=error)
+    assert value_at(model, "last_error/class") == "RateLimitError"
+
+
+def test_the_name_of_an_item_is_escaped() -> None:
+    assert item("pods", "w/0", "last_exit/at") == "pods/w~10/last_exit/at"
+    assert item("pods", "w~0") == "pods/w~00"

@@ -1,0 +1,81 @@
+"""The view: entities are evaluated again if, and only if, something that they read has changed."""
+
+from telemetron.diagnosis.indexes import indexes
+from telemetron.diagnosis.trend import Trends
+from telemetron.diagnosis.view import Index, View
+from telemetron.document import ModelDeployment, Queue
+from telemetron.store.store import Store
+from telemetron.testing import FakeClock
+
+Q, M = ("queues", "kafka/q/-"), ("litellm", "kafka/1")
+
+
+class Seen:
+    """A store with one source, and the view of it."""
+
+    def __init__(self) -> None:
+        self.store = Store("test", FakeClock())
+        self.source = self.store.add("kafka", "litellm")
+        self.source.start(60)
+        self.source.confirm()
+        self.store.flush()
+        self.view = View(self.store.snapshot, indexes(), Trends())
+
+    def queue(self, depth: int) -> None:
+        self.store.put(self.source, "queues", "q", "q", Queue(name="q", depth=depth))
+        self.store.flush()
+
+    def model(self, name: str) -> None:
+        part = ModelDeployment(id="1", model=name, status="healthy")
+        self.store.put(self.source, "litellm", "1", "1", part)
+        self.store.flush()
+
+    def again(self, *changed: tuple[str, str]) -> set[tuple[str, str]]:
+        """Show the newest snapshot; return the entities to be evaluated again."""
+        return {ref for refs in self.view.show(self.store.snapshot, changed) for ref in refs}
+
+
+def test_a_reader_is_evaluated_again_when_what_it_got_changes() -> None:
+    seen = Seen()
+    seen.queue(1)
+    seen.again(Q)
+    seen.view.evaluate(M)
+    assert seen.view.get(*Q).depth == 1
+    seen.view.evaluated()
+    seen.queue(2)
+    assert seen.again(Q) == {Q, M}
+    seen.view.evaluate(M)  # it reads nothing now
+    seen.view.evaluated()
+    assert seen.again(Q) == {Q}
+
+
+def test_a_reader_is_evaluated_again_when_what_it_missed_comes_and_goes() -> None:
+    seen = Seen()
+    seen.view.evaluate(Q)
+    assert seen.view.find("deployments of model", "m") == []
+    seen.view.evaluated()
+    seen.model("m")
+    assert seen.again(M) == {Q, M}
+    assert [one.key for one in seen.view.find("deployments of model", "m")] == [M[1]]
+    seen.store.remove(seen.source, "litellm", "1")
+    seen.store.flush()
+    assert seen.again(M) == {Q, M}
+    assert seen.view.find("deployments of model", "m") == []
+
+
+def test_a_model_is_served_by_its_name_or_a_pattern() -> None:
+    seen = Seen()
+    assert seen.view.serves_models
+    seen.model("openai/*")
+    seen.again(M)
+    assert seen.view.is_served("openai/gpt-4o")
+    assert not seen.view.is_served("gpt-4o")
+
+
+def test_an_index_forgets_the_terms_that_an_entity_no_longer_has() -> None:
+    index = Index("queues", lambda queue: [queue.name])
+    assert index.update("key", Queue(name="a")) == {"a"}
+    assert index.update("key", Queue(name="b")) == {"a", "b"}
+    assert (index.keys("a"), index.keys("b")) == ([], ["key"])
+    assert index.update("key", None) == {"b"}
+    assert list(index) == []
