@@ -64,7 +64,7 @@ class Service:
         gc.freeze()
 
     def _start_diagnosis(self) -> asyncio.Event:
-        """Start the source `findings`, unless it is off; the event is set after its first round."""
+        """Start the source `findings` unless it is off; its first round sets the event."""
         diagnosed = asyncio.Event()
         if self.settings.findings == "off":
             diagnosed.set()
