@@ -83,8 +83,12 @@ class Crowd:
         self._put(made + self.pods)
         self.pods.append(pod)
 
-    def change(self, pods: int) -> None:
-        """Give the next so many pods new addresses, in one transaction a hundred."""
+    def change(self, pods: int, at_once: int = BATCH) -> None:
+        """Give the next so many pods new addresses, so many in one transaction.
+
+        Objects of one transaction share their resourceVersion, as the API server's own writes never
+        do: a watch that is closed between two of them resumes after both, and misses the second.
+        """
         batch = []
         for turn in itertools.islice(self._turns, pods):
             at = turn % len(self.pods)
@@ -93,7 +97,7 @@ class Crowd:
             self.pods[at] = Stored(key, value.replace(_address(value), ip))
             batch.append(self.pods[at])
             self._last = at
-        self._put(batch)
+        self._put(batch, at_once)
 
     def last(self) -> tuple[str, str]:
         """The pod that was changed last, and its address."""
@@ -130,8 +134,8 @@ class Crowd:
         (found,) = answer["kvs"]
         return Stored(base64.b64decode(found["key"]).decode(), base64.b64decode(found["value"]))
 
-    def _put(self, stored: Iterable[Stored]) -> None:
-        for batch in _batches(stored):
+    def _put(self, stored: Iterable[Stored], at_once: int = BATCH) -> None:
+        for batch in _batches(stored, at_once):
             puts = [
                 {
                     "request_put": {
@@ -206,9 +210,9 @@ def _ip_of(number: int, length: int) -> bytes:
     return ".".join(["10", *octets]).encode()
 
 
-def _batches(stored: Iterable[Stored]) -> Iterator[list[Stored]]:
+def _batches(stored: Iterable[Stored], size: int) -> Iterator[list[Stored]]:
     left = iter(stored)
-    while batch := list(itertools.islice(left, BATCH)):
+    while batch := list(itertools.islice(left, size)):
         yield batch
 
 
