@@ -54,10 +54,6 @@ class Trends:
         ring = self._rings.get(of)
         return ring[-1][1][number] - ring[0][1][number] if ring else 0.0
 
-    def restart(self, of: Ref) -> None:
-        """Drop the samples of an entity whose numbers have started again."""
-        self._rings.pop(of, None)
-
     @property
     def moving(self) -> list[Ref]:
         """The entities whose samples differ; they need another look even if nothing changes."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
-from itertools import groupby
+from itertools import groupby, pairwise
 
 from telemetron.diagnosis.evidence import item
 from telemetron.diagnosis.rule import Node, Place, Rule, Symptom
@@ -306,10 +306,10 @@ def failing(agent: Agent, view: View) -> Iterator[Symptom]:
     completed, failed = _outcomes(agent)
     ring = view.trends.add(("agents", agent.key), view.monotonic, completed, failed)
     recent = [numbers for at, numbers in ring if view.monotonic - at <= WINDOW_SECONDS]
-    if recent[-1][0] < recent[0][0] or recent[-1][1] < recent[0][1]:
-        view.trends.restart(("agents", agent.key))  # an instance has started again, or left
-        return
-    done, lost = recent[-1][0] - recent[0][0], recent[-1][1] - recent[0][1]
+    # Counts fall if an instance leaves or starts again; what ended then is not known.
+    steps = [(old, new) for old, new in pairwise(recent) if new[0] >= old[0] and new[1] >= old[1]]
+    done = sum(new[0] - old[0] for old, new in steps)
+    lost = sum(new[1] - old[1] for old, new in steps)
     last = agent.activity.last_failure
     if lost < FAILURES or lost <= done or last is None:
         return

@@ -114,7 +114,7 @@ async def test_a_rule_that_raises_hurts_nothing_else(install: Install, logged: l
     assert any("rule TooHot failed" in line for line in logged)
 
 
-CRASHES = "if entity.depth == 7:\n        raise SystemExit(3)\n    yield from ()"
+CRASHES = "if entity.depth == 7:\n        raise BaseException\n    yield from ()"
 
 
 async def until(system: System, status: str) -> None:
@@ -135,14 +135,13 @@ async def test_a_crash_makes_the_source_failing_and_everything_else_goes_on(
         system.queue("q", depth=7)
         await until(system, "failing")
         (problem,) = system.store.sources["findings"].row().problems
-        assert (problem.reason, problem.message) == ("Crashed", "SystemExit in the collector")
+        assert (problem.reason, problem.message) == ("Crashed", "BaseException in the collector")
         system.queue("other", depth=1)
         await system.settle()
         assert [queue.name for queue in system.state.queues] == ["idle", "other", "q"]
         assert {one.status for name, one in system.store.sources.items() if name != "findings"} == {
             "ok"
         }
-    assert any("source findings: its collector crashed" in line for line in logged)
 
 
 async def test_after_a_crash_what_lasts_stays_and_what_is_over_goes(install: Install) -> None:

@@ -50,11 +50,3 @@ def test_samples_and_entities_are_bounded() -> None:
     for number in range(MAX_ENTITIES):
         trends.add(("queues", str(number)), 0.0, 1.0)
     assert len(trends.add(QUEUE, 0.0, 1.0)) == 1
-
-
-def test_only_an_entity_whose_samples_differ_moves() -> None:
-    trends, _ = filled(1, 1, 2)
-    trends.add(("queues", "still"), 0.0, 1.0)
-    assert trends.moving == [QUEUE]
-    trends.restart(QUEUE)
-    assert trends.moving == []
