@@ -18,6 +18,9 @@ from telemetron.service.supervisor import Supervisor, SupervisorLimits
 from telemetron.store.store import Store
 
 
+FINDINGS = "findings"
+
+
 class Service:
     """One Telemetron without its HTTP interface."""
 
@@ -67,6 +70,7 @@ class Service:
         """Start the source `findings` unless it is off; its first round sets the event."""
         diagnosed = asyncio.Event()
         if self.settings.findings == "off":
+            self.store.add(FINDINGS, FINDINGS)
             diagnosed.set()
         else:
             from telemetron.diagnosis.collector import collector

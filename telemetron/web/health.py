@@ -45,7 +45,7 @@ class HealthApp:
 
     def _count(self) -> str:
         """Return the number of findings by severity, as `1 critical, 2 warning`."""
-        if "findings" not in self._store.sources:
+        if self._store.sources["findings"].status == "off":
             return "off"
         rope = self._store.snapshot.sections["findings"].rope
         count = Counter(fragment.entity.severity for fragment in rope)
