@@ -17,7 +17,6 @@ from telemetron.history.limits import DEFAULTS, HistoryLimits
 from telemetron.service.supervisor import Supervisor, SupervisorLimits
 from telemetron.store.store import Store
 
-
 FINDINGS = "findings"
 
 
