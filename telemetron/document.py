@@ -929,6 +929,18 @@ class Workload(Record, frozen=True, kw_only=True):
     updated_at: UpdatedAt = UNSTAMPED
 
 
+IDENTITIES: dict[type[Struct], str] = {
+    Instance: "id",
+    Member: "client_id",
+    PartitionLag: "partition",
+    PendingTask: "id",
+    Pod: "pod_id",
+    Problem: "reason",
+    Task: "id",
+}
+"""The field that identifies an item of a list; other lists are compared as a whole."""
+
+
 class State(Record, frozen=True):
     """The state of a multi-agent system at one revision.
 

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from telemetron.history.delta import IDENTITIES
+from telemetron.document import IDENTITIES
 from telemetron.key import escape
 
 MISSING: Any = object()

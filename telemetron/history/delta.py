@@ -16,32 +16,12 @@ from typing import Any, NamedTuple, get_args, get_type_hints
 import msgspec
 from msgspec import Meta, Struct
 
-from telemetron.document import (
-    Instance,
-    Member,
-    PartitionLag,
-    PendingTask,
-    Pod,
-    Problem,
-    SourceRow,
-    Task,
-)
+from telemetron.document import IDENTITIES, SourceRow
 from telemetron.key import escape
 from telemetron.store.section import SECTIONS
 
 Record = dict[str, Any]
 Delta = dict[str, Any]
-
-IDENTITIES: Mapping[type[Struct], str] = {
-    Instance: "id",
-    Member: "client_id",
-    PartitionLag: "partition",
-    PendingTask: "id",
-    Pod: "pod_id",
-    Problem: "reason",
-    Task: "id",
-}
-"""The field that identifies an item of a list; other lists are compared as a whole."""
 
 MEASURES: Mapping[str, Set[str]] = {
     "none": frozenset(),
