@@ -54,26 +54,26 @@ PHRASES = [
     phrase(
         "what-is",
         r"\bwhat (is|was|are|it|they|he|she|we|has|had|can|comes|came|stands|changed|does|did)\b",
-        1.0,
+        0.7,
         "the noun: 'the committed offset'",
     ),
     phrase(
         "where-if",
         r"(^|[,;:.(] ?)where (it|they|there|that|one|a|an|the|no|none|nothing|what)\b",
-        0.5,
+        0.1,
         "'if' for a condition",
     ),
     phrase(
-        "told", r"\b(is|are|was|were|be) told\b|\btells?\b", 0.6, "return, report, send, describe"
+        "told", r"\b(is|are|was|were|be) told\b|\btells?\b", 0.1, "return, report, send, describe"
     ),
-    phrase("stands", r"\bstands?\b", 0.3, "is, means, holds"),
-    phrase("nobody", r"\b(whoever|nobody|somebody)\b", 0.3, "the actor: a reader, a caller"),
-    phrase("alone", r"\balone\b", 0.3, "'only'"),
-    phrase("anew", r"\b(anew|be it|no more)\b", 0.3, "'again', 'no longer'"),
+    phrase("stands", r"\bstands?\b", 0.2, "is, means, holds"),
+    phrase("nobody", r"\b(whoever|nobody|somebody)\b", 0.2, "the actor: a reader, a caller"),
+    phrase("alone", r"\balone\b", 0.1, "'only'"),
+    phrase("anew", r"\b(anew|be it|no more)\b", 0.1, "'again', 'no longer'"),
     phrase(
         "who",
         r"(^|[.;:] )who [a-z]+s\b|\bone that\b|\bthose that\b",
-        0.4,
+        0.2,
         "the noun: 'a slow reader'",
     ),
 ]
