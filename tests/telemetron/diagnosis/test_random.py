@@ -157,12 +157,19 @@ HEALTHY: list[Step] = [
 ]
 
 
-@settings(max_examples=10, deadline=None)
-@given(
-    sizes=st.lists(st.integers(1, 3), min_size=1, max_size=3),
-    steps=st.lists(st.tuples(st.sampled_from(HEALTHY), st.integers(0, 2)), max_size=12),
-)
+SIZES = st.lists(st.integers(1, 3), min_size=1, max_size=3)
+ANY_STEPS = st.lists(st.tuples(st.sampled_from(HEALTHY), st.integers(0, 2)), max_size=12)
+
+
+@settings(max_examples=5, deadline=None)
+@given(sizes=SIZES, steps=ANY_STEPS)
 def test_a_healthy_system_raises_no_alarm(sizes: list[int], steps: list[Any]) -> None:
+    play_healthy(sizes, steps)
+
+
+def play_healthy(sizes: list[int], steps: list[Any]) -> None:
+    """Let services of these sizes take these steps; assert that no alarm is raised."""
+
     async def play() -> None:
         async with System() as system:
             services = started(system, sizes)
@@ -237,16 +244,23 @@ def fall_silent(service: Service) -> str:
     return f"prod/{service.name}"
 
 
-@settings(max_examples=10, deadline=None)
-@given(
-    sizes=st.lists(st.integers(1, 3), min_size=1, max_size=3),
-    fault=st.sampled_from([crash, hang, lose_the_model, fall_silent]),
-    before=st.lists(st.tuples(st.sampled_from(HEALTHY), st.integers(0, 2)), max_size=3),
-    number=st.integers(0, 2),
-)
+FAULTS: list[Callable[[Service], str]] = [crash, hang, lose_the_model, fall_silent]
+FEW_STEPS = st.lists(st.tuples(st.sampled_from(HEALTHY), st.integers(0, 2)), max_size=3)
+
+
+@settings(max_examples=5, deadline=None)
+@given(sizes=SIZES, fault=st.sampled_from(FAULTS), before=FEW_STEPS, number=st.integers(0, 2))
 def test_a_single_fault_has_one_root(
     sizes: list[int], fault: Callable[[Service], str], before: list[Any], number: int
 ) -> None:
+    play_fault(sizes, fault, before, number)
+
+
+def play_fault(
+    sizes: list[int], fault: Callable[[Service], str], before: list[Any], number: int
+) -> None:
+    """Let one service meet the fault; assert that it is the only alarm, at its root."""
+
     async def play() -> None:
         async with System() as system:
             services = started(system, sizes)
