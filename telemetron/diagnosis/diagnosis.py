@@ -100,6 +100,7 @@ class Diagnosis:
         """At first those of a run that crashed: what lasts stays raised, the rest is removed."""
         self._count = 0
         """Findings, shown or not."""
+        self._statuses: dict[str, str] = {}
         self._stirred = bool(self._put)
         """Whether a case has changed since findings were put."""
         self._looked_again = 0.0
@@ -180,7 +181,9 @@ class Diagnosis:
             self._hurry(now)
         await self._sliced(self._evaluate_all())
         self._settle()
-        if self._stirred:
+        statuses = {name: source.status for name, source in self._store.sources.items()}
+        if self._stirred or statuses != self._statuses:
+            self._statuses = statuses  # a finding names the sources that are out of sight
             self._stirred = False
             await self._sliced(self._conclude())
         rest = min(COST_TO_REST * self._cost, MAX_REST_SECONDS)

@@ -148,6 +148,18 @@ async def test_sources_that_might_have_shown_more_are_named() -> None:
         assert found[1].unchecked == ["kubernetes"]
 
 
+async def test_a_source_that_comes_into_sight_is_named_no_longer() -> None:
+    async with System(rules={"SourceFailing": "off"}) as system:
+        system.agent("a", status="silent")
+        system.sources["kubernetes"].fail("Crashed", "it crashed")
+        (finding,) = await system.after(30)
+        assert finding.unchecked == ["kubernetes"]
+        system.sources["kubernetes"].start(1000)
+        system.sources["kubernetes"].confirm()
+        (finding,) = await system.after(10)
+        assert finding.unchecked == []
+
+
 async def test_after_a_restart_in_the_middle_the_root_and_its_time_are_the_same() -> None:
     async with System() as system:
         dead_consumer(system)
