@@ -239,7 +239,7 @@ class Diagnosis:
         if entity is not None and self._is_believed(ref[0], entity):
             for rule in self._rules.get(ref[0], ()):
                 for symptom in self._symptoms(rule, entity):
-                    found.setdefault(symptom.id, (self._own(rule, symptom), symptom))
+                    found.setdefault(symptom.id, (rule, symptom))
         self._view.evaluated()
         for id in self._by_ref.pop(ref, set()) - found.keys():
             self._withdraw(id, ref)
@@ -258,13 +258,6 @@ class Diagnosis:
         except Exception as error:  # one rule hurts neither the others nor the source
             logger.opt(exception=error).error("rule {} failed", rule.name)
             return []
-
-    def _own(self, rule: Rule, symptom: Symptom) -> Rule:
-        """The rule of a symptom that another rule has found."""
-        if symptom.rule == rule.name:
-            return rule
-        rules = self._rules.get(rule.section, ())
-        return next((one for one in rules if one.name == symptom.rule), rule)
 
     def _is_believed(self, section: str, entity: Any) -> bool:
         """Whether a source that shows the entity sees it now."""

@@ -1,8 +1,9 @@
 """Models: deployments that fail, cool down or have no budget left."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
-from telemetron.diagnosis.rule import Node, Place, Rule, Symptom
+from telemetron.diagnosis.rule import Place, Rule, Symptom
 from telemetron.diagnosis.view import View
 from telemetron.document import ModelDeployment
 
@@ -11,11 +12,10 @@ UNKNOWN_MODEL = "UnknownModel"
 RATE_LIMITED = 429
 
 
-def down(one: ModelDeployment, view: View) -> Iterator[Symptom]:
-    """No deployment of the model answers."""
+def down(rule: str, one: ModelDeployment, view: View) -> Iterator[Symptom]:
+    """No deployment of the model answers, for the cause that the rule is named after."""
     deployments = view.find("deployments of model", one.model)
-    if all(each.status in BAD for each in deployments):
-        rule = _cause(deployments)
+    if all(each.status in BAD for each in deployments) and _cause(deployments) == rule:
         yield _trouble(rule, one, deployments)
 
 
@@ -44,7 +44,7 @@ def hanging(one: ModelDeployment, view: View) -> Iterator[Symptom]:
             kind="model",
             name=one.model,
             provides=[("model", name) for name in names],
-            depends=_providers(one),
+            depends=[("source", one.source)],
         )
 
 
@@ -81,7 +81,7 @@ def _trouble(rule: str, one: ModelDeployment, all: Sequence[ModelDeployment]) ->
         name=one.model,
         since=one.status_since,
         provides=[("model", name) for name in names],
-        depends=_providers(one),
+        depends=[("source", one.source)],
     )
 
 
@@ -92,10 +92,6 @@ def _cause(all: Sequence[ModelDeployment]) -> str:
         return "BudgetExhausted"
     codes = {one.cooldowns.status_code for one in all if one.status == "cooling_down"}
     return "RateLimited" if codes == {RATE_LIMITED} else "ModelDown"
-
-
-def _providers(one: ModelDeployment) -> list[Node]:
-    return [("source", one.source)]
 
 
 def _evidence(one: ModelDeployment) -> list[Place]:
@@ -125,7 +121,7 @@ RULES = (
         "No deployment of the model answers.",
         "Read `last_error`: a key that was revoked, a name that the provider does not know, an"
         " outage.",
-        down,
+        partial(down, "ModelDown"),
     ),
     Rule(
         "ModelHanging",
@@ -148,7 +144,7 @@ RULES = (
         "`status` is `cooling_down` and `cooldowns.status_code` is 429, for all deployments",
         "The provider refuses the calls of a model for their number.",
         "Slow the callers, raise the limit, or add a deployment.",
-        lambda one, view: iter(()),
+        partial(down, "RateLimited"),
     ),
     Rule(
         "BudgetExhausted",
@@ -159,7 +155,7 @@ RULES = (
         "`credits` is 0 or below, or a problem `BudgetSpent`, of all deployments",
         "The budget of a provider, a key or a deployment is spent.",
         "Raise the budget, or wait for its reset.",
-        lambda one, view: iter(()),
+        partial(down, "BudgetExhausted"),
     ),
     Rule(
         "ModelDegraded",

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from telemetron.diagnosis.evidence import item
 from telemetron.diagnosis.rule import Node, Place, Rule, Symptom
 from telemetron.diagnosis.view import View
-from telemetron.document import Pod, Workload
+from telemetron.document import Pod, Queue, Workload
 
 IMAGE = (
     "ErrImagePull",
@@ -185,25 +185,23 @@ def scaled_to_zero(one: Workload, view: View) -> Iterator[Symptom]:
     """No pod is wanted, while work waits for its agents."""
     if one.live is None or one.live.desired != 0 or _is_job(one):
         return
-    for agent in view.find("agents of workload", one.key):
-        for name in agent.queues:
-            for queue in view.find("queues by name", name):
-                if queue.depth and queue.consumers == 0:
-                    yield Symptom(
-                        "ScaledToZero",
-                        "workload",
-                        one.key,
-                        f"{one.kind} {one.deployment_name} is scaled to zero, and"
-                        f" {queue.depth} tasks wait in queue {queue.name}",
-                        [
-                            Place("workload", one.key, "live/desired"),
-                            Place("queues", queue.key, "depth"),
-                            Place("queues", queue.key, "consumers"),
-                        ],
-                        since=queue.oldest_submitted_at,
-                        provides=[("workload", one.key), ("queue", queue.key)],
-                    )
-                    return
+    for queue in _queues(one, view):
+        if queue.depth and queue.consumers == 0:
+            yield Symptom(
+                "ScaledToZero",
+                "workload",
+                one.key,
+                f"{one.kind} {one.deployment_name} is scaled to zero, and"
+                f" {queue.depth} tasks wait in queue {queue.name}",
+                [
+                    Place("workload", one.key, "live/desired"),
+                    Place("queues", queue.key, "depth"),
+                    Place("queues", queue.key, "consumers"),
+                ],
+                since=queue.oldest_submitted_at,
+                provides=[("workload", one.key), ("queue", queue.key)],
+            )
+            return
 
 
 def at_maximum(one: Workload, view: View) -> Iterator[Symptom]:
@@ -215,27 +213,33 @@ def at_maximum(one: Workload, view: View) -> Iterator[Symptom]:
         view.autoscaled.add(one.key)  # without an autoscaler the two are equal
     if live.desired < one.max_pods or one.key not in view.autoscaled:
         return
-    for agent in view.find("agents of workload", one.key):
-        for queue in (each for name in agent.queues for each in view.find("queues by name", name)):
-            if view.trends.rises(("queues", queue.key), view.monotonic):
-                yield Symptom(
-                    "AtMaximum",
-                    "workload",
-                    one.key,
-                    f"{one.kind} {one.deployment_name} has all {one.max_pods} pods that its"
-                    f" autoscaler allows, and queue {queue.name} grows: {queue.depth} tasks wait",
-                    [
-                        Place("workload", one.key, "live/desired"),
-                        Place("workload", one.key, "max_pods"),
-                        Place("queues", queue.key, "depth"),
-                    ],
-                    since=queue.oldest_submitted_at,
-                    provides=[("maximum", one.key)],
-                )
-                return
+    for queue in _queues(one, view):
+        if view.trends.rises(("queues", queue.key), view.monotonic):
+            yield Symptom(
+                "AtMaximum",
+                "workload",
+                one.key,
+                f"{one.kind} {one.deployment_name} has all {one.max_pods} pods that its"
+                f" autoscaler allows, and queue {queue.name} grows: {queue.depth} tasks wait",
+                [
+                    Place("workload", one.key, "live/desired"),
+                    Place("workload", one.key, "max_pods"),
+                    Place("queues", queue.key, "depth"),
+                ],
+                since=queue.oldest_submitted_at,
+                provides=[("maximum", one.key)],
+            )
+            return
 
 
 # what they look at
+
+
+def _queues(one: Workload, view: View) -> Iterator[Queue]:
+    """Yield the queues that the workload's agents read."""
+    for agent in view.find("agents of workload", one.key):
+        for name in agent.queues:
+            yield from view.find("queues by name", name)
 
 
 def _crashes(pod: Pod, view: View) -> bool:

@@ -102,3 +102,10 @@ async def test_a_model_that_answers_others_does_not_hang() -> None:
         system.model("a", "gpt", rpm=30.0)
         waiting(system, "one", "two")
         assert {rule for rule, _ in alarms(await system.after(60))} == {"CommonWait"}
+
+
+@pytest.mark.parametrize(("off", "expected"), [("ModelDown", ["RateLimited"]), ("RateLimited", [])])
+async def test_one_cause_is_switched_off_without_the_others(off: str, expected: list[str]) -> None:
+    async with System(rules={off: "off"}) as system:
+        system.model("a", "gpt", status="cooling_down", cooldowns=Cooldowns(3, status_code=429))
+        assert [one.rule for one in await system.after(60)] == expected
