@@ -72,6 +72,23 @@ def on_terminal(*arguments: str, **env: str) -> str:
     return b"".join(shown).decode()
 
 
+def failing_on_terminal(*arguments: str) -> str:
+    """Run a command that fails with its output on a terminal; return its standard error."""
+    ours, theirs = pty.openpty()
+    done = subprocess.run(
+        [sys.executable, "-m", "telemetron", *arguments],
+        stdout=theirs,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=SECONDS,
+        env=environment(),
+    )
+    os.close(theirs)
+    os.close(ours)
+    assert done.returncode == 1
+    return done.stderr
+
+
 @contextmanager
 def serving(*arguments: str, port: int = 0, **env: str) -> Iterator[str]:
     """Run a server, on any free port if `port` is 0; yield its URL."""

@@ -23,6 +23,7 @@ from tests.telemetron.cli.program import (
     answering,
     beat,
     environment,
+    failing_on_terminal,
     invoke,
     on_terminal,
     refused,
@@ -190,19 +191,8 @@ def test_an_unexpected_answer_is_an_error() -> None:
     assert "cannot be reached" in line
     headers = {"Content-Type": "application/json"}
     with answering(200, b'{"findings": 5}', **headers) as url:
-        ours, theirs = pty.openpty()
-        done = subprocess.run(
-            [sys.executable, "-m", "telemetron", "findings", "--url", url],
-            stdout=theirs,
-            stderr=subprocess.PIPE,
-            text=True,
-            timeout=SECONDS,
-            env=environment(),
-        )
-        os.close(theirs)
-        os.close(ours)
-    assert done.returncode == 1
-    assert "unexpected response" in done.stderr
+        error = failing_on_terminal("findings", "--url", url)
+    assert "unexpected response" in error
 
 
 @contextmanager

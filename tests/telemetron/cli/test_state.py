@@ -1,11 +1,7 @@
 """`telemetron state`: the tables for a terminal, and the command."""
 
 import json
-import os
-import pty
 import re
-import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import entry_points
 from io import StringIO
@@ -39,10 +35,9 @@ from telemetron.document import (
     Workload,
 )
 from tests.telemetron.cli.program import (
-    SECONDS,
     answering,
     beat,
-    environment,
+    failing_on_terminal,
     invoke,
     on_terminal,
     refused,
@@ -436,17 +431,6 @@ def test_ages_of_the_past_are_relative_to_its_time(unit: str) -> None:
 
 def test_an_unexpected_document_is_an_error() -> None:
     with answering(200, b'{"agents": []}', **{"Content-Type": "application/json"}) as url:
-        ours, theirs = pty.openpty()
-        done = subprocess.run(
-            [sys.executable, "-m", "telemetron", "state", "--url", url],
-            stdout=theirs,
-            stderr=subprocess.PIPE,
-            text=True,
-            timeout=SECONDS,
-            env=environment(),
-        )
-        os.close(theirs)
-        os.close(ours)
-    assert done.returncode == 1
-    assert "unexpected response; is the server a newer version" in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+        error = failing_on_terminal("state", "--url", url)
+    assert "unexpected response; is the server a newer version" in error
+    assert len(error.splitlines()) == 1
