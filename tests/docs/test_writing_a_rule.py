@@ -81,7 +81,7 @@ def test_the_example_stands_beside_the_built_in_rules() -> None:
 
 def test_each_node_of_the_table_is_known_to_the_rules() -> None:
     folder = Path(rule.__file__).parent / "rules"
-    source = "".join(file.read_text("utf-8") for file in folder.glob("*.py"))
+    source = "".join(file.read_text("utf-8") for file in folder.rglob("*.py"))
     told = set(re.findall(r'\| `\("(\w+)"|, `\("(\w+)"', PAGE))
     kinds = {one or other for one, other in told}
     assert kinds

@@ -1,4 +1,4 @@
-"""The built-in rules, one module a section."""
+"""The built-in rules, one room a section."""
 
 from telemetron.diagnosis.rule import Rule
 from telemetron.diagnosis.rules import agents, litellm, queues, sources, workload

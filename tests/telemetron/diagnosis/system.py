@@ -9,7 +9,10 @@ import msgspec
 
 from telemetron.agents import AgentPart
 from telemetron.diagnosis.collector import collector
+from telemetron.diagnosis.indexes import indexes
 from telemetron.diagnosis.settings import FindingsSettings
+from telemetron.diagnosis.trend import Trends
+from telemetron.diagnosis.view import View
 from telemetron.document import (
     Finding,
     Instance,
@@ -59,6 +62,17 @@ class System:
     def start(self) -> None:
         """Begin to diagnose."""
         self._supervisor.start_own(collector(self.store, self._diagnosed), self._settings)
+
+    def view(self) -> View:
+        """A view of what is published, as rules are given it."""
+        snapshot = self.store.snapshot
+        view = View(snapshot, indexes(), Trends())
+        sections = snapshot.sections.items()
+        refs = [(section, one) for section, shown in sections for one in shown.rope.every_key()]
+        for _ in view.show(snapshot, refs):
+            pass
+        view.now, view.monotonic = self.clock.now(), self.clock.monotonic()
+        return view
 
     async def settle(self) -> None:
         """Let everything happen that happens at once."""
@@ -112,7 +126,7 @@ class System:
         )
         part = AgentPart(
             origin="heartbeat",
-            namespace="prod",
+            namespace=fields.pop("namespace", "prod"),
             instance=made,
             tasks=[msgspec.structs.replace(task, instance=id) for task in tasks],
             task_count=len(tasks),
@@ -168,3 +182,13 @@ class System:
 def alarms(findings: list[Finding]) -> list[tuple[str, str]]:
     """Rule and key of those that are more than information, by rank."""
     return [(one.rule, one.root.key) for one in findings if one.severity != "info"]
+
+
+async def rules(system: System, seconds: float = 60) -> list[tuple[str, str]]:
+    """Rule and severity of what is found."""
+    return [(one.rule, one.severity) for one in await system.after(seconds)]
+
+
+async def found(system: System, seconds: float = 90) -> list[tuple[str, str | None, str]]:
+    """Rule, item and severity of what is found."""
+    return [(one.rule, one.root.path, one.severity) for one in await system.after(seconds)]

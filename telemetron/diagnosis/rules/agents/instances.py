@@ -1,0 +1,192 @@
+"""Instances that fell silent, and clocks that differ."""
+
+from collections.abc import Iterator
+
+from telemetron.diagnosis.evidence import item
+from telemetron.diagnosis.rule import Node, Place, Rule, Symptom
+from telemetron.diagnosis.view import View
+from telemetron.document import Agent, Instance, Pod
+
+
+def gone(agent: Agent, view: View) -> Iterator[Symptom]:
+    """All of its instances are silent."""
+    if agent.silent_count and agent.silent_count == agent.instance_count:
+        silent = [one for one in agent.instances if one.status == "silent"]
+        if any(_is_alive(agent, one, view) for one in silent):
+            return
+        yield Symptom(
+            "AgentGone",
+            "agents",
+            agent.key,
+            f"Agent {agent.name} is gone: {_all(agent.silent_count, 'instance')} silent",
+            [
+                Place("agents", agent.key, "status"),
+                Place("agents", agent.key, "silent_count"),
+                Place("agents", agent.key, item("instances", silent[0].id, "silent_since")),
+            ],
+            since=min(one.silent_since for one in silent if one.silent_since),
+            token=max(one.silent_since for one in silent if one.silent_since),
+            provides=[("agent", agent.key), *(_instance(agent, one) for one in silent)],
+            depends=[node for one in silent for node in _homes(agent, one, view)],
+        )
+
+
+def silent(agent: Agent, view: View) -> Iterator[Symptom]:
+    """Some of its instances are silent; if another source sees one work, that is the finding."""
+    whole = agent.silent_count == agent.instance_count
+    for one in agent.instances:
+        if one.status != "silent":
+            continue
+        alive = _is_alive(agent, one, view)
+        if whole and not alive:
+            continue
+        evidence = [
+            Place("agents", agent.key, item("instances", one.id, field))
+            for field in ("status", "silent_since")
+        ]
+        lost = _lost_tasks(agent, one)
+        yield Symptom(
+            "AgentSilent",
+            "agents",
+            agent.key,
+            f"Instance {one.id} of agent {agent.name} is silent{_but(alive, lost)}",
+            [*evidence, *(alive[1] if alive else ())],
+            path=item("instances", one.id),
+            since=one.silent_since,
+            token=one.silent_since,
+            provides=() if alive else [_instance(agent, one)],
+            depends=() if alive else _homes(agent, one, view),
+            severity="info" if alive or (_was_removed(one, view) and not lost) else None,
+            basis="contradiction" if alive else "observed",
+        )
+
+
+def skewed(agent: Agent, _: View) -> Iterator[Symptom]:
+    """A clock that differs; nothing else follows from it."""
+    for one in agent.instances:
+        if one.clock_offset_seconds is not None:
+            yield Symptom(
+                "ClockSkew",
+                "agents",
+                agent.key,
+                f"The clock of instance {one.id} differs by {one.clock_offset_seconds} s",
+                [Place("agents", agent.key, item("instances", one.id, "clock_offset_seconds"))],
+                path=item("instances", one.id),
+            )
+
+
+# what they look at
+
+
+def _instance(agent: Agent, one: Instance) -> Node:
+    return "instance", agent.key, one.id
+
+
+def _homes(agent: Agent, one: Instance, view: View) -> list[Node]:
+    """What takes an instance with it when it goes: its pod, its workload, its node."""
+    nodes: list[Node] = []
+    if one.pod_id:
+        nodes.append(("pod", one.pod_id))
+    if one.workload:
+        nodes.append(("workload", one.workload))
+    pod = pod_of(one, view)
+    if pod and pod.node:
+        nodes.append(("node", pod.node))
+    return nodes
+
+
+def pod_of(one: Instance, view: View) -> Pod | None:
+    """Return the pod of an instance, None if none is in sight."""
+    if one.workload is None or one.pod_id is None:
+        return None
+    found = view.get("workload", one.workload)
+    pods = found.pods if found else ()
+    return next((pod for pod in pods if pod.pod_id == one.pod_id), None)
+
+
+def _was_removed(one: Instance, view: View) -> bool:
+    """Whether Kubernetes shows its workload whole, and the pod is not there any more."""
+    if one.workload is None or one.pod_id is None:
+        return False
+    found = view.get("workload", one.workload)
+    return bool(found and found.live and not found.truncated) and pod_of(one, view) is None
+
+
+def _is_alive(agent: Agent, one: Instance, view: View) -> tuple[str, list[Place]] | None:
+    """What shows that a silent instance works: its group's member has committed since."""
+    pod = pod_of(one, view)
+    if pod is None or pod.ip is None or one.silent_since is None or not pod.ready:
+        return None
+    for name in agent.queues:
+        for queue in view.find("queues by name", name):
+            mine = [member for member in queue.members if member.host == pod.ip]
+            numbers = {number for member in mine for number in member.partitions or ()}
+            if not numbers or not queue.consumed_at or queue.consumed_at <= one.silent_since:
+                continue
+            if all(
+                lagging.consumed_at and lagging.consumed_at > one.silent_since
+                for lagging in queue.lagging
+                if lagging.partition in numbers
+            ):
+                places = [
+                    Place("queues", queue.key, "consumed_at"),
+                    Place("queues", queue.key, item("members", mine[0].client_id, "host")),
+                ]
+                return f"its member of group {queue.consumer_group} goes on", places
+    return None
+
+
+def _but(alive: tuple[str, list[Place]] | None, lost: int) -> str:
+    if alive:
+        return f", but {alive[0]}"
+    return f"; {lost} of its tasks are last known" if lost else ""
+
+
+def _lost_tasks(agent: Agent, one: Instance) -> int:
+    tasks = agent.activity.active_task_ids
+    return sum(task.last_known and task.instance == one.id for task in tasks)
+
+
+def _all(count: int, noun: str) -> str:
+    return f"its only {noun} is" if count == 1 else f"all {count} {noun}s are"
+
+
+RULES = (
+    Rule(
+        "AgentGone",
+        "agents",
+        "critical",
+        10,
+        5,
+        "`silent_count` equals `instance_count`",
+        "Every instance of the agent is silent, and no other source sees one work.",
+        "Look at its pods; if they are ready, the process hangs or cannot reach Telemetron.",
+        gone,
+        asks=("workload", "queues"),
+    ),
+    Rule(
+        "AgentSilent",
+        "agents",
+        "warning",
+        10,
+        5,
+        "`instances[].status` is `silent`",
+        "An instance sends no heartbeat, and no other source sees it work. If one does, the "
+        "finding has the basis `contradiction` and the severity `info`.",
+        "Look at the instance's pod and its log; restart it if it hangs.",
+        silent,
+        asks=("workload", "queues"),
+    ),
+    Rule(
+        "ClockSkew",
+        "agents",
+        "info",
+        30,
+        60,
+        "`clock_offset_seconds`",
+        "The clock of an instance differs from Telemetron's by 2 s or more. Its times are shown "
+        "as it sends them; nothing else follows.",
+        "Synchronize the clock of its node.",
+        skewed,
+    ),
+)

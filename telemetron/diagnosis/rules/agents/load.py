@@ -1,0 +1,140 @@
+"""Agents that have too much to do, or nothing although work waits."""
+
+from collections.abc import Iterator
+
+from telemetron.diagnosis.rule import Place, Rule, Symptom
+from telemetron.diagnosis.rules.agents.tasks import agents_named, of_wait
+from telemetron.diagnosis.view import View
+from telemetron.document import Agent
+
+
+def slots(agent: Agent, view: View) -> Iterator[Symptom]:
+    """All slots are taken by tasks that wait for work which waits for a slot."""
+    tasks = agent.activity.active_task_ids
+    waiting = [task for task in tasks if task.waits and task.stalled]
+    if not tasks or len(waiting) < len(tasks):
+        return
+    if agent.activity.task_count < agent.max_parallel_invocations:
+        return
+    own = {*agent.queues}
+    children = [
+        pending
+        for name in agent.queues
+        for queue in view.find("queues by name", name)
+        for pending in queue.tasks
+        if queue.depth
+    ]
+    asked = {wait.name for task in waiting for wait in task.waits if wait.kind == "queue"}
+    asks_itself = any(
+        wait.kind == "agent" and agent in agents_named(wait, agent, view)
+        for task in waiting
+        for wait in task.waits
+    )
+    if children and (asked & own or asks_itself):
+        yield Symptom(
+            "SlotsExhausted",
+            "agents",
+            agent.key,
+            f"All {agent.max_parallel_invocations} slots of agent {agent.name} wait for tasks that"
+            " wait in its own queue",
+            [
+                Place("agents", agent.key, "activity/task_count"),
+                Place("agents", agent.key, "max_parallel_invocations"),
+                *of_wait(agent, waiting[0]),
+            ],
+            since=min((t.progressed_at for t in waiting if t.progressed_at), default=None),
+            provides=[
+                ("stalls", agent.key),
+                ("load", agent.key),
+                ("agent", agent.key),
+                *(("task", task.id) for task in waiting),
+            ],
+        )
+
+
+def overloaded(agent: Agent, _: View) -> Iterator[Symptom]:
+    """More tasks are active than it says it can run."""
+    count, most = agent.activity.task_count, agent.max_parallel_invocations
+    if count > most and any(one.max_parallel_invocations for one in agent.instances):
+        yield Symptom(
+            "Overloaded",
+            "agents",
+            agent.key,
+            f"Agent {agent.name} runs {count} tasks and can run {most}",
+            [
+                Place("agents", agent.key, "activity/task_count"),
+                Place("agents", agent.key, "max_parallel_invocations"),
+            ],
+            since=min(
+                (t.started_on for t in agent.activity.active_task_ids[most:] if t.started_on),
+                default=None,
+            ),
+            provides=[("load", agent.key)],
+            depends=[("stalls", agent.key)],
+        )
+
+
+def idle(agent: Agent, view: View) -> Iterator[Symptom]:
+    """It has nothing to do, while work waits in its queue."""
+    if agent.status != "idle" or agent.silent_count:
+        return
+    for name in agent.queues:
+        for queue in view.find("queues by name", name):
+            if queue.depth and queue.consumer_group is not None:
+                yield Symptom(
+                    "IdleWhileWorkWaits",
+                    "agents",
+                    agent.key,
+                    f"Agent {agent.name} is idle, while {queue.depth} tasks wait in queue {name}",
+                    [
+                        Place("agents", agent.key, "status"),
+                        Place("queues", queue.key, "depth"),
+                        Place("queues", queue.key, "consumers"),
+                    ],
+                    since=queue.consumed_at or queue.oldest_submitted_at,
+                    provides=[("agent", agent.key)] if queue.consumers == 0 else (),
+                    depends=[
+                        *(("workload", one.workload) for one in agent.instances if one.workload),
+                        *([("queue", name), ("queue", queue.key)] if queue.consumers else []),
+                    ],
+                    token=(queue.key, queue.consumed_at),
+                )
+
+
+RULES = (
+    Rule(
+        "SlotsExhausted",
+        "agents",
+        "critical",
+        10,
+        5,
+        "`task_count`, `max_parallel_invocations`, `waits`, and `depth` of its queue",
+        "All slots of an agent are taken by tasks which wait for tasks that wait for a slot.",
+        "Raise `max_parallel_invocations`, or give the inner tasks an agent or queue of their own.",
+        slots,
+        asks=("queues",),
+    ),
+    Rule(
+        "Overloaded",
+        "agents",
+        "warning",
+        20,
+        20,
+        "`task_count` and `max_parallel_invocations`",
+        "An agent runs more tasks than it says it can.",
+        "Add instances, or let it refuse tasks.",
+        overloaded,
+    ),
+    Rule(
+        "IdleWhileWorkWaits",
+        "agents",
+        "warning",
+        45,
+        5,
+        "`status` is `idle` and `depth` of a queue it reads is above 0",
+        "The agent has nothing to do, although work waits for it.",
+        "Look at its consumer loop: does it still poll?",
+        idle,
+        asks=("queues", "workload"),
+    ),
+)

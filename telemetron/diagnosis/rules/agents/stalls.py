@@ -1,0 +1,124 @@
+"""Tasks that make no progress, and what they wait for."""
+
+from collections.abc import Iterator
+from itertools import groupby
+
+from telemetron.diagnosis.evidence import item
+from telemetron.diagnosis.rule import Node, Rule, Symptom
+from telemetron.diagnosis.rules.agents.rings import waiting_ring
+from telemetron.diagnosis.rules.agents.tasks import (
+    TASKS,
+    agents_named,
+    awaited_by,
+    children,
+    counted,
+    of_task,
+    of_wait,
+    proxies,
+    stuck,
+    waiting,
+)
+from telemetron.diagnosis.view import View
+from telemetron.document import Agent, Task
+
+
+def stalled(agent: Agent, view: View) -> Iterator[Symptom]:
+    """Tasks make no progress; those that wait for the same thing are one symptom."""
+    tasks = [task for task in stuck(agent) if task.id not in waiting_ring(agent, view)]
+    for awaited, group in groupby(sorted(tasks, key=awaited_by), key=awaited_by):
+        members = sorted(group, key=lambda task: (task.progressed_at is None, task.progressed_at))
+        first = members[0]
+        yield Symptom(
+            "TaskStalled",
+            "agents",
+            agent.key,
+            f"{counted(members)} of agent {agent.name} make{'s' * (len(members) == 1)} no"
+            f" progress{waiting(awaited)}",
+            [*of_task(agent, first, "stalled", "progressed_at"), *of_wait(agent, first)],
+            path=item(TASKS, first.id),
+            since=first.progressed_at,
+            provides=[("stalls", agent.key), *(("task", task.id) for task in members)],
+            depends=[
+                ("awaited", *awaited),
+                *(node for task in members for node in _reasons(agent, task, view)),
+            ],
+        )
+
+
+def common_wait(agent: Agent, view: View) -> Iterator[Symptom]:
+    """Tasks of several agents make no progress, and wait for the same."""
+    tasks = sorted(stuck(agent), key=awaited_by)
+    for awaited, group in groupby(tasks, key=awaited_by):
+        agents = view.find("agents by stalled wait", awaited)
+        if not awaited[1] or len(agents) < 2:
+            continue
+        first = min(group, key=lambda task: task.id)
+        names = ", ".join(one.name for one in agents[:4])
+        yield Symptom(
+            "CommonWait",
+            "agents",
+            agent.key,
+            f"Tasks of {len(agents)} agents make no progress{waiting(awaited)}: {names}",
+            [*of_task(agent, first, "stalled", "progressed_at"), *of_wait(agent, first)],
+            path=item(TASKS, first.id),
+            kind=awaited[0],
+            name=awaited[1],
+            since=first.progressed_at,
+            provides=[("awaited", *awaited)],
+            depends=_reasons(agent, first, view),
+            is_group=True,
+        )
+
+
+# what they look at
+
+
+def _reasons(agent: Agent, task: Task, view: View) -> list[Node]:
+    """What would explain that a task makes no progress."""
+    nodes: list[Node] = [("blocker", task.id)]
+    for wait in task.waits:
+        name = wait.name or ""
+        if wait.kind == "llm":
+            nodes += [("model", name), *proxies(name, view)]
+        elif wait.kind == "queue":
+            nodes += [("queue", name), ("backlog", name)]
+        elif wait.kind == "agent":
+            for one in agents_named(wait, agent, view):
+                nodes += [("agent", one.key), ("stalls", one.key)]
+                nodes += [("backlog", queue) for queue in one.queues]
+                nodes += [("queue", queue) for queue in one.queues]
+        if wait.task:
+            nodes.append(("task", wait.task))
+    if any(wait.kind == "agent" for wait in task.waits):
+        nodes += [("task", one.id) for _, one in children(task.id, view)]
+    return nodes
+
+
+RULES = (
+    Rule(
+        "TaskStalled",
+        "agents",
+        "warning",
+        5,
+        5,
+        "`active_task_ids[].stalled` and `waits`",
+        "A task has made no progress for `stall_after_seconds`; the summary says what it waits "
+        "for. A task that waits for a person is no finding.",
+        "Look at what it waits for; cancel or restart the task if nothing answers.",
+        stalled,
+        asks=("queues", "litellm", "workload"),
+    ),
+    Rule(
+        "CommonWait",
+        "agents",
+        "warning",
+        5,
+        5,
+        "`active_task_ids[].waits` of stalled tasks of several agents",
+        "Tasks of several agents make no progress, and all wait for the same tool, model, queue or"
+        " agent. `root` names it by `kind` and `name`.",
+        "Look at what they wait for.",
+        common_wait,
+        asks=("queues", "litellm", "workload"),
+    ),
+)

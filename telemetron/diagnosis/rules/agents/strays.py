@@ -1,0 +1,125 @@
+"""Tasks that run where they should not: without a parent, on a pod that has ended, or twice."""
+
+from collections.abc import Iterator
+
+from telemetron.diagnosis.evidence import item
+from telemetron.diagnosis.rule import Place, Rule, Symptom
+from telemetron.diagnosis.rules.agents.instances import pod_of
+from telemetron.diagnosis.rules.agents.tasks import TASKS, counted, of_task, owners
+from telemetron.diagnosis.view import View
+from telemetron.document import Agent
+
+
+def orphan(agent: Agent, view: View) -> Iterator[Symptom]:
+    """A task goes on whose parent is lost with its instance."""
+    found = [
+        (task, owner, parent)
+        for task in agent.activity.active_task_ids
+        if task.parent_id and not task.last_known
+        for owner, parent in owners(task.parent_id, view)
+        if parent.last_known
+    ]
+    if found:
+        task, owner, parent = found[0]
+        yield Symptom(
+            "OrphanTask",
+            "agents",
+            agent.key,
+            f"{counted([one for one, _, _ in found])} of agent {agent.name} run for a parent that"
+            f" is lost with instance {parent.instance} of agent {owner.name}",
+            [
+                *of_task(agent, task, "parent_id"),
+                Place("agents", owner.key, item(TASKS, parent.id, "last_known")),
+            ],
+            path=item(TASKS, task.id),
+            since=task.started_on,
+            depends=[("instance", owner.key, each.instance or "") for _, owner, each in found],
+        )
+
+
+def ghost(agent: Agent, view: View) -> Iterator[Symptom]:
+    """A task is said to run on a pod that has ended."""
+    for one in agent.instances:
+        pod = pod_of(one, view)
+        if one.status != "silent" and pod and pod.status in ("Failed", "Succeeded"):
+            tasks = [task for task in agent.activity.active_task_ids if task.instance == one.id]
+            if tasks:
+                yield Symptom(
+                    "GhostTask",
+                    "agents",
+                    agent.key,
+                    f"{counted(tasks)} of agent {agent.name} are active on pod {pod.pod_id}, which"
+                    f" has ended ({pod.reason or pod.status})",
+                    [
+                        *of_task(agent, tasks[0], "instance"),
+                        Place("workload", one.workload or "", item("pods", pod.pod_id, "status")),
+                    ],
+                    path=item(TASKS, tasks[0].id),
+                    since=pod.last_exit.at if pod.last_exit else None,
+                    depends=[("pod", pod.pod_id)],
+                )
+
+
+def duplicate(agent: Agent, view: View) -> Iterator[Symptom]:
+    """One task is active in two instances."""
+    for task in agent.activity.active_task_ids:
+        if task.last_known:
+            continue
+        holders = [(one, each) for one, each in owners(task.id, view) if not each.last_known]
+        places = {(one.key, each.instance) for one, each in holders}
+        if len(places) > 1 and min(places) == (agent.key, task.instance):
+            yield Symptom(
+                "DuplicateTask",
+                "agents",
+                agent.key,
+                f"Task {task.id} is active in {len(places)} instances at once",
+                [
+                    Place("agents", one.key, item(TASKS, each.id, "instance"))
+                    for one, each in holders[:2]
+                ],
+                path=item(TASKS, task.id),
+                since=max(
+                    (each.started_on for _, each in holders if each.started_on), default=None
+                ),
+                depends=[("queue", task.queue)] if task.queue else (),
+            )
+
+
+RULES = (
+    Rule(
+        "OrphanTask",
+        "agents",
+        "warning",
+        10,
+        5,
+        "`active_task_ids[].parent_id`, and `last_known` of that parent",
+        "The parent of running tasks was lost with its instance: no task will use their results.",
+        "Cancel them, or let the parent be taken up again.",
+        orphan,
+        asks=("workload",),
+    ),
+    Rule(
+        "GhostTask",
+        "agents",
+        "warning",
+        10,
+        5,
+        "`active_task_ids[].instance` and the `status` of its pod",
+        "An agent reported the task from a pod that has ended.",
+        "Submit the task again; look at why the pod ended.",
+        ghost,
+        asks=("workload",),
+    ),
+    Rule(
+        "DuplicateTask",
+        "agents",
+        "warning",
+        15,
+        5,
+        "`active_task_ids[].id` of all agents",
+        "One task is active in two instances at once: it was delivered twice.",
+        "Look for rebalances and for tasks that take longer than `max.poll.interval.ms`.",
+        duplicate,
+        asks=("queues",),
+    ),
+)

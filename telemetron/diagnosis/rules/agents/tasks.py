@@ -1,0 +1,83 @@
+"""Tasks of agents, as several rules look at them."""
+
+from collections.abc import Sequence
+
+from telemetron.diagnosis.evidence import item
+from telemetron.diagnosis.rule import Node, Place
+from telemetron.diagnosis.view import View
+from telemetron.document import Agent, Task, Wait
+
+TASKS = "activity/active_task_ids"
+PEOPLE = ("human", "auth")
+
+
+def stuck(agent: Agent) -> list[Task]:
+    """Return the tasks that make no progress and do not wait for people."""
+    return [
+        task
+        for task in agent.activity.active_task_ids
+        if task.stalled and not any(wait.kind in PEOPLE for wait in task.waits) and task.status
+    ]
+
+
+def awaited_by(task: Task) -> tuple[str, str]:
+    """Return kind and name of the wait that has lasted longest."""
+    for wait in task.waits:
+        return wait.kind, wait.name or ""
+    return "", ""
+
+
+def waiting(awaited: tuple[str, str]) -> str:
+    """Return the words for a wait, empty if there is none."""
+    kind, name = awaited
+    return f", waiting for {kind} {name}".rstrip() if kind else ""
+
+
+def agents_named(wait: Wait, agent: Agent, view: View) -> list[Agent]:
+    """Return the agents that a wait names: those of the same namespace, else all of that name."""
+    found = view.find("agents by name", wait.name)
+    near = [one for one in found if one.namespace == agent.namespace]
+    return near or found
+
+
+def owners(task: str, view: View) -> list[tuple[Agent, Task]]:
+    """Return the agents that have a task of this id, each with it."""
+    return [
+        (agent, one)
+        for agent in view.find("agents by task", task)
+        for one in agent.activity.active_task_ids
+        if one.id == task
+    ]
+
+
+def children(task: str, view: View) -> list[tuple[Agent, Task]]:
+    """Return the tasks whose parent has this id, each with its agent."""
+    return [
+        (agent, one)
+        for agent in view.find("agents by parent task", task)
+        for one in agent.activity.active_task_ids
+        if one.parent_id == task
+    ]
+
+
+def proxies(model: str, view: View) -> list[Node]:
+    """Return the proxies that serve a model."""
+    return [("source", one.source) for one in view.find("deployments of model", model)]
+
+
+def of_task(agent: Agent, task: Task, *fields: str) -> list[Place]:
+    """Return these fields of a task."""
+    return [Place("agents", agent.key, item(TASKS, task.id, field)) for field in fields]
+
+
+def of_wait(agent: Agent, task: Task) -> list[Place]:
+    """Return the fields of the wait that has lasted longest."""
+    if not task.waits:
+        return []
+    fields = ("waits/0/kind", "waits/0/name", "waits/0/since")
+    return of_task(agent, task, *fields)
+
+
+def counted(tasks: Sequence[Task]) -> str:
+    """Return the words for so many tasks; one is named."""
+    return f"Task {tasks[0].id}" if len(tasks) == 1 else f"{len(tasks)} tasks"

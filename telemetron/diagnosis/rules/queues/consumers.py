@@ -1,0 +1,158 @@
+"""Consumers: none, none that commits, or a group that does not come to rest."""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+from telemetron.diagnosis.rule import Place, Rule, Symptom
+from telemetron.diagnosis.rules.queues.readers import of_members, of_readers
+from telemetron.diagnosis.view import View
+from telemetron.document import Agent, Queue
+
+REBALANCES = 4
+"""Within the window of its trend."""
+STABLE = ("Stable", "Empty", "Dead", None)
+
+
+def no_consumers(queue: Queue, view: View) -> Iterator[Symptom]:
+    """Work waits, and no member of the group has a partition of the queue."""
+    if queue.consumer_group is None:
+        yield from _unread(queue, view)
+        return
+    waiting = queue.depth if queue.depth is not None else queue.lag
+    if not waiting or queue.consumers != 0 or queue.group_state in ("PreparingRebalance",):
+        return
+    others = [one for one in view.find("queues by name", queue.name) if one.key != queue.key]
+    if any(one.consumers for one in others) and queue.consumed_at is None:
+        return  # another group does the work; this one was never seen to
+    readers = view.find("agents by queue", queue.name)
+    yield Symptom(
+        "NoConsumers",
+        "queues",
+        queue.key,
+        f"{waiting} tasks wait in queue {queue.name}, and group {queue.consumer_group} has no"
+        f" consumer{_named(readers)}",
+        [Place("queues", queue.key, field) for field in ("consumers", "depth", "group_state")],
+        since=queue.consumed_at or queue.oldest_submitted_at,
+        provides=[("queue", queue.name), ("queue", queue.key)],
+        depends=[*of_readers(readers), *of_members(queue, view)],
+    )
+
+
+def _unread(queue: Queue, view: View) -> Iterator[Symptom]:
+    """Records arrive in a topic that no group reads."""
+    others = [one for one in view.find("queues by name", queue.name) if one.consumer_group]
+    if queue.produced_at is not None and not others:
+        yield Symptom(
+            "NoConsumers",
+            "queues",
+            queue.key,
+            f"Records arrive in queue {queue.name}, and no consumer group reads it",
+            [Place("queues", queue.key, field) for field in ("consumer_group", "produced_at")],
+            provides=[("queue", queue.name), ("queue", queue.key)],
+        )
+
+
+def stuck(queue: Queue, view: View) -> Iterator[Symptom]:
+    """Consumers are there and commits do not move, while no agent works on a task of it."""
+    if not queue.depth or not queue.consumers or queue.group_state not in STABLE:
+        return
+    readers = view.find("agents by queue", queue.name)
+    working = [agent for agent in readers if _works_on(agent, queue)]
+    if working or queue.open_transaction_since is not None:
+        return
+    yield Symptom(
+        "QueueStuck",
+        "queues",
+        queue.key,
+        f"{queue.depth} tasks wait in queue {queue.name}; its {queue.consumers} consumers have"
+        f" committed nothing{_since(queue.consumed_at)}",
+        [Place("queues", queue.key, field) for field in ("depth", "consumers", "consumed_at")],
+        since=queue.consumed_at or queue.oldest_submitted_at,
+        provides=[("queue", queue.name), ("queue", queue.key)],
+        depends=of_readers(readers),
+        token=queue.consumed_at,
+    )
+
+
+def rebalancing(queue: Queue, view: View) -> Iterator[Symptom]:
+    """The group does not come to rest, or rebalances again and again and commits nothing."""
+    ring = ("queues", queue.key)
+    view.trends.add(ring, view.monotonic, queue.depth or 0, queue.generation or 0)
+    is_restless = queue.group_state not in STABLE and queue.group_state != "Assigning"
+    if is_restless or _spins(queue, view):
+        yield Symptom(
+            "Rebalancing",
+            "queues",
+            queue.key,
+            f"Group {queue.consumer_group} of queue {queue.name} does not come to rest: it is"
+            f" {queue.group_state}, and has committed nothing{_since(queue.consumed_at)}",
+            [Place("queues", queue.key, field) for field in ("group_state", "generation")],
+            provides=[("queue", queue.name), ("queue", queue.key)],
+        )
+
+
+# what they look at
+
+
+def _spins(queue: Queue, view: View) -> bool:
+    """Whether it has rebalanced several times in two minutes, and has not committed in one."""
+    if not queue.depth or view.trends.gain(("queues", queue.key), 1) < REBALANCES:
+        return False
+    return queue.consumed_at is None or view.now - queue.consumed_at > timedelta(seconds=60)
+
+
+def _works_on(agent: Agent, queue: Queue) -> bool:
+    return any(
+        task.queue in (None, queue.name) and not task.stalled and not task.last_known
+        for task in agent.activity.active_task_ids
+    )
+
+
+def _named(readers: list[Agent]) -> str:
+    names = ", ".join(agent.name for agent in readers[:3])
+    return f"; it is read by {names}" if names else ""
+
+
+def _since(at: datetime | None) -> str:
+    return f" since {at:%H:%M:%S}Z" if at else " that Telemetron has seen"
+
+
+RULES = (
+    Rule(
+        "NoConsumers",
+        "queues",
+        "critical",
+        15,
+        5,
+        "`consumers` is 0 and `depth` is above 0; or `consumer_group` is null and records arrive",
+        "Work waits, and no consumer takes it.",
+        "Look at the agents that read the queue and at their workload: do they run, do they"
+        " subscribe to this topic, with this group?",
+        no_consumers,
+        asks=("agents", "workload"),
+    ),
+    Rule(
+        "QueueStuck",
+        "queues",
+        "warning",
+        120,
+        5,
+        "`depth`, `consumers`, `consumed_at`, and tasks of agents that came from this queue",
+        "Consumers are there, but no commit has moved for two minutes, and no agent works on a task"
+        " of the queue.",
+        "Look at the consumers' logs: does their loop run, do they commit?",
+        stuck,
+        asks=("agents",),
+    ),
+    Rule(
+        "Rebalancing",
+        "queues",
+        "warning",
+        60,
+        10,
+        "`group_state` is not `Stable`, or `generation` rises while `consumed_at` stands still",
+        "The group does not come to rest: members come and go, or are too slow to poll.",
+        "Compare `max.poll.interval.ms` with how long a task takes; look for members that restart.",
+        rebalancing,
+    ),
+)

@@ -1,0 +1,91 @@
+"""A task that its consumers fail on, at the head of its partition."""
+
+from collections.abc import Iterator
+
+from telemetron.diagnosis.evidence import item
+from telemetron.diagnosis.rule import Place, Rule, Symptom
+from telemetron.diagnosis.view import View
+from telemetron.document import Agent, PartitionLag, PendingTask, Pod, Queue
+
+
+def poison(queue: Queue, view: View) -> Iterator[Symptom]:
+    """The first task of a partition does not get done, while its consumers fail on it."""
+    for lagging in queue.lagging:
+        head = _head(queue, lagging)
+        if head is None or not lagging.lag:
+            continue
+        for agent in view.find("agents by queue", queue.name):
+            if evidence := _failed_on(agent, head, lagging, queue, view):
+                workloads = {one.workload for one in agent.instances if one.workload}
+                yield Symptom(
+                    "PoisonTask",
+                    "queues",
+                    queue.key,
+                    f"Task {head.id} at the head of partition {lagging.partition} of queue"
+                    f" {queue.name} is not done: its consumers fail on it; {lagging.lag} wait"
+                    " behind it",
+                    [
+                        Place("queues", queue.key, item("lagging", str(lagging.partition), "lag")),
+                        Place("queues", queue.key, item("tasks", head.id, "offset")),
+                        *evidence,
+                    ],
+                    path=item("tasks", head.id),
+                    since=lagging.consumed_at or head.submitted_at,
+                    provides=[
+                        ("task", head.id),
+                        ("failing", agent.key),
+                        ("queue", queue.key),
+                        *(("crash", workload) for workload in sorted(workloads)),
+                    ],
+                    token=(lagging.partition, head.offset),
+                )
+                break
+
+
+# what they look at
+
+
+def _head(queue: Queue, lagging: PartitionLag) -> PendingTask | None:
+    tasks = [task for task in queue.tasks if task.partition == lagging.partition]
+    return min(tasks, key=lambda task: task.offset or 0, default=None)
+
+
+def _failed_on(
+    agent: Agent, head: PendingTask, lagging: PartitionLag, queue: Queue, view: View
+) -> list[Place]:
+    """Evidence that the agent fails on the task: it says so, or its process dies of it."""
+    failure = agent.activity.last_failure
+    if failure is not None and failure.task_id == head.id:
+        path = "activity/last_failure"
+        return [Place("agents", agent.key, f"{path}/{field}") for field in ("task_id", "error")]
+    hosts = {one.host for one in queue.members if lagging.partition in (one.partitions or ())}
+    for instance in agent.instances:
+        pods = _pods(instance.workload, instance.pod_id, view)
+        has_it = bool(hosts & {pod.ip for pod in pods})
+        if has_it and (instance.tasks_lost or 0) > 0 and (instance.lives or 0) > 1:
+            path = item("instances", instance.id)
+            return [
+                Place("agents", agent.key, f"{path}/{field}") for field in ("lives", "tasks_lost")
+            ]
+    return []
+
+
+def _pods(workload: str | None, name: str | None, view: View) -> list[Pod]:
+    found = view.get("workload", workload) if workload else None
+    return [pod for pod in found.pods if pod.pod_id == name] if found else []
+
+
+RULES = (
+    Rule(
+        "PoisonTask",
+        "queues",
+        "critical",
+        10,
+        10,
+        "`lagging[]`, `tasks[]`, and the failures and restarts of the agents that read the queue",
+        "One task fails or kills every consumer that takes it, and blocks its partition.",
+        "Read the task's record; skip it (commit past its offset) or mend what fails on it.",
+        poison,
+        asks=("agents", "workload"),
+    ),
+)

@@ -1,0 +1,120 @@
+"""Replicas: pods that are refused, not ready, or not rolled out."""
+
+from collections.abc import Iterator
+
+from telemetron.diagnosis.rule import Rule, Symptom
+from telemetron.diagnosis.rules.workload.symptoms import is_job, nodes, whole
+from telemetron.diagnosis.view import View
+from telemetron.document import Workload
+
+REJECTED = ("FailedCreate", "ReplicaFailure", "FailedCreatePodSandBox")
+
+
+def replicas_missing(one: Workload, _: View) -> Iterator[Symptom]:
+    """The API server refuses pods: a quota, an admission webhook."""
+    live = one.live
+    if live is None or live.reason not in REJECTED:
+        return
+    if (
+        live.desired is not None
+        and live.active_pods is not None
+        and live.active_pods < live.desired
+    ):
+        yield whole(
+            "ReplicasMissing",
+            one,
+            f"{one.kind} {one.deployment_name} has {live.active_pods} of {live.desired} pods:"
+            f" {live.message or live.reason}",
+            ("live/reason", "live/message", "live/active_pods", "live/desired"),
+            provides=[("pods", one.key), ("workload", one.key)],
+        )
+
+
+def rollout_stuck(one: Workload, _: View) -> Iterator[Symptom]:
+    """A rollout is out of time."""
+    if one.live is not None and one.live.rollout == "stuck":
+        yield whole(
+            "RolloutStuck",
+            one,
+            f"The rollout of {one.kind} {one.deployment_name} is stuck"
+            f"{f': {one.live.message}' if one.live.message else ''}",
+            ("live/rollout", "live/reason", "live/message"),
+            provides=[("rollout", one.key)],
+            depends=[("pods", one.key)],
+            since=one.live.rolled_out_at,
+        )
+
+
+def unavailable(one: Workload, _: View) -> Iterator[Symptom]:
+    """No pod is ready of those that should be."""
+    live = one.live
+    if live is None or not live.desired or live.ready != 0 or is_job(one):
+        return
+    yield whole(
+        "WorkloadUnavailable",
+        one,
+        f"None of {live.desired} pods of {one.kind} {one.deployment_name} is ready",
+        ("live/ready", "live/desired"),
+        provides=[("workload", one.key)],
+        depends=[("pods", one.key), ("rollout", one.key), *nodes(one.pods)],
+    )
+
+
+def job_failed(one: Workload, _: View) -> Iterator[Symptom]:
+    """A Job has used up its retries or its time."""
+    live = one.live
+    if is_job(one) and live and live.reason in ("BackoffLimitExceeded", "DeadlineExceeded"):
+        yield whole(
+            "JobFailed",
+            one,
+            f"Job {one.deployment_name} failed: {live.reason}",
+            ("live/reason", "live/message"),
+        )
+
+
+RULES = (
+    Rule(
+        "ReplicasMissing",
+        "workload",
+        "warning",
+        15,
+        10,
+        "`live.reason` is `FailedCreate` and `active_pods` is below `desired`",
+        "The API server refuses to create pods: a quota is used up or an admission webhook denies.",
+        "Read `live.message`; raise the quota or mend what the webhook objects to.",
+        replicas_missing,
+    ),
+    Rule(
+        "RolloutStuck",
+        "workload",
+        "warning",
+        0,
+        5,
+        "`live.rollout` is `stuck`",
+        "The rollout has not progressed within its deadline.",
+        "Look at the new pods; `kubectl rollout undo` goes back.",
+        rollout_stuck,
+    ),
+    Rule(
+        "WorkloadUnavailable",
+        "workload",
+        "critical",
+        60,
+        10,
+        "`live.ready` is 0 and `live.desired` is above 0",
+        "No pod of the workload is ready.",
+        "Read the reasons of its pods.",
+        unavailable,
+    ),
+    Rule(
+        "JobFailed",
+        "workload",
+        "info",
+        0,
+        0,
+        "`live.reason` of a Job: `BackoffLimitExceeded`, `DeadlineExceeded`",
+        "A Job has failed for good.",
+        "Read the logs of its pods; start it again when the cause is mended.",
+        job_failed,
+    ),
+)

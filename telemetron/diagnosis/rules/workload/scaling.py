@@ -1,0 +1,98 @@
+"""Scaling: no pod is wanted although work waits, or no more pods are allowed."""
+
+from collections.abc import Iterator
+
+from telemetron.diagnosis.rule import Place, Rule, Symptom
+from telemetron.diagnosis.rules.workload.symptoms import is_job
+from telemetron.diagnosis.view import View
+from telemetron.document import Queue, Workload
+
+
+def scaled_to_zero(one: Workload, view: View) -> Iterator[Symptom]:
+    """No pod is wanted, while work waits for its agents."""
+    if one.live is None or one.live.desired != 0 or is_job(one):
+        return
+    for queue in _queues(one, view):
+        if queue.depth and queue.consumers == 0:
+            yield Symptom(
+                "ScaledToZero",
+                "workload",
+                one.key,
+                f"{one.kind} {one.deployment_name} is scaled to zero, and"
+                f" {queue.depth} tasks wait in queue {queue.name}",
+                [
+                    Place("workload", one.key, "live/desired"),
+                    Place("queues", queue.key, "depth"),
+                    Place("queues", queue.key, "consumers"),
+                ],
+                since=queue.oldest_submitted_at,
+                provides=[("workload", one.key), ("queue", queue.key)],
+            )
+            return
+
+
+def at_maximum(one: Workload, view: View) -> Iterator[Symptom]:
+    """An autoscaler may add no more pods, while the backlog of its agents grows."""
+    live = one.live
+    if live is None or live.desired is None or one.max_pods is None:
+        return
+    if live.desired < one.max_pods:
+        view.autoscaled.add(one.key)  # without an autoscaler the two are equal
+    if live.desired < one.max_pods or one.key not in view.autoscaled:
+        return
+    for queue in _queues(one, view):
+        if view.trends.rises(("queues", queue.key), view.monotonic):
+            yield Symptom(
+                "AtMaximum",
+                "workload",
+                one.key,
+                f"{one.kind} {one.deployment_name} has all {one.max_pods} pods that its"
+                f" autoscaler allows, and queue {queue.name} grows: {queue.depth} tasks wait",
+                [
+                    Place("workload", one.key, "live/desired"),
+                    Place("workload", one.key, "max_pods"),
+                    Place("queues", queue.key, "depth"),
+                ],
+                since=queue.oldest_submitted_at,
+                provides=[("maximum", one.key)],
+            )
+            return
+
+
+# what they look at
+
+
+def _queues(one: Workload, view: View) -> Iterator[Queue]:
+    """Yield the queues that the workload's agents read."""
+    for agent in view.find("agents of workload", one.key):
+        for name in agent.queues:
+            yield from view.find("queues by name", name)
+
+
+RULES = (
+    Rule(
+        "ScaledToZero",
+        "workload",
+        "critical",
+        30,
+        5,
+        "`live.desired` is 0, and `depth` of a queue that its agents read is above 0",
+        "No pod is wanted, but work waits for it.",
+        "Scale the workload up; look for an autoscaler that cannot see the queue.",
+        scaled_to_zero,
+        asks=("queues", "agents"),
+    ),
+    Rule(
+        "AtMaximum",
+        "workload",
+        "warning",
+        20,
+        30,
+        "`live.desired` equals `max_pods`, and `depth` of a queue that its agents read grows",
+        "The autoscaler cannot add pods, and the backlog grows. An autoscaler at its maximum is no"
+        " finding if the backlog does not grow.",
+        "Raise the autoscaler's maximum, or make each pod do more.",
+        at_maximum,
+        asks=("queues", "agents"),
+    ),
+)

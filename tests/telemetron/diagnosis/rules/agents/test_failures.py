@@ -1,0 +1,66 @@
+"""Rules of failures, each beside the healthy situation that looks most like it."""
+
+import pytest
+
+from telemetron.document import (
+    Failure,
+    Outcomes,
+)
+from tests.telemetron.diagnosis.system import System, rules
+
+
+async def run(system: System, *, completed: int, failed: int, **fields: object) -> None:
+    """A minute in which so many tasks end each 5 s."""
+    error = fields.pop("error", "TimeoutError")
+    for number in range(1, 13):
+        outcomes = Outcomes(completed * number, failed * number)
+        last = Failure(task_id=f"t{number}", error=str(error), at=system.clock.now())
+        system.agent("a", outcomes=outcomes, last_failure=last if failed else None, **fields)
+        await system.after(5)
+
+
+async def test_tasks_that_all_fail() -> None:
+    async with System() as system:
+        await run(system, completed=0, failed=1)
+        assert [(one.rule, one.severity) for one in system.findings] == [
+            ("AgentFailing", "critical")
+        ]
+
+
+@pytest.mark.parametrize("failed", [0, 1])
+async def test_a_task_that_fails_now_and_then_is_no_finding(failed: int) -> None:
+    async with System() as system:
+        await run(system, completed=9, failed=failed)
+        assert system.findings == []
+
+
+async def test_a_model_that_nobody_serves() -> None:
+    async with System() as system:
+        system.model("x", "gpt")
+        await run(system, completed=0, failed=1, error="NotFoundError", models=["gpt-99"])
+        (finding,) = system.findings
+        assert (finding.rule, finding.root.name) == ("ModelUnknown", "gpt-99")
+        assert [one.rule for one in finding.effects] == ["AgentFailing"]
+
+
+async def test_a_model_beside_the_proxy_that_works_is_no_finding() -> None:
+    async with System() as system:
+        system.model("x", "gpt")
+        system.agent("a", system.task("t"), models=["my-own-model"])
+        assert await rules(system) == []
+
+
+async def test_a_model_that_a_pattern_serves_is_known() -> None:
+    async with System() as system:
+        system.model("x", "openai/*")
+        await run(system, completed=9, failed=1, error="NotFoundError", models=["openai/gpt"])
+        assert system.findings == []
+
+
+async def test_failures_by_a_model_that_is_down_are_its_effects() -> None:
+    async with System() as system:
+        system.model("x", "gpt", status="unhealthy")
+        await run(system, completed=0, failed=1, models=["gpt"])
+        (finding,) = system.findings
+        assert finding.rule == "ModelDown"
+        assert [one.rule for one in finding.effects] == ["AgentFailing"]

@@ -1,0 +1,83 @@
+"""Rules of instances, each beside the healthy situation that looks most like it."""
+
+from telemetron.document import Member, PartitionLag
+from tests.telemetron.diagnosis.system import System, rules
+
+
+async def test_all_instances_silent() -> None:
+    async with System() as system:
+        system.agent("a", status="silent")
+        assert await rules(system) == [("AgentGone", "critical")]
+
+
+async def test_one_instance_silent() -> None:
+    async with System() as system:
+        system.agent("a", instance="a-0", status="silent")
+        system.agent("a", instance="a-1")
+        (finding,) = await system.after(60)
+        assert (finding.rule, finding.root.path) == ("AgentSilent", "instances/a-0")
+        assert finding.since == system.state.agents[0].instances[0].silent_since
+
+
+async def test_a_beat_that_is_late_is_no_finding() -> None:
+    async with System() as system:
+        for number in range(10):
+            system.agent("a", status="silent" if number % 2 else None)
+            assert await system.after(5) == []
+
+
+async def test_an_instance_that_said_goodbye_is_no_finding() -> None:
+    async with System() as system:
+        system.agent("a")
+        await system.after(5)
+        system.goodbye("a-0")
+        assert await rules(system) == []
+
+
+async def test_a_pod_that_was_scaled_away_without_tasks_is_information() -> None:
+    async with System() as system:
+        key = system.workload("a", system.pod("a-1"))
+        system.agent("a", instance="a-0", status="silent", pod="a-0", workload=key)
+        system.agent("a", instance="a-1", pod="a-1", workload=key)
+        assert await rules(system) == [("AgentSilent", "info")]
+
+
+async def test_a_silent_instance_whose_partitions_move_is_alive() -> None:
+    async with System() as system:
+        key = system.workload("a", system.pod("a-0", ip="10.0.0.1"), system.pod("a-1"))
+        system.agent("a", instance="a-0", status="silent", pod="a-0", workload=key, queues=["q"])
+        system.agent("a", instance="a-1", pod="a-1", workload=key, queues=["q"])
+        member = Member(client_id="c", host="10.0.0.1", partitions=[0], partition_count=1)
+        for _ in range(10):
+            system.queue("q", members=[member], consumed_at=system.clock.now())
+            await system.after(5)
+        (finding,) = system.findings
+        assert (finding.rule, finding.severity) == ("AgentSilent", "info")
+        assert finding.basis == "contradiction"
+        assert {one.section for one in finding.evidence} == {"agents", "queues"}
+
+
+async def test_a_member_whose_partition_stands_still_is_no_sign_of_life() -> None:
+    async with System() as system:
+        key = system.workload("a", system.pod("a-0", ip="10.0.0.1"), system.pod("a-1"))
+        system.agent("a", instance="a-0", status="silent", pod="a-0", workload=key, queues=["q"])
+        system.agent("a", instance="a-1", pod="a-1", workload=key, queues=["q"])
+        member = Member(client_id="c", host="10.0.0.1", partitions=[0], partition_count=1)
+        lag = PartitionLag(partition=0, lag=3, consumed_at=system.ago(100))
+        for _ in range(10):
+            now = system.clock.now()
+            system.queue("q", members=[member], lagging=[lag], consumed_at=now)
+            await system.after(5)
+        assert ("AgentSilent", "warning") in [(one.rule, one.severity) for one in system.findings]
+
+
+async def test_a_declared_agent_that_never_beat_is_no_finding() -> None:
+    async with System() as system:
+        system.agent("a", status="declared")
+        assert await rules(system) == []
+
+
+async def test_a_clock_that_differs_is_information() -> None:
+    async with System() as system:
+        system.agent("a", clock_offset_seconds=-3600.0)
+        assert await rules(system) == [("ClockSkew", "info")]

@@ -1,0 +1,27 @@
+"""The rule of poison tasks, beside the healthy situation that looks most like it."""
+
+from telemetron.document import Failure, Member, PartitionLag, PendingTask
+from tests.telemetron.diagnosis.system import System
+
+
+def poisoned(system: System, id: str = "bad") -> None:
+    task = PendingTask(id="bad", partition=1, offset=7)
+    lag = PartitionLag(partition=1, lag=4, consumed_at=system.ago(300))
+    member = Member(client_id="c", host="10.0.0.1", partitions=[1], partition_count=1)
+    system.queue("q", depth=4, tasks=[task], lagging=[lag], members=[member])
+    failure = Failure(task_id=id, error="JSONDecodeError", at=system.ago(5))
+    system.agent("reader", system.task("bad", queue="q"), queues=["q"], last_failure=failure)
+
+
+async def test_a_task_that_its_consumers_fail_on() -> None:
+    async with System() as system:
+        poisoned(system)
+        (finding,) = await system.after(60)
+        assert (finding.rule, finding.root.path) == ("PoisonTask", "tasks/bad")
+        assert {one.value for one in finding.evidence} >= {"bad", "JSONDecodeError", 7}
+
+
+async def test_a_failure_of_another_task_poisons_nothing() -> None:
+    async with System() as system:
+        poisoned(system, "other")
+        assert await system.after(60) == []
