@@ -1,5 +1,6 @@
-"""The address of an observed system as the document shows it: `host:port`, without secrets."""
+"""Addresses: as the document shows them (`host:port`, without secrets), and which are loopback."""
 
+from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 PORTS = {"http": 80, "https": 443}
@@ -18,3 +19,11 @@ def of_url(url: str) -> str | None:
 def join(host: str, port: int) -> str:
     """Return `host:port`; an IPv6 address in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether an address is loopback; of host names only `localhost` is."""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False

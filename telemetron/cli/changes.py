@@ -13,7 +13,7 @@ import click
 
 from telemetron.backoff import Backoff
 from telemetron.cli import output
-from telemetron.cli.client import FetchError, fetch, follow
+from telemetron.client import FetchError, fetch, follow
 from telemetron.text import cut, printable
 
 PATH = "/system/changes"

@@ -119,7 +119,7 @@ def validate(config: str | None) -> None:
 @click.option("--at", metavar="PLACE|TIME|5m", help="The state at this place, time or age.")
 def state(url: str, token_file: str | None, sections: tuple[str, ...], at: str | None) -> None:
     """Show the state: tables on a terminal, otherwise JSON."""
-    from telemetron.cli.client import FetchError, fetch
+    from telemetron.client import FetchError, fetch
 
     query = _query(sections, at=at)
     try:
@@ -143,7 +143,7 @@ def state(url: str, token_file: str | None, sections: tuple[str, ...], at: str |
 def findings(url: str, token_file: str | None, watch: bool) -> None:
     """Show the findings, each at its root: text on a terminal, otherwise JSON."""
     from telemetron.cli import findings as command
-    from telemetron.cli.client import FetchError
+    from telemetron.client import FetchError
 
     run = command.watch if watch else command.show
     try:
@@ -181,7 +181,7 @@ def changes(
 ) -> None:
     """Show changes: text on a terminal, otherwise JSON."""
     from telemetron.cli.changes import show, show_forever
-    from telemetron.cli.client import FetchError
+    from telemetron.client import FetchError
 
     query = _query(sections, **options)
     if not follow and "until" not in query:

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import UNSET
 
 from telemetron.cli import changes, output
-from telemetron.cli.client import fetch
+from telemetron.client import fetch
 from telemetron.document import Effect, Finding, Root, SourceRow, State
 from telemetron.text import printable
 

@@ -7,12 +7,12 @@ so that the other sources run.
 import re
 import ssl
 from collections.abc import Iterable, Mapping
-from ipaddress import ip_address
 from typing import Annotated, Any, Literal, NamedTuple
 
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
+from telemetron.address import is_loopback
 from telemetron.collector import Collector, Config
 from telemetron.config import installed
 from telemetron.config.convert import (
@@ -244,14 +244,6 @@ def configure(source: SourceSpec, collector: Collector) -> Config:
     if converter.problems:
         raise ConfigError(converter.problems)
     return config  # type: ignore[no-any-return]
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether an address is loopback; of host names only `localhost` is."""
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 class Written(NamedTuple):

@@ -1,6 +1,7 @@
 """Access to the server: tokens, and on loopback the `Host` header (against DNS rebinding)."""
 
-from telemetron.config.settings import AuthSettings, ServerSettings, is_loopback
+from telemetron.address import is_loopback
+from telemetron.config.settings import AuthSettings, ServerSettings
 from telemetron.http import HttpProblem, Scope
 
 _LOCAL = {b"localhost", b"127.0.0.1", b"[::1]"}

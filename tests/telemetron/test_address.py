@@ -2,7 +2,7 @@
 
 import pytest
 
-from telemetron.address import join, of_url
+from telemetron.address import is_loopback, join, of_url
 
 
 @pytest.mark.parametrize(
@@ -29,3 +29,13 @@ def test_of_a_url(url: str, address: str | None) -> None:
 def test_ipv6_addresses_have_brackets() -> None:
     assert join("10.0.0.1", 443) == "10.0.0.1:443"
     assert join("fd00::1", 443) == "[fd00::1]:443"
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.9.9.9", "::1"])
+def test_a_name_or_address_of_this_machine_is_loopback(host: str) -> None:
+    assert is_loopback(host)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "localhost.example", ""])
+def test_any_other_address_is_not(host: str) -> None:
+    assert not is_loopback(host)

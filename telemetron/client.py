@@ -1,4 +1,4 @@
-"""A client of a running server, for `telemetron findings`, `state` and `changes`.
+"""A client of a running server, for the commands that read.
 
 It uses only the standard library, because importing httpx takes longer than the rest of a command.
 """
@@ -14,7 +14,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlencode, urlsplit
 from urllib.request import OpenerDirector, ProxyHandler, Request, build_opener
 
-from telemetron.config.settings import is_loopback
+from telemetron.address import is_loopback
 from telemetron.text import printable
 
 TIMEOUT_SECONDS = 10
