@@ -2,7 +2,7 @@
 
 from msgspec import Struct
 
-from telemetron.document import Failure, Instance, Problem, Task, Timestamp
+from telemetron.document import Ended, Failure, Instance, Problem, Task, Timestamp
 
 CONFIGURATION_RANK = 100
 """The `agent_rank` of the agents that the configuration declares."""
@@ -36,4 +36,10 @@ class AgentPart(Struct, frozen=True, gc=False, kw_only=True):
     tasks: list[Task] = []
     task_count: int = 0
     last_failure: Failure | None = None
+    pod_id: str | None = None
+    """Pod that tells the namespace of a part with neither a namespace nor an instance."""
+    ended: list[Ended] = []
+    """Tasks that ended, the newest report first."""
+    ended_count: int | None = None
+    """All its tasks that ended, listed or not; None: not known."""
     problems: list[Problem] = []

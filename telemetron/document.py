@@ -11,10 +11,13 @@ a timestamp, and its marks:
 Enumerations are open: the description lists the known values, readers must accept others.
 """
 
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import cache
+from operator import itemgetter
 from typing import Annotated, Any, Literal
 
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType, to_builtins
 
 SCHEMA_VERSION = 1
 # A placeholder: the store replaces it by the time at which it saw the state change.
@@ -25,6 +28,7 @@ MAX_EVIDENCE = 8
 MAX_EFFECTS = 16
 MAX_INSTANCES = 256
 MAX_ACTIVE_TASKS = 256
+MAX_ENDED = 20
 MAX_WAITS = 16
 MAX_NAMES = 64
 MAX_PODS = 256
@@ -286,6 +290,25 @@ class Task(Record, frozen=True):
     ] = False
 
 
+class Ended(Record, frozen=True):
+    """One end of a task; a task that is retried may end several times, or be active again."""
+
+    id: Annotated[str, about("The task's id.", untrusted=True)]
+    parent_id: Annotated[str | None, about("Task that caused it.", untrusted=True)] = None
+    status: Annotated[
+        str | None, about("`completed`, `failed` or `canceled`; null: it ended, outcome unknown.")
+    ] = None
+    error: Annotated[str | None, about("Class of the error.", untrusted=True)] = None
+    started_on: Annotated[Timestamp | None, about("When it started.", clock="agent")] = None
+    ended_at: Annotated[
+        Timestamp | None, about("When it ended; null: not reported.", clock="agent")
+    ] = None
+    queue: Annotated[str | None, about("Queue it came from.", ref="queues[].name")] = None
+    partition: Annotated[int | None, about("Partition it came from.")] = None
+    offset: Annotated[int | None, about("Offset it came from.")] = None
+    instance: Annotated[str | None, about("Instance that ran it.", untrusted=True)] = None
+
+
 class Failure(Record, frozen=True):
     """The last task that failed."""
 
@@ -309,6 +332,22 @@ class Activity(Record, frozen=True):
     last_failure: Annotated[Failure | None, about("Last task that failed; null: none known.")] = (
         None
     )
+    ended: Annotated[
+        list[Ended],
+        about(
+            "How its latest tasks ended, newest report first; the history has the earlier ones.",
+            max_length=MAX_ENDED,
+        ),
+    ] = []
+    ended_count: Annotated[
+        Annotated[int, Meta(ge=0)] | None,
+        about(
+            "Tasks that ended since the known instances started, listed or not; null: not"
+            " reported.",
+            unit="tasks",
+            measure="level",
+        ),
+    ] = None
     updated_at: UpdatedAt = UNSTAMPED
 
 
@@ -930,6 +969,7 @@ class Workload(Record, frozen=True, kw_only=True):
 
 
 IDENTITIES: dict[type[Struct], str] = {
+    Ended: "id@ended_at",
     Instance: "id",
     Member: "client_id",
     PartitionLag: "partition",
@@ -938,7 +978,23 @@ IDENTITIES: dict[type[Struct], str] = {
     Problem: "reason",
     Task: "id",
 }
-"""The field that identifies an item of a list; other lists are compared as a whole."""
+"""The field that identifies an item of a list, or two text or time fields joined by `@`.
+
+Other lists are compared as a whole.
+"""
+
+
+@cache
+def identify(identity: str, getter: Callable[..., Any] = itemgetter) -> Callable[[Any], Any]:
+    """Return a function that gets the identity of an item; `getter` as in `operator`.
+
+    Two fields are joined as in `t-1@2030-01-06T10:00:00Z`; null is `-`, as in a key.
+    """
+    names = identity.split("@")
+    get: Callable[[Any], Any] = getter(*names)
+    if len(names) == 1:
+        return get
+    return lambda item: "@".join("-" if one is None else to_builtins(one) for one in get(item))
 
 
 class State(Record, frozen=True):

@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 from datetime import datetime
 from functools import cache
+from operator import attrgetter
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
-from telemetron.document import IDENTITIES
+from telemetron.document import IDENTITIES, identify
 from telemetron.key import escape
 
 MISSING: Any = object()
@@ -46,7 +47,7 @@ def _attributes(struct: type[Struct]) -> dict[str, str]:
 def _names(item: Any, at: int) -> Iterator[str]:
     """An item is named by its identity, or by its number if it has none."""
     identity = IDENTITIES.get(type(item))
-    yield escape(str(getattr(item, identity))) if identity else str(at)
+    yield escape(str(identify(identity, attrgetter)(item))) if identity else str(at)
 
 
 def item(name: str, *steps: str) -> str:

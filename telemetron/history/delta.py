@@ -5,18 +5,19 @@ Entities are decoded JSON. A delta maps each field that differs to one of:
 - `[old, new]`;
 - the delta of a nested record;
 - for a list whose items have an identity, `[identity, changed, removed, added, order]`: the name of
-  that field, `[id, delta]` of each changed item, `[index, item]` of each removed and added one, and
-  the ids of the other items before and after, if their order differs.
+  that field (`a@b`: of two fields), `[id, delta]` of each changed item, `[index, item]` of each
+  removed and added one, and the ids of the other items before and after, if their order differs.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Set
 from functools import cache
+from operator import attrgetter
 from typing import Any, NamedTuple, get_args, get_type_hints
 
 import msgspec
 from msgspec import Meta, Struct
 
-from telemetron.document import IDENTITIES, SourceRow
+from telemetron.document import IDENTITIES, SourceRow, identify
 from telemetron.key import escape
 from telemetron.store.section import SECTIONS
 
@@ -121,8 +122,9 @@ def _change(was: Any, value: Any, field: Field, measures: Set[str]) -> Any:
     if isinstance(was, dict) and isinstance(value, dict) and field.shape:
         return compare(was, value, field.shape, measures, top=False)
     if isinstance(was, list) and isinstance(value, list) and field.identity:
-        old = {item[field.identity]: item for item in was}
-        new = {item[field.identity]: item for item in value}
+        id_of = identify(field.identity)
+        old = {id_of(item): item for item in was}
+        new = {id_of(item): item for item in value}
         if len(old) == len(was) and len(new) == len(value):
             return _list_change(old, new, field, field.identity, measures)
         # Two items share an identity: compare the list as a whole, without other measures.
@@ -171,8 +173,9 @@ def apply(record: Record, delta: Delta) -> None:
 def _applied(
     items: list[Record], identity: str, changed: Any, removed: Any, added: Any, order: Any
 ) -> list[Record]:
-    gone = {item[identity] for _, item in removed}
-    kept = {item[identity]: item for item in items if item[identity] not in gone}
+    id_of = identify(identity)
+    gone = {id_of(item) for _, item in removed}
+    kept = {id: item for item in items if (id := id_of(item)) not in gone}
     for id, delta in changed:
         apply(kept[id], delta)
     made = [kept[id] for id in order[1]] if order else list(kept.values())
@@ -258,8 +261,8 @@ def _by_identity(items: list[Any], field: Field) -> dict[Any, Any]:
     """Return the items by identity; empty if they have none."""
     if field.identity is None:
         return {}
-    name = field.shape[field.identity].attribute
-    return {getattr(item, name): item for item in items}
+    id_of = identify(field.identity, attrgetter)
+    return {id_of(item): item for item in items}
 
 
 # for clients
@@ -306,6 +309,7 @@ def _items(
 ) -> Iterator[Any]:
     for id, delta in changed:
         yield from fields(delta, field.shape, measures, f"{path}/{escape(str(id))}/")
+    id_of = identify(identity)
     for word, items in (("removed", removed), ("added", added)):
         for _, item in items:
-            yield f"{path}/{escape(str(item[identity]))}", {word: item}
+            yield f"{path}/{escape(str(id_of(item)))}", {word: item}

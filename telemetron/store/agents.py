@@ -1,7 +1,7 @@
 """The `agents` section: merges the parts of one agent's name into one agent per namespace."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter, itemgetter
 from typing import Any
@@ -12,11 +12,13 @@ from telemetron import key
 from telemetron.agents import AgentPart
 from telemetron.document import (
     MAX_ACTIVE_TASKS,
+    MAX_ENDED,
     MAX_INSTANCES,
     MAX_NAMES,
     MAX_PROBLEMS,
     Activity,
     Agent,
+    Ended,
     Failure,
     Instance,
     Problem,
@@ -63,7 +65,8 @@ def _namespaces(parts: Sequence[Part]) -> list[str | None]:
 
 
 def _namespace_of_pod(part: AgentPart, pods: Mapping[str, set[str]]) -> str | None:
-    found = pods.get(part.instance.pod_id or "", ()) if part.instance else ()
+    pod_id = part.instance.pod_id if part.instance else part.pod_id
+    found = pods.get(pod_id or "", ())
     return next(iter(found)) if len(found) == 1 else None
 
 
@@ -94,6 +97,8 @@ def _agent(group: str, namespace: str | None, members: Sequence[Part]) -> Agent:
                 [t.progressed_at for t in tasks if t.progressed_at], default=None
             ),
             last_failure=_last_failure(parts),
+            ended=_ended(parts),
+            ended_count=_sum([part.ended_count for part in parts]),
         ),
         instances=_listed(instances),
         instance_count=instance_count if _is_known(parts) else None,
@@ -229,6 +234,31 @@ def _max_parallel(parts: Sequence[AgentPart]) -> int:
 
 def _age(task: Task) -> tuple[datetime, str, str]:
     return task.started_on or _LATEST, task.id, task.instance or ""
+
+
+def _ended(parts: Sequence[AgentPart]) -> list[Ended]:
+    """Return the newest of each part in turn, so that every part shows what it learned last.
+
+    Of several equal ends, as of two sources, one is listed.
+    """
+    lists = [part.ended for part in parts if part.ended]
+    if len(lists) == 1:  # nearly always: each source has one list for an agent
+        return lists[0][:MAX_ENDED]
+    turns = [(turn, one) for ended in lists for turn, one in enumerate(ended)]
+    turns.sort(key=lambda pair: (pair[0], -_ended_at(pair[1]), pair[1].id, pair[1].instance or ""))
+    return list({(one.id, one.ended_at, one.instance): one for _, one in turns}.values())[
+        :MAX_ENDED
+    ]
+
+
+def _ended_at(one: Ended) -> float:
+    return one.ended_at.timestamp() if one.ended_at else 0.0
+
+
+def _sum(counts: Iterable[int | None]) -> int | None:
+    """Return the sum of the known counts; None if none is known."""
+    known = [count for count in counts if count is not None]
+    return sum(known) if known else None
 
 
 def _last_failure(parts: Sequence[AgentPart]) -> Failure | None:

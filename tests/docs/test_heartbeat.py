@@ -11,9 +11,18 @@ import msgspec
 import pytest
 from msgspec.structs import fields
 
+from telemetron.document import MAX_ENDED as SHOWN_ENDED
 from telemetron.document import MAX_WAITS as SHOWN_WAITS
-from telemetron_collectors.heartbeats import register
-from telemetron_collectors.heartbeats.beat import MAX_TASKS, MAX_WAITS, Beat, BeatTask, BeatWait
+from telemetron_collectors.heartbeats import register, states
+from telemetron_collectors.heartbeats.beat import (
+    MAX_ENDED,
+    MAX_TASKS,
+    MAX_WAITS,
+    Beat,
+    BeatEnd,
+    BeatTask,
+    BeatWait,
+)
 
 PAGE = (Path(__file__).parents[2] / "docs" / "heartbeat.md").read_text("utf-8")
 EXAMPLES = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
@@ -32,7 +41,12 @@ def rows(title: str) -> dict[str, tuple[str, str]]:
 
 @pytest.mark.parametrize(
     ("title", "type"),
-    [("Field", Beat), ("Field of a task", BeatTask), ("Field of a wait", BeatWait)],
+    [
+        ("Field", Beat),
+        ("Field of a task", BeatTask),
+        ("Field of an end", BeatEnd),
+        ("Field of a wait", BeatWait),
+    ],
 )
 def test_the_tables_have_each_field_as_the_schema_describes_it(title: str, type: Any) -> None:
     table = rows(title)
@@ -50,6 +64,8 @@ def test_the_tables_have_each_field_as_the_schema_describes_it(title: str, type:
 
 def test_the_bounds() -> None:
     assert rows("Field")["tasks"][0] == f"at most {MAX_TASKS:,}"
+    assert rows("Field")["ended"][0] == f"at most {MAX_ENDED}"
+    assert f"shows the {SHOWN_ENDED} ends" in PAGE
     assert rows("Field of a task")["waits"][0] == f"at most {MAX_WAITS:,}"
     for bound in (
         f"{register.LIMITS.agents:,} agents",
@@ -62,7 +78,7 @@ def test_the_bounds() -> None:
 def test_the_states() -> None:
     table = PAGE.partition("| `status` | shown as |")[2].partition("\n\n")[0]
     assert f"the {SHOWN_WAITS} oldest are shown" in PAGE
-    for state in {*register.STATES, *register.TERMINAL} - {"running", "waiting"}:
+    for state in {*states.STATES, *states.OUTCOMES} - {"running", "waiting"}:
         assert f"`{state}`" in table
 
 
@@ -92,6 +108,9 @@ async def test_the_first_example(live: Any) -> None:
     assert agent["key"] == "prod/planner"
     (task,) = agent["activity"]["active_task_ids"]
     assert (task["id"], task["step"], task["waits"][0]["kind"]) == ("t-17", "ranking", "llm")
+    (end,) = agent["activity"]["ended"]
+    assert (end["id"], end["status"], end["error"]) == ("t-16", "failed", "TimeoutError")
+    assert agent["activity"]["ended_count"] == 13
     assert live.app.service.store.sources["heartbeats"].events == {}
 
 

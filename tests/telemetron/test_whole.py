@@ -40,6 +40,16 @@ BEATS = {
             {"id": "t-1", "step": "reads", "model": "gpt-4o", "queue": "orders", "offset": 4},
             {"id": "t-2", "parent_id": "t-1", "waits": [{"kind": "llm", "name": "gpt-4o"}]},
         ],
+        "ended": [
+            {"id": "t-0", "status": "completed", "queue": "orders", "partition": 0, "offset": 3},
+            {
+                "id": "t-1",
+                "status": "failed",
+                "error": "Timeout",
+                "ended_at": "2030-01-01T00:00:00Z",
+            },
+        ],
+        "outcomes": {"completed": 7, "failed": 1},
     },
     "writer": {"instance": "web-0", "namespace": "default", "pod_id": "db-0"},
 }

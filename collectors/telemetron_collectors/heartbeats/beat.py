@@ -14,6 +14,7 @@ from telemetron.http import HttpProblem
 MAX_BODY = 256 * 1024
 MAX_TASKS = 1000
 MAX_WAITS = 1000
+MAX_ENDED = 64
 NO_TIME = "0001-01-01T00:00:00"
 NO_TIMES = (NO_TIME, f"{NO_TIME}Z", f"{NO_TIME}+00:00")
 """How Go and .NET encode a time that is not set."""
@@ -70,6 +71,25 @@ class BeatTask(Item, frozen=True):
     model: Annotated[Id | None, about("Model it uses.")] = None
 
 
+class BeatEnd(Item, frozen=True):
+    """A task that ended."""
+
+    id: Annotated[Id, about("Its id.")]
+    parent_id: Annotated[Id | None, about("The task that caused it; its own id means null.")] = None
+    status: Annotated[
+        Id | None, about("`completed`, `failed` or `canceled`; any other: outcome unknown.")
+    ] = None
+    error: Annotated[Text | None, about("Class of the error.")] = None
+    started_on: Annotated[Timestamp | None, about("When it started.", clock="agent")] = None
+    ended_at: Annotated[
+        Timestamp | None,
+        about("When it ended; `id` and `ended_at` identify an entry.", clock="agent"),
+    ] = None
+    queue: Annotated[Id | None, about("Queue it came from.")] = None
+    partition: Annotated[Index | None, about("Partition it came from.")] = None
+    offset: Annotated[Index | None, about("Offset it came from.")] = None
+
+
 class BeatFailure(Item, frozen=True):
     """The last task that failed."""
 
@@ -116,6 +136,10 @@ class Beat(Item, frozen=True):
     task_count: Annotated[Count | None, about("The number of its active tasks, listed or not.")] = (
         None
     )
+    ended: Annotated[
+        list[BeatEnd],
+        about("Tasks that ended since the last accepted beat, the newest.", max_length=MAX_ENDED),
+    ] = []
     outcomes: Annotated[BeatOutcomes | None, about("How its tasks ended since its start.")] = None
     last_failure: Annotated[BeatFailure | None, about("The last task that failed.")] = None
 

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from telemetron_collectors.heartbeats.register import Life, is_over
+from telemetron_collectors.heartbeats.register import Life
+from telemetron_collectors.heartbeats.states import is_over
 
 
 def why_dead(

@@ -4,23 +4,29 @@ Telemetron's monotonic clock measures all durations; times by an agent's own clo
 """
 
 from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from datetime import datetime, timedelta
-from functools import lru_cache
 from math import inf
 from operator import attrgetter
 from typing import NamedTuple
 
 from msgspec import UNSET
-from msgspec.structs import asdict
+from msgspec.structs import asdict, astuple
 
 from telemetron import key
 from telemetron.agents import AgentPart
 from telemetron.clock import Timer
 from telemetron.collector import Output, Put
-from telemetron.document import MAX_WAITS, Failure, Instance, Outcomes, Problem, Task, Wait
+from telemetron.document import MAX_WAITS, Ended, Failure, Instance, Outcomes, Problem, Task, Wait
 from telemetron.http import HttpProblem
 from telemetron_collectors.heartbeats.beat import Beat, BeatTask
+from telemetron_collectors.heartbeats.ended import (
+    AgentKey,
+    EndedRegister,
+    ends_of,
+    last_failure,
+)
+from telemetron_collectors.heartbeats.states import STATES, is_over, state_of
 
 
 class RegisterLimits(NamedTuple):
@@ -43,43 +49,14 @@ FORGET_LAST_SECONDS = 24 * 3600.0
 MIN_OFFSET_SECONDS = 2.0
 OFFSET_STEP_SECONDS = 1.0
 
-# A2A's task states: the status here, and the kind of wait that the state implies.
-STATES = {
-    "submitted": ("waiting", None),
-    "working": ("running", None),
-    "input-required": ("waiting", "human"),
-    "auth-required": ("waiting", "auth"),
-    "running": ("running", None),
-    "waiting": ("waiting", None),
-}
-FAILED = ("failed", "rejected")
-TERMINAL = ("completed", "canceled", *FAILED)
-SPELLINGS = {name.replace("-", ""): name for name in (*STATES, *TERMINAL)} | {
-    "cancelled": "canceled"
-}
 DUPLICATE = "another process beats under the same instance id; give each process its own id"
 
 _content = attrgetter(
-    *(n for n in Beat.__struct_fields__ if n not in ("boot_id", "sequence", "sent_at"))
+    *(n for n in Beat.__struct_fields__ if n not in ("boot_id", "sequence", "sent_at", "ended"))
 )
 
 InstanceKey = tuple[str, str | None, str]
 """An instance: its agent's name, its namespace, its id."""
-
-
-@lru_cache(maxsize=256)
-def state_of(status: str) -> str:
-    """Return the state by its name in A2A 0.x, for any spelling of it.
-
-    A2A 1.0 writes `TASK_STATE_INPUT_REQUIRED`, an enum of Python `TaskState.input_required`.
-    """
-    letters = "".join(filter(str.isalpha, status)).lower().replace("taskstate", "")
-    return SPELLINGS.get(letters, letters)
-
-
-def is_over(task: BeatTask) -> bool:
-    """Return whether the task has ended."""
-    return bool(task.status) and state_of(task.status) in TERMINAL
 
 
 class Life:
@@ -103,10 +80,22 @@ class Life:
         """When a beat of an earlier boot was dropped last."""
         self.progress: dict[str, tuple[datetime, float]] = {}
         self.failure: Failure | None = None
+        self.ends: Set[tuple[str, datetime | None]] = frozenset()
+        """The ends that the newest beat lists."""
+        self.end_count = 0
+        """Its tasks that ended, by its outcomes."""
         self.offset: float | None = None
         self.silent_since: datetime | None = None
         self.due = 0.0
         self.timer: Timer | None = None
+        self.leaving: Timer | None = None
+        """Set after its goodbye, until its last ends have been published."""
+
+    @property
+    def agent(self) -> AgentKey:
+        """Whose ended tasks it shares."""
+        name, namespace, _ = self.where
+        return name, namespace, None if namespace else self.beat.pod_id
 
     def is_later(self, beat: Beat) -> bool:
         """Return whether a beat of the same boot is newer than all before it."""
@@ -138,6 +127,8 @@ class Life:
             self.boots.append(self.beat.boot_id)
         self.tasks_lost += _task_count(self.beat)
         self.sequence = None
+        self.ends = frozenset()
+        self.end_count = 0
         self.began = now
         self.since = since
         self.progress = {}
@@ -161,12 +152,28 @@ class Life:
         self.silent_since = None
         if now - self.duplicated > GOODBYE_SECONDS:
             self.duplicate = None
-        self.failure = _failure(beat) or self.failure
+        self.failure = last_failure(beat) or self.failure
         moved = {task.id: task.progressed_at for task in beat.tasks if task.progressed_at}
         self.progress = {
             id: old if (old := self.progress.get(id)) and old[0] == at else (at, now)
             for id, at in moved.items()
         }
+
+    def end_tasks(self, beat: Beat) -> tuple[list[Ended], int | None]:
+        """Return the ends that are new, oldest first, and how many there were; None: not known.
+
+        A beat repeats ends until one was accepted: only ends that the newest beat did not list are
+        new.
+        """
+        listed = ends_of(beat)
+        new = [end for end in listed if (end.id, end.ended_at) not in self.ends]
+        self.ends = {(end.id, end.ended_at) for end in listed}
+        if beat.outcomes is None:
+            return new, len(new) if listed else None
+        count = sum(astuple(beat.outcomes))
+        grown = count - self.end_count if count >= self.end_count else count
+        self.end_count = count
+        return new, max(grown, len(new))
 
 
 class Register:
@@ -186,6 +193,7 @@ class Register:
         self._forget_after = forget_after
         self._limits = limits
         self._agents: dict[str, dict[InstanceKey, Life]] = {}
+        self._ended = EndedRegister(output)
         self._count = 0
         self._goodbyes: OrderedDict[tuple[InstanceKey, str | None], float] = OrderedDict()
         """Boots that have said goodbye, and until when their late beats are dropped."""
@@ -195,6 +203,9 @@ class Register:
         where = name, beat.namespace, beat.instance
         now = self._clock.monotonic()
         life = self._agents.get(name, {}).get(where)
+        if life is not None and life.leaving:
+            self._forget(life)
+            life = None
         if life is None:
             if self._goodbyes.get((where, beat.boot_id), 0.0) > now:
                 return self._output.count("beats_dropped")
@@ -206,9 +217,15 @@ class Register:
             return self._note_duplicate(life, beat, now)
         elif not (life.silent_since or life.duplicate) and self._is_same(life, beat):
             return life.receive(beat, now)
+        moved = life.beat.pod_id != beat.pod_id
         life.receive(beat, now)
         life.offset = self._offset(life, beat)
         life.apply(beat, now)
+        new, count = life.end_tasks(beat)
+        if count is not None:
+            self._ended.add(life.agent, new, count)
+        if moved:
+            self._keep_ended(name)
         return self._publish(life, now)
 
     def goodbye(self, name: str, id: str, namespace: str | None = None) -> None:
@@ -219,7 +236,7 @@ class Register:
         lives = [
             life
             for where, life in self._agents.get(name, {}).items()
-            if where[2] == id and namespace in (None, where[1] or "-")
+            if where[2] == id and namespace in (None, where[1] or "-") and not life.leaving
         ]
         if not lives:
             raise HttpProblem(404, f"agent {name!r} has no instance {id!r}")
@@ -227,26 +244,29 @@ class Register:
             spaces = sorted(str(life.where[1] or "-") for life in lives)
             detail = f"{id!r} is in several namespaces; add ?namespace= with one of them"
             raise HttpProblem(409, detail, namespaces=spaces)
-        if not lives[0].is_shared(self._clock.monotonic()):
+        now = self._clock.monotonic()
+        if not lives[0].is_shared(now):
             self._remember_goodbye(lives[0])
-        self._forget(lives[0])
+        self._leave(lives[0])
 
     def lives(self, name: str) -> list[Life]:
         """Return the instances of the agents of that name, in all namespaces."""
-        return list(self._agents.get(name, {}).values())
+        return [life for life in self._agents.get(name, {}).values() if not life.leaving]
 
     def parts(self) -> list[Put]:
         """Return all instances, for a replacement of the source's parts."""
         now = self._clock.monotonic()
         lives = [life for agent in self._agents.values() for life in agent.values()]
-        return [Put("agents", life.where[0], life.part_id, self._part(life, now)) for life in lives]
+        puts = [Put("agents", life.where[0], life.part_id, self._part(life, now)) for life in lives]
+        return puts + self._ended.parts()
 
     def close(self) -> None:
         """Cancel all timers."""
         for agent in self._agents.values():
             for life in agent.values():
-                if life.timer:
-                    life.timer.cancel()
+                for timer in filter(None, (life.timer, life.leaving)):
+                    timer.cancel()
+        self._ended.close()
 
     def _add(self, where: InstanceKey, beat: Beat, now: float) -> Life:
         agent = self._agents.get(where[0], {})
@@ -269,15 +289,29 @@ class Register:
         while len(self._goodbyes) > self._limits.goodbyes:
             self._goodbyes.popitem(last=False)
 
+    def _leave(self, life: Life) -> None:
+        """Forget it; the last instance of an agent as soon as its last ends have been published."""
+        others = [one for one in self.lives(life.where[0]) if one.agent == life.agent]
+        delay = self._ended.seconds_to_publish(life.agent) if others == [life] else 0.0
+        if delay:
+            life.leaving = self._clock.call_later(delay, self._forget, life)
+        else:
+            self._forget(life)
+
+    def _keep_ended(self, name: str) -> None:
+        """Keep the ended tasks only of agents that have an instance."""
+        self._ended.keep(name, {life.agent for life in self._agents.get(name, {}).values()})
+
     def _forget(self, life: Life) -> None:
-        if life.timer:
-            life.timer.cancel()
+        for timer in filter(None, (life.timer, life.leaving)):
+            timer.cancel()
         agent = self._agents[life.where[0]]
         del agent[life.where]
         if not agent:
             del self._agents[life.where[0]]
         self._count -= 1
         self._output.remove("agents", life.part_id)
+        self._keep_ended(life.where[0])
 
     def _note_duplicate(self, life: Life, beat: Beat, now: float) -> None:
         """Report a process that still beats long after another took over its instance id."""
@@ -290,7 +324,11 @@ class Register:
             self._publish(life, now)
 
     def _is_same(self, life: Life, beat: Beat) -> bool:
-        return _content(beat) == _content(life.beat) and self._offset(life, beat) == life.offset
+        return (
+            _content(beat) == _content(life.beat)
+            and (not beat.ended or beat.ended == life.beat.ended)
+            and self._offset(life, beat) == life.offset
+        )
 
     def _offset(self, life: Life, beat: Beat) -> float | None:
         """Return how far the agent's clock is ahead, in steps, so that jitter changes nothing."""
@@ -429,14 +467,6 @@ def _waits(task: BeatTask, implied: str | None) -> list[Wait]:
     if implied and all(wait.kind != implied for wait in waits):
         waits.append(Wait(implied))
     return sorted(waits, key=lambda wait: wait.since.timestamp() if wait.since else inf)
-
-
-def _failure(beat: Beat) -> Failure | None:
-    """Return the beat's last failure, or else a task that it lists as failed."""
-    if beat.last_failure:
-        return Failure(**asdict(beat.last_failure))
-    failed = [task for task in beat.tasks if task.status and state_of(task.status) in FAILED]
-    return Failure(failed[0].id) if failed else None
 
 
 def _full(what: str, most: int) -> HttpProblem:

@@ -63,6 +63,19 @@ FULL: dict[str, Any] = {
         }
     ],
     "task_count": 1,
+    "ended": [
+        {
+            "id": "e",
+            "parent_id": "p",
+            "status": "failed",
+            "error": "E",
+            "started_on": NOON,
+            "ended_at": NOON,
+            "queue": "q",
+            "partition": 1,
+            "offset": 2**62,
+        }
+    ],
     "outcomes": {"completed": 1, "failed": 2, "canceled": 3},
     "last_failure": {"task_id": "f", "error": "E", "at": NOON},
 }

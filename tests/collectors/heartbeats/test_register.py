@@ -68,6 +68,16 @@ class Bench:
 
     @property
     def parts(self) -> list[AgentPart]:
+        return [part for part in self._all if part.instance]
+
+    @property
+    def ended(self) -> AgentPart:
+        """The part with the agent's ended tasks."""
+        (part,) = [part for part in self._all if not part.instance]
+        return part
+
+    @property
+    def _all(self) -> list[AgentPart]:
         return [msgspec.convert(part, AgentPart) for part in self.output.parts.values()]
 
     @property
@@ -747,6 +757,9 @@ def test_every_field_of_a_beat_is_shown(bench: Bench) -> None:
         "workload": None,
         "pods": [],
         "has_all_pods": True,
+        "pod_id": None,
+        "ended": [],
+        "ended_count": None,
     }
     assert instance == {
         "id": "i",

@@ -4,7 +4,15 @@ from typing import Any
 import pytest
 
 from telemetron.diagnosis.evidence import MISSING, item, value_at
-from telemetron.document import LastExit, ModelDeployment, ModelError, Pod, Workload
+from telemetron.document import (
+    Activity,
+    Ended,
+    LastExit,
+    ModelDeployment,
+    ModelError,
+    Pod,
+    Workload,
+)
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 POD = Pod(pod_id="w/0", status="Running", last_exit=LastExit(reason="OOMKilled", at=NOON))
@@ -37,3 +45,9 @@ def test_a_field_has_the_name_that_the_document_shows() -> None:
 def test_the_name_of_an_item_is_escaped() -> None:
     assert item("pods", "w/0", "last_exit/at") == "pods/w~10/last_exit/at"
     assert item("pods", "w~0") == "pods/w~00"
+
+
+def test_an_ended_task_is_named_by_id_and_time() -> None:
+    activity = Activity(ended=[Ended("t/1", status="failed", ended_at=NOON), Ended("u")])
+    assert value_at(activity, item("ended", "t/1@2030-01-01T12:00:00Z", "status")) == "failed"
+    assert value_at(activity, item("ended", "u@-", "id")) == "u"

@@ -170,3 +170,26 @@ def test_a_delta_is_applied_and_inverted(old, new):
     apply(made, inverted(delta))
     assert json.dumps(made) == json.dumps(old)
     assert bool(delta) == (old != new)
+
+
+def end(id, at="2030-01-01T00:00:00Z", **more):
+    return {"id": id, "status": "completed", "ended_at": at} | more
+
+
+def with_ended(*ends):
+    made = agent()
+    return made | {"activity": made["activity"] | {"ended": list(ends)}}
+
+
+def test_ended_tasks_are_identified_by_id_and_time():
+    old = with_ended(end("a/1"), end("b", at=None))
+    new = with_ended(end("a/1", at="2030-01-01T00:00:09Z", status="failed"), end("a/1"))
+    assert told(old, new) == {
+        "activity/ended/b@-": {"removed": end("b", at=None)},
+        "activity/ended/a~11@2030-01-01T00:00:09Z": {"added": new["activity"]["ended"][0]},
+    }
+    delta = json.loads(json.dumps(compare(old, new, SHAPES["agents"], ALL)))
+    forth, back = with_ended(*old["activity"]["ended"]), with_ended(*new["activity"]["ended"])
+    apply(forth, delta)
+    apply(back, inverted(delta))
+    assert (forth, back) == (new, old)

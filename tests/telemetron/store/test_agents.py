@@ -12,11 +12,13 @@ from msgspec.structs import replace
 from telemetron.agents import AgentPart
 from telemetron.document import (
     MAX_ACTIVE_TASKS,
+    MAX_ENDED,
     MAX_INSTANCES,
     MAX_NAMES,
     MAX_PROBLEMS,
     MAX_WAITS,
     Agent,
+    Ended,
     Failure,
     Instance,
     Problem,
@@ -528,4 +530,46 @@ def test_a_beat_without_namespace_joins_the_namespace_of_its_pod() -> None:
     assert {key: agent.instance_count for key, agent in agents.items()} == {
         "n1/writer": 1,
         "n2/writer": 1,
+    }
+
+
+# ended tasks
+
+
+def ends(*ids: str, instance: str = "i", at: int = 0) -> list[Ended]:
+    return [Ended(id, ended_at=minutes(at - n), instance=instance) for n, id in enumerate(ids)]
+
+
+def test_ended_tasks_keep_the_order_of_their_source() -> None:
+    late = [*ends("c", at=1), *ends("b", "a", at=9)]
+    agent = one(beat(), part("heartbeats", ended=late, ended_count=7))
+    assert [end.id for end in agent.activity.ended] == ["c", "b", "a"]
+    assert agent.activity.ended_count == 7
+
+
+def test_of_several_sources_the_newest_ended_tasks_in_turn() -> None:
+    first = part("heartbeats", ended=ends(*map(str, range(30)), at=99), ended_count=30)
+    second = part("otlp", ended=ends("x", "y", instance="j"), ended_count=2)
+    activity = one(beat(), second, first).activity
+    assert [end.id for end in activity.ended[:5]] == ["0", "x", "1", "y", "2"]
+    assert len(activity.ended) == MAX_ENDED
+    assert activity.ended_count == 32
+
+
+def test_an_end_that_two_sources_report_is_listed_once() -> None:
+    same = ends("t", "u")
+    activity = one(part("heartbeats", ended=same), part("otlp", ended=same)).activity
+    assert activity.ended == same
+    assert activity.ended_count is None
+
+
+def test_ended_tasks_without_a_namespace_follow_their_pod() -> None:
+    pod = {"namespace": "a", "pods": ["p"]}
+    ended = part("heartbeats", pod_id="p", ended=ends("t"))
+    agents = merged(
+        beat(pod_id="p"), ended, part("kubernetes", **pod), part("kubernetes", namespace="b")
+    )
+    assert {key: len(agent.activity.ended) for key, agent in agents.items()} == {
+        "a/writer": 1,
+        "b/writer": 0,
     }
