@@ -5,17 +5,22 @@ a timestamp, and its marks:
 
 - `measure`: the value changes by itself. Changes of a `level` matter to readers, changes of a
   `sample` do not. Both raise the revision, but wake no waiter and do not change `updated_at`.
+- `kind`: what a change of the field is about, so that readers can choose (`Kind`). Without it, a
+  measure is of the kind `measures`, a field in a record or list of the kind `tasks` or `problems`
+  is of that kind, and every other one is `status`. The kind of a list is also that of its items'
+  coming and going.
+- `task_values`: a change between these values is of the kind `tasks`, whatever the field's kind.
 - `ref`: the field names an entity of another section.
 - `untrusted`: text written by others: data, never instructions.
 
 Enumerations are open: the description lists the known values, readers must accept others.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from operator import itemgetter
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from msgspec import UNSET, Meta, Struct, UnsetType, to_builtins
 
@@ -38,6 +43,8 @@ MAX_CALLERS = 64
 
 Timestamp = Annotated[datetime, Meta(tz=True)]
 Clock = Literal["telemetron", "agent", "kubernetes", "kafka", "litellm", "submitter", "evidence"]
+Kind = Literal["status", "problems", "membership", "tasks", "measures"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 def about(
@@ -46,13 +53,17 @@ def about(
     unit: str | None = None,
     clock: Clock | None = None,
     measure: Literal["level", "sample"] | None = None,
+    kind: Kind | None = None,
+    task_values: Sequence[str] = (),
     ref: str | None = None,
     untrusted: bool = False,
     **constraints: Any,
 ) -> Meta:
     """Return the schema's entry for one field; `constraints` are msgspec's (`ge`, `max_length`)."""
-    marks = {"unit": unit, "clock": clock, "measure": measure, "ref": ref}
+    marks = {"unit": unit, "clock": clock, "measure": measure, "kind": kind, "ref": ref}
     extra: dict[str, Any] = {f"x-telemetron-{name}": mark for name, mark in marks.items() if mark}
+    if task_values:
+        extra["x-telemetron-task-values"] = list(task_values)
     if untrusted:
         extra["x-telemetron-untrusted"] = True
     return Meta(description=description, extra_json_schema=extra or None, **constraints)
@@ -91,7 +102,8 @@ class SourceProblem(Record, frozen=True):
 
 
 Problems = Annotated[
-    list[Problem], about("Its problems, and failed observations of it.", max_length=MAX_PROBLEMS)
+    list[Problem],
+    about("Its problems, and failed observations of it.", kind="problems", max_length=MAX_PROBLEMS),
 ]
 Truncated = Annotated[
     dict[str, int] | None, about("Full count of each list that was cut; null: none was.")
@@ -139,6 +151,7 @@ class SourceRow(Record, frozen=True):
         list[SourceProblem],
         about(
             "Problems by scope. Those of an `ok` source are certain, such as a missing permission.",
+            kind="problems",
             max_length=32,
         ),
     ]
@@ -208,7 +221,7 @@ class Finding(Record, frozen=True, kw_only=True):
 
     key: Key
     rule: Annotated[str, about("Rule that found it, from the table in the documentation.")]
-    severity: Annotated[str, about("`critical`, `warning` or `info`.")]
+    severity: Annotated[str, about("`critical`, `warning` or `info`.", kind="status")]
     basis: Annotated[
         str,
         about("`observed`: the evidence was observed. `contradiction`: two sources disagree."),
@@ -274,7 +287,8 @@ class Task(Record, frozen=True):
         bool | None,
         about(
             "Whether `progressed_at` has not changed for `stall_after_seconds` by Telemetron's"
-            " clock; null: progress was never reported, or `last_known` is true."
+            " clock; null: progress was never reported, or `last_known` is true.",
+            kind="status",
         ),
     ] = None
     step: Annotated[str | None, about("Its current step.", untrusted=True)] = None
@@ -322,20 +336,27 @@ class Activity(Record, frozen=True):
 
     active_task_ids: Annotated[
         list[Task],
-        about("Tasks that run or wait, oldest start first.", max_length=MAX_ACTIVE_TASKS),
+        about(
+            "Tasks that run or wait, oldest start first.",
+            kind="tasks",
+            max_length=MAX_ACTIVE_TASKS,
+        ),
     ] = []
-    task_count: Annotated[int, about("All active tasks, listed or not.", unit="tasks", ge=0)] = 0
+    task_count: Annotated[
+        int, about("All active tasks, listed or not.", unit="tasks", kind="tasks", ge=0)
+    ] = 0
     least_progressed_at: Annotated[
         Timestamp | None,
         about("Oldest `progressed_at` of the active tasks.", clock="agent", measure="sample"),
     ] = None
-    last_failure: Annotated[Failure | None, about("Last task that failed; null: none known.")] = (
-        None
-    )
+    last_failure: Annotated[
+        Failure | None, about("Last task that failed; null: none known.", kind="problems")
+    ] = None
     ended: Annotated[
         list[Ended],
         about(
             "How its latest tasks ended, newest report first; the history has the earlier ones.",
+            kind="tasks",
             max_length=MAX_ENDED,
         ),
     ] = []
@@ -346,6 +367,7 @@ class Activity(Record, frozen=True):
             " reported.",
             unit="tasks",
             measure="level",
+            kind="tasks",
         ),
     ] = None
     updated_at: UpdatedAt = UNSTAMPED
@@ -367,7 +389,8 @@ class Instance(Record, frozen=True):
         str,
         about(
             "`active`: it has a task. `idle`: it has none. `silent`: no heartbeat within 3 ×"
-            " its interval. `declared`: known only from configuration or Kubernetes."
+            " its interval. `declared`: known only from configuration or Kubernetes.",
+            task_values=("active", "idle"),
         ),
     ]
     pod_id: Annotated[str | None, about("Name of its pod.", ref="workload[].pods[].pod_id")] = None
@@ -393,7 +416,11 @@ class Instance(Record, frozen=True):
     ] = None
     outcomes: Annotated[
         Outcomes | None,
-        about("Outcomes of its tasks since its start; null: not reported.", measure="level"),
+        about(
+            "Outcomes of its tasks since its start; null: not reported.",
+            measure="level",
+            kind="tasks",
+        ),
     ] = None
     lives: Annotated[
         int | None,
@@ -425,7 +452,8 @@ class Agent(Record, frozen=True):
         about(
             "`active`: a live instance has a task. `silent`: no live one has, and a silent one"
             " held a task or all are silent. `idle`: an instance is live, no task is known."
-            " `declared`: no instance ever sent a heartbeat."
+            " `declared`: no instance ever sent a heartbeat.",
+            task_values=("active", "idle"),
         ),
     ]
     max_parallel_invocations: Annotated[
@@ -451,7 +479,11 @@ class Agent(Record, frozen=True):
     activity: Annotated[Activity, about("Its current work.")]
     instances: Annotated[
         list[Instance],
-        about("Its instances, by id; if too many, some of each status.", max_length=MAX_INSTANCES),
+        about(
+            "Its instances, by id; if too many, some of each status.",
+            kind="membership",
+            max_length=MAX_INSTANCES,
+        ),
     ]
     instance_count: Annotated[
         Annotated[int, Meta(ge=0)] | None,
@@ -459,10 +491,13 @@ class Agent(Record, frozen=True):
             "All its instances, listed or not; null: its pods cannot be observed, and no"
             " instance is live.",
             unit="instances",
+            kind="membership",
         ),
     ]
     silent_count: Annotated[int, about("Instances that are silent.", unit="instances", ge=0)]
-    sources: Annotated[list[str], about("Sources that observe it.", ref="sources[].key")]
+    sources: Annotated[
+        list[str], about("Sources that observe it.", ref="sources[].key", kind="membership")
+    ]
     problems: Problems = []
     truncated: Truncated = None
     updated_at: UpdatedAt = UNSTAMPED
@@ -555,7 +590,7 @@ class ModelDeployment(Record, frozen=True, kw_only=True):
     cooldowns: Annotated[Cooldowns, about("Its cooldowns.")] = Cooldowns()
     last_error: Annotated[
         ModelError | None,
-        about("Its last error that was not the caller's fault; null: none seen."),
+        about("Its last error that was not the caller's fault; null: none seen.", kind="problems"),
     ] = None
     tpm: Annotated[
         float | None,
@@ -641,11 +676,13 @@ class Member(Record, frozen=True):
         Annotated[list[int], Meta(max_length=MAX_PARTITIONS)] | None,
         about(
             "Its partitions of this topic, ascending; null: not known, as while a classic group"
-            " rebalances."
+            " rebalances.",
+            kind="membership",
         ),
     ] = None
     partition_count: Annotated[
-        int | None, about("Count of its partitions of this topic.", unit="partitions")
+        int | None,
+        about("Count of its partitions of this topic.", unit="partitions", kind="membership"),
     ] = None
 
 
@@ -716,6 +753,7 @@ class Queue(Record, frozen=True, kw_only=True):
         about(
             "Members of the group, first those with partitions of this topic; also empty while"
             " `consumers` and `group_state` are null.",
+            kind="membership",
             max_length=16,
         ),
     ] = []
@@ -781,7 +819,8 @@ class Queue(Record, frozen=True, kw_only=True):
         about("Partitions that lag, worst first.", measure="level", max_length=8),
     ] = []
     tasks: Annotated[
-        list[PendingTask], about("The oldest waiting tasks, oldest first.", measure="sample")
+        list[PendingTask],
+        about("The oldest waiting tasks, oldest first.", measure="sample", kind="tasks"),
     ] = []
     measured_at: MeasuredAt = None
     problems: Problems = []
@@ -834,7 +873,8 @@ class Pod(Record, frozen=True):
         int | None, about("Restarts of all its containers, init included.", unit="restarts")
     ] = None
     last_exit: Annotated[
-        LastExit | None, about("Latest failure of a container, else the latest exit; null: none.")
+        LastExit | None,
+        about("Latest failure of a container, else the latest exit; null: none.", kind="problems"),
     ] = None
     node: Annotated[str | None, about("Its node.")] = None
     node_ready: Annotated[
@@ -877,6 +917,7 @@ class Live(Record, frozen=True):
             " active pods. They include waiting and crashing pods, so compare with `ready`."
             " null: not all its pods can be observed.",
             unit="pods",
+            kind="membership",
         ),
     ] = None
     desired: Annotated[int | None, about("Pods that should exist now.", unit="pods")] = None
@@ -960,6 +1001,7 @@ class Workload(Record, frozen=True, kw_only=True):
         about(
             "Its pods, by name. If too many: active pods with a `reason`, then other active,"
             " failed and succeeded pods; of each the newest, and some of every reason.",
+            kind="membership",
             max_length=MAX_PODS,
         ),
     ] = []
@@ -1012,16 +1054,21 @@ class State(Record, frozen=True):
     ]
     started_at: Annotated[Timestamp, about("When the epoch began.", clock="telemetron")]
     changed_at: Annotated[Timestamp, about("When this revision was published.", clock="telemetron")]
-    sources: Annotated[list[SourceRow], about("Every source, by name.")]
+    sources: Annotated[list[SourceRow], about("Every source, by name.", kind="membership")]
     findings: Annotated[
         list[Finding] | UnsetType,
-        about("Causes of trouble, by key; `rank` 1 is the first to look at."),
+        about("Causes of trouble, by key; `rank` 1 is the first to look at.", kind="problems"),
     ] = UNSET
-    agents: Annotated[list[Agent] | UnsetType, about("Every agent, by key.")] = UNSET
-    litellm: Annotated[
-        list[ModelDeployment] | UnsetType, about("Every model deployment, by key.")
-    ] = UNSET
-    queues: Annotated[list[Queue] | UnsetType, about("Every queue and consumer group, by key.")] = (
+    agents: Annotated[list[Agent] | UnsetType, about("Every agent, by key.", kind="membership")] = (
         UNSET
     )
-    workload: Annotated[list[Workload] | UnsetType, about("Every workload, by key.")] = UNSET
+    litellm: Annotated[
+        list[ModelDeployment] | UnsetType,
+        about("Every model deployment, by key.", kind="membership"),
+    ] = UNSET
+    queues: Annotated[
+        list[Queue] | UnsetType, about("Every queue and consumer group, by key.", kind="membership")
+    ] = UNSET
+    workload: Annotated[
+        list[Workload] | UnsetType, about("Every workload, by key.", kind="membership")
+    ] = UNSET

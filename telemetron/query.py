@@ -9,7 +9,7 @@ from telemetron.http import HttpProblem
 MAX_WAIT_SECONDS = 60.0
 MAX_SHOWN = 100
 """Characters of a wrong value that an error message repeats."""
-LISTS = ("sections",)
+LISTS = ("sections", "kinds")
 """Parameters whose value is a list: names joined by commas, or the parameter several times."""
 _DURATION = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,6})?)(ms|s|m)?")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, None: 1.0}

@@ -76,6 +76,8 @@ def lines(answer: dict[str, Any], now: datetime | None) -> Iterator[str]:
         yield printable(f"{change['section']} {change['key']}  {change['change']}{when}")
         for path, one in change.get("fields", {}).items():
             yield "  " + printable(f"{path}  {_field(one)}")
+        if counts := change.get("tasks"):
+            yield "  " + printable(f"tasks  {_counts(counts)}")
     yield from map(printable, _notes(answer))
 
 
@@ -107,6 +109,13 @@ def gaps(answer: dict[str, Any]) -> Iterator[str]:
 
 def _epoch(place: str) -> str:
     return place.partition(".")[0]
+
+
+def _counts(counts: dict[str, int]) -> str:
+    """Return the counts that are not zero."""
+    words = {"unknown": "ended without a known outcome"}
+    shown = [f"{count} {words.get(name, name)}" for name, count in counts.items() if count]
+    return ", ".join(shown)
 
 
 def _field(one: dict[str, Any]) -> str:

@@ -164,6 +164,12 @@ def findings(url: str, token_file: str | None, watch: bool) -> None:
 @click.option("--until", metavar="PLACE|TIME|5m", help="End.  [default: now]")
 @click.option("--key", metavar="KEY", help="Only entities with this key.")
 @click.option(
+    "--kinds",
+    metavar="KIND,…",
+    help="Only changes of these kinds: status, problems, membership, tasks, measures, or all."
+    "  [default: all, with the tasks of agents counted]",
+)
+@click.option(
     "--measures",
     type=click.Choice(["none", "levels", "all"]),
     help="Measures to include.  [default: levels]",

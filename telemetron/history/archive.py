@@ -51,7 +51,6 @@ CREATE TABLE touched (entity INTEGER, batch INTEGER, PRIMARY KEY (entity, batch)
 """
 
 NOT_KEPT = "{} is not in the history"
-HOLE = "the history has a hole at that time"
 
 _steps = msgspec.msgpack.Decoder(list[Step]).decode
 _group = msgspec.msgpack.Decoder(list[tuple[str, str, bytes]]).decode
@@ -76,6 +75,14 @@ class Moment(NamedTuple):
     place: Place
     at: int
     started_at: int
+
+
+class HoleError(GoneError):
+    """The time is in a hole of the history; `before` is the last moment before the hole."""
+
+    def __init__(self, before: Moment) -> None:
+        super().__init__("the history has a hole at that time")
+        self.before = before
 
 
 class PlacedEntry(NamedTuple):
@@ -348,9 +355,10 @@ class Archive:
         *found, name, blob = row
         epoch, steps = _Epoch(*found), _read(blob)
         last = max(number for number, one in enumerate(steps) if one.at <= at)
+        found_at = Moment(Place(name, *steps[last].place), steps[last].at, epoch.started_at)
         if at > steps[last].at and self._is_in_hole(at, epoch, steps[last:]):
-            raise GoneError(HOLE)
-        return Moment(Place(name, *steps[last].place), steps[last].at, epoch.started_at)
+            raise HoleError(found_at)
+        return found_at
 
     def _is_in_hole(self, at: int, epoch: "_Epoch", steps: Sequence[Step]) -> bool:
         """Return whether steps are missing between the first of these and this time.

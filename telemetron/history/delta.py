@@ -17,9 +17,8 @@ from typing import Any, NamedTuple, get_args, get_type_hints
 import msgspec
 from msgspec import Meta, Struct
 
-from telemetron.document import IDENTITIES, SourceRow, identify
+from telemetron.document import IDENTITIES, KINDS, State, identify
 from telemetron.key import escape
-from telemetron.store.section import SECTIONS
 
 Record = dict[str, Any]
 Delta = dict[str, Any]
@@ -29,6 +28,9 @@ MEASURES: Mapping[str, Set[str]] = {
     "levels": frozenset({"level"}),
     "all": frozenset({"level", "sample"}),
 }
+ALL_KINDS: Set[str] = frozenset(KINDS)
+SPREADING = ("tasks", "problems")
+"""Kinds that a record or list gives to all fields in it."""
 STAMP = "updated_at"
 CUT = "truncated"
 
@@ -44,6 +46,9 @@ class Field(NamedTuple):
     """Its name in the Struct, which may differ from the document's."""
     has_measure: bool = False
     """Whether it is a measure or contains one."""
+    kind: str = "status"
+    """What a change of it is about, see `telemetron.document`."""
+    task_values: Set[Any] = frozenset()
 
 
 Shape = Mapping[str, Field]
@@ -51,26 +56,36 @@ PLAIN = Field()
 
 
 @cache
-def shape_of(struct: type[Struct]) -> Shape:
-    """Return the fields of a type of the document, by their names in JSON."""
+def shape_of(struct: type[Struct], around: str = "status") -> Shape:
+    """Return the fields of a type of the document, by their names in JSON.
+
+    `around` is the kind of the field that has it.
+    """
     hints = get_type_hints(struct, include_extras=True)
     names = {field.name: field.encode_name for field in msgspec.structs.fields(struct)}
-    return {names[name]: _field(name, hint) for name, hint in hints.items()}
+    return {names[name]: _field(name, hint, around) for name, hint in hints.items()}
+
+
+def sections() -> Shape:
+    """Return the sections as fields of the document; their shapes are those of their entities."""
+    return {name: field for name, field in shape_of(State).items() if field.shape}
 
 
 def shapes() -> dict[str, Shape]:
     """Return the fields of the entities of each section."""
-    entities = {"sources": SourceRow, **{name: one.entity for name, one in SECTIONS.items()}}
-    return {name: shape_of(entity) for name, entity in entities.items()}
+    return {name: field.shape for name, field in sections().items()}
 
 
-def _field(name: str, hint: Any) -> Field:
+def _field(name: str, hint: Any, around: str) -> Field:
     inner = next(_structs(hint), None)
-    shape = shape_of(inner) if inner else {}
+    measure = next(_marks(hint, "measure"), None)
+    inherited = around if around in SPREADING else "status"
+    kind = next(_marks(hint, "kind"), "measures" if measure else inherited)
+    shape = shape_of(inner, kind) if inner else {}
     identity = IDENTITIES.get(inner) if inner else None
-    measure = next(_measures(hint), None)
     has_measure = measure is not None or any(one.has_measure for one in shape.values())
-    return Field(measure, shape, identity, name, has_measure or name == CUT)
+    values = frozenset(next(_marks(hint, "task-values"), ()))
+    return Field(measure, shape, identity, name, has_measure or name == CUT, kind, values)
 
 
 def _structs(hint: Any) -> Iterator[type[Struct]]:
@@ -80,10 +95,11 @@ def _structs(hint: Any) -> Iterator[type[Struct]]:
         yield from _structs(argument)
 
 
-def _measures(hint: Any) -> Iterator[str]:
+def _marks(hint: Any, name: str) -> Iterator[Any]:
     for meta in getattr(hint, "__metadata__", ()):
-        if isinstance(meta, Meta) and "x-telemetron-measure" in (meta.extra_json_schema or {}):
-            yield (meta.extra_json_schema or {})["x-telemetron-measure"]
+        extra = (isinstance(meta, Meta) and meta.extra_json_schema) or {}
+        if f"x-telemetron-{name}" in extra:
+            yield extra[f"x-telemetron-{name}"]
 
 
 # two versions of an entity
@@ -268,7 +284,13 @@ def _by_identity(items: list[Any], field: Field) -> dict[Any, Any]:
 # for clients
 
 
-def fields(delta: Delta, shape: Shape, measures: Set[str], under: str = "") -> Iterator[Any]:
+def fields(
+    delta: Delta,
+    shape: Shape,
+    measures: Set[str],
+    kinds: Set[str] = ALL_KINDS,
+    under: str = "",
+) -> Iterator[Any]:
     """Yield each changed field: its path, and `{old, new}`; for an item `{added}` or `{removed}`.
 
     Paths have the identities of items, as `activity/active_task_ids/t-17/status`; their components
@@ -280,11 +302,11 @@ def fields(delta: Delta, shape: Shape, measures: Set[str], under: str = "") -> I
         field = shape.get(name, PLAIN)
         path = under + escape(name)
         if isinstance(change, dict):
-            yield from fields(change, field.shape, measures, path + "/")
-        elif len(change) == 2:
+            yield from fields(change, field.shape, measures, kinds, path + "/")
+        elif len(change) > 2:
+            yield from _items(path, field, measures, kinds, *change)
+        elif _kind(name, change, shape, measures) in kinds:
             yield path, {"old": change[0], "new": change[1]}
-        else:
-            yield from _items(path, field, measures, *change)
 
 
 def is_measure(path: list[str], change: Mapping[str, Any], shape: Shape) -> bool:
@@ -297,10 +319,39 @@ def is_measure(path: list[str], change: Mapping[str, Any], shape: Shape) -> bool
     return field.measure is not None or (bool(rest) and is_measure(rest, change, field.shape))
 
 
+def _kind(name: str, change: Any, shape: Shape, measures: Set[str]) -> str:
+    """Return the kind of a change from one value to another."""
+    field = shape.get(name, PLAIN)
+    if name == CUT:
+        old, new = (cut or {} for cut in change)
+        return _cut_kind(old, new, shape, measures)
+    if field.task_values and all(value in field.task_values for value in change):
+        return "tasks"
+    return field.kind
+
+
+def _cut_kind(
+    old: Mapping[str, int], new: Mapping[str, int], shape: Shape, measures: Set[str]
+) -> str:
+    """Return the first kind among the cut lists whose full length differs."""
+    differing = (name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
+    lists = [_at(name.split("."), shape) for name in differing]
+    kinds = {one.kind for one in lists if one.measure is None or one.measure in measures}
+    return min(kinds, key=KINDS.index, default=PLAIN.kind)
+
+
+def _at(names: list[str], shape: Shape) -> Field:
+    """Return the field at a path of names, as in `truncated`."""
+    name, *rest = names
+    field = shape.get(name, PLAIN)
+    return _at(rest, field.shape) if rest else field
+
+
 def _items(
     path: str,
     field: Field,
     measures: Set[str],
+    kinds: Set[str],
     identity: str,
     changed: Iterable[Any],
     removed: Iterable[Any],
@@ -308,7 +359,9 @@ def _items(
     order: Any,
 ) -> Iterator[Any]:
     for id, delta in changed:
-        yield from fields(delta, field.shape, measures, f"{path}/{escape(str(id))}/")
+        yield from fields(delta, field.shape, measures, kinds, f"{path}/{escape(str(id))}/")
+    if field.kind not in kinds:
+        return
     id_of = identify(identity)
     for word, items in (("removed", removed), ("added", added)):
         for _, item in items:

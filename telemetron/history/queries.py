@@ -1,16 +1,15 @@
 """Queries of the timeline: the difference of two places, the past, the history of one entity."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from msgspec import Raw
-
-from telemetron.history.archive import GoneError, Moment
-from telemetron.history.delta import MEASURES, Delta, Record, Shape, compare, fields
+from telemetron.history.archive import GoneError, HoleError, Moment
+from telemetron.history.delta import Record
 from telemetron.history.place import Place, milliseconds, moment, parse
 from telemetron.history.recorder import Entry, Id, decode, encode
+from telemetron.history.selection import Json, Selection, selection
 from telemetron.history.timeline import NAME, Between, Timeline
 from telemetron.history.times import times_of
 from telemetron.store.rope import Change, Fragment, Rope
@@ -18,7 +17,8 @@ from telemetron.store.snapshot import SectionSnapshot, Snapshot
 
 SOURCES = "sources"
 
-Json = dict[str, Any]
+MAX_READ = 5_000
+"""Entries of one entity that an answer looks through; the rest is behind `next`."""
 
 
 class Asked(NamedTuple):
@@ -31,6 +31,8 @@ class Asked(NamedTuple):
     """Empty: all."""
     key: str | None = None
     measures: str = "levels"
+    kinds: tuple[str, ...] = ()
+    """Empty: all, and agents have counts of their tasks."""
     limit: int = 100
     after: str | None = None
     """Continue after this entity, as `SECTION/KEY`."""
@@ -95,10 +97,13 @@ def require_key(timeline: Timeline, asked: Asked) -> None:
 def start(timeline: Timeline, text: str, now: datetime) -> tuple[Moment, bool]:
     """Return the moment that a place, time or duration names, and whether it was cut.
 
-    A time before the oldest place is cut: it means that place.
+    A time before the oldest place is cut: it means that place. So is a time in a hole: it means the
+    last place before the hole, so that no change after the time is left out.
     """
     try:
         return timeline.resolve(text, now), False
+    except HoleError as hole:
+        return hole.before, True
     except GoneError:
         at, oldest = parse(text, now), timeline.oldest()
         if isinstance(at, datetime) and oldest:
@@ -185,19 +190,17 @@ def _changes(
     A source that is starting may not have seen everything yet, so nothing counts as removed in the
     `unsure` sections.
     """
-    measures = MEASURES[asked.measures]
+    asked_for = selection(asked.measures, asked.kinds)
     for id in _changed_ids(timeline, between, asked):
         section, key = id
         before, now = between.before.get(id), between.after.get(id)
         if now is None and section in unsure:
             continue
         shape = timeline.shapes[section]
-        change = _change(before, now, shape, measures)
-        if section in unsure:
-            change = _without_removals(change)
-        if change:
-            times = times_of(change, partial(between.entries, id), shape, measures)
-            yield {"section": section, "key": key} | times | change
+        shown = asked_for.between(section, before, now, shape, section not in unsure)
+        if shown.change:
+            times = times_of(shown.timed, partial(between.entries, id), shape, asked_for.measures)
+            yield {"section": section, "key": key} | times | shown.change
 
 
 def _changed_ids(timeline: Timeline, between: Between, asked: Asked) -> Iterator[Id]:
@@ -214,23 +217,11 @@ def _changed_ids(timeline: Timeline, between: Between, asked: Asked) -> Iterator
             yield id
 
 
-def _change(before: bytes | None, after: bytes | None, shape: Shape, measures: Any) -> Json:
-    """Return how an entity changed; empty if only other measures did."""
-    if before is None or after is None:
-        return _added_or_removed(before, after)
-    return _changed(compare(decode(before), decode(after), shape, measures), shape, measures)
-
-
-def _changed(delta: Delta, shape: Shape, measures: Any) -> Json:
-    found = dict(fields(delta, shape, measures))
-    return {"change": "changed", "fields": found} if found else {}
-
-
 def entity_history(
     timeline: Timeline,
     id: Id,
     before: str | None,
-    measures: str,
+    asked_for: Selection,
     limit: int,
     now: datetime,
     link: Callable[[str], str] | None = None,
@@ -240,7 +231,7 @@ def entity_history(
     `link` makes the value of `next`, from the place before which the rest is.
     """
     bound, is_cut = (None, False) if before is None else _bound(timeline, before, now)
-    changes, more, complete = _entry_changes(timeline, id, bound, MEASURES[measures], limit)
+    changes, more, complete = _entry_changes(timeline, id, bound, asked_for, limit)
     if not changes and not timeline.has_known(id):
         raise UnknownKeyError((id[0],), id[1])
     oldest = timeline.oldest()
@@ -258,24 +249,39 @@ def entity_history(
 
 
 def _entry_changes(
-    timeline: Timeline, id: Id, before: Place | None, measures: Set[str], limit: int
+    timeline: Timeline, id: Id, before: Place | None, asked_for: Selection, limit: int
 ) -> tuple[list[Json], str | None, bool]:
-    """Return changes, the place before which the rest is, and whether none is missing."""
+    """Return changes, the place before which the rest is, and whether none is missing.
+
+    Entries in a row of only counted tasks are one change. `MAX_READ` entries are read at most.
+    """
     changes: list[Json] = []
-    complete = True
-    shape = timeline.shapes[id[0]]
-    for placed in timeline.entries(id, before):
+    complete, counted = True, None
+    shape, last = timeline.shapes[id[0]], ""
+    for number, placed in enumerate(timeline.entries(id, before)):
+        if number >= MAX_READ and last:
+            return changes, last, complete
         if placed is None:
-            complete = False
+            complete, counted = False, None
             continue
         place, at, entry = placed
-        change = _entry_change(entry, shape, measures)
-        if change and len(changes) == limit:
-            return changes, changes[-1]["place"], complete
-        if change:
-            times = times_of(change, lambda _: [(at, entry)], shape, measures)  # noqa: B023
-            changes.append({"place": str(place)} | times | change)
+        shown = asked_for.of_entry(id[0], entry, shape)
+        if counted and shown.turnover:
+            counted = counted.plus(shown.turnover)
+            changes[-1]["tasks"] = counted._asdict()
+        elif shown.change:
+            if len(changes) == limit:
+                return changes, last, complete
+            one = partial(_only, (at, entry))
+            times = times_of(shown.timed, one, shape, asked_for.measures)
+            changes.append({"place": str(place)} | times | shown.change)
+            counted = shown.turnover
+        last = str(place)
     return changes, None, complete
+
+
+def _only(entry: tuple[int, Entry], _: bool) -> list[tuple[int, Entry]]:
+    return [entry]
 
 
 def _order(timeline: Timeline, one: Moment) -> tuple[bool, int, Place]:
@@ -294,13 +300,6 @@ def _bound(timeline: Timeline, text: str, now: datetime) -> tuple[Place, bool]:
     return place._replace(step=place.step + 1) if is_before else place, is_cut
 
 
-def _entry_change(entry: Entry, shape: Shape, measures: Any) -> Json:
-    """Return the change of an entry; empty if only other measures changed."""
-    if entry.delta is None:
-        return _added_or_removed(entry.old, entry.new)
-    return _changed(entry.delta, shape, measures)
-
-
 def _rope(fragments: Mapping[str, Fragment]) -> Rope:
     steps = Rope().edited(fragments)
     while True:
@@ -313,29 +312,6 @@ def _rope(fragments: Mapping[str, Fragment]) -> Rope:
 
 def _is_asked(id: Id, asked: Asked) -> bool:
     return (not asked.sections or id[0] in asked.sections) and asked.key in (None, id[1])
-
-
-def _added_or_removed(before: bytes | None, after: bytes | None) -> Json:
-    if after is not None:
-        return {"change": "added", "new": Raw(after)}
-    return {"change": "removed", "old": Raw(before or b"null")}
-
-
-def _without_removals(change: Json) -> Json:
-    """Return the change without removed items; empty if nothing else changed."""
-    if "fields" not in change:
-        return change
-    changed = ((path, _without_removal(one)) for path, one in change["fields"].items())
-    fields = {path: one for path, one in changed if one}
-    return change | {"fields": fields} if fields else {}
-
-
-def _without_removal(change: Json) -> Json | None:
-    old, new = change.get("old"), change.get("new")
-    if isinstance(old, list) and isinstance(new, list):
-        both = [item for item in old if item in new]
-        return {"old": both, "new": new} if both != new else None
-    return None if "removed" in change else change
 
 
 def _bounded(found: Iterator[Json], limit: int, max_bytes: int) -> tuple[list[Json], str | None]:

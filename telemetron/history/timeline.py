@@ -13,12 +13,12 @@ from itertools import chain
 from typing import NamedTuple, TypeVar
 
 from telemetron.history.archive import (
-    HOLE,
     LOG_BYTES,
     MEMORY,
     NOT_KEPT,
     Archive,
     GoneError,
+    HoleError,
     Moment,
     PlacedEntry,
 )
@@ -218,7 +218,7 @@ class Timeline:
         for step in self._newest_first():
             if step.at <= at:
                 if later and later.skipped and step.at < at:
-                    raise GoneError(HOLE)
+                    raise HoleError(self._moment(step))
                 return self._moment(step)
             later = step
         self._store_open()
@@ -228,7 +228,7 @@ class Timeline:
         found = archive.find_time(at)
         # The memory dropped the following steps before they were written to the file.
         if archive is self.file and found.place == self._last_in(archive) and found.at < at:
-            raise GoneError(HOLE)
+            raise HoleError(found)
         return found
 
     def _last_in(self, archive: Archive) -> Place | None:

@@ -17,16 +17,17 @@ Entries = Callable[[bool], Iterable[tuple[int, Entry]]]
 
 
 def times_of(
-    change: Mapping[str, Any], entries: Entries, shape: Shape, measures: Set[str]
+    shown: Mapping[str, Any] | None, entries: Entries, shape: Shape, measures: Set[str]
 ) -> dict[str, Any]:
-    """Return `at` and `measured_at` of a change; null if a time is unknown.
+    """Return `at` and `measured_at` of the changed fields; null if a time is unknown.
+
+    None instead of fields: the entity was added or removed.
 
     `at` is when the entity was added or removed, or when the last of the shown state changed. If
     only measures are shown, it is when the last of those changed, as `measured_at`.
     """
-    if "fields" not in change:
+    if shown is None:
         return _times(next((at for at, one in _some(entries(True)) if one.delta is None), None))
-    shown = change["fields"]
     measured = {path for path, one in shown.items() if is_measure(path.split("/"), one, shape)}
     measured_at = _latest(Paths(shown, measured), entries(False), shape, measures)
     if measured == shown.keys():

@@ -15,8 +15,9 @@ from telemetron.web.changes import ChangesApp
 from telemetron.web.guard import Guard
 from telemetron.web.health import HealthApp, Probes, alive
 from telemetron.web.metrics import Histogram, Metrics
+from telemetron.web.nearest import nearest_names
 from telemetron.web.pages.endpoints import Pages
-from telemetron.web.routes import METHODS, Router
+from telemetron.web.routes import METHODS, ROUTES, Router
 from telemetron.web.server.connection import Readers
 from telemetron.web.server.server import Options
 from telemetron.web.state import StateApp
@@ -118,7 +119,9 @@ class App:
         """Redirect to the path with or without a slash at its end, if there is one; else 404."""
         other = path[:-1] if path.endswith("/") else path + "/"
         if other not in self._router.whole:
-            raise HttpProblem(404, "no such path; GET / lists the paths that exist")
+            near = nearest_names(path, [route.path for route in ROUTES])
+            message = "no such path; GET / lists the paths that exist"
+            raise HttpProblem(404, message, nearest=near)
         # Relative, so that it is right below any root path.
         name = other.rstrip("/").rpartition("/")[2]
         location = f"{name}/" if other.endswith("/") else f"../{name}"

@@ -7,11 +7,13 @@ from functools import partial
 from typing import TypeVar
 from urllib.parse import unquote
 
+from telemetron.document import KINDS
 from telemetron.history import queries
 from telemetron.history.delta import MEASURES
 from telemetron.history.history import History
 from telemetron.history.place import Place, parse
 from telemetron.history.queries import Asked, UnknownKeyError
+from telemetron.history.selection import selection
 from telemetron.history.timeline import Timeline
 from telemetron.http import (
     EMPTY,
@@ -26,7 +28,7 @@ from telemetron.http import (
 from telemetron.query import parameters, shown
 from telemetron.store.store import Store
 from telemetron.web import links
-from telemetron.web.nearest import require_sections, unknown_key
+from telemetron.web.nearest import require_names, require_sections, unknown_key
 from telemetron.web.negotiation import preferred
 from telemetron.web.recall import place_or_time, recall
 from telemetron.web.routes import LIFE
@@ -35,10 +37,13 @@ from telemetron.web.streams import Stream, StreamEvent, Streams, event
 
 T = TypeVar("T")
 
-ASKED = ("since", "until", "sections", "key", "measures", "limit", "after")
-STREAMED = ("since", "sections", "key", "measures", "limit")
+ASKED = ("since", "until", "sections", "key", "kinds", "measures", "limit", "after")
+STREAMED = ("since", "sections", "key", "kinds", "measures", "limit")
+REMEMBERED = ("before", "kinds", "measures", "limit")
 JSON, EVENTS = "application/json", "text/event-stream"
 MAX_LIMIT = 1_000
+LIFE_LIMIT = "20"
+EVERY_KIND = "all"
 MAX_STREAMS = 4_000
 RETRY_MS = 1_000
 
@@ -93,31 +98,34 @@ class ChangesApp:
         sections = tuple(given["sections"].split(",")) if "sections" in given else ()
         require_sections(self._store.snapshot, sections, 400)
         after = given.get("after", "sources/")
-        if "/" not in after or after.partition("/")[0] not in self._store.snapshot.sections:
+        if "/" not in after:
             raise HttpProblem(400, f"after: expected SECTION/KEY, as in `next`; got {shown(after)}")
+        require_sections(self._store.snapshot, [after.partition("/")[0]], 400)
         return Asked(
             since=given.get("since"),
             until=given.get("until"),
             sections=sections,
             key=given.get("key"),
             measures=_measures(given),
-            limit=_limit(given),
+            kinds=_kinds(given),
+            limit=_limit(given.get("limit", "100")),
             after=given.get("after"),
             link=links.ChangesLink(scope.get("root_path", "")),
         )
 
     async def _life(self, scope: Scope, send: Send, path: str) -> None:
         section, _, key = path.partition("/")
-        given = parameters(scope["query_string"], ("before", "measures", "limit"))
+        given = parameters(scope["query_string"], REMEMBERED)
         require_sections(self._store.snapshot, [section], 404)
-        id, measures, limit = (section, unquote(key)), _measures(given), _limit(given)
+        id, limit = (section, unquote(key)), _limit(given.get("limit", LIFE_LIMIT))
+        asked_for = selection(_measures(given), _kinds(given))
         now, root = self._store.clock.now(), scope.get("root_path", "")
-        link = partial(links.entity_history, root, id, measures=measures, limit=limit)
+        link = partial(links.entity_history, root, id, given=given)
         place_or_time("before", given, now)
 
         def life(timeline: Timeline) -> bytes:
             before = given.get("before")
-            return queries.entity_history(timeline, id, before, measures, limit, now, link)
+            return queries.entity_history(timeline, id, before, asked_for, limit, now, link)
 
         await answer(scope, send, 200, await self._recall(life), _JSON_HEADERS)
 
@@ -178,8 +186,16 @@ def _measures(given: Mapping[str, str]) -> str:
     return measures
 
 
-def _limit(given: Mapping[str, str]) -> int:
-    limit = given.get("limit", "100")
+def _kinds(given: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the kinds in their order; none if the parameter is not given."""
+    if "kinds" not in given:
+        return ()
+    names = given["kinds"].split(",")
+    require_names("kind", names, (*KINDS, EVERY_KIND), 400)
+    return tuple(kind for kind in KINDS if kind in names or EVERY_KIND in names)
+
+
+def _limit(limit: str) -> int:
     is_short = limit.isascii() and limit.isdigit() and len(limit) < 10
     if not (is_short and 1 <= int(limit) <= MAX_LIMIT):
         raise HttpProblem(400, f"limit: expected 1 to {MAX_LIMIT:,}")

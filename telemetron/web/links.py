@@ -1,5 +1,6 @@
 """URLs of the rest of an answer that was cut."""
 
+from collections.abc import Mapping
 from urllib.parse import quote, urlencode
 
 from msgspec import Struct
@@ -24,13 +25,13 @@ class ChangesLink(Struct, frozen=True):
             "sections": ",".join(asked.sections),
             "key": asked.key,
             "measures": asked.measures,
+            "kinds": ",".join(asked.kinds),
             "limit": asked.limit,
             "after": asked.after,
         }
         return f"{self.root}{CHANGES}?" + urlencode({k: v for k, v in query.items() if v})
 
 
-def entity_history(root: str, id: Id, before: str, measures: str, limit: int) -> str:
-    """Return the URL of the history of an entity before a place."""
-    query = urlencode({"before": before, "measures": measures, "limit": limit})
-    return f"{root}{LIFE}/{id[0]}/{quote(id[1])}?{query}"
+def entity_history(root: str, id: Id, before: str, given: Mapping[str, str]) -> str:
+    """Return the URL of the history of an entity before a place, with the same parameters."""
+    return f"{root}{LIFE}/{id[0]}/{quote(id[1])}?{urlencode({**given, 'before': before})}"

@@ -1,4 +1,4 @@
-"""Problems that name the alternatives: an unknown section, or a key that no entity has."""
+"""Problems that name the alternatives of an unknown name, or of a key that no entity has."""
 
 from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
@@ -17,10 +17,21 @@ MAX_KEY = 256
 
 def require_sections(snapshot: Snapshot, sections: Iterable[str], status: int) -> None:
     """Raise a problem with this status if one of the sections does not exist."""
-    for section in sections:
-        if section not in snapshot.sections:
-            names = ", ".join(snapshot.sections)
-            raise HttpProblem(status, f"no section {shown(section)}; sections are {names}")
+    require_names("section", sections, tuple(snapshot.sections), status)
+
+
+def require_names(what: str, names: Iterable[str], known: Sequence[str], status: int) -> None:
+    """Raise a problem with this status, and similar names, if one of the names is not known."""
+    for name in names:
+        if name not in known:
+            message = f"no {what} {shown(name)}; {what}s are {', '.join(known)}"
+            raise HttpProblem(status, message, nearest=nearest_names(name, known))
+
+
+def nearest_names(name: str, known: Sequence[str]) -> list[str]:
+    """Return up to three similar names, the most similar first."""
+    near = get_close_matches(name[:MAX_KEY], known, NEAREST)
+    return near or get_close_matches(name[:MAX_KEY], known, NEAREST, 0.0)
 
 
 def unknown_key(snapshot: Snapshot, sections: Sequence[str], key: str) -> HttpProblem:

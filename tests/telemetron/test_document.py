@@ -23,10 +23,14 @@ def fields() -> Iterator[tuple[str, Any]]:
             yield f"{record.__name__}.{name}", hint
 
 
-def refs(hint: Any) -> list[str]:
+def marks(hint: Any, name: str) -> list[Any]:
     metas = [one for one in getattr(hint, "__metadata__", ()) if isinstance(one, Meta)]
-    marks = [one.extra_json_schema or {} for one in metas]
-    return [mark["x-telemetron-ref"] for mark in marks if "x-telemetron-ref" in mark]
+    extras = [one.extra_json_schema or {} for one in metas]
+    return [extra[f"x-telemetron-{name}"] for extra in extras if f"x-telemetron-{name}" in extra]
+
+
+def refs(hint: Any) -> list[str]:
+    return marks(hint, "ref")
 
 
 def inner(hint: Any) -> Iterator[Any]:
@@ -44,6 +48,15 @@ def test_refs_lead_to_a_field() -> None:
             assert step.removesuffix("[]") in hints, f"{name}: {ref} leads nowhere"
             found = inner(hints[step.removesuffix("[]")])
             at = next((t for t in found if isinstance(t, type) and issubclass(t, Struct)), str)
+
+
+@pytest.mark.parametrize(("name", "hint"), [*fields()])
+def test_the_kind_of_a_field_is_one_of_the_kinds(name: str, hint: Any) -> None:
+    kinds = [*marks(hint, "kind")]
+    assert len(kinds) <= 1
+    assert set(kinds) <= set(document.KINDS), name
+    values = [*marks(hint, "task-values")]
+    assert not values or "status" in name
 
 
 @pytest.mark.parametrize("record", RECORDS)

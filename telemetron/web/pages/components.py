@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from telemetron.document import KINDS
 from telemetron.history.delta import MEASURES
 from telemetron.http import TITLES
 from telemetron.store.section import SECTIONS
@@ -131,17 +132,23 @@ CHANGED_KEY = _query(
     TEXT,
     "Only changes of entities with this key; 404 if no entity has it, now or in the kept history.",
 )
+SHOWN_KINDS = _query(
+    "kinds",
+    {"type": "array", "items": {"type": "string", "enum": [*KINDS, "all"]}, "minItems": 1},
+    "Only changes of these kinds (`x-telemetron-kind` in the schema). Without it, all, but an agent"
+    " has counts in place of the changes of its tasks.",
+    style="form",
+    explode=False,
+)
 SHOWN_MEASURES = _query(
     "measures",
     {"type": "string", "enum": list(MEASURES)},
     "Which measures count: `levels` (default), such as the depth of a queue; `all`: also samples,"
     " such as CPU.",
 )
-LIMIT = _query(
-    "limit",
-    {"type": "integer", "minimum": 1, "maximum": 1000},
-    "The largest number of entities, or of changes of one entity; 100 by default.",
-)
+_COUNT = {"type": "integer", "minimum": 1, "maximum": 1000}
+LIMIT = _query("limit", _COUNT, "The largest number of entities; 100 by default.")
+LIFE_LIMIT = _query("limit", _COUNT, "The largest number of changes; 20 by default.")
 AFTER = _query(
     "after",
     {"type": "string", "pattern": rf"^({'|'.join(['sources', *SECTIONS])})/"},
@@ -260,6 +267,12 @@ _CHANGE: Json = {
             " list `added` or `removed`.",
             "type": "object",
             "additionalProperties": {"type": "object", "minProperties": 1},
+        },
+        "tasks": {
+            "description": "The tasks of an agent, if `kinds` was not given: how many started,"
+            " ended, failed and changed; `unknown`: ended ones without a known outcome.",
+            "type": "object",
+            "additionalProperties": {"type": "integer", "minimum": 0},
         },
         "old": {"description": "The entity that was removed.", "type": "object"},
         "new": {"description": "The entity that was added.", "type": "object"},

@@ -112,7 +112,7 @@ def test_a_terminal_shows_text(server: str) -> None:
     beat(server, "shown", tasks=[{"id": "t1", "step": "reads"}])
     since = beat(server, "shown", tasks=[{"id": "t1", "step": "\x1b[31mwrites"}, {"id": "t2"}])
     options = ("--since", since, "--section", "agents", "--measures", "none", "--limit", "9")
-    shown = on_terminal("changes", "--url", server, *options)
+    shown = on_terminal("changes", "--url", server, "--kinds", "all", *options)
     assert re.search("^agents cli/shown  changed [0-9]+s ago", shown)
     assert "  activity/active_task_ids/t1/step  reads → [31mwrites" in shown
     assert '  activity/active_task_ids/t2  added {"id": "t2", "status": "running"' in shown
@@ -223,7 +223,7 @@ def test_follow_on_a_terminal_shows_text() -> None:
     with ExitStack() as stack:
         with serving(port=port):
             since = beat(url, "shown", tasks=[{"id": "t1", "step": "\x1b[31mreads"}])
-            options = ("--section", "agents", "--url", url, "--since", since)
+            options = ("--section", "agents", "--kinds", "all", "--url", url, "--since", since)
             stack.enter_context(following(*options, stdout=theirs))
             os.close(theirs)
             terminal = stack.enter_context(os.fdopen(ours, encoding="utf-8"))

@@ -11,6 +11,7 @@ from telemetron.history.delta import shapes
 from telemetron.history.limits import HistoryLimits
 from telemetron.history.place import milliseconds
 from telemetron.history.queries import Asked
+from telemetron.history.selection import selection
 from telemetron.history.timeline import Timeline
 from telemetron.store.store import Store
 from telemetron.testing import FakeClock
@@ -57,8 +58,8 @@ class System:
         return msgspec.json.decode(body)
 
     def history(self, key="kafka/q/-", before=None, limit=100):
-        id = "queues", key
-        body = queries.entity_history(self.timeline, id, before, "levels", limit, self.clock.now())
+        id, asked = ("queues", key), selection("levels", ())
+        body = queries.entity_history(self.timeline, id, before, asked, limit, self.clock.now())
         answer = msgspec.json.decode(body)
         answer["consumers"] = [
             one["new"]["consumers"] if "new" in one else one["fields"]["consumers"]["new"]

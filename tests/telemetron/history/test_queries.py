@@ -12,6 +12,7 @@ from telemetron.history.delta import shapes
 from telemetron.history.limits import HistoryLimits
 from telemetron.history.place import milliseconds, moment
 from telemetron.history.queries import Asked
+from telemetron.history.selection import selection
 from telemetron.history.timeline import Timeline
 from telemetron.store.store import Store
 from telemetron.testing import FakeClock
@@ -52,8 +53,9 @@ def test_an_unknown_entity_has_no_history():
     clock = FakeClock()
     store = Store("test", clock)
     timeline = Timeline(shapes(), store.snapshot, HistoryLimits(), lambda name: ())
+    asked = selection("levels", ())
     with pytest.raises(LookupError):
-        queries.entity_history(timeline, ("queues", "q"), None, "levels", 10, clock.now())
+        queries.entity_history(timeline, ("queues", "q"), None, asked, 10, clock.now())
     assert timeline.bytes_used() > 0
     timeline.close()
 

@@ -13,13 +13,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from msgspec.structs import replace
 
 from telemetron.agents import AgentPart
-from telemetron.document import Instance, Outcomes, Pod, Queue, Task, Workload
+from telemetron.document import KINDS, Instance, Outcomes, Pod, Queue, Task, Workload
 from telemetron.history import queries
 from telemetron.history.archive import Archive, GoneError
 from telemetron.history.delta import shapes
 from telemetron.history.limits import HistoryLimits
 from telemetron.history.place import Place, milliseconds
 from telemetron.history.queries import Asked, UnknownKeyError
+from telemetron.history.selection import selection
 from telemetron.history.timeline import Timeline
 from telemetron.store.store import Store
 from telemetron.testing import FakeClock
@@ -349,7 +350,7 @@ class TimelineMachine(RuleBasedStateMachine):
         self.check_changes(one, other)
 
     def check_changes(self, one: Kept, other: Kept) -> None:
-        asked = Asked(str(one.place), str(other.place), measures="none", limit=1000)
+        asked = Asked(str(one.place), str(other.place), measures="none", kinds=KINDS, limit=1000)
         answer = self.changes(asked)
         assert (answer["from"], answer["to"]) == (str(one.place), str(other.place))
         assert self.pages(asked._replace(limit=1)) == answer["changes"]
@@ -411,7 +412,7 @@ class TimelineMachine(RuleBasedStateMachine):
     def reconnect(self, data: Any) -> None:
         """A reader that was told all until some place is told the rest, or that it is lost."""
         one = data.draw(st.sampled_from(self.kept + self.lost))
-        asked = Asked(str(one.place), measures="none", limit=1000)
+        asked = Asked(str(one.place), measures="none", kinds=KINDS, limit=1000)
         try:
             answer = queries.news(self.line, asked)
         except GoneError:
@@ -438,7 +439,8 @@ class TimelineMachine(RuleBasedStateMachine):
         before = None
         complete = True
         while True:
-            body = queries.entity_history(self.line, id, before, "none", 3, self.clock.now())
+            asked = selection("none", KINDS)
+            body = queries.entity_history(self.line, id, before, asked, 3, self.clock.now())
             answer = msgspec.json.decode(body)
             places += [change["place"] for change in answer["changes"]]
             complete = complete and answer["complete"]
@@ -463,6 +465,9 @@ class TimelineMachine(RuleBasedStateMachine):
             found = self.line.resolve(at.isoformat(), self.clock.now())
         except GoneError:
             assert expected is None or hidden
+            start = expected.place if expected else self.line.oldest()
+            moment, is_cut = queries.start(self.line, at.isoformat(), self.clock.now())
+            assert (moment.place, is_cut) == (start, True)
         else:
             assert not hidden
             assert found.place == expected.place
@@ -478,6 +483,22 @@ class TimelineMachine(RuleBasedStateMachine):
             for one in self.lost
         )
 
+    @rule(data=st.data(), measures=st.sampled_from(["none", "levels", "all"]))
+    def ask_kinds(self, data: Any, measures: str) -> None:
+        """The kinds together are the whole, and nothing is of two kinds."""
+        asked = Asked(str(self.pick(data).place), str(self.pick(data).place), measures=measures)
+        whole = {**pieces(self.changes(asked._replace(kinds=KINDS, limit=1000)))}
+        parts = [pieces(self.changes(asked._replace(kinds=(one,), limit=1000))) for one in KINDS]
+        assert sum(map(len, parts)) == len(whole)
+        assert {id: change for part in parts for id, change in part.items()} == whole
+        # By default the tasks of agents are counted, and all else is as without them.
+        default = pieces(self.changes(asked._replace(limit=1000)))
+        tasks = {id for id in parts[KINDS.index("tasks")] if id[0] == "agents"}
+        assert {id: one for id, one in default.items() if id[2] != "tasks"} == {
+            id: one for id, one in whole.items() if id not in tasks
+        }
+        assert {id[:2] for id in default if id[2] == "tasks"} == {id[:2] for id in tasks}
+
     @rule(
         data=st.data(),
         sections=st.lists(st.sampled_from(list(SHAPES)), max_size=2, unique=True),
@@ -490,7 +511,7 @@ class TimelineMachine(RuleBasedStateMachine):
         whole = self.changes(Asked(since, until, measures=measures, limit=1000))["changes"]
         keys = [None, *(change["key"] for change in whole)]
         key = data.draw(st.sampled_from(keys))
-        asked = Asked(since, until, tuple(sections), key, measures, limit)
+        asked = Asked(since, until, tuple(sections), key, measures, limit=limit)
         expected = [
             change
             for change in whole
@@ -550,6 +571,19 @@ def is_less(before: dict[str, Any], after: dict[str, Any]) -> bool:
 
 def _is_shorter(before: Any, after: Any) -> bool:
     return isinstance(before, list) and all(item in before for item in after)
+
+
+def pieces(answer: Any) -> dict[tuple[str, str, str], Any]:
+    """Every field, entity and count in an answer, by section, key and path."""
+    found = {}
+    for change in answer["changes"]:
+        id = change["section"], change["key"]
+        for path, one in change.get("fields", {}).items():
+            found[*id, path] = one
+        for name in ("tasks", "new", "old"):
+            if name in change:
+                found[*id, name] = change[name]
+    return found
 
 
 def take(known: dict[tuple[str, str], dict[str, Any]], changes: Any) -> None:

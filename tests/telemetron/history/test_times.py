@@ -8,12 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from telemetron.agents import AgentPart
-from telemetron.document import Instance, Outcomes, PartitionLag, Queue, Task
+from telemetron.document import KINDS, Instance, Outcomes, PartitionLag, Queue, Task
 from telemetron.history import queries
 from telemetron.history.delta import shapes
 from telemetron.history.limits import HistoryLimits
 from telemetron.history.place import milliseconds, parse
 from telemetron.history.queries import Asked
+from telemetron.history.selection import selection
 from telemetron.history.timeline import Timeline
 from telemetron.key import escape
 from telemetron.store.store import Store
@@ -123,7 +124,9 @@ class System:
         self.store.flush()
 
     def changes(self, **asked: Any) -> list[dict[str, Any]]:
-        body = queries.changes(self.line, Asked(**asked, limit=1000), self.clock.now()).body
+        body = queries.changes(
+            self.line, Asked(**asked, kinds=KINDS, limit=1000), self.clock.now()
+        ).body
         return msgspec.json.decode(body)["changes"]
 
     # the model
@@ -186,7 +189,8 @@ def test_every_change_has_its_time_of_publication(steps, windows, measures):
             check(system, change, asked["until"])
     for id in (("queues", "test/q/-"), ("agents", "-/g")):
         try:
-            body = queries.entity_history(system.line, id, None, measures, 1000, system.clock.now())
+            asked = selection(measures, KINDS)
+            body = queries.entity_history(system.line, id, None, asked, 1000, system.clock.now())
         except LookupError:
             continue
         for change in msgspec.json.decode(body)["changes"]:

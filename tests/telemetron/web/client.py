@@ -2,7 +2,7 @@
 
 import asyncio
 
-AGENTS = "/system/changes?sections=agents"
+AGENTS = "/system/changes?sections=agents&kinds=all"
 EVENTS = {"accept": "text/event-stream"}
 
 

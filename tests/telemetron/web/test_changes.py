@@ -37,7 +37,7 @@ async def test_an_agent_is_added_changed_and_removed(live):
     assert came["complete"]
 
     await beat(live, tasks=[{"id": "t-1", "step": "write"}])
-    changed = await changes(live, since=came["to"], sections="agents")
+    changed = await changes(live, since=came["to"], sections="agents", kinds="all")
     (change,) = changed["changes"]
     assert change["fields"] == {
         "activity/active_task_ids/t-1/step": {"old": "plan", "new": "write"}
@@ -101,7 +101,7 @@ async def test_late_measures_change_the_past(serving):
         for minute in range(2):
             task = {"id": "t", "progressed_at": f"2030-01-01T00:0{minute}:00Z"}
             await beat(live, tasks=[task], interval_seconds=300)
-        path = f"{AGENTS.replace('changes', 'state')}&at={{}}"
+        path = "/system/state?sections=agents&at={}"
         first = await live.client.get(path.format(await place(live)))
         await a_minute(clock)  # then the history records the latest sample
         later = f"{await place(live)}-1"
@@ -155,7 +155,7 @@ async def test_a_life_has_pages_newest_first(live):
     for step in ("one", "two", "three"):
         await beat(live, tasks=[{"id": "t", "step": step}])
         await place(live)
-    first = (await life(live, "agents/prod/planner", limit=2)).json()
+    first = (await life(live, "agents/prod/planner", limit=2, kinds="all")).json()
     assert first["present"]
     assert [change["change"] for change in first["changes"]] == ["changed", "changed"]
     assert first["changes"][0]["fields"] == {
@@ -199,6 +199,9 @@ async def test_a_life_has_pages_newest_first(live):
         ("/system/state?at=ab.1", 410, "epoch ab is not in the history"),
         ("/system/history/agents/nobody", 404, "no 'nobody' in agents"),
         ("/system/history/agent/nobody", 404, "no section 'agent'"),
+        ("/system/changes?kinds=tasks,state", 400, "no kind 'state'; kinds are status, problems"),
+        ("/system/changes?kinds=", 400, "no kind ''"),
+        ("/system/history/agents/nobody?kinds=task", 400, "no kind 'task'"),
     ],
 )
 async def test_wrong_questions_are_problems(live, path, status, detail):
@@ -208,6 +211,121 @@ async def test_wrong_questions_are_problems(live, path, status, detail):
     if status == 410:
         oldest = answer.json()["oldest"]
         assert (await live.client.get(f"/system/changes?since={oldest}")).status_code == 200
+
+
+CHANGES, LIFE, STATE = "/system/changes", "/system/history", "/system/state"
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "nearest"),
+    [
+        (f"{CHANGES}?key=prod/planer", 404, "prod/planner"),
+        (f"{CHANGES}?since=5m&key=planner", 404, "prod/planner"),
+        (f"{CHANGES}?sections=agents&kinds=tasks&key=prod/planer", 404, "prod/planner"),
+        (f"{CHANGES}?sections=agent", 400, "agents"),
+        (f"{CHANGES}?after=agent/x", 400, "agents"),
+        (f"{CHANGES}?kinds=task", 400, "tasks"),
+        (f"{CHANGES}?sections=sources&key=heartbeat", 404, "heartbeats"),
+        (f"{LIFE}/agents/prod/planer", 404, "prod/planner"),
+        (f"{LIFE}/agent/prod/planner", 404, "agents"),
+        (f"{LIFE}/sources/heartbeat", 404, "heartbeats"),
+        (f"{LIFE}/findings/nothing", 404, None),
+        (f"{LIFE}/agents", 404, "prod/planner"),
+        (f"{LIFE}/agents/", 404, "prod/planner"),
+        (f"{LIFE}/agents/prod/planner?kinds=stats", 400, "status"),
+        (f"{STATE}/agents/prod/planer", 404, "prod/planner"),
+        (f"{STATE}/agents/planner", 404, "prod/planner"),
+        (f"{STATE}/agents/prod/planer?at={{place}}", 404, "prod/planner"),
+        (f"{STATE}/agents/prod/planer?since={{place}}&wait=1s", 404, "prod/planner"),
+        (f"{STATE}/agent", 404, "agents"),
+        (f"{STATE}/agent?at={{place}}", 404, "agents"),
+        (f"{STATE}?sections=agent", 400, "agents"),
+        (f"{STATE}/sources/heartbeat", 404, "heartbeats"),
+        (f"{STATE}/findings/nothing", 404, None),
+        ("/system/change", 404, "/system/changes"),
+        ("/systems/state", 404, "/system/state"),
+    ],
+)
+async def test_a_wrong_key_or_name_is_never_an_empty_success(live, path, status, nearest):
+    await beat(live)
+    answer = await live.client.get(path.format(place=await place(live)))
+    problem = answer.json()
+    assert answer.status_code == status, problem
+    assert problem["nearest"][:1] == ([nearest] if nearest else [])
+    if path.startswith(CHANGES) and "after" not in path:
+        streamed = await live.client.get(path, headers=EVENTS)
+        assert (streamed.status_code, streamed.json()) == (status, problem)
+
+
+async def test_kinds_choose_the_changes_of_answers_lives_and_streams(live):
+    await beat(live, tasks=[{"id": "t-1"}])
+    since = await place(live)
+    asked = {"since": since, "key": "prod/planner"}
+    path = f"/system/changes?since={since}&key=prod/planner&kinds="
+    async with (
+        live.client.stream("GET", f"{path}status", headers=EVENTS) as statuses,
+        live.client.stream("GET", f"{path}tasks", headers=EVENTS) as tasks,
+    ):
+        await beat(live, tasks=[{"id": "t-2"}])
+        await beat(live, tasks=[{"id": "t-2"}, {"id": "t-3"}], version="2")
+        (default,) = (await changes(live, **asked))["changes"]
+        assert set(default["fields"]) == {"instances/i1/version"}
+        assert default["tasks"] == {
+            "started": 2,
+            "ended": 1,
+            "failed": 0,
+            "unknown": 1,
+            "changed": 0,
+        }
+        (of_status,) = (await changes(live, **asked, kinds="status"))["changes"]
+        assert set(of_status["fields"]) == {"instances/i1/version"}
+        assert "tasks" not in of_status
+        both = await changes(live, **asked, kinds="status,tasks")
+        twice = await live.client.get(f"{path}tasks&kinds=status")
+        assert twice.json() == both
+        assert (await changes(live, **asked, kinds="problems,membership"))["changes"] == []
+
+        told = events(statuses)
+        (first,) = json.loads([await anext(told), await anext(told)][1]["data"])["changes"]
+        assert set(first["fields"]) == {"instances/i1/version"}
+        told = events(tasks)
+        (first,) = json.loads([await anext(told), await anext(told)][1]["data"])["changes"]
+        assert "activity/active_task_ids/t-1" in first["fields"]
+    lived = (await life(live, "agents/prod/planner", kinds="status")).json()
+    assert [set(one.get("fields", ())) for one in lived["changes"]] == [{"instances/i1/version"}]
+    lived = (await life(live, "agents/prod/planner", kinds="membership")).json()
+    assert [one["change"] for one in lived["changes"]] == ["added"]
+
+
+async def test_next_keeps_the_kinds(live):
+    since = await place(live)
+    for name in ("one", "two"):
+        await beat(live, name)
+    first = await changes(live, since=since, kinds="membership,tasks", limit=1, sections="agents")
+    assert "kinds=membership%2Ctasks" in first["next"]
+    second = (await live.client.get(first["next"])).json()
+    assert [one["change"] for one in second["changes"]] == ["added"]
+    assert second["next"] is None
+
+
+async def test_a_life_has_20_changes_and_counts_the_tasks_in_between(live):
+    for number in range(6):
+        await beat(live, tasks=[{"id": f"t-{number}"}], version="1" if number < 3 else "2")
+        await place(live)
+    lived = (await life(live, "agents/prod/planner")).json()
+    assert [one.get("tasks", {}).get("ended") for one in lived["changes"]] == [2, 1, 2, None]
+    assert [one["change"] for one in lived["changes"]] == [*["changed"] * 3, "added"]
+    newest = await life(live, "agents/prod/planner", limit=1)
+    assert newest.json()["changes"] == lived["changes"][:1]
+    rest = (await live.client.get(newest.json()["next"])).json()
+    assert rest["changes"] == lived["changes"][1:2]
+
+    for number in range(25):
+        await beat(live, version=f"{number}.0")
+        await place(live)
+    lived = (await life(live, "agents/prod/planner")).json()
+    assert len(lived["changes"]) == 20
+    assert lived["truncated"]
 
 
 @pytest.mark.parametrize("since", ["5m", "2000-01-01T00:00:00Z", "999999d"])
