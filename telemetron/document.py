@@ -200,6 +200,15 @@ class Evidence(Record, frozen=True):
         str | int | float | bool | None,
         about("Its value at `observed_at`.", untrusted=True, measure="sample"),
     ]
+    at: Annotated[
+        Timestamp | None,
+        about(
+            "The time that the document gives for the value: of the field or its item, else"
+            " `measured_at` or `updated_at` of its entity; null: none.",
+            clock="evidence",
+            measure="sample",
+        ),
+    ] = None
 
 
 class Effect(Record, frozen=True):
@@ -233,7 +242,7 @@ class Finding(Record, frozen=True, kw_only=True):
     ]
     since: Annotated[
         Timestamp | None,
-        about("When it began, by the evidence; else as `raised_at`.", clock="evidence"),
+        about("When it began, by the evidence; null: no evidence says.", clock="evidence"),
     ]
     raised_at: Annotated[
         Timestamp | None, about("When it had lasted long enough.", clock="telemetron")

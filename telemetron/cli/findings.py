@@ -14,6 +14,7 @@ from msgspec import UNSET
 from telemetron.cli import changes, output
 from telemetron.client import fetch
 from telemetron.document import Effect, Finding, Root, SourceRow, State
+from telemetron.store.snapshot import limits_findings
 from telemetron.text import printable
 
 PATH = "/system/state/findings"
@@ -82,10 +83,7 @@ def ranked(state: State) -> list[Finding]:
 
 def doubts(sources: Sequence[SourceRow]) -> str:
     """Return, in parentheses, the sources for which no findings do not mean that all is well."""
-    statuses = {SECTION: "off"} | {row.key: row.status for row in sources}
-    doubtful = {key: one for key, one in statuses.items() if one not in ("ok", "off")}
-    if statuses[SECTION] == "off":
-        doubtful[SECTION] = "off"
+    doubtful = {row.key: row.status for row in sources if limits_findings(row)}
     told = ", ".join(f"{key} is {status}" for key, status in sorted(doubtful.items()))
     return f" ({told})" if told else ""
 
@@ -94,7 +92,7 @@ def _finding(finding: Finding, now: datetime) -> Iterator[str]:
     root, count = finding.root, finding.effect_count
     yield f"{finding.severity}  {finding.rule}  {finding.summary}"
     effects = f", {count} effect{'' if count == 1 else 's'}" if count else ""
-    yield f"  since {_age(finding.since, now)}: {_place(root)}{effects}"
+    yield f"  {_begun(finding, now)}: {_place(root)}{effects}"
     for effect in finding.effects:
         yield f"    {effect.rule}  {_place(effect)}  {_age(effect.since, now)}"
     if more := count - len(finding.effects):
@@ -107,6 +105,12 @@ def _place(of: Root | Effect) -> str:
     """Return the section and key of a root or an effect, and the item or thing that it is."""
     named = (of.kind, of.name) if isinstance(of, Root) else ()
     return " ".join(filter(None, (of.section, of.key, of.path, *named)))
+
+
+def _begun(finding: Finding, now: datetime) -> str:
+    """Return how long ago it began; if no evidence says, how long ago it was raised."""
+    word, at = ("since", finding.since) if finding.since else ("raised", finding.raised_at)
+    return f"{word} {_age(at, now)}"
 
 
 def _age(since: datetime | None, now: datetime) -> str:

@@ -48,7 +48,7 @@ class Symptom(NamedTuple):
     """Instead of the rule's."""
     basis: str = "observed"
     is_group: bool = False
-    """It only gathers the symptoms of several entities: explained itself, it is not listed."""
+    """It only gathers what several entities or items show: explained itself, it is not listed."""
     token: Any = None
     """Its hold starts again whenever this changes."""
 

@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from telemetron.diagnosis.trend import Ref, Trends
-from telemetron.store.rope import Rope
+from telemetron.store.rope import Fragment, Rope
 from telemetron.store.snapshot import Snapshot
 
 Term = tuple[str, Hashable]
@@ -116,8 +116,12 @@ class View:
     def _rope(self, section: str) -> Rope:
         return self.snapshot.sections[section].rope
 
+    def fragment(self, section: str, key: str) -> Fragment | None:
+        """Return the entity as it was published, None if there is none; no read is noted."""
+        return self.snapshot.sections[section].rope.get(key)
+
     def _look(self, section: str, key: str) -> Any:
-        fragment = self.snapshot.sections[section].rope.get(key)
+        fragment = self.fragment(section, key)
         return fragment and fragment.entity
 
     def _note(self, term: Term) -> None:

@@ -1,6 +1,7 @@
 """Distinguishes a change of state from a change of measures, by the marks on the types."""
 
 from collections.abc import Callable
+from functools import cache
 from operator import attrgetter
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -14,17 +15,23 @@ def same_state(struct: type[Struct]) -> Same:
     plain: list[str] = []
     nested: list[Same] = []
     hints = get_type_hints(struct, include_extras=True)
-    measures = {name for name, hint in hints.items() if _is_measure(hint)}
-    for name in hints.keys() - measures - {"updated_at"}:
+    for name in hints.keys() - measures(struct) - {"updated_at"}:
         inner = _inner(hints[name])
         if name == "truncated":
-            nested.append(_truncated(measures))
+            nested.append(_truncated(measures(struct)))
         elif inner is None:
             plain.append(name)
         else:
             nested.append(_within(name, same_state(inner)))
     rest = attrgetter(*plain) if plain else lambda _: ()
     return lambda a, b: rest(a) == rest(b) and all(same(a, b) for same in nested)
+
+
+@cache
+def measures(struct: type[Struct]) -> frozenset[str]:
+    """Return the names of the fields that are measures."""
+    hints = get_type_hints(struct, include_extras=True)
+    return frozenset(name for name, hint in hints.items() if _is_measure(hint))
 
 
 def _within(name: str, same: Same) -> Same:
@@ -41,7 +48,7 @@ def _within(name: str, same: Same) -> Same:
     return within
 
 
-def _truncated(measures: set[str]) -> Same:
+def _truncated(measures: frozenset[str]) -> Same:
     """Compare `truncated` without the measures: the full count of a measure is a measure too."""
 
     def state(entity: Any) -> dict[str, int]:

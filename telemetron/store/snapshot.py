@@ -8,10 +8,18 @@ from typing import NamedTuple
 
 import msgspec
 
-from telemetron.document import SCHEMA_VERSION
+from telemetron.document import SCHEMA_VERSION, SourceRow
 from telemetron.store.rope import Change, Rope, glued
 
 encode = msgspec.json.Encoder().encode
+
+
+def limits_findings(source: SourceRow) -> bool:
+    """Return whether an answer with only findings names the source: it limits what they say.
+
+    Rows of all sources would be larger than the findings.
+    """
+    return source.status not in (("ok",) if source.key == "findings" else ("ok", "off"))
 
 
 class SectionSnapshot(NamedTuple):
@@ -55,6 +63,8 @@ class Snapshot:
     def chunks(self, sections: Sequence[str], key: str | None = None) -> tuple[bytes, ...]:
         """Return the document with these sections, or with one entity of one section.
 
+        With only findings it has of the sources those that limit what the findings say.
+
         Large chunks are those of the ropes: shared, not copied. Raises KeyError if there is no
         entity with this key.
         """
@@ -78,6 +88,9 @@ class Snapshot:
             yield b',"%s":[' % name.encode()
             rope = self.sections[name].rope
             fragment = rope.get(key) if key is not None and name == sections[0] else None
-            yield from (fragment.body,) if fragment else rope.pieces()
+            if name == "sources" and tuple(sections) == ("findings",):
+                yield b",".join([row.body for row in rope if limits_findings(row.entity)])
+            else:
+                yield from (fragment.body,) if fragment else rope.pieces()
             yield b"]"
         yield b"}"

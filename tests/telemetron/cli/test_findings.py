@@ -75,7 +75,8 @@ def shown(*findings: Finding, **statuses: str) -> list[str]:
             "no findings (kafka is stale, kubernetes is degraded, litellm is failing)",
         ),
         ({"findings": "starting"}, "no findings (findings is starting)"),
-        ({"findings": ""}, "no findings (findings is off)"),
+        ({"findings": ""}, "no findings"),
+        ({"findings": "off"}, "no findings (findings is off)"),
     ],
 )
 def test_nothing_wrong_names_the_sources_that_are_not_seen(

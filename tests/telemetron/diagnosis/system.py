@@ -1,7 +1,7 @@
 """A small system that sources describe and Telemetron diagnoses, with time moved by hand."""
 
 import asyncio
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from math import inf
 from typing import Any
 
@@ -35,17 +35,20 @@ SOURCES = {
     "litellm": "litellm",
 }
 
+NEW_YEAR = datetime(2030, 1, 1, tzinfo=UTC)
+
 
 class System:
     """`async with System() as system`: sources that are ok, and a diagnosis that runs."""
 
-    def __init__(self, **findings: Any) -> None:
-        self.clock = FakeClock()
+    def __init__(self, now: datetime = NEW_YEAR, late: str | None = None, **findings: Any) -> None:
+        self.clock = FakeClock(now)
         self.store = Store("test", self.clock)
         self.sources = {name: self.store.add(name, kind) for name, kind in SOURCES.items()}
-        for source in self.sources.values():
-            source.start(inf)
-            source.confirm()
+        for name, source in self.sources.items():
+            source.start(30 if name == late else inf)
+            if name != late:
+                source.confirm()
         self._supervisor = Supervisor(self.store)
         self._diagnosed = asyncio.Event()
         self._settings = msgspec.convert(findings, FindingsSettings)
@@ -58,6 +61,14 @@ class System:
 
     async def __aexit__(self, *_: object) -> None:
         await self._supervisor.stop()
+
+    def again(self) -> "System":
+        """Another process that observes the same, after this one was killed."""
+        other = System(self.clock.now())
+        for name, source in self.sources.items():
+            for (section, id), part in source.parts.items():
+                other.store.put(other.sources[name], section, part.group, id, part.value)
+        return other
 
     def start(self) -> None:
         """Begin to diagnose."""

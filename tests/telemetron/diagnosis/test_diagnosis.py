@@ -1,12 +1,13 @@
 """Holds, roots, effects, rank and honesty of findings."""
 
+from datetime import datetime
 from typing import Any
 
 import msgspec
 import pytest
 
 from telemetron.diagnosis.evidence import value_at
-from telemetron.document import LastExit, Wait
+from telemetron.document import Finding, LastExit, Wait
 from tests.telemetron.diagnosis.system import System, alarms
 
 
@@ -57,7 +58,9 @@ async def test_what_one_cause_explains_is_its_effect_and_nothing_else() -> None:
         assert {one.rule for one in finding.effects} == {"NoConsumers", "AgentGone", "TaskStalled"}
         assert finding.effect_count == 3
         assert finding.summary.startswith("All 2 pods of Deployment writer crash: 12 restarts")
-        assert finding.since == system.state.workload[0].pods[0].last_exit.at
+        assert finding.since is None  # Kubernetes shows only the latest crash
+        times = {one.path: one.at for one in finding.evidence}
+        assert times["pods/writer-0/last_exit/reason"] == system.ago(80)
         assert len(msgspec.json.encode(finding)) <= 1_500
 
 
@@ -127,8 +130,21 @@ def verify(system: System) -> None:
     }
     for finding in system.findings:
         for one in finding.evidence:
-            assert value_at(entities[one.section, one.key], one.path) == one.value
+            entity = entities[one.section, one.key]
+            assert value_at(entity, one.path) == one.value
             assert one.value is not None
+            assert one.at is None or one.at in times_of(entity)
+
+
+def times_of(value: Any) -> set[datetime]:
+    """All times that the document shows of an entity."""
+    if isinstance(value, datetime):
+        return {value}
+    if isinstance(value, list):
+        return {at for one in value for at in times_of(one)}
+    if isinstance(value, msgspec.Struct):
+        return {at for name in value.__struct_fields__ for at in times_of(getattr(value, name))}
+    return set()
 
 
 async def test_nothing_is_concluded_from_a_source_that_sees_nothing() -> None:
@@ -160,21 +176,43 @@ async def test_a_source_that_comes_into_sight_is_named_no_longer() -> None:
         assert finding.unchecked == []
 
 
-async def test_after_a_restart_in_the_middle_the_root_and_its_time_are_the_same() -> None:
+async def test_after_a_restart_in_the_middle_the_root_and_its_times_are_the_same() -> None:
     async with System() as system:
         dead_consumer(system)
-        (before,) = await system.after(60)
-    again = System()
-    async with again:
-        again.clock.advance(60)
-        crashed_at = before.since
-        system, before_effects = again, {one.rule for one in before.effects}
-        dead_consumer(system)
-        (after,) = await system.after(60)
-        assert (after.key, after.severity) == (before.key, before.severity)
-        assert {one.rule for one in after.effects} == before_effects
-        assert after.since is not None
-        assert crashed_at is not None
+        before = await system.after(60)
+        await system.after(100)
+        crash(system)  # again
+        await system.after(20)
+        killed = system.again()
+    async with killed as system:
+        after = await system.after(60)
+        assert [told(one) for one in after] == [told(one) for one in before]
+
+
+def told(finding: Finding) -> Any:
+    """What a restart must not change."""
+    effects = {(one.rule, one.key, one.path, one.since) for one in finding.effects}
+    return finding.key, finding.severity, finding.since, effects
+
+
+async def test_nothing_is_raised_before_the_sources_concerned_are_complete() -> None:
+    async with System(late="kubernetes") as system:
+        system.agent("a", status="silent")
+        system.queue("q", depth=5, consumers=0)
+        system.model("m", status="unhealthy")
+        assert alarms(await system.after(25)) == [("ModelDown", "litellm/m")]
+        system.sources["kubernetes"].confirm()
+        found = await system.after(2)
+        assert {one.rule for one in found} == {"ModelDown", "AgentGone", "NoConsumers"}
+
+
+async def test_a_source_that_never_gets_complete_holds_nothing_up_for_ever() -> None:
+    async with System(late="kubernetes") as system:
+        system.agent("a", status="silent")
+        assert await system.after(25) == []
+        found = await system.after(10)
+        assert [one.rule for one in found] == ["SourceStale", "AgentGone"]
+        assert found[1].unchecked == ["kubernetes"]
 
 
 async def test_findings_are_bounded_and_the_worst_are_kept() -> None:

@@ -271,5 +271,18 @@ def play_fault(
                 found = alarms(await system.after(10))
                 assert len(found) <= 1
             assert [key for _, key in found] == [expected]
+            seen = kept(system)
+            killed = system.again()
+        async with killed as system:
+            await system.after(90)
+            assert kept(system) == seen  # a restart changes neither root nor time
 
     asyncio.run(play())
+
+
+def kept(system: System) -> Any:
+    """Findings with their times, and their effects with theirs."""
+    return {
+        one.key: (one.since, {(each.rule, each.key, each.path): each.since for each in one.effects})
+        for one in system.findings
+    }

@@ -38,7 +38,6 @@ def failing(agent: Agent, view: View) -> Iterator[Symptom]:
             Place("agents", agent.key, f"activity/last_failure/{field}")
             for field in ("error", "task_id", "at")
         ],
-        since=last.at if done else None,
         provides=[("failing", agent.key)],
         depends=[
             *(("model", name) for name in sorted(models)),

@@ -22,7 +22,7 @@ def gone(agent: Agent, view: View) -> Iterator[Symptom]:
             [
                 Place("agents", agent.key, "status"),
                 Place("agents", agent.key, "silent_count"),
-                Place("agents", agent.key, item("instances", silent[0].id, "silent_since")),
+                Place("agents", agent.key, item("instances", silent[0].id, "status")),
             ],
             since=min(one.silent_since for one in silent if one.silent_since),
             token=max(one.silent_since for one in silent if one.silent_since),
@@ -40,10 +40,7 @@ def silent(agent: Agent, view: View) -> Iterator[Symptom]:
         alive = _is_alive(agent, one, view)
         if whole and not alive:
             continue
-        evidence = [
-            Place("agents", agent.key, item("instances", one.id, field))
-            for field in ("status", "silent_since")
-        ]
+        evidence = [Place("agents", agent.key, item("instances", one.id, "status"))]
         lost = _lost_tasks(agent, one)
         yield Symptom(
             "AgentSilent",

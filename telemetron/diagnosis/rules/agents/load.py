@@ -65,10 +65,6 @@ def overloaded(agent: Agent, _: View) -> Iterator[Symptom]:
                 Place("agents", agent.key, "activity/task_count"),
                 Place("agents", agent.key, "max_parallel_invocations"),
             ],
-            since=min(
-                (t.started_on for t in agent.activity.active_task_ids[most:] if t.started_on),
-                default=None,
-            ),
             provides=[("load", agent.key)],
             depends=[("stalls", agent.key)],
         )
@@ -91,7 +87,7 @@ def idle(agent: Agent, view: View) -> Iterator[Symptom]:
                         Place("queues", queue.key, "depth"),
                         Place("queues", queue.key, "consumers"),
                     ],
-                    since=queue.consumed_at or queue.oldest_submitted_at,
+                    since=queue.oldest_submitted_at,
                     provides=[("agent", agent.key)] if queue.consumers == 0 else (),
                     depends=[
                         *(("workload", one.workload) for one in agent.instances if one.workload),

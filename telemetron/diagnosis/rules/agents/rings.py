@@ -51,12 +51,8 @@ def loop(agent: Agent, view: View) -> Iterator[Symptom]:
                 f"Tasks of {' and '.join(key.rpartition('/')[2] for key in keys)} are each other's"
                 f" parents: {', '.join(sorted(id for _, id in chain)[:4])}",
                 [
-                    place
-                    for key, id in sorted(chain)[:3]
-                    for place in (
-                        Place("agents", key, item(TASKS, id, "parent_id")),
-                        Place("agents", key, item(TASKS, id, "started_on")),
-                    )
+                    Place("agents", key, item(TASKS, id, "parent_id"))
+                    for key, id in sorted(chain)[:4]
                 ],
                 path=item(TASKS, task.id),
                 since=task.started_on,
@@ -108,7 +104,7 @@ def _waits_of(key: str, id: str, view: View) -> Iterable[Place]:
     agent = view.get("agents", key)
     for task in agent.activity.active_task_ids if agent else ():
         if task.id == id:
-            return [*of_task(agent, task, "stalled"), *of_wait(agent, task)[1:2]]
+            return [*of_task(agent, task, "stalled"), *of_wait(agent, task)]
     return ()
 
 

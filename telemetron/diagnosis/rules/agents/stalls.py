@@ -34,7 +34,7 @@ def stalled(agent: Agent, view: View) -> Iterator[Symptom]:
             agent.key,
             f"{counted(members)} of agent {agent.name} make{'s' * (len(members) == 1)} no"
             f" progress{waiting(awaited)}",
-            [*of_task(agent, first, "stalled", "progressed_at"), *of_wait(agent, first)],
+            [*of_task(agent, first, "stalled"), *of_wait(agent, first)],
             path=item(TASKS, first.id),
             since=first.progressed_at,
             provides=[("stalls", agent.key), *(("task", task.id) for task in members)],
@@ -59,7 +59,7 @@ def common_wait(agent: Agent, view: View) -> Iterator[Symptom]:
             "agents",
             agent.key,
             f"Tasks of {len(agents)} agents make no progress{waiting(awaited)}: {names}",
-            [*of_task(agent, first, "stalled", "progressed_at"), *of_wait(agent, first)],
+            [*of_task(agent, first, "stalled"), *of_wait(agent, first)],
             path=item(TASKS, first.id),
             kind=awaited[0],
             name=awaited[1],

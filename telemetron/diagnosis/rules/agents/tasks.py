@@ -71,11 +71,10 @@ def of_task(agent: Agent, task: Task, *fields: str) -> list[Place]:
 
 
 def of_wait(agent: Agent, task: Task) -> list[Place]:
-    """Return the fields of the wait that has lasted longest."""
+    """Return what the task has waited for longest."""
     if not task.waits:
         return []
-    fields = ("waits/0/kind", "waits/0/name", "waits/0/since")
-    return of_task(agent, task, *fields)
+    return of_task(agent, task, "waits/0/name" if task.waits[0].name else "waits/0/kind")
 
 
 def counted(tasks: Sequence[Task]) -> str:

@@ -23,7 +23,6 @@ def growing(queue: Queue, view: View) -> Iterator[Symptom]:
         queue.key,
         f"Queue {queue.name} grows: {queue.depth} tasks wait for {queue.consumers} consumers",
         [Place("queues", queue.key, field) for field in ("depth", "consumers", "consumed_at")],
-        since=queue.oldest_submitted_at,
         provides=[("backlog", queue.name)],
         depends=[
             *members,

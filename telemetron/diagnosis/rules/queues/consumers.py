@@ -32,7 +32,7 @@ def no_consumers(queue: Queue, view: View) -> Iterator[Symptom]:
         f"{waiting} tasks wait in queue {queue.name}, and group {queue.consumer_group} has no"
         f" consumer{_named(readers)}",
         [Place("queues", queue.key, field) for field in ("consumers", "depth", "group_state")],
-        since=queue.consumed_at or queue.oldest_submitted_at,
+        since=queue.oldest_submitted_at,
         provides=[("queue", queue.name), ("queue", queue.key)],
         depends=[*of_readers(readers), *of_members(queue, view)],
     )
@@ -67,7 +67,7 @@ def stuck(queue: Queue, view: View) -> Iterator[Symptom]:
         f"{queue.depth} tasks wait in queue {queue.name}; its {queue.consumers} consumers have"
         f" committed nothing{_since(queue.consumed_at)}",
         [Place("queues", queue.key, field) for field in ("depth", "consumers", "consumed_at")],
-        since=queue.consumed_at or queue.oldest_submitted_at,
+        since=queue.oldest_submitted_at,
         provides=[("queue", queue.name), ("queue", queue.key)],
         depends=of_readers(readers),
         token=queue.consumed_at,

@@ -30,7 +30,7 @@ def poison(queue: Queue, view: View) -> Iterator[Symptom]:
                         *evidence,
                     ],
                     path=item("tasks", head.id),
-                    since=lagging.consumed_at or head.submitted_at,
+                    since=head.submitted_at,
                     provides=[
                         ("task", head.id),
                         ("failing", agent.key),

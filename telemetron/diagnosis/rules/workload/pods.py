@@ -1,7 +1,7 @@
 """Pods that crash, cannot start, or whose main container has ended."""
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from telemetron.diagnosis.evidence import item
 from telemetron.diagnosis.rule import Place, Rule, Symptom
@@ -39,7 +39,9 @@ def crashing(one: Workload, view: View) -> Iterator[Symptom]:
     if reasons:
         details.append(f"last exit {' and '.join(reasons)}")
     summary = f"{some(bad, one)} crash{': ' if details else ''}{', '.join(details)}"
-    fields = ("reason", "restarts", "last_exit/reason", "last_exit/exit_code")
+    fields = ["last_exit/reason", "restarts"] if ends else ["reason", "restarts"]
+    if "Error" in reasons:
+        fields.append("last_exit/exit_code")
     yield of_pods(
         "WorkloadCrashing",
         one,
@@ -47,7 +49,7 @@ def crashing(one: Workload, view: View) -> Iterator[Symptom]:
         summary,
         fields,
         depends=[("crash", one.key)],
-        since=_ended(bad),
+        since=None,  # Kubernetes knows only the latest crash, and that moves
     )
 
 
@@ -119,12 +121,6 @@ def _by_reason(rule: str, one: Workload, reasons: Sequence[str], what: str) -> I
         summary = f"{some(bad, one)} {what}: {message or bad[0].reason}"
         since = min((pod.created_at for pod in bad if pod.created_at), default=None)
         yield of_pods(rule, one, bad, summary, ("reason", "message", "image"), since=since)
-
-
-def _ended(pods: Sequence[Pod]) -> datetime | None:
-    """When the earliest of their last failures was; the loop began before, unknown when."""
-    ends = [pod.last_exit.at for pod in pods if pod.last_exit and pod.last_exit.at]
-    return min(ends, default=None)
 
 
 RULES = (

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from telemetron.diagnosis.rule import Rule, Symptom
-from telemetron.diagnosis.rules.workload.symptoms import is_job, nodes, whole
+from telemetron.diagnosis.rules.workload.symptoms import all_of, is_job, nodes, whole
 from telemetron.diagnosis.view import View
 from telemetron.document import Workload
 
@@ -26,7 +26,7 @@ def replicas_missing(one: Workload, _: View) -> Iterator[Symptom]:
             f"{one.kind} {one.deployment_name} has {live.active_pods} of {live.desired} pods:"
             f" {live.message or live.reason}",
             ("live/reason", "live/message", "live/active_pods", "live/desired"),
-            provides=[("pods", one.key), ("workload", one.key)],
+            provides=[("pods", one.key), *all_of(one)],
         )
 
 
@@ -55,8 +55,9 @@ def unavailable(one: Workload, _: View) -> Iterator[Symptom]:
         one,
         f"None of {live.desired} pods of {one.kind} {one.deployment_name} is ready",
         ("live/ready", "live/desired"),
-        provides=[("workload", one.key)],
+        provides=all_of(one),
         depends=[("pods", one.key), ("rollout", one.key), *nodes(one.pods)],
+        is_group=True,
     )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from telemetron.diagnosis.rule import Place, Rule, Symptom
-from telemetron.diagnosis.rules.workload.symptoms import is_job
+from telemetron.diagnosis.rules.workload.symptoms import all_of, is_job
 from telemetron.diagnosis.view import View
 from telemetron.document import Queue, Workload
 
@@ -26,7 +26,7 @@ def scaled_to_zero(one: Workload, view: View) -> Iterator[Symptom]:
                     Place("queues", queue.key, "consumers"),
                 ],
                 since=queue.oldest_submitted_at,
-                provides=[("workload", one.key), ("queue", queue.key)],
+                provides=[*all_of(one), ("queue", queue.key)],
             )
             return
 
@@ -53,7 +53,6 @@ def at_maximum(one: Workload, view: View) -> Iterator[Symptom]:
                     Place("workload", one.key, "max_pods"),
                     Place("queues", queue.key, "depth"),
                 ],
-                since=queue.oldest_submitted_at,
                 provides=[("maximum", one.key)],
             )
             return

@@ -31,7 +31,7 @@ def of_pods(
         summary,
         [
             Place("workload", one.key, item("pods", pod.pod_id, field))
-            for pod in bad[:2]
+            for pod in bad[:1]
             for field in fields
         ],
         path=item("pods", bad[0].pod_id) if is_one else None,
@@ -39,7 +39,7 @@ def of_pods(
         provides=[
             ("pods", one.key),
             *(("pod", pod.pod_id) for pod in bad),
-            *([("workload", one.key)] if none_ready or len(bad) == len(one.pods) else []),
+            *(all_of(one) if none_ready or len(bad) == len(one.pods) else ()),
         ],
         depends=[*depends, *nodes(bad)],
         severity="critical" if none_ready else None,
@@ -55,6 +55,7 @@ def whole(
     provides: Sequence[Node] = (),
     depends: Sequence[Node] = (),
     since: datetime | None = None,
+    is_group: bool = False,
 ) -> Symptom:
     """Return the symptom of the whole workload."""
     evidence = [Place("workload", one.key, field) for field in fields]
@@ -67,7 +68,16 @@ def whole(
         since=since,
         provides=provides,
         depends=depends,
+        is_group=is_group,
     )
+
+
+def all_of(one: Workload) -> list[Node]:
+    """Return what a workload provides of which nothing works: also agents only declare it."""
+    found: list[Node] = [("workload", one.key)]
+    if one.kind == "Deployment":
+        found.append(("deployment", one.namespace, one.deployment_name))
+    return found
 
 
 def nodes(pods: Sequence[Pod]) -> list[Node]:

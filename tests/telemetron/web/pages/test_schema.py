@@ -36,7 +36,7 @@ LEVELS = {
     "Queue.lagging",
 }
 SAMPLES = {
-    *("Evidence.value", "Finding.observed_at"),
+    *("Evidence.at", "Evidence.value", "Finding.observed_at"),
     "Activity.least_progressed_at",
     "Task.progressed_at",
     "ModelDeployment.latency_seconds",

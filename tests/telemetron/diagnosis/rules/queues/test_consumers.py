@@ -11,10 +11,12 @@ from tests.telemetron.diagnosis.system import System, alarms
 
 async def test_work_that_nobody_takes() -> None:
     async with System() as system:
-        system.queue("q", depth=3, consumers=0, group_state="Empty", consumed_at=system.ago(60))
+        system.queue(
+            "q", depth=3, consumers=0, group_state="Empty", oldest_submitted_at=system.ago(60)
+        )
         (finding,) = await system.after(60)
         assert (finding.rule, finding.severity) == ("NoConsumers", "critical")
-        assert finding.since == system.state.queues[0].consumed_at
+        assert finding.since == system.state.queues[0].oldest_submitted_at
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,111 @@
+"""Cases: symptoms from their first sight until they have been gone for long enough."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from math import inf
+from typing import Any
+
+from msgspec import Struct
+
+from telemetron import key
+from telemetron.diagnosis import causes
+from telemetron.diagnosis.rule import SEVERITIES, Rule, Symptom
+from telemetron.diagnosis.trend import Ref
+
+Id = tuple[str, ...]
+
+SOON_SECONDS = 15.0
+WEIGHTS = {"PoisonTask": 2, "WaitCycle": 2, "SlotsExhausted": 2, "HandoffLoop": 1}
+
+
+class Case(Struct):
+    """One symptom, of all entities that show it."""
+
+    rule: Rule
+    first: float
+    """When its hold began, on a monotonic clock."""
+    last: Symptom
+    shown: dict[Ref, Symptom]
+    """By the entity that shows it now."""
+    gone: float | None = None
+    raised_at: datetime | None = None
+
+    @property
+    def symptom(self) -> Symptom:
+        """The symptom of the first entity by key; of a case that is going its last."""
+        return self.shown[min(self.shown)] if self.shown else self.last
+
+    @property
+    def since(self) -> datetime | None:
+        """When it began, by the evidence that is there now, so that a restart changes nothing."""
+        symptoms: Iterable[Symptom] = self.shown.values() or (self.last,)
+        return min((one.since for one in symptoms if one.since), default=None)
+
+    @property
+    def severity(self) -> str:
+        return self.symptom.severity or self.rule.severity
+
+    @property
+    def name(self) -> str:
+        """The key of its finding."""
+        return name(self.symptom)
+
+    @property
+    def is_effect(self) -> bool:
+        """Whether it is listed among the effects of another case that explains it."""
+        return self.raised_at is not None and not self.symptom.is_group
+
+    @property
+    def due(self) -> float:
+        """When its hold, or its going, is over; infinity: neither goes on."""
+        if self.gone is not None:
+            return self.gone + self.rule.clear_seconds
+        return self.first + self.rule.hold_seconds if self.raised_at is None else inf
+
+    def show(self, ref: Ref, symptom: Symptom, now: float) -> bool:
+        """Note that an entity shows the symptom; return whether that is news."""
+        before = self.shown.get(ref)
+        if self.raised_at is None and (before or self.symptom).token != symptom.token:
+            self.first = now
+        is_news = before != symptom or self.gone is not None
+        self.shown[ref] = symptom
+        self.gone = None
+        return is_news
+
+    def withdraw(self, ref: Ref, now: float) -> None:
+        """Note that an entity shows the symptom no longer."""
+        self.last = self.shown.pop(ref, self.last)
+        if not self.shown:
+            self.gone = now
+
+    def order(self, effects: Sequence[Any] = ()) -> tuple[Any, ...]:
+        """Return its rank: trouble of the observer, severity, number of effects, age."""
+        severity = SEVERITIES.index(self.severity)
+        is_blind = self.symptom.section == "sources" and severity < 2
+        return not is_blind, severity, -len(effects), self.since or self.raised_at, self.symptom.id
+
+
+def name(symptom: Symptom) -> str:
+    """Return the key of a symptom's finding: the rule, and what has it."""
+    if symptom.kind is not None:
+        return key.join(symptom.rule, symptom.kind, symptom.name)
+    path = [symptom.path] if symptom.path else []
+    return key.join(symptom.rule, symptom.section, symptom.key, *path)
+
+
+def roots(cases: Mapping[Id, Case], now: float) -> dict[Id, list[Id]]:
+    """Return the cases that no other explains, each with those that it explains."""
+    return causes.roots({id: _reduced(one, now) for id, one in cases.items()})
+
+
+def _reduced(case: Case, now: float) -> causes.Case:
+    """A case that will soon be raised explains others already, so that no effect is shown first."""
+    left = 0.0 if case.raised_at else case.first + case.rule.hold_seconds - now
+    symptoms: Iterable[Symptom] = case.shown.values() or (case.symptom,)
+    return causes.Case(
+        (case.symptom.section, case.symptom.key),
+        case.since,
+        frozenset(node for one in symptoms for node in one.provides if left <= SOON_SECONDS),
+        frozenset(node for one in symptoms for node in one.depends),
+        WEIGHTS.get(case.rule.name, 0),
+    )

@@ -1,0 +1,79 @@
+"""Cases: holds and goings, the time at which they began, and their rank."""
+
+from datetime import UTC, datetime, timedelta
+from math import inf
+from typing import Any
+
+from telemetron.diagnosis.cases import Case, name, roots
+from telemetron.diagnosis.rule import Rule, Symptom
+
+NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
+RULE = Rule("R", "queues", "warning", 30, 10, "", "", "", lambda entity, view: iter(()))
+ONE, OTHER = ("queues", "one"), ("queues", "other")
+
+
+def symptom(key: str = "one", **fields: Any) -> Symptom:
+    return Symptom("R", "queues", key, "", [], **fields)
+
+
+def case(*, first: float = 0.0, **fields: Any) -> Case:
+    """A case that one entity shows."""
+    made = symptom(**fields)
+    return Case(RULE, first, made, {ONE: made})
+
+
+def test_a_hold_and_a_going_end_by_the_rules_times() -> None:
+    one = case(first=5)
+    assert one.due == 35
+    one.raised_at = NOON
+    assert one.due == inf
+    one.withdraw(ONE, 50)
+    assert one.due == 60
+    assert one.show(ONE, symptom(), 55)
+    assert one.due == inf
+
+
+def test_a_new_token_begins_the_hold_again() -> None:
+    one = case(token=1)
+    assert not one.show(ONE, symptom(token=1), 10)
+    assert one.due == 30
+    assert one.show(ONE, symptom(token=2), 10)
+    assert one.due == 40
+    one.raised_at = NOON
+    one.show(ONE, symptom(token=3), 20)
+    assert one.first == 10
+
+
+def test_it_began_when_the_first_of_its_entities_shows_it() -> None:
+    one = case(since=NOON)
+    one.show(OTHER, symptom("other", since=NOON - timedelta(hours=1)), 0)
+    assert one.since == NOON - timedelta(hours=1)
+    one.withdraw(OTHER, 1)
+    assert one.since == NOON
+    one.show(ONE, symptom(), 2)
+    assert one.since is None
+
+
+def test_the_worst_is_first_then_the_one_with_most_effects_then_the_oldest() -> None:
+    cases = [
+        case(severity="info", since=NOON),
+        case(since=NOON),
+        case(since=NOON - timedelta(hours=1)),
+        case(severity="critical"),
+    ]
+    for one in cases:
+        one.raised_at = NOON
+    assert sorted(cases, key=Case.order) == [cases[3], cases[2], cases[1], cases[0]]
+    assert cases[1].order(["effect"]) < cases[2].order()
+
+
+def test_a_thing_that_is_no_entity_is_one_case_of_all_that_name_it() -> None:
+    assert name(symptom("a", kind="node", name="n/1")) == "R/node/n~11"
+    assert name(symptom("a/b", path="tasks/t")) == "R/queues/a~1b/tasks~1t"
+
+
+def test_a_case_that_will_soon_be_raised_explains_others_already() -> None:
+    cause, effect = case(provides=[("queue", "q")]), case(depends=[("queue", "q")])
+    cases = {("cause",): cause, ("effect",): effect}
+    assert roots(cases, 10).keys() == cases.keys()
+    assert roots(cases, 20) == {("cause",): [("effect",)]}
