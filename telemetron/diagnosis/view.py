@@ -1,4 +1,4 @@
-"""The view: entities as rules see them, found by what they name.
+"""The view: entities as rules see them, found by the names that they refer to.
 
 It notes what each evaluation has read, so that an entity is evaluated again if, and only if, it or
 something that it was judged by has changed.

@@ -15,7 +15,7 @@ encode = msgspec.json.Encoder().encode
 
 
 def limits_findings(source: SourceRow) -> bool:
-    """Return whether an answer with only findings names the source: it limits what they say.
+    """Return whether an answer with only findings names the source: it limits their meaning.
 
     Rows of all sources would be larger than the findings.
     """

@@ -13,7 +13,7 @@ OPTIONAL = ("metrics", "nodes", "autoscalers")
 
 
 def stale(source: SourceRow, _: View) -> Iterator[Symptom]:
-    """Nothing was confirmed in time; what is shown is the last known."""
+    """No scope was confirmed in time; the document shows last known values."""
     if source.status == "stale" and source.collector != "litellm":
         yield _blind("SourceStale", source, f"Source {source.key} is stale{_why(source)}")
 
@@ -31,7 +31,7 @@ def failing(source: SourceRow, _: View) -> Iterator[Symptom]:
 
 
 def forbidden(source: SourceRow, _: View) -> Iterator[Symptom]:
-    """It may not look at a part of what it is to observe."""
+    """It lacks a permission for a part of its section."""
     if source.status in ("stale", "failing"):
         return
     for at, problem in enumerate(source.problems):

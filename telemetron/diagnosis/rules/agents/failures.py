@@ -77,7 +77,7 @@ def unknown_model(agent: Agent, view: View) -> Iterator[Symptom]:
             )
 
 
-# what they look at
+# lookups
 
 
 def _outcomes(agent: Agent) -> tuple[int, int]:

@@ -72,7 +72,7 @@ def skewed(agent: Agent, _: View) -> Iterator[Symptom]:
             )
 
 
-# what they look at
+# lookups
 
 
 def _instance(agent: Agent, one: Instance) -> Node:

@@ -60,7 +60,7 @@ def loop(agent: Agent, view: View) -> Iterator[Symptom]:
             )
 
 
-# what they look at
+# lookups
 
 
 def waiting_ring(agent: Agent, view: View) -> dict[str, str]:

@@ -70,7 +70,7 @@ def common_wait(agent: Agent, view: View) -> Iterator[Symptom]:
         )
 
 
-# what they look at
+# lookups
 
 
 def _reasons(agent: Agent, task: Task, view: View) -> list[Node]:

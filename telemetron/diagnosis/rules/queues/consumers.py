@@ -91,7 +91,7 @@ def rebalancing(queue: Queue, view: View) -> Iterator[Symptom]:
         )
 
 
-# what they look at
+# lookups
 
 
 def _spins(queue: Queue, view: View) -> bool:

@@ -42,7 +42,7 @@ def poison(queue: Queue, view: View) -> Iterator[Symptom]:
                 break
 
 
-# what they look at
+# lookups
 
 
 def _head(queue: Queue, lagging: PartitionLag) -> PendingTask | None:

@@ -37,7 +37,7 @@ def node_lost(one: Workload, view: View) -> Iterator[Symptom]:
         )
 
 
-# what they look at
+# lookups
 
 
 def _is_lost(pod: Pod) -> bool:

@@ -93,7 +93,7 @@ def container_gone(one: Workload, view: View) -> Iterator[Symptom]:
             )
 
 
-# what they look at
+# lookups
 
 
 def _crashes(pod: Pod, view: View) -> bool:

@@ -58,7 +58,7 @@ def at_maximum(one: Workload, view: View) -> Iterator[Symptom]:
             return
 
 
-# what they look at
+# lookups
 
 
 def _queues(one: Workload, view: View) -> Iterator[Queue]:
