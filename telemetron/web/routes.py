@@ -10,7 +10,7 @@ from typing import NamedTuple
 from telemetron.http import Receive, Scope, Send
 
 STATE, CHANGES, LIFE = "/system/state", "/system/changes", "/system/history"
-SWAGGER, LIVEZ = "/swagger/", "/livez"
+GUIDE, SWAGGER, LIVEZ = "/llms.txt", "/swagger/", "/livez"
 
 METHODS = ("GET", "HEAD")
 """What every route takes."""
@@ -31,6 +31,7 @@ class Route(NamedTuple):
 
 
 ROUTES = (
+    Route(GUIDE, "guide", "documentation", "Start here: which request answers which question"),
     Route(STATE, "state", "state", "The state of the system, one JSON document"),
     Route(STATE + "/{section}", "section", "state", "One section of the state"),
     Route(STATE + "/{section}/{key}", "entity", "state", "One entity of the state"),

@@ -15,6 +15,7 @@ from telemetron.query import parameters
 from telemetron.service.service import Service
 from telemetron.web.negotiation import preferred
 from telemetron.web.pages import openapi, swagger
+from telemetron.web.pages.guide import guide
 from telemetron.web.pages.headers import NOTHING, etag_of, policy, unless_known
 from telemetron.web.pages.openapi import ApiPart
 from telemetron.web.pages.schema import schema
@@ -38,6 +39,7 @@ class Pages:
     def endpoints(self) -> dict[str, Endpoint]:
         """Return the endpoints by the id of their route."""
         return {
+            "guide": _endpoint(self._guide),
             "welcome": _endpoint(self._welcome),
             "schema": _endpoint(self._schema),
             "openapi": _endpoint(self._openapi),
@@ -50,6 +52,9 @@ class Pages:
             raise HttpProblem(406, f"this page is {', '.join(WRITERS)}")
         body = WRITERS[media](welcome(self._service, base(request)))
         return Response(body, headers=WELCOME_HEADERS, media_type=media)
+
+    async def _guide(self, request: Request) -> Response:
+        return _constant(request, guide(request.scope.get("root_path", "")), "text/plain")
 
     async def _schema(self, request: Request) -> Response:
         body = await asyncio.to_thread(_encoded_schema)

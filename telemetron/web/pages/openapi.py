@@ -180,6 +180,10 @@ OPERATIONS: dict[str, Json] = {
         "parameters": [c.SECTION, c.KEY, c.BEFORE, c.SHOWN_KINDS, c.SHOWN_MEASURES, c.LIFE_LIMIT],
     },
     "schema": {"responses": {"200": _content("application/schema+json", schema=_OBJECT)}},
+    "guide": {
+        "responses": {"200": _content("text/plain")},
+        "description": "A guide of a few hundred tokens for language models, in Markdown.",
+    },
     "welcome": {"responses": {"200": _OVERVIEW, **_problems(406)}},
     "swagger": {"responses": {"200": _content("text/html")}},
     "openapi": {"responses": {"200": _content("application/json", schema=_OBJECT)}},

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from telemetron import __version__
 from telemetron.config.settings import AuthSettings
 from telemetron.service.service import Service
-from telemetron.web.routes import ROUTES
+from telemetron.web.routes import GUIDE, ROUTES
 
 PATHS = {route.path: route.summary for route in ROUTES if route.path != "/"}
 _HOST = re.compile(r"[A-Za-z0-9._-]+(:[0-9]+)?|\[[0-9A-Fa-f:.]+\](:[0-9]+)?")
@@ -42,6 +42,7 @@ def welcome(service: Service, base: str) -> dict[str, Any]:
         "name": "telemetron",
         "version": __version__,
         "id": snapshot.id,
+        "guide": GUIDE,
         "place": f"{snapshot.epoch}.{snapshot.change.revision}",
         "sections": [
             {"path": f"/system/state/{name}", "entities": len(section.rope)}
@@ -56,6 +57,7 @@ def _text(page: dict[str, Any]) -> str:
     return "\n".join(
         [
             f"Telemetron {page['version']}: the state of {page['id']}",
+            *("", f"Start with {page['guide']}: which request answers which question"),
             *("", "Sections and their numbers of entities"),
             *[f"  {row['path']:<31} {row['entities']}" for row in page["sections"]],
             *("", "Paths"),
@@ -84,6 +86,8 @@ pre {{ background: #8882; overflow-x: auto; padding: .75rem }}
 </style>
 <h1>Telemetron</h1>
 <p>The state of <b>{html.escape(page["id"])}</b>. Version {html.escape(page["version"])}.</p>
+<p>Start with <a href="{page["guide"][1:]}">{page["guide"]}</a>: which request answers which
+question.</p>
 <h2>Sections</h2>
 <table>
 <tr><th>Section</th><th>Entities</th></tr>
