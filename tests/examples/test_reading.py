@@ -21,11 +21,6 @@ EXPECTED = [
     [],
     ["cooling_down", "prod/planner", "t-1", "t-2"],
     ["CrashLoopBackOff", "planner-0"],
-    ["claude-sonnet", "prod/planner", "t-1"],
-    ["prod/planner"],
-    [],
-    ["seen/1"],
-    ["planner-7d9f"],
 ]
 CONFIG = """
 sources: {heartbeats: {stall_after_seconds: 0.1}}
