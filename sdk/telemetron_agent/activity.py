@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
+import uuid
 import weakref
 from collections import deque
 from collections.abc import Callable
+from typing import NamedTuple
 
 from .text import rfc3339
 
@@ -16,7 +18,22 @@ if TYPE_CHECKING:
 
     from .task import Task
 
+    End = tuple[int, "Task | Facts", str, "str | None", float]
+
 OUTCOMES = ("completed", "failed", "canceled")
+MAX_ENDS = 64
+"""The most ends that a beat may list; of more, the newest are kept."""
+
+
+class Facts(NamedTuple):
+    """What is known of a task after it is gone, by the names in `Task`."""
+
+    id: str
+    parent_id: str | None
+    started_on: float
+    queue: str | None
+    partition: int | None
+    offset: int | None
 
 
 class Activity:
@@ -34,31 +51,49 @@ class Activity:
         """Makes each call of a function a task like a given one."""
         self._outcomes = dict.fromkeys(OUTCOMES, 0)
         self._last_failure: dict[str, object] | None = None
-        self._tasks: dict[weakref.ref[Task], None] = {}
+        self._ends: deque[End] = deque(maxlen=MAX_ENDS)
+        """Ends that no accepted beat has listed, oldest first: number, task, outcome, error, time.
+
+        It holds the tasks, as most get their id only when a beat lists them.
+        """
+        self._end_count = 0
+        self._tasks: dict[weakref.ref[Task], list[Any]] = {}
+        """Active tasks, and the values of `Facts`, but no id before it was made."""
         self._dropped: deque[weakref.ref[Task]] = deque()
 
     def start(self, task: Task) -> None:
         """Add an active task."""
         ref = weakref.ref(task, self._dropped.append)
+        id, queue = task.given_id, task.queue
+        facts = [id, task.parent_id, task.started_on, queue, task.partition, task.offset]
         with self.lock:
-            self._tasks[ref] = None
+            self._tasks[ref] = facts
         if self._dropped:
             self._end_dropped()
         self.changed()
+
+    def name(self, task: Task) -> None:
+        """Note the id that was made for a task."""
+        facts = self._tasks.get(weakref.ref(task))
+        if facts is not None:
+            facts[0] = task.given_id
 
     def end(self, task: Task, status: str, error: str | None) -> None:
         """Count the outcome of a task; only its first end counts."""
         with self.lock:
             if self._tasks.pop(weakref.ref(task), self) is self:
                 return
-            self._outcomes[status] += 1
-            if status == "failed":
-                self._last_failure = {
-                    "task_id": task.id,
-                    "error": error or "unknown",
-                    "at": rfc3339(time.time()),
-                }
+            now = time.time()
+            error = (error or "unknown") if status == "failed" else None
+            if error:
+                self._last_failure = {"task_id": task.id, "error": error, "at": rfc3339(now)}
+            self._add(task, status, error, now)
         self.changed()
+
+    def _add(self, task: Task | Facts, status: str, error: str | None, now: float) -> None:
+        self._outcomes[status] += 1
+        self._end_count += 1
+        self._ends.append((self._end_count, task, status, error, now))
 
     def forget(self, task: Task) -> None:
         """Drop an active task without an outcome, as if it had never been started."""
@@ -70,6 +105,16 @@ class Activity:
     def used(self) -> bool:
         """Whether there have been any tasks."""
         return bool(self._tasks) or any(self._outcomes.values())
+
+    def ends(self) -> list[End]:
+        """Return the ends that no accepted beat has listed, oldest first."""
+        return list(self._ends)
+
+    def accept(self, end: End) -> None:
+        """Forget an end, and all before it: the server has accepted a beat that lists them."""
+        with self.lock:
+            while self._ends and self._ends[0][0] <= end[0]:
+                self._ends.popleft()
 
     def snapshot(self, most: int) -> tuple[list[weakref.ref[Task]], dict[str, object]]:
         """Return the `most` oldest active tasks, and a beat's fields about all of them."""
@@ -97,8 +142,10 @@ class Activity:
             except IndexError:  # another thread emptied it
                 return
             with self.lock:
-                if self._tasks.pop(ref, self) is not self:
-                    self._outcomes["canceled"] += 1
+                facts = self._tasks.pop(ref, None)
+                if facts is not None:
+                    gone = Facts(facts[0] or str(uuid.uuid4()), *facts[1:])
+                    self._add(gone, "canceled", None, time.time())
 
 
 def _unwrapped(task: Task, function: Any) -> Any:

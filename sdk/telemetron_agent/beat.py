@@ -10,19 +10,27 @@ from collections.abc import Iterable
 from .task import MAX_WAITS, Task, Wait
 from .text import rfc3339
 
+TYPE_CHECKING = False  # typing.TYPE_CHECKING without the import
+if TYPE_CHECKING:
+    from .activity import End, Facts
+
 MAX_BYTES = 256 * 1024
 """A body must be smaller than this."""
 MAX_TASKS = 1_000
 
 
 def encode(
-    head: dict[str, object], tasks: Iterable[weakref.ref[Task]], limit: int = MAX_BYTES
+    head: dict[str, object],
+    tasks: Iterable[weakref.ref[Task]],
+    limit: int = MAX_BYTES,
+    ended: bytes = b"",
 ) -> bytes:
     """Return a beat's JSON: `head`, and as many `tasks`, oldest first, as fit in `limit` bytes.
 
-    Of two tasks with the same id only the older is listed. `head` must not be empty.
+    Of two tasks with the same id only the older is listed. `head` must not be empty. `ended` is
+    the JSON of that field, or empty.
     """
-    start = _json(head)[:-1] + b',"tasks":['
+    start = _json(head)[:-1] + (b',"ended":' + ended if ended else b"") + b',"tasks":['
     listed: dict[str, bytes] = {}
     size = len(start) + len(b"]}")
     for ref in tasks:
@@ -37,6 +45,38 @@ def encode(
         if len(listed) % 20 == 0:
             time.sleep(0)  # let working threads run first
     return start + b",".join(listed.values()) + b"]}"
+
+
+def encode_ends(ends: list[End], limit: int = MAX_BYTES) -> tuple[bytes, list[End]]:
+    """Return the JSON of the field `ended`, and the ends in it.
+
+    It has as many ends, oldest first, as fit in a quarter of a beat of `limit` bytes, and at least
+    one; empty if there are none.
+    """
+    while ends:
+        body = _json([_end(*end) for end in ends])
+        if len(body) <= limit // 4 or len(ends) == 1:
+            return body, ends
+        ends = ends[: len(ends) // 2]
+    return b"", ends
+
+
+def _end(
+    number: int, task: Task | Facts, status: str, error: str | None, at: float
+) -> dict[str, object]:
+    """Return the fields of an end without nulls."""
+    fields = {
+        "id": task.id,
+        "parent_id": task.parent_id,
+        "status": status,
+        "error": error,
+        "started_on": rfc3339(task.started_on),
+        "ended_at": rfc3339(at),
+        "queue": task.queue,
+        "partition": task.partition,
+        "offset": task.offset,
+    }
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _task(task: Task) -> dict[str, object]:

@@ -1,7 +1,8 @@
 """Celery: `instrument_celery(agent)` once reports each task of the worker.
 
 Id, parent and queue are Celery's; the first step is the task's name. An attempt that is retried,
-replaced or requeued has no outcome: the task continues, and counts once.
+replaced or requeued has no outcome: the task continues, and counts once. If the worker kills a
+process (a hard time limit, a revocation) or loses it, its main process reports the outcome.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ from .log import guarded
 from .task import Task, current
 from .text import text
 
-ENDS = {"SUCCESS": "completed", "FAILURE": "failed"}
-"""Every other state is `canceled`: REVOKED, IGNORED, REJECTED."""
+ENDS = {"SUCCESS": "completed", "FAILURE": "failed", "REJECTED": "failed"}
+"""Every other state is `canceled`: REVOKED, IGNORED."""
+KILLED = ("TimeLimitExceeded", "WorkerLostError")
+"""Failures of a process that could not report them."""
 HELD = "telemetron_task"
 """The attribute of a task's request, which lives as long as the attempt."""
 PARENT = "telemetron_parent_id"
@@ -56,6 +59,16 @@ def instrument_celery(agent: Agent) -> None:
         held.__exit__(None, None, None)
 
     @guarded
+    def failed(*, task_id: Any, exception: Any, **more: Any) -> None:
+        if type(exception).__name__ in KILLED:
+            agent.task(task_id).end("failed", exception)
+
+    @guarded
+    def revoked(*, request: Any, **more: Any) -> None:
+        queue = (request.delivery_info or {}).get("routing_key")
+        agent.task(request.id, parent_id=request.parent_id, queue=queue).end("canceled")
+
+    @guarded
     def published(*, headers: Any = None, **more: Any) -> None:
         here = current()
         if headers and headers.get("id") == here.id:
@@ -74,5 +87,7 @@ def instrument_celery(agent: Agent) -> None:
     signals.before_task_publish.connect(published, weak=False)
     signals.task_prerun.connect(started, weak=False)
     signals.task_postrun.connect(ended, weak=False)
+    signals.task_failure.connect(failed, weak=False)
+    signals.task_revoked.connect(revoked, weak=False)
     signals.worker_process_init.connect(forked, weak=False)
     signals.worker_process_shutdown.connect(stopped, weak=False)

@@ -193,6 +193,8 @@ class Life:
             interval=self._facts["interval_seconds"],
             token=self._token,
             state=state,
+            ends=self.activity.ends,
+            accept=self.activity.accept,
             after=after,
         )
 

@@ -13,14 +13,20 @@ from collections.abc import Callable
 from typing import NamedTuple
 from urllib.parse import quote
 
-from .beat import MAX_BYTES, MAX_TASKS, encode
+from .beat import MAX_BYTES, MAX_TASKS, encode, encode_ends
 from .endpoint import Answer, Endpoint, InvalidTokenError
 from .log import warn
 from .once import Once
 from .task import Task
 from .text import rfc3339, text
 
+TYPE_CHECKING = False  # typing.TYPE_CHECKING without the import
+if TYPE_CHECKING:
+    from .activity import End
+
 GOODBYE_TIMEOUT = 1.0
+LAST_BEAT_TIMEOUT = 0.5
+"""Seconds for the beat before the goodbye, which is only sent if it has ends to list."""
 MAX_BACKOFF = 15.0
 REFUSED = (400, 404, 413, 415, 422)
 """The statuses that mean that the beat itself is invalid."""
@@ -48,8 +54,9 @@ State = Callable[[int], "tuple[dict[str, object], list[weakref.ref[Task]]]"]
 class Reporter:
     """Sends beats for one instance of an agent until closed, then a goodbye.
 
-    state(most) returns a beat's head and its `most` oldest tasks, token() the bearer token; both
-    are called for each beat. The first beat waits for `after`, the goodbye of an earlier life.
+    state(most) returns a beat's head and its `most` oldest tasks, ends() the ends to list, token()
+    the bearer token; all are called for each beat. accept(end) is called when the server has
+    accepted a beat with this end. The first beat waits for `after`, the goodbye of an earlier life.
     """
 
     def __init__(
@@ -62,6 +69,8 @@ class Reporter:
         interval: float,
         token: Callable[[], str | None],
         state: State,
+        ends: Callable[[], list[End]] = list,
+        accept: Callable[[End], object] = id,
         after: Once | None = None,
         timing: Timing = TIMING,
     ) -> None:
@@ -74,6 +83,8 @@ class Reporter:
         self._interval = interval
         self._token = token
         self._state = state
+        self._ends = ends
+        self._accept = accept
         self._after = after
         self._timing = timing
         self._sequence = 0
@@ -162,7 +173,7 @@ class Reporter:
         self._goodbye()
         self.done.set()
 
-    def _beat(self) -> float:
+    def _beat(self, timeout: float | None = None) -> float:
         """Send one beat; return the seconds until the next."""
         self._changed = False
         self._sequence += 1
@@ -170,14 +181,19 @@ class Reporter:
         try:
             head, tasks = self._state(MAX_TASKS)
             head.update(sequence=self._sequence, sent_at=rfc3339(time.time()))
-            body = encode(head, tasks, self._limit)
-            answer = self._endpoint.send(
-                "POST", self._beats, body, self._token(), self._timing.request_timeout
-            )
+            ends = self._ends()
+            ended, listed = encode_ends(ends, self._limit)
+            body = encode(head, tasks, self._limit, ended)
+            timeout = self._timing.request_timeout if timeout is None else timeout
+            answer = self._endpoint.send("POST", self._beats, body, self._token(), timeout)
         except Exception as error:
             return self._trouble.begin(describe(error))
         if answer.status < 300:
             self._trouble.end()
+            if listed:
+                self._accept(listed[-1])
+            if len(listed) < len(ends):
+                self.change()  # the others with the next beat
             return pause
         if answer.status == 413:
             self._limit = max(len(body) // 2, LEAST_BYTES)
@@ -199,6 +215,9 @@ class Reporter:
                 until = min(until, time.monotonic() + self._timing.debounce)
 
     def _goodbye(self) -> None:
+        """Send the goodbye, and before it the ends that no beat has listed."""
+        if not self._trouble.failures and self._ends():
+            self._beat(LAST_BEAT_TIMEOUT)
         try:
             self._endpoint.send("DELETE", self._goodbyes, None, self._token(), GOODBYE_TIMEOUT)
         except Exception:  # the server will notice the silence

@@ -94,6 +94,12 @@ class Task:
             made = str(uuid.uuid4())
             with self._activity.lock:
                 self._id = self._id or made
+                self._activity.name(self)
+        return self._id
+
+    @property
+    def given_id(self) -> str | None:
+        """The id, or None if no one needed it so far."""
         return self._id
 
     @property

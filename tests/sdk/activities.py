@@ -23,5 +23,9 @@ def outcomes(activity: Activity) -> tuple[int, ...]:
     return tuple(activity.snapshot(0)[1]["outcomes"].values())
 
 
+def ends(activity: Activity) -> list[tuple[str, str, str | None]]:
+    return [(task.id, status, error) for _, task, status, error, _ in activity.ends()]
+
+
 def last_failure(activity: Activity) -> dict[str, str]:
     return activity.snapshot(0)[1]["last_failure"]

@@ -105,6 +105,7 @@ class _Handler(BaseHTTPRequestHandler):
             for name in ("parent_id", "progressed_at", "step", "queue", "partition", "offset"):
                 task.setdefault(name, None)
             task.setdefault("waits", [])
+        beat.setdefault("ended", [])
         self.stand_in.record(
             Request(
                 method=self.command,

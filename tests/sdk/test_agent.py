@@ -43,6 +43,7 @@ def test_the_fields_of_a_beat(stand_in, monkeypatch) -> None:
         "queues": ["q", "r"],
         "max_parallel_invocations": 2,
         "tasks": [],
+        "ended": [],
         "task_count": 0,
         "outcomes": {"completed": 0, "failed": 0, "canceled": 0},
         "last_failure": None,

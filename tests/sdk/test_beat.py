@@ -8,7 +8,7 @@ import pytest
 
 from telemetron_agent import Task
 from telemetron_agent.activity import Activity, nothing
-from telemetron_agent.beat import MAX_BYTES, MAX_TASKS, encode
+from telemetron_agent.beat import MAX_BYTES, MAX_TASKS, encode, encode_ends
 
 
 @pytest.fixture
@@ -102,3 +102,41 @@ def test_an_id_that_is_active_twice_is_listed_once(activity: Activity) -> None:
 def test_a_task_that_was_dropped_meanwhile(activity: Activity) -> None:
     ref = weakref.ref(Task(activity, "gone"))
     assert json.loads(encode({"instance": "i"}, [ref])) == {"instance": "i", "tasks": []}
+
+
+def test_an_end_in_full(activity: Activity) -> None:
+    Task(activity, "t", parent_id="p", queue="q", partition=1, offset=2).end_with(KeyError("a"))
+    Task(activity, "u").end()
+    ended, listed = encode_ends(activity.ends())
+    first, second = json.loads(encode({"instance": "i"}, [], ended=ended))["ended"]
+    assert first.pop("started_on") <= first.pop("ended_at")
+    assert first == {
+        "id": "t",
+        "parent_id": "p",
+        "status": "failed",
+        "error": "KeyError",
+        "queue": "q",
+        "partition": 1,
+        "offset": 2,
+    }
+    assert second.keys() == {"id", "status", "started_on", "ended_at"}
+    assert listed == activity.ends()
+
+
+def test_a_beat_without_ends_has_no_such_field() -> None:
+    assert encode_ends([]) == (b"", [])
+    assert encode({"instance": "i"}, []) == b'{"instance":"i","tasks":[]}'
+
+
+def test_ends_take_a_quarter_of_a_beat_the_oldest_first(activity: Activity) -> None:
+    tasks = [Task(activity, f"{n:04}" + "ü" * 252, queue="ü" * 256) for n in range(300)]
+    for task in tasks[:64]:
+        task.end("failed", "ü" * 500)
+    ended, listed = encode_ends(activity.ends(), 64 * 1024)
+    assert len(ended) <= 16 * 1024
+    assert listed == activity.ends()[: len(listed)]
+    assert len(listed) >= 4
+    refs = [weakref.ref(task) for task in tasks[64:]]
+    body = encode({"instance": "i"}, refs, 64 * 1024, ended)
+    assert 48 * 1024 < len(body) < 64 * 1024
+    assert len(encode_ends(activity.ends(), 8)[1]) == 1  # or it would never be listed

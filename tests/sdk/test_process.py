@@ -401,3 +401,37 @@ def test_a_fork_outside_of_python_begins_another_life(stand_in, python) -> None:
     assert (len(lives["parent"]), len(lives[child])) == (2, 1)
     told_goodbye = sorted(path.rpartition("/")[2] for path in stand_in.goodbyes)
     assert told_goodbye == ["parent", "parent", child]
+
+
+def test_a_forked_process_reports_only_its_own_ends(stand_in, python) -> None:
+    source = """
+import os
+from telemetron_agent import Agent
+agent = Agent("bot", instance="parent", interval=60)
+agent.flush(10)
+with agent.task("of the parent"):
+    pass
+child = os.fork()
+if not child:
+    with agent.task("of the child"):
+        pass
+    agent.flush(10)
+    agent.close()
+    os._exit(0)
+os.waitpid(child, 0)
+"""
+    _, errors = python(source, stand_in.url).communicate(timeout=30)
+    assert errors == ""
+    ends = {
+        (beat["instance"] == "parent", end["id"])
+        for beat in stand_in.beats
+        for end in beat["ended"]
+    }
+    assert ends == {(True, "of the parent"), (False, "of the child")}
+
+
+def test_a_process_that_ends_at_once_reports_its_task(stand_in, python) -> None:
+    source = "from telemetron_agent import Agent\nwith Agent('bot').task('only'): pass"
+    assert python(source, stand_in.url).communicate(timeout=30) == ("", "")
+    stand_in.wait_for_beat(lambda beat: [end["id"] for end in beat["ended"]] == ["only"])
+    assert len(stand_in.goodbyes) == 1

@@ -14,6 +14,7 @@ from telemetron_agent import Task
 from telemetron_agent.activity import Activity, nothing
 from telemetron_agent.endpoint import Endpoint
 from telemetron_agent.reporter import (
+    LAST_BEAT_TIMEOUT,
     MAX_BACKOFF,
     TIMING,
     Reporter,
@@ -33,6 +34,7 @@ def report() -> Iterator[Callable[..., Reporter]]:
         interval: float = 60.0,
         token=lambda: None,
         state=None,
+        activity=None,
         request_timeout: float = TIMING.request_timeout,
     ) -> Reporter:
         reporter = Reporter(
@@ -43,6 +45,7 @@ def report() -> Iterator[Callable[..., Reporter]]:
             interval=interval,
             token=token,
             state=state or (lambda most: ({"instance": "host/1"}, [])),
+            **({"ends": activity.ends, "accept": activity.accept} if activity else {}),
             timing=Timing(first_backoff=0.02, request_timeout=request_timeout),
         )
         started.append(reporter)
@@ -321,3 +324,72 @@ def test_different_refusals_are_bounded(caplog) -> None:
     for number in range(100):
         trouble.begin(f"HTTP 422: {number}", refused=True)
     assert 16 <= len(warnings(caplog)) <= 100
+
+
+# ends
+
+
+def listed(beat) -> list[str]:
+    return [end["id"] for end in beat["ended"]]
+
+
+@pytest.mark.parametrize("mode", ["close", "500", "garbage"])
+def test_an_end_is_repeated_until_a_beat_with_it_is_accepted(stand_in, report, mode: str) -> None:
+    activity = Activity(nothing)
+    Task(activity, "a").end()
+    stand_in.mode = mode
+    reporter = report(stand_in.url, activity=activity)
+    stand_in.wait_for_count(2)
+    Task(activity, "b").end()
+    stand_in.mode = "ok"
+    stand_in.wait_for_beat(lambda beat: listed(beat) == ["a", "b"])
+    assert reporter.flush(5)
+    assert reporter.flush(5)
+    assert listed(stand_in.beats[-1]) == []
+    assert activity.ends() == []
+    assert [listed(beat)[:1] for beat in stand_in.beats[:2]] == [["a"], ["a"]]
+
+
+def test_ends_that_do_not_fit_come_with_the_next_beats(stand_in, report) -> None:
+    activity = Activity(nothing)
+    for number in range(64):
+        Task(activity, f"{number:02}" + "ü" * 254, queue="ü" * 256).end(
+            "failed", "\U0001f600" * 500
+        )
+    report(stand_in.url, activity=activity)
+    stand_in.wait_for_beat(lambda beat: listed(beat)[-1:] and listed(beat)[-1].startswith("63"))
+    beats = [listed(beat) for beat in stand_in.beats if beat["ended"]]
+    assert len(beats) > 1
+    assert [id[:2] for ids in beats for id in ids] == [f"{number:02}" for number in range(64)]
+
+
+def test_the_goodbye_comes_after_the_last_ends(stand_in, report) -> None:
+    activity = Activity(nothing)
+    reporter = report(stand_in.url, activity=activity)
+    stand_in.wait_for_count(1)
+    Task(activity, "last").end()
+    reporter.close(5)
+    assert [(one.method, listed(one.beat)) for one in stand_in.requests[-2:]] == [
+        ("POST", ["last"]),
+        ("DELETE", []),
+    ]
+
+
+def test_no_last_beat_without_ends(stand_in, report) -> None:
+    activity = Activity(nothing)
+    reporter = report(stand_in.url, activity=activity)
+    stand_in.wait_for_count(1)
+    reporter.close(5)
+    assert [one.method for one in stand_in.requests] == ["POST", "DELETE"]
+
+
+def test_a_hanging_server_delays_the_goodbye_by_half_a_second(stand_in, report) -> None:
+    activity = Activity(nothing)
+    reporter = report(stand_in.url, activity=activity)
+    assert reporter.flush(5)
+    Task(activity, "last").end()
+    stand_in.mode = "hang"
+    begun = time.monotonic()
+    reporter.close(0)
+    stand_in.wait_for(lambda one: one.method == "DELETE")
+    assert time.monotonic() - begun >= LAST_BEAT_TIMEOUT

@@ -37,6 +37,9 @@ async def test_from_the_first_beat_to_the_goodbye(live, caplog) -> None:
     assert [(wait["kind"], wait["name"]) for wait in shown["waits"]] == [("llm", "m")]
     (idle,) = await wait_for_agents(live, lambda agents: agents[0]["status"] == "idle")
     assert idle["instances"][0]["outcomes"]["completed"] == 1
+    (end,) = idle["activity"]["ended"]
+    assert (end["id"], end["status"], end["parent_id"]) == ("t-1", "completed", "p")
+    assert (end["queue"], end["offset"], end["instance"]) == ("q", 7, agent.instance)
     await asyncio.to_thread(agent.close)
     await wait_for_agents(live, lambda agents: agents == [])
     assert "telemetron_agent" not in [record.name for record in caplog.records]

@@ -50,10 +50,18 @@ class EndedTasks:
         if now >= self._full_until:
             self._room = MAX_ENDED
         while self._waiting and self._room:
-            self._shown.appendleft(self._waiting.popleft())
+            self._append(self._waiting.popleft())
             self._room -= 1
             self._full_until = now + SHOW_SECONDS
         return bool(self._waiting)
+
+    def _append(self, end: Ended) -> None:
+        """Show an end; it replaces an end with the same identity, as of a task without a time."""
+        for old in self._shown:
+            if old.id == end.id and old.ended_at == end.ended_at:
+                self._shown.remove(old)
+                break
+        self._shown.appendleft(end)
 
     def seconds_to_publish(self, now: float) -> float:
         """Return the seconds until all ends so far have been published."""
@@ -88,7 +96,7 @@ class EndedRegister:
         ended = self._agents.get(agent)
         if ended is None:
             ended = self._agents[agent] = EndedTasks(agent)
-        elif not count:
+        elif not (ends or count):
             return
         ended.add(ends, count)
         if ended.timer is None:

@@ -173,7 +173,7 @@ class Life:
         count = sum(astuple(beat.outcomes))
         grown = count - self.end_count if count >= self.end_count else count
         self.end_count = count
-        return new, max(grown, len(new))
+        return new, grown
 
 
 class Register:

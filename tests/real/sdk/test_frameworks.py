@@ -1,6 +1,7 @@
 """The real frameworks, with a stand-in for the model: their runs are tasks, their calls waits."""
 
 import signal
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +38,17 @@ def ended(process: Any) -> str:
 
 
 def outcomes(stand_in: StandIn) -> dict[str, int]:
+    """How its tasks ended; each is listed as ended too."""
     last: dict[str, int] = stand_in.beats[-1]["outcomes"]
     assert stand_in.beats[-1]["tasks"] == []
+    assert Counter(status for _, status, _ in ends(stand_in)) == Counter(last)
     return last
+
+
+def ends(stand_in: StandIn) -> list[tuple[str, str, str | None]]:
+    """(id, status, error) of each end that a beat listed; repeated ones once."""
+    found = {(end["id"], end["ended_at"]): end for beat in stand_in.beats for end in beat["ended"]}
+    return [(end["id"], end["status"], end.get("error")) for end in found.values()]
 
 
 def test_langgraph(run, frameworks, stand_in: StandIn) -> None:
@@ -130,8 +139,8 @@ def test_celery(run, frameworks, stand_in: StandIn, tmp_path: Path) -> None:
     broker.mkdir()
     program = HERE / "programs" / "with_celery.py"
     worker = run(program, str(broker), url=stand_in.url, python=frameworks)
-    stand_in.wait_for_beat(  # work, retry, replace, requeue, parent, child, retried; fail; ignore
-        lambda beat: beat["outcomes"] == {"completed": 7, "failed": 1, "canceled": 1}
+    stand_in.wait_for_beat(  # work, retry, replace, requeue, parent, child, retried; fail, reject
+        lambda beat: beat["outcomes"] == {"completed": 7, "failed": 2, "canceled": 1}
     )
     worker.send_signal(signal.SIGTERM)
     _, errors = worker.communicate(timeout=60)
@@ -152,10 +161,37 @@ def test_celery(run, frameworks, stand_in: StandIn, tmp_path: Path) -> None:
     }
     assert retried == {("retry", None), ("retried", "parent")}
     failures = {beat["last_failure"]["error"] for beat in stand_in.beats if beat["last_failure"]}
-    assert failures == {"KeyError"}
+    assert failures == {"KeyError", "Reject"}
+    assert {id: (status, error) for id, status, error in ends(stand_in)} == {
+        **dict.fromkeys(
+            ("work", "retry", "replace", "requeue", "parent", "child", "retried"),
+            ("completed", None),
+        ),
+        "fail": ("failed", "KeyError"),
+        "reject": ("failed", "Reject"),
+        "ignore": ("canceled", None),
+    }
     # The worker itself, which runs no task, said goodbye; its child process says what it does.
     assert stand_in.goodbyes[0] == "/agents/celery/instances/worker"
     assert all(beat["instance"] != "worker" for beat in stand_in.beats if beat["tasks"])
+
+
+def test_celery_tasks_whose_process_was_killed(run, frameworks, stand_in, tmp_path: Path) -> None:
+    broker = tmp_path / "broker"
+    broker.mkdir()
+    program = HERE / "programs" / "with_celery.py"
+    worker = run(program, str(broker), "killed", url=stand_in.url, python=frameworks)
+    for id in ("hang", "die", "expired", "work"):
+        stand_in.wait_for_beat(lambda beat, id=id: id in [end["id"] for end in beat["ended"]])
+    worker.send_signal(signal.SIGTERM)
+    _, errors = worker.communicate(timeout=60)
+    assert "telemetron_agent" not in errors
+    assert {id: (status, error) for id, status, error in ends(stand_in)} == {
+        "hang": ("failed", "TimeLimitExceeded"),
+        "die": ("failed", "WorkerLostError"),
+        "expired": ("canceled", None),
+        "work": ("completed", None),
+    }
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,9 @@
 """A Celery task can succeed, fail, retry, be replaced or requeued, ignore, call another."""
 
+import os
+import signal
 import sys
+import time
 from pathlib import Path
 
 from celery import Celery
@@ -46,6 +49,23 @@ def ignore():
     raise Ignore
 
 
+@app.task(name="reject", acks_late=True)
+def reject():
+    raise Reject("never", requeue=False)
+
+
+@app.task(name="hang", time_limit=1)
+def hang():
+    agent.flush(10)
+    time.sleep(60)
+
+
+@app.task(name="die")
+def die():
+    agent.flush(10)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 @app.task(name="replace", bind=True)
 def replace(self):
     raise self.replace(work.s())
@@ -71,6 +91,12 @@ def end():
 
 
 if __name__ == "__main__":
-    for task in (work, fail, retry, replace, requeue, ignore, parent):
-        task.apply_async(task_id=task.name)
+    if sys.argv[2:] == ["killed"]:
+        hang.apply_async(task_id="hang")
+        die.apply_async(task_id="die")
+        work.apply_async(task_id="expired", expires=-1)
+        work.apply_async(task_id="work")
+    else:
+        for task in (work, fail, retry, replace, requeue, reject, ignore, parent):
+            task.apply_async(task_id=task.name)
     app.worker_main(["worker", "--concurrency=1", "--loglevel=error", "--without-gossip"])
