@@ -41,9 +41,11 @@ class ServerSentEvent(NamedTuple):
     data: str
 
 
-def fetch(url: str, token: str | None, path: str, query: Mapping[str, str]) -> Response:
-    """Send a GET request. Raises FetchError."""
-    with _opened(url, token, path, query, JSON, TIMEOUT_SECONDS) as response:
+def fetch(
+    url: str, token: str | None, path: str, query: Mapping[str, str], media: str = JSON
+) -> Response:
+    """Send a GET request for this media type. Raises FetchError."""
+    with _opened(url, token, path, query, media, TIMEOUT_SECONDS) as response:
         date = response.headers["Date"]
         return Response(response.read(), parsedate_to_datetime(date) if date else datetime.now(UTC))
 

@@ -18,3 +18,10 @@ def escape(component: str | None) -> str:
     if component == "":
         return "~3"
     return component.replace("~", "~0").replace("/", "~1")
+
+
+def unescape(component: str) -> str:
+    """Return the text of one component of a key; it is not null."""
+    if component in ("~2", "~3"):
+        return "-" if component == "~2" else ""
+    return component.replace("~1", "/").replace("~0", "~")

@@ -137,6 +137,26 @@ def state(url: str, token_file: str | None, sections: tuple[str, ...], at: str |
 @main.command()
 @url_option
 @token_option
+@click.option("--about", metavar="NAME", help="A key, a name, or the id of a task or pod.")
+@click.option(
+    "--max-tokens",
+    type=click.IntRange(200, 10_000),
+    help="The most tokens of the answer.  [default: 2000]",
+)
+def brief(url: str, token_file: str | None, **options: Any) -> None:
+    """Show what matters now: Markdown on a terminal, otherwise JSON."""
+    from telemetron.cli.brief import show
+    from telemetron.client import FetchError
+
+    try:
+        show(url, _token(token_file), _query((), **options))
+    except FetchError as error:
+        output.fail([str(error)])
+
+
+@main.command()
+@url_option
+@token_option
 @click.option(
     "--watch", is_flag=True, help="Show each beginning and end as it comes, until Ctrl-C."
 )

@@ -11,6 +11,7 @@ from starlette.requests import ClientDisconnect
 from telemetron.collector import ASGIApp
 from telemetron.http import HttpProblem, Receive, Scope, Send, answer, require_method, route_path
 from telemetron.service.service import Service
+from telemetron.web.brief import BriefApp
 from telemetron.web.changes import ChangesApp
 from telemetron.web.guard import Guard
 from telemetron.web.health import HealthApp, Probes, alive
@@ -50,6 +51,7 @@ class App:
                 "state": state,
                 "section": state,
                 "entity": state,
+                "brief": BriefApp(store, history),
                 "changes": self.changes,
                 "life": self.changes,
                 "livez": health,

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from telemetron.http import Receive, Scope, Send
 
 STATE, CHANGES, LIFE = "/system/state", "/system/changes", "/system/history"
+BRIEF = "/system/brief"
 GUIDE, SWAGGER, LIVEZ = "/llms.txt", "/swagger/", "/livez"
 
 METHODS = ("GET", "HEAD")
@@ -35,6 +36,7 @@ ROUTES = (
     Route(STATE, "state", "state", "The state of the system, one JSON document"),
     Route(STATE + "/{section}", "section", "state", "One section of the state"),
     Route(STATE + "/{section}/{key}", "entity", "state", "One entity of the state"),
+    Route(BRIEF, "brief", "brief", "What matters now, within a budget of tokens"),
     Route(
         CHANGES,
         "changes",

@@ -23,6 +23,12 @@ def test_components_are_escaped(components: tuple[str | None, ...], joined: str)
     assert key.join(*components) == joined
 
 
+@settings(deadline=None)
+@given(st.text(alphabet="-~/0123a", max_size=4))
+def test_a_component_is_read_as_it_was(text: str) -> None:
+    assert key.unescape(key.escape(text)) == text
+
+
 components = st.none() | st.text(alphabet="-~/0123a", max_size=4)
 
 

@@ -2,6 +2,12 @@
 
 from typing import Any
 
+from telemetron.answers.brief.budget import (
+    LEAST_BYTES_PER_TOKEN,
+    LEAST_TOKENS,
+    MOST_BYTES_PER_TOKEN,
+    MOST_TOKENS,
+)
 from telemetron.document import KINDS
 from telemetron.history.delta import MEASURES
 from telemetron.http import TITLES
@@ -155,6 +161,30 @@ AFTER = _query(
     "Continue after this entity, `SECTION/KEY`; see `next`.",
 )
 BEFORE = _query("before", _POINT, "Only changes before this place or time.")
+
+# parameters of the brief
+
+MAX_TOKENS = _query(
+    "max_tokens",
+    {"type": "integer", "minimum": LEAST_TOKENS, "maximum": MOST_TOKENS},
+    "The most tokens that the answer may have, counted as `ceil(bytes / bytes_per_token)`; 2,000"
+    " by default.",
+)
+ABOUT = _query(
+    "about",
+    {"type": "string", "minLength": 1, "maxLength": 1024},
+    "What the brief is about: a key, a name as the brief shows it, or the id of a task, an instance"
+    " or a pod; 404 if nothing has it.",
+)
+BYTES_PER_TOKEN = _query(
+    "bytes_per_token",
+    {
+        "type": "number",
+        "minimum": LEAST_BYTES_PER_TOKEN,
+        "maximum": MOST_BYTES_PER_TOKEN,
+    },
+    "Bytes that count as one token; 1.8 by default, a lower bound for the tokenizers of today.",
+)
 
 VERBOSE = _query(
     "verbose",
@@ -323,4 +353,69 @@ _LIFE: Json = {
     },
     "required": ["section", "key", "present", "oldest", "complete", "changes", *_PAGED],
 }
-SCHEMAS = {"HttpProblem": _PROBLEM, "Change": _CHANGE, "Changes": _CHANGES, "Life": _LIFE}
+_TABLE: Json = {
+    "type": "object",
+    "properties": {
+        "columns": {"type": "array", "items": TEXT},
+        "rows": {
+            "description": "Each row has a value for each column; nulls at its end are left out.",
+            "type": "array",
+            "items": {"type": "array"},
+        },
+    },
+    "required": ["columns", "rows"],
+}
+_TABLES = ["sources", "evidence", "effects", "changes", *SECTIONS]
+_BRIEF: Json = {
+    "title": "Brief",
+    "description": "What matters now. A member that has nothing to say is left out.",
+    "type": "object",
+    "properties": {
+        "system": {"description": "The id of the system.", "type": "string"},
+        "place": _PLACE,
+        "at": _TIME | {"description": "When this revision was published."},
+        "about": {
+            "description": "The keys of its subjects.",
+            "type": "array",
+            "items": TEXT,
+        },
+        "note": {"description": "That the name in `about` is ambiguous.", "type": "string"},
+        "verdict": {
+            "description": "Whether the system is healthy, or how many findings there are.",
+            "type": "string",
+        },
+        "not_observed": {
+            "description": "By source: why it, or a part of it, was not observed.",
+            "type": "object",
+            "additionalProperties": TEXT,
+        },
+        "unknown": {"description": "The part that could not be asked now.", "type": "string"},
+        "legend": {"description": "How to read it.", "type": "string"},
+        "well": {
+            "description": "By section: how many entities are well, as `10 of 12` unless all are.",
+            "type": "object",
+            "additionalProperties": {"type": ["integer", "string"]},
+        },
+        **dict.fromkeys(_TABLES, _TABLE),
+        "details": {
+            "description": "Whole entities or items, without nulls and empty lists.",
+            "type": "object",
+            "additionalProperties": {"type": "object"},
+        },
+        "cut": {
+            "description": "By table: how many rows are shown, and how many there are; `rows` is"
+            " the sum of all tables.",
+            "type": "object",
+            "additionalProperties": {"type": "array", "items": {"type": "integer"}},
+        },
+        "next": {"description": "The request that shows the rest.", "type": "string"},
+    },
+    "required": ["place", "at", "verdict"],
+}
+SCHEMAS = {
+    "Brief": _BRIEF,
+    "HttpProblem": _PROBLEM,
+    "Change": _CHANGE,
+    "Changes": _CHANGES,
+    "Life": _LIFE,
+}

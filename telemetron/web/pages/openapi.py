@@ -129,6 +129,8 @@ _STATE = {
 }
 _CHANGES = _content("application/json", schema=ref("schemas", "Changes"))
 _CHANGES["content"] |= _content("text/event-stream")["content"]
+_BRIEF = _content("application/json", schema=ref("schemas", "Brief"))
+_BRIEF["content"] |= _content("text/markdown")["content"]
 _OVERVIEW = _content("text/plain", "text/html")
 _OVERVIEW["content"] |= _content("application/json", schema=_OBJECT)["content"]
 
@@ -152,6 +154,18 @@ OPERATIONS: dict[str, Json] = {
         "description": "The same envelope with the sources and one entity. The 404 of an unknown"
         " key names the nearest keys.",
         "parameters": [c.SECTION, c.KEY, *_READ],
+    },
+    "brief": {
+        "responses": {
+            "200": _BRIEF | {"headers": _headers("Cache-Control")},
+            "304": {"description": "The revision is the same."},
+            **_problems(404, 406),
+        },
+        "description": "The causes of trouble with their evidence and effects, the status changes"
+        " around their onset, and all else that is not well, the most important first, as much as"
+        " fits `max_tokens`. `cut` and `next` name the rest. A function of the revision: equal"
+        " requests have equal bytes.",
+        "parameters": [c.MAX_TOKENS, c.ABOUT, c.BYTES_PER_TOKEN, c.IF_NONE_MATCH],
     },
     "changes": {
         "responses": {"200": _CHANGES, **_problems(404, 406, 410, 503)},
