@@ -113,7 +113,7 @@ def _epoch(place: str) -> str:
 
 def _counts(counts: dict[str, int]) -> str:
     """Return the counts that are not zero."""
-    words = {"unknown": "ended without a known outcome"}
+    words = {"unknown": "of them without a known outcome"}
     shown = [f"{count} {words.get(name, name)}" for name, count in counts.items() if count]
     return ", ".join(shown)
 

@@ -118,6 +118,26 @@ def test_a_terminal_shows_text(server: str) -> None:
     assert '  activity/active_task_ids/t2  added {"id": "t2", "status": "running"' in shown
 
 
+def test_kinds_leave_out_the_counts_of_tasks(server: str) -> None:
+    beat(server, "kinds", tasks=[{"id": "t2"}, {"id": "t3"}], version="2")
+    since = beat(server, "kinds", tasks=[], version="3")
+    options = ("--url", server, "--since", since, "--key", "cli/kinds")
+    shown = on_terminal("changes", *options)
+    assert "  instances/i1/version  2 → 3\r\n" in shown
+    assert "  tasks  2 ended, 2 of them without a known outcome\r\n" in shown
+    assert "  tasks  " not in on_terminal("changes", *options, "--kinds", "status,problems")
+    done = invoke("changes", *options, "--kinds", "task")
+    assert done.exit_code == 1
+    assert "400 no kind 'task'; kinds are status, problems, membership, tasks" in done.stderr
+
+
+def test_a_wrong_section_is_an_error_that_names_the_others(server: str) -> None:
+    for command in ("changes", "state"):
+        done = invoke(command, "--url", server, "--section", "agent")
+        assert done.exit_code == 1
+        assert "no section 'agent'; sections are sources, findings, agents" in done.stderr
+
+
 def test_with_until_changes_begin_at_the_oldest_place(server: str) -> None:
     """The default of `--since`, 5 minutes ago, may be after it."""
     until = beat(server, "later")

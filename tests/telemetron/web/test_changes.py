@@ -257,6 +257,28 @@ async def test_a_wrong_key_or_name_is_never_an_empty_success(live, path, status,
         assert (streamed.status_code, streamed.json()) == (status, problem)
 
 
+@pytest.mark.parametrize("measures", ["none", "levels", "all"])
+async def test_a_duration_works_after_a_restart_with_a_file(serving, tmp_path, measures):
+    config = f"history: {{url: 'sqlite:///{tmp_path}/history.db'}}"
+    async with serving(config) as live:
+        await beat(live, "before")
+        epoch, _, _ = (await changes(live))["to"].partition(".")
+    async with serving(config) as live:
+        await beat(live, "after")
+        asked = {"measures": measures, "sections": "agents"}
+        async with asyncio.timeout(20):  # opening the file takes a moment
+            while not (await changes(live, since="5m"))["from"].startswith(f"{epoch}."):
+                pass
+        for since in ("5m", "2000-01-01T00:00:00Z"):
+            answer = await changes(live, since=since, **asked)
+            assert answer["from"].startswith(f"{epoch}.")
+            assert not answer["complete"]
+            assert "prod/after" in [one["key"] for one in answer["changes"]]
+            path = f"/system/history/agents/prod/after?before={since}&measures={measures}"
+            lived = (await live.client.get(path)).json()
+            assert (lived["changes"], lived["complete"]) == ([], False)
+
+
 async def test_kinds_choose_the_changes_of_answers_lives_and_streams(live):
     await beat(live, tasks=[{"id": "t-1"}])
     since = await place(live)

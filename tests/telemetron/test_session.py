@@ -1,0 +1,90 @@
+"""One session of a debugging agent: a system of 60 agents, of which one hangs and one is dead.
+
+Each question is one request, and all answers together must be small. The test leaves them in
+`session.json` (`pytest --basetemp=FOLDER`), to be counted by a tokenizer of a model.
+"""
+
+import asyncio
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from telemetron.testing import FakeClock
+from tests.telemetron.web.client import beat
+
+AGENTS, ROUNDS, SECONDS = 60, 24, 20
+HUNG, DEAD = "agent-07", "agent-23"
+DIES_IN = 12
+"""The round in which the dead agent sends its last heartbeat."""
+
+SESSION = {
+    "how do I ask, and what do the fields mean": "/llms.txt",
+    "what is wrong and since when": "/system/state/findings",
+    "what changed in two minutes": "/system/changes?since=2m&kinds=status,problems",
+}
+MAX_TOKENS, MAX_CALLS = 8_000, 6
+
+
+def tasks(clock: FakeClock, name: str, number: int) -> dict[str, Any]:
+    """Return the tasks of an agent in a round: two new ones, and the outcomes of all before."""
+    now = clock.now().isoformat()
+    if name == HUNG:
+        hung = {"id": "hung-1", "step": "search", "progressed_at": "2030-01-01T00:00:00Z"}
+        wait = {"kind": "tool", "name": "web", "since": "2030-01-01T00:00:00Z"}
+        return {"tasks": [hung | {"waits": [wait]}]}
+    running = [
+        {"id": f"{name}-{number}-{one}", "step": "draft", "progressed_at": now} for one in range(2)
+    ]
+    ended = [
+        {"id": f"{name}-{number - 1}-{one}", "status": "completed", "ended_at": now}
+        for one in range(2 if number else 0)
+    ]
+    done = {"completed": 2 * number, "failed": 0, "canceled": 0}
+    return {"tasks": running, "ended": ended, "outcomes": done}
+
+
+async def live_system(live: Any, clock: FakeClock) -> None:
+    """Let eight minutes pass."""
+    for number in range(ROUNDS):
+        for agent in range(AGENTS):
+            name = f"agent-{agent:02}"
+            if name != DEAD or number <= DIES_IN:
+                more = tasks(clock, name, number)
+                await beat(live, name, interval_seconds=SECONDS, **more)
+        for _ in range(SECONDS):
+            clock.advance(1)
+            await asyncio.sleep(0)
+    await live.client.get("/system/changes")  # until the history has recorded all
+
+
+async def replayed(serving: Any) -> dict[str, bytes]:
+    """Return the answer to each question."""
+    clock = FakeClock()
+    async with serving("", {"clock": clock}) as live:
+        await live_system(live, clock)
+        answers = {}
+        for question, request in SESSION.items():
+            answer = await live.client.get(request)
+            assert answer.status_code == 200, answer.text
+            answers[question] = answer.content
+        return answers
+
+
+async def test_a_session_of_questions_is_small_and_right(serving: Any, tmp_path: Path) -> None:
+    answers = await replayed(serving)
+    text = {question: body.decode() for question, body in answers.items()}
+    (tmp_path / "session.json").write_text(json.dumps(text))
+    assert len(answers) <= MAX_CALLS
+    tokens = {question: math.ceil(len(body) / 1.8) for question, body in answers.items()}
+    assert sum(tokens.values()) <= MAX_TOKENS, tokens
+
+    findings = json.loads(answers["what is wrong and since when"])["findings"]
+    roots = {(one["rule"], one["root"]["key"], one["root"]["path"]) for one in findings}
+    assert roots == {
+        ("TaskStalled", f"prod/{HUNG}", "activity/active_task_ids/hung-1"),
+        ("AgentGone", f"prod/{DEAD}", None),
+    }
+    assert all(one["since"] for one in findings)
+    changed = json.loads(answers["what changed in two minutes"])["changes"]
+    assert {one["key"] for one in changed if one["section"] == "agents"} <= {f"prod/{DEAD}"}
