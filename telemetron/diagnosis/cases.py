@@ -1,6 +1,6 @@
 """Cases: symptoms from their first sight until they have been gone for long enough."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from datetime import datetime
 from math import inf
 from typing import Any
@@ -42,10 +42,6 @@ class Case(Struct):
         return min((one.since for one in symptoms if one.since), default=None)
 
     @property
-    def severity(self) -> str:
-        return self.symptom.severity or self.rule.severity
-
-    @property
     def name(self) -> str:
         """The key of its finding."""
         return name(self.symptom)
@@ -78,9 +74,14 @@ class Case(Struct):
         if not self.shown:
             self.gone = now
 
-    def order(self, effects: Sequence[Any] = ()) -> tuple[Any, ...]:
+    def severity(self, effects: Sequence["Case"] = ()) -> str:
+        """Return the worst of its own severity and its effects'."""
+        own = [one.symptom.severity or one.rule.severity for one in (self, *effects)]
+        return min(own, key=SEVERITIES.index)
+
+    def order(self, effects: Sequence["Case"] = ()) -> tuple[Any, ...]:
         """Return its rank: trouble of the observer, severity, number of effects, age."""
-        severity = SEVERITIES.index(self.severity)
+        severity = SEVERITIES.index(self.severity(effects))
         is_blind = self.symptom.section == "sources" and severity < 2
         return not is_blind, severity, -len(effects), self.since or self.raised_at, self.symptom.id
 
@@ -93,12 +94,15 @@ def name(symptom: Symptom) -> str:
     return key.join(symptom.rule, symptom.section, symptom.key, *path)
 
 
-def roots(cases: Mapping[Id, Case], now: float) -> dict[Id, list[Id]]:
-    """Return the cases that no other explains, each with those that it explains."""
-    return causes.roots({id: _reduced(one, now) for id, one in cases.items()})
+def roots(cases: Mapping[Id, Case], now: float, shown: Container[str]) -> dict[Id, list[Id]]:
+    """Return the cases that no other explains, each with those that it explains.
+
+    `shown` are the keys of the findings as they are.
+    """
+    return causes.roots({id: _reduced(one, now, one.name in shown) for id, one in cases.items()})
 
 
-def _reduced(case: Case, now: float) -> causes.Case:
+def _reduced(case: Case, now: float, is_shown: bool) -> causes.Case:
     """A case that will soon be raised explains others already, so that no effect is shown first."""
     left = 0.0 if case.raised_at else case.first + case.rule.hold_seconds - now
     symptoms: Iterable[Symptom] = case.shown.values() or (case.symptom,)
@@ -108,4 +112,6 @@ def _reduced(case: Case, now: float) -> causes.Case:
         frozenset(node for one in symptoms for node in one.provides if left <= SOON_SECONDS),
         frozenset(node for one in symptoms for node in one.depends),
         WEIGHTS.get(case.rule.name, 0),
+        case.raised_at is not None,
+        is_shown,
     )

@@ -26,13 +26,25 @@ class Case(NamedTuple):
     depends: frozenset[Node]
     weight: int
     """Of two that explain each other the heavier one is the root."""
+    is_raised: bool = True
+    """Whether its hold is over."""
+    is_shown: bool = False
+    """Whether it is a finding by now."""
 
 
 def roots(cases: Mapping[Id, Case]) -> dict[Id, list[Id]]:
     """Return each root with its effects, direct and indirect; every case is one or the other.
 
-    Of a ring of cases that explain each other, one is the root.
+    Of a ring of cases that explain each other, one is the root. What is shown and explained only by
+    a root that is not raised yet stays a root itself until then: it does not vanish meanwhile.
     """
+    found = _roots(cases)
+    explained = {id for root in found if cases[root].is_raised for id in (root, *found[root])}
+    left = {id: one for id, one in cases.items() if one.is_shown and id not in explained}
+    return found | _roots(left)
+
+
+def _roots(cases: Mapping[Id, Case]) -> dict[Id, list[Id]]:
     causes = _causes(cases)
     above = {id: _above(id, causes) for id in cases}
     found: dict[Id, list[Id]] = {}

@@ -42,7 +42,7 @@ class Conclusions:
     def update(self, cases: Mapping[Id, Case], now: float) -> Iterator[None]:
         """Put the roots, without their effects, and remove what is over; yield between steps."""
         found = []
-        for id, effects in roots(cases, now).items():
+        for id, effects in roots(cases, now, self.shown).items():
             if cases[id].raised_at is not None:
                 found.append((cases[id], [cases[one] for one in effects if cases[one].is_effect]))
             yield
@@ -79,7 +79,7 @@ class Conclusions:
         finding = Finding(
             key=key,
             rule=case.rule.name,
-            severity=case.severity,
+            severity=case.severity(effects),
             basis=symptom.basis,
             rank=rank,
             root=Root(symptom.section, symptom.key, symptom.path, symptom.kind, symptom.name),

@@ -117,7 +117,7 @@ class Diagnosis:
         if self._changed and now >= self._not_before:
             return
         until = min(self._due, now + CONFIRM_SECONDS)
-        if self._cases or self._view.trends.moving:
+        if self._cases or self._view.trends.moving or self._view.revisited:
             until = min(until, max(self._look_again_at, self._not_before))
         timers = [self._clock.call_later(max(0.0, until - now), self._news.set)]
         if now < self._not_before:
@@ -188,6 +188,7 @@ class Diagnosis:
         for case in self._cases.values():
             self._dirty |= dict.fromkeys(case.shown)
         self._dirty |= dict.fromkeys(self._view.trends.moving)
+        self._dirty |= dict.fromkeys(self._view.revisited)
         before = self._cost
         await self._sliced(self._evaluate_all())
         pause = max(EVERY_SECONDS, COST_TO_LOOK * (self._cost - before))

@@ -56,3 +56,17 @@ def test_a_symptom_that_began_much_later_is_no_cause() -> None:
     assert found(a=case("x", after=soon), b=effect) == {"a": "b"}
     assert found(a=case("x", after=late), b=effect) == {"a": "", "b": ""}
     assert found(a=case("x", entity="e", after=late), b=effect) == {"a": "b"}
+
+
+def test_what_is_shown_stays_a_root_until_its_cause_is_raised() -> None:
+    late = case("x")._replace(is_raised=False)
+    assert found(a=late, b=case("", "x")) == {"a": "b"}
+    shown = case("", "x")._replace(is_shown=True)
+    assert found(a=late, b=shown) == {"a": "b", "b": ""}
+    assert found(a=case("x"), b=shown) == {"a": "b"}
+
+
+def test_a_raised_cause_explains_over_one_that_is_not_raised_yet() -> None:
+    between = case("y", "x")._replace(is_raised=False)
+    shown = case("", "y")._replace(is_shown=True)
+    assert found(a=case("x"), b=between, c=shown) == {"a": "bc"}
