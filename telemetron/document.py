@@ -179,7 +179,9 @@ class Root(Record, frozen=True):
     ] = None
     kind: Annotated[
         str | None,
-        about("`node`, `tool` or `model`, if the cause is no entity; else null."),
+        about(
+            "`node`, `tool`, `model`, `provider` and so on, if the cause is no entity; else null."
+        ),
     ] = None
     name: Annotated[str | None, about("Its name, if `kind` is set.", untrusted=True)] = None
 

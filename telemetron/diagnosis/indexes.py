@@ -21,6 +21,9 @@ def indexes() -> dict[str, Index]:
         ),
         "queues by name": Index("queues", lambda queue: [queue.name]),
         "deployments of model": Index("litellm", _models),
+        "workloads by name": Index("workload", lambda workload: [workload.deployment_name]),
+        "deployments of provider": Index("litellm", _providers),
+        "jobs of owner": Index("workload", _owners),
         "workloads of address": Index("workload", _addresses),
         "workloads of node": Index("workload", _nodes),
     }
@@ -42,6 +45,15 @@ def _stalled_waits(agent: Agent) -> Iterable[Hashable]:
 
 def _models(one: ModelDeployment) -> Iterable[Hashable]:
     return [one.model, *one.aliases]
+
+
+def _providers(one: ModelDeployment) -> Iterable[Hashable]:
+    return [(one.source, one.provider)] if one.provider else []
+
+
+def _owners(workload: Workload) -> Iterable[Hashable]:
+    owner = workload.owner
+    return [(workload.namespace, owner.kind, owner.name)] if owner else []
 
 
 def _addresses(workload: Workload) -> Iterable[Hashable]:

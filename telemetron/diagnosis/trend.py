@@ -1,6 +1,7 @@
-"""Trends: a bounded ring of coarse samples of a few numbers of an entity."""
+"""Trends: a bounded ring of coarse samples of a few numbers of an entity; and streaks."""
 
 from collections import deque
+from collections.abc import Mapping
 
 EVERY_SECONDS = 5.0
 MAX_SAMPLES = 36
@@ -58,3 +59,28 @@ class Trends:
     def moving(self) -> list[Ref]:
         """The entities whose samples differ; they need another look even if nothing changes."""
         return [of for of, ring in self._rings.items() if ring[0][1] != ring[-1][1]]
+
+
+class Streaks:
+    """Failures of each instance in a row, by agent; beyond the limit, the oldest is dropped."""
+
+    def __init__(self) -> None:
+        self._agents: dict[str, dict[str, tuple[int, int]]] = {}
+        """By agent and instance: tasks completed, and tasks that had failed when one was."""
+
+    def update(self, agent: str, outcomes: Mapping[str, tuple[int, int]]) -> dict[str, int]:
+        """Return how many tasks of each instance have failed since one completed.
+
+        `outcomes` are the completed and failed tasks of each instance since its start. What failed
+        before the instance was first seen does not count, unless none ever completed.
+        """
+        old = self._agents.pop(agent, {})
+        new = {}
+        for id, (completed, failed) in outcomes.items():
+            known = old.get(id, (completed, failed if completed else 0))
+            is_same = known[0] == completed and known[1] <= failed
+            new[id] = known if is_same else (completed, failed)
+        self._agents[agent] = new
+        if len(self._agents) > MAX_ENTITIES:
+            del self._agents[next(iter(self._agents))]
+        return {id: failed - new[id][1] for id, (_, failed) in outcomes.items()}

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import Any
 
-from telemetron.diagnosis.trend import Ref, Trends
+from telemetron.diagnosis.trend import Ref, Streaks, Trends
 from telemetron.store.rope import Fragment, Rope
 from telemetron.store.snapshot import Snapshot
 
@@ -61,10 +61,15 @@ class View:
         """Workloads that were seen below their maximum."""
         self.homes: dict[str, list[str]] = {}
         """Workloads whose pods were members of a queue's group last, by the queue's key."""
+        self.usual_latency: dict[str, float] = {}
+        """The least mean latency of a deployment that was seen, by its key."""
+        self.streaks = Streaks()
         self._indexes = indexes
         self._readers: defaultdict[Term, set[Ref]] = defaultdict(set)
         self._reads: dict[Ref, set[Term]] = {}
         self._reader: Ref | None = None
+        self.revisited: set[Ref] = set()
+        """Entities that may show a symptom with time alone."""
 
     def show(self, snapshot: Snapshot, changed: Iterable[Ref]) -> Iterator[Iterable[Ref]]:
         """Show a snapshot; yield for each changed entity the entities to be evaluated again."""
@@ -85,6 +90,10 @@ class View:
         self._note((index, term))
         one = self._indexes[index]
         return [found for key in one.keys(term) if (found := self._look(one.section, key))]
+
+    def terms(self, index: str) -> list[Hashable]:
+        """Return all that entities can be found by; the reader is not evaluated again for it."""
+        return list(self._indexes[index])
 
     @property
     def serves_models(self) -> bool:
@@ -107,7 +116,13 @@ class View:
             if not readers:
                 del self._readers[term]
         self._reader = ref
+        self.revisited.discard(ref)
         return self._look(*ref)
+
+    def revisit(self) -> None:
+        """Have the entity that is evaluated evaluated again, even if nothing changes."""
+        if self._reader is not None:
+            self.revisited.add(self._reader)
 
     def evaluated(self) -> None:
         """End the evaluation: reads are noted for no entity."""

@@ -10,6 +10,8 @@ from telemetron.document import ModelDeployment
 BAD = ("unhealthy", "cooling_down")
 UNKNOWN_MODEL = "UnknownModel"
 RATE_LIMITED = 429
+SLOW_SECONDS, SLOWER = 10.0, 5.0
+"""The mean latency of a slow model, and how many times its least one that is."""
 
 
 def down(rule: str, one: ModelDeployment, view: View) -> Iterator[Symptom]:
@@ -17,6 +19,8 @@ def down(rule: str, one: ModelDeployment, view: View) -> Iterator[Symptom]:
     deployments = view.find("deployments of model", one.model)
     if all(each.status in BAD for each in deployments) and _cause(deployments) == rule:
         yield _trouble(rule, one, deployments)
+        if models := _down_with(rule, one, view):
+            yield _of_provider(rule, one, models)
 
 
 def hanging(one: ModelDeployment, view: View) -> Iterator[Symptom]:
@@ -48,6 +52,37 @@ def hanging(one: ModelDeployment, view: View) -> Iterator[Symptom]:
         )
 
 
+def slow(one: ModelDeployment, view: View) -> Iterator[Symptom]:
+    """A model answers, but takes far longer than it did, and tasks wait for it."""
+    now = one.latency_seconds
+    if now is None:
+        return
+    usual = view.usual_latency[one.key] = min(now, view.usual_latency.get(one.key, now))
+    if now < SLOW_SECONDS or now < SLOWER * usual:
+        return
+    waiting = [
+        agent
+        for name in sorted({one.model, *one.aliases})
+        for agent in view.find("agents by stalled wait", ("llm", name))
+    ]
+    if waiting:
+        yield Symptom(
+            "ModelSlow",
+            "litellm",
+            one.key,
+            f"Model {one.model} takes {now:.0f} s a call, {now / max(usual, 0.1):.0f} times as long"
+            f" as it did; its callers wait",
+            [
+                Place("litellm", one.key, "latency_seconds"),
+                *(Place("agents", agent.key, "name") for agent in waiting[:3]),
+            ],
+            kind="model",
+            name=one.model,
+            provides=[("model", name) for name in sorted({one.model, *one.aliases})],
+            depends=[("source", one.source)],
+        )
+
+
 def degraded(one: ModelDeployment, view: View) -> Iterator[Symptom]:
     """Some deployments do not answer; others of the model take the calls."""
     deployments = view.find("deployments of model", one.model)
@@ -60,6 +95,7 @@ def degraded(one: ModelDeployment, view: View) -> Iterator[Symptom]:
             _evidence(one),
             since=one.status_since,
             provides=[("degraded", one.model)],
+            depends=[("provider", one.source, one.provider or "")],
         )
 
 
@@ -81,6 +117,34 @@ def _trouble(rule: str, one: ModelDeployment, all: Sequence[ModelDeployment]) ->
         name=one.model,
         since=one.status_since,
         provides=[("model", name) for name in names],
+        depends=[
+            ("source", one.source),
+            *(("provider", each.source, each.provider or "") for each in all),
+        ],
+    )
+
+
+def _down_with(rule: str, one: ModelDeployment, view: View) -> list[str]:
+    """The models of its provider, if all that were called have the same trouble: two or more."""
+    found = view.find("deployments of provider", (one.source, one.provider))
+    called = [each for each in found if each.status != "unknown"]
+    models = sorted({each.model for each in called})
+    is_common = all(each.status in BAD and _cause([each]) == rule for each in called)
+    return models if is_common and len(models) > 1 else []
+
+
+def _of_provider(rule: str, one: ModelDeployment, models: Sequence[str]) -> Symptom:
+    return Symptom(
+        rule,
+        "litellm",
+        one.key,
+        f"Provider {one.provider}: all deployments of {len(models)} models have the same trouble"
+        f"{_error(one)}: {', '.join(models[:4])}",
+        _evidence(one),
+        kind="provider",
+        name=one.provider,
+        since=one.status_since,
+        provides=[("provider", one.source, one.provider or "")],
         depends=[("source", one.source)],
     )
 
@@ -118,7 +182,8 @@ RULES = (
         10,
         10,
         "`status` of all deployments of a model",
-        "No deployment of the model answers.",
+        "No deployment of the model answers. If all models of a provider that were called have the"
+        " same trouble, the provider is the root.",
         "Read `last_error`: a key that was revoked, a name that the provider does not know, an"
         " outage.",
         partial(down, "ModelDown"),
@@ -133,6 +198,19 @@ RULES = (
         "Tasks of several agents hang in calls of a model that answers nobody, and no call fails.",
         "Look at the provider and at the timeouts of the proxy.",
         hanging,
+        asks=("agents",),
+    ),
+    Rule(
+        "ModelSlow",
+        "litellm",
+        "warning",
+        10,
+        15,
+        "`latency_seconds`, and stalled tasks that wait for the model",
+        "A model answers, but takes five times as long as it did, 10 s or more, and tasks make no"
+        " progress meanwhile.",
+        "Look at the provider's status and at the size of the calls.",
+        slow,
         asks=("agents",),
     ),
     Rule(

@@ -170,6 +170,7 @@ class System:
             deployment_name=name,
             namespace="prod",
             kind=kind,
+            owner=live.pop("owner", None),
             live=Live(**{"active_pods": len(pods), **counted, **live}),
             pods=list(pods),
         )

@@ -64,7 +64,7 @@ def test_the_worst_is_first_then_the_one_with_most_effects_then_the_oldest() -> 
     for one in cases:
         one.raised_at = NOON
     assert sorted(cases, key=Case.order) == [cases[3], cases[2], cases[1], cases[0]]
-    assert cases[1].order(["effect"]) < cases[2].order()
+    assert cases[1].order([cases[0]]) < cases[2].order()
 
 
 def test_a_thing_that_is_no_entity_is_one_case_of_all_that_name_it() -> None:
@@ -75,5 +75,18 @@ def test_a_thing_that_is_no_entity_is_one_case_of_all_that_name_it() -> None:
 def test_a_case_that_will_soon_be_raised_explains_others_already() -> None:
     cause, effect = case(provides=[("queue", "q")]), case(depends=[("queue", "q")])
     cases = {("cause",): cause, ("effect",): effect}
-    assert roots(cases, 10).keys() == cases.keys()
-    assert roots(cases, 20) == {("cause",): [("effect",)]}
+    assert roots(cases, 10, ()).keys() == cases.keys()
+    assert roots(cases, 20, ()) == {("cause",): [("effect",)]}
+
+
+def test_what_is_shown_does_not_vanish_before_its_cause_is_raised() -> None:
+    cause, effect = case(provides=[("queue", "q")]), case(depends=[("queue", "q")])
+    cases = {("cause",): cause, ("effect",): effect}
+    assert ("effect",) in roots(cases, 20, {effect.name})
+    cause.raised_at = NOON
+    assert roots(cases, 20, {effect.name}) == {("cause",): [("effect",)]}
+
+
+def test_a_cause_is_as_severe_as_the_worst_of_its_effects() -> None:
+    assert case(severity="warning").severity([case(severity="critical")]) == "critical"
+    assert case(severity="warning").severity([case(severity="info")]) == "warning"

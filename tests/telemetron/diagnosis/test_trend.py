@@ -1,6 +1,6 @@
 import pytest
 
-from telemetron.diagnosis.trend import MAX_ENTITIES, MAX_SAMPLES, Trends
+from telemetron.diagnosis.trend import MAX_ENTITIES, MAX_SAMPLES, Streaks, Trends
 
 QUEUE = ("queues", "q")
 
@@ -50,3 +50,17 @@ def test_samples_and_entities_are_bounded() -> None:
     for number in range(MAX_ENTITIES):
         trends.add(("queues", str(number)), 0.0, 1.0)
     assert len(trends.add(QUEUE, 0.0, 1.0)) == 1
+
+
+def test_failures_in_a_row_are_counted_from_the_last_completion() -> None:
+    streaks = Streaks()
+    assert streaks.update("a", {"i": (0, 3)}) == {"i": 3}
+    assert streaks.update("a", {"i": (0, 5)}) == {"i": 5}
+    assert streaks.update("a", {"i": (1, 5)}) == {"i": 0}
+    assert streaks.update("a", {"i": (1, 6), "j": (9, 4)}) == {"i": 1, "j": 0}
+
+
+def test_an_instance_that_starts_again_has_no_failures_in_a_row() -> None:
+    streaks = Streaks()
+    streaks.update("a", {"i": (0, 7)})
+    assert streaks.update("a", {"i": (0, 0)}) == {"i": 0}

@@ -1,9 +1,11 @@
 """Agents whose tasks fail."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from itertools import pairwise
+from typing import Any
 
+from telemetron.diagnosis.evidence import item
 from telemetron.diagnosis.rule import Place, Rule, Symptom
 from telemetron.diagnosis.rules.agents.tasks import proxies
 from telemetron.diagnosis.view import View
@@ -12,11 +14,35 @@ from telemetron.document import Agent
 NOT_FOUND = ("NotFound", "BadRequest", "InvalidModel", "ModelNotFound", "UnknownModel")
 FAILURES = 3
 """Tasks that must have failed in the window."""
+IN_A_ROW = 5
+"""Tasks that must have failed since one completed, for a claim that none completes."""
 WINDOW_SECONDS = 120.0
 
 
 def failing(agent: Agent, view: View) -> Iterator[Symptom]:
-    """Most tasks that ended of late have failed."""
+    """Most tasks that ended of late have failed: of the agent, or of one of its instances."""
+    told = {one.id: one.outcomes for one in agent.instances if one.outcomes}
+    streaks = view.streaks.update(
+        agent.key, {id: (one.completed, one.failed) for id, one in told.items()}
+    )
+    whole = list(_failing(agent, view))
+    yield from whole
+    for id in streaks if not whole and len(told) > 1 else ():
+        if streaks[id] >= IN_A_ROW:
+            yield _symptom(
+                agent,
+                view,
+                f"The last {streaks[id]} tasks of instance {id} of agent {agent.name} failed, while"
+                " other instances complete theirs",
+                [
+                    Place("agents", agent.key, item("instances", id, f"outcomes/{field}"))
+                    for field in ("failed", "completed")
+                ],
+                path=item("instances", id),
+            )
+
+
+def _failing(agent: Agent, view: View) -> Iterator[Symptom]:
     completed, failed = _outcomes(agent)
     ring = view.trends.add(("agents", agent.key), view.monotonic, completed, failed)
     recent = [numbers for at, numbers in ring if view.monotonic - at <= WINDOW_SECONDS]
@@ -25,18 +51,35 @@ def failing(agent: Agent, view: View) -> Iterator[Symptom]:
     done = sum(new[0] - old[0] for old, new in steps)
     lost = sum(new[1] - old[1] for old, new in steps)
     last = agent.activity.last_failure
-    if lost < FAILURES or lost <= done or last is None:
+    row = _in_a_row(steps)
+    if last is None or lost < FAILURES or (lost <= done and row < 2 * IN_A_ROW):
         return
+    yield _symptom(
+        agent,
+        view,
+        f"{lost:.0f} tasks of agent {agent.name} failed in two minutes, {done:.0f} completed"
+        f"{f': {last.error}' if last.error else ''}",
+        [],
+        since=last.at if done else None,
+        severity="critical" if not done or row >= IN_A_ROW else None,
+    )
+
+
+def _symptom(
+    agent: Agent, view: View, summary: str, evidence: Sequence[Place], **more: Any
+) -> Symptom:
     models = {*agent.models, *(t.model for t in agent.activity.active_task_ids if t.model)}
-    yield Symptom(
+    return Symptom(
         "AgentFailing",
         "agents",
         agent.key,
-        f"{lost:.0f} tasks of agent {agent.name} failed in two minutes, {done:.0f} completed"
-        f"{f': {last.error}' if last.error else ''}",
+        summary,
         [
-            Place("agents", agent.key, f"activity/last_failure/{field}")
-            for field in ("error", "task_id", "at")
+            *evidence,
+            *(
+                Place("agents", agent.key, f"activity/last_failure/{field}")
+                for field in ("error", "task_id", "at")
+            ),
         ],
         provides=[("failing", agent.key)],
         depends=[
@@ -45,8 +88,18 @@ def failing(agent: Agent, view: View) -> Iterator[Symptom]:
             ("failing", agent.key),
             ("unknown model", agent.key),
         ],
-        severity=None if done else "critical",
+        **more,
     )
+
+
+def _in_a_row(steps: Sequence[tuple[Sequence[float], Sequence[float]]]) -> float:
+    """How many tasks have failed since one completed."""
+    row = 0.0
+    for old, new in reversed(steps):
+        if new[0] > old[0]:
+            break
+        row += new[1] - old[1]
+    return row
 
 
 def unknown_model(agent: Agent, view: View) -> Iterator[Symptom]:
@@ -93,7 +146,8 @@ RULES = (
         5,
         30,
         "`instances[].outcomes` over two minutes, and `last_failure`",
-        "Most tasks that ended of late have failed. Critical if none completed.",
+        "Most tasks that ended of late have failed, of the agent or of one of its instances."
+        " Critical if none of the agent completes.",
         "Read `last_failure.error`; look at the models and tools that its tasks use.",
         failing,
         asks=("litellm",),

@@ -1,11 +1,11 @@
 """Agents that have too much to do, or nothing although work waits."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from telemetron.diagnosis.rule import Place, Rule, Symptom
+from telemetron.diagnosis.rule import Node, Place, Rule, Symptom
 from telemetron.diagnosis.rules.agents.tasks import agents_named, of_wait
 from telemetron.diagnosis.view import View
-from telemetron.document import Agent
+from telemetron.document import Agent, Queue
 
 
 def slots(agent: Agent, view: View) -> Iterator[Symptom]:
@@ -71,30 +71,68 @@ def overloaded(agent: Agent, _: View) -> Iterator[Symptom]:
 
 
 def idle(agent: Agent, view: View) -> Iterator[Symptom]:
-    """It has nothing to do, while work waits in its queue."""
-    if agent.status != "idle" or agent.silent_count:
-        return
-    for name in agent.queues:
-        for queue in view.find("queues by name", name):
-            if queue.depth and queue.consumer_group is not None:
-                yield Symptom(
-                    "IdleWhileWorkWaits",
-                    "agents",
-                    agent.key,
-                    f"Agent {agent.name} is idle, while {queue.depth} tasks wait in queue {name}",
-                    [
-                        Place("agents", agent.key, "status"),
-                        Place("queues", queue.key, "depth"),
-                        Place("queues", queue.key, "consumers"),
-                    ],
-                    since=queue.oldest_submitted_at,
-                    provides=[("agent", agent.key)] if queue.consumers == 0 else (),
-                    depends=[
-                        *(("workload", one.workload) for one in agent.instances if one.workload),
-                        *([("queue", name), ("queue", queue.key)] if queue.consumers else []),
-                    ],
-                    token=(queue.key, queue.consumed_at),
-                )
+    """It has nothing to do, while work waits in its queue, and is in the queue's group."""
+    for queue in _waiting(agent, view):
+        if queue.consumers != 0:
+            yield _idle(
+                "IdleWhileWorkWaits",
+                f"Agent {agent.name} is idle, while {queue.depth} tasks wait in queue {queue.name}",
+                agent,
+                queue,
+                depends=[("queue", queue.name), ("queue", queue.key)],
+            )
+
+
+def not_consuming(agent: Agent, view: View) -> Iterator[Symptom]:
+    """It has nothing to do, while work waits in its queue, and has left the queue's group."""
+    for queue in _waiting(agent, view):
+        if queue.consumers == 0:
+            yield _idle(
+                "NotConsuming",
+                f"Agent {agent.name} is alive and idle, but no member of group"
+                f" {queue.consumer_group}, while {queue.depth} tasks wait in queue {queue.name}",
+                agent,
+                queue,
+            )
+
+
+# lookups
+
+
+def _waiting(agent: Agent, view: View) -> Iterator[Queue]:
+    """Yield the queues of an idle agent in which work waits."""
+    if agent.status == "idle" and not agent.silent_count:
+        for name in agent.queues:
+            for queue in view.find("queues by name", name):
+                if queue.depth and queue.consumer_group is not None:
+                    yield queue
+
+
+def _idle(
+    rule: str,
+    summary: str,
+    agent: Agent,
+    queue: Queue,
+    depends: Sequence[Node] = (),
+) -> Symptom:
+    return Symptom(
+        rule,
+        "agents",
+        agent.key,
+        summary,
+        [
+            Place("agents", agent.key, "status"),
+            Place("queues", queue.key, "depth"),
+            Place("queues", queue.key, "consumers"),
+        ],
+        since=queue.oldest_submitted_at,
+        provides=[("agent", agent.key)],
+        depends=[
+            *(("workload", one.workload) for one in agent.instances if one.workload),
+            *depends,
+        ],
+        token=(queue.key, queue.consumed_at),
+    )
 
 
 RULES = (
@@ -131,6 +169,20 @@ RULES = (
         "The agent has nothing to do, although work waits for it.",
         "Look at its consumer loop: does it still poll?",
         idle,
+        asks=("queues", "workload"),
+    ),
+    Rule(
+        "NotConsuming",
+        "agents",
+        "critical",
+        15,
+        5,
+        "`status` is `idle`, and of a queue it reads `depth` is above 0 and `consumers` is 0",
+        "The agent is alive, but none of its instances is in its queue's consumer group, and work"
+        " waits.",
+        "Look for an exception in the thread that consumes, and at the topic and group that it"
+        " subscribes to; restart the agent.",
+        not_consuming,
         asks=("queues", "workload"),
     ),
 )

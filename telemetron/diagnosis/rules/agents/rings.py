@@ -96,8 +96,18 @@ def _waited_for(agent: Agent, task: Task, view: View) -> Iterator[tuple[Agent, T
         elif wait.kind == "agent":
             for one in agents_named(wait, agent, view):
                 for other in stuck(one):
-                    if other.parent_id == task.id or task.parent_id == other.id:
+                    if other.parent_id == task.id or other.id in _ancestors(task, view):
                         yield one, other
+
+
+def _ancestors(task: Task, view: View) -> list[str]:
+    """The ids of its parent, its parent's parent and so on, as far as their tasks are known."""
+    found: list[str] = []
+    parent = task.parent_id
+    while parent and parent not in found and len(found) < 8:
+        found.append(parent)
+        parent = next((one.parent_id for _, one in owners(parent, view)), None)
+    return found
 
 
 def _waits_of(key: str, id: str, view: View) -> Iterable[Place]:

@@ -17,14 +17,21 @@ from telemetron.diagnosis.rules.agents.tasks import (
     proxies,
     stuck,
     waiting,
+    waits_for_people,
 )
 from telemetron.diagnosis.view import View
-from telemetron.document import Agent, Task
+from telemetron.document import Agent, Task, Workload
+
+USUAL = 3.0
+"""How many times the mean latency of its model a task may wait in peace."""
 
 
 def stalled(agent: Agent, view: View) -> Iterator[Symptom]:
     """Tasks make no progress; those that wait for the same thing are one symptom."""
-    tasks = [task for task in stuck(agent) if task.id not in waiting_ring(agent, view)]
+    ring = waiting_ring(agent, view)
+    tasks = [
+        task for task in stuck(agent) if task.id not in ring and not _is_due(agent, task, view)
+    ]
     for awaited, group in groupby(sorted(tasks, key=awaited_by), key=awaited_by):
         members = sorted(group, key=lambda task: (task.progressed_at is None, task.progressed_at))
         first = members[0]
@@ -47,7 +54,9 @@ def stalled(agent: Agent, view: View) -> Iterator[Symptom]:
 
 def common_wait(agent: Agent, view: View) -> Iterator[Symptom]:
     """Tasks of several agents make no progress, and wait for the same."""
-    tasks = sorted(stuck(agent), key=awaited_by)
+    tasks = sorted(
+        (task for task in stuck(agent) if not _is_due(agent, task, view)), key=awaited_by
+    )
     for awaited, group in groupby(tasks, key=awaited_by):
         agents = view.find("agents by stalled wait", awaited)
         if not awaited[1] or len(agents) < 2:
@@ -60,7 +69,6 @@ def common_wait(agent: Agent, view: View) -> Iterator[Symptom]:
             agent.key,
             f"Tasks of {len(agents)} agents make no progress{waiting(awaited)}: {names}",
             [*of_task(agent, first, "stalled"), *of_wait(agent, first)],
-            path=item(TASKS, first.id),
             kind=awaited[0],
             name=awaited[1],
             since=first.progressed_at,
@@ -73,6 +81,26 @@ def common_wait(agent: Agent, view: View) -> Iterator[Symptom]:
 # lookups
 
 
+def _is_due(agent: Agent, task: Task, view: View) -> bool:
+    """Whether it waits for good cause: for people in the end, or for a model as long as usual."""
+    return waits_for_people(task, view) or _is_usual(agent, task, view)
+
+
+def _is_usual(agent: Agent, task: Task, view: View) -> bool:
+    """Whether it waits for a model, no longer than that model's calls take at present."""
+    kind, name = awaited_by(task)
+    since = task.waits[0].since if task.waits else None
+    if kind != "llm" or since is None:
+        return False
+    clocks = {one.id: one.clock_offset_seconds or 0.0 for one in agent.instances}
+    age = (view.now - since).total_seconds() + clocks.get(task.instance or "", 0.0)
+    latencies = [one.latency_seconds or 0.0 for one in view.find("deployments of model", name)]
+    is_usual = age < USUAL * max(latencies, default=0.0)
+    if is_usual:
+        view.revisit()
+    return is_usual
+
+
 def _reasons(agent: Agent, task: Task, view: View) -> list[Node]:
     """What would explain that a task makes no progress."""
     nodes: list[Node] = [("blocker", task.id)]
@@ -82,16 +110,30 @@ def _reasons(agent: Agent, task: Task, view: View) -> list[Node]:
             nodes += [("model", name), *proxies(name, view)]
         elif wait.kind == "queue":
             nodes += [("queue", name), ("backlog", name)]
+            for one in view.find("agents by queue", name):
+                nodes += _of_agent(one)
         elif wait.kind == "agent":
             for one in agents_named(wait, agent, view):
-                nodes += [("agent", one.key), ("stalls", one.key)]
+                nodes += _of_agent(one)
                 nodes += [("backlog", queue) for queue in one.queues]
                 nodes += [("queue", queue) for queue in one.queues]
+        elif wait.kind == "tool":
+            nodes += [("workload", one.key) for one in _servers(name, agent, view)]
         if wait.task:
             nodes.append(("task", wait.task))
     if any(wait.kind == "agent" for wait in task.waits):
         nodes += [("task", one.id) for _, one in children(task.id, view)]
     return nodes
+
+
+def _of_agent(one: Agent) -> list[Node]:
+    return [("agent", one.key), ("stalls", one.key), ("failing", one.key)]
+
+
+def _servers(tool: str, agent: Agent, view: View) -> list[Workload]:
+    """The workloads named as the tool: those of the agent's namespace, else all of that name."""
+    found = view.find("workloads by name", tool)
+    return [one for one in found if one.namespace == agent.namespace] or found
 
 
 RULES = (

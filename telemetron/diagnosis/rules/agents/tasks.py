@@ -16,8 +16,22 @@ def stuck(agent: Agent) -> list[Task]:
     return [
         task
         for task in agent.activity.active_task_ids
-        if task.stalled and not any(wait.kind in PEOPLE for wait in task.waits) and task.status
+        if task.stalled and not _asks_people(task) and task.status
     ]
+
+
+def waits_for_people(task: Task, view: View, depth: int = 8) -> bool:
+    """Return whether it waits for an agent's task which waits for people, directly or not."""
+    if _asks_people(task):
+        return True
+    named = [one for wait in task.waits if wait.task for _, one in owners(wait.task, view)]
+    if any(wait.kind == "agent" for wait in task.waits):
+        named += [one for _, one in children(task.id, view)]
+    return depth > 0 and any(waits_for_people(one, view, depth - 1) for one in named)
+
+
+def _asks_people(task: Task) -> bool:
+    return any(wait.kind in PEOPLE for wait in task.waits)
 
 
 def awaited_by(task: Task) -> tuple[str, str]:

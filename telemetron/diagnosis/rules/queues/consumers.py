@@ -35,21 +35,51 @@ def no_consumers(queue: Queue, view: View) -> Iterator[Symptom]:
         since=queue.oldest_submitted_at,
         provides=[("queue", queue.name), ("queue", queue.key)],
         depends=[*of_readers(readers), *of_members(queue, view)],
+        token=queue.consumed_at,  # a client without a group may commit, too
     )
 
 
 def _unread(queue: Queue, view: View) -> Iterator[Symptom]:
     """Records arrive in a topic that no group reads."""
     others = [one for one in view.find("queues by name", queue.name) if one.consumer_group]
-    if queue.produced_at is not None and not others:
-        yield Symptom(
-            "NoConsumers",
-            "queues",
-            queue.key,
-            f"Records arrive in queue {queue.name}, and no consumer group reads it",
-            [Place("queues", queue.key, field) for field in ("consumer_group", "produced_at")],
-            provides=[("queue", queue.name), ("queue", queue.key)],
-        )
+    if queue.produced_at is None or others:
+        return
+    starving = _starving(queue, view)
+    yield Symptom(
+        "NoConsumers",
+        "queues",
+        queue.key,
+        f"Records arrive in queue {queue.name}, and no consumer group reads it"
+        + (f", while tasks of agents wait for {starving}, who gets none" if starving else ""),
+        [Place("queues", queue.key, field) for field in ("consumer_group", "produced_at")],
+        provides=[("queue", queue.name), ("queue", queue.key)],
+        severity=None if starving or view.find("agents by queue", queue.name) else "info",
+    )
+
+
+def _starving(queue: Queue, view: View) -> str | None:
+    """Whom stalled tasks wait for in vain: this queue, or an idle agent whose queues are empty.
+
+    Without one a topic that nobody reads may be meant so: an audit log, dead letters.
+    """
+    for kind, name in sorted(
+        term for term in view.terms("agents by stalled wait") if isinstance(term, tuple)
+    ):
+        if kind == "queue" and name == queue.name:
+            return f"queue {name}"
+        for agent in view.find("agents by name", name) if kind == "agent" else ():
+            if agent.status == "idle" and agent.queues and not _has_work(agent, view):
+                return f"agent {name}"
+    return None
+
+
+def _has_work(agent: Agent, view: View) -> bool:
+    return any(
+        queue.depth is None or queue.depth
+        for name in agent.queues
+        for queue in view.find("queues by name", name)
+        if queue.consumer_group is not None
+    )
 
 
 def stuck(queue: Queue, view: View) -> Iterator[Symptom]:
@@ -125,7 +155,8 @@ RULES = (
         15,
         5,
         "`consumers` is 0 and `depth` is above 0; or `consumer_group` is null and records arrive",
-        "Work waits, and no consumer takes it.",
+        "Work waits, and no consumer takes it. A topic that no group reads is information unless an"
+        " agent declares it or tasks wait in vain.",
         "Look at the agents that read the queue and at their workload: do they run, do they"
         " subscribe to this topic, with this group?",
         no_consumers,

@@ -15,8 +15,14 @@ def of_members(queue: Queue, view: View) -> list[Node]:
     }
     if keys:
         view.homes[queue.key] = sorted(keys)
-    known = view.homes.get(queue.key, ())
+    known = view.homes.get(queue.key) or _named_as(queue, view)
     return [("workload", key) for key in known]
+
+
+def _named_as(queue: Queue, view: View) -> list[str]:
+    """The workloads with the name of the group, if its members were never seen."""
+    named = view.find("workloads by name", queue.consumer_group)
+    return [one.key for one in named] if len(named) == 1 else []
 
 
 def of_readers(readers: list[Agent]) -> list[Node]:

@@ -1,6 +1,7 @@
 """Nodes that do not answer."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
 
 from telemetron.diagnosis.evidence import item
 from telemetron.diagnosis.rule import Place, Rule, Symptom
@@ -8,23 +9,33 @@ from telemetron.diagnosis.view import View
 from telemetron.document import Pod, Workload
 
 LOST = ("NodeLost", "NodeNotReady")
+STARTING = timedelta(minutes=2)
+"""How long a pod may need until it is ready."""
 
 
 def node_lost(one: Workload, view: View) -> Iterator[Symptom]:
     """A node does not answer any more; its pods may still run, or not."""
-    for node in sorted({pod.node for pod in one.pods if pod.node and _is_lost(pod)}):
-        lost = [pod for pod in one.pods if pod.node == node and _is_lost(pod)]
+    unready = {pod.node for pod in one.pods if pod.node and _is_unready(pod, view)}
+    for node in sorted(unready | {pod.node for pod in one.pods if pod.node and _is_lost(pod)}):
         others = view.find("workloads of node", node)
-        hit = [other for other in others if any(_is_lost(p) for p in other.pods if p.node == node)]
+        is_out = node in unready and _is_out(node, others, view)
+        lost = [pod for pod in one.pods if pod.node == node and (is_out or _is_lost(pod))]
+        if not lost:
+            continue
+        hit = [
+            other
+            for other in others
+            if is_out or any(_is_lost(pod) for pod in other.pods if pod.node == node)
+        ]
         yield Symptom(
             "NodeLost",
             "workload",
             one.key,
-            f"Node {node} does not answer; pods of {len(hit)} workloads are on it",
+            f"{_words(node, lost)}; pods of {len(hit)} workloads are on it",
             [
                 Place("workload", one.key, item("pods", pod.pod_id, field))
                 for pod in lost[:3]
-                for field in ("node", "node_ready")
+                for field in ("node", "node_ready", "ready")
             ],
             kind="node",
             name=node,
@@ -40,6 +51,34 @@ def node_lost(one: Workload, view: View) -> Iterator[Symptom]:
 # lookups
 
 
+def _is_unready(pod: Pod, view: View) -> bool:
+    """Whether the pod as a whole is not ready, long after its start."""
+    if pod.status != "Running" or pod.ready is not False or pod.reason == "Terminating":
+        return False
+    return pod.started_at is None or view.now - pod.started_at > STARTING
+
+
+def _is_out(node: str, workloads: Sequence[Workload], view: View) -> bool:
+    """Whether no pod on the node is ready, and workloads that have pods elsewhere are ready there.
+
+    Kubernetes shows so much also to those who may not look at nodes.
+    """
+    here = [pod for one in workloads for pod in one.pods if pod.node == node]
+    running = [pod for pod in here if pod.status in ("Running", "Unknown")]
+    if len(workloads) < 2 or not all(_is_unready(pod, view) for pod in running):
+        return False
+    spread = [one for one in workloads if any(pod.node != node for pod in one.pods)]
+    return bool(spread) and all(
+        any(pod.ready for pod in one.pods if pod.node != node) for one in spread
+    )
+
+
+def _words(node: str, lost: Sequence[Pod]) -> str:
+    if any(map(_is_lost, lost)):
+        return f"Node {node} does not answer"
+    return f"None of the pods on node {node} is ready"
+
+
 def _is_lost(pod: Pod) -> bool:
     return pod.status != "Succeeded" and (pod.node_ready is False or pod.reason in LOST)
 
@@ -51,8 +90,9 @@ RULES = (
         "warning",
         5,
         15,
-        "`pods[].node_ready` is false",
-        "A node's kubelet does not answer. Its pods may still run; their state is unknown."
+        "`pods[].node_ready` is false; or `pods[].ready` of all pods on a node is",
+        "A node's kubelet does not answer, or no pod on it is ready while the same workloads are"
+        " ready elsewhere. Its pods may still run; their state is unknown."
         " Critical if several workloads have pods there.",
         "Look at the node (`kubectl describe node`); drain or replace it.",
         node_lost,

@@ -1,12 +1,21 @@
 """Replicas: pods that are refused, not ready, or not rolled out."""
 
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 
 from telemetron.diagnosis.rule import Rule, Symptom
 from telemetron.diagnosis.rules.workload.symptoms import all_of, is_job, nodes, whole
 from telemetron.diagnosis.view import View
 from telemetron.document import Workload
 
+FAILED = (
+    "BackoffLimitExceeded",
+    "DeadlineExceeded",
+    "PodFailurePolicy",
+    "MaxFailedIndexesExceeded",
+)
+NEW = timedelta(hours=24)
+"""How long a failed Job is more than information."""
 REJECTED = ("FailedCreate", "ReplicaFailure", "FailedCreatePodSandBox")
 
 
@@ -32,7 +41,7 @@ def replicas_missing(one: Workload, _: View) -> Iterator[Symptom]:
 
 def rollout_stuck(one: Workload, _: View) -> Iterator[Symptom]:
     """A rollout is out of time."""
-    if one.live is not None and one.live.rollout == "stuck":
+    if one.live is not None and one.live.rollout == "stuck" and not is_job(one):
         yield whole(
             "RolloutStuck",
             one,
@@ -61,16 +70,43 @@ def unavailable(one: Workload, _: View) -> Iterator[Symptom]:
     )
 
 
-def job_failed(one: Workload, _: View) -> Iterator[Symptom]:
-    """A Job has used up its retries or its time."""
+def job_failed(one: Workload, view: View) -> Iterator[Symptom]:
+    """A Job has used up its retries or its time, and none of the same CronJob succeeded since."""
     live = one.live
-    if is_job(one) and live and live.reason in ("BackoffLimitExceeded", "DeadlineExceeded"):
+    if is_job(one) and live and live.reason in FAILED and not _is_made_good(one, view):
+        at = _ended_at(one)
+        is_new = at is not None and view.now - at < NEW
         yield whole(
             "JobFailed",
             one,
             f"Job {one.deployment_name} failed: {live.reason}",
             ("live/reason", "live/message"),
-        )
+            since=at,
+        )._replace(severity="warning" if is_new else None)
+
+
+# lookups
+
+
+def _is_made_good(one: Workload, view: View) -> bool:
+    """Whether a later Job of its owner ended well."""
+    if one.owner is None:
+        return False
+    at = _ended_at(one)
+    siblings = view.find("jobs of owner", (one.namespace, one.owner.kind, one.owner.name))
+    return any(
+        other.live
+        and other.live.rollout == "complete"
+        and (at is None or (_ended_at(other) or at) >= at)
+        for other in siblings
+    )
+
+
+def _ended_at(one: Workload) -> datetime | None:
+    """When its last pod ended, as far as pods are left."""
+    return max(
+        (pod.last_exit.at for pod in one.pods if pod.last_exit and pod.last_exit.at), default=None
+    )
 
 
 RULES = (
@@ -113,8 +149,9 @@ RULES = (
         "info",
         0,
         0,
-        "`live.reason` of a Job: `BackoffLimitExceeded`, `DeadlineExceeded`",
-        "A Job has failed for good.",
+        "`live.reason` of a Job: `BackoffLimitExceeded`, `DeadlineExceeded` and their like",
+        "A Job has failed for good. It is a warning for 24 hours; a Job whose CronJob has succeeded"
+        " since is no finding.",
         "Read the logs of its pods; start it again when the cause is mended.",
         job_failed,
     ),

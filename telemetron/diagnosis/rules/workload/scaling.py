@@ -62,10 +62,13 @@ def at_maximum(one: Workload, view: View) -> Iterator[Symptom]:
 
 
 def _queues(one: Workload, view: View) -> Iterator[Queue]:
-    """Yield the queues that the workload's agents read."""
+    """Yield the queues that the workload's agents read, or whose members its pods were last."""
     for agent in view.find("agents of workload", one.key):
         for name in agent.queues:
             yield from view.find("queues by name", name)
+    for key, homes in sorted(view.homes.items()):
+        if one.key in homes and (queue := view.get("queues", key)):
+            yield queue
 
 
 RULES = (

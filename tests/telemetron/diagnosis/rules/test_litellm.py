@@ -3,7 +3,7 @@
 import pytest
 
 from telemetron.document import Cooldowns, ModelError, Problem, Wait
-from tests.telemetron.diagnosis.system import System, alarms
+from tests.telemetron.diagnosis.system import System, alarms, rules
 
 
 async def test_a_model_none_of_whose_deployments_answers() -> None:
@@ -109,3 +109,41 @@ async def test_one_cause_is_switched_off_without_the_others(off: str, expected: 
     async with System(rules={off: "off"}) as system:
         system.model("a", "gpt", status="cooling_down", cooldowns=Cooldowns(3, status_code=429))
         assert [one.rule for one in await system.after(60)] == expected
+
+
+async def test_a_provider_all_of_whose_models_fail_is_the_root() -> None:
+    async with System() as system:
+        for name in ("small", "embed"):
+            system.model(f"o-{name}", name, provider="openai", status="unhealthy")
+        system.model("other", "large", provider="anthropic")
+        (finding,) = await system.after(60)
+        assert (finding.root.kind, finding.root.name) == ("provider", "openai")
+        assert (finding.severity, finding.effect_count) == ("critical", 2)
+
+
+async def test_one_failing_model_of_a_provider_is_not_the_provider() -> None:
+    async with System() as system:
+        system.model("o-small", "small", provider="openai", status="unhealthy")
+        system.model("o-embed", "embed", provider="openai")
+        (finding,) = await system.after(60)
+        assert (finding.root.kind, finding.root.name) == ("model", "small")
+
+
+async def test_a_model_that_becomes_slow_while_tasks_wait() -> None:
+    async with System() as system:
+        system.model("m-1", latency_seconds=1.5)
+        await system.after(5)
+        system.model("m-1", latency_seconds=40.0)
+        wait = Wait(kind="llm", name="m", since=system.ago(1))
+        system.agent("a", system.task("t", wait, stalled=True))
+        assert await rules(system) == [("ModelSlow", "warning")]
+
+
+async def test_a_model_that_is_always_slow_is_no_finding() -> None:
+    async with System() as system:
+        system.model("m-1", latency_seconds=38.0)
+        await system.after(5)
+        system.model("m-1", latency_seconds=40.0)
+        wait = Wait(kind="llm", name="m", since=system.ago(1))
+        system.agent("a", system.task("t", wait, stalled=True))
+        assert await rules(system) == []

@@ -64,3 +64,30 @@ async def test_failures_by_a_model_that_is_down_are_its_effects() -> None:
         (finding,) = system.findings
         assert finding.rule == "ModelDown"
         assert [one.rule for one in finding.effects] == ["AgentFailing"]
+
+
+async def ended(system: System, *, good: int, bad: int, error: str = "SSLError") -> None:
+    """So far instance 0 has completed so many tasks; instance 1 has failed so many."""
+    last = Failure("t", error, system.clock.now())
+    done = Outcomes(completed=good)
+    system.agent("a", instance="a-0", outcomes=done)
+    system.agent("a", instance="a-1", outcomes=Outcomes(failed=bad), last_failure=last)
+    await system.after(5)
+
+
+async def test_one_instance_all_of_whose_tasks_fail() -> None:
+    async with System() as system:
+        for number in range(12):
+            await ended(system, good=3 * number, bad=number)
+        (finding,) = system.findings
+        assert (finding.rule, finding.root.path) == ("AgentFailing", "instances/a-1")
+
+
+async def test_one_instance_some_of_whose_tasks_fail_is_no_finding() -> None:
+    async with System() as system:
+        for number in range(12):
+            last = Failure("t", "SSLError", system.clock.now())
+            done = Outcomes(completed=2 * number, failed=number)
+            system.agent("a", instance="a-0", outcomes=Outcomes(completed=3 * number))
+            system.agent("a", instance="a-1", outcomes=done, last_failure=last)
+            assert await system.after(5) == []

@@ -29,7 +29,8 @@ async def test_an_agent_that_does_not_take_what_waits_for_it() -> None:
         system.agent("a", queues=["q"])
         system.queue("q", depth=5, consumers=0, group_state="Empty", consumed_at=system.ago(5))
         (finding,) = await system.after(90)
-        assert finding.rule in ("IdleWhileWorkWaits", "NoConsumers")
+        assert (finding.rule, finding.severity) == ("NotConsuming", "critical")
+        assert [one.rule for one in finding.effects] == ["NoConsumers"]
         assert finding.effect_count == 1
 
 

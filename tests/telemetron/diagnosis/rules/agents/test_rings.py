@@ -43,3 +43,15 @@ async def test_a_deep_chain_of_parents_is_no_loop() -> None:
         for number in range(8):
             system.agent(f"a{number}", system.task(f"t{number}", parent_id=f"t{number - 1}"))
         assert await rules(system) == []
+
+
+async def test_three_tasks_that_wait_for_each_other() -> None:
+    async with System() as system:
+        for name, awaited, id, parent in (
+            ("planner", "coder", "p", None),
+            ("coder", "tester", "c", "p"),
+            ("tester", "planner", "t", "c"),
+        ):
+            wait = Wait(kind="agent", name=awaited)
+            system.agent(name, system.task(id, wait, stalled=True, parent_id=parent))
+        assert await rules(system) == [("WaitCycle", "critical")]

@@ -54,3 +54,45 @@ async def test_a_parent_that_waits_for_its_stalled_child_is_an_effect() -> None:
         (finding,) = await system.after(60)
         assert finding.root.key == "prod/child"
         assert [one.key for one in finding.effects] == ["prod/boss"]
+
+
+async def test_a_tool_that_is_a_workload_is_explained_by_its_pods() -> None:
+    async with System() as system:
+        system.workload("qdrant", system.pod("q-0", ready=False, reason="CrashLoopBackOff"))
+        system.agent("a", system.task("t", Wait(kind="tool", name="qdrant"), stalled=True))
+        system.agent("b", system.task("u", Wait(kind="tool", name="qdrant"), stalled=True))
+        (finding,) = await system.after(60)
+        assert (finding.rule, finding.effect_count) == ("WorkloadCrashing", 2)
+
+
+async def test_a_tool_whose_workload_is_well_is_the_root() -> None:
+    async with System() as system:
+        system.workload("qdrant", system.pod("q-0"))
+        system.agent("a", system.task("t", Wait(kind="tool", name="qdrant"), stalled=True))
+        assert await rules(system) == [("TaskStalled", "warning")]
+
+
+async def test_a_task_that_waits_for_one_that_waits_for_a_person_is_no_finding() -> None:
+    async with System() as system:
+        system.agent("boss", system.task("t", Wait(kind="agent", name="a"), stalled=True))
+        ask = Wait(kind="human", name="approval")
+        system.agent("a", system.task("u", ask, stalled=True, parent_id="t"))
+        assert await rules(system) == []
+
+
+async def test_a_wait_as_long_as_the_calls_of_its_model_take_is_no_finding() -> None:
+    async with System() as system:
+        system.model("m-1", latency_seconds=40.0)
+        wait = Wait(kind="llm", name="m", since=system.ago(30))
+        system.agent("a", system.task("t", wait, stalled=True))
+        assert await rules(system, 80) == []
+        assert await rules(system) == [("TaskStalled", "warning")]
+
+
+async def test_tasks_that_wait_for_a_queue_are_explained_by_the_hang_of_its_reader() -> None:
+    async with System() as system:
+        system.queue("q")
+        system.agent("reader", system.task("u", stalled=True), queues=["q"])
+        system.agent("boss", system.task("t", Wait(kind="queue", name="q"), stalled=True))
+        (finding,) = await system.after(60)
+        assert (finding.root.key, finding.effect_count) == ("prod/reader", 1)

@@ -6,7 +6,7 @@ from telemetron.document import (
     Member,
     Wait,
 )
-from tests.telemetron.diagnosis.system import System, alarms
+from tests.telemetron.diagnosis.system import System, alarms, rules
 
 
 async def test_work_that_nobody_takes() -> None:
@@ -51,8 +51,24 @@ async def test_a_group_that_was_abandoned_is_no_finding() -> None:
 
 async def test_records_that_no_group_reads() -> None:
     async with System() as system:
+        system.agent("boss", system.task("t", Wait(kind="agent", name="a"), stalled=True))
+        system.agent("a", queues=["old"])
+        system.queue("old")
         system.queue("new", None, consumers=None, depth=None, produced_at=system.clock.now())
-        assert alarms(await system.after(60)) == [("NoConsumers", "kafka/new/-")]
+        assert ("NoConsumers", "kafka/new/-") in alarms(await system.after(60))
+
+
+async def test_an_audit_log_that_no_group_reads_is_information() -> None:
+    async with System() as system:
+        system.queue("audit", None, consumers=None, depth=None, produced_at=system.clock.now())
+        assert await rules(system) == [("NoConsumers", "info")]
+
+
+async def test_commits_of_a_client_without_a_group_are_no_finding() -> None:
+    async with System() as system:
+        for _ in range(10):
+            system.queue("q", depth=2, consumers=0, consumed_at=system.clock.now())
+            assert await system.after(10) == []
 
 
 async def test_consumers_that_commit_nothing() -> None:
@@ -123,3 +139,14 @@ async def test_a_group_that_rebalances_in_a_rollout_and_gets_on_is_no_finding() 
         for generation in range(14):
             system.queue("q", depth=9, generation=generation, consumed_at=system.clock.now())
             assert await system.after(9) == []
+
+
+async def test_the_workload_that_the_group_is_named_after_explains_it() -> None:
+    """After a restart of Telemetron the members of an empty group are not known."""
+    async with System() as system:
+        pod = system.pod("w-0", ready=False, reason="CrashLoopBackOff", restarts=4)
+        system.workload("writer", pod)
+        system.queue("q", "writer", depth=3, consumers=0, group_state="Empty")
+        assert alarms(await system.after(60)) == [
+            ("WorkloadCrashing", "kubernetes/prod/Deployment/writer")
+        ]

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from tests.telemetron.diagnosis.system import System, found
+from telemetron.document import LastExit, Owner
+from tests.telemetron.diagnosis.system import System, found, rules
 
 
 async def test_a_paused_rollout_is_no_finding() -> None:
@@ -45,3 +46,39 @@ async def test_a_job_that_completed_is_no_finding() -> None:
         pod = system.pod("j-0", status="Succeeded", ready=False)
         system.workload("nightly", pod, kind="Job", desired=None)
         assert await found(system) == []
+
+
+def job(system: System, name: str, ago: float, *, failed: bool, owner: str | None = None) -> None:
+    """A Job that has ended so many seconds ago."""
+    end = LastExit(reason="Error" if failed else "Completed", at=system.ago(ago))
+    pod = system.pod(name, status="Failed" if failed else "Succeeded", ready=False, last_exit=end)
+    live: dict[str, Any] = {"rollout": "stuck" if failed else "complete", "desired": 0}
+    if failed:
+        live["reason"] = "BackoffLimitExceeded"
+    system.workload(name, pod, kind="Job", owner=Owner("CronJob", owner) if owner else None, **live)
+
+
+async def test_a_job_that_has_just_failed_is_a_warning() -> None:
+    async with System() as system:
+        job(system, "import", 60, failed=True)
+        assert await rules(system) == [("JobFailed", "warning")]
+
+
+async def test_a_job_that_failed_days_ago_is_information() -> None:
+    async with System() as system:
+        job(system, "import", 100_000, failed=True)
+        assert await rules(system) == [("JobFailed", "info")]
+
+
+async def test_a_failed_job_whose_cron_job_has_succeeded_since_is_no_finding() -> None:
+    async with System() as system:
+        job(system, "nightly-1", 9_000, failed=True, owner="nightly")
+        job(system, "nightly-2", 5_000, failed=False, owner="nightly")
+        assert await rules(system) == []
+
+
+async def test_a_job_that_fails_again_after_a_success_is_a_warning() -> None:
+    async with System() as system:
+        job(system, "nightly-1", 9_000, failed=False, owner="nightly")
+        job(system, "nightly-2", 5_000, failed=True, owner="nightly")
+        assert await rules(system) == [("JobFailed", "warning")]

@@ -1,5 +1,6 @@
 """Rules of scaling, each beside the healthy situation that looks most like it."""
 
+from telemetron.document import Member
 from tests.telemetron.diagnosis.system import System, found
 
 WRITER = "kubernetes/prod/Deployment/writer"
@@ -45,4 +46,24 @@ async def test_an_autoscaler_at_its_maximum_alone_is_no_finding() -> None:
         system.workload("w", system.pod("w-0"), desired=1, max_pods=2)
         await system.after(10)
         system.workload("w", system.pod("w-0"), system.pod("w-1"), max_pods=2)
+        assert await found(system) == []
+
+
+async def test_the_members_that_a_group_had_last_were_its_pods() -> None:
+    async with System() as system:
+        system.workload("writer", system.pod("w-0", ip="10.0.0.1"))
+        member = Member(client_id="c", host="10.0.0.1", partitions=[0], partition_count=1)
+        system.queue("sections", members=[member])
+        await system.after(5)
+        system.workload("writer", desired=0, ready=0)
+        system.queue("sections", depth=4, consumers=0, consumed_at=system.clock.now())
+        (finding,) = await system.after(60)
+        assert (finding.rule, finding.root.key) == ("ScaledToZero", WRITER)
+
+
+async def test_a_workload_at_zero_whose_queue_is_empty_is_no_finding() -> None:
+    async with System() as system:
+        key = system.workload("writer", desired=0, ready=0)
+        system.agent("writer", workload=key, queues=["sections"])
+        system.queue("sections", depth=0, consumers=0, consumed_at=system.ago(100))
         assert await found(system) == []
