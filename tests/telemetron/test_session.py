@@ -20,7 +20,7 @@ DIES_IN = 12
 
 SESSION = {
     "how do I ask, and what do the fields mean": "/llms.txt",
-    "what is wrong and since when": "/system/state/findings",
+    "what is wrong and since when": "/system/brief",
     "what changed in two minutes": "/system/changes?since=2m&kinds=status,problems",
 }
 MAX_TOKENS, MAX_CALLS = 8_000, 6
@@ -41,7 +41,7 @@ def tasks(clock: FakeClock, name: str, number: int) -> dict[str, Any]:
         for one in range(2 if number else 0)
     ]
     done = {"completed": 2 * number, "failed": 0, "canceled": 0}
-    return {"tasks": running, "ended": ended, "outcomes": done}
+    return {"max_parallel_invocations": 2, "tasks": running, "ended": ended, "outcomes": done}
 
 
 async def live_system(live: Any, clock: FakeClock) -> None:
@@ -79,12 +79,15 @@ async def test_a_session_of_questions_is_small_and_right(serving: Any, tmp_path:
     tokens = {question: math.ceil(len(body) / 1.8) for question, body in answers.items()}
     assert sum(tokens.values()) <= MAX_TOKENS, tokens
 
-    findings = json.loads(answers["what is wrong and since when"])["findings"]
-    roots = {(one["rule"], one["root"]["key"], one["root"]["path"]) for one in findings}
-    assert roots == {
-        ("TaskStalled", f"prod/{HUNG}", "activity/active_task_ids/hung-1"),
-        ("AgentGone", f"prod/{DEAD}", None),
+    brief = json.loads(answers["what is wrong and since when"])
+    found = [
+        dict(zip(brief["findings"]["columns"], row, strict=False))
+        for row in brief["findings"]["rows"]
+    ]
+    assert {(one["rule"], one["root"]) for one in found} == {
+        ("TaskStalled", f"agents/{HUNG}"),
+        ("AgentGone", f"agents/{DEAD}"),
     }
-    assert all(one["since"] for one in findings)
+    assert all(one["since"] for one in found)
     changed = json.loads(answers["what changed in two minutes"])["changes"]
     assert {one["key"] for one in changed if one["section"] == "agents"} <= {f"prod/{DEAD}"}

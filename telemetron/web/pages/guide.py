@@ -7,6 +7,7 @@ GUIDE = """# Telemetron
 The state of a multi-agent system: agents, workloads, queues, LLM models. Read-only JSON.
 Ask in this order:
 
+- What matters now: {root}/system/brief?max_tokens=2000
 - What is wrong, since when, why: {root}/system/state/findings
 - How far to believe it: {root}/system/state/sources
 - What became worse: {root}/system/changes?since=10m&kinds=status,problems
