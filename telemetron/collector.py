@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol
 from msgspec import Struct
 
 from telemetron.clock import Clock
+from telemetron.search import Search
 
 ENTRY_POINTS = "telemetron.collectors"
 PROBES = "telemetron.probes"
@@ -80,6 +81,14 @@ class Output(Protocol):
 
     def mount(self, prefix: str, app: ASGIApp) -> None:
         """Serve HTTP requests below one of the collector's `paths` until `run` ends."""
+
+    def offer(self, search: Search) -> None:
+        """Answer with `search` where a task is, until `run` ends; see `telemetron.search`.
+
+        It is for readers who ask about a task beyond the lists of the document. It may read from
+        the observed system, returns within `TaskQuery.seconds`, and is called at most twice at a
+        time.
+        """
 
 
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from telemetron.clock import Clock
 from telemetron.collector import ASGIApp, Put
+from telemetron.search import Search
 
 
 def _wake(future: "asyncio.Future[None]") -> None:
@@ -73,6 +74,7 @@ class RecordingOutput:
         self.calls: list[tuple[Any, ...]] = []
         self.parts: dict[tuple[str, str], Any] = {}
         self.mounted: dict[str, ASGIApp] = {}
+        self.search: Search | None = None
         self._scopes: dict[tuple[str, str], str] = {}
         self._news = asyncio.Event()
 
@@ -117,6 +119,10 @@ class RecordingOutput:
 
     def mount(self, prefix: str, app: ASGIApp) -> None:
         self.mounted[prefix] = app
+
+    def offer(self, search: Search) -> None:
+        self._record("offer")
+        self.search = search
 
     def _record(self, *call: Any) -> None:
         self.calls.append(call)

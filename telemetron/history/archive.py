@@ -20,6 +20,7 @@ from telemetron.history.delta import apply
 from telemetron.history.limits import DEFAULTS, HistoryLimits
 from telemetron.history.place import Place
 from telemetron.history.recorder import Entry, Id, Step, decode, encode, pack
+from telemetron.history.tasks import INDEXED, has_mention, mentions, number, numbers
 
 MEMORY = ":memory:"
 APPLICATION = 0x7E1E3E70
@@ -49,6 +50,11 @@ CREATE TABLE keyframes (
 );
 CREATE TABLE touched (entity INTEGER, batch INTEGER, PRIMARY KEY (entity, batch)) WITHOUT ROWID;
 """
+# Files of the first release lack it: batches without the number `INDEXED` are not indexed.
+TASKS = (
+    "CREATE TABLE IF NOT EXISTS tasks (task INTEGER, batch INTEGER, PRIMARY KEY (task, batch))"
+    " WITHOUT ROWID"
+)
 
 NOT_KEPT = "{} is not in the history"
 
@@ -155,6 +161,7 @@ class Archive:
             raise ArchiveError(
                 "the file system does not support SQLite's write-ahead log; use a local disk"
             )
+        self._database.execute(TASKS)
         self._database.execute("PRAGMA synchronous = NORMAL")
         self._database.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
 
@@ -223,6 +230,9 @@ class Archive:
         touched = _touched(steps)
         self._database.executemany(
             "INSERT INTO touched VALUES (?, ?)", [(entity, batch) for entity in touched]
+        )
+        self._database.executemany(
+            "INSERT INTO tasks VALUES (?, ?)", [(task, batch) for task in _tasks_in(steps)]
         )
         self._mark_alive(last.at)
         return len(blob)
@@ -303,9 +313,14 @@ class Archive:
             database.execute("DELETE FROM keyframes WHERE id = ?", (keyframe,))
             old = database.execute("SELECT id, steps FROM batches WHERE id < ?", (batch,))
             for id, blob in old.fetchall():
+                steps = _read(blob)
                 database.executemany(
                     "DELETE FROM touched WHERE entity = ? AND batch = ?",
-                    [(entity, id) for entity in _touched(_read(blob))],
+                    [(entity, id) for entity in _touched(steps)],
+                )
+                database.executemany(
+                    "DELETE FROM tasks WHERE task = ? AND batch = ?",
+                    [(task, id) for task in _tasks_in(steps)],
                 )
             database.execute("DELETE FROM batches WHERE id < ?", (batch,))
             database.execute(
@@ -496,6 +511,52 @@ class Archive:
             if begins and batch != first:
                 yield None
 
+    def task_entries(
+        self, id: str, before: Place | None, newest: int, oldest: int
+    ) -> Iterator[PlacedEntry | None]:
+        """Yield the entries before that place that name a task, of all epochs, newest first.
+
+        They are those of the `newest` batches and of the `oldest` ones; None stands for batches in
+        between that were left out.
+        """
+        query = (
+            "SELECT b.id, e.epoch, b.steps FROM tasks t JOIN batches b ON b.id = t.batch"
+            " JOIN epochs e ON e.id = b.epoch WHERE t.task = ? AND e.system = ? AND b.id <= ?"
+        )
+        given = number(id), self._system, self._last_batch_before(before)
+        rows = self._database.execute(f"{query} ORDER BY t.batch DESC LIMIT ?", (*given, newest))
+        found = rows.fetchall()
+        yield from self._naming(found, id, before)
+        if len(found) < newest:
+            return
+        rows = self._database.execute(
+            f"{query} AND t.batch < ? ORDER BY t.batch LIMIT ?", (*given, found[-1][0], oldest)
+        )
+        first = rows.fetchall()
+        if len(first) == oldest:
+            yield None
+        yield from self._naming(first[::-1], id, before)
+
+    def _naming(
+        self, rows: Iterable[tuple[int, str, bytes]], id: str, before: Place | None
+    ) -> Iterator[PlacedEntry]:
+        needles = mentions(id)
+        for _, epoch, blob in rows:
+            for step in reversed(_read(blob)):
+                place = Place(epoch, *step.place)
+                if not before or epoch != before.epoch or place < before:
+                    yield from (
+                        PlacedEntry(place, step.at, one)
+                        for one in step.entries
+                        if has_mention(one, needles)
+                    )
+
+    def indexes_all(self) -> bool:
+        """Return whether nothing was dropped, and the tasks of all that is stored are indexed."""
+        first = self._value("SELECT min(id) FROM batches")
+        indexed = "SELECT min(batch) FROM tasks WHERE task = ?"
+        return first is None or first == self._value(indexed, (INDEXED,)) == 1
+
     def first(self) -> Place:
         """Return the first stored place; raise GoneError if there is none."""
         return Place(*self._first_batch()[1:])
@@ -520,20 +581,23 @@ class Archive:
 
     def _touching(self, id: Id, before: Place | None) -> Iterator[tuple[int, str, int, bytes]]:
         """Select the batches that have entries of the entity, or that begin an epoch."""
-        bound = None
-        if before is not None:
-            epoch = self._find_epoch(before.epoch)
-            bound = self._value(
-                "SELECT max(id) FROM batches WHERE epoch = ?"
-                " AND (first_revision, first_step) <= (?, ?)",
-                (epoch.id, *before.at),
-            )
         return self._database.execute(
             "SELECT b.id, e.epoch, b.begins, b.steps FROM batches b"
-            " JOIN epochs e ON e.id = b.epoch WHERE e.system = ? AND b.id <= coalesce(?, b.id)"
+            " JOIN epochs e ON e.id = b.epoch WHERE e.system = ? AND b.id <= ?"
             " AND b.id IN (SELECT batch FROM touched WHERE entity IN (?, ?) UNION ALL"
             " SELECT id FROM batches WHERE begins) ORDER BY b.id DESC",
-            (self._system, bound, *_numbers(id)),
+            (self._system, self._last_batch_before(before), *_numbers(id)),
+        )
+
+    def _last_batch_before(self, place: Place | None) -> int:
+        """Return the id of the last batch that may have steps before the place; None: of all."""
+        if place is None:
+            return self._value("SELECT coalesce(max(id), 0) FROM batches")  # type: ignore[no-any-return]
+        epoch = self._find_epoch(place.epoch)
+        return self._value(  # type: ignore[no-any-return]
+            "SELECT coalesce((SELECT max(id) FROM batches WHERE epoch = ?"
+            " AND (first_revision, first_step) <= (?, ?)), (SELECT max(id) FROM batches), 0)",
+            (epoch.id, *place.at),
         )
 
     def _find_epoch(self, epoch: str) -> "_Epoch":
@@ -594,6 +658,11 @@ def _touched(steps: Iterable[Step]) -> set[int]:
     """Return the numbers under which the batch of these steps is found."""
     entries = (entry for step in steps for entry in step.entries)
     return {_numbers(entry.id)[entry.is_state] for entry in entries}
+
+
+def _tasks_in(steps: Iterable[Step]) -> set[int]:
+    """Return the numbers of the tasks under which the batch of these steps is found."""
+    return {INDEXED, *numbers(entry for step in steps for entry in step.entries)}
 
 
 def _numbers(id: Id) -> tuple[int, int]:

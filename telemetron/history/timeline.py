@@ -373,6 +373,27 @@ class Timeline:
             except GoneError:  # another process has deleted this epoch
                 yield None
 
+    def task_entries(self, id: str, newest: int, oldest: int) -> Iterator[PlacedEntry | None]:
+        """Yield the entries that name a task, newest first; None stands for entries left out.
+
+        `newest` and `oldest` are how many batches are read: of the memory, and of the file.
+        """
+        self._store_open()
+        first = self._memory.first()
+        yield from self._memory.task_entries(id, None, newest, oldest)
+        if self.file:
+            try:
+                yield from self.file.task_entries(id, first, newest, oldest)
+            except GoneError:  # another process has deleted this epoch
+                yield None
+
+    def is_whole(self) -> bool:
+        """Return whether every step of every epoch is kept, and found by its tasks."""
+        self._store_open()
+        if self.file is None:
+            return self._memory.indexes_all()
+        return self.file.indexes_all() and self.file.has_all_before(self._memory.first())
+
 
 class Steps(deque[Step]):
     """Steps in order, with their total weight and approximate size in memory."""

@@ -7,6 +7,8 @@ from msgspec import Struct
 
 from telemetron.clock import Clock
 from telemetron.collector import ASGIApp, Collector, Put
+from telemetron.search import Search
+from telemetron.service.searches import Searches
 from telemetron.store.source import Source
 from telemetron.store.store import Store
 
@@ -70,13 +72,21 @@ class Mounts:
 class BoundOutput:
     """The `Output` of one run of one source; it refuses every call once the run has ended."""
 
-    def __init__(self, store: Store, source: Source, collector: Collector, mounts: Mounts) -> None:
+    def __init__(
+        self,
+        store: Store,
+        source: Source,
+        collector: Collector,
+        mounts: Mounts,
+        searches: Searches | None = None,
+    ) -> None:
         self.clock: Clock = store.clock
         self.source = source.name
         self._store = store
         self._source = source
         self._collector = collector
         self._mounts = mounts
+        self._searches = searches or Searches()
         self._open = True
 
     def put(self, section: str, group: str, id: str, part: Struct, *, scope: str = "") -> None:
@@ -115,10 +125,15 @@ class BoundOutput:
             raise ValueError(f"{prefix} is not among the paths of {self._collector.name}")
         self._mounts.add(prefix, app, self._source.name)
 
+    def offer(self, search: Search) -> None:
+        self._check()
+        self._searches.add(self._source.name, search)
+
     def close(self) -> None:
         """End the run: tasks that it left behind can no longer write."""
         self._open = False
         self._mounts.remove(self._source.name)
+        self._searches.remove(self._source.name)
 
     def _check(self, section: str | None = None) -> None:
         """Raise if the run has ended, or if the collector does not declare the section."""

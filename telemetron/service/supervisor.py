@@ -14,6 +14,7 @@ from telemetron.backoff import Backoff
 from telemetron.collector import ENTRY_POINTS, PROBES, Collector, Config
 from telemetron.config.settings import ConfigError, SourceSpec, configure
 from telemetron.service.outputs import BoundOutput, Mounts
+from telemetron.service.searches import Searches
 from telemetron.store.source import Source
 from telemetron.store.store import Store
 
@@ -60,6 +61,7 @@ class Supervisor:
         self.store = store
         self.limits = limits or SupervisorLimits()
         self.mounts = Mounts()
+        self.searches = Searches()
         self.collectors: dict[str, Collector] = {}
         """The imported collectors by name."""
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -139,7 +141,7 @@ class Supervisor:
 
     async def _run(self, source: Source, loaded: Loaded) -> str:
         """Run the collector once; return the problem's message, as no run should end."""
-        output = BoundOutput(self.store, source, loaded.collector, self.mounts)
+        output = BoundOutput(self.store, source, loaded.collector, self.mounts, self.searches)
         try:
             await loaded.collector.run(loaded.config, output)
         except BaseException as error:

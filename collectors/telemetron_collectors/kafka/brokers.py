@@ -306,6 +306,13 @@ class Brokers:
     def get(self, node: int | None) -> Broker | None:
         return None if node is None else self.known.get(node)
 
+    def connect(self, node: int) -> BrokerConnection | None:
+        """Return another connection to a broker, which the caller closes; None: it is unknown."""
+        broker = self.known.get(node)
+        if broker is None:
+            return None
+        return BrokerConnection(broker.address, self._settings, self._clock, self._limits)
+
     async def any(self, request: Request) -> ResponseBody:
         """Return the response of any broker; if none answers, raise the first TroubleError."""
         connections = [broker.control for broker in self.known.values()] + self._bootstrap

@@ -21,12 +21,14 @@ from telemetron_collectors.kafka.members import Members
 from telemetron_collectors.kafka.offsets import Offsets
 from telemetron_collectors.kafka.publisher import Publisher
 from telemetron_collectors.kafka.scopes import CLUSTER
+from telemetron_collectors.kafka.search import TaskSearch
 
 
 async def run(config: KafkaConfig, output: Output, limits: KafkaLimits = LIMITS) -> None:
     """Observe one cluster until cancelled."""
     cluster = KafkaCluster(config, output, await _settings(config, output), limits)
     rounds = Rounds(cluster)
+    output.offer(TaskSearch(cluster).find)
     try:
         while True:
             await rounds.next()

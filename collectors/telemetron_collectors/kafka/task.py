@@ -14,7 +14,7 @@ from telemetron.text import cut, strip_controls
 from telemetron_collectors.kafka.config import QueueConfig
 from telemetron_collectors.kafka.protocol.batch import LogRecord
 from telemetron_collectors.kafka.times import of_record, parse_time
-from telemetron_collectors.kafka.value import MISSING, decode
+from telemetron_collectors.kafka.value import MISSING, Value, decode
 
 ID_HEADER = "telemetron-task-id"
 MAX_ID = 256
@@ -42,9 +42,7 @@ def parse_task(
     level = _text(field(fields.priority), MAX_LEVEL)
     blocked = _text(field(fields.blocked_task), MAX_ID)
     return PendingTask(
-        id=_text(_header(headers, ID_HEADER), MAX_ID)
-        or _text(_as_written(field(fields.id), fields.id, value.text), MAX_ID)
-        or f"{topic}/{partition}/{record.offset}",
+        id=_id(headers, value, fields.id) or f"{topic}/{partition}/{record.offset}",
         submitted_at=submitted_at,
         priority=Priority(level and level.lower(), blocked) if level or blocked else None,
         invoked_by=_text(field(fields.invoked_by), MAX_ID),
@@ -54,6 +52,21 @@ def parse_task(
         args=_content(field(fields.args), config.content_chars),
         problem=Problem("Unreadable", trouble, now) if trouble else None,
     )
+
+
+def with_id(records: Iterable[LogRecord], id: str, config: QueueConfig) -> list[LogRecord]:
+    """Return the records with this id of their own; only ids are decoded."""
+    place = config.fields.id
+    return [one for one in records if _id(dict(one.headers), decode(one.value), place) == id]
+
+
+def _id(headers: Mapping[str, bytes | None], value: Value, place: str) -> str | None:
+    """Return the id that a record has; None if it has none."""
+    if found := _text(_header(headers, ID_HEADER), MAX_ID):
+        return found
+    if place.startswith("/"):
+        return _text(_as_written(_pointed(value.json, place), place, value.text), MAX_ID)
+    return _text(_header(headers, place), MAX_ID)
 
 
 def _submitted_at(

@@ -107,7 +107,9 @@ def test_a_keyframe_is_due_by_size_or_by_age(archive):
     assert archive.wants_keyframe(HOUR)
     archive.add_keyframe(step(6, at=HOUR), {KEY: body(6)})
     assert not archive.wants_keyframe(HOUR)
-    noise = [Entry("queues", f"{hash(n)}", new=b"%x" % hash(str(n))) for n in range(50_000)]
+    noise = [
+        Entry("queues", f"{hash(n)}", new=b'{"key":"%x"}' % hash(str(n))) for n in range(50_000)
+    ]
     archive.append([Step(7, 0, HOUR, noise)])
     assert archive.wants_keyframe(HOUR)
 
