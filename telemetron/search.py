@@ -5,7 +5,7 @@ nothing. See `Output.offer`.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from msgspec import Struct
 
@@ -17,7 +17,7 @@ MAX_LOOK = 50_000
 T = TypeVar("T")
 
 
-class QueueRecord(Struct, frozen=True):
+class QueueRecord(NamedTuple):
     """The record that a task came from: its queue, partition and offset."""
 
     queue: str
@@ -45,7 +45,8 @@ class TaskSighting(Struct, frozen=True, kw_only=True):
     partition: int | None
     offset: int | None
     status: str | None
-    """`pending`, `consumed` (the group has committed it), or null: the source cannot know."""
+    """`pending`; `consumed`: the group has committed it; `absent`: there is no such record; null:
+    the source cannot know, see `why`."""
     ahead: int | None = None
     """Pending tasks before it in its partition."""
     ahead_exact: bool | None = None

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from telemetron.history.recorder import Entry, decode, encode
 
-ACTIVE, ENDED, WAITING = "active_task_ids", "ended", "tasks"
+ACTIVE, ENDED, FAILURE, WAITING = "active_task_ids", "ended", "last_failure", "tasks"
 INDEXED = 0
 """The number of every batch whose tasks are indexed; no task has it."""
 
@@ -22,7 +22,7 @@ class TaskChange(NamedTuple):
     section: str
     key: str
     of: str
-    """The list: `ACTIVE`, `ENDED` or `WAITING`."""
+    """The list: `ACTIVE`, `ENDED` or `WAITING`; `FAILURE` is a list of one ended task."""
     old: list[Item]
     new: list[Item]
     """Items with the id: none, one, or several that share it."""
@@ -87,8 +87,22 @@ def _lists(delta: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     for name in (ACTIVE, ENDED):
         if isinstance(activity, dict) and name in activity:
             yield name, activity[name]
+    if isinstance(activity, dict) and FAILURE in activity:
+        yield FAILURE, _failures(activity[FAILURE])
     if WAITING in delta:
         yield WAITING, delta[WAITING]
+
+
+def _failures(change: Any) -> list[list[Item]]:
+    """Return the change of an agent's last failure as that of a list of ended tasks."""
+    if isinstance(change, dict):
+        if "task_id" not in change:
+            return [[], []]
+        new = {name: pair[1] for name, pair in change.items()}
+    else:
+        new = change[1] or {}
+    failed = {"id": new.get("task_id"), "status": "failed", "error": new.get("error")}
+    return [[], [failed | {"ended_at": new.get("at")}] if failed["id"] else []]
 
 
 def _items(change: Any) -> Iterator[Item]:

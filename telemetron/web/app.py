@@ -22,6 +22,7 @@ from telemetron.web.routes import METHODS, ROUTES, Router
 from telemetron.web.server.connection import Readers
 from telemetron.web.server.server import Options
 from telemetron.web.state import StateApp
+from telemetron.web.tasks import TasksApp
 from telemetron.web.waiters import Waiters
 
 FAILED = HttpProblem(500, "Telemetron failed to answer; its log says why")
@@ -45,6 +46,7 @@ class App:
         self.probes = Probes(self.waiters, self._mounts)
         self.changes = ChangesApp(store, history)
         state = StateApp(store, self.waiters, history)
+        tasks = TasksApp(store, history, service.supervisor)
         health = HealthApp(store, self.guard, self.waiters)
         self._router = Router(
             {
@@ -54,6 +56,8 @@ class App:
                 "brief": BriefApp(store, history),
                 "changes": self.changes,
                 "life": self.changes,
+                "task": tasks,
+                "record": tasks,
                 "livez": health,
                 "readyz": health,
                 "healthz": health,

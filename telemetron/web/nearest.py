@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
+from heapq import nsmallest
 from itertools import islice
 
 from telemetron.http import HttpProblem
@@ -41,6 +42,32 @@ def unknown_key(snapshot: Snapshot, sections: Sequence[str], key: str) -> HttpPr
     hint = f"; did you mean {near[0]}?" if near else ""
     where = sections[0] if len(sections) == 1 else "any section asked for"
     return HttpProblem(404, f"no {shown(key)} in {where}{hint}", nearest=near)
+
+
+def unknown_task(id: str, near: list[str]) -> HttpProblem:
+    """Return a 404 whose member `nearest` has these similar ids of tasks."""
+    hint = f"; did you mean {shown(near[0])}?" if near else ""
+    where = "any agent, queue or kept step of the history"
+    return HttpProblem(404, f"no task {shown(id)} in {where}{hint}", nearest=near)
+
+
+def similar(name: str, names: Iterable[str]) -> list[str]:
+    """Return up to three similar names. Call it in a thread if there are thousands."""
+    alike = nsmallest(NEAR_KEYS, names, key=lambda one: _distance(name, one))
+    return get_close_matches(name, alike, NEAREST)
+
+
+def _distance(name: str, other: str) -> tuple[int, str]:
+    """Return a cheap distance: the characters between the common start and the common end."""
+    start = _common(name, other)
+    end = _common(name[start:][::-1], other[start:][::-1])
+    return max(len(name), len(other)) - start - end, other
+
+
+def _common(name: str, other: str) -> int:
+    """Return the length of the common start."""
+    differ = (at for at, (a, b) in enumerate(zip(name, other, strict=False)) if a != b)
+    return next(differ, min(len(name), len(other)))
 
 
 def _nearest(key: str, ropes: Sequence[Rope]) -> list[str]:

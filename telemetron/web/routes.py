@@ -10,7 +10,7 @@ from typing import NamedTuple
 from telemetron.http import Receive, Scope, Send
 
 STATE, CHANGES, LIFE = "/system/state", "/system/changes", "/system/history"
-BRIEF = "/system/brief"
+BRIEF, TASKS = "/system/brief", "/system/tasks"
 GUIDE, SWAGGER, LIVEZ = "/llms.txt", "/swagger/", "/livez"
 
 METHODS = ("GET", "HEAD")
@@ -44,6 +44,13 @@ ROUTES = (
         "Changes since a place, a time or 5m ago; once, or as events",
     ),
     Route(LIFE + "/{section}/{key}", "life", "history", "The life of one entity, newest first"),
+    Route(TASKS + "/{id}", "task", "tasks", "Where one task is: waiting, active, ended or lost"),
+    Route(
+        TASKS + "/{queue}/{partition}/{offset}",
+        "record",
+        "tasks",
+        "The same for the task in one record of a queue",
+    ),
     Route("/system/schema", "schema", "documentation", "The JSON Schema of the state"),
     Route("/", "welcome", "documentation", "An overview of sections and paths"),
     Route(SWAGGER, "swagger", "documentation", "The HTTP interface, to try out"),

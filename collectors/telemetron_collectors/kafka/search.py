@@ -278,8 +278,9 @@ def _sighting(hit: LogHit, queue: KafkaQueue) -> TaskSighting:
     partition = queue.partitions[hit.partition] if known else None
     position = partition.position if partition else None
     base = position.base if position else None
-    status, ahead, is_exact = None, None, None
-    if base is not None and partition and hit.why not in (NOT_THERE, BEYOND):
+    status = "absent" if hit.why in (NOT_THERE, BEYOND) else None
+    ahead, is_exact = None, None
+    if base is not None and partition and not status:
         status = "pending" if hit.offset >= base else "consumed"
         if status == "pending":
             ahead, is_exact = hit.offset - base, hit.offset == base

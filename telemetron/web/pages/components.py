@@ -11,6 +11,7 @@ from telemetron.answers.brief.budget import (
 from telemetron.document import KINDS
 from telemetron.history.delta import MEASURES
 from telemetron.http import TITLES
+from telemetron.search import MAX_LOOK
 from telemetron.store.section import SECTIONS
 
 Json = dict[str, Any]
@@ -184,6 +185,26 @@ BYTES_PER_TOKEN = _query(
         "maximum": MOST_BYTES_PER_TOKEN,
     },
     "Bytes that count as one token; 1.8 by default, a lower bound for the tokenizers of today.",
+)
+
+# parameters of a task
+
+TASK = _path(
+    "id",
+    {"type": "string", "minLength": 1, "maxLength": 256},
+    "The task's id, or its record as `QUEUE/PARTITION/OFFSET`. Slashes may be percent-encoded or"
+    " not.",
+)
+RECORD = [
+    _path("queue", {"type": "string", "minLength": 1}, "Name of the queue (topic)."),
+    _path("partition", {"type": "integer", "minimum": 0, "maximum": 999999999}, "Its partition."),
+    _path("offset", {"type": "integer", "minimum": 0}, "The record's offset."),
+]
+LOOK = _query(
+    "look",
+    {"type": "integer", "minimum": 0, "maximum": MAX_LOOK},
+    "How many pending records to search for the id in queues whose lists are cut, if the task is"
+    " not found otherwise; 5,000 by default.",
 )
 
 VERBOSE = _query(
@@ -412,10 +433,59 @@ _BRIEF: Json = {
     },
     "required": ["place", "at", "verdict"],
 }
+_WORD = {"enum": ["waiting", "active", "ended", "lost", "unknown"]}
+_RELATIVE = {
+    "type": "object",
+    "properties": {
+        "id": {"description": "The task's id.", "type": "string", "x-telemetron-untrusted": True},
+        "where": {"description": "Where it is, in one word.", **_WORD},
+    },
+    "required": ["id", "where"],
+}
+
+
+def _items(description: str, items: Json = {"type": "object"}) -> Json:  # noqa: B006
+    return {"description": description, "type": "array", "items": items, "minItems": 1}
+
+
+_TASK: Json = {
+    "title": "Whereabouts",
+    "description": "Where one task is. Members without a value are left out.",
+    "type": "object",
+    "properties": {
+        "id": {"description": "The id.", "type": "string", "x-telemetron-untrusted": True},
+        "where": {"description": "The one word; `active` comes before the others.", **_WORD},
+        "several": {
+            "description": "How many tasks have this id, if more than one.",
+            "type": "integer",
+        },
+        "note": {"description": "How to read the texts of others.", "type": "string"},
+        "active": _items("The runs that go on: agent, instance, step, waits, pod."),
+        "lost": _items("The last known runs of instances that are silent or gone."),
+        "waiting": _items("The pending records, once for each consumer group."),
+        "consumed": _items("Records of it that a consumer group has committed."),
+        "ended": _items("The outcomes, newest first; without `status`: not reported."),
+        "parents": _items("The tasks that caused it.", _RELATIVE),
+        "children": _items("The tasks that it caused.", _RELATIVE),
+        "blocked_by": _items("What it waits for, and what that waits for; `task`: whose wait."),
+        "findings": _items("The findings that concern it, by rank."),
+        "timeline": _items("Its steps, newest last, at most 20."),
+        "searched": _items("How far each partition was searched for the id: `from`, `to`, `end`."),
+        "unchecked": _items("If `unknown`: what could not be looked at (`of`), and `why`."),
+        "nearest": _items("If `unknown`: similar ids.", {"type": "string"}),
+        "place": _PLACE,
+        "truncated": {
+            "description": "Full count of each list that was cut; null: it was not counted.",
+            "type": "object",
+        },
+    },
+    "required": ["id", "where", "note", "place"],
+}
 SCHEMAS = {
     "Brief": _BRIEF,
     "HttpProblem": _PROBLEM,
     "Change": _CHANGE,
     "Changes": _CHANGES,
     "Life": _LIFE,
+    "Whereabouts": _TASK,
 }

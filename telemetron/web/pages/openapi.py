@@ -193,6 +193,23 @@ OPERATIONS: dict[str, Json] = {
         "description": "All changes of the entity in the kept history.",
         "parameters": [c.SECTION, c.KEY, c.BEFORE, c.SHOWN_KINDS, c.SHOWN_MEASURES, c.LIFE_LIMIT],
     },
+    "task": {
+        "responses": {
+            "200": _content("application/json", schema=ref("schemas", "Whereabouts")),
+            **_problems(404, 503),
+        },
+        "description": "Over all sources and the past. 404 with similar ids only if everything that"
+        " could know the task was looked at; otherwise `unknown`, with what could not.",
+        "parameters": [c.TASK, c.LOOK],
+    },
+    "record": {
+        "responses": {
+            "200": _content("application/json", schema=ref("schemas", "Whereabouts")),
+            **_problems(404, 503),
+        },
+        "description": "The record is looked at exactly, however long the queue is.",
+        "parameters": [*c.RECORD, c.LOOK],
+    },
     "schema": {"responses": {"200": _content("application/schema+json", schema=_OBJECT)}},
     "guide": {
         "responses": {"200": _content("text/plain")},

@@ -1,0 +1,68 @@
+"""The one word for where a task is: `active`, `lost`, `waiting`, `ended` or `unknown`."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from telemetron.answers import task_doubts
+from telemetron.answers.task_sightings import Found, Pending, Run, Sightings, record_of
+from telemetron.answers.task_steps import Step
+from telemetron.search import QueueRecord, TaskSighting
+
+ENDED = ("ended", "left")
+
+
+def where(
+    active: Sequence[Run],
+    lost: Sequence[Run],
+    found: Found,
+    sightings: Sightings,
+    last: Step | None,
+) -> str:
+    """Return where a task is; `last` is the last step of a run in its past."""
+    if active:
+        return "active"
+    if lost:
+        return "lost"
+    if any(not has_ended(one, found, last) for one in found.pending):
+        return "waiting"
+    if last is not None and last.event == "lost":
+        return "lost"
+    if found.outcomes or (last is not None and last.event == "ended"):
+        return "ended"
+    if last is not None and last.event == "left" and not _is_cut(sightings, last.key):
+        return "ended"
+    return "unknown"
+
+
+def _is_cut(sightings: Sightings, key: str) -> bool:
+    fragment = sightings.snapshot.sections["agents"].rope.get(key)
+    return fragment is not None and task_doubts.cut(fragment.entity) > 0
+
+
+def has_ended(one: Pending | TaskSighting, found: Found, last: Step | None) -> bool:
+    """Return whether a pending record is of a run that has ended, and only is not committed yet.
+
+    If the record of the run is not known, its end must be later than the record's submission.
+    """
+    if last is not None and last.event not in ENDED:
+        return False
+    queue = one.queue.name if isinstance(one, Pending) else one.queue
+    place = one.task if isinstance(one, Pending) else one
+    submitted_at = one.task.submitted_at if one.task else None
+    for record, at in _ends(found, last):
+        if record is None and at and (submitted_at is None or submitted_at <= at):
+            return True
+        if record is not None and record == (queue, place.partition, place.offset):
+            return True
+    return False
+
+
+def _ends(found: Found, last: Step | None) -> Iterator[tuple[QueueRecord | None, Any]]:
+    """Yield the record and the time of each run that has ended."""
+    for one in found.outcomes:
+        task = one.task
+        yield record_of(task), getattr(task, "ended_at", None) or getattr(task, "at", None)
+    if last is not None:
+        queue, partition, offset = map(last.item.get, QueueRecord._fields)
+        is_known = None not in (queue, partition, offset)
+        yield QueueRecord(str(queue), partition, offset) if is_known else None, last.at  # type: ignore[arg-type]

@@ -1,0 +1,102 @@
+"""`GET /system/tasks/{id}`: where one task is, over all sources and the past."""
+
+import asyncio
+from collections.abc import Awaitable, Mapping
+from urllib.parse import unquote
+
+import msgspec
+
+from telemetron.answers.task import Answer, answer
+from telemetron.answers.task_draft import Draft, Sought
+from telemetron.answers.task_sightings import Sightings
+from telemetron.history.history import BusyError, History
+from telemetron.history.timeline import Timeline
+from telemetron.http import HttpProblem, Receive, Scope, Send
+from telemetron.http import answer as send_answer
+from telemetron.query import parameters, shown
+from telemetron.search import MAX_LOOK, SearchResult, TaskQuery, TaskSighting
+from telemetron.service.searches import TooManyError
+from telemetron.service.supervisor import Supervisor
+from telemetron.store.snapshot import Snapshot
+from telemetron.store.store import Store
+from telemetron.web.nearest import similar, unknown_task
+from telemetron.web.routes import TASKS
+
+LOOK = 5_000
+HISTORY_SECONDS = 2.0
+HEADERS = {"content-type": "application/json", "cache-control": "no-store"}
+
+
+class TasksApp:
+    """Answers `/system/tasks/…`: a draft in the history's thread, then a search if it needs one."""
+
+    def __init__(self, store: Store, history: History, supervisor: Supervisor) -> None:
+        self._store = store
+        self._history = history
+        self._supervisor = supervisor
+        self._last: Sightings | None = None
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send, path: str) -> Awaitable[None]:
+        """Answer a request; `path` begins with `/system/tasks/` and lacks `root_path`."""
+        return self._answer(scope, send, unquote(path[len(TASKS) + 1 :]))
+
+    async def _answer(self, scope: Scope, send: Send, text: str) -> None:
+        look = _look(parameters(scope["query_string"], ("look",)))
+        sought = Sought.parse(text)
+        if not sought.id:
+            raise HttpProblem(404, f"name a task: {TASKS}/{{id}}, with printable characters")
+        found = await self._find(sought, look)
+        await send_answer(scope, send, 200, msgspec.json.encode(found.body), HEADERS)
+
+    async def _find(self, sought: Sought, look: int) -> Answer:
+        snapshot = self._store.snapshot
+        draft = await self._draft(sought, snapshot, ())
+        query = draft.query(look)
+        results = await self._search(query) if query else {}
+        seen = [one for result in results.values() for one in result.sightings if one.task]
+        if any(one.task and one.task.id not in draft.found.ids for one in seen):
+            draft = await self._draft(sought, snapshot, seen)
+        found = answer(draft, results, query)
+        if found.body["where"] == "unknown":
+            near = await asyncio.to_thread(similar, sought.id, draft.sightings.names())
+            if found.is_nothing:
+                raise unknown_task(sought.id, near)
+            if near and not draft.found.ids.intersection(near):
+                found.body["nearest"] = near
+        return found
+
+    async def _draft(
+        self, sought: Sought, snapshot: Snapshot, seen: "list[TaskSighting] | tuple[()]"
+    ) -> Draft:
+        """Return a draft; without the history if that does not answer in time."""
+        feeds = {name: it.sections for name, it in self._supervisor.collectors.items()}
+
+        def make(timeline: Timeline | None) -> Draft:
+            return Draft(sought, self._sightings(snapshot), timeline, feeds, seen)
+
+        try:
+            return await self._history.ask(make, HISTORY_SECONDS)
+        except BusyError:
+            return await asyncio.to_thread(make, None)
+
+    def _sightings(self, snapshot: Snapshot) -> Sightings:
+        """Return the sightings of a snapshot; those of the last one are kept."""
+        last = self._last
+        if last is None or last.snapshot is not snapshot:
+            last = self._last = Sightings(snapshot)
+        return last
+
+    async def _search(self, query: TaskQuery) -> Mapping[str, SearchResult]:
+        try:
+            return await self._supervisor.searches.ask(query)
+        except TooManyError:
+            detail = "too many searches for tasks are running; retry, or send look=0"
+            raise HttpProblem(503, detail, {"retry-after": "2"}) from None
+
+
+def _look(given: Mapping[str, str]) -> int:
+    text = given.get("look", str(LOOK))
+    is_short = text.isascii() and text.isdigit() and len(text) < 10
+    if not (is_short and int(text) <= MAX_LOOK):
+        raise HttpProblem(400, f"look: expected 0 to {MAX_LOOK:,} records; got {shown(text)}")
+    return int(text)
