@@ -1,4 +1,4 @@
-"""Searches: where a task is, asked of the collectors whose lists of tasks are cut.
+"""Searches for one task in the sources whose lists of tasks are cut.
 
 A collector that offers a search answers from what it observes; it may read more, but changes
 nothing. See `Output.offer`.

@@ -1,4 +1,4 @@
-"""The answer of `GET /system/tasks/…`: where one task is, as JSON without nulls."""
+"""The answer of `GET /system/tasks/…`, as JSON without nulls."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple

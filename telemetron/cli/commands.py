@@ -135,6 +135,27 @@ def state(url: str, token_file: str | None, sections: tuple[str, ...], at: str |
 
 
 @main.command()
+@click.argument("id", metavar="ID")
+@url_option
+@token_option
+@click.option(
+    "--look",
+    type=click.IntRange(0, 50_000),
+    metavar="N",
+    help="Pending records to search for the id.  [default: 5000]",
+)
+def task(id: str, url: str, token_file: str | None, look: int | None) -> None:
+    """Show where a task is, by its ID or as QUEUE/PARTITION/OFFSET: text or JSON."""
+    from telemetron.cli.client import FetchError
+    from telemetron.cli.task import show
+
+    try:
+        show(url, _token(token_file), id, _query((), look=look))
+    except FetchError as error:
+        output.fail([str(error)])
+
+
+@main.command()
 @url_option
 @token_option
 @click.option("--about", metavar="NAME", help="A key, a name, or the id of a task or pod.")

@@ -1,4 +1,4 @@
-"""`GET /system/tasks/{id}`: where one task is, over all sources and the past."""
+"""`GET /system/tasks/{id}`: the place of one task, over all sources and the past."""
 
 import asyncio
 from collections.abc import Awaitable, Mapping

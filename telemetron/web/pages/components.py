@@ -438,7 +438,7 @@ _RELATIVE = {
     "type": "object",
     "properties": {
         "id": {"description": "The task's id.", "type": "string", "x-telemetron-untrusted": True},
-        "where": {"description": "Where it is, in one word.", **_WORD},
+        "where": {"description": "Its place, in one word.", **_WORD},
     },
     "required": ["id", "where"],
 }
@@ -450,7 +450,7 @@ def _items(description: str, items: Json = {"type": "object"}) -> Json:  # noqa:
 
 _TASK: Json = {
     "title": "Whereabouts",
-    "description": "Where one task is. Members without a value are left out.",
+    "description": "The place of one task. Members without a value are left out.",
     "type": "object",
     "properties": {
         "id": {"description": "The id.", "type": "string", "x-telemetron-untrusted": True},
