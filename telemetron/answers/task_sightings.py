@@ -36,7 +36,7 @@ class Outcome(NamedTuple):
 
     agent: Agent
     task: Any
-    """An item of `activity.ended`; of a last failure only the same fields are known."""
+    """An item of `activity.ended`, or the last failure, of which only some fields are known."""
 
 
 class Found(NamedTuple):
@@ -76,7 +76,7 @@ class Sightings:
             self.runs[task.id].append(run)
             self._add_record(task, run)
             self._add_child(task)
-        for ended in getattr(activity, "ended", ()):
+        for ended in activity.ended:
             self.outcomes[ended.id].append(Outcome(agent, ended))
             self._add_record(ended, self.outcomes[ended.id][-1])
             self._add_child(ended)

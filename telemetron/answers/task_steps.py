@@ -99,13 +99,19 @@ class _Life:
                 continue
             if item["id"] != self.id:
                 self.children[item["id"]] = "ended"
-            elif not (change.of == FAILURE and self._ended_at(placed)):
+            elif not (change.of == FAILURE and self._has_ended(change.key)):
+                self._forget_end(change.key)
                 self._add(placed, "ended", change, item)
 
-    def _ended_at(self, placed: PlacedEntry) -> bool:
-        """Return whether the same entry also has the whole outcome."""
+    def _has_ended(self, key: str) -> bool:
+        """Return whether its run by this agent has ended, and no other run has begun since."""
+        return bool(self.steps) and self.steps[-1].event == "ended" and self.steps[-1].key == key
+
+    def _forget_end(self, key: str) -> None:
+        """Drop an end that says less than a report of the same end: these may come later."""
         last = self.steps[-1] if self.steps else None
-        return bool(last and last.event == "ended" and last.place == placed.place)
+        if last and last.key == key and (last.event == "left" or last.item.get("brief")):
+            self.steps.pop()
 
     def _read_active(self, placed: PlacedEntry, change: TaskChange) -> None:
         for item in (*change.old, *change.new):
@@ -149,8 +155,7 @@ class _Life:
 
     def _leave(self, placed: PlacedEntry, change: TaskChange, item: Mapping[str, Any]) -> None:
         self._runs.pop((change.key, item.get("instance")), None)
-        last = self.steps[-1] if self.steps else None
-        if last and last.event == "ended" and last.key == change.key and last.place == placed.place:
+        if self._has_ended(change.key):
             return
         why = lost(placed.entry, item.get("instance"))
         self._add(placed, "lost" if why else "left", change, item, why=why or LEFT)

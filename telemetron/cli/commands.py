@@ -146,7 +146,7 @@ def state(url: str, token_file: str | None, sections: tuple[str, ...], at: str |
 )
 def task(id: str, url: str, token_file: str | None, look: int | None) -> None:
     """Show where a task is, by its ID or as QUEUE/PARTITION/OFFSET: text or JSON."""
-    from telemetron.cli.client import FetchError
+    from telemetron.client import FetchError
     from telemetron.cli.task import show
 
     try:

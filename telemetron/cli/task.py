@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from telemetron.cli import output
-from telemetron.cli.client import fetch
+from telemetron.client import fetch
 from telemetron.text import cut, printable
 
 PATH = "/system/tasks/"

@@ -94,14 +94,22 @@ def _lists(delta: dict[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _failures(change: Any) -> list[list[Item]]:
-    """Return the change of an agent's last failure as that of a list of ended tasks."""
+    """Return the change of an agent's last failure as that of a list of ended tasks.
+
+    `brief` marks it: the list of ended tasks may say more about the same end.
+    """
     if isinstance(change, dict):
         if "task_id" not in change:
             return [[], []]
         new = {name: pair[1] for name, pair in change.items()}
     else:
         new = change[1] or {}
-    failed = {"id": new.get("task_id"), "status": "failed", "error": new.get("error")}
+    failed = {
+        "id": new.get("task_id"),
+        "status": "failed",
+        "error": new.get("error"),
+        "brief": True,
+    }
     return [[], [failed | {"ended_at": new.get("at")}] if failed["id"] else []]
 
 
@@ -112,7 +120,7 @@ def _items(change: Any) -> Iterator[Item]:
         yield from change[1] or ()
         return
     _, changed, removed, added, _ = change
-    yield from ({"id": id} for id, _ in changed)
+    yield from ({"id": _task(one)} for one, _ in changed if isinstance(one, str))
     yield from (item for _, item in (*removed, *added))
 
 
@@ -158,8 +166,13 @@ def _of_list(entry: Entry, name: str, change: Any, id: str) -> Iterator[TaskChan
     if old or new:
         yield TaskChange(*at, old, new)
     for one, delta in changed:
-        if one == id:
+        if id in (one, _task(one)):
             yield TaskChange(*at, [], [], delta)
+
+
+def _task(identity: str) -> str:
+    """Return the id of an ended task, whose identity in the list is `ID@TIME`."""
+    return identity.rpartition("@")[0] or identity
 
 
 def _is_about(item: Item, id: str) -> bool:

@@ -44,7 +44,9 @@ ROUTES = (
         "Changes since a place, a time or 5m ago; once, or as events",
     ),
     Route(LIFE + "/{section}/{key}", "life", "history", "The life of one entity, newest first"),
-    Route(TASKS + "/{id}", "task", "tasks", "The place of one task: waiting, active, ended or lost"),
+    Route(
+        TASKS + "/{id}", "task", "tasks", "The place of one task: waiting, active, ended or lost"
+    ),
     Route(
         TASKS + "/{queue}/{partition}/{offset}",
         "record",

@@ -2,7 +2,7 @@ import msgspec
 import pytest
 
 from telemetron.answers import task_steps
-from telemetron.document import Failure, Task
+from telemetron.document import Ended, Failure, Task
 from telemetron.history.recorder import Entry, pack
 
 
@@ -27,6 +27,20 @@ def test_the_life_of_a_task_in_order(system):
     assert [one.get("step") for one in steps] == [None, "one", "two", None]
     assert steps[-1]["error"] == "E"
     assert steps[1]["in"] == "agents/prod/a"
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_a_reported_end_replaces_what_said_less(system, together):
+    ended = Ended("t", status="failed", error="E", ended_at=system.clock.now(), instance="a-0")
+    system.beat("a", Task(id="t"))
+    if not together:
+        system.beat("a")
+        system.beat("a", last_failure=Failure("t", "E"))
+    system.beat("a", last_failure=Failure("t", "E"), ended=[ended], ended_count=1)
+    system.beat("a", last_failure=Failure("u", "E"), ended=[ended], ended_count=1)
+    assert [event for event, *_ in events(system)] == ["taken", "ended"]
+    (outcome,) = system.ask("t")["ended"]
+    assert (outcome["status"], outcome["instance"]) == ("failed", "a-0")
 
 
 def test_a_second_run_is_a_retry_or_a_move(system):

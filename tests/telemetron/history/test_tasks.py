@@ -52,6 +52,7 @@ ENTRIES = [
     (changed(**{ACTIVE: [[], [item("t"), item("t")]]}), [(ACTIVE, [], ["t", "t"])]),
     (changed(**{ACTIVE: listed(added=[item("c", parent_id="t")])}), [(ACTIVE, [], ["c"])]),
     (changed(**{ENDED: listed(added=[item("t", status="failed")])}), [(ENDED, [], ["t"])]),
+    (changed(**{ENDED: listed(changed=[["t@2030", {"status": [None, "x"]}]])}), [(ENDED, [], [])]),
     (changed(**{FAILURE: [None, {"task_id": "t", "error": "E"}]}), [(FAILURE, [], ["t"])]),
     (changed(**{FAILURE: {"task_id": ["u", "t"]}}), [(FAILURE, [], ["t"])]),
     (
@@ -96,7 +97,9 @@ def test_progress_of_a_long_task_is_not_indexed():
 
 def test_a_failure_whose_error_stays_the_same_has_none():
     (one,) = task_changes(changed(**{FAILURE: {"task_id": ["u", "t"]}}), "t")
-    assert one.new == [{"id": "t", "status": "failed", "error": None, "ended_at": None}]
+    assert one.new == [
+        {"id": "t", "status": "failed", "error": None, "brief": True, "ended_at": None}
+    ]
 
 
 @pytest.mark.parametrize("id", ['a"b', "ü", "a/b\\c", "\u2028"])
