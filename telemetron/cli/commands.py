@@ -146,8 +146,8 @@ def state(url: str, token_file: str | None, sections: tuple[str, ...], at: str |
 )
 def task(id: str, url: str, token_file: str | None, look: int | None) -> None:
     """Show where a task is, by its ID or as QUEUE/PARTITION/OFFSET: text or JSON."""
-    from telemetron.client import FetchError
     from telemetron.cli.task import show
+    from telemetron.client import FetchError
 
     try:
         show(url, _token(token_file), id, _query((), look=look))

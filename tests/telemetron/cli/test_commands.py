@@ -27,7 +27,17 @@ from tests.telemetron.cli.program import (
     spawn,
 )
 
-COMMANDS = ["changes", "collectors", "demo", "findings", "schema", "serve", "state", "validate"]
+COMMANDS = [
+    "changes",
+    "collectors",
+    "demo",
+    "findings",
+    "schema",
+    "serve",
+    "state",
+    "task",
+    "validate",
+]
 
 
 def test_version_and_help() -> None:
