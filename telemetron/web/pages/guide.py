@@ -13,6 +13,7 @@ Ask in this order:
 - What became worse: {root}/system/changes?since=10m&kinds=status,problems
 - One entity: {root}/system/state/{section}/{key}
 - Its past: {root}/system/history/{section}/{key}
+- One task: {root}/system/tasks/{id} (or {queue}/{partition}/{offset})
 - The state then: {root}/system/state/{section}?at=5m
 - Wait for news: {root}/system/state/{section}?since=PLACE&wait=30s
 - All fields (long): {root}/system/schema
