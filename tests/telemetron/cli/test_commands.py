@@ -28,6 +28,7 @@ from tests.telemetron.cli.program import (
 )
 
 COMMANDS = [
+    "brief",
     "changes",
     "collectors",
     "demo",
