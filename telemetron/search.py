@@ -38,7 +38,7 @@ class TaskQuery(Struct, frozen=True, kw_only=True):
 
 
 class TaskSighting(Struct, frozen=True, kw_only=True):
-    """A record that is the task, or the one that was asked for, as one consumer group sees it."""
+    """A record of the task, or a requested record, as one consumer group sees it."""
 
     queue: str
     consumer_group: str | None

@@ -96,7 +96,7 @@ def _far(one: SearchedRange) -> str:
 
 
 def _worst(ranges: Sequence[SearchedRange]) -> list[SearchedRange]:
-    """Return some searched ranges, those that were not searched to their end first."""
+    """Return some ranges; incompletely searched ones come first."""
     return sorted(ranges, key=lambda one: (one.why is None, one.queue, one.partition))[:MAX_RANGES]
 
 

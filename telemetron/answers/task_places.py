@@ -58,7 +58,7 @@ def _exit(last: Any) -> str | None:
 def waiting_in(
     sightings: Sightings, found: Found, seen: Sequence[tuple[str, TaskSighting]]
 ) -> list[Json]:
-    """Return the pending records, those that the document lists and those that a search found.
+    """Return the pending records: in the document, and of a search.
 
     A record is there once for each consumer group; `status` is null if the source cannot know.
     """

@@ -34,7 +34,7 @@ class Searches:
         self._offered.pop(source, None)
 
     async def ask(self, query: TaskQuery) -> Mapping[str, SearchResult]:
-        """Return the answer of each source that offers a search; one that fails says so.
+        """Return the answer of each source that offers a search; a failed search says so.
 
         Raise TooManyError if others keep it waiting for as long as the query may take.
         """
