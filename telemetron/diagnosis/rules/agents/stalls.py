@@ -117,6 +117,8 @@ def _reasons(agent: Agent, task: Task, view: View) -> list[Node]:
                 nodes += _of_agent(one)
                 nodes += [("backlog", queue) for queue in one.queues]
                 nodes += [("queue", queue) for queue in one.queues]
+                if one.status == "idle":  # the work may have gone to a queue of another name
+                    nodes += [("unread", queue) for queue in one.queues]
         elif wait.kind == "tool":
             nodes += [("workload", one.key) for one in _servers(name, agent, view)]
         if wait.task:

@@ -1,5 +1,6 @@
 """Consumers: none, none that commits, or a group that does not come to rest."""
 
+import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
@@ -51,8 +52,12 @@ def _unread(queue: Queue, view: View) -> Iterator[Symptom]:
         queue.key,
         f"Records arrive in queue {queue.name}, and no consumer group reads it"
         + (f", while tasks of agents wait for {starving}, who gets none" if starving else ""),
-        [Place("queues", queue.key, field) for field in ("consumer_group", "produced_at")],
-        provides=[("queue", queue.name), ("queue", queue.key)],
+        [Place("queues", queue.key, field) for field in ("consumers", "produced_at")],
+        provides=[
+            ("queue", queue.name),
+            ("queue", queue.key),
+            *(("unread", one) for one in _stems(queue.name)),
+        ],
         severity=None if starving or view.find("agents by queue", queue.name) else "info",
     )
 
@@ -122,6 +127,11 @@ def rebalancing(queue: Queue, view: View) -> Iterator[Symptom]:
 
 
 # lookups
+
+
+def _stems(name: str) -> list[str]:
+    """Return the names that a renamed queue may have had: `plans` of `plans-v2`."""
+    return [name[: end.start()] for end in re.finditer(r"\b[-._]", name)]
 
 
 def _spins(queue: Queue, view: View) -> bool:

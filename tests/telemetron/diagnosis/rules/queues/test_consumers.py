@@ -150,3 +150,25 @@ async def test_the_workload_that_the_group_is_named_after_explains_it() -> None:
         assert alarms(await system.after(60)) == [
             ("WorkloadCrashing", "kubernetes/prod/Deployment/writer")
         ]
+
+
+async def test_work_that_goes_to_a_renamed_queue() -> None:
+    async with System() as system:
+        wait = Wait(kind="agent", name="planner")
+        system.agent("boss", system.task("t", wait, stalled=True))
+        system.agent("planner", queues=["plans"])
+        system.queue("plans", depth=0)
+        new = {"consumers": 0, "depth": None, "group_state": None}
+        system.queue("plans-v2", None, produced_at=system.clock.now(), **new)
+        (finding,) = await system.after(60)
+        assert (finding.rule, finding.root.key) == ("NoConsumers", "kafka/plans-v2/-")
+        assert [one.rule for one in finding.effects] == ["TaskStalled"]
+
+
+async def test_an_unread_queue_of_an_unrelated_name_explains_no_wait() -> None:
+    async with System() as system:
+        wait = Wait(kind="agent", name="planner")
+        system.agent("boss", system.task("t", wait, stalled=True))
+        system.agent("planner", queues=["plans"])
+        system.queue("audit", None, consumers=0, depth=None, produced_at=system.clock.now())
+        assert [one.rule for one in await system.after(60)] == ["NoConsumers", "TaskStalled"]
