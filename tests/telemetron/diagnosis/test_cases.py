@@ -80,7 +80,7 @@ def test_a_case_that_will_soon_be_raised_explains_others_already() -> None:
 
 
 def test_what_is_shown_does_not_vanish_before_its_cause_is_raised() -> None:
-    cause, effect = case(provides=[("queue", "q")]), case(depends=[("queue", "q")])
+    cause, effect = case(provides=[("queue", "q")]), case(key="other", depends=[("queue", "q")])
     cases = {("cause",): cause, ("effect",): effect}
     assert ("effect",) in roots(cases, 20, {effect.name})
     cause.raised_at = NOON
