@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from bench import (
     beats,
+    brief,
     busy,
     changing,
     findings,
@@ -41,10 +42,11 @@ BENCHES: dict[str, tuple[str, Callable[[bool], Iterable[Row]]]] = {
     "history": ("History", history.run),
     "pods": ("History of 10,000 pods", history.pods),
     "findings": ("Findings", findings.run),
+    "brief": ("Brief", brief.run),
     "sizing": ("Sizing", sizing.run),
     "hour": ("Memory over an hour", memory.hour),
 }
-LONG = ("kafka", "litellm", "kubernetes", "history", "pods", "findings", "sizing", "hour")
+LONG = ("kafka", "litellm", "kubernetes", "history", "pods", "findings", "brief", "sizing", "hour")
 DEFAULT = [name for name in BENCHES if name not in LONG]
 NEEDED = {"wrk": "wrk", "nginx": "nginx-light"}
 

@@ -145,7 +145,7 @@ def _measure(is_on: bool, seconds: int) -> Measured:
 async def _measured(is_on: bool, seconds: int) -> Measured:
     clock = TimedClock()
     store = Store("bench", clock)
-    sources = _filled(store)
+    sources = filled(store)
     supervisor = Supervisor(store)
     measured = Measured()
     if is_on:
@@ -201,7 +201,7 @@ def _measure_visible(times: int) -> tuple[float, float]:
 async def _visible(times: int) -> tuple[float, float]:
     """The longest time from the end of a hold to its finding, and from a put to its entity."""
     store = Store("bench")
-    sources = _filled(store)
+    sources = filled(store)
     supervisor, probe = Supervisor(store), Probe()
     _, diagnosed = _start(store, supervisor, probe.rule)
     await diagnosed.wait()
@@ -235,7 +235,8 @@ async def _shown(store: Store, section: str, key: str) -> float:
     return time.perf_counter()
 
 
-def _filled(store: Store) -> dict[str, Source]:
+def filled(store: Store) -> dict[str, Source]:
+    """Fill the store with a large system, some of it sick; return its sources."""
     sources = {name: store.add(name, name) for name in ("heartbeats", "kubernetes", "kafka")}
     for source in sources.values():
         source.start(inf)

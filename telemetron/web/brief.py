@@ -88,7 +88,7 @@ class Briefs:
             targets, joins = await asyncio.to_thread(_found, survey, about)
         except UnknownError:
             raise unknown_key(self.snapshot, tuple(self.snapshot.sections), about) from None
-        known = await self._known(past_of(targets, joins))
+        known = await self._known(past_of(joins))
         return await asyncio.to_thread(centred, survey, targets, joins, known, question, form)
 
     async def _known(self, wanted: past.Asked) -> Known:
@@ -174,7 +174,7 @@ def _found(survey: Survey, about: str) -> tuple[list[Target], Joins]:
     search = Search(survey, about)
     _run(search.steps())
     targets = search.result()
-    joins = Joins(survey)
+    joins = Joins(survey, targets)
     _run(joins.steps())
     return targets, joins
 

@@ -1,9 +1,9 @@
 """The subject of a brief: find it by a key, a name or an id, and find its joins."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from telemetron.answers.brief.survey import NAME_OF, Id, Survey, ends
+from telemetron.answers.brief.survey import ITEMS, NAME_OF, Id, Survey, ends
 from telemetron.document import Agent, Finding, ModelDeployment, Queue, Task, Workload
 from telemetron.key import escape
 
@@ -30,16 +30,20 @@ class Search:
     def __init__(self, survey: Survey, text: str) -> None:
         self._survey = survey
         self._text = text
-        self._matches: Callable[[str], bool] = text.__eq__
-        if text.endswith(CUT) and len(text) > 1:
-            self._matches = lambda one: one.startswith(text[:-1])
+        word, _, rest = text.partition(" ")
+        self._texts = {text, rest} if rest and word in ITEMS.values() else {text}
+        """An item may be written with its kind, as `pod writer-1`."""
+        self._start = text[:-1] if text.endswith(CUT) and len(text) > 1 else None
         self._found: list[Target] = []
 
     def steps(self) -> Iterator[None]:
         """Look at every entity; yield after each."""
-        for section in self._survey.snapshot.sections:
-            for fragment in self._survey.snapshot.sections[section].rope:
-                self._found += self._look(section, fragment.entity)
+        for name, section in self._survey.snapshot.sections.items():
+            for fragment in section.rope:
+                entity = fragment.entity
+                if any(map(self._matches, _names_of(name, entity))):
+                    self._found.append(Target((name, entity.key)))
+                self._found += self._items(name, entity)
                 yield
 
     def result(self) -> list[Target]:
@@ -49,105 +53,113 @@ class Search:
             raise UnknownError(self._text)
         return list(distinct.values())
 
-    def _look(self, section: str, entity: Any) -> Iterator[Target]:
-        id = section, entity.key
-        names = [entity.key, f"{section}/{entity.key}"]
-        if section in NAME_OF:
-            name = NAME_OF[section](entity)
-            names += [name, f"{section}/{name}"]
-        if section == "litellm":
-            names += [entity.id, *entity.aliases]
-        if section == "findings" and entity.root.kind:
-            names += [str(entity.root.name), f"{entity.root.kind}/{entity.root.name}"]
-        if any(map(self._matches, names)):
-            yield Target(id)
-        for path, name, item in _items(entity):
-            if self._matches(name) or self._text == f"{_WORDS[path]} {name}":
-                yield Target(id, item, f"{path}/{escape(name)}")
+    def _matches(self, name: str) -> bool:
+        return name in self._texts or (self._start is not None and name.startswith(self._start))
+
+    def _items(self, section: str, entity: Any) -> list[Target]:
+        return [
+            Target((section, entity.key), one, f"{path}/{escape(getattr(one, identity))}")
+            for path, identity, items in _lists(entity)
+            for one in items
+            if self._matches(getattr(one, identity))
+        ]
 
 
-_WORDS = {"pods": "pod", "instances": "instance", "activity/active_task_ids": "task"}
-_WORDS["tasks"] = "task"
+def _names_of(section: str, entity: Any) -> list[str]:
+    """Return all that an entity may be called."""
+    names = [entity.key, f"{section}/{entity.key}"]
+    if section in NAME_OF:
+        name = NAME_OF[section](entity)
+        names += [name, f"{section}/{name}"]
+    if isinstance(entity, ModelDeployment):
+        names += [entity.id, *entity.aliases]
+    if isinstance(entity, Finding) and entity.root.kind:
+        names += [str(entity.root.name), f"{entity.root.kind}/{entity.root.name}"]
+    return names
 
 
-def _items(entity: Any) -> Iterator[tuple[str, str, Any]]:
+def _lists(entity: Any) -> Sequence[tuple[str, str, Sequence[Any]]]:
+    """Return the lists whose items have ids: their path, the field of the id, the items."""
     if isinstance(entity, Workload):
-        yield from (("pods", one.pod_id, one) for one in entity.pods)
-    elif isinstance(entity, Queue):
-        yield from (("tasks", one.id, one) for one in entity.tasks)
-    elif isinstance(entity, Agent):
-        yield from (("instances", one.id, one) for one in entity.instances)
+        return [("pods", "pod_id", entity.pods)]
+    if isinstance(entity, Queue):
+        return [("tasks", "id", entity.tasks)]
+    if isinstance(entity, Agent):
         tasks = entity.activity.active_task_ids
-        yield from (("activity/active_task_ids", one.id, one) for one in tasks)
+        return [("instances", "id", entity.instances), ("activity/active_task_ids", "id", tasks)]
+    return ()
 
 
 class Joins:
-    """Entities that belong together; run all `steps` before use."""
+    """The entities that belong to some targets; run all `steps` before use.
 
-    def __init__(self, survey: Survey) -> None:
+    Two entities are joined if one needs a term that the other provides.
+    """
+
+    def __init__(self, survey: Survey, targets: Sequence[Target]) -> None:
         self._survey = survey
-        self._edges: dict[Id, dict[Id, None]] = {}
+        self._ids: dict[Id, None] = {}
+        self._provided: set[Term] = set()
+        self._needed: set[Term] = set()
+        for target in targets:
+            self._add(target)
 
-    def steps(self) -> Iterator[None]:
-        """Look at every agent, queue, model and workload; yield after each."""
-        self._names: dict[tuple[str, str], list[Id]] = {}
-        for section in ("queues", "litellm", "agents"):
-            for fragment in self._rope(section):
-                for name in _names(section, fragment.entity):
-                    self._names.setdefault((section, name), []).append(
-                        (section, fragment.entity.key)
-                    )
-                yield
-        self._hosts: dict[str, Id] = {}
-        for fragment in self._rope("workload"):
-            workload = fragment.entity
-            self._hosts |= {pod.ip: ("workload", workload.key) for pod in workload.pods if pod.ip}
-            yield
-        for fragment in self._rope("agents"):
-            self._join(("agents", fragment.entity.key), self._of_agent(fragment.entity))
-            yield
-        for fragment in self._rope("queues"):
-            hosts = [self._hosts.get(one.host or "") for one in fragment.entity.members]
-            self._join(("queues", fragment.entity.key), filter(None, hosts))
-            yield
-
-    def of(self, target: Target) -> list[Id]:
-        """Return the entities that the target belongs to or needs."""
+    def _add(self, target: Target) -> None:
         entity = self._survey.get(target.id)
         if isinstance(entity, Finding):
-            return ends(entity)
+            self._ids |= dict.fromkeys(ends(entity))
+            return
+        self._ids[target.id] = None
         if isinstance(target.item, Task):
-            return [target.id, *self._of_task(target.item)]
-        return [target.id, *self._edges.get(target.id, ())]
+            self._needed.update(_of_task(target.item))
+        else:
+            self._provided.update(_provides(entity))
+            self._needed.update(_needs(entity))
 
-    def _rope(self, section: str) -> Any:
-        return self._survey.snapshot.sections[section].rope
+    def steps(self) -> Iterator[None]:
+        """Look at every entity; yield after each."""
+        for section in NAME_OF if self._provided or self._needed else ():
+            for fragment in self._survey.snapshot.sections[section].rope:
+                if self._is_joined(fragment.entity):
+                    self._ids.setdefault((section, fragment.entity.key))
+                yield
 
-    def _join(self, id: Id, others: Iterable[Id]) -> None:
-        for other in others:
-            if other != id:
-                self._edges.setdefault(id, {})[other] = None
-                self._edges.setdefault(other, {})[id] = None
+    def ids(self) -> list[Id]:
+        """Return the targets' entities, then those that they belong to or need."""
+        return list(self._ids)
 
-    def _of_agent(self, agent: Agent) -> Iterator[Id]:
-        for one in agent.instances:
-            if one.workload:
-                yield "workload", one.workload
-        for section, names in (("queues", agent.queues), ("litellm", agent.models)):
-            for name in names:
-                yield from self._names.get((section, name), ())
-        for task in agent.activity.active_task_ids:
-            yield from self._of_task(task)
-
-    def _of_task(self, task: Task) -> Iterator[Id]:
-        wanted = [("queues", task.queue), ("litellm", task.model)]
-        kinds = {"llm": "litellm", "queue": "queues", "agent": "agents"}
-        wanted += [(kinds[one.kind], one.name) for one in task.waits if one.kind in kinds]
-        for section, name in wanted:
-            yield from self._names.get((section, name or ""), ())
+    def _is_joined(self, entity: Any) -> bool:
+        if not self._needed.isdisjoint(_provides(entity)):
+            return True
+        return bool(self._provided) and not self._provided.isdisjoint(_needs(entity))
 
 
-def _names(section: str, entity: Any) -> list[str]:
-    if isinstance(entity, ModelDeployment):
-        return [entity.model, *entity.aliases]
-    return [NAME_OF[section](entity)]
+Term = tuple[str, str | None]
+"""A kind, and a name or key."""
+
+
+def _provides(entity: Any) -> Iterator[Term]:
+    if isinstance(entity, Workload):
+        yield "workload", entity.key
+        yield from [("host", pod.ip) for pod in entity.pods if pod.ip]
+    elif isinstance(entity, ModelDeployment):
+        yield from [("llm", name) for name in (entity.model, *entity.aliases)]
+    elif isinstance(entity, Agent | Queue):
+        yield "agent" if isinstance(entity, Agent) else "queue", entity.name
+
+
+def _needs(entity: Any) -> Iterator[Term]:
+    if isinstance(entity, Queue):
+        yield from [("host", one.host) for one in entity.members]
+    elif isinstance(entity, Agent):
+        yield from [("workload", one.workload) for one in entity.instances]
+        yield from [("queue", name) for name in entity.queues]
+        yield from [("llm", name) for name in entity.models]
+        for task in entity.activity.active_task_ids:
+            yield from _of_task(task)
+
+
+def _of_task(task: Task) -> Iterator[Term]:
+    yield "queue", task.queue
+    yield "llm", task.model
+    yield from [(wait.kind, wait.name) for wait in task.waits]

@@ -36,8 +36,8 @@ TABLES = (
     *("agents", "queues", "litellm", "workload", "details"),
 )
 LEGEND = "HH:MM:SS is UTC on the day of `at`; more on one name: {}?about=NAME"
-# More rows than these never fit the largest budget.
-MOST_ROWS = 400
+# No row is shorter, so no more rows than these can fit.
+LEAST_ROW = 30
 FIRST_FINDINGS, FIRST_FACTS, FIRST_CHANGES, FIRST_ENTITIES, CAUSES = 5, 4, 8, 5, 3
 TARGET_SHARE = 0.5
 MOST_NAMED = 3
@@ -70,14 +70,14 @@ def causes(survey: Survey) -> list[Finding]:
 
 def overview(survey: Survey, known: Known, question: Question, form: Form) -> bytes:
     """Return the brief of the whole system."""
-    tables = Tables(survey, _clock(survey))
+    tables, most = Tables(survey, _clock(survey)), _most(question) // LEAST_ROW
     total = {section: len(entities) for section, entities in survey.unwell.items()}
     blind = sorted(filter(trouble.source, survey.sources), key=trouble.source, reverse=True)
     plan = Plan(tables, survey, known)
-    plan.findings = survey.findings[:MOST_ROWS]
+    plan.findings = survey.findings[:most]
     plan.put("sources", tables.sources(blind))
     for section, entities in survey.unwell.items():
-        plan.put(section, tables.entities(section, entities[:MOST_ROWS]))
+        plan.put(section, tables.entities(section, entities[:most]))
     total |= {"sources": len(blind), "findings": len(survey.findings), **plan.totals()}
     sheet = Sheet(form, _most(question), total, _more(question, STATE))
     _identify(sheet, survey)
@@ -106,15 +106,15 @@ def centred(
     form: Form,
 ) -> bytes:
     """Return the brief about one thing, or about all things that a name may mean."""
-    tables = Tables(survey, _clock(survey))
-    ids = list(dict.fromkeys(id for target in targets for id in joins.of(target)))
+    tables, most = Tables(survey, _clock(survey)), _most(question) // LEAST_ROW
+    ids = joins.ids()
     plan = Plan(tables, survey, known)
     plan.findings = [one for one in survey.findings if _concerns(one, targets)]
     total = {"findings": len(plan.findings), "details": len(targets)}
     wanted = {section: [survey.get(id) for id in ids if id[0] == section] for section in NAME_OF}
     for section, entities in wanted.items():
         found = [one for one in entities if one is not None]
-        plan.put(section, tables.entities(section, found[:MOST_ROWS]))
+        plan.put(section, tables.entities(section, found[:most]))
         total[section] = len(found)
     blind = [one for one in survey.sources if trouble.source(one)]
     plan.put("sources", tables.sources(blind))
@@ -283,7 +283,7 @@ def _whole(survey: Survey, tables: Tables) -> Iterator[Row]:
     """Yield the whole entities of all causes, then of all that is not well."""
     ids = [(one.root.section, one.root.key) for one in survey.findings]
     ids += [(section, one.key) for section, found in survey.unwell.items() for one in found]
-    for id in list(dict.fromkeys(ids))[:MOST_ROWS]:
+    for id in dict.fromkeys(ids):
         if id[0] in NAME_OF and (entity := survey.get(id)) is not None:
             yield tables.details("/".join(id), entity)
 
@@ -323,8 +323,6 @@ def _more(question: Question, last: str) -> str:
     return more if len(more) <= _most(question) * LINK_SHARE else question.root + PATH
 
 
-def past_of(targets: Sequence[Target], joins: Joins) -> Asked:
-    """Return what to ask about the past of these targets: all that is known, theirs first."""
-    ids = [target.id for target in targets]
-    ids += [id for target in targets for id in joins.of(target)]
-    return Asked(list(dict.fromkeys(ids))[:4])
+def past_of(joins: Joins) -> Asked:
+    """Return what to ask about the past of targets and of some that they are joined to."""
+    return Asked(joins.ids()[:4])

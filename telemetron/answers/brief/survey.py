@@ -17,6 +17,9 @@ NAME_OF = {
 }
 """By section: the name that people use, which need not be unique as the key is."""
 
+ITEMS = {"pods": "pod", "instances": "instance", "active_task_ids": "task", "tasks": "task"}
+"""The word for an item of each list."""
+
 Id = tuple[str, str]
 """Section and key."""
 

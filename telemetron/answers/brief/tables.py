@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from telemetron.answers.brief import trouble
 from telemetron.answers.brief.budget import Cells, Row, Table
-from telemetron.answers.brief.survey import NAME_OF, Survey
+from telemetron.answers.brief.survey import ITEMS, NAME_OF, Survey
 from telemetron.document import (
     Agent,
     Effect,
@@ -32,7 +32,6 @@ from telemetron.key import unescape
 from telemetron.text import cut
 
 MAX_NAME, MAX_TEXT, MAX_SCALARS = 80, 240, 8
-ITEMS = {"pods": "pod", "instances": "instance", "active_task_ids": "task", "tasks": "task"}
 # Of no use to a reader who has the answer's place.
 _LEFT_OUT = {"updated_at", "measured_at", "observed_at", "source"}
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")

@@ -64,9 +64,9 @@ def workload(one: Workload) -> int:
 
 def pod(one: Pod) -> int:
     """A pod that has ended is not unwell: a job's, or one that was evicted and replaced."""
-    if one.status in _ENDED:
+    if one.reason is None and one.node_ready is not False:
         return 0
-    return int(one.node_ready is False or one.reason is not None)
+    return int(one.status not in _ENDED)
 
 
 def source(one: SourceRow) -> int:

@@ -75,10 +75,10 @@ def joined(target: Target, *agents: Agent) -> set[Id]:
     survey = surveyed(
         snapshot(agents=agents, workload=[home], queues=[reader], litellm=[model("a", "gpt")])
     )
-    joins = Joins(survey)
+    joins = Joins(survey, [target])
     for _ in joins.steps():
         pass
-    return set(joins.of(target)) - {target.id}
+    return set(joins.ids()) - {target.id}
 
 
 def test_an_agent_is_joined_to_all_it_needs() -> None:

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
@@ -46,13 +47,18 @@ def brief(entities: Any, tokens: int = 2_000, known: Known = CHANGED, **asked: A
 
 def about(entities: Any, text: str, tokens: int = 2_000, form: Any = None) -> Any:
     survey = surveyed(snapshot(**entities))
-    search, joins = Search(survey, text), Joins(survey)
-    for steps in (search.steps(), joins.steps()):
-        for _ in steps:
-            pass
+    search = Search(survey, text)
+    exhaust(search.steps())
+    joins = Joins(survey, search.result())
+    exhaust(joins.steps())
     question = Question(tokens, about=text)
     body = centred(survey, search.result(), joins, CHANGED, question, form or Json())
     return json.loads(body) if form is None else body.decode()
+
+
+def exhaust(steps: Iterator[None]) -> None:
+    for _ in steps:
+        pass
 
 
 def rows(found: Any, table: str) -> list[dict[str, Any]]:
@@ -176,10 +182,9 @@ def test_a_finding_is_told_by_its_key() -> None:
 
 def test_the_past_of_a_target_and_of_its_joins_is_asked() -> None:
     survey = surveyed(snapshot(**made.incident()))
-    joins = Joins(survey)
-    for _ in joins.steps():
-        pass
-    asked = past_of([Target(("agents", "prod/writer"))], joins)
+    joins = Joins(survey, [Target(("agents", "prod/writer"))])
+    exhaust(joins.steps())
+    asked = past_of(joins)
     assert asked.ids[0] == ("agents", "prod/writer")
     assert ("queues", "kafka/sections/g") in asked.ids
     assert [one.rank for one in causes(survey)] == [1]
