@@ -18,7 +18,7 @@ from telemetron.document import MAX_ENDED, Ended, Failure
 from telemetron_collectors.heartbeats.beat import Beat, BeatEnd, BeatTask
 from telemetron_collectors.heartbeats.states import is_over, outcome
 
-SHOW_SECONDS = 0.05
+SHOW_SECONDS = 0.1
 MAX_WAITING = 1_000
 """Ends of one agent that wait to be shown; older ones are only counted."""
 _LATEST = datetime.max.replace(tzinfo=UTC)

@@ -1,11 +1,14 @@
 """The ended tasks of an agent: which are new, which are shown, and how many there were."""
 
+from collections import deque
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from telemetron.agents import AgentPart
 from telemetron.document import MAX_ENDED, Ended, Failure
@@ -290,3 +293,36 @@ def test_the_last_failure_is_the_newest_failed_end(bench: Bench) -> None:
     bench.beat(ended(2, status="failed", error="E"), ended(1, status="failed"), ended(3))
     part = msgspec.convert(bench.register.parts()[0].part, AgentPart)
     assert part.last_failure == Failure("t-2", "E", START + timedelta(seconds=2))
+
+
+# a client that keeps ends until they are accepted, over a network that loses requests and answers
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 40), st.sampled_from(["arrives", "request lost", "answer lost"])),
+        max_size=30,
+    )
+)
+def test_whatever_is_lost_each_kept_end_is_published_once(beats: list[tuple[int, str]]) -> None:
+    bench, kept, total = Bench(), deque[int](maxlen=64), 0
+    given_up: set[int] = set()
+    for sequence, (count, fate) in enumerate([*beats, (0, "arrives")]):
+        for number in range(total, total + count):
+            if len(kept) == kept.maxlen:
+                given_up.add(kept[0])
+            kept.append(number)
+        total += count
+        if fate != "request lost":
+            bench.beat(*kept, sequence=sequence, outcomes={"completed": total})
+        if fate == "arrives":
+            kept.clear()
+        bench.clock.advance(1)
+    published = [id for ids in bench.published() for id in ids]
+    assert len(published) == len(set(published))
+    assert {f"t-{number}" for number in range(total)} - set(published) <= {
+        f"t-{number}" for number in given_up
+    }
+    assert bench.count == total
+    assert bench.ids == [*reversed(published)][:MAX_ENDED]
