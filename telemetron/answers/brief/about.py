@@ -1,6 +1,7 @@
 """The subject of a brief: find it by a key, a name or an id, and find its joins."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from telemetron.answers.brief.survey import ITEMS, NAME_OF, Id, Survey, ends
@@ -41,7 +42,7 @@ class Search:
         for name, section in self._survey.snapshot.sections.items():
             for fragment in section.rope:
                 entity = fragment.entity
-                if any(map(self._matches, _names_of(name, entity))):
+                if self._has_match(_names_of(name, entity)):
                     self._found.append(Target((name, entity.key)))
                 self._found += self._items(name, entity)
                 yield
@@ -53,15 +54,21 @@ class Search:
             raise UnknownError(self._text)
         return list(distinct.values())
 
+    def _has_match(self, names: Iterable[str]) -> bool:
+        if self._start is None:
+            return not self._texts.isdisjoint(names)
+        return any(map(self._matches, names))
+
     def _matches(self, name: str) -> bool:
         return name in self._texts or (self._start is not None and name.startswith(self._start))
 
     def _items(self, section: str, entity: Any) -> list[Target]:
         return [
-            Target((section, entity.key), one, f"{path}/{escape(getattr(one, identity))}")
+            Target((section, entity.key), one, f"{path}/{escape(identity(one))}")
             for path, identity, items in _lists(entity)
+            if self._has_match(map(identity, items))
             for one in items
-            if self._matches(getattr(one, identity))
+            if self._matches(identity(one))
         ]
 
 
@@ -78,15 +85,18 @@ def _names_of(section: str, entity: Any) -> list[str]:
     return names
 
 
-def _lists(entity: Any) -> Sequence[tuple[str, str, Sequence[Any]]]:
-    """Return the lists whose items have ids: their path, the field of the id, the items."""
+_POD_ID, _ID = attrgetter("pod_id"), attrgetter("id")
+
+
+def _lists(entity: Any) -> Sequence[tuple[str, Callable[[Any], str], Sequence[Any]]]:
+    """Return the lists whose items have ids: their path, what returns the id, the items."""
     if isinstance(entity, Workload):
-        return [("pods", "pod_id", entity.pods)]
+        return [("pods", _POD_ID, entity.pods)]
     if isinstance(entity, Queue):
-        return [("tasks", "id", entity.tasks)]
+        return [("tasks", _ID, entity.tasks)]
     if isinstance(entity, Agent):
         tasks = entity.activity.active_task_ids
-        return [("instances", "id", entity.instances), ("activity/active_task_ids", "id", tasks)]
+        return [("instances", _ID, entity.instances), ("activity/active_task_ids", _ID, tasks)]
     return ()
 
 
@@ -118,7 +128,9 @@ class Joins:
 
     def steps(self) -> Iterator[None]:
         """Look at every entity; yield after each."""
-        for section in NAME_OF if self._provided or self._needed else ():
+        self._kinds_needed = {kind for kind, name in self._needed if name}
+        self._kinds_provided = {kind for kind, _ in self._provided}
+        for section in NAME_OF:
             for fragment in self._survey.snapshot.sections[section].rope:
                 if self._is_joined(fragment.entity):
                     self._ids.setdefault((section, fragment.entity.key))
@@ -129,19 +141,36 @@ class Joins:
         return list(self._ids)
 
     def _is_joined(self, entity: Any) -> bool:
-        if not self._needed.isdisjoint(_provides(entity)):
+        # Most entities need none of these kinds; their terms are many.
+        is_needed = self._kinds_needed & _PROVIDED[type(entity)]
+        if is_needed and not self._needed.isdisjoint(_provides(entity)):
             return True
-        return bool(self._provided) and not self._provided.isdisjoint(_needs(entity))
+        if self._kinds_provided & _NEEDED.get(type(entity), frozenset()):
+            return not self._provided.isdisjoint(_needs(entity))
+        return False
 
 
 Term = tuple[str, str | None]
 """A kind, and a name or key."""
 
 
+_PROVIDED: Mapping[type, Set[str]] = {
+    Workload: {"workload", "host"},
+    ModelDeployment: {"llm"},
+    Agent: {"agent"},
+    Queue: {"queue"},
+}
+_NEEDED: Mapping[type, Set[str]] = {
+    Queue: {"host"},
+    Agent: {"workload", "queue", "llm", "agent"},
+}
+"""The kinds of the terms of each type."""
+
+
 def _provides(entity: Any) -> Iterator[Term]:
     if isinstance(entity, Workload):
         yield "workload", entity.key
-        yield from [("host", pod.ip) for pod in entity.pods if pod.ip]
+        yield from (("host", pod.ip) for pod in entity.pods if pod.ip)
     elif isinstance(entity, ModelDeployment):
         yield from [("llm", name) for name in (entity.model, *entity.aliases)]
     elif isinstance(entity, Agent | Queue):
@@ -159,7 +188,6 @@ def _needs(entity: Any) -> Iterator[Term]:
             yield from _of_task(task)
 
 
-def _of_task(task: Task) -> Iterator[Term]:
-    yield "queue", task.queue
-    yield "llm", task.model
-    yield from [(wait.kind, wait.name) for wait in task.waits]
+def _of_task(task: Task) -> list[Term]:
+    waits = [(wait.kind, wait.name) for wait in task.waits]
+    return [("queue", task.queue), ("llm", task.model), *waits]

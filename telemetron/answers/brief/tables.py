@@ -128,10 +128,14 @@ class Tables:
         every = map(cells_of, entities)
         return rows(Table(section, columns), [[cells, cells[:4]] for cells in every])
 
-    def details(self, name: str, value: Struct, share: float = 1.0) -> Row:
-        """Return a whole entity or item; without room, with less of its lists."""
-        levels = ((name, self.plain(value, most)) for most in (256, 16, 4, 1, 0))
-        return Row(Table("details"), levels, share)
+    def details(self, name: str, value: Struct, share: float | None = None) -> Row:
+        """Return a whole entity or item; without room, with less of its lists.
+
+        With a share of the answer it may have no items, as it is what the answer is about.
+        """
+        sizes = (256, 16, 4, 1) if share is None else (256, 16, 4, 1, 0)
+        levels = ((name, self.plain(value, most)) for most in sizes)
+        return Row(Table("details"), levels, 1.0 if share is None else share)
 
     def plain(self, value: Any, most: int) -> Any:
         """Return a value of the document without nulls and empty lists; the worst items first."""

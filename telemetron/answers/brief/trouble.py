@@ -19,13 +19,16 @@ from telemetron.document import (
 
 _ENDED = ("Succeeded", "Failed")
 _RESTING = (None, "Stable", "Empty")
+_PASSING = (None, "ContainerCreating", "PodInitializing", "Terminating")
+"""Reasons of pods that come and go; a finding says if they do so for too long."""
+_PEOPLE = ("human", "auth")
 
 
 def agent(one: Agent) -> int:
     """Silence is worst, then stalled tasks, then too many of them."""
     if one.status == "silent":
         return 4
-    if any(task.stalled for task in one.activity.active_task_ids):
+    if any(task(each) == STALLED for each in one.activity.active_task_ids):
         return 3
     if one.silent_count:
         return 2
@@ -64,7 +67,7 @@ def workload(one: Workload) -> int:
 
 def pod(one: Pod) -> int:
     """A pod that has ended is not unwell: a job's, or one that was evicted and replaced."""
-    if one.reason is None and one.node_ready is not False:
+    if one.reason in _PASSING and one.node_ready is not False:
         return 0
     return int(one.status not in _ENDED)
 
@@ -75,9 +78,14 @@ def source(one: SourceRow) -> int:
     return known.get(one.status, 1)
 
 
+STALLED = 2
+
+
 def task(one: Task) -> int:
-    """A stalled task is worst, then one that is last known."""
-    return 2 if one.stalled else int(one.last_known)
+    """A stalled task is worst, unless it waits for a person; then one that is last known."""
+    if one.stalled and not (one.waits and one.waits[0].kind in _PEOPLE):
+        return STALLED
+    return int(one.last_known)
 
 
 def instance(one: Instance) -> int:

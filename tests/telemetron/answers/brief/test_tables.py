@@ -80,7 +80,8 @@ def test_an_entity_is_whole_with_its_worst_items_first() -> None:
     tasks = [Task("good", stalled=False), Task("bad", stalled=True, progressed_at=ago(80))]
     survey = surveyed(snapshot(agents=[agent("a", *tasks)]))
     tables = Tables(survey, CLOCK)
-    every = [shown for _, shown in map(tuple, tables.details("a", agent("a", *tasks)).levels)]
+    row = tables.details("a", agent("a", *tasks), 0.5)
+    every = [shown for _, shown in map(tuple, row.levels)]
     first = every[0]["activity"]["active_task_ids"]
     assert [task["id"] for task in first] == ["bad", "good"]
     assert first[0]["progressed_at"] == "09:40:22"

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from telemetron.answers.brief import trouble
-from telemetron.document import Live, Problem, Task
+from telemetron.document import Live, Problem, Task, Wait
 from tests.telemetron.answers.brief.made import (
     agent,
     ago,
@@ -26,12 +26,14 @@ WELL = [
     ("agents", agent("a", status="idle")),
     ("agents", agent("a", status="declared")),
     ("agents", agent("a", Task("t", stalled=None))),
+    ("agents", agent("a", Task("t", stalled=True, waits=[Wait("human", "approval")]))),
     ("queues", queue("q", depth=9, consumers=2)),
     ("queues", queue("q", depth=None, consumers=None, group_state=None)),
     ("queues", queue("q", depth=0, consumers=0, group_state="Empty")),
     ("litellm", model("m", status="unknown")),
     ("workload", workload("w", pod("w-1"))),
     ("workload", workload("w", live=None)),
+    ("workload", workload("w", pod("w-1", ready=False, reason="Terminating"), live=None)),
     ("workload", workload("w", DONE, EVICTED, live=Live(desired=0, ready=0))),
 ]
 UNWELL = [
