@@ -4,7 +4,7 @@ It uses only the standard library, because importing httpx takes longer than the
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -15,16 +15,27 @@ from urllib.parse import quote, urlencode, urlsplit
 from urllib.request import OpenerDirector, ProxyHandler, Request, build_opener
 
 from telemetron.address import is_loopback
-from telemetron.text import printable
+from telemetron.text import cut, printable
 
 TIMEOUT_SECONDS = 10
 # The server sends a comment every 15 s.
 SILENT_SECONDS = 40
 JSON, EVENTS = "application/json", "text/event-stream"
+MAX_PROBLEM = 65_536
+MAX_DETAIL = 1_000
+MAX_NEAREST = 300
+UNAUTHORIZED = "the read token is missing or wrong; use --token-file FILE or TELEMETRON_TOKEN"
 
 
 class FetchError(Exception):
-    """The server did not answer. The message is one line that says why."""
+    """The server did not answer. The message is one line that says why.
+
+    `nearest` has the valid values that are most similar to a wrong one, if the server names some.
+    """
+
+    def __init__(self, message: str, nearest: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.nearest = tuple(nearest)
 
 
 class Response(NamedTuple):
@@ -81,17 +92,16 @@ def _opened(
     timeout: float,
     last: str | None = None,
 ) -> Iterator[Any]:
-    server = _base(url)
+    server = base_url(url)
     request = _request(f"{server}{path}", token, query, media, last)
     try:
         with _opener(server).open(request, timeout=timeout) as response:
-            if (given := response.headers.get_content_type()) != media:
-                message = f"{server}: expected {media}, got {given}; is this a Telemetron server?"
-                raise FetchError(printable(message))
+            require_media(server, response.headers.get_content_type(), media)
             yield response
     except HTTPError as error:
         with error:
-            raise FetchError(f"{server}: {_refusal(error)}") from None
+            refused = refusal(error.code, str(error.reason), _body(error))
+            raise FetchError(f"{server}: {refused}", refused.nearest) from None
     except (OSError, HTTPException, ValueError) as error:
         reason = error.reason if isinstance(error, URLError) else error
         raise FetchError(f"{server}: cannot be reached: {reason}") from None
@@ -100,17 +110,15 @@ def _opened(
 def _request(
     url: str, token: str | None, query: Mapping[str, str], media: str, last: str | None
 ) -> Request:
-    if token is not None and not (token.isascii() and token.isprintable()):
-        raise FetchError("the token must be one line of printable ASCII")
-    asked = f"?{urlencode(query, quote_via=quote, errors='surrogateescape')}" if query else ""
+    require_printable(token)
     headers = {"Accept": media} | ({"Last-Event-ID": last} if last else {})
-    request = Request(f"{url}{asked}", headers=headers)  # noqa: S310  (`_base` checks the scheme)
+    request = Request(f"{url}{query_string(query)}", headers=headers)  # noqa: S310  (`base_url` checks the scheme)
     if token:
         request.add_unredirected_header("Authorization", f"Bearer {token}")
     return request
 
 
-def _base(url: str) -> str:
+def base_url(url: str) -> str:
     """Return the URL without a slash at its end. Raises FetchError if it is not valid."""
     try:
         parts = urlsplit(url)
@@ -132,12 +140,45 @@ def _opener(server: str) -> OpenerDirector:
     return build_opener(ProxyHandler({} if local else None))
 
 
-def _refusal(error: HTTPError) -> str:
-    """Return the reason of an error response, from its problem document (RFC 9457) if possible."""
-    if error.code == 401:
-        return "401 the read token is missing or wrong; use --token-file FILE or TELEMETRON_TOKEN"
+def _body(error: HTTPError) -> bytes:
     try:
-        detail = str(json.loads(error.read())["detail"])[:1_000]
-    except (OSError, HTTPException, ValueError, LookupError, TypeError):
-        detail = error.reason
-    return printable(f"{error.code} {detail}")
+        return error.read(MAX_PROBLEM)
+    except (OSError, HTTPException):
+        return b""
+
+
+# The rules of every client, whatever sends its requests.
+
+
+def query_string(query: Mapping[str, str]) -> str:
+    """Return the query with its `?`, or nothing if there are no parameters."""
+    return f"?{urlencode(query, quote_via=quote, errors='surrogateescape')}" if query else ""
+
+
+def require_printable(token: str | None) -> None:
+    """Raise FetchError for a token that cannot be the value of a header."""
+    if token is not None and not (token.isascii() and token.isprintable()):
+        raise FetchError("the token must be one line of printable ASCII")
+
+
+def require_media(server: str, given: str, media: str) -> None:
+    """Raise FetchError if the answer has another media type than the one asked for."""
+    if given != media:
+        message = f"{server}: expected {media}, got {given}; is this a Telemetron server?"
+        raise FetchError(printable(message))
+
+
+def refusal(status: int, reason: str, body: bytes, unauthorized: str = UNAUTHORIZED) -> FetchError:
+    """Return the error of an error response, from its problem document (RFC 9457) if possible.
+
+    `unauthorized` says how to send a token.
+    """
+    try:
+        problem = json.loads(body)
+        detail = str(problem["detail"])
+        near = [printable(cut(str(one), MAX_NEAREST)) for one in problem.get("nearest", ())[:3]]
+    except (ValueError, LookupError, TypeError, AttributeError):
+        detail, near = reason, []
+    if status == 401:
+        detail = unauthorized
+    return FetchError(printable(f"{status} {cut(detail, MAX_DETAIL)}"), near)
