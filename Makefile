@@ -58,6 +58,7 @@ dist: $(READY) ## Build wheels and source archives of telemetron and telemetron-
 lock: $(TOOLS) ## Update requirements/*.txt (ARGS=--upgrade for newer releases)
 	$(BIN)/uv pip compile $(LOCK) --no-emit-package telemetron-agent pyproject.toml --output-file requirements/run.txt
 	$(BIN)/uv pip compile $(LOCK) requirements/build.in --output-file requirements/build.txt
+	$(BIN)/uv pip compile $(LOCK) requirements/mcp.in --output-file requirements/mcp.txt
 	$(BIN)/uv pip compile $(LOCK) requirements/dev.in --output-file requirements/dev.txt
 	$(BIN)/uv pip compile $(LOCK) requirements/frameworks.in --output-file requirements/frameworks.txt
 	$(BIN)/uv pip compile $(LOCK) requirements/litellm.in --output-file requirements/litellm.txt

@@ -241,6 +241,35 @@ def changes(
 
 
 @main.command()
+@url_option
+@token_option
+@click.option(
+    "--http", metavar="HOST:PORT", help="Serve MCP over HTTP here.  [default: over stdio]"
+)
+@click.option(
+    "--allow-host",
+    "hosts",
+    multiple=True,
+    metavar="NAME",
+    help="With --http: name under which clients reach it, besides localhost; repeatable.",
+)
+def mcp(url: str, token_file: str | None, http: str | None, hosts: tuple[str, ...]) -> None:
+    """Serve the tools for AI agents (MCP), as a client of a running server."""
+    from telemetron.cli.mcp import serve_http, serve_stdio
+
+    if http is None:
+        if hosts:
+            raise click.UsageError("--allow-host needs --http")
+        serve_stdio(url, _token(token_file))
+    elif _token(token_file) is not None:
+        raise click.UsageError(
+            "with --http each caller sends its own token: remove --token-file and TELEMETRON_TOKEN"
+        )
+    else:
+        serve_http(url, http, hosts)
+
+
+@main.command()
 def schema() -> None:
     """Print the JSON Schema of the state."""
     from telemetron.web.pages.schema import schema as make

@@ -33,6 +33,7 @@ COMMANDS = [
     "collectors",
     "demo",
     "findings",
+    "mcp",
     "schema",
     "serve",
     "state",
