@@ -7,6 +7,7 @@ from tests.real import controlplane, toxiproxy
 from tests.real.deploy import image, kustomize
 from tests.real.kafka import broker as kafka
 from tests.real.litellm import proxy
+from tests.real.mcp import clients as mcp
 from tests.real.sdk import frameworks
 
 
@@ -19,6 +20,7 @@ def main() -> None:
         ("LiteLLM", proxy.build),
         ("kustomize", kustomize.build),
         ("base and wheels of the image", image.build),
+        ("MCP clients", mcp.build),
         ("Apache Kafka", kafka.build),
     ):
         print(f"{name} …", flush=True)

@@ -28,7 +28,7 @@ DRIVERS = ("overlay", "vfs")  # vfs works everywhere, but copies everything each
 BASE = "localhost/telemetron-base:latest"
 IMAGE = f"localhost/telemetron:{telemetron.__version__}"
 PYTHON = "3.11"  # bookworm's
-LOCKS = ("run.txt", "build.txt")
+LOCKS = ("run.txt", "mcp.txt", "build.txt")
 BUILD_SECONDS = 400
 # Out of sight of the machine's cgroups, which may be such as crun does not take.
 HIDE = 'mount -t tmpfs none /sys/fs/cgroup && exec "$@"'

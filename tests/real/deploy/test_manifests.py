@@ -17,7 +17,7 @@ from tests.real.process import wait_until
 
 ROOT = DEPLOY.parents[1]
 OVERLAYS = ("overlays/namespaced", "overlays/cluster")
-COMPONENTS = ("components/trial", "components/monitoring", "components/nodes")
+COMPONENTS = (*("components/trial", "components/mcp", "components/monitoring", "components/nodes"),)
 AGENT = {
     "apiVersion": "apps/v1",
     "kind": "Deployment",
@@ -71,9 +71,9 @@ def template(objects: list[Object]) -> Any:
     return one(objects, "Deployment")["spec"]["template"]
 
 
-def container(objects: list[Object]) -> Any:
-    (found,) = template(objects)["spec"]["containers"]
-    return found
+def container(objects: list[Object], name: str = "telemetron") -> Any:
+    found = {each["name"]: each for each in template(objects)["spec"]["containers"]}
+    return found[name]
 
 
 def test_every_file_is_part_of_a_kustomization_that_is_tested() -> None:
@@ -234,6 +234,26 @@ def test_only_labelled_pods_may_connect(built: Callable[..., list[Object]]) -> N
         {"telemetron/reader": "true"},
     ]
     assert one(objects, "Service")["spec"]["selector"].items() <= labels.items()
+
+
+def test_the_tools_for_agents_are_a_second_container(built: Callable[..., list[Object]]) -> None:
+    objects = built("overlays/cluster", "components/mcp")
+    pod, mcp = template(objects)["spec"], container(objects, "mcp")
+    assert [each["name"] for each in pod["containers"]] == ["telemetron", "mcp"]
+    assert restrictions(pod, mcp) == RESTRICTED
+    assert mcp["image"] == f"telemetron:{telemetron.__version__}"
+    assert mcp.get("volumeMounts", []) == []  # it has no token: each caller sends its own
+    ports = {port["name"]: port for port in one(objects, "Service")["spec"]["ports"]}
+    assert set(ports) == {"http", "mcp"}
+    (port,) = mcp["ports"]
+    assert port == {"name": "mcp", "containerPort": ports["mcp"]["port"]}
+    assert f"--http=0.0.0.0:{port['containerPort']}" in mcp["args"]
+    (server,) = container(objects)["ports"]
+    assert f"--url=http://127.0.0.1:{server['containerPort']}" in mcp["args"]
+    (rule,) = one(objects, "NetworkPolicy", "telemetron-mcp")["spec"]["ingress"]
+    (peer,) = rule["from"]
+    assert peer["podSelector"]["matchLabels"] == {"telemetron/reader": "true"}
+    assert rule["ports"] == [{"port": "mcp"}]
 
 
 def test_the_monitor_finds_the_service(built: Callable[..., list[Object]]) -> None:

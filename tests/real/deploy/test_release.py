@@ -51,7 +51,7 @@ def test_a_version_is_written_in_one_place() -> None:
             in tomllib.loads((project / "pyproject.toml").read_text())["project"]["dynamic"]
         )
     version = re.escape(telemetron.__version__)
-    for name in ("base", "sidecar"):
+    for name in ("base", "sidecar", "components/mcp"):
         assert re.search(
             rf"newTag: {version}\n", (DEPLOY / name / "kustomization.yaml").read_text()
         )
