@@ -66,6 +66,7 @@ def shape_of(struct: type[Struct], around: str = "status") -> Shape:
     return {names[name]: _field(name, hint, around) for name, hint in hints.items()}
 
 
+@cache
 def sections() -> Shape:
     """Return the sections as fields of the document; their shapes are those of their entities."""
     return {name: field for name, field in shape_of(State).items() if field.shape}

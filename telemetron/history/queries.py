@@ -17,9 +17,6 @@ from telemetron.store.snapshot import SectionSnapshot, Snapshot
 
 SOURCES = "sources"
 
-MAX_READ = 5_000
-"""Entries of one entity that an answer looks through; the rest is behind `next`."""
-
 
 class Asked(NamedTuple):
     """The changes that a client asks for."""
@@ -253,13 +250,13 @@ def _entry_changes(
 ) -> tuple[list[Json], str | None, bool]:
     """Return changes, the place before which the rest is, and whether none is missing.
 
-    Entries in a row of only counted tasks are one change. `MAX_READ` entries are read at most.
+    Entries in a row of only counted tasks are one change.
     """
     changes: list[Json] = []
     complete, counted = True, None
     shape, last = timeline.shapes[id[0]], ""
     for number, placed in enumerate(timeline.entries(id, before)):
-        if number >= MAX_READ and last:
+        if number >= timeline.limits.answer_entries and last:
             return changes, last, complete
         if placed is None:
             complete, counted = False, None

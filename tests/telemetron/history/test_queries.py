@@ -112,6 +112,25 @@ def test_the_history_of_an_entity_is_read_from_a_locked_file(limited):
         assert system.history()["consumers"][:2] == [2, 1]
 
 
+def test_an_answer_looks_through_a_bounded_part_of_a_long_history(limited):
+    system = limited(answer_entries=4)
+    ticked(system, *range(10))
+    for name in ("x", "y"):  # changes of other entities do not count
+        system.put(1, name=name)
+    pages, before = [], None
+    asked = selection("none", ("membership",))
+    while True:
+        body = queries.entity_history(
+            system.timeline, ("queues", "kafka/q/-"), before, asked, 20, system.clock.now(), str
+        )
+        answer = msgspec.json.decode(body)
+        pages.append([change["change"] for change in answer["changes"]])
+        if not answer["truncated"]:
+            break
+        before = answer["next"]
+    assert pages == [[], [], ["added"]]
+
+
 def beat(system, source, task):
     """An instance and its tasks, known to that source."""
     part = AgentPart(
