@@ -54,7 +54,7 @@ def about(
     clock: Clock | None = None,
     measure: Literal["level", "sample"] | None = None,
     kind: Kind | None = None,
-    task_values: Sequence[str] = (),
+    task_values: Sequence[Any] = (),
     ref: str | None = None,
     untrusted: bool = False,
     **constraints: Any,
@@ -300,6 +300,7 @@ class Task(Record, frozen=True):
             "Whether `progressed_at` has not changed for `stall_after_seconds` by Telemetron's"
             " clock; null: progress was never reported, or `last_known` is true.",
             kind="status",
+            task_values=(None, False),
         ),
     ] = None
     step: Annotated[str | None, about("Its current step.", untrusted=True)] = None

@@ -31,7 +31,6 @@ class HistoryLimits(Struct, frozen=True, kw_only=True):
     """First delay before a file that failed is tried again; it doubles up to 30 s."""
     answer_bytes: int = 1 << 20
     answer_entries: int = 5_000
-    """Entries of one entity that an answer looks through; the rest is behind `next`."""
     queries: int = 256
     """Queries that wait for the thread or their answer."""
     backlog: int = 1_000

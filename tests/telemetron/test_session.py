@@ -10,17 +10,21 @@ import math
 from pathlib import Path
 from typing import Any
 
+from telemetron.document import PendingTask, Queue
 from telemetron.testing import FakeClock
 from tests.telemetron.web.client import beat
 
 AGENTS, ROUNDS, SECONDS = 60, 24, 20
 HUNG, DEAD = "agent-07", "agent-23"
-DIES_IN = 12
+DIES_IN = 16
 """The round in which the dead agent sends its last heartbeat."""
 
 SESSION = {
     "how do I ask, and what do the fields mean": "/llms.txt",
     "what is wrong and since when": "/system/brief",
+    "where is a task that hangs": "/system/tasks/hung-1",
+    "where is a task that waits": "/system/tasks/waiting-1",
+    "where is a task that ended": f"/system/tasks/agent-40-{ROUNDS - 4}-0",
     "what changed in two minutes": "/system/changes?since=2m&kinds=status,problems",
 }
 MAX_TOKENS, MAX_CALLS = 8_000, 6
@@ -44,9 +48,20 @@ def tasks(clock: FakeClock, name: str, number: int) -> dict[str, Any]:
     return {"max_parallel_invocations": 2, "tasks": running, "ended": ended, "outcomes": done}
 
 
+def draining(clock: FakeClock) -> Queue:
+    """Return a queue whose consumers have just committed; one task waits."""
+    task = PendingTask(id="waiting-1", partition=0, offset=41)
+    names = {"name": "drafts", "consumer_group": "agents"}
+    return Queue(**names, consumers=2, depth=1, consumed_at=clock.now(), tasks=[task])
+
+
 async def live_system(live: Any, clock: FakeClock) -> None:
     """Let eight minutes pass."""
+    store = live.app.service.store
+    pending = store.add("pending", "pending")
+    pending.start(60)
     for number in range(ROUNDS):
+        store.put(pending, "queues", "drafts", "drafts", draining(clock))
         for agent in range(AGENTS):
             name = f"agent-{agent:02}"
             if name != DEAD or number <= DIES_IN:
@@ -55,6 +70,7 @@ async def live_system(live: Any, clock: FakeClock) -> None:
         for _ in range(SECONDS):
             clock.advance(1)
             await asyncio.sleep(0)
+        pending.confirm()
     await live.client.get("/system/changes")  # until the history has recorded all
 
 
@@ -89,5 +105,9 @@ async def test_a_session_of_questions_is_small_and_right(serving: Any, tmp_path:
         ("AgentGone", f"agents/{DEAD}"),
     }
     assert all(one["since"] for one in found)
+    whereabouts = [
+        json.loads(body)["where"] for question, body in answers.items() if "task" in question
+    ]
+    assert whereabouts == ["active", "waiting", "ended"]
     changed = json.loads(answers["what changed in two minutes"])["changes"]
-    assert {one["key"] for one in changed if one["section"] == "agents"} <= {f"prod/{DEAD}"}
+    assert {one["key"] for one in changed if one["section"] == "agents"} == {f"prod/{DEAD}"}

@@ -9,11 +9,11 @@ Ask in this order:
 
 - What matters now: {root}/system/brief?max_tokens=2000
 - What is wrong, since when, why: {root}/system/state/findings
+- Where a task is: {root}/system/tasks/{id}
 - How far to believe it: {root}/system/state/sources
 - What became worse: {root}/system/changes?since=10m&kinds=status,problems
 - One entity: {root}/system/state/{section}/{key}
 - Its past: {root}/system/history/{section}/{key}
-- One task: {root}/system/tasks/{id} (or {queue}/{partition}/{offset})
 - The state then: {root}/system/state/{section}?at=5m
 - Wait for news: {root}/system/state/{section}?since=PLACE&wait=30s
 - All fields (long): {root}/system/schema

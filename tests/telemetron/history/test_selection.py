@@ -85,6 +85,14 @@ def test_an_agent_that_takes_or_ends_tasks_has_not_changed_its_status(new, kind)
         assert paths(agent(), agent(status=new), one) == (moved if one == kind else set())
 
 
+def test_tasks_of_a_silent_agent_have_not_changed_their_status():
+    unknown = TASK | {"stalled": None}
+    assert paths(agent(TASK), agent(unknown), "status") == set()
+    path = {"activity/active_task_ids/t/stalled"}
+    assert paths(agent(TASK), agent(unknown), "tasks") == path
+    assert paths(agent(unknown), agent(TASK | {"stalled": True}), "status") == path
+
+
 def test_entities_come_and_go_with_the_kind_of_their_section():
     for section, kind in (("agents", "membership"), ("findings", "problems")):
         for one in KINDS:
