@@ -23,9 +23,10 @@ from telemetron.diagnosis.view import View
 from telemetron.slices import sliced
 from telemetron.store.store import Publication, Store
 
-COST_TO_REST = 50
-"""A round is followed by a rest: of a core, changes take 2 %."""
-MAX_REST_SECONDS = 5.0
+COST_TO_REST = 100
+"""A round is followed by a rest, so that changes take 1 % of a core, and more only after the
+longest rest."""
+MAX_REST_SECONDS = 10.0
 COST_TO_LOOK = 2_000
 """Symptoms that nothing changes are looked at again; that takes 0.05 % of a core."""
 CONFIRM_SECONDS = 10.0
