@@ -184,8 +184,8 @@ RULES = (
         "`status` of all deployments of a model",
         "No deployment of the model answers. If all models of a provider that were called have the"
         " same trouble, the provider is the root.",
-        "Read `last_error`: a key that was revoked, a name that the provider does not know, an"
-        " outage.",
+        "Read `last_error` of the deployments: renew a revoked key, correct the upstream model's "
+        "name, or route the calls to another model during an outage.",
         partial(down, "ModelDown"),
     ),
     Rule(
@@ -196,7 +196,8 @@ RULES = (
         10,
         "`rpm` of all deployments of a model, and stalled tasks that wait for it",
         "Tasks of several agents hang in calls of a model that answers nobody, and no call fails.",
-        "Look at the provider and at the timeouts of the proxy.",
+        "Call the model once through the proxy; set a timeout in the proxy, and route the calls "
+        "to another deployment if the provider hangs.",
         hanging,
         asks=("agents",),
     ),

@@ -83,8 +83,8 @@ RULES = (
         "`sources[].status` is `stale`",
         "Telemetron could not observe the source within its `max_age_seconds`. The document"
         " shows its last known values, and nothing is concluded from them.",
-        "Read the source's `problems`; check the network and the permissions between Telemetron and"
-        " its `address`.",
+        "Read the source's `problems` (`/system/state?sections=sources`); check the network and "
+        "the permissions between Telemetron and the source's `address`.",
         stale,
     ),
     Rule(
@@ -95,7 +95,8 @@ RULES = (
         5,
         "`sources[].status` of a `litellm` source is `stale`",
         "The LiteLLM proxy does not answer. Tasks that wait for its models are effects.",
-        "Check the proxy's process, its database and the network to it.",
+        "Request `/health/liveliness` of the proxy from an agent's pod; check the proxy's "
+        "process, its database and the network to it.",
         proxy,
     ),
     Rule(
@@ -107,7 +108,8 @@ RULES = (
         "`sources[].status` is `failing`",
         "The source's collector does not run: its configuration is wrong, it cannot be imported, or"
         " it crashed.",
-        "Read the source's `problems` and Telemetron's log; run `telemetron validate`.",
+        "Read the source's `problems` and Telemetron's log; run `telemetron validate` with the "
+        "same configuration.",
         failing,
     ),
     Rule(
@@ -119,7 +121,8 @@ RULES = (
         "`sources[].problems` with the reason `Forbidden` or `Unauthorized`",
         "Telemetron lacks a permission that the source's configuration needs; the fields that"
         " depend on it are null.",
-        "Grant the permission that the message names, or leave that part out of the configuration.",
+        "Grant the permission that the message names (`kubectl auth can-i` shows those of "
+        "Kubernetes), or remove that part from the configuration.",
         forbidden,
     ),
 )

@@ -157,7 +157,8 @@ RULES = (
         5,
         "`silent_count` equals `instance_count`",
         "Every instance of the agent is silent, and no other source sees one work.",
-        "Look at its pods; if they are ready, the process hangs or cannot reach Telemetron.",
+        "Look at its pods (`kubectl get pods`). If they are ready, the process hangs or cannot "
+        "reach Telemetron: read its log, then restart it.",
         gone,
         asks=("workload", "queues"),
     ),
@@ -170,7 +171,7 @@ RULES = (
         "`instances[].status` is `silent`",
         "An instance sends no heartbeat, and no other source sees it work. If one does, the "
         "finding has the basis `contradiction` and the severity `info`.",
-        "Look at the instance's pod and its log; restart it if it hangs.",
+        "Look at the instance's pod and its log; restart the pod if the process hangs.",
         silent,
         asks=("workload", "queues"),
     ),

@@ -156,7 +156,7 @@ RULES = (
         20,
         "`task_count` and `max_parallel_invocations`",
         "An agent runs more tasks than it says it can.",
-        "Add instances, or let it refuse tasks.",
+        "Add instances, or let the agent refuse tasks above its maximum.",
         overloaded,
     ),
     Rule(
@@ -167,7 +167,8 @@ RULES = (
         5,
         "`status` is `idle` and `depth` of a queue it reads is above 0",
         "The agent has nothing to do, although work waits for it.",
-        "Look at its consumer loop: does it still poll?",
+        "Read the log of its consumer loop: does it still poll? Restart one instance; if the "
+        "queue moves then, restart the others.",
         idle,
         asks=("queues", "workload"),
     ),

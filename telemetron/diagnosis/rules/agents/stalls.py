@@ -148,7 +148,8 @@ RULES = (
         "`active_task_ids[].stalled` and `waits`",
         "A task has made no progress for `stall_after_seconds`; the summary says what it waits "
         "for. A task that waits for a person is no finding.",
-        "Look at what it waits for; cancel or restart the task if nothing answers.",
+        "Look at the tool, model, queue or agent that the task waits for; cancel or restart the "
+        "task if that does not answer.",
         stalled,
         asks=("queues", "litellm", "workload"),
     ),
@@ -161,7 +162,7 @@ RULES = (
         "`active_task_ids[].waits` of stalled tasks of several agents",
         "Tasks of several agents make no progress, and all wait for the same tool, model, queue or"
         " agent. `root` names it by `kind` and `name`.",
-        "Look at what they wait for.",
+        "Call the tool, model or agent in `root` once by hand; restart it if it does not answer.",
         common_wait,
         asks=("queues", "litellm", "workload"),
     ),

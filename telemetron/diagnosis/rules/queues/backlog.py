@@ -77,7 +77,7 @@ RULES = (
         30,
         "`depth` over the last two minutes",
         "More work comes than is done. A large backlog that shrinks is no finding.",
-        "Add consumers up to the number of partitions, or slow the producers.",
+        "Add consumers, at most one for each partition, or slow the producers.",
         growing,
         asks=("agents", "workload"),
     ),

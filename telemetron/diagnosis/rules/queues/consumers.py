@@ -167,8 +167,9 @@ RULES = (
         "`consumers` is 0 and `depth` is above 0; or `consumer_group` is null and records arrive",
         "Work waits, and no consumer takes it. A topic that no group reads is information unless an"
         " agent declares it or tasks wait in vain.",
-        "Look at the agents that read the queue and at their workload: do they run, do they"
-        " subscribe to this topic, with this group?",
+        "Look at the agents that read the queue and at their workload: do they run, and do they "
+        "subscribe to this topic with this group? `kafka-consumer-groups.sh --describe --group "
+        "GROUP` lists the members.",
         no_consumers,
         asks=("agents", "workload"),
     ),
@@ -181,7 +182,8 @@ RULES = (
         "`depth`, `consumers`, `consumed_at`, and tasks of agents that came from this queue",
         "Consumers are there, but no commit has moved for two minutes, and no agent works on a task"
         " of the queue.",
-        "Look at the consumers' logs: does their loop run, do they commit?",
+        "Read the consumers' logs: do they still poll and commit? Restart one consumer; if its "
+        "partitions move then, restart the others.",
         stuck,
         asks=("agents",),
     ),

@@ -84,7 +84,9 @@ RULES = (
         10,
         "`lagging[]`, `tasks[]`, and the failures and restarts of the agents that read the queue",
         "One task fails or kills every consumer that takes it, and blocks its partition.",
-        "Read the task's record; skip it (commit past its offset) or mend what fails on it.",
+        "Read the task's record at its partition and offset; stop the group and commit the next "
+        "offset (`kafka-consumer-groups.sh --reset-offsets`), or mend the code that fails on the "
+        "record.",
         poison,
         asks=("agents", "workload"),
     ),

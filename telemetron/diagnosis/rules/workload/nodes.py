@@ -94,7 +94,8 @@ RULES = (
         "A node's kubelet does not answer, or no pod on it is ready while the same workloads are"
         " ready elsewhere. Its pods may still run; their state is unknown."
         " Critical if several workloads have pods there.",
-        "Look at the node (`kubectl describe node`); drain or replace it.",
+        "Run `kubectl describe node NODE`; restart or replace the node, and drain it if its pods "
+        "do not move.",
         node_lost,
     ),
 )

@@ -133,8 +133,9 @@ RULES = (
         "`pods[].reason`, `restarts`, `last_exit`",
         "Containers end with an error again and again: a crash loop, an OOM kill, a failing start."
         " Critical if no pod of the workload is ready.",
-        "Read `last_exit` and the logs of the previous container (`kubectl logs --previous`); after"
-        " `OOMKilled` compare the memory limit with what the container needs.",
+        "Run `kubectl logs POD -c CONTAINER --previous`. If `last_exit.reason` is `OOMKilled`, "
+        "compare the memory limit with the container's use; if the crashes began with a rollout, "
+        "run `kubectl rollout undo`.",
         crashing,
     ),
     Rule(
@@ -145,7 +146,8 @@ RULES = (
         10,
         "`pods[].reason`: `ErrImagePull`, `ImagePullBackOff` and their like",
         "An image cannot be pulled: its tag does not exist, or the registry refuses.",
-        "Check the image's name and the pull secret; undo the rollout if old pods still serve.",
+        "Run `kubectl describe pod POD`; correct the image's name or the pull secret. `kubectl "
+        "rollout undo` returns to the previous image.",
         image,
     ),
     Rule(
@@ -157,7 +159,8 @@ RULES = (
         "`pods[].reason`: `CreateContainerConfigError` and its like",
         "A container cannot be created: a Secret, a ConfigMap, one of their keys or the command is"
         " missing.",
-        "Create what the message names, or correct the pod's template.",
+        "Run `kubectl describe pod POD`; create the object that the message names, or correct the "
+        "pod's template.",
         config,
     ),
     Rule(
@@ -168,7 +171,8 @@ RULES = (
         10,
         "`pods[].reason` is `Unschedulable`",
         "The scheduler finds no node for the pod.",
-        "Read the message: add nodes, lower the requests, or correct selectors and tolerations.",
+        "Read the scheduler's message (`kubectl describe pod POD`); add nodes, lower the "
+        "requests, or correct selectors and tolerations.",
         unschedulable,
     ),
     Rule(
@@ -180,7 +184,8 @@ RULES = (
         "`pods[].reason` of a pod that is `Running` and not ready",
         "The pod's container has ended and is not started again, while a sidecar keeps the pod"
         " Running.",
-        "Delete the pod, so that its controller makes a new one; read `last_exit` for the cause.",
+        "Run `kubectl logs POD -c CONTAINER`; then delete the pod, so that its controller creates "
+        "a new one.",
         container_gone,
     ),
 )

@@ -118,7 +118,8 @@ RULES = (
         10,
         "`live.reason` is `FailedCreate` and `active_pods` is below `desired`",
         "The API server refuses to create pods: a quota is used up or an admission webhook denies.",
-        "Read `live.message`; raise the quota or mend what the webhook objects to.",
+        "Read `live.message`; raise the quota (`kubectl describe quota`) or mend the object that "
+        "the webhook refuses.",
         replicas_missing,
     ),
     Rule(
@@ -129,7 +130,8 @@ RULES = (
         5,
         "`live.rollout` is `stuck`",
         "The rollout has not progressed within its deadline.",
-        "Look at the new pods; `kubectl rollout undo` goes back.",
+        "Look at the newest pods and their `reason`; `kubectl rollout undo` returns to the "
+        "previous version.",
         rollout_stuck,
     ),
     Rule(
@@ -140,7 +142,7 @@ RULES = (
         10,
         "`live.ready` is 0 and `live.desired` is above 0",
         "No pod of the workload is ready.",
-        "Read the reasons of its pods.",
+        "Read `pods[].reason`; run `kubectl describe pod POD` and look at the readiness probe.",
         unavailable,
     ),
     Rule(
@@ -152,7 +154,7 @@ RULES = (
         "`live.reason` of a Job: `BackoffLimitExceeded`, `DeadlineExceeded` and their like",
         "A Job has failed for good. It is a warning for 24 hours; a Job whose CronJob has succeeded"
         " since is no finding.",
-        "Read the logs of its pods; start it again when the cause is mended.",
+        "Run `kubectl logs job/JOB`; create the Job again after the cause is mended.",
         job_failed,
     ),
 )

@@ -80,7 +80,8 @@ RULES = (
         5,
         "`live.desired` is 0, and `depth` of a queue that its agents read is above 0",
         "No pod is wanted, but work waits for it.",
-        "Scale the workload up; look for an autoscaler that cannot see the queue.",
+        "Run `kubectl scale --replicas=1`; then find out why the autoscaler does not see the "
+        "queue.",
         scaled_to_zero,
         asks=("queues", "agents"),
     ),
@@ -93,7 +94,8 @@ RULES = (
         "`live.desired` equals `max_pods`, and `depth` of a queue that its agents read grows",
         "The autoscaler cannot add pods, and the backlog grows. An autoscaler at its maximum is no"
         " finding if the backlog does not grow.",
-        "Raise the autoscaler's maximum, or make each pod do more.",
+        "Raise the autoscaler's maximum (`kubectl edit hpa`), or let each pod run more tasks at "
+        "once.",
         at_maximum,
         asks=("queues", "agents"),
     ),
