@@ -37,8 +37,18 @@ def _is_normal(encoded: bytes) -> bool:
         and b"\x7f" not in encoded
         and not _FOREIGN_OR_WIDE.search(encoded)
         and not _STAMPED.search(encoded)
-        and (len(encoded) <= MAX_TEXT or max(map(len, encoded.split(b'"'))) <= MAX_TEXT)
+        and not _has_long_text(encoded)
     )
+
+
+def _has_long_text(encoded: bytes) -> bool:
+    """Return whether more than `MAX_TEXT` bytes have no quote; jumps as far as it can."""
+    at = 0
+    while len(encoded) - at > MAX_TEXT:
+        at = encoded.rfind(b'"', at + 1, at + MAX_TEXT + 2)
+        if at < 0:
+            return True
+    return False
 
 
 def normalized(value: Any) -> Any:

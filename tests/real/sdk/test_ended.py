@@ -6,6 +6,7 @@ import socket
 import threading
 import urllib.request
 from collections.abc import Iterator
+from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -104,7 +105,7 @@ def get(url: str) -> Any:
 def history(url: str) -> Iterator[dict[str, Any]]:
     """Each end that the history of the agent has, oldest first."""
     changes: list[dict[str, Any]] = []
-    path: str | None = "/system/history/agents/-/x?limit=1000"
+    path: str | None = "/system/history/agents/-/x?limit=1000&kinds=membership,tasks"
     while path:
         page = get(url + path)
         changes += page["changes"]
@@ -134,14 +135,18 @@ def test_every_outcome_of_1000_short_tasks_is_in_the_history(run, telemetron, lo
     process = run(PROGRAM, "1000", "0.04", url=lossy.url)
     assert process.stdout.readline() == "done\n"
     (agent,) = telemetron.wait_for(
-        lambda agents: agents and agents[0]["activity"]["ended_count"] == 1000
+        lambda agents: (
+            agents and [end["id"] for end in agents[0]["activity"]["ended"][:1]] == ["t-999"]
+        )
     )
+    assert agent["activity"]["ended_count"] == 1000
     assert min(lossy.dropped.values()) >= 10, lossy.dropped
     ends = list(history(telemetron.url))
     assert [end["id"] for end in ends] == [f"t-{number}" for number in range(1000)]
     for number, end in enumerate(ends):
         assert expected(number).items() <= end.items()
-        assert end["started_on"] <= end["ended_at"]
+        times = [datetime.fromisoformat(end[name]) for name in ("started_on", "ended_at")]
+        assert times[0] <= times[1]
     newest = [end["id"] for end in agent["activity"]["ended"]]
     assert newest == [f"t-{number}" for number in range(999, 979, -1)]
     assert agent["activity"]["last_failure"]["task_id"] == "t-993"

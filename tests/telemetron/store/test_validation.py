@@ -149,3 +149,11 @@ def test_normal_text_stays(value: str) -> None:
 @given(st.text(alphabet=st.characters(codec="utf-8")))
 def test_the_fast_path_misses_nothing(value: str) -> None:
     assert door(replace(MODEL, model=value, id=value + ':12"')).model == one_line(value)
+
+
+@given(st.lists(st.sampled_from([0, 1, 500, MAX_TEXT - 1, MAX_TEXT, MAX_TEXT + 1]), max_size=6))
+def test_long_texts_are_cut_wherever_they_are(lengths: list[int]) -> None:
+    names = ["x" * length for length in lengths]
+    kept = [name if len(name) <= MAX_TEXT else one_line(name) for name in names]
+    part = AgentPart(models=names, queues=["q"], description="d")
+    assert door(part) == replace(part, models=kept)
