@@ -14,7 +14,7 @@ Order of questions:
 How to read answers:
 - A finding names the cause (root); mend the root before its effects. Check its evidence first.
 - sources say how far the data can be believed: ok = confirmed; degraded, stale, failing = old; \
-off = not observed, so an empty section means nothing.
+off = not observed, so an empty section means nothing. sources_not_ok names them.
 - A missing field or null is unknown, not zero. [] and 0 were observed.
 - silent = no heartbeat; stalled = beats without progress; last_known = as it was before silence.
 - HH:MM:SS is UTC on the day of the answer. Compute ages from the answer's time, not your clock.

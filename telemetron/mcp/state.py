@@ -47,6 +47,7 @@ NAMES = {
 
 SECTIONS = tuple(COLUMNS)
 MAX_CELL = 100
+MAX_DOUBTFUL = 20
 LESS = "state with sections, match or more max_tokens; entity with key"
 
 Entity = Mapping[str, Any]
@@ -69,6 +70,8 @@ async def state(ask: Ask, given: Mapping[str, Any]) -> bytes:
     response = await ask("/system/state", query)
     items = sorted(_items(response.document, wanted, given.get("match")), key=lambda i: i.trouble)
     head = _head(response)
+    if not items:
+        head["note"] = "no entity has this text" if "match" in given else "no entities"
     whole = encode({**head, **_whole(items, head["at"][:10])})
     if fits(whole, given["max_tokens"]):
         return whole
@@ -76,24 +79,32 @@ async def state(ask: Ask, given: Mapping[str, Any]) -> bytes:
 
 
 def _head(response: Response) -> dict[str, Any]:
+    """Return the members of every answer; a source that is not ok makes its sections doubtful."""
     document = response.document
-    place = f"{document['epoch']}.{document['revision']}"
-    return {"at": timestamp(response.now), "place": place}
+    head: dict[str, Any] = {
+        "at": timestamp(response.now),
+        "place": f"{document['epoch']}.{document['revision']}",
+    }
+    doubtful = [one for one in document["sources"] if one["status"] != "ok"]
+    if doubtful:
+        head["sources_not_ok"] = {one["key"]: one["status"] for one in doubtful[:MAX_DOUBTFUL]}
+    return head
 
 
 def _items(document: Entity, wanted: Iterable[str], match: str | None) -> Iterator[Item]:
-    """Yield the entities to show; a source that is not ok is always shown."""
+    """Yield the entities to show."""
     named = _named(document.get("findings", ()))
     for section in SECTIONS:
         for entity in document.get(section, ()):
-            doubtful = section == "sources" and entity.get("status") not in ("ok", "off")
-            if doubtful or (section in wanted and contains(entity, match)):
-                rank = -1 if doubtful else named.get((section, entity.get("key")), len(named))
+            if section in wanted and contains(entity, match):
+                rank = named.get((section, entity.get("key")), len(named))
                 yield Item(section, entity, (rank, -_trouble(section, entity)))
 
 
 def _trouble(section: str, entity: Entity) -> int:
     """Return how unwell an entity is by its own fields, as in a brief; 0 if that is not known."""
+    if section == "sources":
+        return int(entity["status"] not in ("ok", "off"))
     judge = trouble.OF_SECTION.get(section)
     if judge is None:
         return 0

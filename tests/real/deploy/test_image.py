@@ -111,6 +111,18 @@ def test_a_container_serves_takes_beats_and_stops(
     assert READ not in log
 
 
+def test_the_tools_for_agents_run_in_it(image: Image, tmp_path: Path) -> None:
+    port = free_port()
+    command = ("mcp", f"--http=127.0.0.1:{port}", "--url=http://127.0.0.1:1")
+    with images.container(image, tmp_path, command=command) as container:
+        wait_until(lambda: serves(port), seconds=20, what="the container")
+        with client(port) as agent:
+            ping = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
+            assert agent.post("/mcp", json=ping).json() == {"jsonrpc": "2.0", "id": 1, "result": {}}
+        container.terminate()
+        assert container.wait(10) == 0
+
+
 def health(image: Image, folder: Path, port: int) -> int:
     """The exit code of the health check, run as Docker runs it: with the container's variables."""
     check: dict[str, Any] = image.said["Healthcheck"]

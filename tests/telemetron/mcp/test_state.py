@@ -66,15 +66,24 @@ async def test_the_past_and_the_sections_are_asked_for() -> None:
     assert query == {"sections": "agents,findings", "at": "5m"}
 
 
-async def test_sections_not_asked_for_are_left_out_but_doubtful_sources_are_not() -> None:
+async def test_sections_not_asked_for_are_left_out_and_doubtful_sources_are_named() -> None:
     document = {
         "sources": [source("heartbeats"), source("kafka", "stale"), source("litellm", "off")],
         "findings": [finding(1, "a")],
         "agents": [agent("a")],
     }
     shown, _ = await ask(document, sections=["agents"])
-    assert keys(shown, "sources") == ["kafka"]
+    assert shown["sources_not_ok"] == {"kafka": "stale", "litellm": "off"}
+    assert keys(shown) == ["a"]
     assert "findings" not in shown
+    assert "sources" not in shown
+    shown, _ = await ask(document, sections=["sources"])
+    assert keys(shown, "sources") == ["kafka", "heartbeats", "litellm"]
+
+
+async def test_an_empty_answer_says_so() -> None:
+    shown, _ = await ask({"agents": [agent("a")]}, sections=["queues"])
+    assert shown == {"at": "2030-01-06T10:00:00Z", "place": "e.7", "note": "no entities"}
 
 
 async def test_the_worst_come_first() -> None:
@@ -112,6 +121,7 @@ async def test_a_filter_looks_into_all_values() -> None:
         shown, _ = await ask(document, match=text)
         assert keys(shown) == found
     shown, _ = await ask(document, match="nothing has this")
+    assert shown["note"] == "no entity has this text"
     assert "agents" not in shown
 
 
