@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from telemetron.answers import task_doubts, task_relations, task_steps
 from telemetron.answers.task_places import Json
 from telemetron.answers.task_sightings import Found, Run, Sightings
-from telemetron.answers.task_steps import Past
+from telemetron.answers.task_steps import NOTHING, Past
 from telemetron.answers.task_where import has_ended, where
 from telemetron.history.timeline import Timeline
 from telemetron.search import QueueRecord, TaskQuery, TaskSighting
@@ -72,7 +72,7 @@ class Draft:
 
     def _past(self, ids: Iterable[str]) -> Past:
         if self._timeline is None:
-            return Past([], {}, False)
+            return NOTHING
         some = sorted(ids, key=lambda id: id != self.sought.id)[:MAX_LOOKUPS]
         return task_steps.whole([task_steps.past(self._timeline, id) for id in some])
 
@@ -94,12 +94,10 @@ class Draft:
         """Return one word for where another task is; few are looked up in the history."""
         if id not in self._words:
             found = self.sightings.find([id], ())
-            word = where(*self._runs(found), found, self.sightings, None)
+            word = where(*self._runs(found), found, self.sightings, NOTHING)
             if word == "unknown" and self._timeline and self._lookups < MAX_LOOKUPS:
                 self._lookups += 1
-                word = where(
-                    [], [], found, self.sightings, task_steps.past(self._timeline, id).last
-                )
+                word = where([], [], found, self.sightings, task_steps.past(self._timeline, id))
             self._words[id] = word
         return self._words[id]
 
@@ -126,11 +124,10 @@ class Draft:
 
     def where(self, seen: Sequence[TaskSighting]) -> str:
         """Return the one word; `seen` are the sightings of a search."""
-        last = self.past.last
-        word = where(self.active, self.lost, self.found, self.sightings, last)
+        word = where(self.active, self.lost, self.found, self.sightings, self.past)
         if word in ("unknown", "ended", "lost") and not self.lost:
             for one in seen:
-                if one.status == "pending" and not has_ended(one, self.found, last):
+                if one.status == "pending" and not has_ended(one, self.found, self.past):
                     return "waiting"
         return word
 

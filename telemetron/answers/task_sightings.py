@@ -4,6 +4,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
+from msgspec import Struct
+
 from telemetron.document import Agent, Instance, PendingTask, Pod, Queue, SourceRow, Task, Workload
 from telemetron.search import QueueRecord
 from telemetron.store.snapshot import Snapshot
@@ -12,7 +14,7 @@ Ids = set[str]
 Records = set[QueueRecord]
 
 
-class Run(NamedTuple):
+class Run(Struct, frozen=True, eq=False, gc=False):
     """A task that an agent lists as active."""
 
     agent: Agent
@@ -24,14 +26,14 @@ class Run(NamedTuple):
         return next((it for it in self.agent.instances if it.id == self.task.instance), None)
 
 
-class Pending(NamedTuple):
+class Pending(Struct, frozen=True, eq=False, gc=False):
     """A task that a queue lists."""
 
     queue: Queue
     task: PendingTask
 
 
-class Outcome(NamedTuple):
+class Outcome(Struct, frozen=True, eq=False, gc=False):
     """A task that an agent lists as ended, or as its last failure."""
 
     agent: Agent
@@ -56,13 +58,14 @@ class Sightings:
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
-        self.runs: dict[str, list[Run]] = defaultdict(list)
-        self.pending: dict[str, list[Pending]] = defaultdict(list)
-        self.outcomes: dict[str, list[Outcome]] = defaultdict(list)
+        # Tuples of what is not collected: thousands of lists would start the garbage collection.
+        self.runs: dict[str, tuple[Run, ...]] = {}
+        self.pending: dict[str, tuple[Pending, ...]] = {}
+        self.outcomes: dict[str, tuple[Outcome, ...]] = {}
         self.children: dict[str, dict[str, None]] = defaultdict(dict)
         self.blockers: dict[str, list[Pending]] = defaultdict(list)
         """Pending tasks by the task that they block."""
-        self._by_record: dict[QueueRecord, list[Any]] = defaultdict(list)
+        self._by_record: dict[QueueRecord, tuple[Any, ...]] = {}
         for agent in self.entities("agents"):
             self._add_agent(agent)
         for queue in self.entities("queues"):
@@ -73,31 +76,32 @@ class Sightings:
         activity = agent.activity
         for task in activity.active_task_ids:
             run = Run(agent, task)
-            self.runs[task.id].append(run)
+            self.runs[task.id] = (*self.runs.get(task.id, ()), run)
             self._add_record(task, run)
             self._add_child(task)
         for ended in activity.ended:
-            self.outcomes[ended.id].append(Outcome(agent, ended))
-            self._add_record(ended, self.outcomes[ended.id][-1])
+            outcome = Outcome(agent, ended)
+            self.outcomes[ended.id] = (*self.outcomes.get(ended.id, ()), outcome)
+            self._add_record(ended, outcome)
             self._add_child(ended)
         if failure := activity.last_failure:
-            known = self.outcomes[failure.task_id]
+            known = self.outcomes.get(failure.task_id, ())
             if not any(one.agent is agent for one in known):
-                known.append(Outcome(agent, failure))
+                self.outcomes[failure.task_id] = (*known, Outcome(agent, failure))
 
     def _add_record(self, task: Any, sighting: Any) -> None:
         if record := record_of(task):
-            self._by_record[record].append(sighting)
+            self._by_record[record] = (*self._by_record.get(record, ()), sighting)
 
     def _add_child(self, task: Any) -> None:
         if task.parent_id:
             self.children[task.parent_id][task.id] = None
 
     def _add_pending(self, one: Pending) -> None:
-        self.pending[one.task.id].append(one)
+        self.pending[one.task.id] = (*self.pending.get(one.task.id, ()), one)
         if one.task.partition is not None and one.task.offset is not None:
             record = QueueRecord(one.queue.name, one.task.partition, one.task.offset)
-            self._by_record[record].append(one)
+            self._by_record[record] = (*self._by_record.get(record, ()), one)
         if one.task.priority and one.task.priority.blocked_task:
             self.blockers[one.task.priority.blocked_task].append(one)
 

@@ -10,6 +10,7 @@ from telemetron.history.place import Place, moment
 from telemetron.history.recorder import Entry
 from telemetron.history.tasks import ACTIVE, ENDED, FAILURE, TaskChange, task_changes
 from telemetron.history.timeline import Timeline
+from telemetron.search import QueueRecord
 
 MAX_STEPS = 20
 # Each batch takes up to 2 ms to read. A task that ran for hours is in hundreds of them.
@@ -36,6 +37,14 @@ class Step(NamedTuple):
     """The fields of the task that the event sets."""
     why: str | None = None
 
+    @property
+    def record(self) -> QueueRecord | None:
+        """The record that the task came from, if all of it is known."""
+        queue, partition, offset = map(self.item.get, QueueRecord._fields)
+        if queue is None or partition is None or offset is None:
+            return None
+        return QueueRecord(queue, partition, offset)
+
 
 class Past(NamedTuple):
     """All that the history has of one task."""
@@ -51,6 +60,14 @@ class Past(NamedTuple):
     def last(self) -> Step | None:
         """The last step of a run, if it ever ran."""
         return next((one for one in reversed(self.steps) if one.event != "submitted"), None)
+
+    def fates(self) -> dict[QueueRecord | None, str]:
+        """Return the last event of the runs of each record, as far as records are known."""
+        runs = [one for one in self.steps if one.event not in ("submitted", "progressed")]
+        return {one.record: one.event for one in runs if one.record is not None}
+
+
+NOTHING = Past([], {}, False)
 
 
 def past(timeline: Timeline, id: str) -> Past:
@@ -73,6 +90,8 @@ class _Life:
         self._runs: dict[tuple[str, Any], None] = {}
         """Agent and instance of each run that is active."""
         self._last: tuple[str, Any] | None = None
+        self._taken: dict[tuple[str, Any], dict[str, Any]] = {}
+        """The record of the last run of each instance, and under None of each agent."""
 
     def read(self, placed: PlacedEntry) -> None:
         changes = list(task_changes(placed.entry, self.id))
@@ -101,7 +120,10 @@ class _Life:
                 self.children[item["id"]] = "ended"
             elif not (change.of == FAILURE and self._has_ended(change.key)):
                 self._forget_end(change.key)
-                self._add(placed, "ended", change, item)
+                known = self._taken.get((change.key, item.get("instance")))
+                known = known or self._taken.get((change.key, None), {})
+                values = {name: one for name, one in item.items() if one is not None}
+                self._add(placed, "ended", change, known | values)
 
     def _has_ended(self, key: str) -> bool:
         """Return whether its run by this agent has ended, and no other run has begun since."""
@@ -151,6 +173,8 @@ class _Life:
             event = "retried" if self._last[0] == change.key else "moved"
         self._last = change.key, item.get("instance")
         self._runs[self._last] = None
+        taken = {name: item.get(name) for name in ("instance", *QueueRecord._fields)}
+        self._taken[self._last] = self._taken[change.key, None] = taken
         self._add(placed, event, change, item)
 
     def _leave(self, placed: PlacedEntry, change: TaskChange, item: Mapping[str, Any]) -> None:

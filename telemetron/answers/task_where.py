@@ -5,26 +5,23 @@ from typing import Any
 
 from telemetron.answers import task_doubts
 from telemetron.answers.task_sightings import Found, Pending, Run, Sightings, record_of
-from telemetron.answers.task_steps import Step
+from telemetron.answers.task_steps import Past
 from telemetron.search import QueueRecord, TaskSighting
 
 ENDED = ("ended", "left")
 
 
 def where(
-    active: Sequence[Run],
-    lost: Sequence[Run],
-    found: Found,
-    sightings: Sightings,
-    last: Step | None,
+    active: Sequence[Run], lost: Sequence[Run], found: Found, sightings: Sightings, past: Past
 ) -> str:
-    """Return where a task is; `last` is the last step of a run in its past."""
+    """Return where a task is now, by its sightings and its past."""
     if active:
         return "active"
     if lost:
         return "lost"
-    if any(not has_ended(one, found, last) for one in found.pending):
+    if any(not has_ended(one, found, past) for one in found.pending):
         return "waiting"
+    last = past.last
     if last is not None and last.event == "lost":
         return "lost"
     if found.outcomes or (last is not None and last.event == "ended"):
@@ -39,30 +36,32 @@ def _is_cut(sightings: Sightings, key: str) -> bool:
     return fragment is not None and task_doubts.cut(fragment.entity) > 0
 
 
-def has_ended(one: Pending | TaskSighting, found: Found, last: Step | None) -> bool:
+def has_ended(one: Pending | TaskSighting, found: Found, past: Past) -> bool:
     """Return whether a pending record is of a run that has ended, and only is not committed yet.
 
     If the record of the run is not known, its end must be later than the record's submission.
     """
-    if last is not None and last.event not in ENDED:
-        return False
     queue = one.queue.name if isinstance(one, Pending) else one.queue
     place = one.task if isinstance(one, Pending) else one
+    record = (queue, place.partition, place.offset)
+    if record in (fates := past.fates()):
+        return fates[record] in ENDED
     submitted_at = one.task.submitted_at if one.task else None
-    for record, at in _ends(found, last):
-        if record is None and at and (submitted_at is None or submitted_at <= at):
+    for ended, at in _ends(found, past):
+        if ended is None and at and (submitted_at is None or submitted_at <= at):
             return True
-        if record is not None and record == (queue, place.partition, place.offset):
+        if ended == record:
             return True
     return False
 
 
-def _ends(found: Found, last: Step | None) -> Iterator[tuple[QueueRecord | None, Any]]:
-    """Yield the record and the time of each run that has ended."""
+def _ends(found: Found, past: Past) -> Iterator[tuple[QueueRecord | None, Any]]:
+    """Yield the record and the time of each end; of the past only the last end counts."""
+    last = past.last
+    if last is not None and last.event not in ENDED:
+        return
     for one in found.outcomes:
         task = one.task
         yield record_of(task), getattr(task, "ended_at", None) or getattr(task, "at", None)
     if last is not None:
-        queue, partition, offset = map(last.item.get, QueueRecord._fields)
-        is_known = None not in (queue, partition, offset)
-        yield QueueRecord(str(queue), partition, offset) if is_known else None, last.at  # type: ignore[arg-type]
+        yield last.record, last.at

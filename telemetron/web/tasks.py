@@ -1,7 +1,7 @@
 """`GET /system/tasks/{id}`: the place of one task, over all sources and the past."""
 
 import asyncio
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from urllib.parse import unquote
 
 import msgspec
@@ -17,7 +17,6 @@ from telemetron.query import parameters, shown
 from telemetron.search import MAX_LOOK, SearchResult, TaskQuery, TaskSighting
 from telemetron.service.searches import TooManyError
 from telemetron.service.supervisor import Supervisor
-from telemetron.store.snapshot import Snapshot
 from telemetron.store.store import Store
 from telemetron.web.nearest import similar, unknown_task
 from telemetron.web.routes import TASKS
@@ -34,7 +33,6 @@ class TasksApp:
         self._store = store
         self._history = history
         self._supervisor = supervisor
-        self._last: Sightings | None = None
 
     def __call__(self, scope: Scope, receive: Receive, send: Send, path: str) -> Awaitable[None]:
         """Answer a request; `path` begins with `/system/tasks/` and lacks `root_path`."""
@@ -50,12 +48,13 @@ class TasksApp:
 
     async def _find(self, sought: Sought, look: int) -> Answer:
         snapshot = self._store.snapshot
-        draft = await self._draft(sought, snapshot, ())
+        draft = await self._draft(lambda: Sightings(snapshot), sought, ())
         query = draft.query(look)
         results = await self._search(query) if query else {}
         seen = [one for result in results.values() for one in result.sightings if one.task]
         if any(one.task and one.task.id not in draft.found.ids for one in seen):
-            draft = await self._draft(sought, snapshot, seen)
+            sightings = draft.sightings
+            draft = await self._draft(lambda: sightings, sought, seen)
         found = answer(draft, results, query)
         if found.body["where"] == "unknown":
             near = await asyncio.to_thread(similar, sought.id, draft.sightings.names())
@@ -66,25 +65,18 @@ class TasksApp:
         return found
 
     async def _draft(
-        self, sought: Sought, snapshot: Snapshot, seen: "list[TaskSighting] | tuple[()]"
+        self, sightings: Callable[[], Sightings], sought: Sought, seen: Sequence[TaskSighting]
     ) -> Draft:
         """Return a draft; without the history if that does not answer in time."""
         feeds = {name: it.sections for name, it in self._supervisor.collectors.items()}
 
         def make(timeline: Timeline | None) -> Draft:
-            return Draft(sought, self._sightings(snapshot), timeline, feeds, seen)
+            return Draft(sought, sightings(), timeline, feeds, seen)
 
         try:
             return await self._history.ask(make, HISTORY_SECONDS)
         except BusyError:
             return await asyncio.to_thread(make, None)
-
-    def _sightings(self, snapshot: Snapshot) -> Sightings:
-        """Return the sightings of a snapshot; those of the last one are kept."""
-        last = self._last
-        if last is None or last.snapshot is not snapshot:
-            last = self._last = Sightings(snapshot)
-        return last
 
     async def _search(self, query: TaskQuery) -> Mapping[str, SearchResult]:
         try:

@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -76,6 +77,16 @@ class Observer:
     def await_ok(self, name: str = "kafka") -> Entity:
         """The source, once all is confirmed and nothing is wrong."""
         return self.await_source(lambda it: it["status"] == "ok" and not it["problems"], name)
+
+    def task(self, path: str) -> tuple[int, dict[str, Any]]:
+        """The status and the body of the answer about one task."""
+        url = self._url.replace("/system/state", f"/system/tasks/{path}")
+        try:
+            with urllib.request.urlopen(url, timeout=READ_SECONDS) as answer:
+                return answer.status, json.load(answer)
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, json.load(error)
 
     def logged(self) -> list[dict[str, Any]]:
         """Records at warning and above, so far; not that the status of a source has changed."""
