@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import msgspec
 from msgspec.structs import replace
 
-from telemetron.collector import Output
+from telemetron.collector import Output, Put
 from telemetron.diagnosis.cases import Case, Id, name, roots
 from telemetron.diagnosis.evidence import MISSING, time_at, value_at
 from telemetron.diagnosis.rule import Rule, Symptom
@@ -17,6 +17,8 @@ MAX_FINDINGS = 200
 MAX_BYTES = 1_450
 """Of a finding before `updated_at` and `truncated` are filled in: then it is at most 1.5 KB."""
 MAX_SUMMARY, SHORT_SUMMARY = 300, 100
+FEW = 16
+"""Findings that are put in one step."""
 ENOUGH = 2
 """Pieces of evidence that are left while there are effects to cut."""
 
@@ -36,11 +38,12 @@ class Conclusions:
         self._unchecked = unchecked
         self.shown = dict(shown)
         """By key; at first those of a run that crashed."""
+        self._next = self.shown
         self.count = 0
         """All findings, shown or not."""
 
     def update(self, cases: Mapping[Id, Case], now: float) -> Iterator[None]:
-        """Put the roots, without their effects, and remove what is over; yield between steps."""
+        """Find the roots, without their effects, for `put`; yield between steps."""
         found = []
         for id, effects in roots(cases, now, self.shown).items():
             if cases[id].raised_at is not None:
@@ -51,7 +54,7 @@ class Conclusions:
         for rank, (case, listed) in enumerate(found[:MAX_FINDINGS], 1):
             shown[case.name] = self._finding(case, listed, rank)
             yield
-        self._put(shown)
+        self._next = shown
         self.count = len(found)
 
     def is_outdated(self, symptom: Symptom) -> bool:
@@ -61,13 +64,21 @@ class Conclusions:
             return False
         return self._evidence(symptom)[: len(finding.evidence)] != finding.evidence
 
-    def _put(self, shown: dict[str, Finding]) -> None:
-        for key in self.shown.keys() - shown.keys():
+    async def put(self) -> None:
+        """Put the findings that have changed and remove those that are over, all at once.
+
+        Many are put in slices, so that the event loop is not held up.
+        """
+        old, new = self.shown, self._next
+        self.shown = new
+        changed = [key for key, finding in new.items() if old.get(key) is not finding]
+        if len(changed) > FEW:
+            await self._output.replace(Put(SECTION, key, key, new[key]) for key in new)
+            return
+        for key in old.keys() - new.keys():
             self._output.remove(SECTION, key)
-        for key, finding in shown.items():
-            if self.shown.get(key) is not finding:
-                self._output.put(SECTION, key, key, finding)
-        self.shown = shown
+        for key in changed:
+            self._output.put(SECTION, key, key, new[key])
 
     def _finding(self, case: Case, effects: Sequence[Case], rank: int) -> Finding:
         symptom, key = case.symptom, case.name

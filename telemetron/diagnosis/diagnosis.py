@@ -165,6 +165,7 @@ class Diagnosis:
         steps = self._conclusions.update(dict(self._cases), self._clock.monotonic())
         for _ in self._timed(steps):
             await asyncio.sleep(0)
+        await self._conclusions.put()
 
     def _timed(self, steps: Iterator[None]) -> Iterator[None]:
         """Yield between the slices of the steps, and count what they cost."""
