@@ -9,6 +9,7 @@ from telemetron.document import Agent, ModelDeployment, Task, Workload
 def indexes() -> dict[str, Index]:
     """The indexes by name, empty."""
     return {
+        "agents by beat": Index("agents", _beats),
         "agents by name": Index("agents", lambda agent: [agent.name]),
         "agents by queue": Index("agents", _queues),
         "agents by task": Index("agents", lambda agent: [task.id for task in _tasks(agent)]),
@@ -27,6 +28,14 @@ def indexes() -> dict[str, Index]:
         "workloads of address": Index("workload", _addresses),
         "workloads of node": Index("workload", _nodes),
     }
+
+
+def _beats(agent: Agent) -> Iterable[Hashable]:
+    """Of each source whether an instance sends heartbeats, or all that did are silent."""
+    told = [one for one in agent.instances if one.status != "declared"]
+    live = {one.source for one in told if one.status != "silent"}
+    silent = {one.source for one in told} - live
+    return [*((one, "live") for one in live), *((one, "silent") for one in silent)]
 
 
 def _tasks(agent: Agent) -> list[Task]:

@@ -62,7 +62,7 @@ class View:
         self.homes: dict[str, list[str]] = {}
         """Workloads whose pods were members of a queue's group last, by the queue's key."""
         self.usual_latency: dict[str, float] = {}
-        """The least mean latency of a deployment that was seen, by its key."""
+        """The least mean latency of a deployment while it was not slow, by its key."""
         self.streaks = Streaks()
         self._indexes = indexes
         self._readers: defaultdict[Term, set[Ref]] = defaultdict(set)

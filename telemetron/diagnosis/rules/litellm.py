@@ -10,8 +10,8 @@ from telemetron.document import ModelDeployment
 BAD = ("unhealthy", "cooling_down")
 UNKNOWN_MODEL = "UnknownModel"
 RATE_LIMITED = 429
-SLOW_SECONDS, SLOWER = 10.0, 5.0
-"""The mean latency of a slow model, and how many times its least one that is."""
+SLOW_SECONDS, SLOWER = 10.0, 3.0
+"""The mean latency of a slow model, and how many times its usual latency it is."""
 
 
 def down(rule: str, one: ModelDeployment, view: View) -> Iterator[Symptom]:
@@ -53,34 +53,33 @@ def hanging(one: ModelDeployment, view: View) -> Iterator[Symptom]:
 
 
 def slow(one: ModelDeployment, view: View) -> Iterator[Symptom]:
-    """A model answers, but takes far longer than it did, and tasks wait for it."""
-    now = one.latency_seconds
+    """A model answers, but slowly, and tasks make no progress meanwhile."""
+    now, usual = one.latency_seconds, view.usual_latency.get(one.key)
     if now is None:
         return
-    usual = view.usual_latency[one.key] = min(now, view.usual_latency.get(one.key, now))
-    if now < SLOW_SECONDS or now < SLOWER * usual:
-        return
+    names = sorted({one.model, *one.aliases})
     waiting = [
-        agent
-        for name in sorted({one.model, *one.aliases})
-        for agent in view.find("agents by stalled wait", ("llm", name))
+        agent for name in names for agent in view.find("agents by stalled wait", ("llm", name))
     ]
-    if waiting:
-        yield Symptom(
-            "ModelSlow",
-            "litellm",
-            one.key,
-            f"Model {one.model} takes {now:.0f} s a call, {now / max(usual, 0.1):.0f} times as long"
-            f" as it did; its callers wait",
-            [
-                Place("litellm", one.key, "latency_seconds"),
-                *(Place("agents", agent.key, "name") for agent in waiting[:3]),
-            ],
-            kind="model",
-            name=one.model,
-            provides=[("model", name) for name in sorted({one.model, *one.aliases})],
-            depends=[("source", one.source)],
-        )
+    if not waiting or not is_slow(one, view):
+        view.usual_latency[one.key] = min(now, usual or now)
+        return
+    yield Symptom(
+        "ModelSlow",
+        "litellm",
+        one.key,
+        f"Model {one.model} takes {now:.0f} s a call"
+        + (f", {now / usual:.0f} times as long as it did" if usual else "")
+        + f"; tasks of {', '.join(agent.name for agent in waiting[:4])} wait for it",
+        [
+            Place("litellm", one.key, "latency_seconds"),
+            *(Place("agents", agent.key, "activity/least_progressed_at") for agent in waiting[:3]),
+        ],
+        kind="model",
+        name=one.model,
+        provides=[("model", name) for name in names],
+        depends=[("source", one.source)],
+    )
 
 
 def degraded(one: ModelDeployment, view: View) -> Iterator[Symptom]:
@@ -97,6 +96,12 @@ def degraded(one: ModelDeployment, view: View) -> Iterator[Symptom]:
             provides=[("degraded", one.model)],
             depends=[("provider", one.source, one.provider or "")],
         )
+
+
+def is_slow(one: ModelDeployment, view: View) -> bool:
+    """Return whether its calls take far longer than usual, or long if it is not known what is."""
+    now, usual = one.latency_seconds, view.usual_latency.get(one.key)
+    return now is not None and now >= SLOW_SECONDS and (not usual or now >= SLOWER * usual)
 
 
 def _trouble(rule: str, one: ModelDeployment, all: Sequence[ModelDeployment]) -> Symptom:
@@ -208,8 +213,8 @@ RULES = (
         10,
         15,
         "`latency_seconds`, and stalled tasks that wait for the model",
-        "A model answers, but takes five times as long as it did, 10 s or more, and tasks make no"
-        " progress meanwhile.",
+        "A model takes 10 s a call or more, three times as long as it did if that is known, and"
+        " tasks that wait for it make no progress.",
         "Look at the provider's status and at the size of the calls.",
         slow,
         asks=("agents",),

@@ -4,10 +4,13 @@ from collections.abc import Iterator
 
 from telemetron.diagnosis.evidence import item
 from telemetron.diagnosis.rule import Place, Rule, Symptom
+from telemetron.diagnosis.rules.agents.instances import pod_of
 from telemetron.diagnosis.view import View
 from telemetron.document import SourceRow
 
 FORBIDDEN = ("Forbidden", "Unauthorized")
+ENOUGH_AGENTS = 3
+"""Agents that must be silent at once for a claim that heartbeats are lost on their way."""
 OPTIONAL = ("metrics", "nodes", "autoscalers")
 """Scopes without which little is missing."""
 
@@ -18,10 +21,40 @@ def stale(source: SourceRow, _: View) -> Iterator[Symptom]:
         yield _blind("SourceStale", source, f"Source {source.key} is stale{_why(source)}")
 
 
-def proxy(source: SourceRow, _: View) -> Iterator[Symptom]:
-    """A LiteLLM proxy does not answer: neither Telemetron nor, by the same URL, its callers."""
+def proxy(source: SourceRow, view: View) -> Iterator[Symptom]:
+    """A LiteLLM proxy does not answer; it is critical if agents wait for models, too."""
     if source.status == "stale" and source.collector == "litellm":
-        yield _blind("ProxyFailing", source, f"LiteLLM proxy {source.key} fails{_why(source)}")
+        waits = [term for term in view.terms("agents by stalled wait") if isinstance(term, tuple)]
+        is_missed = any(kind == "llm" for kind, _ in waits)
+        is_refused = any(one.reason in FORBIDDEN for one in source.problems)
+        yield _blind(
+            "ProxyFailing", source, f"LiteLLM proxy {source.key} fails{_why(source)}"
+        )._replace(severity=None if is_missed and not is_refused else "warning")
+
+
+def heartbeats(source: SourceRow, view: View) -> Iterator[Symptom]:
+    """No agent sends heartbeats any more, though their pods are ready."""
+    if source.collector != "heartbeats" or source.status not in ("ok", "degraded"):
+        return
+    view.revisit()
+    if (source.key, "live") in view.terms("agents by beat"):
+        return
+    agents = view.find("agents by beat", (source.key, "silent"))
+    silent = [one for agent in agents for one in agent.instances if one.status == "silent"]
+    ready = [one for one in silent if (pod := pod_of(one, view)) and pod.ready]
+    if len(agents) >= ENOUGH_AGENTS and 2 * len(ready) > len(silent):
+        yield Symptom(
+            "HeartbeatsLost",
+            "sources",
+            source.key,
+            f"No heartbeat comes any more: {len(silent)} instances of {len(agents)} agents are"
+            f" silent, and the pods of {len(ready)} are ready",
+            [Place("sources", source.key, "status")]
+            + [Place("agents", agent.key, "silent_count") for agent in agents[:3]],
+            since=max((one.silent_since for one in silent if one.silent_since), default=None),
+            provides=[("source", source.key)],
+            basis="contradiction",
+        )
 
 
 def failing(source: SourceRow, _: View) -> Iterator[Symptom]:
@@ -94,10 +127,24 @@ RULES = (
         0,
         5,
         "`sources[].status` of a `litellm` source is `stale`",
-        "The LiteLLM proxy does not answer. Tasks that wait for its models are effects.",
+        "The LiteLLM proxy does not answer. Tasks that wait for its models are effects; without any"
+        " it is a warning, as perhaps only Telemetron cannot reach it.",
         "Request `/health/liveliness` of the proxy from an agent's pod; check the proxy's "
         "process, its database and the network to it.",
         proxy,
+    ),
+    Rule(
+        "HeartbeatsLost",
+        "sources",
+        "warning",
+        5,
+        5,
+        "`silent_count` of all agents, and `pods[].ready`",
+        "All agents fell silent, while most of their pods are ready: heartbeats do not reach"
+        " Telemetron. What agents do is not known meanwhile.",
+        "Check the network between the agents and Telemetron: its service, policies and address.",
+        heartbeats,
+        asks=("workload",),
     ),
     Rule(
         "SourceFailing",

@@ -27,7 +27,8 @@ def gone(agent: Agent, view: View) -> Iterator[Symptom]:
             since=min(one.silent_since for one in silent if one.silent_since),
             token=max(one.silent_since for one in silent if one.silent_since),
             provides=[("agent", agent.key), *(_instance(agent, one) for one in silent)],
-            depends=[node for one in silent for node in _homes(agent, one, view)],
+            depends=[node for one in silent for node in _homes(agent, one, view)]
+            + [("source", one.source) for one in silent],
         )
 
 
@@ -52,7 +53,7 @@ def silent(agent: Agent, view: View) -> Iterator[Symptom]:
             since=one.silent_since,
             token=one.silent_since,
             provides=() if alive else [_instance(agent, one)],
-            depends=() if alive else _homes(agent, one, view),
+            depends=() if alive else [*_homes(agent, one, view), ("source", one.source)],
             severity="info" if alive or (_was_removed(one, view) and not lost) else None,
             basis="contradiction" if alive else "observed",
         )
@@ -102,11 +103,16 @@ def pod_of(one: Instance, view: View) -> Pod | None:
 
 
 def _was_removed(one: Instance, view: View) -> bool:
-    """Whether Kubernetes shows its workload whole, and the pod is not there any more."""
+    """Whether its pod is gone, or has ended while its workload has all the pods that it wants."""
     if one.workload is None or one.pod_id is None:
         return False
-    found = view.get("workload", one.workload)
-    return bool(found and found.live and not found.truncated) and pod_of(one, view) is None
+    found, pod = view.get("workload", one.workload), pod_of(one, view)
+    if found is None or found.live is None:
+        return False
+    if pod is None:
+        return not found.truncated
+    is_whole = found.live.ready is not None and found.live.ready >= (found.live.desired or 0)
+    return pod.status in ("Failed", "Succeeded") and is_whole
 
 
 def _is_alive(agent: Agent, one: Instance, view: View) -> tuple[str, list[Place]] | None:
@@ -140,8 +146,11 @@ def _but(alive: tuple[str, list[Place]] | None, lost: int) -> str:
 
 
 def _lost_tasks(agent: Agent, one: Instance) -> int:
+    """Count its last known tasks, except tasks that another instance works on by now."""
     tasks = agent.activity.active_task_ids
-    return sum(task.last_known and task.instance == one.id for task in tasks)
+    taken = {task.id for task in tasks if not task.last_known}
+    lost = [task for task in tasks if task.last_known and task.instance == one.id]
+    return sum(task.id not in taken for task in lost)
 
 
 def _all(count: int, noun: str) -> str:

@@ -19,6 +19,7 @@ from telemetron.diagnosis.rules.agents.tasks import (
     waiting,
     waits_for_people,
 )
+from telemetron.diagnosis.rules.litellm import is_slow
 from telemetron.diagnosis.view import View
 from telemetron.document import Agent, Task, Workload
 
@@ -27,7 +28,7 @@ USUAL = 3.0
 
 
 def stalled(agent: Agent, view: View) -> Iterator[Symptom]:
-    """Tasks make no progress; those that wait for the same thing are one symptom."""
+    """Tasks make no progress; all that wait for the same thing are one symptom."""
     ring = waiting_ring(agent, view)
     tasks = [
         task for task in stuck(agent) if task.id not in ring and not _is_due(agent, task, view)
@@ -87,14 +88,17 @@ def _is_due(agent: Agent, task: Task, view: View) -> bool:
 
 
 def _is_usual(agent: Agent, task: Task, view: View) -> bool:
-    """Whether it waits for a model, no longer than that model's calls take at present."""
+    """Whether it waits for a model, no longer than the calls of that model usually take."""
     kind, name = awaited_by(task)
     since = task.waits[0].since if task.waits else None
     if kind != "llm" or since is None:
         return False
     clocks = {one.id: one.clock_offset_seconds or 0.0 for one in agent.instances}
     age = (view.now - since).total_seconds() + clocks.get(task.instance or "", 0.0)
-    latencies = [one.latency_seconds or 0.0 for one in view.find("deployments of model", name)]
+    deployments = view.find("deployments of model", name)
+    if any(is_slow(one, view) for one in deployments):
+        return False  # that is a cause
+    latencies = [one.latency_seconds or 0.0 for one in deployments]
     is_usual = age < USUAL * max(latencies, default=0.0)
     if is_usual:
         view.revisit()

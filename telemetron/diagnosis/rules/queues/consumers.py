@@ -26,6 +26,8 @@ def no_consumers(queue: Queue, view: View) -> Iterator[Symptom]:
     if any(one.consumers for one in others) and queue.consumed_at is None:
         return  # another group does the work; this one was never seen to
     readers = view.find("agents by queue", queue.name)
+    homes = {*of_members(queue, view)}
+    is_left = any(one.consumers and homes & {*of_members(one, view)} for one in others)
     yield Symptom(
         "NoConsumers",
         "queues",
@@ -35,7 +37,8 @@ def no_consumers(queue: Queue, view: View) -> Iterator[Symptom]:
         [Place("queues", queue.key, field) for field in ("consumers", "depth", "group_state")],
         since=queue.oldest_submitted_at,
         provides=[("queue", queue.name), ("queue", queue.key)],
-        depends=[*of_readers(readers), *of_members(queue, view)],
+        depends=[*of_readers(readers), *sorted(homes)],
+        severity="info" if is_left else None,  # its members are in another group by now
         token=queue.consumed_at,  # a client without a group may commit, too
     )
 

@@ -1,11 +1,15 @@
 """A task that its consumers fail on, at the head of its partition."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 
 from telemetron.diagnosis.evidence import item
 from telemetron.diagnosis.rule import Place, Rule, Symptom
 from telemetron.diagnosis.view import View
 from telemetron.document import Agent, PartitionLag, PendingTask, Pod, Queue
+
+UNMOVED = timedelta(seconds=45)
+"""How long a partition must have stood still if only restarts speak against its first task."""
 
 
 def poison(queue: Queue, view: View) -> Iterator[Symptom]:
@@ -58,6 +62,8 @@ def _failed_on(
     if failure is not None and failure.task_id == head.id:
         path = "activity/last_failure"
         return [Place("agents", agent.key, f"{path}/{field}") for field in ("task_id", "error")]
+    if lagging.consumed_at and view.now - lagging.consumed_at < UNMOVED:
+        return []  # a process that restarts for another cause leaves tasks behind, too
     hosts = {one.host for one in queue.members if lagging.partition in (one.partitions or ())}
     for instance in agent.instances:
         pods = _pods(instance.workload, instance.pod_id, view)

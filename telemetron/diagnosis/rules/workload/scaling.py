@@ -27,6 +27,7 @@ def scaled_to_zero(one: Workload, view: View) -> Iterator[Symptom]:
                 ],
                 since=queue.oldest_submitted_at,
                 provides=[*all_of(one), ("queue", queue.key)],
+                token=queue.consumed_at,  # something else may read it
             )
             return
 

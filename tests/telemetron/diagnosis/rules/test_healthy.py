@@ -36,6 +36,13 @@ def proxy_answers_slowly(system: System, _: int) -> None:
     system.sources["litellm"].trouble("", "Timeout", "slow")
 
 
+def beats_of_all_agents_are_late(system: System, second: int) -> None:
+    for name in ("a", "b", "c"):
+        key = system.workload(name, system.pod(f"{name}-0"))
+        silent = "silent" if second % 10 else None
+        system.agent(name, status=silent, pod=f"{name}-0", workload=key)
+
+
 def source_starts(system: System, _: int) -> None:
     system.sources["kubernetes"].load(1000)
 
@@ -275,6 +282,7 @@ def model_beside_the_proxy(system: System, _: int) -> None:
 LOOK_ALIKES: dict[str, Situation] = {
     "SourceStale": observation_failed_once,
     "ProxyFailing": proxy_answers_slowly,
+    "HeartbeatsLost": beats_of_all_agents_are_late,
     "SourceFailing": source_starts,
     "SourceForbidden": one_optional_scope_is_forbidden,
     "WorkloadCrashing": oom_of_a_child_process,

@@ -61,3 +61,43 @@ async def test_trouble_of_the_observer_comes_first() -> None:
             "SourceStale",
             "WorkloadCrashing",
         ]
+
+
+async def test_a_proxy_that_only_telemetron_misses_is_a_warning() -> None:
+    async with System() as system:
+        system.model("a", "gpt")
+        system.agent("planner", system.task("t", Wait(kind="llm", name="gpt")))
+        await blind(system, "litellm")
+        (finding,) = await system.after(30)
+        assert (finding.rule, finding.severity) == ("ProxyFailing", "warning")
+
+
+async def silent_agents(system: System, *, ready: bool, beating: int) -> list[tuple[str, str]]:
+    """Of five agents all but so many are silent; their pods are ready, or not."""
+    reason = None if ready else "CrashLoopBackOff"
+    for number in range(5):
+        pod = system.pod(f"{number}-0", ready=ready, reason=reason)
+        key = system.workload(f"w{number}", pod)
+        status = "silent" if number >= beating else None
+        system.agent(f"a{number}", status=status, pod=f"{number}-0", workload=key)
+    return alarms(await system.after(60))
+
+
+async def test_agents_that_all_fell_silent_while_their_pods_are_ready() -> None:
+    async with System() as system:
+        assert await silent_agents(system, ready=True, beating=0) == [
+            ("HeartbeatsLost", "heartbeats")
+        ]
+        assert system.findings[0].effect_count == 5
+
+
+async def test_agents_whose_pods_crash_are_no_lost_heartbeats() -> None:
+    async with System() as system:
+        found = await silent_agents(system, ready=False, beating=0)
+        assert {rule for rule, _ in found} == {"WorkloadCrashing"}
+
+
+async def test_one_agent_that_beats_shows_that_heartbeats_arrive() -> None:
+    async with System() as system:
+        found = await silent_agents(system, ready=True, beating=1)
+        assert found == [("AgentGone", f"prod/a{number}") for number in range(1, 5)]

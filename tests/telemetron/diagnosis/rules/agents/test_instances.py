@@ -81,3 +81,12 @@ async def test_a_clock_that_differs_is_information() -> None:
     async with System() as system:
         system.agent("a", clock_offset_seconds=-3600.0)
         assert await rules(system) == [("ClockSkew", "info")]
+
+
+async def test_a_pod_that_was_evicted_and_replaced_is_information() -> None:
+    async with System() as system:
+        old = system.pod("a-0", status="Failed", ready=False, reason="Evicted")
+        key = system.workload("a", old, system.pod("a-1"), desired=1)
+        system.agent("a", instance="a-0", status="silent", pod="a-0", workload=key)
+        system.agent("a", instance="a-1", pod="a-1", workload=key)
+        assert await rules(system) == [("AgentSilent", "info")]

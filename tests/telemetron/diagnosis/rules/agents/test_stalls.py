@@ -83,6 +83,7 @@ async def test_a_task_that_waits_for_one_that_waits_for_a_person_is_no_finding()
 async def test_a_wait_as_long_as_the_calls_of_its_model_take_is_no_finding() -> None:
     async with System() as system:
         system.model("m-1", latency_seconds=40.0)
+        await system.after(5)
         wait = Wait(kind="llm", name="m", since=system.ago(30))
         system.agent("a", system.task("t", wait, stalled=True))
         assert await rules(system, 80) == []

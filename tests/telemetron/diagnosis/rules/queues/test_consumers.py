@@ -172,3 +172,14 @@ async def test_an_unread_queue_of_an_unrelated_name_explains_no_wait() -> None:
         system.agent("planner", queues=["plans"])
         system.queue("audit", None, consumers=0, depth=None, produced_at=system.clock.now())
         assert [one.rule for one in await system.after(60)] == ["NoConsumers", "TaskStalled"]
+
+
+async def test_a_group_whose_members_are_in_another_group_by_now_is_information() -> None:
+    async with System() as system:
+        system.workload("writer", system.pod("w-0", ip="10.0.0.1"))
+        member = Member(client_id="c", host="10.0.0.1", partitions=[0], partition_count=1)
+        system.queue("q", "old", members=[member])
+        await system.after(5)
+        system.queue("q", "old", depth=4, consumers=0, consumed_at=system.clock.now())
+        system.queue("q", "new", members=[member])
+        assert await rules(system) == [("NoConsumers", "info")]
