@@ -91,7 +91,7 @@ class Probe:
 
     def __init__(self) -> None:
         self.seen: dict[str, float] = {}
-        self.rule = Rule("Probe", "queues", "info", HOLD_SECONDS, 0, "", "", "", self._find)
+        self.rule = Rule("Probe", "queues", "critical", HOLD_SECONDS, 0, "", "", "", self._find)
 
     def _find(self, queue: Queue, _: View) -> Iterator[Symptom]:
         if queue.name.startswith("probe"):
