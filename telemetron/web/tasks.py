@@ -55,7 +55,7 @@ class TasksApp:
         if any(one.task and one.task.id not in draft.found.ids for one in seen):
             sightings = draft.sightings
             draft = await self._draft(lambda: sightings, sought, seen)
-        found = answer(draft, results, query)
+        found = await asyncio.to_thread(answer, draft, results, query)
         if found.body["where"] == "unknown":
             near = await asyncio.to_thread(similar, sought.id, draft.sightings.names())
             if found.is_nothing:

@@ -7,7 +7,7 @@ from random import Random
 import msgspec
 import pytest
 
-from telemetron.document import Queue
+from telemetron.document import PendingTask, Queue
 from telemetron.history import queries
 from telemetron.history.archive import ArchiveError, GoneError
 from telemetron.history.history import merged
@@ -260,3 +260,70 @@ def test_the_oldest_place_may_be_older_than_the_file(tmp_path):
     system.open()
     assert system.timeline.oldest() == (system.timeline.tip.epoch, 1, 0)
     system.close()
+
+
+def put_task(system, id, offset):
+    part = Queue(name="q", consumers=offset, tasks=[PendingTask(id=id, offset=offset)])
+    system.store.put(system.source, "queues", "q", "q", part)
+    system.store.flush()
+
+
+def found(timeline, id, newest=16, oldest=4):
+    entries = timeline.task_entries(id, newest, oldest)
+    return [one and one.place.revision for one in entries]
+
+
+def test_the_entries_of_a_task_are_in_memory_and_in_the_file(tmp_path):
+    system = System(tmp_path / "history.db")
+    put_task(system, "t", 1)
+    put_task(system, "u", 2)
+    first = system.timeline.tip.revision - 1
+    assert found(system.timeline, "t") == [first + 1, first]
+    assert found(system.timeline, "v") == []
+    assert system.timeline.is_whole()
+    later = system.restarted()
+    assert found(later.timeline, "t") == [first + 1, first]
+    put_task(later, "t", 1)
+    assert found(later.timeline, "t") == [later.timeline.tip.revision, first + 1, first]
+    assert later.timeline.is_whole()
+    later.close()
+
+
+def test_few_batches_of_a_task_are_read(tmp_path):
+    system = System(tmp_path / "history.db", is_open=False, open_weight=2)
+    for number in range(1, 13):
+        put_task(system, "t", number)
+    newest_first = found(system.timeline, "t", newest=2, oldest=1)
+    assert newest_first[0] == system.timeline.tip.revision
+    assert newest_first.count(None) == 1
+    assert len(newest_first) < len(found(system.timeline, "t"))
+    system.close()
+
+
+def test_a_history_that_dropped_steps_is_not_whole(tmp_path):
+    system = System(tmp_path / "history.db", is_open=False, **FORGETFUL)
+    for number in range(60):
+        put_task(system, f"t-{number}", number)
+    assert not system.timeline.is_whole()
+    assert found(system.timeline, "t-1") == []
+    assert found(system.timeline, "t-59") == [system.timeline.tip.revision]
+    rows = system.timeline.bytes_used()
+    for number in range(60, 300):
+        put_task(system, f"t-{number}", number)
+    assert system.timeline.bytes_used() < 3 * rows  # the index is dropped with its batches
+    system.close()
+
+
+def test_a_file_of_the_first_release_has_no_index_of_tasks(tmp_path):
+    system = System(tmp_path / "history.db")
+    put_task(system, "t", 1)
+    system.write()
+    system.close()
+    database = sqlite3.connect(tmp_path / "history.db")
+    database.execute("DROP TABLE tasks")
+    database.commit()
+    database.close()
+    later = System(tmp_path / "history.db", system.clock)
+    assert found(later.timeline, "t") == []
+    assert not later.timeline.is_whole()
+    later.close()
