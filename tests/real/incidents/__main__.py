@@ -72,11 +72,13 @@ def check(runs: list[Run], at_once: int) -> int:
 def line(report: Report) -> str:
     """Return one line, and more if something is wrong."""
     seconds = " ".join(f"{name} {said:.0f} s" for name, said in report.seconds.items())
-    text = f"{report.run!s:36} {'WRONG' if report.faults else 'right'} {seconds}"
-    course = report.course if len(report.course) > 2 else []
-    findings = msgspec.json.encode(report.findings).decode()
-    faults = f"\n{report.text()}\n{findings}" if report.faults else ""
-    return f"{text}, {report.bytes} bytes{''.join(map(chr(10).__add__, course))}{faults}"
+    verdict = "WRONG" if report.faults else "right"
+    lines = [f"{report.run!s:36} {verdict} {seconds}, {report.bytes} bytes"]
+    if len(report.course) > 2:  # more than that it was not yet raised, then was
+        lines += report.course
+    if report.faults:
+        lines += [report.text(), msgspec.json.encode(report.findings).decode()]
+    return "\n".join(lines)
 
 
 async def until_terminated(work: "asyncio.Future[int]") -> int:

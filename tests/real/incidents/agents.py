@@ -113,12 +113,6 @@ class Task:
         """Return its part of a heartbeat."""
         phase = self.phase
         wait = {"kind": phase.kind, "name": phase.name, "since": moment(self.since)}
-        queue = self.instance.role.queue
-        place = (
-            {"queue": queue, "partition": self.record[0], "offset": self.record[1]}
-            if (self.record)
-            else {}
-        )
         return {
             "id": self.id,
             "parent_id": self.parent,
@@ -128,8 +122,15 @@ class Task:
             "step": phase.step,
             "waits": [wait] if phase.kind else [],
             "model": phase.name if phase.kind == "llm" else None,
-            **place,
+            **self._place(),
         }
+
+    def _place(self) -> dict[str, Any]:
+        """Where its record is, if it came from a queue."""
+        if not self.record:
+            return {}
+        partition, offset = self.record
+        return {"queue": self.instance.role.queue, "partition": partition, "offset": offset}
 
 
 class Instance:
