@@ -21,6 +21,7 @@ def indexes() -> dict[str, Index]:
             "agents", lambda agent: [one.workload for one in agent.instances if one.workload]
         ),
         "queues by name": Index("queues", lambda queue: [queue.name]),
+        "sources of collector": Index("sources", lambda source: [source.collector]),
         "deployments of model": Index("litellm", _models),
         "workloads by name": Index("workload", lambda workload: [workload.deployment_name]),
         "deployments of provider": Index("litellm", _providers),

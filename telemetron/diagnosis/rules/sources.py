@@ -95,7 +95,7 @@ def _blind(rule: str, source: SourceRow, summary: str) -> Symptom:
         source.key,
         summary,
         evidence,
-        since=source.last_ok_at or source.since,
+        since=source.last_ok_at,  # never seen since the start: it may have begun at any time
         provides=[("source", source.key)],
     )
 

@@ -75,8 +75,14 @@ def children(task: str, view: View) -> list[tuple[Agent, Task]]:
 
 
 def proxies(model: str, view: View) -> list[Node]:
-    """Return the proxies that serve a model."""
-    return [("source", one.source) for one in view.find("deployments of model", model)]
+    """Return the proxies that serve a model.
+
+    If none is known to, it is a proxy whose models Telemetron has never seen.
+    """
+    if deployments := view.find("deployments of model", model):
+        return [("source", one.source) for one in deployments]
+    proxies = view.find("sources of collector", "litellm")
+    return [("source", one.key) for one in proxies if one.last_ok_at is None]
 
 
 def of_task(agent: Agent, task: Task, *fields: str) -> list[Place]:

@@ -34,6 +34,19 @@ async def test_a_proxy_that_does_not_answer_explains_what_waits_for_its_models()
         assert [one.rule for one in finding.effects] == ["TaskStalled"]
 
 
+async def test_a_proxy_that_was_down_before_telemetron_explains_older_waits() -> None:
+    async with System() as system:
+        source = system.store.add("gateway", "litellm")
+        source.start(5)
+        source.trouble("", "Timeout", "no answer within 5 s")
+        wait = Wait(kind="llm", name="gpt", since=system.ago(400))
+        system.agent("planner", system.task("t", wait, stalled=True))
+        (finding,) = await system.after(30)
+        assert finding.rule == "ProxyFailing"
+        assert finding.since is None
+        assert [one.rule for one in finding.effects] == ["TaskStalled"]
+
+
 @pytest.mark.parametrize(("scope", "severity"), [("pods", "warning"), ("metrics", "info")])
 async def test_a_source_that_may_not_look(scope: str, severity: str) -> None:
     async with System() as system:
