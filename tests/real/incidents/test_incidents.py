@@ -11,7 +11,7 @@ from tests.real.incidents.play import Run
 from tests.real.incidents.pool import RUN_SECONDS, Pool
 
 NOISY = {
-    *("endless_dialogue", "silent_replica", "unknown_model", "renamed_topic", "stuck_rollout"),
+    *("endless_dialogue", "silent_replica", "model_cooling_down", "renamed_topic", "stuck_rollout"),
     *("node_lost", "two_incidents", "draining_backlog", "rolling_update"),
 }
 """Played amid finished and failed Jobs, old OOM kills and failures, and an abandoned group."""
@@ -22,6 +22,7 @@ RESTARTED = {
     "deadlock": "SIGTERM",
     "no_room": "SIGKILL",
     "poison_task": "SIGKILL",
+    "unknown_model": "SIGTERM",
 }
 """In their middle Telemetron ends by this signal, and is started again."""
 

@@ -41,8 +41,9 @@ def fall_asleep(w: World) -> None:
 async def quiet_night(w: World) -> None:
     """It is three in the morning: no task, no call of a model, no offset that moves."""
     w.shows("idle agents", lambda v: {one["status"] for one in v.state["agents"]} == {"idle"})
-    w.shows("empty queues", lambda v: {one["depth"] for one in v.state["queues"]} == {0})
-    w.shows("with consumers", lambda v: all(one["consumers"] for one in v.state["queues"]))
+    topics = [*w.broker.groups]
+    w.shows("empty queues", lambda v: {v.queue(one)["depth"] for one in topics} == {0})
+    w.shows("with consumers", lambda v: all(v.queue(one)["consumers"] for one in topics))
     w.shows(
         "unknown models", lambda v: {one["status"] for one in v.state["litellm"]} == {"unknown"}
     )

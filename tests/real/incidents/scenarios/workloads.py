@@ -228,5 +228,7 @@ async def lack_a_secret(w: World) -> None:
         await instance.leave()
         instance.pod.delete()
     for _ in range(2):
-        coder.add_pod().wait("CreateContainerConfigError", NO_SECRET)
+        pod = coder.add_pod()
+        pod.created = time.time()
+        pod.wait("CreateContainerConfigError", NO_SECRET)
     coder.sync()
