@@ -62,6 +62,7 @@ lock: $(TOOLS) ## Update requirements/*.txt (ARGS=--upgrade for newer releases)
 	$(BIN)/uv pip compile $(LOCK) requirements/dev.in --output-file requirements/dev.txt
 	$(BIN)/uv pip compile $(LOCK) requirements/frameworks.in --output-file requirements/frameworks.txt
 	$(BIN)/uv pip compile $(LOCK) requirements/litellm.in --output-file requirements/litellm.txt
+	$(BIN)/uv pip compile $(LOCK) --python-version 3.12 requirements/tokenizers.in --output-file requirements/tokenizers.txt
 
 format: $(TOOLS) ## Format the code and fix lint
 	$(BIN)/ruff format .

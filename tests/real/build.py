@@ -4,6 +4,7 @@ Before the tests, so that none of them has to wait for a compiler.
 """
 
 from tests.real import controlplane, toxiproxy
+from tests.real.answers import tokenizers
 from tests.real.deploy import image, kustomize
 from tests.real.kafka import broker as kafka
 from tests.real.litellm import proxy
@@ -17,6 +18,7 @@ def main() -> None:
         ("toxiproxy", toxiproxy.build),
         ("Kubernetes", controlplane.build),
         ("frameworks", frameworks.build),
+        ("tokenizers", tokenizers.build),
         ("LiteLLM", proxy.build),
         ("kustomize", kustomize.build),
         ("base and wheels of the image", image.build),

@@ -1,7 +1,7 @@
 """Snapshots that tests make without sources, and random ones with much trouble in them."""
 
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -183,8 +183,9 @@ def incident() -> dict[str, list[Any]]:
 class RandomSystem:
     """A system with anything wrong in it; equal seeds and sizes make equal ones."""
 
-    def __init__(self, seed: int, size: int, findings: int) -> None:
+    def __init__(self, seed: int, size: int, findings: int, names: Sequence[str] = NAMES) -> None:
         self.random = random.Random(seed)
+        self._names = names
         self.entities: dict[str, list[Any]] = {
             "sources": [
                 source(f"s{n}", **self._source()) for n in range(self.random.randint(1, 8))
@@ -201,7 +202,9 @@ class RandomSystem:
         return self.random.randint(0, size)
 
     def _name(self, number: int) -> str:
-        return self.random.choice(NAMES) + (f"-{number}" if self.random.random() < 0.7 else "")
+        return self.random.choice(self._names) + (
+            f"-{number}" if self.random.random() < 0.7 else ""
+        )
 
     def _time(self) -> datetime | None:
         return self.random.choice([None, ago(self.random.uniform(0, 200_000))])
