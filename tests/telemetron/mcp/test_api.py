@@ -4,6 +4,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 
 import pytest
 
@@ -102,6 +103,22 @@ async def test_error_responses(status: int, media: str, body: bytes, said: str) 
 async def test_a_body_that_is_no_document(body: bytes) -> None:
     with answering(200, body, **{"Content-Type": "application/json"}) as url:
         assert str(await failure(url)).startswith(f"{url}: unexpected response: ")
+
+
+async def test_an_answer_without_a_date_has_the_time_of_this_machine() -> None:
+    async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n"
+        writer.write(head + b"{}")
+        await writer.drain()
+        writer.close()
+
+    before = datetime.now(UTC)
+    async with await asyncio.start_server(plain, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with api(f"http://127.0.0.1:{port}") as made:
+            response = await made.get(None, STATE, {})
+    assert before <= response.now <= datetime.now(UTC)
 
 
 async def test_another_media_type() -> None:

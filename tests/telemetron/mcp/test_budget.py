@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from telemetron.mcp.arguments import ArgumentError
@@ -37,7 +37,8 @@ def test_nulls_are_left_out_and_times_are_short() -> None:
     }
 
 
-@given(st.lists(st.text(max_size=80), max_size=200), st.integers(200, 1_000))
+@settings(deadline=None)
+@given(st.lists(st.text(min_size=6, max_size=80), max_size=200), st.integers(200, 1_000))
 def test_as_many_items_as_fit_are_kept(items: list[str], budget: int) -> None:
     def build(count: int) -> Any:
         return {"items": items[:count], "cut": [count, len(items)]}
@@ -55,6 +56,7 @@ def test_an_answer_that_does_not_fit_without_items_is_an_error() -> None:
         most(3, lambda count: {"head": "x" * 400, "items": [0] * count}, 200)
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.text(max_size=20), VALUES, max_size=6), st.integers(200, 2_000))
 def test_a_document_is_shortened_until_it_fits(document: dict[str, Any], budget: int) -> None:
     try:

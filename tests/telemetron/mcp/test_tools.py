@@ -4,6 +4,8 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import pytest
+
 from telemetron.mcp.budget import tokens
 from telemetron.mcp.guide import INSTRUCTIONS
 from telemetron.mcp.server import definitions
@@ -33,6 +35,14 @@ def test_there_are_five_tools_in_a_fixed_order() -> None:
 def test_all_definitions_cost_at_most_1500_tokens() -> None:
     text = json.dumps(listed(), separators=(",", ":"), ensure_ascii=False)
     assert tokens(text.encode()) <= MAX_TOKENS
+
+
+def test_the_count_is_an_upper_bound_of_the_tokenizers() -> None:
+    """Needs `ctok`, which only newer versions of Python than the oldest supported one have."""
+    ctok = pytest.importorskip("ctok")
+    text = json.dumps(listed(), separators=(",", ":"), ensure_ascii=False)
+    for version in ("3.0", "4.7", "4.8"):
+        assert ctok.token_count(text, version) <= tokens(text.encode())
 
 
 def test_the_instructions_are_not_cut_by_any_client() -> None:
