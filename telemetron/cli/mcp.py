@@ -7,27 +7,24 @@ from importlib.util import find_spec
 import click
 
 from telemetron.cli import output
-from telemetron.client import FetchError
+from telemetron.client import FetchError, base_url
 
 MISSING = "the package mcp is not installed: pip install 'telemetron[mcp]'"
 
 
 def serve_stdio(url: str, token: str | None) -> None:
     """Serve a client over standard input and output until it closes them."""
-    _require_package()
+    _require(url)
     from telemetron.mcp.api import Api
     from telemetron.mcp.stdio import run
 
-    try:
-        run(Api(url), token)
-    except FetchError as error:
-        output.fail([str(error)])
+    run(Api(url), token)
 
 
 def serve_http(url: str, address: str, hosts: Iterable[str]) -> None:
     """Serve clients over HTTP until SIGINT or SIGTERM."""
     host, port = _address(address)
-    _require_package()
+    _require(url)
     from telemetron import log
     from telemetron.mcp.http import run
     from telemetron.web.server.server import StartError
@@ -35,11 +32,16 @@ def serve_http(url: str, address: str, hosts: Iterable[str]) -> None:
     log.configure("info")
     try:
         sys.exit(run(url, host, port, hosts))
-    except (FetchError, StartError) as error:
+    except StartError as error:
         output.fail_to_start([str(error)], output.FAILED)
 
 
-def _require_package() -> None:
+def _require(url: str) -> None:
+    """Fail at once without a valid URL or the package, which takes a second to import."""
+    try:
+        base_url(url)
+    except FetchError as error:
+        output.fail([str(error)])
     if find_spec("mcp") is None:
         output.fail([MISSING])
 

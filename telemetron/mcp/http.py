@@ -84,5 +84,8 @@ def bearer_token(context: Context) -> str | None:
 
 
 def run(url: str, host: str, port: int, hosts: Iterable[str]) -> int:
-    """Serve until SIGINT or SIGTERM; return the exit code. Raises FetchError and StartError."""
+    """Serve until SIGINT or SIGTERM; return the exit code.
+
+    Raises StartError, and FetchError for a bad URL.
+    """
     return serve(Endpoint(url, (host, *hosts)), host=host, port=port)

@@ -37,7 +37,7 @@ def test_nulls_are_left_out_and_times_are_short() -> None:
     }
 
 
-@settings(deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.text(min_size=6, max_size=80), max_size=200), st.integers(200, 1_000))
 def test_as_many_items_as_fit_are_kept(items: list[str], budget: int) -> None:
     def build(count: int) -> Any:
@@ -56,7 +56,7 @@ def test_an_answer_that_does_not_fit_without_items_is_an_error() -> None:
         most(3, lambda count: {"head": "x" * 400, "items": [0] * count}, 200)
 
 
-@settings(deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.dictionaries(st.text(max_size=20), VALUES, max_size=6), st.integers(200, 2_000))
 def test_a_document_is_shortened_until_it_fits(document: dict[str, Any], budget: int) -> None:
     try:
