@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from telemetron.diagnosis.rule import Node, Place, Rule, Symptom
 from telemetron.diagnosis.rules.agents.tasks import agents_named, of_wait
+from telemetron.diagnosis.rules.queues.readers import of_members
 from telemetron.diagnosis.view import View
 from telemetron.document import Agent, Queue
 
@@ -104,8 +105,17 @@ def _waiting(agent: Agent, view: View) -> Iterator[Queue]:
     if agent.status == "idle" and not agent.silent_count:
         for name in agent.queues:
             for queue in view.find("queues by name", name):
-                if queue.depth and queue.consumer_group is not None:
+                if queue.depth and queue.consumer_group and _is_own(agent, queue, view):
                     yield queue
+
+
+def _is_own(agent: Agent, queue: Queue, view: View) -> bool:
+    """Whether the agent's group reads it: of several groups only that of its pods or its name."""
+    groups = [one for one in view.find("queues by name", queue.name) if one.consumer_group]
+    if len(groups) == 1 or queue.consumer_group == agent.name:
+        return True
+    own = {("workload", one.workload) for one in agent.instances if one.workload}
+    return not own.isdisjoint(of_members(queue, view))
 
 
 def _idle(

@@ -58,3 +58,11 @@ async def test_all_slots_wait_for_tasks_that_wait_for_a_slot() -> None:
         tasks = [system.task(f"t{number}", wait, stalled=True, queue="q") for number in range(2)]
         system.agent("a", *tasks, queues=["q"], max_parallel_invocations=2)
         assert "SlotsExhausted" in dict(await rules(system))
+
+
+async def test_another_group_that_was_left_behind_on_its_queue_is_no_finding() -> None:
+    async with System() as system:
+        system.agent("a", queues=["q"])
+        system.queue("q", "a")
+        system.queue("q", "console-consumer-4711", depth=9, consumers=0, group_state="Empty")
+        assert await rules(system, 120) == []
