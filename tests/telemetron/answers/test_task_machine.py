@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from telemetron.answers.task import answer
 from telemetron.collector import Collector, Config
 from telemetron.document import PendingTask, Queue
 from telemetron.search import QueueRecord, SearchedRange, SearchResult, TaskQuery, TaskSighting
@@ -287,7 +288,10 @@ class TaskMachine(RuleBasedStateMachine):
         draft = self.system.draft(text)
         query = draft.query(LOOK)
         results = {"kafka": self.search(query)} if query else {}
-        found = self.system.found(text, LOOK, **results)
+        seen = [one for result in results.values() for one in result.sightings if one.task]
+        if any(one.task.id not in draft.found.ids for one in seen):
+            draft = self.system.draft(text, seen)  # as the endpoint does: a record has got its id
+        found = answer(draft, results, query)
         word = found.body["where"]
         truth = self.truth(id)
         if word != truth:
