@@ -34,7 +34,8 @@ MOST_KEPT = 64
 # A thread holds the interpreter no longer than this; the event loop runs in between.
 SLICE_SECONDS = 0.001
 REST_SECONDS = 0.00005
-_NUMBER = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
+_NUMBER = re.compile(r"[0-9]{1,32}(\.[0-9]{1,32})?([eE][+-]?[0-9]{1,3})?")
+"""As JSON and the OpenAPI document write numbers; none below 0 is within the bounds."""
 
 FORMS: Mapping[str, Form] = {one.media: one for one in (Json(), Markdown())}
 

@@ -317,7 +317,7 @@ def _more(question: Question, last: str) -> str:
         return question.root + (last if len(last) <= MOST_LINK else STATE)
     query = {"about": question.about, "max_tokens": MOST_TOKENS}
     if question.bytes_per_token != BYTES_PER_TOKEN:
-        query["bytes_per_token"] = f"{question.bytes_per_token:g}"
+        query["bytes_per_token"] = repr(question.bytes_per_token)
     given = {name: one for name, one in query.items() if one is not None}
     more = f"{question.root}{PATH}?{urlencode(given, quote_via=quote)}"
     return more if len(more) <= _most(question) * LINK_SHARE else question.root + PATH

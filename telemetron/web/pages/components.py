@@ -427,7 +427,12 @@ _BRIEF: Json = {
             "description": "By table: how many rows are shown, and how many there are; `rows` is"
             " the sum of all tables.",
             "type": "object",
-            "additionalProperties": {"type": "array", "items": {"type": "integer"}},
+            "additionalProperties": {
+                "type": "array",
+                "items": {"type": "integer"},
+                "minItems": 2,
+                "maxItems": 2,
+            },
         },
         "next": {"description": "The request that shows the rest.", "type": "string"},
     },
