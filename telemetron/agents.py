@@ -36,8 +36,6 @@ class AgentPart(Struct, frozen=True, gc=False, kw_only=True):
     tasks: list[Task] = []
     task_count: int = 0
     last_failure: Failure | None = None
-    pod_id: str | None = None
-    """Pod that tells the namespace of a part with neither a namespace nor an instance."""
     ended: list[Ended] = []
     """Tasks that ended, the newest report first."""
     ended_count: int | None = None

@@ -87,7 +87,16 @@ class RecordingOutput:
             self._news.clear()
             await self._news.wait()
 
-    def put(self, section: str, group: str, id: str, part: Struct, *, scope: str = "") -> None:
+    def put(
+        self,
+        section: str,
+        group: str,
+        id: str,
+        part: Struct,
+        *,
+        scope: str = "",
+        is_checked: bool = False,
+    ) -> None:
         self._record("put", section, group, id, part, scope)
         self.parts[section, id] = part
         self._scopes[section, id] = scope

@@ -89,9 +89,18 @@ class BoundOutput:
         self._searches = searches or Searches()
         self._open = True
 
-    def put(self, section: str, group: str, id: str, part: Struct, *, scope: str = "") -> None:
+    def put(
+        self,
+        section: str,
+        group: str,
+        id: str,
+        part: Struct,
+        *,
+        scope: str = "",
+        is_checked: bool = False,
+    ) -> None:
         self._check(section)
-        self._store.put(self._source, section, group, id, part, scope)
+        self._store.put(self._source, section, group, id, part, scope, is_checked)
 
     def remove(self, section: str, id: str) -> None:
         self._check(section)

@@ -65,8 +65,7 @@ def _namespaces(parts: Sequence[Part]) -> list[str | None]:
 
 
 def _namespace_of_pod(part: AgentPart, pods: Mapping[str, set[str]]) -> str | None:
-    pod_id = part.instance.pod_id if part.instance else part.pod_id
-    found = pods.get(pod_id or "", ())
+    found = pods.get(part.instance.pod_id or "", ()) if part.instance else ()
     return next(iter(found)) if len(found) == 1 else None
 
 

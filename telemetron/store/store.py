@@ -92,11 +92,18 @@ class Store:
         return source
 
     def put(
-        self, source: Source, section: str, group: str, id: str, value: Struct, scope: str = ""
+        self,
+        source: Source,
+        section: str,
+        group: str,
+        id: str,
+        value: Struct,
+        scope: str = "",
+        is_checked: bool = False,
     ) -> None:
         """Add or replace one part of a source; see `Output.put`."""
         try:
-            part = self._validated(source, Put(section, group, id, value), scope)
+            part = self._validated(source, Put(section, group, id, value), scope, is_checked)
         except Exception as error:
             what = f"{section} {id}"
             source.report("part", what, scope, "Refused", f"{what}: {error}")
@@ -168,14 +175,18 @@ class Store:
         source.replace_refusals(scope, replacement.listed, replacement.refused)
         source.confirm(scope)
 
-    def _validated(self, source: Source, put: Put, scope: str) -> Part | None:
+    def _validated(
+        self, source: Source, put: Put, scope: str, is_checked: bool = False
+    ) -> Part | None:
         """Return the part to keep, None if it changes nothing; raise if it does not fit."""
         if not isinstance(put.group, str) or not isinstance(put.id, str):
             raise TypeError("group and id must be str")
         old = source.parts.get((put.section, put.id))
         if old and old.value == put.part and old.group == put.group and old.scope == scope:
             return None
-        value = validated(put.part, self._groups.sections[put.section].decoder)
+        value = put.part
+        if not is_checked:
+            value = validated(value, self._groups.sections[put.section].decoder)
         return Part(source.name, put.section, put.group, put.id, scope, value, source.agent_rank)
 
     def _add(self, source: Source, part: Part) -> None:

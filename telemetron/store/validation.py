@@ -1,14 +1,13 @@
 """Validates every new part once, before it enters the store."""
 
 import re
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
-from telemetron.document import UNSTAMPED
-from telemetron.text import MAX_TEXT, one_line
+from telemetron.normal import is_plain, normalized
+from telemetron.text import MAX_TEXT
 
 # Each pattern begins with a literal, which makes the search fast. The first finds the end of a time
 # that is not in UTC, and integers that may have more than 64 bits;
@@ -32,9 +31,7 @@ def validated(value: Struct, decoder: "msgspec.json.Decoder[Any]") -> Any:
 def _is_normal(encoded: bytes) -> bool:
     """Return whether `normalized` would surely change nothing; fast, as every part is checked."""
     return (
-        encoded.isascii()
-        and b"\\" not in encoded  # JSON escapes all control characters but one
-        and b"\x7f" not in encoded
+        is_plain(encoded)
         and not _FOREIGN_OR_WIDE.search(encoded)
         and not _STAMPED.search(encoded)
         and not _has_long_text(encoded)
@@ -49,35 +46,3 @@ def _has_long_text(encoded: bytes) -> bool:
         if at < 0:
             return True
     return False
-
-
-def normalized(value: Any) -> Any:
-    """Return the value with all text on one bounded line and all times in UTC, at any depth.
-
-    Resets `updated_at`, which only the store fills in. Raises OverflowError for integers of more
-    than 64 bits, which most readers cannot hold.
-    """
-    if isinstance(value, str):
-        return one_line(value)
-    if isinstance(value, datetime):
-        return utc(value)
-    if isinstance(value, int) and not -(2**63) <= value < 2**63:
-        raise OverflowError("an integer has more than 64 bits")
-    if isinstance(value, list):
-        return [normalized(item) for item in value]
-    if isinstance(value, dict):
-        return {one_line(key): normalized(item) for key, item in value.items()}
-    if isinstance(value, Struct):
-        fields = {name: normalized(getattr(value, name)) for name in value.__struct_fields__}
-        if "updated_at" in fields:
-            fields["updated_at"] = UNSTAMPED
-        return type(value)(**fields)
-    return value
-
-
-def utc(value: datetime) -> datetime:
-    """Return the time in UTC; within a day of the calendar's ends, only relabelled as UTC."""
-    try:
-        return value.astimezone(UTC)
-    except OverflowError:
-        return value.replace(tzinfo=UTC)

@@ -86,10 +86,11 @@ class HeartbeatApp:
     async def _beat(self, name: str, scope: Scope, receive: Receive) -> None:
         if scope["query_string"]:
             raise HttpProblem(400, "a heartbeat takes no query parameters")
-        beat, unknown = parse_beat(await read_json(scope, receive, MAX_BODY))
+        body = await read_json(scope, receive, MAX_BODY)
+        beat, unknown = parse_beat(body)
         if unknown:
             self._output.count("unknown_fields", unknown)
-        self._register.beat(name, beat)
+        self._register.beat(name, beat, body)
 
     async def _livez(self, name: str, scope: Scope, send: Send) -> None:
         """Answer 200, or 503 on evidence that the agent hangs or is gone."""

@@ -1,5 +1,6 @@
 """The heartbeat: one instance's full state, as an agent posts it."""
 
+import re
 from datetime import datetime
 from functools import cache
 from types import NoneType, UnionType
@@ -10,6 +11,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType, ValidationError
 
 from telemetron.document import Timestamp, about
 from telemetron.http import HttpProblem
+from telemetron.normal import is_plain
 
 MAX_BODY = 256 * 1024
 MAX_TASKS = 1000
@@ -152,6 +154,8 @@ class BeatField(NamedTuple):
     takes_null: bool
 
 
+# The end of a time that is not in UTC. It begins with a literal, which makes the search fast.
+_FOREIGN_TIME = re.compile(rb':\d\d(?:\.\d+)?[+-](?!00:?00")\d\d:?\d\d"')
 _decoder = msgspec.json.Decoder(Beat)
 # A number that is too large becomes infinite, so that the error names its path.
 _plain_decoder = msgspec.json.Decoder(float_hook=float)
@@ -170,6 +174,14 @@ def parse_beat(body: bytes) -> tuple[Beat, int]:
         raise HttpProblem(422, f"{path}: {message}", path=path) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise HttpProblem(400, f"the body is not JSON: {error}") from None
+
+
+def is_normal(body: bytes) -> bool:
+    """Return whether `normalized` would surely change nothing in a beat that was parsed from this.
+
+    Its texts and integers are bounded by their types.
+    """
+    return is_plain(body) and not _FOREIGN_TIME.search(body)
 
 
 def _parse(body: bytes) -> tuple[Beat, int]:

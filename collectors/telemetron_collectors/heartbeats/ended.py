@@ -1,21 +1,18 @@
 """The ended tasks: of each agent the newest, of all its instances, and how many there were.
 
-A reader that follows the revisions misses none: at most `MAX_ENDED` are shown at once, and then the
-next ones after `SHOW_SECONDS`, which is longer than the store waits to publish.
+The part of one of its instances, the holder, shows them. A reader that follows the revisions misses
+none: at most `MAX_ENDED` are shown at once, and then the next ones after `SHOW_SECONDS`, which is
+longer than the store waits to publish.
 """
 
 from collections import deque
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 
-from msgspec.structs import asdict
-
-from telemetron import key
-from telemetron.agents import AgentPart
-from telemetron.clock import Timer
-from telemetron.collector import Output, Put
+from telemetron.clock import Clock, Timer
 from telemetron.document import MAX_ENDED, Ended, Failure
 from telemetron_collectors.heartbeats.beat import Beat, BeatEnd, BeatTask
+from telemetron_collectors.heartbeats.life import AgentKey, Life
 from telemetron_collectors.heartbeats.states import is_over, outcome
 
 SHOW_SECONDS = 0.1
@@ -23,19 +20,18 @@ MAX_WAITING = 1_000
 """Ends of one agent that wait to be shown; older ones are only counted."""
 _LATEST = datetime.max.replace(tzinfo=UTC)
 
-AgentKey = tuple[str, str | None, str | None]
-"""An agent: its name and its namespace; without a namespace, the pod whose namespace it has."""
-
 
 class EndedTasks:
     """The ended tasks of one agent: those shown, newest first, and those that wait to be shown."""
 
-    def __init__(self, agent: AgentKey) -> None:
-        self.agent = agent
-        self.count: int | None = None
+    def __init__(self, holder: Life) -> None:
+        self.holder = holder
+        """The instance whose part shows them."""
+        self.count = 0
         self.timer: Timer | None = None
         """Set while ends wait."""
-        self._shown: deque[Ended] = deque(maxlen=MAX_ENDED)
+        self.shown: list[Ended] = []
+        """Never changed, only replaced: published parts have it."""
         self._waiting: deque[Ended] = deque(maxlen=MAX_WAITING)
         self._full_until = 0.0
         self._room = 0
@@ -43,38 +39,27 @@ class EndedTasks:
     def add(self, ends: Iterable[Ended], count: int) -> None:
         """Add ends, oldest first, and the number of all that ended."""
         self._waiting.extend(ends)
-        self.count = (self.count or 0) + count
+        self.count += count
 
     def show(self, now: float) -> bool:
         """Show as many waiting ends as there is room for now; return whether more wait."""
         if now >= self._full_until:
             self._room = MAX_ENDED
         while self._waiting and self._room:
-            self._append(self._waiting.popleft())
+            self._show(self._waiting.popleft())
             self._room -= 1
             self._full_until = now + SHOW_SECONDS
         return bool(self._waiting)
 
-    def _append(self, end: Ended) -> None:
+    def _show(self, end: Ended) -> None:
         """Show an end; it replaces an end with the same identity, as of a task without a time."""
-        for old in self._shown:
-            if old.id == end.id and old.ended_at == end.ended_at:
-                self._shown.remove(old)
-                break
-        self._shown.appendleft(end)
+        others = [old for old in self.shown if old.id != end.id or old.ended_at != end.ended_at]
+        self.shown = [end, *others[: MAX_ENDED - 1]]
 
     def seconds_to_publish(self, now: float) -> float:
         """Return the seconds until all ends so far have been published."""
         turns = -(-len(self._waiting) // MAX_ENDED)
         return max(0.0, self._full_until - now) + SHOW_SECONDS * turns
-
-    def put(self) -> Put:
-        """Return the agent's part with its ends."""
-        name, namespace, pod_id = self.agent
-        part = AgentPart(
-            namespace=namespace, pod_id=pod_id, ended=list(self._shown), ended_count=self.count
-        )
-        return Put("agents", name, key.join("ended", name, namespace, pod_id), part)
 
     def cancel(self) -> None:
         """Cancel its timer."""
@@ -84,39 +69,51 @@ class EndedTasks:
 
 
 class EndedRegister:
-    """The ended tasks of all agents."""
+    """The ended tasks of all agents; it calls `publish` with a holder that shows something else."""
 
-    def __init__(self, output: Output) -> None:
-        self._output = output
-        self._clock = output.clock
+    def __init__(self, clock: Clock, publish: Callable[[Life], None]) -> None:
+        self._clock = clock
+        self._publish = publish
         self._agents: dict[AgentKey, EndedTasks] = {}
 
-    def add(self, agent: AgentKey, ends: list[Ended], count: int) -> None:
-        """Add ends of an agent, oldest first, and the number of all that ended; publish them."""
-        ended = self._agents.get(agent)
+    def add(self, life: Life, ends: Sequence[Ended], count: int) -> None:
+        """Add ends of an instance, oldest first, and the number of all of it that ended.
+
+        The caller publishes this instance; its agent's holder is published here if it is another.
+        """
+        ended = self._agents.get(life.agent)
         if ended is None:
-            ended = self._agents[agent] = EndedTasks(agent)
+            ended = self._agents[life.agent] = EndedTasks(life)
         elif not (ends or count):
             return
         ended.add(ends, count)
         if ended.timer is None:
             self._show(ended)
+        if ended.holder is not life:
+            self._publish(ended.holder)
+
+    def held_by(self, life: Life) -> EndedTasks | None:
+        """Return the ended tasks that the part of this instance shows."""
+        ended = self._agents.get(life.agent)
+        return ended if ended and ended.holder is life else None
+
+    def pass_on(self, agent: AgentKey, life: Life, others: Iterable[Life]) -> None:
+        """Let another instance of the agent show what this one held; without one, forget it."""
+        ended = self._agents.get(agent)
+        if ended is None or ended.holder is not life:
+            return
+        heir = next((one for one in others if one is not life and one.agent == agent), None)
+        if heir is None:
+            ended.cancel()
+            del self._agents[agent]
+        else:
+            ended.holder = heir
+            self._publish(heir)
 
     def seconds_to_publish(self, agent: AgentKey) -> float:
         """Return the seconds until all ends of an agent have been published."""
         ended = self._agents.get(agent)
         return ended.seconds_to_publish(self._clock.monotonic()) if ended else 0.0
-
-    def keep(self, name: str, agents: Container[AgentKey]) -> None:
-        """Forget all agents of that name but these."""
-        for agent in [one for one in self._agents if one[0] == name and one not in agents]:
-            ended = self._agents.pop(agent)
-            ended.cancel()
-            self._output.remove("agents", ended.put().id)
-
-    def parts(self) -> list[Put]:
-        """Return the parts of all agents."""
-        return [ended.put() for ended in self._agents.values()]
 
     def close(self) -> None:
         """Cancel all timers."""
@@ -124,21 +121,24 @@ class EndedRegister:
             ended.cancel()
 
     def _show(self, ended: EndedTasks) -> None:
-        """Publish as many ends as a reader of the revisions can see; the others a moment later."""
+        """Show as many ends as a reader of the revisions can see; the others a moment later."""
         ended.timer = None
         if ended.show(self._clock.monotonic()):
-            ended.timer = self._clock.call_later(SHOW_SECONDS, self._show, ended)
-        put = ended.put()
-        self._output.put(put.section, put.group, put.id, put.part)
+            ended.timer = self._clock.call_later(SHOW_SECONDS, self._show_more, ended)
+
+    def _show_more(self, ended: EndedTasks) -> None:
+        self._show(ended)
+        self._publish(ended.holder)
 
 
 def ends_of(beat: Beat) -> list[Ended]:
     """Return the ends that a beat lists, and its tasks in a final state, oldest first."""
+    over = [task for task in beat.tasks if is_over(task)]
+    if not (beat.ended or over):
+        return []
     ends = sorted([_ended(beat, end, end.ended_at) for end in beat.ended], key=_age)
     ids = {end.id for end in ends}
-    return ends + [
-        _ended(beat, task) for task in beat.tasks if is_over(task) and task.id not in ids
-    ]
+    return ends + [_ended(beat, task) for task in over if task.id not in ids]
 
 
 def _ended(beat: Beat, one: BeatEnd | BeatTask, ended_at: datetime | None = None) -> Ended:
@@ -160,9 +160,9 @@ def _age(end: Ended) -> datetime:
     return end.ended_at or _LATEST
 
 
-def last_failure(beat: Beat) -> Failure | None:
-    """Return the beat's last failure, or else the last task that it lists as failed."""
-    if beat.last_failure:
-        return Failure(**asdict(beat.last_failure))
-    failed = [end for end in ends_of(beat) if end.status == "failed"]
+def last_failure(beat: Beat, ends: Sequence[Ended]) -> Failure | None:
+    """Return the beat's last failure, or else the last of its ends that failed."""
+    if last := beat.last_failure:
+        return Failure(last.task_id, last.error, last.at)
+    failed = [end for end in ends if end.status == "failed"]
     return Failure(failed[-1].id, failed[-1].error, failed[-1].ended_at) if failed else None

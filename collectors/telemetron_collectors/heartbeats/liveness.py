@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 
-from telemetron_collectors.heartbeats.register import Life
-from telemetron_collectors.heartbeats.states import is_over
+from telemetron_collectors.heartbeats.life import Life
 
 
 def why_dead(
@@ -36,8 +35,7 @@ def _stall(life: Life, now: float) -> float:
 
     Measured by Telemetron's clock, from the first beat with that progress.
     """
-    beat = life.beat
-    ids = [task.id for task in beat.tasks if not is_over(task)]
-    if not ids or len(ids) < (beat.task_count or 0) or not life.progress.keys() >= set(ids):
+    ids = [task.id for task in life.tasks]
+    if not ids or len(ids) < life.task_count or not life.progress.keys() >= set(ids):
         return 0.0
     return now - max(life.progress[id][1] for id in ids)

@@ -1,32 +1,21 @@
-"""The register: every instance that beat, its lives, its silence, and the progress of its tasks.
+"""The register: every instance that beat, until it is forgotten, and its timers."""
 
-Telemetron's monotonic clock measures all durations; times by an agent's own clock are only shown.
-"""
-
-from collections import OrderedDict, deque
-from collections.abc import Iterator, Set
-from datetime import datetime, timedelta
-from math import inf
-from operator import attrgetter
+from collections import OrderedDict
+from collections.abc import Iterator
+from datetime import timedelta
 from typing import NamedTuple
 
-from msgspec import UNSET
-from msgspec.structs import asdict, astuple
+from msgspec.structs import replace
 
-from telemetron import key
 from telemetron.agents import AgentPart
-from telemetron.clock import Timer
 from telemetron.collector import Output, Put
-from telemetron.document import MAX_WAITS, Ended, Failure, Instance, Outcomes, Problem, Task, Wait
+from telemetron.document import Problem
 from telemetron.http import HttpProblem
-from telemetron_collectors.heartbeats.beat import Beat, BeatTask
-from telemetron_collectors.heartbeats.ended import (
-    AgentKey,
-    EndedRegister,
-    ends_of,
-    last_failure,
-)
-from telemetron_collectors.heartbeats.states import STATES, is_over, state_of
+from telemetron.normal import normalized
+from telemetron_collectors.heartbeats.beat import Beat, is_normal
+from telemetron_collectors.heartbeats.ended import EndedRegister, ends_of, last_failure
+from telemetron_collectors.heartbeats.life import GOODBYE_SECONDS, AgentKey, InstanceKey, Life
+from telemetron_collectors.heartbeats.part import part_of
 
 
 class RegisterLimits(NamedTuple):
@@ -39,141 +28,12 @@ class RegisterLimits(NamedTuple):
 
 
 LIMITS = RegisterLimits()
-# Earlier boots remembered for each instance id; so many processes may share one by mistake.
-MAX_BOOTS = LIMITS.instances_per_agent
-# How late a beat may arrive after its boot's goodbye; a later one is from a running process.
-GOODBYE_SECONDS = 60.0
-SILENT_AFTER_BEATS = 3
 FORGET_LAST_SECONDS = 24 * 3600.0
 # An offset is shown from 2 s on, and published again only if it moves by 1 s.
 MIN_OFFSET_SECONDS = 2.0
 OFFSET_STEP_SECONDS = 1.0
 
 DUPLICATE = "another process beats under the same instance id; give each process its own id"
-
-_content = attrgetter(
-    *(n for n in Beat.__struct_fields__ if n not in ("boot_id", "sequence", "sent_at", "ended"))
-)
-
-InstanceKey = tuple[str, str | None, str]
-"""An instance: its agent's name, its namespace, its id."""
-
-
-class Life:
-    """One instance: its present life, and the boots of earlier ones."""
-
-    def __init__(self, where: InstanceKey, beat: Beat, now: float, since: datetime) -> None:
-        self.where = where
-        self.part_id = key.join(*where)
-        self.beat = beat
-        self.sequence: int | None = None
-        """The highest of this life."""
-        self.last_beat_at = self.began = now
-        self.since = since
-        self.boots: deque[str | None] = deque(maxlen=MAX_BOOTS)
-        self.lives = 1
-        self.tasks_lost = 0
-        """Tasks that were active when a life ended without a goodbye."""
-        self.duplicate: Problem | None = None
-        """The problem that another process beats under this id."""
-        self.duplicated = -inf
-        """When a beat of an earlier boot was dropped last."""
-        self.progress: dict[str, tuple[datetime, float]] = {}
-        self.failure: Failure | None = None
-        self.ends: Set[tuple[str, datetime | None]] = frozenset()
-        """The ends that the newest beat lists."""
-        self.end_count = 0
-        """Its tasks that ended, by its outcomes."""
-        self.offset: float | None = None
-        self.silent_since: datetime | None = None
-        self.due = 0.0
-        self.timer: Timer | None = None
-        self.leaving: Timer | None = None
-        """Set after its goodbye, until its last ends have been published."""
-
-    @property
-    def agent(self) -> AgentKey:
-        """Whose ended tasks it shares."""
-        name, namespace, _ = self.where
-        return name, namespace, None if namespace else self.beat.pod_id
-
-    def is_later(self, beat: Beat) -> bool:
-        """Return whether a beat of the same boot is newer than all before it."""
-        if beat.sequence is None or self.sequence is None:
-            return True
-        return beat.sequence > self.sequence
-
-    def begins_new_life(self, beat: Beat, now: float) -> bool:
-        """Return whether the beat begins a new life; without a boot id only after a silence.
-
-        If an earlier boot beats while the newest is silent, and too late for a late beat, its
-        process has outlived the other process with the same id.
-        """
-        if beat.boot_id != self.beat.boot_id:
-            survived = bool(self.silent_since) and now - self.began >= GOODBYE_SECONDS
-            return survived or beat.boot_id not in self.boots
-        return beat.boot_id is None and bool(self.silent_since) and not self.is_later(beat)
-
-    def is_shared(self, now: float) -> bool:
-        """Return whether another process recently beat under this id."""
-        return self.duplicated > max(self.began, now - GOODBYE_SECONDS)
-
-    def begin(self, beat: Beat, now: float, since: datetime) -> None:
-        """Begin a new life: of the earlier ones only the last failure is kept."""
-        if beat.boot_id == self.beat.boot_id:
-            self.lives += 1
-        else:
-            self.lives += beat.boot_id not in self.boots
-            self.boots.append(self.beat.boot_id)
-        self.tasks_lost += _task_count(self.beat)
-        self.sequence = None
-        self.ends = frozenset()
-        self.end_count = 0
-        self.began = now
-        self.since = since
-        self.progress = {}
-
-    def receive(self, beat: Beat, now: float) -> None:
-        """Note the newest beat."""
-        self.beat = beat
-        self.last_beat_at = now
-        self.sequence = self.sequence if beat.sequence is None else beat.sequence
-
-    def silent_at(self) -> float:
-        """Return the monotonic time at which it becomes silent if no beat comes."""
-        return self.last_beat_at + self.max_silence()
-
-    def max_silence(self) -> float:
-        """Return how many seconds it may be silent."""
-        return SILENT_AFTER_BEATS * self.beat.interval_seconds
-
-    def apply(self, beat: Beat, now: float) -> None:
-        """Apply a changed beat: its failure, and since when each task's progress is unchanged."""
-        self.silent_since = None
-        if now - self.duplicated > GOODBYE_SECONDS:
-            self.duplicate = None
-        self.failure = last_failure(beat) or self.failure
-        moved = {task.id: task.progressed_at for task in beat.tasks if task.progressed_at}
-        self.progress = {
-            id: old if (old := self.progress.get(id)) and old[0] == at else (at, now)
-            for id, at in moved.items()
-        }
-
-    def end_tasks(self, beat: Beat) -> tuple[list[Ended], int | None]:
-        """Return the ends that are new, oldest first, and how many there were; None: not known.
-
-        A beat repeats ends until one was accepted: only ends that the newest beat did not list are
-        new.
-        """
-        listed = ends_of(beat)
-        new = [end for end in listed if (end.id, end.ended_at) not in self.ends]
-        self.ends = {(end.id, end.ended_at) for end in listed}
-        if beat.outcomes is None:
-            return new, len(new) if listed else None
-        count = sum(astuple(beat.outcomes))
-        grown = count - self.end_count if count >= self.end_count else count
-        self.end_count = count
-        return new, grown
 
 
 class Register:
@@ -193,16 +53,22 @@ class Register:
         self._forget_after = forget_after
         self._limits = limits
         self._agents: dict[str, dict[InstanceKey, Life]] = {}
-        self._ended = EndedRegister(output)
+        self._ended = EndedRegister(output.clock, self._publish_ended)
         self._count = 0
         self._goodbyes: OrderedDict[tuple[InstanceKey, str | None], float] = OrderedDict()
         """Boots that have said goodbye, and until when their late beats are dropped."""
 
-    def beat(self, name: str, beat: Beat) -> None:
-        """Apply a beat, or drop it if it is not newer; raise HttpProblem 429 at a limit."""
-        where = name, beat.namespace, beat.instance
+    def beat(self, name: str, sent: Beat, body: bytes | None = None) -> None:
+        """Apply a beat, or drop it if it is not newer; raise HttpProblem 429 at a limit.
+
+        `body`: its JSON, which tells, only if the beat has news, whether it has to be normalized.
+        """
+        where = name, sent.namespace, sent.instance
         now = self._clock.monotonic()
         life = self._agents.get(name, {}).get(where)
+        if life is not None and self._is_repeated(life, sent):
+            return life.hear(sent, now)
+        beat = sent if body is not None and is_normal(body) else normalized(sent)
         if life is not None and life.leaving:
             self._forget(life)
             life = None
@@ -215,18 +81,20 @@ class Register:
         elif beat.boot_id != life.beat.boot_id or not life.is_later(beat):
             self._output.count("beats_dropped")
             return self._note_duplicate(life, beat, now)
-        elif not (life.silent_since or life.duplicate) and self._is_same(life, beat):
-            return life.receive(beat, now)
-        moved = life.beat.pod_id != beat.pod_id
-        life.receive(beat, now)
+        return self._apply(life, beat, sent, now)
+
+    def _apply(self, life: Life, beat: Beat, sent: Beat, now: float) -> None:
+        agent = life.agent
+        ends = ends_of(beat)
+        life.hear(beat, now)
         life.offset = self._offset(life, beat)
-        life.apply(beat, now)
-        new, count = life.end_tasks(beat)
+        life.apply(beat, sent, last_failure(beat, ends), now)
+        if life.agent != agent:
+            self._pass_on_ended(life, agent)
+        new, count = life.end_tasks(ends)
         if count is not None:
-            self._ended.add(life.agent, new, count)
-        if moved:
-            self._keep_ended(name)
-        return self._publish(life, now)
+            self._ended.add(life, new, count)
+        self._publish(life, now)
 
     def goodbye(self, name: str, id: str, namespace: str | None = None) -> None:
         """Forget an instance at once; raise HttpProblem 404 if it is unknown, 409 if ambiguous.
@@ -257,8 +125,7 @@ class Register:
         """Return all instances, for a replacement of the source's parts."""
         now = self._clock.monotonic()
         lives = [life for agent in self._agents.values() for life in agent.values()]
-        puts = [Put("agents", life.where[0], life.part_id, self._part(life, now)) for life in lives]
-        return puts + self._ended.parts()
+        return [Put("agents", life.where[0], life.part_id, self._part(life, now)) for life in lives]
 
     def close(self) -> None:
         """Cancel all timers."""
@@ -298,9 +165,9 @@ class Register:
         else:
             self._forget(life)
 
-    def _keep_ended(self, name: str) -> None:
-        """Keep the ended tasks only of agents that have an instance."""
-        self._ended.keep(name, {life.agent for life in self._agents.get(name, {}).values()})
+    def _pass_on_ended(self, life: Life, agent: AgentKey) -> None:
+        """Let another instance of the agent show the ended tasks that this one held."""
+        self._ended.pass_on(agent, life, self._agents.get(life.where[0], {}).values())
 
     def _forget(self, life: Life) -> None:
         for timer in filter(None, (life.timer, life.leaving)):
@@ -311,7 +178,7 @@ class Register:
             del self._agents[life.where[0]]
         self._count -= 1
         self._output.remove("agents", life.part_id)
-        self._keep_ended(life.where[0])
+        self._pass_on_ended(life, life.agent)
 
     def _note_duplicate(self, life: Life, beat: Beat, now: float) -> None:
         """Report a process that still beats long after another took over its instance id."""
@@ -319,14 +186,15 @@ class Register:
             return
         life.duplicated = now
         if not life.duplicate and now - life.began >= GOODBYE_SECONDS:
-            message = f"instance {life.where[2]}: {DUPLICATE}"
+            message = f"instance {life.beat.instance}: {DUPLICATE}"
             life.duplicate = Problem("DuplicateInstance", message, self._clock.now())
             self._publish(life, now)
 
-    def _is_same(self, life: Life, beat: Beat) -> bool:
+    def _is_repeated(self, life: Life, beat: Beat) -> bool:
+        """Return whether a beat has no news of a live instance."""
         return (
-            _content(beat) == _content(life.beat)
-            and (not beat.ended or beat.ended == life.beat.ended)
+            not (life.silent_since or life.duplicate or life.leaving)
+            and life.is_repeated_by(beat)
             and self._offset(life, beat) == life.offset
         )
 
@@ -342,11 +210,27 @@ class Register:
     # timers
 
     def _publish(self, life: Life, now: float) -> None:
-        self._output.put("agents", life.where[0], life.part_id, self._part(life, now))
+        self._put(life, self._part(life, now))
         self._set_timer(life, now)
 
+    def _publish_ended(self, holder: Life) -> None:
+        """Publish an instance with the present ended tasks of its agent, and else as it was."""
+        ended = self._ended.held_by(holder)
+        if ended and holder.part:
+            self._put(holder, replace(holder.part, ended=ended.shown, ended_count=ended.count))
+
+    def _put(self, life: Life, part: AgentPart) -> None:
+        life.part = part
+        self._output.put("agents", life.where[0], life.part_id, part, is_checked=True)
+
     def _set_timer(self, life: Life, now: float) -> None:
-        """Set one timer for silence, stalls and forgetting; unchanged beats never cancel it."""
+        """Set one timer for silence, stalls and forgetting; unchanged beats never cancel it.
+
+        Since it was set, only deadlines that are later than `soonest` were added.
+        """
+        soonest = now + min(self._stall_after, life.max_silence())
+        if life.timer and life.due <= soonest and not life.silent_since:
+            return
         due = min(self._deadlines(life, now))
         if life.timer and life.due <= due:
             return
@@ -386,87 +270,9 @@ class Register:
         patience = max(FORGET_LAST_SECONDS, self._forget_after) if last else self._forget_after
         return now >= life.last_beat_at + patience
 
-    # its part of the document
-
     def _part(self, life: Life, now: float) -> AgentPart:
-        beat = life.beat
-        tasks = [self._task(life, task, now) for task in beat.tasks if not is_over(task)]
-        task_count = max(len(tasks), beat.task_count or 0)
-        return AgentPart(
-            namespace=beat.namespace,
-            description=beat.description,
-            deployment_name=beat.deployment_name,
-            models=beat.models,
-            queues=beat.queues,
-            since=life.since,
-            tasks=tasks,
-            task_count=task_count,
-            last_failure=life.failure,
-            instance=Instance(
-                id=beat.instance,
-                status="silent" if life.silent_since else "active" if task_count else "idle",
-                pod_id=beat.pod_id,
-                version=beat.version,
-                started_at=beat.started_at,
-                interval_seconds=beat.interval_seconds,
-                silent_since=life.silent_since,
-                clock_offset_seconds=life.offset,
-                max_parallel_invocations=beat.max_parallel_invocations,
-                outcomes=Outcomes(**asdict(beat.outcomes)) if beat.outcomes else None,
-                lives=life.lives,
-                tasks_lost=life.tasks_lost,
-                source=self._output.source,
-            ),
-            problems=[life.duplicate] if life.duplicate else [],
-        )
-
-    def _task(self, life: Life, task: BeatTask, now: float) -> Task:
-        status, wait = _status(task)
-        waits = _waits(task, wait)
-        return Task(
-            id=task.id,
-            parent_id=None if task.parent_id == task.id else task.parent_id,
-            status=status,
-            started_on=task.started_on,
-            progressed_at=task.progressed_at,
-            stalled=self._stalled(life, task, now),
-            step=task.step,
-            waits=waits[:MAX_WAITS],
-            wait_count=max(len(waits), task.wait_count or 0),
-            queue=task.queue,
-            partition=task.partition,
-            offset=task.offset,
-            model=task.model,
-            instance=life.where[2],
-            last_known=life.silent_since is not None,
-        )
-
-    def _stalled(self, life: Life, task: BeatTask, now: float) -> bool | None:
-        """Return None if progress was never reported, or if the instance is silent."""
-        since = life.progress.get(task.id)
-        if since is None or life.silent_since:
-            return None
-        return since[1] + self._stall_after <= now
-
-
-def _task_count(beat: Beat) -> int:
-    """Return the number of active tasks, listed or not."""
-    return max(len(beat.tasks) - sum(map(is_over, beat.tasks)), beat.task_count or 0)
-
-
-def _status(task: BeatTask) -> tuple[str | None, str | None]:
-    """Return the published status, and the kind of wait that an A2A state implies."""
-    if task.status is UNSET:
-        return ("waiting" if task.waits or task.wait_count else "running"), None
-    return STATES.get(state_of(task.status or ""), (None, None))
-
-
-def _waits(task: BeatTask, implied: str | None) -> list[Wait]:
-    """Return the waits and an A2A state's implied wait; oldest first, unknown ages last."""
-    waits = [Wait(wait.kind, wait.name, wait.since, wait.task) for wait in task.waits]
-    if implied and all(wait.kind != implied for wait in waits):
-        waits.append(Wait(implied))
-    return sorted(waits, key=lambda wait: wait.since.timestamp() if wait.since else inf)
+        ended = self._ended.held_by(life)
+        return part_of(life, ended, self._output.source, now, self._stall_after)
 
 
 def _full(what: str, most: int) -> HttpProblem:

@@ -37,7 +37,7 @@ class Bench:
     @property
     def parts(self) -> list[AgentPart]:
         parts = [msgspec.convert(part, AgentPart) for part in self.output.parts.values()]
-        return [part for part in parts if part.instance is None]
+        return [part for part in parts if part.ended_count is not None]
 
     @property
     def ended(self) -> list[Ended]:
@@ -57,7 +57,7 @@ class Bench:
         """The ids that each publication added, oldest first."""
         shown: list[list[str]] = [[]]
         for call in self.output.calls:
-            if call[0] == "put" and call[4].instance is None:
+            if call[0] == "put" and call[4].ended_count is not None:
                 shown.append([end.id for end in call[4].ended])
         return [[id for id in reversed(new) if id not in old] for old, new in pairwise(shown)]
 
@@ -203,6 +203,38 @@ def test_another_instance_keeps_the_ends_of_one_that_leaves(bench: Bench) -> Non
     assert (bench.ids, bench.count) == (["t-2", "t-1"], 6)
 
 
+def instance_of(part: AgentPart) -> str:
+    assert part.instance
+    return part.instance.id
+
+
+def test_one_instance_shows_the_ends_of_all(bench: Bench) -> None:
+    bench.beat(1, instance="a")
+    bench.beat(instance="b", tasks=[{"id": "t"}])
+    puts = len(bench.output.calls)
+    bench.beat(2, instance="b", tasks=[{"id": "u"}])
+    assert len(bench.output.calls) == puts + 2
+    (part,) = bench.parts
+    assert instance_of(part) == "a"
+    bench.register.goodbye("planner", "a")
+    (part,) = bench.parts
+    assert instance_of(part) == "b"
+    assert ([end.id for end in part.ended], [task.id for task in part.tasks]) == (
+        ["t-2", "t-1"],
+        ["u"],
+    )
+
+
+def test_ends_that_wait_are_shown_by_another_instance_if_theirs_leaves(bench: Bench) -> None:
+    bench.beat(*range(30), instance="a")
+    bench.beat(instance="b")
+    bench.register.goodbye("planner", "a")
+    bench.clock.advance(SHOW_SECONDS)
+    assert bench.ids[0] == "t-29"
+    bench.clock.advance(24 * 3600)
+    assert bench.output.parts == {}
+
+
 def test_a_silent_instance_keeps_its_ends(bench: Bench) -> None:
     bench.beat(1)
     bench.clock.advance(60)
@@ -267,16 +299,21 @@ def test_a_new_boot_during_the_goodbye_begins_at_once(bench: Bench) -> None:
     assert [life.lives for life in bench.register.lives("planner")] == [1]
 
 
+def pod_of(part: AgentPart) -> str | None:
+    assert part.instance
+    return part.instance.pod_id
+
+
 def test_agents_of_several_namespaces_and_pods_are_separate(bench: Bench) -> None:
     bench.beat(1, namespace="a")
     bench.beat(2, namespace="b")
     bench.beat(3, pod_id="p")
     bench.beat(4, pod_id="q", instance="j")
-    shown = {(part.namespace, part.pod_id): part.ended[0].id for part in bench.parts}
+    shown = {(part.namespace, pod_of(part)): part.ended[0].id for part in bench.parts}
     pods = {(None, "p"): "t-3", (None, "q"): "t-4"}
     assert shown == {("a", None): "t-1", ("b", None): "t-2"} | pods
     bench.beat(5, pod_id="r", instance="j")
-    assert {part.pod_id for part in bench.parts} == {None, "p", "r"}
+    assert {pod_of(part) for part in bench.parts} == {None, "p", "r"}
 
 
 def test_a_replacement_of_all_parts_keeps_the_ends(bench: Bench) -> None:

@@ -565,10 +565,8 @@ def test_an_end_that_two_sources_report_is_listed_once() -> None:
 
 def test_ended_tasks_without_a_namespace_follow_their_pod() -> None:
     pod = {"namespace": "a", "pods": ["p"]}
-    ended = part("heartbeats", pod_id="p", ended=ends("t"))
-    agents = merged(
-        beat(pod_id="p"), ended, part("kubernetes", **pod), part("kubernetes", namespace="b")
-    )
+    ended = beat(pod_id="p", ended=ends("t"))
+    agents = merged(ended, part("kubernetes", **pod), part("kubernetes", namespace="b"))
     assert {key: len(agent.activity.ended) for key, agent in agents.items()} == {
         "a/writer": 1,
         "b/writer": 0,

@@ -23,7 +23,7 @@ from telemetron.document import (
     Task,
     Workload,
 )
-from telemetron.store.validation import normalized, validated
+from telemetron.store.validation import validated
 from telemetron.text import MAX_TEXT, one_line
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
@@ -136,13 +136,6 @@ def test_updated_at_of_a_collector_is_reset() -> None:
     )
     shown = door(part)
     assert shown == replace(part, live=Live(ready=1), updated_at=UNSTAMPED)
-
-
-@settings(deadline=None)
-@given(st.text())
-def test_normal_text_stays(value: str) -> None:
-    shown = one_line(value)
-    assert normalized({"a": [shown, 5, None]}) == {"a": [shown, 5, None]}
 
 
 @settings(deadline=None)

@@ -1,0 +1,47 @@
+"""Normal values: all text on one bounded line, all times in UTC, as the document shows them."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from msgspec import Struct
+
+from telemetron.document import UNSTAMPED
+from telemetron.text import one_line
+
+
+def is_plain(json: bytes) -> bool:
+    """Return whether all text in JSON is printable ASCII without escapes; fast, so it may err."""
+    # JSON escapes all control characters but one.
+    return json.isascii() and b"\\" not in json and b"\x7f" not in json
+
+
+def normalized(value: Any) -> Any:
+    """Return the value with all text on one bounded line and all times in UTC, at any depth.
+
+    Resets `updated_at`, which only the store fills in. Raises OverflowError for integers of more
+    than 64 bits, which most readers cannot hold.
+    """
+    if isinstance(value, str):
+        return one_line(value)
+    if isinstance(value, datetime):
+        return utc(value)
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise OverflowError("an integer has more than 64 bits")
+    if isinstance(value, list):
+        return [normalized(item) for item in value]
+    if isinstance(value, dict):
+        return {one_line(key): normalized(item) for key, item in value.items()}
+    if isinstance(value, Struct):
+        fields = {name: normalized(getattr(value, name)) for name in value.__struct_fields__}
+        if "updated_at" in fields:
+            fields["updated_at"] = UNSTAMPED
+        return type(value)(**fields)
+    return value
+
+
+def utc(value: datetime) -> datetime:
+    """Return the time in UTC; within a day of the calendar's ends, only relabelled as UTC."""
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        return value.replace(tzinfo=UTC)
