@@ -2,19 +2,17 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
-from heapq import nlargest
 from itertools import islice
 
 from telemetron.http import HttpProblem
+from telemetron.nearest import MAX_NEAREST as NEAREST
 from telemetron.query import shown
 from telemetron.store.rope import Rope
 from telemetron.store.snapshot import Snapshot
 
-NEAREST = 3
 # Comparing two keys takes up to 0.2 ms of the event loop.
 NEAR_KEYS = 30
 MAX_KEY = 256
-PIECE, MAX_PIECES = 3, 24
 
 
 def require_sections(snapshot: Snapshot, sections: Iterable[str], status: int) -> None:
@@ -50,16 +48,6 @@ def unknown_task(id: str, near: list[str]) -> HttpProblem:
     hint = f"; did you mean {shown(near[0])}?" if near else ""
     where = "any agent, pending record or kept step of the history"
     return HttpProblem(404, f"no task {shown(id)} in {where}{hint}", nearest=near)
-
-
-def similar(name: str, names: Iterable[str]) -> list[str]:
-    """Return up to three similar names. Call it in a thread if there are thousands.
-
-    Only names that share most pieces of three characters are compared whole.
-    """
-    pieces = [name[at : at + PIECE] for at in range(max(1, len(name) - PIECE + 1))][:MAX_PIECES]
-    shared = nlargest(NEAR_KEYS, names, key=lambda one: (sum(map(one.__contains__, pieces)), one))
-    return get_close_matches(name, shared, NEAREST)
 
 
 def _nearest(key: str, ropes: Sequence[Rope]) -> list[str]:

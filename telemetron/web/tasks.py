@@ -13,12 +13,13 @@ from telemetron.history.history import BusyError, History
 from telemetron.history.timeline import Timeline
 from telemetron.http import HttpProblem, Receive, Scope, Send
 from telemetron.http import answer as send_answer
+from telemetron.nearest import similar
 from telemetron.query import parameters, shown
 from telemetron.search import MAX_LOOK, SearchResult, TaskQuery, TaskSighting
 from telemetron.service.searches import TooManyError
 from telemetron.service.supervisor import Supervisor
 from telemetron.store.store import Store
-from telemetron.web.nearest import similar, unknown_task
+from telemetron.web.nearest import unknown_task
 from telemetron.web.routes import TASKS
 
 LOOK = 5_000

@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Iterator
 from datetime import timedelta
+from itertools import islice
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -11,6 +12,7 @@ from telemetron.agents import AgentPart
 from telemetron.collector import Output, Put
 from telemetron.document import Problem
 from telemetron.http import HttpProblem
+from telemetron.nearest import similar
 from telemetron.normal import normalized
 from telemetron_collectors.heartbeats.beat import Beat, is_normal
 from telemetron_collectors.heartbeats.ended import EndedRegister, ends_of, last_failure
@@ -28,6 +30,8 @@ class RegisterLimits(NamedTuple):
 
 
 LIMITS = RegisterLimits()
+# A wrong name is compared with these; all 10,000 would take 10 ms of the event loop.
+MAX_COMPARED_AGENTS = 2_000
 FORGET_LAST_SECONDS = 24 * 3600.0
 # An offset is shown from 2 s on, and published again only if it moves by 1 s.
 MIN_OFFSET_SECONDS = 2.0
@@ -107,7 +111,7 @@ class Register:
             if where[2] == id and namespace in (None, where[1] or "-") and not life.leaving
         ]
         if not lives:
-            raise HttpProblem(404, f"agent {name!r} has no instance {id!r}")
+            raise self._unknown(name, id)
         if len(lives) > 1:
             spaces = sorted(str(life.where[1] or "-") for life in lives)
             detail = f"{id!r} is in several namespaces; add ?namespace= with one of them"
@@ -116,6 +120,17 @@ class Register:
         if not lives[0].is_shared(now):
             self._remember_goodbye(lives[0])
         self._leave(lives[0])
+
+    def _unknown(self, name: str, id: str) -> HttpProblem:
+        """Return a 404 that names similar instances of the agent, or similar agents."""
+        if lives := self.lives(name):
+            detail = f"agent {name!r} has no instance {id!r}"
+            near = similar(id, {life.where[2] for life in lives})
+        else:
+            detail = f"agent {name!r} has no instance {id!r}: no agent has this name"
+            near = similar(name, islice(self._agents, MAX_COMPARED_AGENTS))
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        return HttpProblem(404, detail + hint, nearest=near)
 
     def lives(self, name: str) -> list[Life]:
         """Return the instances of the agents of that name, in all namespaces."""

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import quote
 
+import pytest
+
 from telemetron_collectors.heartbeats.beat import MAX_BODY
 
 BEAT = "/agents/planner/heartbeat"
@@ -223,6 +225,21 @@ async def test_goodbye(live: Any) -> None:
     again = await live.client.delete("/agents/planner/instances/i%2F1?namespace=a%2Fb")
     assert again.status_code == 404
     assert "'i/1'" in again.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("path", "nearest"),
+    [
+        ("planner/instances/planner-1", ["planner-0"]),
+        ("planer/instances/planner-0", ["planner"]),
+        ("zzz/instances/zzz", []),
+    ],
+)
+async def test_an_unknown_goodbye_names_similar_ones(live: Any, path: str, nearest: Any) -> None:
+    await post(live, instance="planner-0")
+    answer = await live.client.delete(f"/agents/{path}")
+    assert (answer.status_code, answer.json()["nearest"]) == (404, nearest)
+    assert all(f"did you mean {one!r}" in answer.json()["detail"] for one in nearest)
 
 
 async def test_an_ambiguous_goodbye_is_409_with_the_namespaces(live: Any) -> None:
