@@ -4,13 +4,12 @@ from collections.abc import Iterator
 
 from telemetron.diagnosis.evidence import item
 from telemetron.diagnosis.rule import Place, Rule, Symptom
-from telemetron.diagnosis.rules.agents.instances import pod_of
+from telemetron.diagnosis.rules.agents.instances import unheard
+from telemetron.diagnosis.rules.homes import home_of, pod_of
 from telemetron.diagnosis.view import View
 from telemetron.document import SourceRow
 
 FORBIDDEN = ("Forbidden", "Unauthorized")
-ENOUGH_AGENTS = 3
-"""Agents that must be silent at once for a claim that heartbeats are lost on their way."""
 OPTIONAL = ("metrics", "nodes", "autoscalers")
 """Scopes without which little is missing."""
 
@@ -37,12 +36,15 @@ def heartbeats(source: SourceRow, view: View) -> Iterator[Symptom]:
     if source.collector != "heartbeats" or source.status not in ("ok", "degraded"):
         return
     view.revisit()
-    if (source.key, "live") in view.terms("agents by beat"):
-        return
-    agents = view.find("agents by beat", (source.key, "silent"))
-    silent = [one for agent in agents for one in agent.instances if one.status == "silent"]
-    ready = [one for one in silent if (pod := pod_of(one, view)) and pod.ready]
-    if len(agents) >= ENOUGH_AGENTS and 2 * len(ready) > len(silent):
+    agents = unheard(source.key, view)
+    silent = [
+        (one, pod_of(home_of(agent, one, view), one))
+        for agent in agents
+        for one in agent.instances
+        if one.status == "silent"
+    ]
+    ready = [pod for _, pod in silent if pod and pod.ready]
+    if 2 * len(ready) > len(silent):
         yield Symptom(
             "HeartbeatsLost",
             "sources",
@@ -51,7 +53,7 @@ def heartbeats(source: SourceRow, view: View) -> Iterator[Symptom]:
             f" silent, and the pods of {len(ready)} are ready",
             [Place("sources", source.key, "status")]
             + [Place("agents", agent.key, "silent_count") for agent in agents[:3]],
-            since=max((one.silent_since for one in silent if one.silent_since), default=None),
+            since=max((one.silent_since for one, _ in silent if one.silent_since), default=None),
             provides=[("source", source.key)],
             basis="contradiction",
         )

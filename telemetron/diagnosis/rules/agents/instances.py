@@ -4,8 +4,12 @@ from collections.abc import Iterator
 
 from telemetron.diagnosis.evidence import item
 from telemetron.diagnosis.rule import Node, Place, Rule, Symptom
+from telemetron.diagnosis.rules.homes import home_of, pod_of
 from telemetron.diagnosis.view import View
-from telemetron.document import Agent, Instance, Pod
+from telemetron.document import Agent, Instance
+
+ENOUGH_AGENTS = 3
+"""Agents that must be silent at once for a claim that heartbeats are lost on their way."""
 
 
 def gone(agent: Agent, view: View) -> Iterator[Symptom]:
@@ -27,8 +31,8 @@ def gone(agent: Agent, view: View) -> Iterator[Symptom]:
             since=min(one.silent_since for one in silent if one.silent_since),
             token=max(one.silent_since for one in silent if one.silent_since),
             provides=[("agent", agent.key), *(_instance(agent, one) for one in silent)],
-            depends=[node for one in silent for node in _homes(agent, one, view)]
-            + [("source", one.source) for one in silent],
+            depends=[node for one in silent for node in _homes(agent, one, view)],
+            severity="warning" if all(_is_unheard(agent, one, view) for one in silent) else None,
         )
 
 
@@ -53,8 +57,8 @@ def silent(agent: Agent, view: View) -> Iterator[Symptom]:
             since=one.silent_since,
             token=one.silent_since,
             provides=() if alive else [_instance(agent, one)],
-            depends=() if alive else [*_homes(agent, one, view), ("source", one.source)],
-            severity="info" if alive or (_was_removed(one, view) and not lost) else None,
+            depends=[("source", one.source)] if alive else _homes(agent, one, view),
+            severity="info" if alive or (_was_removed(agent, one, view) and not lost) else None,
             basis="contradiction" if alive else "observed",
         )
 
@@ -81,43 +85,48 @@ def _instance(agent: Agent, one: Instance) -> Node:
 
 
 def _homes(agent: Agent, one: Instance, view: View) -> list[Node]:
-    """What takes an instance with it when it goes: its pod, its workload, its node."""
-    nodes: list[Node] = []
+    """What takes an instance with it when it goes, or hides it."""
+    nodes: list[Node] = [("source", one.source)]
     if one.pod_id:
         nodes.append(("pod", one.pod_id))
-    if one.workload:
-        nodes.append(("workload", one.workload))
-    pod = pod_of(one, view)
+    home = home_of(agent, one, view)
+    if home:
+        nodes.append(("workload", home.key))
+    pod = pod_of(home, one)
     if pod and pod.node:
         nodes.append(("node", pod.node))
     return nodes
 
 
-def pod_of(one: Instance, view: View) -> Pod | None:
-    """Return the pod of an instance, None if none is in sight."""
-    if one.workload is None or one.pod_id is None:
-        return None
-    found = view.get("workload", one.workload)
-    pods = found.pods if found else ()
-    return next((pod for pod in pods if pod.pod_id == one.pod_id), None)
+def unheard(source: str, view: View) -> list[Agent]:
+    """Return the silent agents of a source if none of its agents beats any more, and many did."""
+    if (source, "live") in view.terms("agents by beat"):
+        return []
+    agents = view.find("agents by beat", (source, "silent"))
+    return agents if len(agents) >= ENOUGH_AGENTS else []
 
 
-def _was_removed(one: Instance, view: View) -> bool:
+def _is_unheard(agent: Agent, one: Instance, view: View) -> bool:
+    """Whether its pod is ready, and no heartbeats of other agents arrive either."""
+    pod = pod_of(home_of(agent, one, view), one)
+    return pod is not None and pod.ready is True and bool(unheard(one.source, view))
+
+
+def _was_removed(agent: Agent, one: Instance, view: View) -> bool:
     """Whether its pod is gone, or has ended while its workload has all the pods that it wants."""
-    if one.workload is None or one.pod_id is None:
+    home = home_of(agent, one, view)
+    if home is None or home.live is None or one.pod_id is None:
         return False
-    found, pod = view.get("workload", one.workload), pod_of(one, view)
-    if found is None or found.live is None:
-        return False
+    pod = pod_of(home, one)
     if pod is None:
-        return not found.truncated
-    is_whole = found.live.ready is not None and found.live.ready >= (found.live.desired or 0)
+        return not home.truncated
+    is_whole = home.live.ready is not None and home.live.ready >= (home.live.desired or 0)
     return pod.status in ("Failed", "Succeeded") and is_whole
 
 
 def _is_alive(agent: Agent, one: Instance, view: View) -> tuple[str, list[Place]] | None:
     """What shows that a silent instance works: its group's member has committed since."""
-    pod = pod_of(one, view)
+    pod = pod_of(home_of(agent, one, view), one)
     if pod is None or pod.ip is None or one.silent_since is None or not pod.ready:
         return None
     for name in agent.queues:
@@ -165,7 +174,8 @@ RULES = (
         10,
         5,
         "`silent_count` equals `instance_count`",
-        "Every instance of the agent is silent, and no other source sees one work.",
+        "Every instance of the agent is silent, and no other source sees one work. A warning if its"
+        " pods are ready and no agent is heard any more.",
         "Look at its pods (`kubectl get pods`). If they are ready, the process hangs or cannot "
         "reach Telemetron: read its log, then restart it.",
         gone,

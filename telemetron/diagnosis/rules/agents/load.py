@@ -81,6 +81,7 @@ def idle(agent: Agent, view: View) -> Iterator[Symptom]:
                 agent,
                 queue,
                 depends=[("queue", queue.name), ("queue", queue.key)],
+                severity="critical" if _is_awaited(agent, queue, view) else None,
             )
 
 
@@ -118,12 +119,20 @@ def _is_own(agent: Agent, queue: Queue, view: View) -> bool:
     return not own.isdisjoint(of_members(queue, view))
 
 
+def _is_awaited(agent: Agent, queue: Queue, view: View) -> bool:
+    """Whether stalled tasks wait for the agent or its queue."""
+    waits = ("agent", agent.name), ("queue", queue.name)
+    waiting = [one for wait in waits for one in view.find("agents by stalled wait", wait)]
+    return any(one.namespace == agent.namespace for one in waiting)
+
+
 def _idle(
     rule: str,
     summary: str,
     agent: Agent,
     queue: Queue,
     depends: Sequence[Node] = (),
+    severity: str | None = None,
 ) -> Symptom:
     return Symptom(
         rule,
@@ -141,6 +150,7 @@ def _idle(
             *(("workload", one.workload) for one in agent.instances if one.workload),
             *depends,
         ],
+        severity=severity,
         token=(queue.key, queue.consumed_at),
     )
 
@@ -176,7 +186,8 @@ RULES = (
         45,
         5,
         "`status` is `idle` and `depth` of a queue it reads is above 0",
-        "The agent has nothing to do, although work waits for it.",
+        "The agent has nothing to do, although work waits for it. Critical if stalled tasks wait"
+        " for it.",
         "Read the log of its consumer loop: does it still poll? Restart one instance; if the "
         "queue moves then, restart the others.",
         idle,

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from telemetron.diagnosis.evidence import item
 from telemetron.diagnosis.rule import Place, Rule, Symptom
-from telemetron.diagnosis.rules.agents.instances import pod_of
 from telemetron.diagnosis.rules.agents.tasks import TASKS, counted, of_task, owners
+from telemetron.diagnosis.rules.homes import home_of, pod_of
 from telemetron.diagnosis.view import View
 from telemetron.document import Agent
 
@@ -40,8 +40,9 @@ def orphan(agent: Agent, view: View) -> Iterator[Symptom]:
 def ghost(agent: Agent, view: View) -> Iterator[Symptom]:
     """A task is said to run on a pod that has ended."""
     for one in agent.instances:
-        pod = pod_of(one, view)
-        if one.status != "silent" and pod and pod.status in ("Failed", "Succeeded"):
+        home = home_of(agent, one, view) if one.status != "silent" else None
+        pod = pod_of(home, one)
+        if home and pod and pod.status in ("Failed", "Succeeded"):
             tasks = [task for task in agent.activity.active_task_ids if task.instance == one.id]
             if tasks:
                 yield Symptom(
@@ -52,7 +53,7 @@ def ghost(agent: Agent, view: View) -> Iterator[Symptom]:
                     f" has ended ({pod.reason or pod.status})",
                     [
                         *of_task(agent, tasks[0], "instance"),
-                        Place("workload", one.workload or "", item("pods", pod.pod_id, "status")),
+                        Place("workload", home.key, item("pods", pod.pod_id, "status")),
                     ],
                     path=item(TASKS, tasks[0].id),
                     since=pod.last_exit.at if pod.last_exit else None,

@@ -5,8 +5,9 @@ from datetime import timedelta
 
 from telemetron.diagnosis.evidence import item
 from telemetron.diagnosis.rule import Place, Rule, Symptom
+from telemetron.diagnosis.rules.homes import home_of, pod_of
 from telemetron.diagnosis.view import View
-from telemetron.document import Agent, PartitionLag, PendingTask, Pod, Queue
+from telemetron.document import Agent, PartitionLag, PendingTask, Queue
 
 UNMOVED = timedelta(seconds=45)
 """How long a partition must have stood still if only restarts speak against its first task."""
@@ -66,19 +67,14 @@ def _failed_on(
         return []  # a process that restarts for another cause leaves tasks behind, too
     hosts = {one.host for one in queue.members if lagging.partition in (one.partitions or ())}
     for instance in agent.instances:
-        pods = _pods(instance.workload, instance.pod_id, view)
-        has_it = bool(hosts & {pod.ip for pod in pods})
+        pod = pod_of(home_of(agent, instance, view), instance)
+        has_it = pod is not None and pod.ip in hosts
         if has_it and (instance.tasks_lost or 0) > 0 and (instance.lives or 0) > 1:
             path = item("instances", instance.id)
             return [
                 Place("agents", agent.key, f"{path}/{field}") for field in ("lives", "tasks_lost")
             ]
     return []
-
-
-def _pods(workload: str | None, name: str | None, view: View) -> list[Pod]:
-    found = view.get("workload", workload) if workload else None
-    return [pod for pod in found.pods if pod.pod_id == name] if found else []
 
 
 RULES = (

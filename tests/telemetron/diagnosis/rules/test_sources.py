@@ -2,7 +2,7 @@
 
 import pytest
 
-from telemetron.document import Wait
+from telemetron.document import Member, Wait
 from tests.telemetron.diagnosis.system import System, alarms
 
 
@@ -102,6 +102,23 @@ async def test_agents_that_all_fell_silent_while_their_pods_are_ready() -> None:
             ("HeartbeatsLost", "heartbeats")
         ]
         assert system.findings[0].effect_count == 5
+        assert system.findings[0].severity == "warning"
+
+
+async def test_agents_that_work_in_silence_are_effects_of_lost_heartbeats() -> None:
+    async with System() as system:
+        for second in range(40):
+            for number in range(4):
+                address, name = f"10.0.0.{number}", f"{number}-0"
+                key = system.workload(f"w{number}", system.pod(name, ip=address))
+                own = {"silent_since": system.ago(second), "queues": [f"q{number}"]}
+                system.agent(f"a{number}", status="silent", pod=name, workload=key, **own)
+                member = Member(client_id="c", host=address, partitions=[0], partition_count=1)
+                now = system.clock.now()
+                system.queue(f"q{number}", members=[member], consumed_at=now)
+            found = await system.after(1)
+        assert [(one.rule, one.severity) for one in found] == [("HeartbeatsLost", "warning")]
+        assert {one.rule for one in found[0].effects} == {"AgentSilent"}
 
 
 async def test_agents_whose_pods_crash_are_no_lost_heartbeats() -> None:

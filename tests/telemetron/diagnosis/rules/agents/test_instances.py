@@ -42,6 +42,37 @@ async def test_a_pod_that_was_scaled_away_without_tasks_is_information() -> None
         assert await rules(system) == [("AgentSilent", "info")]
 
 
+async def test_a_pod_that_is_gone_belonged_to_the_workload_of_the_other_instances() -> None:
+    async with System() as system:
+        key = system.workload("a", system.pod("a-1"))
+        system.agent("a", instance="a-0", status="silent", pod="a-0")
+        system.agent("a", instance="a-1", pod="a-1", workload=key)
+        assert await rules(system) == [("AgentSilent", "info")]
+
+
+async def test_a_pod_that_is_gone_of_a_workload_of_another_name_is_not_known_to_be_removed() -> (
+    None
+):
+    async with System() as system:
+        key = system.workload("a", system.pod("a-1"))
+        system.agent("a", instance="b-0", status="silent", pod="b-0")
+        system.agent("a", instance="a-1", pod="a-1", workload=key)
+        assert await rules(system) == [("AgentSilent", "warning")]
+
+
+async def test_an_instance_whose_pod_was_evicted_is_an_effect_if_no_node_takes_the_next() -> None:
+    async with System() as system:
+        old = system.pod("a-0", status="Failed", ready=False, reason="Evicted")
+        new = system.pod("a-1", status="Pending", ready=False, reason="Unschedulable")
+        key = system.workload("a", old, new, desired=1)
+        task = system.task("t", last_known=True)
+        system.agent("a", task, status="silent", pod="a-0", deployment_name="a")
+        system.agent("a", instance="a-1", status="declared", pod="a-1", workload=key)
+        (finding,) = await system.after(60)
+        assert finding.rule == "Unschedulable"
+        assert [one.rule for one in finding.effects] == ["AgentSilent"]
+
+
 async def test_a_silent_instance_whose_partitions_move_is_alive() -> None:
     async with System() as system:
         key = system.workload("a", system.pod("a-0", ip="10.0.0.1"), system.pod("a-1"))

@@ -34,6 +34,21 @@ async def test_an_agent_that_does_not_take_what_waits_for_it() -> None:
         assert finding.effect_count == 1
 
 
+@pytest.mark.parametrize(
+    ("awaited", "severity"),
+    [(("agent", "a"), "critical"), (("queue", "q"), "critical"), (("agent", "b"), "warning")],
+)
+async def test_an_agent_that_does_not_poll(awaited: tuple[str, str], severity: str) -> None:
+    async with System() as system:
+        system.agent("a", queues=["q"])
+        system.queue("q", depth=5, consumed_at=system.ago(5))
+        wait = Wait(kind=awaited[0], name=awaited[1])
+        system.agent("waiter", system.task("t", wait, stalled=True))
+        found = dict(await rules(system, 90))
+        assert found["IdleWhileWorkWaits"] == severity
+        assert ("TaskStalled" in found) == (severity == "warning")
+
+
 async def test_an_idle_agent_without_work_is_no_finding() -> None:
     async with System() as system:
         system.agent("a", queues=["q"])
