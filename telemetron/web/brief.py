@@ -21,7 +21,7 @@ from telemetron.query import parameters, shown
 from telemetron.slices import sliced
 from telemetron.store.snapshot import Snapshot
 from telemetron.store.store import Store
-from telemetron.web.nearest import unknown_key
+from telemetron.web.nearest import unknown_name
 from telemetron.web.negotiation import preferred
 from telemetron.web.pages.headers import etag_of
 from telemetron.web.recall import recall
@@ -87,8 +87,8 @@ class Briefs:
         about = question.about
         try:
             targets, joins = await asyncio.to_thread(_found, survey, about)
-        except UnknownError:
-            raise unknown_key(self.snapshot, tuple(self.snapshot.sections), about) from None
+        except UnknownError as error:
+            raise unknown_name(about, error.nearest) from None
         known = await self._known(past_of(joins))
         return await asyncio.to_thread(centred, survey, targets, joins, known, question, form)
 

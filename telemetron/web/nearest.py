@@ -9,6 +9,7 @@ from telemetron.nearest import MAX_NEAREST as NEAREST
 from telemetron.query import shown
 from telemetron.store.rope import Rope
 from telemetron.store.snapshot import Snapshot
+from telemetron.web.routes import TASKS
 
 # Comparing two keys takes up to 0.2 ms of the event loop.
 NEAR_KEYS = 30
@@ -41,6 +42,13 @@ def unknown_key(snapshot: Snapshot, sections: Sequence[str], key: str) -> HttpPr
     hint = f"; did you mean {near[0]}?" if near else ""
     where = sections[0] if len(sections) == 1 else "any section asked for"
     return HttpProblem(404, f"no {shown(key)} in {where}{hint}", nearest=near)
+
+
+def unknown_name(name: str, near: list[str]) -> HttpProblem:
+    """Return a 404 whose member `nearest` has these similar names."""
+    hint = f"; did you mean {shown(near[0])}?" if near else ""
+    detail = f"no {shown(name)} in the state{hint}"
+    return HttpProblem(404, f"{detail} (for a task of the past: {TASKS}/ID)", nearest=near)
 
 
 def unknown_task(id: str, near: list[str]) -> HttpProblem:

@@ -5,8 +5,9 @@ from operator import attrgetter
 from typing import Any, NamedTuple
 
 from telemetron.answers.brief.survey import ITEMS, NAME_OF, Id, Survey, ends
-from telemetron.document import Agent, Finding, ModelDeployment, Queue, Task, Workload
+from telemetron.document import Agent, Ended, Finding, ModelDeployment, Pod, Queue, Task, Workload
 from telemetron.key import escape
+from telemetron.nearest import similar
 
 CUT = "…"
 
@@ -22,11 +23,18 @@ class Target(NamedTuple):
 
 
 class UnknownError(LookupError):
-    """Nothing has this key, name or id."""
+    """Nothing has this key, name or id; `nearest` has similar ones."""
+
+    def __init__(self, nearest: list[str]) -> None:
+        super().__init__()
+        self.nearest = nearest
 
 
 class Search:
-    """The search for a text; run all `steps` before the result."""
+    """The search for a text; run all `steps` before the result.
+
+    What only belongs to a group, node or provider of this name counts if nothing else has the name.
+    """
 
     def __init__(self, survey: Survey, text: str) -> None:
         self._survey = survey
@@ -36,6 +44,7 @@ class Search:
         """An item may be written with its kind, as `pod writer-1`."""
         self._start = text[:-1] if text.endswith(CUT) and len(text) > 1 else None
         self._found: list[Target] = []
+        self._belonging: list[Target] = []
 
     def steps(self) -> Iterator[None]:
         """Look at every entity; yield after each."""
@@ -44,15 +53,28 @@ class Search:
                 entity = fragment.entity
                 if self._has_match(_names_of(name, entity)):
                     self._found.append(Target((name, entity.key)))
+                elif self._has_match(_belongs_to(entity)):
+                    self._belonging.append(Target((name, entity.key)))
                 self._found += self._items(name, entity)
+                if not self._found and isinstance(entity, Workload):
+                    self._belonging += self._pods(entity)
                 yield
 
     def result(self) -> list[Target]:
         """Return all that match. Raises UnknownError."""
-        distinct = {(one.id, one.path): one for one in self._found}
+        distinct = {(one.id, one.path): one for one in self._found or self._belonging}
         if not distinct:
-            raise UnknownError(self._text)
+            raise UnknownError(similar(self._text, set(self._every_name())))
         return list(distinct.values())
+
+    def _every_name(self) -> Iterator[str]:
+        for section in self._survey.snapshot.sections.values():
+            for fragment in section.rope:
+                yield fragment.entity.key
+                if isinstance(fragment.entity, ModelDeployment):
+                    yield fragment.entity.model
+                for _, identity, items in _lists(fragment.entity):
+                    yield from map(identity, items)
 
     def _has_match(self, names: Iterable[str]) -> bool:
         if self._start is None:
@@ -71,6 +93,12 @@ class Search:
             if self._matches(identity(one))
         ]
 
+    def _pods(self, one: Workload) -> Iterator[Target]:
+        """Yield the pods on the node, or with the address, that the text names."""
+        for pod in one.pods:
+            if self._has_match(_belongs_to(pod)):
+                yield Target(("workload", one.key), pod, f"pods/{escape(pod.pod_id)}")
+
 
 def _names_of(section: str, entity: Any) -> list[str]:
     """Return all that an entity may be called."""
@@ -85,6 +113,20 @@ def _names_of(section: str, entity: Any) -> list[str]:
     return names
 
 
+def _belongs_to(entity: Any) -> list[str]:
+    """Return the names that an entity or a pod has in common with others."""
+    if isinstance(entity, Queue):
+        return [entity.consumer_group] if entity.consumer_group else []
+    if isinstance(entity, ModelDeployment):
+        names = [f"model/{entity.model}", entity.upstream_model, entity.provider]
+        names += [f"provider/{entity.provider}"]
+    elif isinstance(entity, Pod):
+        names = [entity.node, f"node/{entity.node}", entity.ip]
+    else:
+        return []
+    return [name for name in names if name]
+
+
 _POD_ID, _ID = attrgetter("pod_id"), attrgetter("id")
 
 
@@ -96,7 +138,12 @@ def _lists(entity: Any) -> Sequence[tuple[str, Callable[[Any], str], Sequence[An
         return [("tasks", _ID, entity.tasks)]
     if isinstance(entity, Agent):
         tasks = entity.activity.active_task_ids
-        return [("instances", _ID, entity.instances), ("activity/active_task_ids", _ID, tasks)]
+        ended = entity.activity.ended
+        return [
+            ("instances", _ID, entity.instances),
+            ("activity/active_task_ids", _ID, tasks),
+            ("activity/ended", _ID, ended),
+        ]
     return ()
 
 
@@ -122,6 +169,8 @@ class Joins:
         self._ids[target.id] = None
         if isinstance(target.item, Task):
             self._needed.update(_of_task(target.item))
+        elif isinstance(target.item, Ended):
+            self._needed.add(("queue", target.item.queue))
         else:
             self._provided.update(_provides(entity))
             self._needed.update(_needs(entity))

@@ -40,7 +40,7 @@ LEGEND = "HH:MM:SS is UTC on the day of `at`; more on one name: {}?about=NAME"
 LEAST_ROW = 30
 FIRST_FINDINGS, FIRST_FACTS, FIRST_CHANGES, FIRST_ENTITIES, CAUSES = 5, 4, 8, 5, 3
 TARGET_SHARE = 0.5
-MOST_NAMED = 3
+MOST_NAMED, NAMES_SHARE = 3, 0.25
 # A longer link is not worth its room: the reader has the name already.
 LINK_SHARE, MOST_LINK = 0.2, 1_000
 ALARMS = ("critical", "warning")
@@ -122,12 +122,11 @@ def centred(
     (section, key), *_ = targets[0]
     sheet = Sheet(form, _most(question), total, _more(question, f"{STATE}/{section}/{quote(key)}"))
     _identify(sheet, survey)
-    names = [short(reference(one)) for one in targets]
-    any(sheet.add_field("about", names[:most]) for most in (MOST_NAMED, 1))
-    if len(targets) > 1:
-        sheet.add_field("note", f"{len(targets)} things match; name one by its key")
     count = len(plan.findings)
     sheet.add_field("verdict", f"{count or 'no'} finding{'s' * (count != 1)} about it")
+    sheet.add_field("about", _named(targets, form, _most(question) * NAMES_SHARE))
+    if len(targets) > 1:
+        sheet.add_field("note", f"{len(targets)} things match; name one by its key")
     plan.fill_first(sheet)
     if known.problem:
         sheet.add_field("unknown", f"changes: {known.problem}")
@@ -139,6 +138,12 @@ def centred(
     _add(sheet, [_detail(tables, survey, one) for one in hidden])
     sheet.add_field("system", cut(survey.snapshot.id, 60))
     return sheet.finish(FIELDS, TABLES)
+
+
+def _named(targets: Sequence[Target], form: Form, most: float) -> list[str]:
+    """Return the first names, only one if more would take too much of the answer."""
+    names = [short(reference(one)) for one in targets[:MOST_NAMED]]
+    return names if len(form.field("about", names)) <= most else names[:1]
 
 
 def _detail(tables: Tables, survey: Survey, target: Target, share: float = 1.0) -> Row:
@@ -168,7 +173,7 @@ class Plan:
         """Return the numbers of rows of the tables below the findings."""
         return {
             "evidence": sum(len(one.evidence) for one in self.findings),
-            "effects": sum(one.effect_count for one in self.findings),
+            "effects": sum(len(one.effects) for one in self.findings),
             "changes": len(self._changes),
         }
 
@@ -248,6 +253,8 @@ def verdict(survey: Survey, unwell: Mapping[str, int]) -> str:
     blind = [f"{one.key} is {one.status}" for one in survey.sources if trouble.source(one)]
     if doubts := [*(f"{one.key} is off" for one in off), *blind]:
         return f"unknown: {', '.join(doubts[:3])}"
+    if not survey.count.total():
+        return "unknown: no agent, queue, model or workload is known"
     if told or sum(unwell[section] for section in NAME_OF):
         return f"no alarm: {told or 'no finding'}"
     return "healthy"

@@ -201,6 +201,7 @@ class Tables:
         return (
             *self._entity("agents", one, one.status),
             *(one.activity.task_count, len(stalled) or None),
+            one.max_parallel_invocations if trouble.is_overloaded(one) else None,
             next((cut(f"{wait.kind} {wait.name or ''}".strip(), MAX_NAME) for wait in waits), None),
             self.clock.time(stalled[0].progressed_at) if stalled else None,
             one.silent_count or None,
@@ -265,7 +266,8 @@ EVIDENCE = ("finding", "field", "value", "entity")
 EFFECT = ("finding", "rule", "entity", "since", "item")
 CHANGE = ("at", "entity", "field", "old", "new", "items")
 AGENT = (
-    *("agent", "status", "finding", "key", "task_count", "stalled_tasks", "wait", "progressed_at"),
+    *("agent", "status", "finding", "key", "task_count", "stalled_tasks"),
+    *("max_parallel_invocations", "wait", "progressed_at"),
     *("silent_count", "silent_since", "last_failure", *_PROBLEM),
 )
 QUEUE = (

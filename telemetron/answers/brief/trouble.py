@@ -32,8 +32,12 @@ def agent(one: Agent) -> int:
         return 3
     if one.silent_count:
         return 2
-    is_overloaded = one.activity.task_count > one.max_parallel_invocations
-    return int(is_overloaded or bool(one.problems))
+    return int(is_overloaded(one) or bool(one.problems))
+
+
+def is_overloaded(one: Agent) -> bool:
+    """Whether it has more tasks than it says that it can run at once."""
+    return one.activity.task_count > one.max_parallel_invocations
 
 
 def queue(one: Queue) -> int:

@@ -195,5 +195,5 @@ async def test_answers_are_kept_up_to_a_bound(store):
 async def test_a_failed_answer_is_not_kept(store):
     briefs = Briefs(store.snapshot, BusyHistory(store))
     for _ in range(2):
-        with pytest.raises(HttpProblem, match="no 'nobody'"):
+        with pytest.raises(HttpProblem, match="no 'nobody' in the state"):
             await briefs.get(asked("nobody"))

@@ -4,13 +4,14 @@ import pytest
 
 from telemetron.answers.brief.about import Joins, Search, Target, UnknownError
 from telemetron.answers.brief.survey import Id, Survey
-from telemetron.document import Agent, Instance, Member, Root, Task, Wait
+from telemetron.document import Activity, Agent, Ended, Instance, Member, Root, Task, Wait
 from tests.telemetron.answers.brief.made import (
     agent,
     crashing,
     finding,
     incident,
     model,
+    pod,
     queue,
     snapshot,
     surveyed,
@@ -61,6 +62,48 @@ def test_a_cause_that_is_no_entity_is_found_by_its_name() -> None:
     survey = surveyed(snapshot(workload=[home], findings=[cause]))
     for text in ("node-1", "node/node-1"):
         assert found(survey, text) == [(("findings", cause.key), None)]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("node-1", [(("workload", HOME), "pods/writer-1")]),
+        ("node/node-1", [(("workload", HOME), "pods/writer-1")]),
+        ("10.0.0.9", [(("workload", HOME), "pods/writer-2")]),
+        ("readers", [(("queues", "kafka/plans/readers"), None)]),
+        ("openai", [(("litellm", "litellm/a"), None)]),
+        ("model/gpt", [(("litellm", "litellm/a"), None)]),
+        ("gpt-5-2030", [(("litellm", "litellm/a"), None)]),
+    ],
+)
+def test_things_are_found_by_what_they_belong_to(text: str, expected: object) -> None:
+    home = workload("writer", pod("writer-1", node="node-1"), pod("writer-2", ip="10.0.0.9"))
+    models = [model("a", "gpt", upstream_model="gpt-5-2030"), model("b", "x", provider="azure")]
+    system = snapshot(workload=[home], queues=[queue("plans", "readers")], litellm=models)
+    assert found(surveyed(system), text) == expected
+
+
+def test_a_name_of_its_own_goes_before_what_only_belongs_to_it() -> None:
+    system = snapshot(agents=[agent("planner")], queues=[queue("plans", "planner")])
+    assert found(surveyed(system), "planner") == [(("agents", "prod/planner"), None)]
+
+
+def test_a_task_that_ended_is_found_while_its_agent_lists_it() -> None:
+    ended = Ended("t-9", queue="plans")
+    one = agent("planner", activity=Activity(ended=[ended], ended_count=1))
+    survey = surveyed(snapshot(agents=[one]))
+    assert found(survey, "t-9") == [(("agents", "prod/planner"), "activity/ended/t-9")]
+    target = Target(("agents", "prod/planner"), ended, "activity/ended/t-9")
+    assert joined(target, one) == {("queues", "kafka/plans/g")}
+
+
+@pytest.mark.parametrize(
+    ("text", "nearest"), [("planer", ["prod/planner"]), ("plan-8", ["plan-7"]), ("gtp", ["gpt"])]
+)
+def test_an_unknown_name_is_refused_with_similar_ones(text: str, nearest: list[str]) -> None:
+    with pytest.raises(UnknownError) as raised:
+        found(surveyed(snapshot(**incident())), text)
+    assert raised.value.nearest[0] == nearest[0]
 
 
 @pytest.mark.parametrize("text", ["nope", "…", "WRITER"])

@@ -25,7 +25,7 @@ from telemetron.answers.brief.brief import (
 from telemetron.answers.brief.forms import Json, Markdown
 from telemetron.answers.brief.past import PastChange
 from telemetron.answers.brief.survey import Survey
-from telemetron.document import Root, SourceProblem
+from telemetron.document import Effect, Root, SourceProblem, Task
 from telemetron.history.delta import shapes
 from tests.telemetron.answers.brief import made
 from tests.telemetron.answers.brief.made import RandomSystem, ago, snapshot, source, surveyed
@@ -94,7 +94,7 @@ def test_a_healthy_system_is_told_in_150_tokens() -> None:
 def test_a_healthy_system_says_what_was_not_observed() -> None:
     gap = SourceProblem("metrics", "MetricsUnavailable", "the proxy omits them", ago(9))
     sources = [source("findings"), source("kafka", "off"), source("litellm", problems=[gap])]
-    found = brief({"sources": sources}, known=Known())
+    found = brief({**made.HEALTHY, "sources": sources}, known=Known())
     assert found["not_observed"] == {"kafka": "off", "litellm": "MetricsUnavailable"}
     assert found["verdict"] == "healthy"
 
@@ -109,6 +109,37 @@ def test_a_healthy_system_says_what_was_not_observed() -> None:
 )
 def test_health_is_unknown_without_eyes(sources: Any, expected: str) -> None:
     assert brief({"sources": sources})["verdict"] == expected
+
+
+def test_a_system_without_entities_is_not_healthy() -> None:
+    found = brief({"sources": [source("findings"), source("heartbeats")]})
+    assert found["verdict"] == "unknown: no agent, queue, model or workload is known"
+
+
+def test_an_overloaded_agent_says_why_it_is_listed() -> None:
+    tasks = [Task(f"t-{number}") for number in range(5)]
+    found = brief({**made.HEALTHY, "agents": [made.agent("a", *tasks), made.agent("b")]})
+    (row,) = rows(found, "agents")
+    assert (row["task_count"], row["max_parallel_invocations"]) == (5, 4)
+
+
+def test_the_verdict_goes_before_long_names() -> None:
+    long = "x" * 70
+    home = made.workload(long, made.pod(f"{long}-1"))
+    system = {"agents": [made.agent(long)], "workload": [home], "queues": [made.queue(long)]}
+    found = about(system, long, 200)
+    assert found["verdict"] == "no findings about it"
+    assert len(found["about"]) == 1
+    assert found["note"].startswith("3 things match")
+
+
+def test_effects_that_the_document_does_not_list_are_not_promised() -> None:
+    home = made.workload("writer", made.crashing("writer-1"))
+    effect = Effect("AgentSilent", "workload", home.key, None, None)
+    cause = made.finding(1, Root("workload", home.key), effect, effect_count=7)
+    found = brief({**made.HEALTHY, "workload": [home], "findings": [cause]}, 10_000)
+    assert [row["effect_count"] for row in rows(found, "findings")] == [7]
+    assert "cut" not in found
 
 
 def test_trouble_without_a_finding_is_no_health() -> None:
