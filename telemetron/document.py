@@ -1046,9 +1046,12 @@ def identify(identity: str, getter: Callable[..., Any] = itemgetter) -> Callable
     """
     names = identity.split("@")
     get: Callable[[Any], Any] = getter(*names)
-    if len(names) == 1:
-        return get
-    return lambda item: "@".join("-" if one is None else to_builtins(one) for one in get(item))
+    return get if len(names) == 1 else lambda item: joined(get(item))
+
+
+def joined(values: tuple[Any, ...]) -> str:
+    """Return the identity of an item that is identified by several fields."""
+    return "@".join(["-" if one is None else to_builtins(one) for one in values])
 
 
 class State(Record, frozen=True):

@@ -9,10 +9,9 @@ Entities are decoded JSON. A delta maps each field that differs to one of:
   removed and added one, and the ids of the other items before and after, if their order differs.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Set
-from functools import cache
-from operator import attrgetter
-from typing import Any, NamedTuple, get_args, get_type_hints
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from functools import cache, partial
+from typing import Any, NamedTuple, TypeVar, get_args, get_type_hints
 
 import msgspec
 from msgspec import Meta, Struct
@@ -22,6 +21,7 @@ from telemetron.key import escape
 
 Record = dict[str, Any]
 Delta = dict[str, Any]
+T = TypeVar("T")
 
 MEASURES: Mapping[str, Set[str]] = {
     "none": frozenset(),
@@ -143,7 +143,8 @@ def _change(was: Any, value: Any, field: Field, measures: Set[str]) -> Any:
         old = {id_of(item): item for item in was}
         new = {id_of(item): item for item in value}
         if len(old) == len(was) and len(new) == len(value):
-            return _list_change(old, new, field, field.identity, measures)
+            inner = partial(compare, shape=field.shape, measures=measures, top=False)
+            return list_change(old, new, field.identity, inner)
         # Two items share an identity: compare the list as a whole, without other measures.
         if _compared(was, field.shape, measures) == _compared(value, field.shape, measures):
             return None
@@ -156,14 +157,16 @@ def _compared(items: list[Record], shape: Shape, measures: Set[str]) -> list[Rec
     return [{name: one for name, one in item.items() if name not in out} for item in items]
 
 
-def _list_change(
-    old: dict[Any, Record], new: dict[Any, Record], field: Field, identity: str, measures: Set[str]
+def list_change(
+    old: dict[Any, T], new: dict[Any, T], identity: str, compare: Callable[[T, T], Delta]
 ) -> Any:
-    """Return the delta of a list; None if its items are equal but for other measures."""
+    """Return the delta of a list by its items' identities; None if `compare` finds no change."""
     before = [id for id in old if id in new]
     after = [id for id in new if id in old]
-    compared = ((id, compare(old[id], new[id], field.shape, measures, False)) for id in after)
-    changed = [[id, delta] for id, delta in compared if delta]
+    moved = [id for id in after if old[id] is not new[id] and old[id] != new[id]]
+    changed = [[id, delta] for id in moved if (delta := compare(old[id], new[id]))]
+    if len(before) == len(old) and before == list(new):
+        return [identity, changed, [], [], []] if changed else None
     removed = [[at, item] for at, (id, item) in enumerate(old.items()) if id not in new]
     added = [[at, item] for at, (id, item) in enumerate(new.items()) if id not in old]
     order = [before, after] if before != after else []
@@ -220,66 +223,6 @@ def _copied(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _copied(one) for name, one in value.items()}
     return [_copied(one) for one in value] if isinstance(value, list) else value
-
-
-# two published entities
-
-
-def changed_measures(
-    old: Struct, new: Struct, shape: Shape, kind: str | None = None, under: str = ""
-) -> Iterator[tuple[str, str]]:
-    """Yield the path, as `fields` yields it, and the kind of each measure that differs.
-
-    It compares the Structs without decoding JSON, as it runs for most publications.
-    """
-    for name, field in shape.items():
-        if not (field.has_measure or kind):
-            continue
-        was, value = getattr(old, field.attribute), getattr(new, field.attribute)
-        if was == value:
-            continue
-        path, measure = under + escape(name), kind or field.measure
-        if name == CUT:
-            yield from ((path, one) for one in _cut_kinds(was or {}, value or {}, shape))
-        elif isinstance(was, Struct) and isinstance(value, Struct) and field.shape:
-            yield from changed_measures(was, value, field.shape, measure, path + "/")
-        elif isinstance(was, list) and isinstance(value, list) and field.shape:
-            yield from _changed_items(was, value, field, measure, path)
-        elif measure:
-            yield path, measure
-
-
-def _cut_kinds(old: Mapping[str, int], new: Mapping[str, int], shape: Shape) -> Iterator[str]:
-    """Yield the kinds of the measures among the cut lists whose full length differs."""
-    for name in old.keys() | new.keys():
-        if old.get(name) != new.get(name) and (measure := shape.get(name, PLAIN).measure):
-            yield measure
-
-
-def _changed_items(
-    was: list[Any], value: list[Any], field: Field, measure: str | None, path: str
-) -> Iterator[tuple[str, str]]:
-    old, new = _by_identity(was, field), _by_identity(value, field)
-    if len(old) != len(was) or len(new) != len(value):  # compared as a whole, as in `_change`
-        kinds = {one.measure for one in field.shape.values() if one.measure}
-        yield from ((path, one) for one in ([measure] if measure else kinds))
-        return
-    for id, item in new.items():
-        if id not in old and measure:
-            yield f"{path}/{escape(str(id))}", measure
-        elif id in old and old[id] != item:
-            here = f"{path}/{escape(str(id))}/"
-            yield from changed_measures(old[id], item, field.shape, measure, here)
-    if measure:
-        yield from ((f"{path}/{escape(str(id))}", measure) for id in old.keys() - new.keys())
-
-
-def _by_identity(items: list[Any], field: Field) -> dict[Any, Any]:
-    """Return the items by identity; empty if they have none."""
-    if field.identity is None:
-        return {}
-    id_of = identify(field.identity, attrgetter)
-    return {id_of(item): item for item in items}
 
 
 # for clients

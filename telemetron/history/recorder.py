@@ -12,8 +12,10 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from telemetron.history.delta import Delta, Shape, apply, changed_measures, compare
+from telemetron.history.delta import Delta, Shape, apply, compare
 from telemetron.history.place import milliseconds
+from telemetron.history.published import changed_measures, difference
+from telemetron.store.rope import Fragment
 from telemetron.store.snapshot import Snapshot
 from telemetron.store.store import Publication
 
@@ -84,6 +86,8 @@ class Recorder:
 
     def __init__(self, shapes: Mapping[str, Shape], snapshot: Snapshot) -> None:
         self.bodies: dict[Id, bytes] = {}
+        self._whole: dict[Id, Fragment] = {}
+        """The entities of which nothing is left to record, as they were published."""
         self.last = Step(snapshot.change.revision, 0, milliseconds(snapshot.change.at))
         self._shapes = shapes
         self._snapshot = snapshot
@@ -122,11 +126,12 @@ class Recorder:
             self.last = Step(last.revision, last.step + 1, at)
         else:
             self.last = Step(change.revision, 0, milliseconds(change.at))
-        self.bodies = {
-            (section, key): fragment.body
+        self._whole = {
+            (section, key): fragment
             for section, face in self._snapshot.sections.items()
             for key, fragment in zip(face.rope.every_key(), face.rope, strict=True)
         }
+        self.bodies = {id: fragment.body for id, fragment in self._whole.items()}
         self._recorded = {id: dict.fromkeys(PERIODS, now) for id in self.bodies}
         self._pending.clear()
         self._due.clear()
@@ -150,10 +155,12 @@ class Recorder:
 
         A change of state records them now; then only the times of pending measures are needed.
         """
+        if is_state and id not in self._pending:
+            return
         section, key = id
         old = before.sections[section].rope.get(key)
         new = self._snapshot.sections[section].rope.get(key)
-        if old is None or new is None or (is_state and id not in self._pending):
+        if old is None or new is None:
             return
         pending = self._pending.setdefault(id, {})
         for path, kind in changed_measures(old.entity, new.entity, self._shapes[section]):
@@ -162,35 +169,52 @@ class Recorder:
     def _entry(self, id: Id, is_state: bool, now: float, at: int) -> Entry | None:
         section, key = id
         fragment = self._snapshot.sections[section].rope.get(key)
-        old = self.bodies.get(id)
         if fragment is None:
             return self._remove(id)
-        if old is None:
-            self.bodies[id] = fragment.body
+        if id not in self.bodies:
+            self._keep(id, fragment)
             self._recorded[id] = dict.fromkeys(PERIODS, now)
             return Entry(section, key, new=fragment.body)
         measures = {kind for kind in PERIODS if is_state or now >= self._due_at(id, kind)}
         if not measures:
             self._schedule(id)
             return None
-        before, after = decode(old), decode(fragment.body)
-        delta = compare(before, after, self._shapes[section], measures)
+        delta = self._record(id, fragment, measures)
         times = self._pop_pending(id, measures, at)
         if delta:
             self._recorded[id].update(dict.fromkeys(measures, now))
-            apply(before, delta)
-        if before == after:
-            self.bodies[id] = fragment.body
-        elif delta:
-            self.bodies[id] = encode(before)
         self._schedule(id)
         if not delta:
             return None
         return Entry(section, key, pack(delta), is_state=is_state, times=times or None)
 
+    def _record(self, id: Id, fragment: Fragment, measures: Set[str]) -> Delta:
+        """Record an entity with its measures of these kinds; return the delta."""
+        shape = self._shapes[id[0]]
+        whole = self._whole.get(id)
+        if whole is not None and len(measures) == len(PERIODS):
+            delta = difference(whole, fragment, shape)
+            self._keep(id, fragment)
+            return delta
+        before, after = decode(self.bodies[id]), decode(fragment.body)
+        delta = compare(before, after, shape, measures)
+        apply(before, delta)
+        if before == after:
+            self._keep(id, fragment)
+        elif delta:
+            self.bodies[id] = encode(before)
+            self._whole.pop(id, None)
+        return delta
+
+    def _keep(self, id: Id, fragment: Fragment) -> None:
+        self.bodies[id] = fragment.body
+        self._whole[id] = fragment
+
     def _pop_pending(self, id: Id, measures: Set[str], at: int) -> dict[str, int]:
         """Remove the pending measures of these kinds; return their times, if earlier than `at`."""
-        pending = self._pending.pop(id, {})
+        pending = self._pending.pop(id, None)
+        if not pending:
+            return {}
         if left := {path: one for path, one in pending.items() if one[0] not in measures}:
             self._pending[id] = left
         return {path: t for path, (kind, t) in pending.items() if kind in measures and t != at}
@@ -199,6 +223,7 @@ class Recorder:
         self._due.pop(id, None)
         self._recorded.pop(id, None)
         self._pending.pop(id, None)
+        self._whole.pop(id, None)
         old = self.bodies.pop(id, None)
         return Entry(*id, old=old) if old is not None else None
 
@@ -207,9 +232,10 @@ class Recorder:
 
     def _schedule(self, id: Id) -> None:
         """Schedule the entity for when the first kind of its pending measures is due."""
-        kinds = {kind for kind, _ in self._pending.get(id, {}).values()}
-        if not kinds:
+        pending = self._pending.get(id)
+        if not pending:
             return
+        kinds = {kind for kind, _ in pending.values()}
         due = min(self._due_at(id, kind) for kind in kinds)
         if self._due.get(id, due + 1) > due:
             self._due[id] = due

@@ -61,7 +61,7 @@ def numbers(entries: Iterable[Entry]) -> set[int]:
 
     Measures of an agent's tasks do not count: a long task would be in each batch.
     """
-    return {number(id) for entry in entries for id in _ids(entry)}
+    return {number(id) for id in {id for entry in entries for id in _ids(entry)}}
 
 
 def _ids(entry: Entry) -> Iterator[str]:

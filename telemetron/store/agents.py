@@ -163,6 +163,9 @@ def _instances(members: Sequence[Part]) -> tuple[list[Instance], int]:
     Instances that beat get the workload of their pod; declared ones are added if none of them beat.
     A part with more pods than the list may hold adds only as many instances, but counts all.
     """
+    if len(members) == 1 and (one := members[0].value.instance) and not members[0].value.pods:
+        source = members[0].source
+        return [one if one.source == source else replace(one, source=source)], 1
     declared: list[Instance] = []
     beating: list[Instance] = []
     for member in members:

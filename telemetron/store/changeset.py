@@ -14,6 +14,11 @@ _STAMP = b'"updated_at":"%s"'
 _UNSTAMPED = _STAMP % b"0001-01-01T00:00:00Z"
 
 
+def stamped(body: bytes, stamp: bytes) -> bytes:
+    """Return the encoding of an entity, or of a part of it, with its `updated_at` filled in."""
+    return body.replace(_UNSTAMPED, _STAMP % stamp)
+
+
 class Changeset:
     """The entities that a revision adds, changes and removes in the published sections."""
 
@@ -33,13 +38,13 @@ class Changeset:
         old = self._sections[section].rope.get(entity.key)
         stamp, change = self._stamp, self._change
         if old:
-            kept = body.replace(_UNSTAMPED, _STAMP % old.updated_at)
+            kept = stamped(body, old.updated_at)
             if kept == old.body:
                 self._edits[section].pop(entity.key, None)
                 return
             if same(entity, old.entity):
                 stamp, change = old.updated_at, self._measured(old.change)
-        new = Fragment(body.replace(_UNSTAMPED, _STAMP % stamp), entity, stamp, change)
+        new = Fragment(stamped(body, stamp), entity, stamp, change)
         self._edits[section][entity.key] = new
         self.new_bytes += len(new.body)
 

@@ -302,7 +302,7 @@ async def test_recording_restarts_after_a_bug(tmp_path, monkeypatch, name):
         first = system.put(1)
         assert await system.consumers(first) == 1
         with monkeypatch.context() as patched:
-            patched.setattr(recorder, "compare", broken)
+            patched.setattr(recorder, "difference", broken)
             told = []
             system.history.listeners.append(told.append)
             system.put(2)
@@ -318,7 +318,7 @@ async def test_the_problem_of_a_bug_ends(monkeypatch):
     async with running(failed_seconds=0.2) as system:
         system.put(1)
         with monkeypatch.context() as patched:
-            patched.setattr(recorder, "compare", broken)
+            patched.setattr(recorder, "difference", broken)
             for consumers in (2, 3):
                 system.put(consumers)
                 await until(lambda: "history" in system.store.sources and system.problems())
