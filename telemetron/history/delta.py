@@ -304,9 +304,29 @@ def _items(
 ) -> Iterator[Any]:
     for id, delta in changed:
         yield from fields(delta, field.shape, measures, kinds, f"{path}/{escape(str(id))}/")
-    if field.kind not in kinds:
-        return
     id_of = identify(identity)
+    if field.kind not in kinds:
+        for _, item in added:
+            yield from _trouble(f"{path}/{escape(str(id_of(item)))}/", item, field.shape, kinds)
+        return
     for word, items in (("removed", removed), ("added", added)):
         for _, item in items:
             yield f"{path}/{escape(str(id_of(item)))}", {word: item}
+
+
+def _trouble(under: str, item: Record, shape: Shape, kinds: Set[str]) -> Iterator[Any]:
+    """Yield the fields of a new item that it would not have if it were well.
+
+    Such as `stalled` of a task: had the task been there before, its change would be listed.
+    """
+    for name, field in shape.items():
+        if field.kind in kinds and _is_trouble(item.get(name), field):
+            yield under + escape(name), {"old": None, "new": item[name]}
+
+
+def _is_trouble(value: Any, field: Field) -> bool:
+    if field.task_values:
+        return value not in field.task_values
+    # The last exit of a well pod is often that of an init container.
+    is_well = not value or (isinstance(value, dict) and value.get("exit_code") == 0)
+    return field.kind == "problems" and not is_well

@@ -79,8 +79,8 @@ def unknown(what: str, value: str, known: Iterable[str]) -> ArgumentError:
     """Return the error of a value that is none of the known ones."""
     names = list(known)
     near = tuple(get_close_matches(value, names, 1, 0.4))
-    hint = f"; did you mean {near[0]}?" if near else ""
-    return ArgumentError(f"{what} {shown(value)}{hint} Known: {', '.join(names)}", near)
+    hint = f"; did you mean {near[0]}?" if near else ";"
+    return ArgumentError(f"{what} {shown(value)}{hint} known: {', '.join(names)}", near)
 
 
 def shown(value: Any) -> str:

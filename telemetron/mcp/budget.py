@@ -95,10 +95,12 @@ def _shorter(value: Any, path: str, items: int, characters: int, shown: dict[str
         return cut(value, characters)
     if isinstance(value, dict):
         start = f"{path}." if path else ""
-        return {
+        parts = {
             name: _shorter(one, f"{start}{name}", items, characters, shown)
             for name, one in value.items()
         }
+        # `cut` names a list without items.
+        return {name: one for name, one in parts.items() if one != [] or not value[name]}
     if isinstance(value, list):
         if len(value) > items:
             counts = shown.setdefault(path, [0, 0])

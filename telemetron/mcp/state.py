@@ -124,13 +124,13 @@ def _named(findings: Iterable[Entity]) -> dict[tuple[str, Any], int]:
 
 
 def contains(value: Any, text: str | None) -> bool:
-    """Whether any value within contains the text, in upper or lower case."""
+    """Whether any value within, or the name of a true one, contains the text, in either case."""
     return text is None or _contains(value, text.casefold())
 
 
 def _contains(value: Any, text: str) -> bool:
     if isinstance(value, Mapping):
-        return any(_contains(one, text) for one in value.values())
+        return any(_contains(name if one is True else one, text) for name, one in value.items())
     if isinstance(value, list):
         return any(_contains(one, text) for one in value)
     return isinstance(value, str) and text in value.casefold()

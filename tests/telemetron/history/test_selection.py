@@ -78,6 +78,35 @@ def test_a_stalled_task_is_a_change_of_status_beside_the_counts():
     assert found.turnover is None
 
 
+def test_a_new_task_that_is_stalled_by_now_is_a_change_of_status():
+    old, new = agent(TASK), agent(TASK, TASK | {"id": "u", "stalled": True}, TASK | {"id": "v"})
+    stalled = {"activity/active_task_ids/u/stalled"}
+    assert paths(old, new, "status", "problems") == stalled
+    assert paths(old, new, "problems") == set()
+    assert paths(new, old, "status") == set()
+    assert shown(old, new).change["fields"] == {
+        "activity/active_task_ids/u/stalled": {"old": None, "new": True}
+    }
+    assert shown(old, new).change["tasks"]["started"] == 2
+
+
+def test_a_new_instance_that_is_silent_by_now_is_a_change_of_status():
+    one, other = agent()["instances"][0], agent()["instances"][0] | {"id": "j"}
+    silent = agent(instances=[one, other | {"status": "silent"}])
+    assert paths(agent(), silent, "status") == {"instances/j/status"}
+    assert paths(agent(), agent(instances=[one, other]), "status") == set()
+
+
+def test_a_new_pod_that_has_crashed_is_a_problem():
+    well = {"pod_id": "p-1", "status": "Running", "last_exit": None, "problems": []}
+    begun = well | {"pod_id": "p-3", "last_exit": {"reason": "Completed", "exit_code": 0}}
+    crashed = well | {"pod_id": "p-2", "last_exit": {"reason": "OOMKilled", "exit_code": 137}}
+    old, new = {"pods": [well]}, {"pods": [well, crashed, begun]}
+    changed = {"pods/p-2/last_exit"}
+    assert paths(old, new, "status", "problems", section="workload") == changed
+    assert paths(old, new, "membership", section="workload") == {"pods/p-2", "pods/p-3"}
+
+
 @pytest.mark.parametrize(("new", "kind"), [("idle", "tasks"), ("silent", "status")])
 def test_an_agent_that_takes_or_ends_tasks_has_not_changed_its_status(new, kind):
     moved = {"status", "instances/i/status"}

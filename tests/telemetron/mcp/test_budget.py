@@ -80,6 +80,16 @@ def test_each_shortened_list_is_named_with_its_length() -> None:
     assert shown["key"] == "k"
 
 
+def test_lists_without_items_leave_room_for_the_most_valuable_word() -> None:
+    step = {"at": "22:14:42", "event": "progressed", "step": "x" * 60}
+    names = ("active", "waiting", "children", "blocked_by", "findings", "timeline")
+    lists = {name: [step] * 9 for name in names}
+    shown = json.loads(shrunk({"id": "t-1", "where": "active", "empty": [], **lists}, 200))
+    assert (shown["where"], shown["empty"]) == ("active", [])
+    assert shown["cut"] == {name: [0, 9] for name in names}
+    assert not set(names) & set(shown)
+
+
 def test_a_document_of_many_members_is_an_error() -> None:
     with pytest.raises(ArgumentError, match="does not fit in 300"):
         shrunk({f"member-{number}": number for number in range(1_000)}, 300)

@@ -117,10 +117,12 @@ async def test_cut_tables_name_what_is_missing(max_tokens: int) -> None:
 async def test_a_filter_looks_into_all_values() -> None:
     tasks = {"active_task_ids": [{"id": "T-17", "waits": [{"name": "gpt-5"}]}]}
     document = {"agents": [agent("a"), {**agent("b"), "activity": tasks}, agent("silence")]}
-    for text, found in (("t-17", ["b"]), ("GPT", ["b"]), ("sil", ["silence"])):
+    tasks["active_task_ids"].append({"stalled": True, "last_known": False})
+    asked = {"t-17": ["b"], "GPT": ["b"], "sil": ["silence"], "Stalled": ["b"]}
+    for text, found in asked.items():
         shown, _ = await ask(document, match=text)
         assert keys(shown) == found
-    shown, _ = await ask(document, match="nothing has this")
+    shown, _ = await ask(document, match="last_known")
     assert shown["note"] == "no entity has this text"
     assert "agents" not in shown
 
