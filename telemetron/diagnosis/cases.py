@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from telemetron import key
 from telemetron.diagnosis import causes
+from telemetron.diagnosis.causes import Steps
 from telemetron.diagnosis.rule import SEVERITIES, Rule, Symptom
 from telemetron.diagnosis.trend import Ref
 
@@ -94,12 +95,16 @@ def name(symptom: Symptom) -> str:
     return key.join(symptom.rule, symptom.section, symptom.key, *path)
 
 
-def roots(cases: Mapping[Id, Case], now: float, shown: Container[str]) -> dict[Id, list[Id]]:
-    """Return the cases that no other explains, each with those that it explains.
+def roots(cases: Mapping[Id, Case], now: float, shown: Container[str]) -> Steps[dict[Id, list[Id]]]:
+    """Find the cases that no other explains, each with those that it explains.
 
     `shown` are the keys of the findings as they are.
     """
-    return causes.roots({id: _reduced(one, now, one.name in shown) for id, one in cases.items()})
+    reduced: dict[Id, causes.Case] = {}
+    for id, one in cases.items():
+        reduced[id] = _reduced(one, now, one.name in shown)
+        yield
+    return (yield from causes.roots(reduced))
 
 
 def _reduced(case: Case, now: float, is_shown: bool) -> causes.Case:

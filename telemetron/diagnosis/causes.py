@@ -1,9 +1,9 @@
 """Causes: which symptom another one explains, and which are left as roots."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from telemetron.diagnosis.rule import Node
 
@@ -14,6 +14,11 @@ only its latest crash, and a task may have waited in peace before."""
 
 Id = tuple[str, ...]
 """Of a symptom."""
+
+T = TypeVar("T")
+
+Steps = Generator[None, None, T]
+"""Work that yields between its steps and returns a result."""
 
 
 class Case(NamedTuple):
@@ -32,46 +37,50 @@ class Case(NamedTuple):
     """Whether it is a finding by now."""
 
 
-def roots(cases: Mapping[Id, Case]) -> dict[Id, list[Id]]:
-    """Return each root with its effects, direct and indirect; every case is one or the other.
+def roots(cases: Mapping[Id, Case]) -> Steps[dict[Id, list[Id]]]:
+    """Find each root with its effects, direct and indirect; every case is one or the other.
 
     Of a ring of cases that explain each other, one is the root. What is shown and explained only by
     a root that is not raised yet stays a root itself until then: it does not vanish meanwhile.
     """
-    found = _roots(cases)
+    found = yield from _roots(cases)
     explained = {id for root in found if cases[root].is_raised for id in (root, *found[root])}
     left = {id: one for id, one in cases.items() if one.is_shown and id not in explained}
-    return found | _roots(left)
+    return found | (yield from _roots(left))
 
 
-def _roots(cases: Mapping[Id, Case]) -> dict[Id, list[Id]]:
-    causes = _causes(cases)
-    above = {id: _above(id, causes) for id in cases}
+def _roots(cases: Mapping[Id, Case]) -> Steps[dict[Id, list[Id]]]:
+    causes = yield from _causes(cases)
+    above: dict[Id, set[Id]] = {}
+    for id in cases:
+        above[id] = _above(id, causes)
+        yield
     found: dict[Id, list[Id]] = {}
     for id in cases:
+        yield
         ring = [other for other in above[id] if id in above[other]]
         if len(ring) == len(above[id]) and id == _head([id, *ring], cases):
             found[id] = []
     for id in cases:
+        yield
         for cause in above[id]:
             if cause in found and cause != id:
                 found[cause].append(id)
     return found
 
 
-def _causes(cases: Mapping[Id, Case]) -> dict[Id, list[Id]]:
+def _causes(cases: Mapping[Id, Case]) -> Steps[dict[Id, list[Id]]]:
     providers: defaultdict[Node, list[Id]] = defaultdict(list)
     for id, case in cases.items():
         for node in case.provides:
             providers[node].append(id)
-    return {
-        id: [
-            cause
-            for cause in dict.fromkeys(c for node in case.depends for c in providers.get(node, ()))
-            if cause != id and _may_cause(cases[cause], case)
-        ]
-        for id, case in cases.items()
-    }
+        yield
+    found: dict[Id, list[Id]] = {}
+    for id, case in cases.items():
+        known = dict.fromkeys(one for node in case.depends for one in providers.get(node, ()))
+        found[id] = [one for one in known if one != id and _may_cause(cases[one], case)]
+        yield
+    return found
 
 
 def _may_cause(cause: Case, effect: Case) -> bool:

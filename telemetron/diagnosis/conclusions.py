@@ -1,12 +1,13 @@
 """Conclusions: from cases to the findings that are shown."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 from msgspec.structs import replace
 
 from telemetron.collector import Output, Put
 from telemetron.diagnosis.cases import Case, Id, name, roots
+from telemetron.diagnosis.causes import Steps
 from telemetron.diagnosis.evidence import MISSING, time_at, value_at
 from telemetron.diagnosis.rule import Rule, Symptom
 from telemetron.diagnosis.view import View
@@ -42,10 +43,10 @@ class Conclusions:
         self.count = 0
         """All findings, shown or not."""
 
-    def update(self, cases: Mapping[Id, Case], now: float) -> Iterator[None]:
+    def update(self, cases: Mapping[Id, Case], now: float) -> Steps[None]:
         """Find the roots, without their effects, for `put`; yield between steps."""
         found = []
-        for id, effects in roots(cases, now, self.shown).items():
+        for id, effects in (yield from roots(cases, now, self.shown)).items():
             if cases[id].raised_at is not None:
                 found.append((cases[id], [cases[one] for one in effects if cases[one].is_effect]))
             yield

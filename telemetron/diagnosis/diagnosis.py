@@ -155,7 +155,8 @@ class Diagnosis:
 
     async def _conclude(self) -> None:
         """Raise and end what is due, and put the findings if anything has changed."""
-        self._hurry()
+        for _ in self._timed(self._hurry()):
+            await asyncio.sleep(0)
         self._settle()
         statuses = {name: source.status for name, source in self._store.sources.items()}
         if not self._stirred and statuses == self._statuses:
@@ -196,18 +197,18 @@ class Diagnosis:
         pause = max(EVERY_SECONDS, COST_TO_LOOK * (self._cost - before))
         self._look_again_at = self._clock.monotonic() + pause
 
-    def _hurry(self) -> None:
+    def _hurry(self) -> Iterator[None]:
         """Look at the entities of due cases now, so that nothing is raised that is gone."""
         now = self._clock.monotonic()
         if now < self._due:
             return
         due = {ref: None for case in self._cases.values() if case.due <= now for ref in case.shown}
         late = [ref for ref in due if self._changed.pop(ref, DONE) is None]
-        for _ in self._show(late):
-            pass
+        yield from self._show(late)
         for ref in due:
             if self._dirty.pop(ref, DONE) is None:
                 self._evaluate(ref)
+                yield
 
     def _settle(self) -> None:
         """Raise the cases whose hold is over, end those that have been gone for long enough."""

@@ -1,9 +1,10 @@
 """A small system that sources describe and Telemetron diagnoses, with time moved by hand."""
 
 import asyncio
+from collections.abc import Generator
 from datetime import UTC, datetime, timedelta
 from math import inf
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -34,6 +35,8 @@ SOURCES = {
     "kubernetes": "kubernetes",
     "litellm": "litellm",
 }
+
+T = TypeVar("T")
 
 NEW_YEAR = datetime(2030, 1, 1, tzinfo=UTC)
 
@@ -189,6 +192,16 @@ class System:
         return Task(
             id=id, stalled=stalled, waits=list(waits), wait_count=len(waits), **{**known, **fields}
         )
+
+
+def result(steps: Generator[None, None, T]) -> T:
+    """Return what comes of these steps."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            found: T = end.value
+            return found
 
 
 def alarms(findings: list[Finding]) -> list[tuple[str, str]]:

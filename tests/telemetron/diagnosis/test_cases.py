@@ -6,6 +6,7 @@ from typing import Any
 
 from telemetron.diagnosis.cases import Case, name, roots
 from telemetron.diagnosis.rule import Rule, Symptom
+from tests.telemetron.diagnosis.system import result
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 RULE = Rule("R", "queues", "warning", 30, 10, "", "", "", lambda entity, view: iter(()))
@@ -75,16 +76,16 @@ def test_a_thing_that_is_no_entity_is_one_case_of_all_that_name_it() -> None:
 def test_a_case_that_will_soon_be_raised_explains_others_already() -> None:
     cause, effect = case(provides=[("queue", "q")]), case(depends=[("queue", "q")])
     cases = {("cause",): cause, ("effect",): effect}
-    assert roots(cases, 10, ()).keys() == cases.keys()
-    assert roots(cases, 20, ()) == {("cause",): [("effect",)]}
+    assert result(roots(cases, 10, ())).keys() == cases.keys()
+    assert result(roots(cases, 20, ())) == {("cause",): [("effect",)]}
 
 
 def test_what_is_shown_does_not_vanish_before_its_cause_is_raised() -> None:
     cause, effect = case(provides=[("queue", "q")]), case(key="other", depends=[("queue", "q")])
     cases = {("cause",): cause, ("effect",): effect}
-    assert ("effect",) in roots(cases, 20, {effect.name})
+    assert ("effect",) in result(roots(cases, 20, {effect.name}))
     cause.raised_at = NOON
-    assert roots(cases, 20, {effect.name}) == {("cause",): [("effect",)]}
+    assert result(roots(cases, 20, {effect.name})) == {("cause",): [("effect",)]}
 
 
 def test_a_cause_is_as_severe_as_the_worst_of_its_effects() -> None:

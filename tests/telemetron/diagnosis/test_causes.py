@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 from telemetron.diagnosis.causes import SLACK, Case, Id, roots
+from tests.telemetron.diagnosis.system import result
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 
@@ -24,7 +25,7 @@ def case(
 def found(**cases: Case) -> dict[str, str]:
     """Return the effects of each root, as letters."""
     ids: dict[Id, Case] = {(name,): one for name, one in cases.items()}
-    return {root[0]: "".join(id[0] for id in effects) for root, effects in roots(ids).items()}
+    return {root[0]: "".join(id[0] for id in effects) for root, effects in result(roots(ids)).items()}
 
 
 def test_a_cause_has_its_direct_and_indirect_effects() -> None:
