@@ -45,6 +45,10 @@ class Index:
         """Return the sorted keys of the entities that have the term."""
         return sorted(self._keys.get(term, ()))
 
+    def count(self, term: Hashable) -> int:
+        """Return how many entities have the term."""
+        return len(self._keys.get(term, ()))
+
     def __iter__(self) -> Iterator[Hashable]:
         return iter(self._keys)
 
@@ -90,6 +94,11 @@ class View:
         self._note((index, term))
         one = self._indexes[index]
         return [found for key in one.keys(term) if (found := self._look(one.section, key))]
+
+    def count(self, index: str, term: Hashable) -> int:
+        """Return how many entities have the term."""
+        self._note((index, term))
+        return self._indexes[index].count(term)
 
     def terms(self, index: str) -> list[Hashable]:
         """Return all that entities can be found by; the reader is not evaluated again for it."""

@@ -120,6 +120,8 @@ def _waits_of(key: str, id: str, view: View) -> Iterable[Place]:
 
 def _chain(task: Task, view: View) -> list[tuple[str, str]]:
     """Task and key of those that are each other's ancestors in a ring with this one."""
+    if task.parent_id is None:
+        return []
     chain: list[tuple[str, str]] = []
     current: Task | None = task
     while current is not None and len(chain) < 16:

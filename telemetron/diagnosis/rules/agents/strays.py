@@ -1,5 +1,6 @@
 """Tasks that run where they should not: without a parent, on a pod that has ended, or twice."""
 
+from collections import Counter
 from collections.abc import Iterator
 
 from telemetron.diagnosis.evidence import item
@@ -63,8 +64,10 @@ def ghost(agent: Agent, view: View) -> Iterator[Symptom]:
 
 def duplicate(agent: Agent, view: View) -> Iterator[Symptom]:
     """One task is active in two instances."""
-    for task in agent.activity.active_task_ids:
-        if task.last_known:
+    tasks = [task for task in agent.activity.active_task_ids if not task.last_known]
+    own = Counter(task.id for task in tasks)
+    for task in tasks:
+        if own[task.id] == 1 and view.count("agents by task", task.id) == 1:
             continue
         holders = [(one, each) for one, each in owners(task.id, view) if not each.last_known]
         places = {(one.key, each.instance) for one, each in holders}

@@ -63,10 +63,11 @@ def _is_out(node: str, workloads: Sequence[Workload], view: View) -> bool:
 
     Kubernetes shows so much also to those who may not look at nodes.
     """
-    here = [pod for one in workloads for pod in one.pods if pod.node == node]
-    running = [pod for pod in here if pod.status in ("Running", "Unknown")]
-    if len(workloads) < 2 or not all(_is_unready(pod, view) for pod in running):
+    if len(workloads) < 2:
         return False
+    here = (pod for one in workloads for pod in one.pods if pod.node == node)
+    if any(pod.status in ("Running", "Unknown") and not _is_unready(pod, view) for pod in here):
+        return False  # mostly found at once, among thousands of pods
     spread = [one for one in workloads if any(pod.node != node for pod in one.pods)]
     return bool(spread) and all(
         any(pod.ready for pod in one.pods if pod.node != node) for one in spread
