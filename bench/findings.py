@@ -1,6 +1,7 @@
 """What findings cost beside the flush, how much they hold, and how soon they are there."""
 
 import asyncio
+import gc
 import random
 import resource
 import time
@@ -151,6 +152,8 @@ async def _measured(is_on: bool, seconds: int) -> Measured:
     if is_on:
         meter, diagnosed = _start(store, supervisor)
         await diagnosed.wait()
+        gc.collect()
+        gc.freeze()  # as the service does
         first = meter.spent
         await asyncio.sleep(SETTLE_SECONDS)  # the holds of all symptoms end
         before = meter.spent

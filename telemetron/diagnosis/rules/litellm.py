@@ -107,11 +107,12 @@ def is_slow(one: ModelDeployment, view: View) -> bool:
 def _trouble(rule: str, one: ModelDeployment, all: Sequence[ModelDeployment]) -> Symptom:
     names = sorted({one.model, *one.aliases})
     count = "the only deployment" if len(all) == 1 else f"all {len(all)} deployments"
-    words = {
-        "RateLimited": "answer 429 and cool down",
-        "BudgetExhausted": "have no budget left",
-        "ModelDown": "fail",
+    one_or_all = {
+        "RateLimited": ("answers 429 and cools down", "answer 429 and cool down"),
+        "BudgetExhausted": ("has no budget left", "have no budget left"),
+        "ModelDown": ("fails", "fail"),
     }[rule]
+    words = one_or_all[len(all) > 1]
     return Symptom(
         rule,
         "litellm",

@@ -25,7 +25,9 @@ def case(
 def found(**cases: Case) -> dict[str, str]:
     """Return the effects of each root, as letters."""
     ids: dict[Id, Case] = {(name,): one for name, one in cases.items()}
-    return {root[0]: "".join(id[0] for id in effects) for root, effects in result(roots(ids)).items()}
+    return {
+        root[0]: "".join(id[0] for id in effects) for root, effects in result(roots(ids)).items()
+    }
 
 
 def test_a_cause_has_its_direct_and_indirect_effects() -> None:

@@ -3,13 +3,14 @@
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from itertools import pairwise
+from operator import attrgetter
 from typing import Any
 
 from telemetron.diagnosis.evidence import item
 from telemetron.diagnosis.rule import Place, Rule, Symptom
 from telemetron.diagnosis.rules.agents.tasks import proxies
 from telemetron.diagnosis.view import View
-from telemetron.document import Agent
+from telemetron.document import IDENTITIES, Agent, Ended, identify
 
 NOT_FOUND = ("NotFound", "BadRequest", "InvalidModel", "ModelNotFound", "UnknownModel")
 FAILURES = 3
@@ -34,10 +35,8 @@ def failing(agent: Agent, view: View) -> Iterator[Symptom]:
                 view,
                 f"The last {streaks[id]} tasks of instance {id} of agent {agent.name} failed, while"
                 " other instances complete theirs",
-                [
-                    Place("agents", agent.key, item("instances", id, f"outcomes/{field}"))
-                    for field in ("failed", "completed")
-                ],
+                _outcomes_of(agent, id),
+                id,
                 path=item("instances", id),
             )
 
@@ -50,23 +49,29 @@ def _failing(agent: Agent, view: View) -> Iterator[Symptom]:
     steps = [(old, new) for old, new in pairwise(recent) if new[0] >= old[0] and new[1] >= old[1]]
     done = sum(new[0] - old[0] for old, new in steps)
     lost = sum(new[1] - old[1] for old, new in steps)
-    last = agent.activity.last_failure
     row = _in_a_row(steps)
-    if last is None or lost < FAILURES or (lost <= done and row < 2 * IN_A_ROW):
+    if lost < FAILURES or (lost <= done and row < 2 * IN_A_ROW):
         return
+    ended = _failed(agent, view)
     yield _symptom(
         agent,
         view,
         f"{lost:.0f} tasks of agent {agent.name} failed in two minutes, {done:.0f} completed"
-        f"{f': {last.error}' if last.error else ''}",
-        [],
-        since=last.at if done else None,
+        f"{f': {ended[0][1]}' if ended and ended[0][1] else ''}",
+        []
+        if ended
+        else [place for one in agent.instances for place in _outcomes_of(agent, one.id)],
         severity="critical" if not done or row >= IN_A_ROW else None,
     )
 
 
 def _symptom(
-    agent: Agent, view: View, summary: str, evidence: Sequence[Place], **more: Any
+    agent: Agent,
+    view: View,
+    summary: str,
+    evidence: Sequence[Place],
+    instance: str | None = None,
+    **more: Any,
 ) -> Symptom:
     models = {*agent.models, *(t.model for t in agent.activity.active_task_ids if t.model)}
     return Symptom(
@@ -76,10 +81,7 @@ def _symptom(
         summary,
         [
             *evidence,
-            *(
-                Place("agents", agent.key, f"activity/last_failure/{field}")
-                for field in ("error", "task_id", "at")
-            ),
+            *(place for places, _ in _failed(agent, view, instance)[:2] for place in places),
         ],
         provides=[("failing", agent.key)],
         depends=[
@@ -90,6 +92,32 @@ def _symptom(
         ],
         **more,
     )
+
+
+def _failed(
+    agent: Agent, view: View, instance: str | None = None
+) -> list[tuple[list[Place], str | None]]:
+    """Return the tasks that failed in the window, the newest first: their places and errors."""
+    since = view.now - timedelta(seconds=WINDOW_SECONDS)
+    found = [
+        (_of_ended(agent, one), one.error)
+        for one in agent.activity.ended
+        if one.status == "failed"
+        and (one.ended_at is None or one.ended_at >= since)
+        and instance in (None, one.instance)
+    ]
+    last = agent.activity.last_failure
+    if not found and last is not None and last.at is not None and last.at >= since:
+        path = "activity/last_failure"
+        fields = ("error", "task_id", "at") if last.error else ("task_id", "at")
+        found = [([Place("agents", agent.key, f"{path}/{one}") for one in fields], last.error)]
+    return found
+
+
+def _of_ended(agent: Agent, one: Ended) -> list[Place]:
+    name = str(identify(IDENTITIES[Ended], attrgetter)(one))
+    fields = ("error", "ended_at") if one.error else ("status", "ended_at")
+    return [Place("agents", agent.key, item("activity/ended", name, field)) for field in fields]
 
 
 def _in_a_row(steps: Sequence[tuple[Sequence[float], Sequence[float]]]) -> float:
@@ -133,6 +161,13 @@ def unknown_model(agent: Agent, view: View) -> Iterator[Symptom]:
 # lookups
 
 
+def _outcomes_of(agent: Agent, instance: str) -> list[Place]:
+    return [
+        Place("agents", agent.key, item("instances", instance, f"outcomes/{field}"))
+        for field in ("failed", "completed")
+    ]
+
+
 def _outcomes(agent: Agent) -> tuple[int, int]:
     told = [one.outcomes for one in agent.instances if one.outcomes]
     return sum(one.completed for one in told), sum(one.failed for one in told)
@@ -145,10 +180,10 @@ RULES = (
         "warning",
         5,
         30,
-        "`instances[].outcomes` over two minutes, and `last_failure`",
+        "`instances[].outcomes` over two minutes, `ended` and `last_failure`",
         "Most tasks that ended of late have failed, of the agent or of one of its instances."
         " Critical if none of the agent completes.",
-        "Read `last_failure.error`; look at the models and tools that its tasks use.",
+        "Read the errors in `activity.ended`; look at the models and tools that its tasks use.",
         failing,
         asks=("litellm",),
     ),

@@ -6,6 +6,7 @@ from telemetron.diagnosis.evidence import item
 from telemetron.diagnosis.rule import Node, Place, Rule, Symptom
 from telemetron.diagnosis.rules.homes import home_of, pod_of
 from telemetron.diagnosis.view import View
+from telemetron.diagnosis.words import be
 from telemetron.document import Agent, Instance
 
 ENOUGH_AGENTS = 3
@@ -151,7 +152,7 @@ def _is_alive(agent: Agent, one: Instance, view: View) -> tuple[str, list[Place]
 def _but(alive: tuple[str, list[Place]] | None, lost: int) -> str:
     if alive:
         return f", but {alive[0]}"
-    return f"; {lost} of its tasks are last known" if lost else ""
+    return f"; {lost} of its tasks {be(lost)} last known" if lost else ""
 
 
 def _lost_tasks(agent: Agent, one: Instance) -> int:

@@ -6,6 +6,7 @@ from telemetron.diagnosis.rule import Node, Place, Rule, Symptom
 from telemetron.diagnosis.rules.agents.tasks import agents_named, of_wait
 from telemetron.diagnosis.rules.queues.readers import of_members
 from telemetron.diagnosis.view import View
+from telemetron.diagnosis.words import wait
 from telemetron.document import Agent, Queue
 
 
@@ -36,8 +37,7 @@ def slots(agent: Agent, view: View) -> Iterator[Symptom]:
             "SlotsExhausted",
             "agents",
             agent.key,
-            f"All {agent.max_parallel_invocations} slots of agent {agent.name} wait for tasks that"
-            " wait in its own queue",
+            f"{_all_slots(agent)} for tasks that wait in its own queue",
             [
                 Place("agents", agent.key, "activity/task_count"),
                 Place("agents", agent.key, "max_parallel_invocations"),
@@ -77,7 +77,7 @@ def idle(agent: Agent, view: View) -> Iterator[Symptom]:
         if queue.consumers != 0:
             yield _idle(
                 "IdleWhileWorkWaits",
-                f"Agent {agent.name} is idle, while {queue.depth} tasks wait in queue {queue.name}",
+                f"Agent {agent.name} is idle, while {wait(queue.depth or 0)} in queue {queue.name}",
                 agent,
                 queue,
                 depends=[("queue", queue.name), ("queue", queue.key)],
@@ -92,13 +92,20 @@ def not_consuming(agent: Agent, view: View) -> Iterator[Symptom]:
             yield _idle(
                 "NotConsuming",
                 f"Agent {agent.name} is alive and idle, but no member of group"
-                f" {queue.consumer_group}, while {queue.depth} tasks wait in queue {queue.name}",
+                f" {queue.consumer_group}, while {wait(queue.depth or 0)} in queue {queue.name}",
                 agent,
                 queue,
             )
 
 
 # lookups
+
+
+def _all_slots(agent: Agent) -> str:
+    most = agent.max_parallel_invocations
+    if most == 1:
+        return f"The only slot of agent {agent.name} waits"
+    return f"All {most} slots of agent {agent.name} wait"
 
 
 def _waiting(agent: Agent, view: View) -> Iterator[Queue]:

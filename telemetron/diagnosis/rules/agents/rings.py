@@ -27,7 +27,9 @@ def cycle(agent: Agent, view: View) -> Iterator[Symptom]:
             "WaitCycle",
             "agents",
             agent.key,
-            f"Tasks of {' and '.join(names)} wait for each other: {', '.join(sorted(ring)[:4])}",
+            f"Tasks of {' and '.join(names)} wait for each other: {', '.join(sorted(ring)[:4])}"
+            if len(ring) > 1
+            else f"Task {first.id} of {agent.name} waits for itself",
             [place for id, key in sorted(ring.items())[:4] for place in _waits_of(key, id, view)],
             path=item(TASKS, first.id),
             since=first.progressed_at,
@@ -49,7 +51,9 @@ def loop(agent: Agent, view: View) -> Iterator[Symptom]:
                 "agents",
                 agent.key,
                 f"Tasks of {' and '.join(key.rpartition('/')[2] for key in keys)} are each other's"
-                f" parents: {', '.join(sorted(id for _, id in chain)[:4])}",
+                f" parents: {', '.join(sorted(id for _, id in chain)[:4])}"
+                if len(chain) > 1
+                else f"Task {task.id} of {agent.name} is its own parent",
                 [
                     Place("agents", key, item(TASKS, id, "parent_id"))
                     for key, id in sorted(chain)[:4]

@@ -21,6 +21,7 @@ from telemetron.diagnosis.rules.agents.tasks import (
 )
 from telemetron.diagnosis.rules.litellm import is_slow
 from telemetron.diagnosis.view import View
+from telemetron.diagnosis.words import verb
 from telemetron.document import Agent, Task, Workload
 
 USUAL = 3.0
@@ -40,7 +41,7 @@ def stalled(agent: Agent, view: View) -> Iterator[Symptom]:
             "TaskStalled",
             "agents",
             agent.key,
-            f"{counted(members)} of agent {agent.name} make{'s' * (len(members) == 1)} no"
+            f"{counted(members)} of agent {agent.name} {verb(len(members), 'make')} no"
             f" progress{waiting(awaited)}",
             [*of_task(agent, first, "stalled"), *of_wait(agent, first)],
             path=item(TASKS, first.id),

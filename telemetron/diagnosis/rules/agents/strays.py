@@ -1,6 +1,5 @@
 """Tasks that run where they should not: without a parent, on a pod that has ended, or twice."""
 
-from collections import Counter
 from collections.abc import Iterator
 
 from telemetron.diagnosis.evidence import item
@@ -8,6 +7,7 @@ from telemetron.diagnosis.rule import Place, Rule, Symptom
 from telemetron.diagnosis.rules.agents.tasks import TASKS, counted, of_task, owners
 from telemetron.diagnosis.rules.homes import home_of, pod_of
 from telemetron.diagnosis.view import View
+from telemetron.diagnosis.words import be, verb
 from telemetron.document import Agent
 
 
@@ -26,8 +26,9 @@ def orphan(agent: Agent, view: View) -> Iterator[Symptom]:
             "OrphanTask",
             "agents",
             agent.key,
-            f"{counted([one for one, _, _ in found])} of agent {agent.name} run for a parent that"
-            f" is lost with instance {parent.instance} of agent {owner.name}",
+            f"{counted([one for one, _, _ in found])} of agent {agent.name}"
+            f" {verb(len(found), 'run')} for a parent that is lost with instance"
+            f" {parent.instance} of agent {owner.name}",
             [
                 *of_task(agent, task, "parent_id"),
                 Place("agents", owner.key, item(TASKS, parent.id, "last_known")),
@@ -50,8 +51,8 @@ def ghost(agent: Agent, view: View) -> Iterator[Symptom]:
                     "GhostTask",
                     "agents",
                     agent.key,
-                    f"{counted(tasks)} of agent {agent.name} are active on pod {pod.pod_id}, which"
-                    f" has ended ({pod.reason or pod.status})",
+                    f"{counted(tasks)} of agent {agent.name} {be(len(tasks))} active on pod"
+                    f" {pod.pod_id}, which has ended ({pod.reason or pod.status})",
                     [
                         *of_task(agent, tasks[0], "instance"),
                         Place("workload", home.key, item("pods", pod.pod_id, "status")),
@@ -65,9 +66,9 @@ def ghost(agent: Agent, view: View) -> Iterator[Symptom]:
 def duplicate(agent: Agent, view: View) -> Iterator[Symptom]:
     """One task is active in two instances."""
     tasks = [task for task in agent.activity.active_task_ids if not task.last_known]
-    own = Counter(task.id for task in tasks)
+    is_single = len({task.id for task in tasks}) == len(tasks)
     for task in tasks:
-        if own[task.id] == 1 and view.count("agents by task", task.id) == 1:
+        if is_single and view.count("agents by task", task.id) == 1:
             continue
         holders = [(one, each) for one, each in owners(task.id, view) if not each.last_known]
         places = {(one.key, each.instance) for one, each in holders}

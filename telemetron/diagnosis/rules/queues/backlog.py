@@ -6,6 +6,7 @@ from telemetron.diagnosis.evidence import item
 from telemetron.diagnosis.rule import Place, Rule, Symptom
 from telemetron.diagnosis.rules.queues.readers import capacity, of_members, of_readers
 from telemetron.diagnosis.view import View
+from telemetron.diagnosis.words import counted, wait
 from telemetron.document import Queue
 
 
@@ -21,7 +22,7 @@ def growing(queue: Queue, view: View) -> Iterator[Symptom]:
         "QueueGrowing",
         "queues",
         queue.key,
-        f"Queue {queue.name} grows: {queue.depth} tasks wait for {queue.consumers} consumers",
+        f"Queue {queue.name} grows: {wait(queue.depth)}{_for(queue)}",
         [Place("queues", queue.key, field) for field in ("depth", "consumers", "consumed_at")],
         provides=[("backlog", queue.name)],
         depends=[
@@ -66,6 +67,13 @@ def blocked(queue: Queue, view: View) -> Iterator[Symptom]:
                         depends=[("queue", queue.key), ("backlog", queue.name)],
                         token=pending.id,
                     )
+
+
+# lookups
+
+
+def _for(queue: Queue) -> str:
+    return "" if queue.consumers is None else f" for {counted(queue.consumers, 'consumer')}"
 
 
 RULES = (

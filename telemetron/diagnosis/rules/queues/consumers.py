@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from telemetron.diagnosis.rule import Place, Rule, Symptom
 from telemetron.diagnosis.rules.queues.readers import of_members, of_readers
 from telemetron.diagnosis.view import View
+from telemetron.diagnosis.words import wait
 from telemetron.document import Agent, Queue
 
 REBALANCES = 4
@@ -32,7 +33,7 @@ def no_consumers(queue: Queue, view: View) -> Iterator[Symptom]:
         "NoConsumers",
         "queues",
         queue.key,
-        f"{waiting} tasks wait in queue {queue.name}, and group {queue.consumer_group} has no"
+        f"{wait(waiting)} in queue {queue.name}, and group {queue.consumer_group} has no"
         f" consumer{_named(readers)}",
         [Place("queues", queue.key, field) for field in ("consumers", "depth", "group_state")],
         since=queue.oldest_submitted_at,
@@ -102,7 +103,7 @@ def stuck(queue: Queue, view: View) -> Iterator[Symptom]:
         "QueueStuck",
         "queues",
         queue.key,
-        f"{queue.depth} tasks wait in queue {queue.name}; its {queue.consumers} consumers have"
+        f"{wait(queue.depth)} in queue {queue.name}; {_all(queue.consumers)}"
         f" committed nothing{_since(queue.consumed_at)}",
         [Place("queues", queue.key, field) for field in ("depth", "consumers", "consumed_at")],
         since=queue.oldest_submitted_at,
@@ -149,6 +150,10 @@ def _works_on(agent: Agent, queue: Queue) -> bool:
         task.queue in (None, queue.name) and not task.stalled and not task.last_known
         for task in agent.activity.active_task_ids
     )
+
+
+def _all(consumers: int) -> str:
+    return "its only consumer has" if consumers == 1 else f"its {consumers} consumers have"
 
 
 def _named(readers: list[Agent]) -> str:

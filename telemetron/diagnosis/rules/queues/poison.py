@@ -7,6 +7,7 @@ from telemetron.diagnosis.evidence import item
 from telemetron.diagnosis.rule import Place, Rule, Symptom
 from telemetron.diagnosis.rules.homes import home_of, pod_of
 from telemetron.diagnosis.view import View
+from telemetron.diagnosis.words import verb
 from telemetron.document import Agent, PartitionLag, PendingTask, Queue
 
 UNMOVED = timedelta(seconds=45)
@@ -27,8 +28,8 @@ def poison(queue: Queue, view: View) -> Iterator[Symptom]:
                     "queues",
                     queue.key,
                     f"Task {head.id} at the head of partition {lagging.partition} of queue"
-                    f" {queue.name} is not done: its consumers fail on it; {lagging.lag} wait"
-                    " behind it",
+                    f" {queue.name} is not done: its consumers fail on it; {lagging.lag}"
+                    f" {verb(lagging.lag, 'wait')} behind it",
                     [
                         Place("queues", queue.key, item("lagging", str(lagging.partition), "lag")),
                         Place("queues", queue.key, item("tasks", head.id, "offset")),

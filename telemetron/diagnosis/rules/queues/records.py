@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from telemetron.diagnosis.evidence import item
 from telemetron.diagnosis.rule import Place, Rule, Symptom
 from telemetron.diagnosis.view import View
+from telemetron.diagnosis.words import counted
 from telemetron.document import Queue
 
 
@@ -15,8 +16,8 @@ def open_transaction(queue: Queue, _: View) -> Iterator[Symptom]:
             "OpenTransaction",
             "queues",
             queue.key,
-            f"A transaction on queue {queue.name} stays open; {queue.open_transaction_offsets or 0}"
-            " offsets behind it cannot be read",
+            f"A transaction on queue {queue.name} stays open;"
+            f" {counted(queue.open_transaction_offsets or 0, 'offset')} behind it cannot be read",
             [
                 Place("queues", queue.key, field)
                 for field in ("open_transaction_since", "open_transaction_offsets")

@@ -6,6 +6,7 @@ from datetime import timedelta
 from telemetron.diagnosis.evidence import item
 from telemetron.diagnosis.rule import Place, Rule, Symptom
 from telemetron.diagnosis.view import View
+from telemetron.diagnosis.words import counted
 from telemetron.document import Pod, Workload
 
 LOST = ("NodeLost", "NodeNotReady")
@@ -31,7 +32,7 @@ def node_lost(one: Workload, view: View) -> Iterator[Symptom]:
             "NodeLost",
             "workload",
             one.key,
-            f"{_words(node, lost)}; pods of {len(hit)} workloads are on it",
+            f"{_words(node, lost)}; pods of {counted(len(hit), 'workload')} are on it",
             [
                 Place("workload", one.key, item("pods", pod.pod_id, field))
                 for pod in lost[:3]

@@ -7,6 +7,7 @@ from telemetron.diagnosis.evidence import item
 from telemetron.diagnosis.rule import Place, Rule, Symptom
 from telemetron.diagnosis.rules.workload.symptoms import is_job, nodes, of_pods, some
 from telemetron.diagnosis.view import View
+from telemetron.diagnosis.words import counted
 from telemetron.document import Pod, Workload
 
 IMAGE = (
@@ -35,10 +36,11 @@ def crashing(one: Workload, view: View) -> Iterator[Symptom]:
     ends = [pod.last_exit for pod in bad if pod.last_exit and pod.last_exit.reason not in CLEAN]
     reasons = sorted({end.reason or "" for end in ends})
     restarts = [pod.restarts for pod in bad if pod.restarts is not None]
-    details = [f"{sum(restarts)} restarts"] if restarts else []
+    details = [counted(sum(restarts), "restart")] if restarts else []
     if reasons:
         details.append(f"last exit {' and '.join(reasons)}")
-    summary = f"{some(bad, one)} crash{': ' if details else ''}{', '.join(details)}"
+    verb = "crashes" if len(bad) == 1 else "crash"
+    summary = f"{some(bad, one)} {verb}{': ' if details else ''}{', '.join(details)}"
     fields = ["last_exit/reason", "restarts"] if ends else ["reason", "restarts"]
     if "Error" in reasons:
         fields.append("last_exit/exit_code")
@@ -55,19 +57,19 @@ def crashing(one: Workload, view: View) -> Iterator[Symptom]:
 
 def image(one: Workload, _: View) -> Iterator[Symptom]:
     """An image cannot be pulled."""
-    yield from _by_reason("ImagePull", one, IMAGE, "cannot pull their image")
+    yield from _by_reason("ImagePull", one, IMAGE, "cannot pull its image", "cannot pull an image")
 
 
 def config(one: Workload, _: View) -> Iterator[Symptom]:
     """A container cannot be created: a Secret, ConfigMap, key or command is missing."""
-    yield from _by_reason("ContainerConfig", one, CONFIG, "cannot be created")
+    what = "has a container that cannot be created"
+    yield from _by_reason("ContainerConfig", one, CONFIG, what, what.replace("has", "have"))
 
 
 def unschedulable(one: Workload, _: View) -> Iterator[Symptom]:
     """No node takes the pod."""
-    yield from _by_reason(
-        "Unschedulable", one, ("Unschedulable", "SchedulingGated"), "find no node"
-    )
+    reasons = ("Unschedulable", "SchedulingGated")
+    yield from _by_reason("Unschedulable", one, reasons, "finds no node", "find no node")
 
 
 def container_gone(one: Workload, view: View) -> Iterator[Symptom]:
@@ -113,11 +115,14 @@ def _has_ended(pod: Pod) -> bool:
     return pod.reason == pod.last_exit.reason and pod.container == pod.last_exit.container
 
 
-def _by_reason(rule: str, one: Workload, reasons: Sequence[str], what: str) -> Iterator[Symptom]:
+def _by_reason(
+    rule: str, one: Workload, reasons: Sequence[str], of_one: str, of_several: str
+) -> Iterator[Symptom]:
     bad = [pod for pod in one.pods if pod.reason in reasons and pod.status == "Pending"]
     bad += [pod for pod in one.pods if pod.reason in reasons and pod.status == "Running"]
     if bad:
         message = next((pod.message for pod in bad if pod.message), None)
+        what = of_one if len(bad) == 1 else of_several
         summary = f"{some(bad, one)} {what}: {message or bad[0].reason}"
         since = min((pod.created_at for pod in bad if pod.created_at), default=None)
         yield of_pods(rule, one, bad, summary, ("reason", "message", "image"), since=since)

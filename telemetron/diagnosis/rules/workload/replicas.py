@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from telemetron.diagnosis.rule import Rule, Symptom
 from telemetron.diagnosis.rules.workload.symptoms import all_of, is_job, nodes, whole
 from telemetron.diagnosis.view import View
+from telemetron.diagnosis.words import counted
 from telemetron.document import Workload
 
 FAILED = (
@@ -32,7 +33,8 @@ def replicas_missing(one: Workload, _: View) -> Iterator[Symptom]:
         yield whole(
             "ReplicasMissing",
             one,
-            f"{one.kind} {one.deployment_name} has {live.active_pods} of {live.desired} pods:"
+            f"{one.kind} {one.deployment_name} has {live.active_pods} of"
+            f" {counted(live.desired, 'pod')}:"
             f" {live.message or live.reason}",
             ("live/reason", "live/message", "live/active_pods", "live/desired"),
             provides=[("pods", one.key), *all_of(one)],
@@ -62,7 +64,9 @@ def unavailable(one: Workload, _: View) -> Iterator[Symptom]:
     yield whole(
         "WorkloadUnavailable",
         one,
-        f"None of {live.desired} pods of {one.kind} {one.deployment_name} is ready",
+        f"None of {live.desired} pods of {one.kind} {one.deployment_name} is ready"
+        if live.desired > 1
+        else f"The only pod of {one.kind} {one.deployment_name} is not ready",
         ("live/ready", "live/desired"),
         provides=all_of(one),
         depends=[("pods", one.key), ("rollout", one.key), *nodes(one.pods)],

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from telemetron.diagnosis.rule import Place, Rule, Symptom
 from telemetron.diagnosis.rules.workload.symptoms import all_of, is_job
 from telemetron.diagnosis.view import View
+from telemetron.diagnosis.words import wait
 from telemetron.document import Queue, Workload
 
 
@@ -19,7 +20,7 @@ def scaled_to_zero(one: Workload, view: View) -> Iterator[Symptom]:
                 "workload",
                 one.key,
                 f"{one.kind} {one.deployment_name} is scaled to zero, and"
-                f" {queue.depth} tasks wait in queue {queue.name}",
+                f" {wait(queue.depth)} in queue {queue.name}",
                 [
                     Place("workload", one.key, "live/desired"),
                     Place("queues", queue.key, "depth"),
@@ -47,8 +48,8 @@ def at_maximum(one: Workload, view: View) -> Iterator[Symptom]:
                 "AtMaximum",
                 "workload",
                 one.key,
-                f"{one.kind} {one.deployment_name} has all {one.max_pods} pods that its"
-                f" autoscaler allows, and queue {queue.name} grows: {queue.depth} tasks wait",
+                f"{one.kind} {one.deployment_name} has {_all(one.max_pods)} that its autoscaler"
+                f" allows, and queue {queue.name} grows: {wait(queue.depth or 0)}",
                 [
                     Place("workload", one.key, "live/desired"),
                     Place("workload", one.key, "max_pods"),
@@ -60,6 +61,10 @@ def at_maximum(one: Workload, view: View) -> Iterator[Symptom]:
 
 
 # lookups
+
+
+def _all(pods: int) -> str:
+    return "the only pod" if pods == 1 else f"all {pods} pods"
 
 
 def _queues(one: Workload, view: View) -> Iterator[Queue]:

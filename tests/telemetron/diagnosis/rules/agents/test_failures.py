@@ -3,6 +3,7 @@
 import pytest
 
 from telemetron.document import (
+    Ended,
     Failure,
     Outcomes,
 )
@@ -91,3 +92,28 @@ async def test_one_instance_some_of_whose_tasks_fail_is_no_finding() -> None:
             system.agent("a", instance="a-0", outcomes=Outcomes(completed=3 * number))
             system.agent("a", instance="a-1", outcomes=done, last_failure=last)
             assert await system.after(5) == []
+
+
+async def test_the_evidence_of_failures_lies_in_their_window() -> None:
+    async with System() as system:
+        old = Failure("old", "OldError", system.ago(6 * 24 * 3600))
+        for number in range(1, 13):
+            ends = [Ended(f"t{number}", None, "failed", "SSLError", None, system.ago(1))]
+            outcomes = Outcomes(failed=number)
+            system.agent("a", outcomes=outcomes, ended=ends, last_failure=old)
+            await system.after(5)
+        (finding,) = system.findings
+        assert finding.summary.endswith("0 completed: SSLError")
+        assert all(one.at and one.at > system.ago(120) for one in finding.evidence)
+        assert {one.value for one in finding.evidence} >= {"SSLError"}
+
+
+async def test_counts_are_the_evidence_if_no_failure_in_the_window_is_named() -> None:
+    async with System() as system:
+        old = Failure("old", "OldError", system.ago(6 * 24 * 3600))
+        for number in range(1, 13):
+            system.agent("a", outcomes=Outcomes(failed=number), last_failure=old)
+            await system.after(5)
+        (finding,) = system.findings
+        assert finding.evidence[0].path == "instances/a-0/outcomes/failed"
+        assert "OldError" not in finding.summary

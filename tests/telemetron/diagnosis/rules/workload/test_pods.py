@@ -25,7 +25,7 @@ async def test_a_pod_that_runs_between_two_crashes_is_still_in_its_loop() -> Non
         assert await found(system) == [("WorkloadCrashing", None, "warning")]
 
 
-@pytest.mark.parametrize(("restarts", "said"), [(None, "crash"), (9, "crash: 9 restarts")])
+@pytest.mark.parametrize(("restarts", "said"), [(None, "crashes"), (9, "crashes: 9 restarts")])
 async def test_unknown_restarts_are_not_said_to_be_none(restarts: int | None, said: str) -> None:
     async with System() as system:
         bad = system.pod("w-0", ready=False, reason="CrashLoopBackOff", restarts=restarts)
