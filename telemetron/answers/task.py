@@ -118,7 +118,8 @@ def _lost_before(draft: Draft, word: str) -> list[Json]:
     last = draft.past.last
     if word != "lost" or last is None:
         return []
-    item = {name: last.item.get(name) for name in ("instance", "step", "started_on")}
+    names = ("instance", "step", "started_on", "queue", "partition", "offset")
+    item = {name: last.item.get(name) for name in names}
     return [{"agent": last.key, **item, "lost_at": last.at, "why": last.why}]
 
 

@@ -162,7 +162,8 @@ class _Life:
             self._leave(placed, change, before)
             self._take(placed, change, {"id": self.id} | fields)
         elif fields.get("last_known"):
-            self._add(placed, "lost", change, fields, why="its instance is silent")
+            known = self._taken.get((change.key, None), {})
+            self._add(placed, "lost", change, {**known, **fields}, why="its instance is silent")
         elif any(name in change.fields for name in PROGRESS):
             instance = next((one for key, one in self._runs if key == change.key), None)
             self._add(placed, "progressed", change, {"instance": instance} | fields)

@@ -88,7 +88,7 @@ class Briefs:
         try:
             targets, joins = await asyncio.to_thread(_found, survey, about)
         except UnknownError as error:
-            raise unknown_name(about, error.nearest) from None
+            raise unknown_name(about, error.nearest, question.root) from None
         known = await self._known(past_of(joins))
         return await asyncio.to_thread(centred, survey, targets, joins, known, question, form)
 

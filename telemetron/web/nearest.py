@@ -44,11 +44,11 @@ def unknown_key(snapshot: Snapshot, sections: Sequence[str], key: str) -> HttpPr
     return HttpProblem(404, f"no {shown(key)} in {where}{hint}", nearest=near)
 
 
-def unknown_name(name: str, near: list[str]) -> HttpProblem:
-    """Return a 404 whose member `nearest` has these similar names."""
+def unknown_name(name: str, near: list[str], root: str) -> HttpProblem:
+    """Return a 404 whose member `nearest` has these similar names; `root` goes before paths."""
     hint = f"; did you mean {shown(near[0])}?" if near else ""
     detail = f"no {shown(name)} in the state{hint}"
-    return HttpProblem(404, f"{detail} (for a task of the past: {TASKS}/ID)", nearest=near)
+    return HttpProblem(404, f"{detail} (for a task of the past: {root}{TASKS}/ID)", nearest=near)
 
 
 def unknown_task(id: str, near: list[str]) -> HttpProblem:

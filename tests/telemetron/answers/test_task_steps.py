@@ -116,6 +116,15 @@ def test_silence_is_a_step(system):
     assert events(system)[-1] == ("lost", "a", "its instance is silent")
 
 
+def test_silence_is_a_step_with_the_instance_and_the_record_of_the_run(system):
+    task = Task(id="t", queue="q", partition=0, offset=7)
+    system.beat("a", task)
+    system.beat("a", task, status="silent")
+    (*_, last) = task_steps.past(system.timeline, "t").steps
+    assert (last.event, last.record) == ("lost", ("q", 0, 7))
+    assert last.item["instance"] is not None
+
+
 def test_children_are_known_after_they_ended(system):
     system.beat("a", Task(id="c", parent_id="t"), Task(id="d", parent_id="t"))
     system.beat("a", Task(id="d", parent_id="t"))

@@ -147,6 +147,8 @@ async def test_links_have_the_root_path(serving):
             await beat(live, name=f"agent-{number}", tasks=[{"id": f"t-{number}"}])
         found = (await live.client.get(f"{BRIEF}?max_tokens=200&about=agent-7")).json()
         assert found["next"].startswith("/telemetron/system/")
+        unknown = (await live.client.get(f"{BRIEF}?about=nobody")).json()
+        assert "/telemetron/system/tasks/" in unknown["detail"]
 
 
 # one revision
