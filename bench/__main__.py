@@ -20,6 +20,7 @@ from bench import (
     process,
     reads,
     sdk,
+    shortcuts,
     sizing,
     stalled,
     start,
@@ -28,6 +29,7 @@ from bench.report import Row, machine, note, table
 
 BENCHES: dict[str, tuple[str, Callable[[bool], Iterable[Row]]]] = {
     "reads": ("Reads", reads.run),
+    "shortcuts": ("Requests without an ASGI call", shortcuts.run),
     "changing": ("Reads while the state changes", changing.run),
     "beats": ("Heartbeats", beats.run),
     "busy": ("Heartbeats and reads", busy.run),

@@ -36,15 +36,15 @@ def against_bare(rounds: int, seconds: int) -> Iterator[Row]:
         process.telemetron() as same,
         process.telemetron() as new,
     ):
-        file.writelines(_line(agent) for agent in range(AGENTS))
+        file.writelines(beat_lines())
         file.flush()
         servers = {"bare": (bare, "new"), "same": (same, "same"), "new": (new, "new")}
         loads: dict[str, list[Load]] = {name: [] for name in servers}
         for server, say in servers.values():
-            _beat(server, say, file.name, 1)
+            load_beats(server, say, file.name, 1)
         for _ in range(rounds):
             for name, (server, say) in servers.items():
-                loads[name].append(_beat(server, say, file.name, seconds))
+                loads[name].append(load_beats(server, say, file.name, seconds))
         if dropped := same.metric(DROPPED) + new.metric(DROPPED):
             raise RuntimeError(f"{dropped} beats were dropped")
     for name, what, target in (
@@ -59,7 +59,8 @@ def against_bare(rounds: int, seconds: int) -> Iterator[Row]:
         yield at_least(f"heartbeat, {what}, against bare", ratio(mine, its), target, figure)
 
 
-def _beat(server: Server, say: str, file: str, seconds: int) -> Load:
+def load_beats(server: Server, say: str, file: str, seconds: int) -> Load:
+    """Send the beats of the file, always the same or always new ones."""
     return wrk.run(server, seconds, "/", script="beat.lua", arguments=[file, say])
 
 
@@ -78,7 +79,11 @@ def at_pace(server: Server, seconds: float) -> Iterator[Row]:
     yield at_most(what, max(visible), VISIBLE_MS, "ms", figure)
 
 
+def beat_lines() -> Iterator[bytes]:
+    """Yield the lines that beat.lua reads, one for each agent."""
+    return map(_line, range(AGENTS))
+
+
 def _line(agent: int) -> bytes:
-    """Return the file that beat.lua reads."""
     path = f"/agents/{content.name(agent)}/heartbeat".encode()
     return b"\t".join((path, *content.beat_pieces(agent, 0))) + b"\n"

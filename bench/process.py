@@ -153,6 +153,17 @@ def bare(app: str, body: Path | None = None, headers: Sequence[Any] = ()) -> Ite
 
 
 @contextmanager
+def protocol(body: Path | None = None, headers: Sequence[Any] = ()) -> Iterator[Server]:
+    """Run `bench.protocol`."""
+    env = {"PYTHONPATH": str(ROOT), "BENCH_HEADERS": json.dumps(headers)}
+    if body:
+        env["BENCH_BODY"] = str(body)
+    port = _free_port()
+    with _serving([sys.executable, "-m", "bench.protocol", str(port)], env, port) as server:
+        yield server
+
+
+@contextmanager
 def nginx(folder: Path, headers: Sequence[Any]) -> Iterator[Server]:
     """Serve the static files of the folder."""
     added = " ".join(f"add_header {name} '{value}';" for name, value in headers)

@@ -1,6 +1,6 @@
 """HTTP for the web server and for collectors that take requests: problems, bodies, paths."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -33,6 +33,26 @@ TITLES = {
     500: "Internal error",
     503: "Not available",
 }
+
+
+class Answer:
+    """A whole answer: its status, its header fields as they are sent, and its body."""
+
+    def __init__(
+        self, status: int, fields: Iterable[tuple[bytes, bytes]] = (), body: bytes = b""
+    ) -> None:
+        self.status = status
+        self.head = b"".join([*(b"%s: %s\r\n" % field for field in fields), b"\r\n"])
+        self.body = body
+
+
+Shortcut = Callable[[bytes], Answer | None]
+"""Answers requests that have one head, each from its body, without an ASGI call.
+
+An ASGI application may have a method `shortcut(scope)` that returns one, or None if such requests
+need the call. It must answer the same bytes as the call would. It returns None or raises
+HttpProblem, without an effect, to have one request answered by the call: it never waits.
+"""
 
 
 class HttpProblem(Exception):
@@ -91,12 +111,8 @@ def require_method(scope: Scope, *methods: str) -> None:
         raise HttpProblem(405, detail, {"allow": allow})
 
 
-async def read_json(scope: Scope, receive: Receive, limit: int) -> bytes:
-    """Return the request's body.
-
-    Raises HttpProblem: 415 unless it is uncompressed JSON, 413 if it exceeds `limit` bytes, 400 if
-    the client disconnects before its end.
-    """
+def require_json(scope: Scope, limit: int) -> None:
+    """Raise a 415 unless the body is uncompressed JSON, a 413 if its length exceeds `limit`."""
     length, media = None, b""
     for name, value in scope["headers"]:
         if name == b"content-type":
@@ -112,6 +128,15 @@ async def read_json(scope: Scope, receive: Receive, limit: int) -> bytes:
         raise HttpProblem(415, "send JSON, with `Content-Type: application/json`")
     if length is not None and length > limit:
         raise _too_large(limit)
+
+
+async def read_json(scope: Scope, receive: Receive, limit: int) -> bytes:
+    """Return the request's body.
+
+    Raises HttpProblem: 415 unless it is uncompressed JSON, 413 if it exceeds `limit` bytes, 400 if
+    the client disconnects before its end.
+    """
+    require_json(scope, limit)
     body, more = b"", True
     while more:
         message = await receive()

@@ -210,6 +210,11 @@ class Store:
             pass
         self._end(0.0)
 
+    @property
+    def is_flush_due(self) -> bool:
+        """Whether a flush is about to run: in the next turn of the event loop, or already late."""
+        return self._timer is not None and self._earliest <= self.clock.monotonic()
+
     def _mark(self, group: Group) -> None:
         self._dirty[group] = None
         self._schedule()

@@ -1,15 +1,26 @@
 """The application: the entrance for HTTP, which finds and guards the endpoint of each request."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from time import perf_counter
 
 from loguru import logger
 from starlette.requests import ClientDisconnect
 
 from telemetron.collector import ASGIApp
-from telemetron.http import HttpProblem, Receive, Scope, Send, answer, require_method, route_path
+from telemetron.http import (
+    Answer,
+    HttpProblem,
+    Receive,
+    Scope,
+    Send,
+    Shortcut,
+    answer,
+    require_method,
+    route_path,
+)
 from telemetron.service.service import Service
 from telemetron.web.brief import BriefApp
 from telemetron.web.changes import ChangesApp
@@ -86,6 +97,32 @@ class App:
             with suppress(RuntimeError):  # the answer has begun: uvicorn cuts it
                 await FAILED(scope, receive, send)
 
+    def shortcut(self, scope: Scope) -> Shortcut | None:
+        """Return the shortcut that an endpoint or a collector offers for the requests."""
+        if scope["root_path"]:
+            _strip(scope, scope["root_path"])
+        try:
+            return self._guarded_shortcut(scope, route_path(scope))
+        except HttpProblem:
+            return None
+
+    def _guarded_shortcut(self, scope: Scope, path: str) -> Shortcut | None:
+        if scope["method"] in METHODS:
+            served = self._router.whole.get(path) or self._router.below(path)
+            if served is None or not hasattr(served.endpoint, "shortcut"):
+                return None
+            self.guard.check(scope, "read")
+            return _timed(served.endpoint.shortcut(scope), self.metrics.reads)
+        for prefix in self._mounts.collectors:
+            if path.startswith(prefix):
+                app = self._mounts.apps.get(prefix)
+                if app is None or not hasattr(app, "shortcut"):
+                    return None
+                self.guard.check(scope, "write")
+                mounted = partial(self._mounts.apps.get, prefix)
+                return _timed(_while(app, mounted, app.shortcut(scope)), self.metrics.pushes)
+        return None
+
     def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> Answering:
         path = route_path(scope)
         served = self._router.whole.get(path) or self._router.below(path)
@@ -151,6 +188,34 @@ class App:
         """Prepare for the stop of the server: end long polls and streams, fail `/readyz`."""
         self.waiters.stop()
         self.changes.streams.stop()
+
+
+def _while(
+    app: object, mounted: Callable[[], object], shortcut: Shortcut | None
+) -> Shortcut | None:
+    """Use the shortcut only as long as its application is mounted."""
+    return shortcut and (lambda body: shortcut(body) if mounted() is app else None)
+
+
+def _timed(shortcut: Shortcut | None, histogram: Histogram) -> Shortcut | None:
+    """Count the durations of the answers; leave problems to the ASGI call."""
+    if shortcut is None:
+        return None
+
+    def timed(body: bytes) -> Answer | None:
+        started = perf_counter()
+        try:
+            answer = shortcut(body)
+        except HttpProblem:
+            return None
+        except Exception:
+            logger.exception("a shortcut failed")
+            return None
+        if answer is not None:
+            histogram.observe(perf_counter() - started)
+        return answer
+
+    return timed
 
 
 def _strip(scope: Scope, root: str) -> None:

@@ -3,9 +3,11 @@
 import asyncio
 import zlib
 from collections.abc import Iterable
+from functools import cached_property
 from typing import Any
 
 from telemetron.history.place import Place
+from telemetron.http import Answer
 from telemetron.store.rope import glued
 from telemetron.store.snapshot import Snapshot
 from telemetron.web.waiters import View
@@ -26,12 +28,22 @@ class Representation:
         self.chunks = chunks
         self.etag = etag
         size = sum(map(len, chunks))
-        headers = [*_COMMON, (b"etag", etag), (b"content-length", b"%d" % size)]
+        self._fields = headers = [*_COMMON, (b"etag", etag), (b"content-length", b"%d" % size)]
         if encoding:
             headers.append((b"content-encoding", encoding))
         self.start = {"type": "http.response.start", "status": 200, "headers": headers}
         self.only = {"type": "http.response.body", "body": chunks[0]} if len(chunks) == 1 else None
         """The single message of the body; None if there are several chunks."""
+
+    @cached_property
+    def answer(self) -> Answer | None:
+        """The document as one answer; None if there are several chunks."""
+        return Answer(200, self._fields, self.chunks[0]) if self.only else None
+
+    @cached_property
+    def unchanged(self) -> Answer:
+        """The answer to a client that has the document already."""
+        return Answer(304, not_modified(self.etag)["headers"])
 
 
 class Representations:
@@ -54,13 +66,22 @@ class Representations:
                 self._plain[view] = found
         return found
 
+    def ready(self, view: View, *, gzip: bool) -> Representation | None:
+        """Return the representation that the client accepts, if it has been made already."""
+        plain = self._plain.get(view)
+        if not gzip or plain is None or _is_small(plain):
+            return plain
+        future = self._gzip.get(view)
+        done = future is not None and future.done() and not future.cancelled()
+        return future.result() if future and done and not future.exception() else None
+
     async def gzip(self, view: View) -> Representation:
         """Return the view compressed, or plain if it is small.
 
         A thread compresses it, once for all clients that ask for the same sections.
         """
         plain = self.plain(view)
-        if sum(map(len, plain.chunks)) < MIN_GZIP_BYTES:
+        if _is_small(plain):
             return plain
         future = self._gzip.get(view)
         if future is None:
@@ -75,6 +96,10 @@ def etag(snapshot: Snapshot, view: View) -> bytes:
     change = snapshot.change_of(*view)
     place = Place(snapshot.epoch, change.revision if change else 0, snapshot.step)
     return b'W/"%s"' % str(place).encode()
+
+
+def _is_small(plain: Representation) -> bool:
+    return sum(map(len, plain.chunks)) < MIN_GZIP_BYTES
 
 
 async def _compressed(plain: Representation) -> Representation:

@@ -11,7 +11,18 @@ from telemetron.history.archive import GoneError
 from telemetron.history.history import History
 from telemetron.history.place import Place
 from telemetron.history.timeline import Timeline
-from telemetron.http import EMPTY, HttpProblem, Receive, Scope, Send, disconnected, header
+from telemetron.http import (
+    EMPTY,
+    Answer,
+    HttpProblem,
+    Receive,
+    Scope,
+    Send,
+    Shortcut,
+    disconnected,
+    header,
+    route_path,
+)
 from telemetron.query import duration, flag, parameters
 from telemetron.store.rope import Change
 from telemetron.store.snapshot import Snapshot
@@ -57,6 +68,29 @@ class StateApp:
         if path == PATH and not scope["query_string"]:
             return self._send(self._whole, scope, send)
         return self._select(scope, receive, send, path)
+
+    def shortcut(self, scope: Scope) -> Shortcut | None:
+        """Answer the whole state or a section by a shortcut, as long as its bytes are ready."""
+        path = route_path(scope)
+        section = path[len(PATH) + 1 :]
+        if scope["query_string"] or (path != PATH and section not in self._store.snapshot.sections):
+            return None
+        view = View((section,)) if section else self._whole
+        condition = header(scope, b"if-none-match")
+        gzip = accepts_gzip(header(scope, b"accept-encoding"))
+        return lambda body: self._ready(view, condition, gzip=gzip)
+
+    def _ready(self, view: View, condition: bytes, *, gzip: bool) -> Answer | None:
+        if self._store.is_flush_due:  # a client that has just put something must see it
+            return None
+        made = self._representations
+        if made.snapshot is not self._store.snapshot:
+            return None
+        plain = made.ready(view, gzip=False)
+        if plain and condition and matches(condition, plain.etag):
+            return plain.unchanged
+        chosen = made.ready(view, gzip=True) if gzip else plain
+        return chosen.answer if chosen else None
 
     async def _select(self, scope: Scope, receive: Receive, send: Send, path: str) -> None:
         section, _, key = path[len(PATH) + 1 :].partition("/")

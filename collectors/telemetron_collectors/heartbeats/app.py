@@ -1,6 +1,6 @@
 """The HTTP side of heartbeats: three paths below `/agents/`."""
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Literal, NamedTuple
 from urllib.parse import unquote
 
@@ -10,12 +10,15 @@ from telemetron.collector import Output
 from telemetron.http import (
     EMPTY,
     NO_CONTENT,
+    Answer,
     HttpProblem,
     Receive,
     Scope,
     Send,
+    Shortcut,
     answer,
     read_json,
+    require_json,
     require_method,
     route_path,
 )
@@ -24,6 +27,7 @@ from telemetron_collectors.heartbeats.beat import MAX_BODY, Beat, parse_beat
 from telemetron_collectors.heartbeats.liveness import why_dead
 from telemetron_collectors.heartbeats.register import Register
 
+TAKEN = Answer(204)
 PREFIX = "/agents/"
 PROBE = "/agents/{name}/livez"
 PROBES = {PROBE: "Whether an agent works; fails only on evidence"}
@@ -83,14 +87,25 @@ class HeartbeatApp:
         await send(NO_CONTENT)
         return await send(EMPTY)
 
+    def shortcut(self, scope: Scope) -> Shortcut | None:
+        """Take beats without an ASGI call; raises HttpProblem if the call would refuse them."""
+        kind, agent, _ = route(route_path(scope))
+        if kind != "heartbeat" or scope["method"] != "POST" or scope["query_string"]:
+            return None
+        require_json(scope, MAX_BODY)
+        return partial(self._take, agent)
+
     async def _beat(self, name: str, scope: Scope, receive: Receive) -> None:
         if scope["query_string"]:
             raise HttpProblem(400, "a heartbeat takes no query parameters")
-        body = await read_json(scope, receive, MAX_BODY)
+        self._take(name, await read_json(scope, receive, MAX_BODY))
+
+    def _take(self, name: str, body: bytes) -> Answer:
         beat, unknown = parse_beat(body)
         if unknown:
             self._output.count("unknown_fields", unknown)
         self._register.beat(name, beat, body)
+        return TAKEN
 
     async def _livez(self, name: str, scope: Scope, send: Send) -> None:
         """Answer 200, or 503 on evidence that the agent hangs or is gone."""

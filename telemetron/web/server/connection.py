@@ -22,7 +22,8 @@ from typing import Any
 from loguru import logger
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from telemetron.http import PROBLEM_HEADERS, HttpProblem
+from telemetron.http import PROBLEM_HEADERS, Answer, HttpProblem
+from telemetron.web.server.shortcuts import Known, Shortcuts
 
 SEND_BUFFER = 256 * 1024
 """SO_SNDBUF of every connection, bytes. The smallest size that cost no throughput when measured
@@ -59,9 +60,14 @@ def unsent_in_kernel(fd: int) -> int | None:
 class ClientConnection(HttpToolsProtocol):
     """One client's connection. Applications find it in `scope["state"]["connection"]`."""
 
-    def __init__(self, readers: "Readers", *args: Any, **kwargs: Any) -> None:
+    def __init__(self, readers: "Readers", shortcuts: Shortcuts, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.readers = readers
+        self.shortcuts = shortcuts
+        self.feeding = False  # whether the parser runs
+        self.unstarted: Any = None  # the cycle of a request that may need no ASGI call
+        self.known: Known | None = None  # its shortcut, while its body arrives
+        self.answered_at = 0.0  # when a repeated request was answered
         self.fd = -1
         self.header_of: object = None  # the request whose header arrives in pieces
         self.header_bytes = 0  # of these pieces
@@ -104,14 +110,95 @@ class ClientConnection(HttpToolsProtocol):
         self.app_state = {**self.app_state, "connection": self}
 
     def data_received(self, data: bytes) -> None:
+        if self._answer_repeat(data):
+            return
         self.unended += len(data)
+        is_first = self._is_between_requests()
+        self.feeding = True
         super().data_received(data)
+        self.feeding = False
+        if self.unstarted:
+            self._start(data if is_first else b"")
         if self.in_header():
             self._limit_header(len(data))
         else:
             self.unended = 0
         if len(self.pipeline) > _PIPELINED:
             self.readers.drop(self, "pipelined")
+
+    # requests that need no ASGI call
+
+    def _answer_repeat(self, data: bytes) -> bool:
+        """Answer a request whose head is known, without parsing it; return whether it was."""
+        if self.timeout_keep_alive_task is None:  # the last answer is not complete
+            return False
+        known = self.shortcuts.recall(data)
+        if not known or not self._is_between_requests() or not self._is_writable():
+            return False
+        answer = known.shortcut(data[len(data) - known.length :])
+        if answer is None:
+            return False
+        self._write(answer, is_head=known.is_head)
+        self.server_state.total_requests += 1
+        self.answered_at = self.loop.time()
+        return True
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        """Call the application; if the request has just been parsed, only after its data."""
+        if self.feeding and not self.unstarted:
+            self.unstarted = cycle
+        else:
+            super()._start_asgi_task(cycle, app)
+
+    def _start(self, data: bytes) -> None:
+        """Answer the unstarted request, wait for the rest of its body, or call the application.
+
+        `data` is the whole request if it came in one piece and alone.
+        """
+        cycle = self.unstarted
+        if self._may_skip_asgi(cycle):
+            self.known = known = self.known or self.shortcuts.find(cycle.scope)
+            if known and cycle.more_body:
+                return
+            if known and (answer := known.shortcut(bytes(cycle.body))):
+                self.unstarted = self.known = None
+                self._write(answer, is_head=known.is_head)
+                cycle.response_started = cycle.response_complete = True
+                self.on_response_complete()
+                self.shortcuts.remember(data, known)
+                return
+        self.unstarted = self.known = None
+        super()._start_asgi_task(cycle, self.app)
+
+    def _may_skip_asgi(self, cycle: Any) -> bool:
+        is_last = cycle is self.cycle and cycle.scope is self.scope
+        is_plain = cycle.keep_alive and not cycle.waiting_for_100_continue
+        return is_last and is_plain and self._is_writable()
+
+    def _is_writable(self) -> bool:
+        return not (self.flow.write_paused or self.transport.is_closing())
+
+    def _is_between_requests(self) -> bool:
+        """Whether the last request arrived whole and was answered, and no other has begun."""
+        cycle = self.cycle
+        if cycle is None:
+            return self.scope is None
+        return cycle.response_complete and not cycle.more_body and cycle.scope is self.scope
+
+    def _write(self, answer: Answer, *, is_head: bool) -> None:
+        defaults = self.server_state.default_headers
+        self.transport.write(self.shortcuts.encode(answer, defaults, is_head=is_head))
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close an idle connection; repeated requests do not move the timer: it moves itself."""
+        left = self.answered_at + self.timeout_keep_alive - self.loop.time()
+        if left > 0:
+            again = self.timeout_keep_alive_handler
+            self.timeout_keep_alive_task = self.loop.call_later(left, again)
+        else:
+            super().timeout_keep_alive_handler()
+
+    # bounds
 
     def _limit_header(self, size: int) -> None:
         if self.header_of is not self.scope:
@@ -162,6 +249,7 @@ class ClientConnection(HttpToolsProtocol):
         # These refer back to the connection: without them it is freed at once, not collected later.
         self.app_state = {}
         self.cycle = self.scope = self.header_of = self.watched = None  # type: ignore[assignment]
+        self.unstarted = self.known = None
 
     def in_header(self) -> bool:
         """Whether a request's header has begun and not ended, or no request has begun yet."""

@@ -18,6 +18,7 @@ import uvloop
 from loguru import logger
 
 from telemetron.web.server.connection import SEND_BUFFER, ClientConnection, Readers
+from telemetron.web.server.shortcuts import Shortcuts
 
 KEEP_ALIVE_SECONDS = 75
 # A stop takes less than 2 s. These are the limits of its steps, and of all of them together.
@@ -46,6 +47,8 @@ class Options(TypedDict, total=False):
     """A second ASGI application, which gets no lifespan events."""
     readers: Readers
     """The bounds of slow readers, and the counts of connections that were cut."""
+    shortcuts: bool
+    """Whether the application's shortcuts are used (`telemetron.http.Shortcut`); the default."""
     root_path: str
     ssl_certfile: str | None
     ssl_keyfile: str | None
@@ -64,11 +67,12 @@ class HttpServer(uvicorn.Server):
         probe_port: int | None = None,
         probes: Any = None,
         readers: Readers | None = None,
+        shortcuts: bool = True,
         on_stop: Callable[[], None] = lambda: None,
         **options: Any,
     ) -> None:
         self.readers = readers or Readers()
-        config = _config(app, self.readers, **options)
+        config = _config(app, self.readers, Shortcuts(app if shortcuts else None), **options)
         super().__init__(config)
         self.on_stop = on_stop
         self.probe_port = probe_port
@@ -107,6 +111,7 @@ class HttpServer(uvicorn.Server):
         protocol = partial(
             ClientConnection,
             self.readers,
+            Shortcuts(None),
             config=self.probe_config,
             server_state=self.server_state,
             app_state=self.lifespan.state,
@@ -160,14 +165,19 @@ class HttpServer(uvicorn.Server):
 
 
 def _config(
-    app: Any, readers: Readers, host: str = "127.0.0.1", port: int = 0, **options: Any
+    app: Any,
+    readers: Readers,
+    shortcuts: Shortcuts,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    **options: Any,
 ) -> uvicorn.Config:
     """Return uvicorn's configuration. Raises StartError if it cannot read the certificate."""
     config = uvicorn.Config(
         app,
         host=host,
         port=port,
-        http=partial(ClientConnection, readers),  # type: ignore[arg-type]
+        http=partial(ClientConnection, readers, shortcuts),  # type: ignore[arg-type]
         ws="none",
         interface="asgi3",
         lifespan="on",
