@@ -90,7 +90,10 @@ class Output(Protocol):
         """Add to the metric `telemetron_source_events_total{source, event}`."""
 
     def mount(self, prefix: str, app: ASGIApp) -> None:
-        """Serve HTTP requests below one of the collector's `paths` until `run` ends."""
+        """Serve HTTP requests below one of the collector's `paths` until `run` ends.
+
+        The application may have shortcuts for its commonest requests: `telemetron.http.Shortcut`.
+        """
 
     def offer(self, search: Search) -> None:
         """Answer with `search` where a task is, until `run` ends; see `telemetron.search`.

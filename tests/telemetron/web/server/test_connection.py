@@ -202,11 +202,13 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 CONNECTION = (
     "app_state connections cycle flow headers pipeline scheme scope timeout_keep_alive_task"
     " transport url connection_lost connection_made data_received on_headers_complete"
-    " send_400_response shutdown _unset_keepalive_if_required"
+    " send_400_response shutdown _unset_keepalive_if_required _start_asgi_task app loop"
+    " on_response_complete server_state timeout_keep_alive timeout_keep_alive_handler"
 )
 USED = {
     HttpToolsProtocol: CONNECTION,
-    RequestResponseCycle: "more_body response_complete scope",
+    RequestResponseCycle: "body keep_alive more_body response_complete response_started scope"
+    " waiting_for_100_continue",
     FlowControl: "drain write_paused",
     Lifespan: "shutdown startup state",
     uvicorn.Server: "capture_signals force_exit lifespan on_tick serve servers server_state"
