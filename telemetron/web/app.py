@@ -98,30 +98,32 @@ class App:
                 await FAILED(scope, receive, send)
 
     def shortcut(self, scope: Scope) -> Shortcut | None:
-        """Return the shortcut that an endpoint or a collector offers for the requests."""
+        """Return the shortcut that an endpoint or a collector offers for requests like this one."""
+        if scope["query_string"]:
+            return None
         if scope["root_path"]:
             _strip(scope, scope["root_path"])
         try:
-            return self._guarded_shortcut(scope, route_path(scope))
-        except HttpProblem:
+            return self._find_shortcut(scope, route_path(scope))
+        except HttpProblem:  # the call refuses such requests
+            return None
+        except Exception:
+            logger.exception("finding a shortcut failed")
             return None
 
-    def _guarded_shortcut(self, scope: Scope, path: str) -> Shortcut | None:
-        if scope["method"] in METHODS:
-            served = self._router.whole.get(path) or self._router.below(path)
-            if served is None or not hasattr(served.endpoint, "shortcut"):
+    def _find_shortcut(self, scope: Scope, path: str) -> Shortcut | None:
+        if served := self._router.whole.get(path) or self._router.below(path):
+            if scope["method"] not in METHODS or not hasattr(served.endpoint, "shortcut"):
                 return None
             self.guard.check(scope, "read")
             return _timed(served.endpoint.shortcut(scope), self.metrics.reads)
-        for prefix in self._mounts.collectors:
-            if path.startswith(prefix):
-                app = self._mounts.apps.get(prefix)
-                if app is None or not hasattr(app, "shortcut"):
-                    return None
-                self.guard.check(scope, "write")
-                mounted = partial(self._mounts.apps.get, prefix)
-                return _timed(_while(app, mounted, app.shortcut(scope)), self.metrics.pushes)
-        return None
+        prefix = next((one for one in self._mounts.collectors if path.startswith(one)), "")
+        app = self._mounts.apps.get(prefix)
+        if scope["method"] in METHODS or app is None or not hasattr(app, "shortcut"):
+            return None
+        self.guard.check(scope, "write")
+        mounted = partial(self._mounts.apps.get, prefix)
+        return _timed(_while(app, mounted, app.shortcut(scope)), self.metrics.pushes)
 
     def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> Answering:
         path = route_path(scope)
