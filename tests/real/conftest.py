@@ -1,5 +1,7 @@
 """Fixtures of the tests against real servers."""
 
+import fcntl
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -25,7 +27,30 @@ def control_plane() -> Iterator[controlplane.ControlPlane]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A real server takes its time to start, to fail and to come back."""
+    """Give real servers their time, and the tests of one server the same worker."""
     for item in items:
         if "tests/real/" in item.nodeid:
-            item.add_marker(pytest.mark.timeout(180))
+            item.add_marker(pytest.mark.timeout(360))  # of which it may wait for one that is alone
+            item.add_marker(pytest.mark.xdist_group(_group(item)))
+
+
+def _group(item: pytest.Item) -> str:
+    fixtures = getattr(item, "fixturenames", ())
+    shared = ("control_plane", "kafka", "cluster", "system")
+    return next((name for name in shared if name in fixtures), item.nodeid.partition("::")[0])
+
+
+@pytest.fixture(autouse=True)
+def _turn(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
+    """Let a test that is marked `alone` wait for those of other workers, and those for it."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # which all workers share
+    alone = request.node.get_closest_marker("alone") is not None
+    with (folder / "door").open("w") as door, (folder / "room").open("w") as room:
+        fcntl.flock(door, fcntl.LOCK_EX)  # or new tests would enter for ever before one alone
+        fcntl.flock(room, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        fcntl.flock(door, fcntl.LOCK_UN)
+        yield

@@ -174,6 +174,7 @@ def test_a_deleted_group_is_gone_or_unknown(
         observer.await_queues(lambda queues: (found, group) not in queues)
 
 
+@pytest.mark.alone
 def test_a_million_pending_are_counted_at_once(
     kafka: Cluster, truth: Truth, group: str, observing: Observing
 ) -> None:

@@ -17,6 +17,8 @@ from tests.real.kubernetes.replay import Replay, Told, number_of
 from tests.real.kubernetes.server import addresses, telemetron
 from tests.real.process import wait_until
 
+pytestmark = pytest.mark.alone
+
 NAMESPACE = "storm"
 EVENTS_PER_SECOND = 5_000
 SECONDS = 6

@@ -10,6 +10,8 @@ import pytest
 
 from tests.sdk.stand_in import StandIn
 
+pytestmark = pytest.mark.alone
+
 HIGHEST = """
 def highest():  # KiB; ru_maxrss would count what this process was before its exec
     with open("/proc/self/status") as lines:

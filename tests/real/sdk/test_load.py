@@ -5,6 +5,10 @@ import threading
 import time
 from typing import Any
 
+import pytest
+
+pytestmark = pytest.mark.alone
+
 THREADS = """
 import json, sys, threading
 from telemetron_agent import Agent, current

@@ -36,6 +36,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("python", [sys.executable, OLDEST])
 def test_it_installs_alone(wheel: Path, tmp_path: Path, python: str | Path | None) -> None:
     if python is None:
