@@ -28,7 +28,7 @@ from telemetron_collectors.kafka.protocol.records import Scan, scan
 from telemetron_collectors.kafka.protocol.wire import UnsupportedError
 from telemetron_collectors.kafka.queue import KafkaQueue
 from telemetron_collectors.kafka.scopes import refusal_of
-from telemetron_collectors.kafka.task import parse_task, parse_tasks, with_id
+from telemetron_collectors.kafka.task import parse_tasks, with_id
 from telemetron_collectors.kafka.topic import Topic
 
 FETCH_BYTES = 1 << 18
@@ -138,7 +138,8 @@ class TaskSearch:
         if not found.records or found.records[0].offset != record.offset:
             return self._unread(record, found.trouble or NOT_THERE)
         now = self._cluster.clock.now()
-        task = parse_task(found.records[0], topic.name, record.partition, config, now)
+        arguments = found.records[:1], topic.name, record.partition, config, now
+        (task,) = await asyncio.to_thread(parse_tasks, *arguments)
         return [LogHit(topic, record.partition, record.offset, task)]
 
     def _topic(self, record: QueueRecord) -> Topic | None:
@@ -189,7 +190,8 @@ class TaskSearch:
         span.left -= len(found.records)
         span.next = max(span.next, found.next)
         now = self._cluster.clock.now()
-        for task in parse_tasks(records[:MAX_HITS], topic.name, number, config, now):
+        arguments = records[:MAX_HITS], topic.name, number, config, now
+        for task in await asyncio.to_thread(parse_tasks, *arguments):
             span.hits.append(LogHit(topic, number, task.offset or 0, task))
         if found.trouble:
             raise UnreadError(found.trouble)

@@ -414,7 +414,7 @@ def batch(offset: int, *values: bytes, **attributes: Any) -> bytes:
     """Encode records from an offset on; `producer_id` makes them a transaction."""
     producer = attributes.get("producer_id", -1)
     codec = attributes.get("codec", 0)
-    builder = DefaultRecordBatchBuilder(2, codec, producer >= 0, producer, 0, 0, 1 << 20)
+    builder = DefaultRecordBatchBuilder(2, codec, producer >= 0, producer, 0, 0, 1 << 27)
     for number, value in enumerate(values):
         builder.append(number, 1_700_000_000_000, attributes.get("key"), value, [])
     built = bytearray(builder.build())

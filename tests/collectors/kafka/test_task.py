@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from telemetron.document import PendingTask, Priority
 from telemetron_agent.record import read
 from telemetron_collectors.kafka.config import Fields, QueueConfig
-from telemetron_collectors.kafka.protocol.batch import LogRecord
+from telemetron_collectors.kafka.protocol.record import LogRecord
 from telemetron_collectors.kafka.task import parse_task
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)

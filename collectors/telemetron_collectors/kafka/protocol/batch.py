@@ -1,39 +1,25 @@
 """Record batches as brokers keep them: https://kafka.apache.org/documentation/#recordbatch.
 
 aiokafka's reader unpacks a whole batch, whatever its size, and rejects a batch if the name of one
-header is not UTF-8. It is used only for the formats before Kafka 0.11.
+header is not UTF-8.
 """
 
 import struct
 from collections.abc import Iterator
-from typing import Any, NamedTuple
 
-from aiokafka.record import MemoryRecords
-
-from telemetron_collectors.kafka.protocol.codec import unpack
-
-FIRST_BYTES = 1 << 16
-MAX_BYTES = 1 << 24
-"""Of one unpacked batch; later records in it are not read."""
-GROWTH = 8
+from telemetron_collectors.kafka.protocol.codec import (
+    FIRST_BYTES,
+    GROWTH,
+    MAX_BYTES,
+    TooLargeError,
+    unpack,
+)
+from telemetron_collectors.kafka.protocol.legacy import LegacyBatch
+from telemetron_collectors.kafka.protocol.record import MAX_VALUE_BYTES, LogRecord
 
 _HEADER = struct.Struct(">qiibIhiqqqhii")
 _MAGIC = 16
 _LOG_APPEND_TIME, _TRANSACTIONAL, _CONTROL, _CODEC = 8, 16, 32, 7
-
-
-class TooLargeError(Exception):
-    """A batch unpacks to more than MAX_BYTES; the rest of it is not read."""
-
-
-class LogRecord(NamedTuple):
-    """One record; `timestamp` is in milliseconds since 1970, negative: none."""
-
-    offset: int
-    timestamp: int
-    key: bytes | None
-    value: bytes | None
-    headers: list[tuple[str, bytes | None]]
 
 
 class Batch:
@@ -95,7 +81,7 @@ class Batch:
         if self.base_offset + number < offset:
             return None
         key, at = _bytes(data, at, end)
-        value, at = _bytes(data, at, end)
+        value, at = _bytes(data, at, end, MAX_VALUE_BYTES + 1)
         count, at = _varint(data, at)
         headers = []
         for _ in range(count):
@@ -105,25 +91,6 @@ class Batch:
         is_append = self._attributes & _LOG_APPEND_TIME
         timestamp = self._max_timestamp if is_append else self._first_timestamp + delta
         return LogRecord(self.base_offset + number, timestamp, key, value, headers)
-
-
-class LegacyBatch:
-    """One message set of the formats before Kafka 0.11, read by aiokafka."""
-
-    is_transactional = is_control = False
-    producer_id = -1
-
-    def __init__(self, encoded: bytes) -> None:
-        self._batch: Any = MemoryRecords(encoded).next_batch()
-        self.base_offset: int = self._batch.base_offset
-        self.next_offset: int = self._batch.next_offset
-
-    def read(self, offset: int) -> Iterator[LogRecord]:
-        """Yield the records from an offset on."""
-        for record in self._batch:
-            if record.offset >= offset:
-                time = -1 if record.timestamp is None else record.timestamp
-                yield LogRecord(record.offset, time, record.key, record.value, [])
 
 
 def batches(records: bytes) -> Iterator[Batch | LegacyBatch]:
@@ -154,10 +121,13 @@ def _varint(data: bytes | bytearray, at: int) -> tuple[int, int]:
     return number >> 1 ^ -(number & 1), at
 
 
-def _bytes(data: bytes | bytearray, at: int, end: int) -> tuple[bytes | None, int]:
+def _bytes(
+    data: bytes | bytearray, at: int, end: int, most: int = MAX_BYTES
+) -> tuple[bytes | None, int]:
+    """Return the first `most` bytes of a field, and its end."""
     length, at = _varint(data, at)
     if length < 0:
         return None, at
     if at + length > end:
         raise ValueError("a field ends after its record")
-    return bytes(data[at : at + length]), at + length
+    return bytes(memoryview(data)[at : at + min(length, most)]), at + length

@@ -9,6 +9,16 @@ import cramjam
 XERIAL = b"\x82SNAPPY\0"
 XERIAL_HEADER = 16
 
+FIRST_BYTES = 1 << 16
+GROWTH = 8
+CHUNK_BYTES = 1 << 20
+MAX_BYTES = 1 << 24
+"""Of one unpacked batch; later records in it are not read."""
+
+
+class TooLargeError(Exception):
+    """A batch unpacks to more than MAX_BYTES; the rest of it is not read."""
+
 
 class UnsupportedCodecError(Exception):
     """There is no decompressor for this codec."""
@@ -25,19 +35,35 @@ def unpack(codec: int, data: bytes, size: int) -> tuple[bytes | bytearray, bool]
         raise UnsupportedCodecError(codec) from None
 
 
+def unpack_whole(codec: int, data: bytes) -> bytes | bytearray:
+    """Return all unpacked data. Raise TooLargeError if these are more than MAX_BYTES."""
+    size = max(FIRST_BYTES, 2 * len(data))
+    while True:
+        made, is_whole = unpack(codec, data, min(size, MAX_BYTES))
+        if is_whole:
+            return made
+        if size >= MAX_BYTES:
+            raise TooLargeError
+        size *= GROWTH
+
+
 def _none(data: bytes, size: int) -> tuple[bytes, bool]:
     return data, True
 
 
-def _gzip(data: bytes, size: int) -> tuple[bytes, bool]:
-    stream = zlib.decompressobj(wbits=31)
-    made = stream.decompress(data, size)
-    if not stream.eof and len(made) < size:
-        raise ValueError("the gzip stream ends too early")
+def _gzip(data: bytes, size: int) -> tuple[bytearray, bool]:
+    """Unpack chunk by chunk: zlib copies its result, and holds the interpreter meanwhile."""
+    stream, made = zlib.decompressobj(wbits=31), bytearray()
+    while not stream.eof and len(made) < size:
+        chunk = stream.decompress(data, min(CHUNK_BYTES, size - len(made)))
+        if not chunk and not stream.eof:
+            raise ValueError("the gzip stream ends too early")
+        data = stream.unconsumed_tail
+        made += chunk
     return made, stream.eof
 
 
-def _snappy(data: bytes, size: int) -> tuple[bytes, bool]:
+def _snappy(data: bytes, size: int) -> tuple[bytearray, bool]:
     blocks = bytearray()
     at = XERIAL_HEADER
     if not data.startswith(XERIAL):
@@ -47,15 +73,18 @@ def _snappy(data: bytes, size: int) -> tuple[bytes, bool]:
         block, is_whole = _snappy_block(data[at + 4 : end], size - len(blocks))
         blocks += block
         if not is_whole:
-            return bytes(blocks), False
+            return blocks, False
         at = end
-    return bytes(blocks), True
+    return blocks, True
 
 
-def _snappy_block(data: bytes, size: int) -> tuple[bytes, bool]:
-    if cramjam.snappy.decompress_raw_len(data) > size:
-        return b"", False
-    return bytes(cramjam.snappy.decompress_raw(data)), True
+def _snappy_block(data: bytes, size: int) -> tuple[bytearray, bool]:
+    length = cramjam.snappy.decompress_raw_len(data)
+    if length > size:
+        return bytearray(), False
+    block = bytearray(length)
+    cramjam.snappy.decompress_raw_into(data, block)
+    return block, True
 
 
 def _into_buffer(codec: ModuleType) -> Callable[[bytes, int], tuple[bytearray, bool]]:

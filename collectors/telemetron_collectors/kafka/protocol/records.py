@@ -2,16 +2,15 @@
 
 from typing import NamedTuple
 
-from telemetron_collectors.kafka.protocol.batch import (
+from telemetron_collectors.kafka.protocol.batch import Batch, batches
+from telemetron_collectors.kafka.protocol.codec import (
     MAX_BYTES,
-    Batch,
-    LegacyBatch,
-    LogRecord,
     TooLargeError,
-    batches,
+    UnsupportedCodecError,
 )
-from telemetron_collectors.kafka.protocol.codec import UnsupportedCodecError
+from telemetron_collectors.kafka.protocol.legacy import LegacyBatch
 from telemetron_collectors.kafka.protocol.messages import Fetched
+from telemetron_collectors.kafka.protocol.record import LogRecord
 
 ABORT = b"\0\0"
 """The type of an abort marker, in the key of its control record after the version."""

@@ -3,7 +3,8 @@
 import pytest
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
-from telemetron_collectors.kafka.protocol.batch import Batch, TooLargeError, batches
+from telemetron_collectors.kafka.protocol.batch import Batch, batches
+from telemetron_collectors.kafka.protocol.codec import TooLargeError
 from tests.collectors.kafka.scripted import batch
 
 

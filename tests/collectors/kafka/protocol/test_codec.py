@@ -5,7 +5,13 @@ import gzip
 import cramjam
 import pytest
 
-from telemetron_collectors.kafka.protocol.codec import UnsupportedCodecError, unpack
+from telemetron_collectors.kafka.protocol.codec import (
+    MAX_BYTES,
+    TooLargeError,
+    UnsupportedCodecError,
+    unpack,
+    unpack_whole,
+)
 
 TEXT = b"abcabcabc" * 1000
 XERIAL = b"\x82SNAPPY\0" + bytes(8)
@@ -40,6 +46,18 @@ def test_a_snappy_block_is_unpacked_only_as_a_whole() -> None:
     assert unpack(2, PACKED[2], 100) == (b"", False)
     assert unpack(2, xerial(TEXT[:90], TEXT[90:]), 100) == (TEXT[:90], False)
     assert unpack(2, xerial(TEXT[:90], TEXT[90:]), len(TEXT)) == (TEXT, True)
+
+
+def test_snappy_without_a_frame_is_bounded_by_the_length_that_it_names() -> None:
+    bomb = bytes(cramjam.snappy.compress_raw(b" " * 90_000_000))
+    assert unpack(2, bomb, MAX_BYTES) == (b"", False)
+    with pytest.raises(TooLargeError):
+        unpack_whole(2, bomb)
+
+
+@pytest.mark.parametrize("codec", PACKED)
+def test_all_is_unpacked_up_to_the_bound(codec: int) -> None:
+    assert unpack_whole(codec, PACKED[codec]) == TEXT
 
 
 @pytest.mark.parametrize("codec", [1, 2, 3, 4])

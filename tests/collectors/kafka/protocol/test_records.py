@@ -1,6 +1,7 @@
 """Encoded records, as a reader of committed transactions sees them."""
 
 import struct
+import tracemalloc
 
 import pytest
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from telemetron_collectors.kafka.protocol.messages import Fetched
+from telemetron_collectors.kafka.protocol.record import MAX_VALUE_BYTES
 from telemetron_collectors.kafka.protocol.records import Scan, is_heavy, scan
 from tests.collectors.kafka.scripted import batch
 
@@ -112,3 +114,24 @@ def test_a_compressed_batch_of_garbage(codec: int) -> None:
     broken = bytearray(batch(0, *[b"abcabcabc"] * 20, codec=codec))
     broken[61:] = b"\xff" * (len(broken) - 61)
     assert found(bytes(broken)).trouble == "the records cannot be decoded"
+
+
+@pytest.mark.parametrize("codec", [1, 2, 3, 4])
+def test_a_bomb_takes_bounded_memory_and_hides_no_record_before_it(codec: int) -> None:
+    """A record of 90 MB in a few KB (snappy, with the frame of Kafka's clients: a few MB)."""
+    bomb = batch(1, b"b", b" " * 90_000_000, codec=codec)
+    tracemalloc.start()
+    try:
+        scanned = found(batch(0, b"a") + bomb)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (offsets(scanned), scanned.next) == ([0, 1], 2)
+    assert scanned.trouble == "a batch of records unpacks to more than 16 MiB"
+    assert peak < 48 << 20
+
+
+@pytest.mark.parametrize("codec", [0, 1, 2, 3, 4])
+def test_a_value_is_copied_only_as_far_as_it_may_be_decoded(codec: int) -> None:
+    scanned = found(batch(0, b" " * 5_000_000, b"next", codec=codec))
+    assert [len(record.value or b"") for record in scanned.records] == [MAX_VALUE_BYTES + 1, 4]
