@@ -223,7 +223,7 @@ class Effect(Record, frozen=True):
         str | None, about("Item of the entity; null: the entity itself.", untrusted=True)
     ] = None
     since: Annotated[
-        Timestamp | None, about("When it began, by the evidence.", clock="evidence")
+        Timestamp | None, about("When it began, as that of a finding.", clock="evidence")
     ] = None
 
 
@@ -244,7 +244,12 @@ class Finding(Record, frozen=True, kw_only=True):
     ]
     since: Annotated[
         Timestamp | None,
-        about("When it began, by the evidence; null: no evidence says.", clock="evidence"),
+        about(
+            "When it began: the earliest time that the evidence has given, else when Telemetron"
+            " saw it begin. null: it was there at Telemetron's first look, and no evidence says"
+            " since when.",
+            clock="evidence",
+        ),
     ]
     raised_at: Annotated[
         Timestamp | None, about("When it had lasted long enough.", clock="telemetron")

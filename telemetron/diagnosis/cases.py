@@ -3,7 +3,7 @@
 from collections.abc import Container, Iterable, Mapping, Sequence
 from datetime import datetime
 from math import inf
-from typing import Any
+from typing import Any, NamedTuple
 
 from msgspec import Struct
 
@@ -12,11 +12,20 @@ from telemetron.diagnosis import causes
 from telemetron.diagnosis.causes import Steps
 from telemetron.diagnosis.rule import SEVERITIES, Rule, Symptom
 from telemetron.diagnosis.trend import Ref
+from telemetron.document import Finding
 
 Id = tuple[str, ...]
 
 SOON_SECONDS = 15.0
 WEIGHTS = {"PoisonTask": 2, "WaitCycle": 2, "SlotsExhausted": 2, "HandoffLoop": 1}
+
+
+class Known(NamedTuple):
+    """What the process before this one knew of a case."""
+
+    since: datetime | None
+    raised_at: datetime | None
+    """None: it was an effect."""
 
 
 class Case(Struct):
@@ -28,8 +37,13 @@ class Case(Struct):
     last: Symptom
     shown: dict[Ref, Symptom]
     """By the entity that shows it now."""
+    since: datetime | None = None
+    """When it began: the earliest time that any evidence has given, else when it was first seen;
+    None: it was there already at the first look, and no evidence says."""
     gone: float | None = None
     raised_at: datetime | None = None
+    was_raised_at: datetime | None = None
+    """When the process before this one raised it: its hold is over."""
 
     @property
     def symptom(self) -> Symptom:
@@ -37,8 +51,8 @@ class Case(Struct):
         return self.shown[min(self.shown)] if self.shown else self.last
 
     @property
-    def since(self) -> datetime | None:
-        """When it began, by the evidence that is there now, so that a restart changes nothing."""
+    def evident_since(self) -> datetime | None:
+        """When it began, only by the evidence that is there now."""
         symptoms: Iterable[Symptom] = self.shown.values() or (self.last,)
         return min((one.since for one in symptoms if one.since), default=None)
 
@@ -57,13 +71,20 @@ class Case(Struct):
         """When its hold, or its going, is over; infinity: neither goes on."""
         if self.gone is not None:
             return self.gone + self.rule.clear_seconds
-        return self.first + self.rule.hold_seconds if self.raised_at is None else inf
+        if self.raised_at is not None:
+            return inf
+        return self.first + (0 if self.was_raised_at else self.rule.hold_seconds)
 
-    def show(self, ref: Ref, symptom: Symptom, now: float) -> bool:
-        """Note that an entity shows the symptom; return whether that is news."""
+    def show(self, ref: Ref, symptom: Symptom, now: float, seen_at: datetime | None = None) -> bool:
+        """Note that an entity shows the symptom; return whether that is news.
+
+        `seen_at` is when Telemetron saw it begin, if it begins now.
+        """
         before = self.shown.get(ref)
         if self.raised_at is None and (before or self.symptom).token != symptom.token:
-            self.first = now
+            self.first, self.since, self.was_raised_at = now, seen_at, None
+        if symptom.since and (self.since is None or symptom.since < self.since):
+            self.since = symptom.since
         is_news = before != symptom or self.gone is not None
         self.shown[ref] = symptom
         self.gone = None
@@ -85,6 +106,17 @@ class Case(Struct):
         severity = SEVERITIES.index(self.severity(effects))
         is_blind = self.symptom.section == "sources" and severity < 2
         return not is_blind, severity, -len(effects), self.since or self.raised_at, self.symptom.id
+
+
+def known(findings: Iterable[Finding]) -> dict[str, Known]:
+    """Return what these findings say of their cases and their effects' cases, by key."""
+    found: dict[str, Known] = {}
+    for one in findings:
+        for effect in one.effects:
+            path = [effect.path] if effect.path else []
+            id = key.join(effect.rule, effect.section, effect.key, *path)
+            found[id] = Known(effect.since, None)
+    return found | {one.key: Known(one.since, one.raised_at) for one in findings}
 
 
 def name(symptom: Symptom) -> str:
@@ -113,7 +145,7 @@ def _reduced(case: Case, now: float, is_shown: bool) -> causes.Case:
     symptoms: Iterable[Symptom] = case.shown.values() or (case.symptom,)
     return causes.Case(
         (case.symptom.section, case.symptom.key),
-        case.since,
+        case.evident_since,
         frozenset(node for one in symptoms for node in one.provides if left <= SOON_SECONDS),
         frozenset(node for one in symptoms for node in one.depends),
         WEIGHTS.get(case.rule.name, 0),

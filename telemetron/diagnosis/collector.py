@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib.metadata
+from collections.abc import Awaitable, Callable
 
 from loguru import logger
 
@@ -10,17 +11,30 @@ from telemetron.diagnosis.diagnosis import Diagnosis
 from telemetron.diagnosis.rule import ENTRY_POINTS, Rule
 from telemetron.diagnosis.rules import RULES
 from telemetron.diagnosis.settings import FindingsSettings
+from telemetron.document import Finding
 from telemetron.store.store import Store
 
 MAX_AGE_SECONDS = 30.0
 
 
-def collector(store: Store, diagnosed: asyncio.Event) -> Collector:
-    """Return the collector that diagnoses this store; its first round sets the event."""
+async def nothing() -> list[Finding]:
+    """Recall no findings."""
+    return []
+
+
+def collector(
+    store: Store,
+    diagnosed: asyncio.Event,
+    recall: Callable[[], Awaitable[list[Finding]]] = nothing,
+) -> Collector:
+    """Return the collector that diagnoses this store; its first round sets the event.
+
+    `recall` returns the findings that were open when the process before this one ended.
+    """
 
     async def run(settings: FindingsSettings, output: Output) -> None:
         rules = await asyncio.to_thread(installed)  # it reads files
-        await Diagnosis(store, output, rules, settings, diagnosed).run()
+        await Diagnosis(store, output, rules, settings, diagnosed, await recall()).run()
 
     return Collector(
         name="findings",

@@ -6,20 +6,22 @@ over, explains cases by each other, and puts the roots into the section `finding
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from math import inf
 from typing import Any
 
 from loguru import logger
 
 from telemetron.collector import Output
-from telemetron.diagnosis.cases import Case, Id, name
+from telemetron.diagnosis.cases import Case, Id, known, name
 from telemetron.diagnosis.conclusions import MAX_FINDINGS, SECTION, Conclusions
 from telemetron.diagnosis.indexes import indexes
 from telemetron.diagnosis.rule import Rule, Symptom
 from telemetron.diagnosis.settings import FindingsSettings, RuleSettings
 from telemetron.diagnosis.trend import EVERY_SECONDS, Ref, Trends
 from telemetron.diagnosis.view import View
+from telemetron.document import Finding
 from telemetron.slices import sliced
 from telemetron.store.store import Publication, Store
 
@@ -30,6 +32,8 @@ MAX_REST_SECONDS = 10.0
 COST_TO_LOOK = 2_000
 """Symptoms that nothing changes are looked at again; that takes 0.05 % of a core."""
 CONFIRM_SECONDS = 10.0
+RECALL_SECONDS = 300.0
+"""What was found before a restart goes on if its symptom is seen again within this time."""
 DONE = object()
 SEEN = ("ok", "degraded")
 """Statuses of a source whose section is believed."""
@@ -51,12 +55,17 @@ class Diagnosis:
         rules: Mapping[str, Rule],
         settings: FindingsSettings,
         diagnosed: asyncio.Event,
+        recalled: Sequence[Finding] = (),
     ) -> None:
         self._store = store
         self._output = output
         self._clock = output.clock
         self._settings = settings
         self._rules = _by_section(rules, settings)
+        self._recalled = known(recalled)
+        self._recall_until = self._clock.monotonic() + RECALL_SECONDS
+        self._first_looks: dict[Ref, float] = {}
+        """When each entity that is there was evaluated first, on a monotonic clock."""
         self._cases: dict[Id, Case] = {}
         self._by_ref: dict[Ref, set[Id]] = {}
         self._changed: dict[Ref, None] = {}
@@ -74,9 +83,9 @@ class Diagnosis:
         self._statuses: dict[str, str] = {}
         self._view = View(store.snapshot, indexes(), Trends())
         shown = store.snapshot.sections[SECTION].rope
-        known = {one.entity.key: one.entity for one in shown}
-        self._conclusions = Conclusions(output, self._view, self._unchecked, known)
-        self._stirred = bool(known)
+        left = {one.entity.key: one.entity for one in shown}
+        self._conclusions = Conclusions(output, self._view, self._unchecked, left)
+        self._stirred = bool(left)
         """Whether a case has changed since findings were put."""
 
     async def run(self) -> None:
@@ -223,7 +232,7 @@ class Diagnosis:
                 del self._cases[id]
                 self._stirred = True
             elif not self._is_early(case.rule):
-                case.raised_at = self._clock.now()
+                case.raised_at = case.was_raised_at or self._clock.now()
                 self._stirred = True
 
     def _statuses_unchanged(self) -> bool:
@@ -242,7 +251,10 @@ class Diagnosis:
         self._view.now, self._view.monotonic = self._clock.now(), self._clock.monotonic()
         entity = self._view.evaluate(ref)
         found: dict[Id, tuple[Rule, Symptom]] = {}
-        if entity is not None and self._is_believed(ref[0], entity):
+        if entity is None:
+            self._first_looks.pop(ref, None)
+        elif self._is_believed(ref[0], entity):
+            self._first_looks.setdefault(ref, self._view.monotonic)
             for rule in self._rules.get(ref[0], ()):
                 for symptom in self._symptoms(rule, entity):
                     found.setdefault(symptom.id, (rule, symptom))
@@ -278,13 +290,29 @@ class Diagnosis:
     def _enter(self, id: Id, rule: Rule, ref: Ref, symptom: Symptom) -> None:
         now = self._clock.monotonic()
         case = self._cases.get(id)
+        seen_at = self._seen_at(ref, symptom)
         if case is None:
-            known = self._conclusions.shown.get(name(symptom))
-            raised_at = known.raised_at if known else None
-            case = self._cases[id] = Case(rule, now, symptom, {}, raised_at=raised_at)
-        if case.show(ref, symptom, now) or self._conclusions.is_outdated(case.symptom):
+            case = self._cases[id] = self._new(rule, symptom, seen_at)
+        if case.show(ref, symptom, now, seen_at) or self._conclusions.is_outdated(case.symptom):
             self._stirred = True
         self._due = min(self._due, case.due)
+
+    def _new(self, rule: Rule, symptom: Symptom, seen_at: datetime | None) -> Case:
+        """Return a case that begins now, or goes on from before a crash or a restart."""
+        now, key = self._clock.monotonic(), name(symptom)
+        if (shown := self._conclusions.shown.get(key)) is not None:
+            return Case(rule, now, symptom, {}, shown.since, raised_at=shown.raised_at)
+        left = self._recalled.pop(key, None)
+        if left is None or now > self._recall_until:
+            return Case(rule, now, symptom, {}, seen_at)
+        return Case(rule, now, symptom, {}, left.since, was_raised_at=left.raised_at)
+
+    def _seen_at(self, ref: Ref, symptom: Symptom) -> datetime | None:
+        """When it began, if it begins now; None if it was there when Telemetron first looked."""
+        looked_for = self._clock.monotonic() - self._first_looks[ref]
+        if looked_for <= symptom.window_seconds:
+            return None
+        return symptom.newest or self._clock.now()
 
     def _withdraw(self, id: Id, ref: Ref) -> None:
         case = self._cases.get(id)

@@ -39,7 +39,11 @@ class Symptom(NamedTuple):
     name: str | None = None
     """What has it, if it is no entity: the symptoms of all entities that name it are one."""
     since: datetime | None = None
-    """When it began, by the evidence; None: not known."""
+    """When it began, by evidence that does not change while it lasts; None: not known."""
+    newest: datetime | None = None
+    """The time of its newest evidence. If Telemetron sees it begin, that is when it began."""
+    window_seconds: float = 0.0
+    """How long it looks back: Telemetron must have looked for longer to have seen it begin."""
     provides: Sequence[Node] = ()
     """What it explains: symptoms that depend on one of these are its effects."""
     depends: Sequence[Node] = ()

@@ -238,6 +238,8 @@ class HistoryThread:
     def _work(self, timeline: Timeline) -> bool:
         """Do one job and everything that is due. Return False at the end."""
         tip = timeline.tip
+        if timeline.file is None:
+            self._do_due(timeline)  # a query may need the file
         with suppress(Empty):
             job = self._history._queue.get(timeout=self._seconds_to_next(timeline))
             if job is None:

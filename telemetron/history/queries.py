@@ -73,6 +73,34 @@ def snapshot(timeline: Timeline, text: str, now: datetime) -> Snapshot:
     return Snapshot(timeline.system, place.epoch, moment(started_at), change, sections, place.step)
 
 
+class Ended(NamedTuple):
+    """How a run of Telemetron ended."""
+
+    bodies: list[bytes]
+    """The entities of the section that was asked for."""
+    alive_at: int
+    """When it was last known to be running, in milliseconds since 1970."""
+
+
+def end_of_run_before(timeline: Timeline, section: str) -> Ended | None:
+    """Return how the run before this one ended; None if the file does not say."""
+    file = timeline.file
+    if file is None:
+        return None
+    try:
+        last = file.find_time(timeline.newest.started_at - 1).place
+    except HoleError as hole:
+        last = hole.before.place
+    except GoneError:
+        return None
+    try:
+        state = file.state(last)
+    except GoneError:
+        return None
+    bodies = [body for id, body in state.items() if id[0] == section]
+    return Ended(bodies, file.alive_until(last.epoch))
+
+
 def changes(timeline: Timeline, asked: Asked, now: datetime) -> Diff:
     """Return the net difference of two places; raise as `Timeline.resolve` and `require_key` do."""
     answer, between = _diff(timeline, asked, now)

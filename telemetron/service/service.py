@@ -4,20 +4,29 @@ import asyncio
 import gc
 from collections.abc import Callable, Collection
 from contextlib import suppress
+from datetime import timedelta
+from functools import partial
 from math import inf
 
+import msgspec
+from loguru import logger
 from msgspec.structs import replace
 
 from telemetron import key
 from telemetron.agents import CONFIGURATION_RANK, AgentPart
 from telemetron.clock import Clock
 from telemetron.config.settings import DECLARED, DeclaredAgent, Settings
-from telemetron.history.history import History
+from telemetron.document import Finding
+from telemetron.history.history import BusyError, History
 from telemetron.history.limits import DEFAULTS, HistoryLimits
+from telemetron.history.place import milliseconds
+from telemetron.history.queries import end_of_run_before
 from telemetron.service.supervisor import Supervisor, SupervisorLimits
 from telemetron.store.store import Store
 
 FINDINGS = "findings"
+RECALL = timedelta(minutes=10)
+"""After a longer time without Telemetron it does not go on with the findings of before."""
 
 
 class Service:
@@ -74,9 +83,31 @@ class Service:
         else:
             from telemetron.diagnosis.collector import collector
 
-            own = collector(self.store, diagnosed)
+            own = collector(self.store, diagnosed, self._recall)
             self.supervisor.start_own(own, self.settings.findings)
         return diagnosed
+
+    async def _recall(self) -> list[Finding]:
+        """Return the findings that were open when the process before this one ended.
+
+        There are none without a file of the history, or if that was too long ago.
+        """
+        clock = self.store.clock
+        oldest = clock.now() - RECALL
+        if self.settings.history.path is None or self.store.snapshot.started_at < oldest:
+            return []
+        try:
+            ended = await self.history.ask(partial(end_of_run_before, section=FINDINGS), 5.0)
+        except BusyError:
+            logger.warning("the history does not answer; findings begin again")
+            return []
+        if ended is None or ended.alive_at < milliseconds(oldest):
+            return []
+        found = []
+        for body in ended.bodies:
+            with suppress(msgspec.MsgspecError):  # of another version
+                found.append(msgspec.json.decode(body, type=Finding))
+        return found
 
     def _feeds(self, collector: str) -> Collection[str]:
         """Return the sections that a collector writes; none if it is not imported."""

@@ -1,6 +1,7 @@
 """The observer's own blindness: sources that see nothing, or not all."""
 
 from collections.abc import Iterator
+from math import inf
 
 from telemetron.diagnosis.evidence import item
 from telemetron.diagnosis.rule import Place, Rule, Symptom
@@ -97,7 +98,8 @@ def _blind(rule: str, source: SourceRow, summary: str) -> Symptom:
         source.key,
         summary,
         evidence,
-        since=source.last_ok_at,  # never seen since the start: it may have begun at any time
+        since=source.last_ok_at,
+        window_seconds=0.0 if source.last_ok_at else inf,  # it may have begun at any time
         provides=[("source", source.key)],
     )
 

@@ -35,6 +35,7 @@ def parser() -> argparse.ArgumentParser:
         one.add_argument("--noise", action="store_true", help="with harmless disorder around it")
     for one in (check, played):
         one.add_argument("--restart", help="end Telemetron by this signal, as SIGKILL, and go on")
+        one.add_argument("--history", action="store_true", help="with a history file")
     return made
 
 
@@ -105,9 +106,10 @@ def main() -> int:
         if unknown := {*asked.names} - SCENARIOS.keys():
             sys.exit(f"no scenarios: {', '.join(sorted(unknown))}")
         names = asked.names or SCENARIOS
-        return check([Run(one, asked.noise, asked.restart) for one in names], asked.at_once)
+        how = asked.noise, asked.restart, asked.history
+        return check([Run(one, *how) for one in names], asked.at_once)
     if asked.command == "play":
-        work = print_report(Run(asked.name, asked.noise, asked.restart))
+        work = print_report(Run(asked.name, asked.noise, asked.restart, asked.history))
     else:
         work = hold(Run(asked.name, asked.noise), asked.port, asked.seconds)
     return asyncio.run(until_terminated(work))

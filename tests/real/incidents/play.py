@@ -34,9 +34,13 @@ class Run(Struct, frozen=True):
     noise: bool = False
     restart: str | None = None
     """The signal by which Telemetron ends in the middle of the incident, as `SIGKILL`."""
+    history: bool = False
+    """Whether Telemetron has a history file."""
 
     def __str__(self) -> str:
-        return "-".join(filter(None, (self.name, "noise" * self.noise, self.restart)))
+        return "-".join(
+            filter(None, (self.name, "noise" * self.noise, self.restart, "history" * self.history))
+        )
 
 
 class Report(Struct):
@@ -60,9 +64,11 @@ class Report(Struct):
 
 
 @asynccontextmanager
-async def playing(scenario: Scenario, port: int | None = None) -> AsyncIterator[World]:
+async def playing(
+    scenario: Scenario, port: int | None = None, has_history: bool = False
+) -> AsyncIterator[World]:
     """A healthy world for a scenario, ended with the context."""
-    world = World(scenario.name, port)
+    world = World(scenario.name, port, has_history)
     try:
         if scenario.setup:
             scenario.setup(world)
@@ -76,7 +82,7 @@ async def playing(scenario: Scenario, port: int | None = None) -> AsyncIterator[
 async def play(run: Run) -> Report:
     """Play it and judge the findings."""
     began = time.monotonic()
-    async with playing(SCENARIOS[run.name]) as world:
+    async with playing(SCENARIOS[run.name], has_history=run.history) as world:
         stage = Stage(world, run)
         stage.report.seconds["healthy"] = time.monotonic() - began
         await stage.play()

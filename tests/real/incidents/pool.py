@@ -62,6 +62,8 @@ def arguments(run: Run) -> Iterator[str]:
         yield "--noise"
     if run.restart:
         yield f"--restart={run.restart}"
+    if run.history:
+        yield "--history"
 
 
 @contextmanager

@@ -32,7 +32,7 @@ Shown = Callable[[View], Any]
 class World:
     """Everything; the setup of a scenario may change it before it starts."""
 
-    def __init__(self, seed: str, port: int | None = None) -> None:
+    def __init__(self, seed: str, port: int | None = None, has_history: bool = False) -> None:
         self.chance = random.Random(seed)
         self._exit = AsyncExitStack()
         folder = self._exit.enter_context(tempfile.TemporaryDirectory(prefix="incident-"))
@@ -58,6 +58,7 @@ class World:
         self.shown: dict[str, Shown] = {}
         """What the document has to show."""
         self._port = port
+        self._has_history = has_history
         self._number = 0
         self._serial = self.chance.randrange(2000, 9000)
         self._due: dict[str, float] = {}
@@ -76,7 +77,7 @@ class World:
             await part.start()
         self.has_begun = True
         await self._fill()
-        self.service = Service(self.folder, self._sources(), self._port)
+        self.service = Service(self.folder, self._sources(), self._port, self._has_history)
         self._exit.push_async_callback(self.service.stop)
         await self.service.start()
 

@@ -1,7 +1,7 @@
 """A small system that sources describe and Telemetron diagnoses, with time moved by hand."""
 
 import asyncio
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from datetime import UTC, datetime, timedelta
 from math import inf
 from typing import Any, TypeVar
@@ -44,7 +44,13 @@ NEW_YEAR = datetime(2030, 1, 1, tzinfo=UTC)
 class System:
     """`async with System() as system`: sources that are ok, and a diagnosis that runs."""
 
-    def __init__(self, now: datetime = NEW_YEAR, late: str | None = None, **findings: Any) -> None:
+    def __init__(
+        self,
+        now: datetime = NEW_YEAR,
+        late: str | None = None,
+        recalled: Sequence[Finding] = (),
+        **findings: Any,
+    ) -> None:
         self.clock = FakeClock(now)
         self.store = Store("test", self.clock)
         self.sources = {name: self.store.add(name, kind) for name, kind in SOURCES.items()}
@@ -54,6 +60,7 @@ class System:
                 source.confirm()
         self._supervisor = Supervisor(self.store)
         self._diagnosed = asyncio.Event()
+        self._recalled = list(recalled)
         self._settings = msgspec.convert(findings, FindingsSettings)
 
     async def __aenter__(self) -> "System":
@@ -65,9 +72,9 @@ class System:
     async def __aexit__(self, *_: object) -> None:
         await self._supervisor.stop()
 
-    def again(self) -> "System":
+    def again(self, late: str | None = None, recalled: Sequence[Finding] = ()) -> "System":
         """Another process that observes the same, after this one was killed."""
-        other = System(self.clock.now())
+        other = System(self.clock.now(), late, recalled)
         for name, source in self.sources.items():
             for (section, id), part in source.parts.items():
                 other.store.put(other.sources[name], section, part.group, id, part.value)
@@ -75,7 +82,11 @@ class System:
 
     def start(self) -> None:
         """Begin to diagnose."""
-        self._supervisor.start_own(collector(self.store, self._diagnosed), self._settings)
+        own = collector(self.store, self._diagnosed, self._recall)
+        self._supervisor.start_own(own, self._settings)
+
+    async def _recall(self) -> list[Finding]:
+        return self._recalled
 
     def view(self) -> View:
         """A view of what is published, as rules are given it."""

@@ -4,8 +4,9 @@ from datetime import UTC, datetime, timedelta
 from math import inf
 from typing import Any
 
-from telemetron.diagnosis.cases import Case, name, roots
+from telemetron.diagnosis.cases import Case, Known, known, name, roots
 from telemetron.diagnosis.rule import Rule, Symptom
+from telemetron.document import Effect, Finding, Root
 from tests.telemetron.diagnosis.system import result
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
@@ -20,7 +21,7 @@ def symptom(key: str = "one", **fields: Any) -> Symptom:
 def case(*, first: float = 0.0, **fields: Any) -> Case:
     """A case that one entity shows."""
     made = symptom(**fields)
-    return Case(RULE, first, made, {ONE: made})
+    return Case(RULE, first, made, {ONE: made}, made.since)
 
 
 def test_a_hold_and_a_going_end_by_the_rules_times() -> None:
@@ -45,14 +46,44 @@ def test_a_new_token_begins_the_hold_again() -> None:
     assert one.first == 10
 
 
-def test_it_began_when_the_first_of_its_entities_shows_it() -> None:
-    one = case(since=NOON)
-    one.show(OTHER, symptom("other", since=NOON - timedelta(hours=1)), 0)
-    assert one.since == NOON - timedelta(hours=1)
+def test_it_began_at_the_earliest_time_that_its_evidence_has_given() -> None:
+    one, early = case(), NOON - timedelta(hours=1)
+    one.show(ONE, symptom(since=NOON), 0)
+    one.show(OTHER, symptom("other", since=early), 0)
+    assert (one.since, one.evident_since) == (early, early)
     one.withdraw(OTHER, 1)
-    assert one.since == NOON
+    assert (one.since, one.evident_since) == (early, NOON)
     one.show(ONE, symptom(), 2)
-    assert one.since is None
+    assert (one.since, one.evident_since) == (early, None)
+
+
+def test_a_hold_that_begins_again_begins_at_another_time() -> None:
+    one = case(token=1)
+    one.show(ONE, symptom(token=2), 10, NOON)
+    assert one.since == NOON
+
+
+def test_findings_are_known_with_their_effects() -> None:
+    effect = Effect("E", "queues", "a/b", "tasks/t", NOON)
+    root = Root("agents", "a", None, None, None)
+    finding = Finding(
+        key="R/agents/a",
+        rule="R",
+        severity="info",
+        basis="observed",
+        rank=1,
+        root=root,
+        summary="",
+        since=None,
+        raised_at=NOON,
+        effects=[effect],
+        observed_at="1.1",
+        runbook="",
+    )
+    assert known([finding]) == {
+        "R/agents/a": Known(None, NOON),
+        "E/queues/a~1b/tasks~1t": Known(NOON, None),
+    }
 
 
 def test_the_worst_is_first_then_the_one_with_most_effects_then_the_oldest() -> None:

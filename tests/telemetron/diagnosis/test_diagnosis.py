@@ -58,7 +58,7 @@ async def test_what_one_cause_explains_is_its_effect_and_nothing_else() -> None:
         assert {one.rule for one in finding.effects} == {"NoConsumers", "AgentGone", "TaskStalled"}
         assert finding.effect_count == 3
         assert finding.summary.startswith("All 2 pods of Deployment writer crash: 12 restarts")
-        assert finding.since is None  # Kubernetes shows only the latest crash
+        assert finding.since is None  # it crashed already at the first look
         times = {one.path: one.at for one in finding.evidence}
         assert times["pods/writer-0/last_exit/reason"] == system.ago(80)
         assert len(msgspec.json.encode(finding)) <= 1_500
@@ -187,6 +187,79 @@ async def test_after_a_restart_in_the_middle_the_root_and_its_times_are_the_same
     async with killed as system:
         after = await system.after(60)
         assert [told(one) for one in after] == [told(one) for one in before]
+
+
+async def seen_to_crash(system: System) -> Finding:
+    """A dead consumer that Telemetron has seen work."""
+    system.workload("writer", system.pod("writer-0"), system.pod("writer-1"))
+    await system.after(30)
+    dead_consumer(system)
+    (finding,) = await system.after(60)
+    return finding
+
+
+async def test_a_crash_loop_that_was_seen_to_begin_began_with_its_first_crash() -> None:
+    async with System() as system:
+        finding = await seen_to_crash(system)
+        assert finding.since == system.ago(80)
+        crash(system)  # again
+        (later,) = await system.after(60)
+        assert later.since == finding.since
+        assert later.evidence[0].at is not None
+        assert later.evidence[0].at > finding.since
+
+
+async def test_what_looks_back_is_seen_to_begin_only_after_a_look_as_long() -> None:
+    async with System() as system:
+        began = {}
+        for name, quiet in (("new", 0), ("watched", 150)):
+            system.queue(name)
+            await system.after(quiet)
+            start = system.clock.now()
+            for number in range(30):
+                system.queue(name, depth=10 * number)
+                await system.after(3)
+            for one in system.findings:
+                began.setdefault(one.root.key, one.since and one.since >= start)
+        assert began == {"kafka/new/g": None, "kafka/watched/g": True}
+
+
+async def test_what_was_found_before_a_restart_goes_on_with_its_times() -> None:
+    async with System() as system:
+        before = await seen_to_crash(system)
+        killed = system.again("kubernetes", [before])
+    async with killed as system:
+        assert await system.after(3) == []  # Kubernetes is not complete
+        system.sources["kubernetes"].confirm()
+        (after,) = await system.after(1)
+        assert (after.key, after.since, after.raised_at) == (
+            before.key,
+            before.since,
+            before.raised_at,
+        )
+        (after,) = await system.after(20)
+        assert told(after) == told(before)
+
+
+async def test_what_is_not_seen_again_after_a_restart_is_not_shown() -> None:
+    async with System() as system:
+        before = await seen_to_crash(system)
+        now = system.clock.now()
+    async with System(now, recalled=[before]) as system:
+        system.workload("writer", system.pod("writer-0"), system.pod("writer-1"))
+        assert await system.after(400) == []
+        crash(system)
+        (new,) = await system.after(60)
+        assert new.since == system.ago(80)
+
+
+async def test_without_a_memory_what_was_there_at_the_first_look_has_no_begin() -> None:
+    async with System() as system:
+        before = await seen_to_crash(system)
+        killed = system.again()
+    async with killed as system:
+        (after,) = await system.after(60)
+        assert (after.key, after.since) == (before.key, None)
 
 
 def told(finding: Finding) -> Any:

@@ -262,3 +262,22 @@ def test_places_of_two_epochs_in_the_wrong_order_are_swapped(tmp_path):
     answer = second.changes(since=two, until=one, sections=("queues",))
     assert (answer["from"], answer["to"]) == (one, two)
     second.close()
+
+
+def test_the_end_of_the_run_before_is_what_its_file_has_last(tmp_path):
+    first = System(tmp_path / "history.db")
+    assert queries.end_of_run_before(first.timeline, "queues") is None
+    first.put(1)
+    first.put(7)
+    first.write()
+    ended_at = milliseconds(first.clock.now())
+    first.close()
+    first.clock.advance(60)
+    second = System(tmp_path / "history.db", first.clock)
+    second.put(3)
+    second.write()
+    ended = queries.end_of_run_before(second.timeline, "queues")
+    assert [msgspec.json.decode(body)["consumers"] for body in ended.bodies] == [7]
+    assert ended.alive_at == ended_at
+    assert queries.end_of_run_before(second.timeline, "agents").bodies == []
+    second.close()

@@ -1,6 +1,8 @@
 import asyncio
 from contextlib import asynccontextmanager
 
+import pytest
+
 from telemetron.config.settings import parse
 from telemetron.service.service import Service
 
@@ -45,3 +47,33 @@ async def test_probes_are_known_while_their_collector_is_off_or_misconfigured(tm
             mounts = service.supervisor.mounts
             assert mounts.probe("/agents/planner/livez") == "/agents/"
             assert not mounts.collectors
+
+
+async def finding(service):
+    """The first finding that the service shows."""
+    shown = asyncio.Event()
+
+    def look(_=None):
+        if len(service.store.snapshot.sections["findings"].rope):
+            shown.set()
+
+    service.store.watchers.append(look)
+    look()
+    async with asyncio.timeout(20):
+        await shown.wait()
+    return next(iter(service.store.snapshot.sections["findings"].rope)).entity
+
+
+@pytest.mark.parametrize("has_file", [True, False])
+async def test_a_restart_goes_on_with_the_findings_of_a_history_file(tmp_path, has_file):
+    file = f'"sqlite:///{tmp_path / "history.db"}"' if has_file else "null"
+    config = f"""
+sources: {{heartbeats: {{nonsense: 1}}}}
+history: {{url: {file}}}
+findings: {{rules: {{SourceFailing: {{hold_seconds: 0.1}}}}}}
+"""
+    raised_at = []
+    for _ in range(2):
+        async with running(tmp_path / "t.yaml", config) as service:
+            raised_at.append((await finding(service)).raised_at)
+    assert (raised_at[0] == raised_at[1]) == has_file

@@ -83,6 +83,7 @@ def _symptom(
             *evidence,
             *(place for places, _ in _failed(agent, view, instance)[:2] for place in places),
         ],
+        window_seconds=WINDOW_SECONDS,
         provides=[("failing", agent.key)],
         depends=[
             *(("model", name) for name in sorted(models)),
@@ -153,7 +154,7 @@ def unknown_model(agent: Agent, view: View) -> Iterator[Symptom]:
                 ],
                 kind="model",
                 name=name,
-                since=None,
+                newest=last.at,
                 provides=[("unknown model", agent.key), ("failing", agent.key), ("model", name)],
             )
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from telemetron.diagnosis.evidence import item
 from telemetron.diagnosis.rule import Place, Rule, Symptom
 from telemetron.diagnosis.rules.queues.readers import capacity, of_members, of_readers
+from telemetron.diagnosis.trend import WINDOW_SECONDS
 from telemetron.diagnosis.view import View
 from telemetron.diagnosis.words import counted, wait
 from telemetron.document import Queue
@@ -24,6 +25,7 @@ def growing(queue: Queue, view: View) -> Iterator[Symptom]:
         queue.key,
         f"Queue {queue.name} grows: {wait(queue.depth)}{_for(queue)}",
         [Place("queues", queue.key, field) for field in ("depth", "consumers", "consumed_at")],
+        window_seconds=WINDOW_SECONDS,
         provides=[("backlog", queue.name)],
         depends=[
             *members,

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 from telemetron.diagnosis.rule import Place, Rule, Symptom
 from telemetron.diagnosis.rules.queues.readers import of_members, of_readers
+from telemetron.diagnosis.trend import WINDOW_SECONDS
 from telemetron.diagnosis.view import View
 from telemetron.diagnosis.words import wait
 from telemetron.document import Agent, Queue
@@ -126,6 +127,7 @@ def rebalancing(queue: Queue, view: View) -> Iterator[Symptom]:
             f"Group {queue.consumer_group} of queue {queue.name} does not come to rest: it is"
             f" {queue.group_state}, and has committed nothing{_since(queue.consumed_at)}",
             [Place("queues", queue.key, field) for field in ("group_state", "generation")],
+            window_seconds=0.0 if is_restless else WINDOW_SECONDS,
             provides=[("queue", queue.name), ("queue", queue.key)],
         )
 

@@ -51,7 +51,9 @@ def crashing(one: Workload, view: View) -> Iterator[Symptom]:
         summary,
         fields,
         depends=[("crash", one.key)],
-        since=None,  # Kubernetes knows only the latest crash, and that moves
+        newest=min(  # Kubernetes knows only the latest crash of each pod
+            (end.at for end in ends if end.at and view.now - end.at < RECENT), default=None
+        ),
     )
 
 

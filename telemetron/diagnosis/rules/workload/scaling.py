@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from telemetron.diagnosis.rule import Place, Rule, Symptom
 from telemetron.diagnosis.rules.workload.symptoms import all_of, is_job
+from telemetron.diagnosis.trend import WINDOW_SECONDS
 from telemetron.diagnosis.view import View
 from telemetron.diagnosis.words import wait
 from telemetron.document import Queue, Workload
@@ -55,6 +56,7 @@ def at_maximum(one: Workload, view: View) -> Iterator[Symptom]:
                     Place("workload", one.key, "max_pods"),
                     Place("queues", queue.key, "depth"),
                 ],
+                window_seconds=WINDOW_SECONDS,
                 provides=[("maximum", one.key)],
             )
             return

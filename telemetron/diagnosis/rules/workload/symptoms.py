@@ -15,7 +15,8 @@ def of_pods(
     summary: str,
     fields: Sequence[str],
     *,
-    since: datetime | None,
+    since: datetime | None = None,
+    newest: datetime | None = None,
     depends: Sequence[Node] = (),
 ) -> Symptom:
     """Return the symptom of one pod among several, else of the workload.
@@ -36,6 +37,7 @@ def of_pods(
         ],
         path=item("pods", bad[0].pod_id) if is_one else None,
         since=since,
+        newest=newest,
         provides=[
             ("pods", one.key),
             *(("pod", pod.pod_id) for pod in bad),
