@@ -7,7 +7,7 @@ own. By hand: `python -m tests.real.incidents check NAME`.
 import pytest
 
 from tests.real.incidents.catalog import SCENARIOS
-from tests.real.incidents.play import Run
+from tests.real.incidents.play import Run, sinces
 from tests.real.incidents.pool import RUN_SECONDS, Pool
 
 NOISY = {
@@ -41,6 +41,7 @@ FIRST = sorted(SCENARIOS.values(), key=lambda one: one.is_alarm)
 def test_a_restart_in_an_incident_changes_neither_root_nor_since(run: Run, plays: Pool) -> None:
     report = plays.reports[run].result()
     assert not report.faults, report.text()
+    assert not run.history or all(sinces(report.findings).values())
 
 
 @pytest.mark.timeout(RUN_SECONDS)
