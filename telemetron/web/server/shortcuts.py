@@ -38,6 +38,9 @@ class Shortcuts:
         self._heads: dict[bytes, Known] = {}
         self._defaults: Fields = []
         self._default_head = b""
+        self._last: Answer | None = None  # the answer that was encoded last
+        self._last_is_head = False
+        self._encoded = b""
 
     def find(self, scope: Scope) -> Known | None:
         """Return what to do with a request, or None to call the application."""
@@ -67,11 +70,18 @@ class Shortcuts:
 
     def encode(self, answer: Answer, defaults: Fields, *, is_head: bool) -> bytes:
         """Return the answer as uvicorn would send it; `defaults` are the server's own fields."""
-        if defaults is not self._defaults:  # uvicorn makes a new list when the date changes
+        fresh = defaults is self._defaults
+        if fresh and answer is self._last and is_head is self._last_is_head:
+            return self._encoded
+        if not fresh:  # uvicorn makes a new list when the date changes
             self._defaults = defaults
             self._default_head = b"".join([b"%s: %s\r\n" % field for field in defaults])
         body = b"" if is_head else answer.body
-        return b"".join((STATUS_LINE[answer.status], self._default_head, answer.head, body))
+        self._last, self._last_is_head = answer, is_head
+        self._encoded = b"".join(
+            (STATUS_LINE[answer.status], self._default_head, answer.head, body)
+        )
+        return self._encoded
 
 
 def _body_length(scope: Scope) -> int | None:

@@ -239,6 +239,17 @@ def test_only_so_many_heads_are_remembered() -> None:
     assert shortcuts.recall(requests[-1][:-1]) is None
 
 
+def test_an_answer_is_encoded_again_only_if_it_changes() -> None:
+    shortcuts, answer = Shortcuts(None), Answer(200, [(b"a", b"b")], b"body")
+    now, later = [(b"date", b"now")], [(b"date", b"later")]
+    first = shortcuts.encode(answer, now, is_head=False)
+    assert first == HEAD + b"date: now\r\na: b\r\n\r\nbody"
+    assert shortcuts.encode(answer, now, is_head=False) is first
+    assert shortcuts.encode(answer, now, is_head=True) == first[:-4]
+    assert shortcuts.encode(Answer(204), now, is_head=False).startswith(b"HTTP/1.1 204 ")
+    assert shortcuts.encode(answer, later, is_head=False) == first.replace(b"now", b"later")
+
+
 def test_a_long_head_is_not_remembered() -> None:
     shortcuts = Shortcuts(Echo())
     known = shortcuts.find({"http_version": "1.1", "method": "GET", "headers": [], "path": "/"})
