@@ -125,7 +125,7 @@ class Draft:
     def where(self, seen: Sequence[TaskSighting]) -> str:
         """Return the one word; `seen` are the sightings of a search."""
         word = where(self.active, self.lost, self.found, self.sightings, self.past)
-        if word in ("unknown", "ended", "lost") and not self.lost:
+        if word in ("unknown", "ended") or (word == "lost" and not self.lost):
             for one in seen:
                 if one.status == "pending" and not has_ended(one, self.found, self.past):
                     return "waiting"

@@ -1,6 +1,6 @@
 """The steps of a task: its past, from the entries of the history that name it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -16,8 +16,10 @@ MAX_STEPS = 20
 # Each batch takes up to 2 ms to read. A task that ran for hours is in hundreds of them.
 NEWEST, OLDEST = 16, 4
 SHOWN = ("instance", "step", "status", "stalled", "error", "queue", "partition", "offset")
+STARTS = ("taken", "retried", "moved")
 PROGRESS = ("step", "status", "stalled", "waits", "progressed_at")
 
+SILENT = "its instance is silent"
 LEFT = "its agent no longer lists it"
 RESTARTED = "its instance restarted"
 REMOVED = "its instance ended or was forgotten"
@@ -58,13 +60,27 @@ class Past(NamedTuple):
 
     @property
     def last(self) -> Step | None:
-        """The last step of a run, if it ever ran."""
-        return next((one for one in reversed(self.steps) if one.event != "submitted"), None)
+        """The last step of the newest run, or the last end of any, if it ever ran."""
+        return next(reversed([*self._newest()]), None)
 
     def fates(self) -> dict[QueueRecord | None, str]:
         """Return the last event of the runs of each record, as far as records are known."""
-        runs = [one for one in self.steps if one.event not in ("submitted", "progressed")]
+        runs = [one for one in self._newest() if one.event != "progressed"]
         return {one.record: one.event for one in runs if one.record is not None}
+
+    def _newest(self) -> Iterator[Step]:
+        """Yield the steps of runs, each only until another run begins, and every reported end.
+
+        A silent instance may be lost long after another one took over its task and ended it.
+        """
+        newest: tuple[str, Any] | None = None
+        for one in self.steps:
+            run = one.key, one.item.get("instance")
+            if one.event in STARTS:
+                newest = run
+            is_old = run[1] is not None and newest not in (None, run)
+            if one.event == "ended" or not (is_old or one.event == "submitted"):
+                yield one
 
 
 NOTHING = Past([], {}, False)
@@ -151,6 +167,8 @@ class _Life:
         for instance, item in new.items():
             if instance not in old:
                 self._take(placed, change, item)
+            elif item.get("last_known") and not old[instance].get("last_known"):
+                self._add(placed, "lost", change, item, why=SILENT)
             elif any(item.get(name) != old[instance].get(name) for name in PROGRESS):
                 self._add(placed, "progressed", change, item)
 
@@ -162,11 +180,15 @@ class _Life:
             self._leave(placed, change, before)
             self._take(placed, change, {"id": self.id} | fields)
         elif fields.get("last_known"):
-            known = self._taken.get((change.key, None), {})
-            self._add(placed, "lost", change, {**known, **fields}, why="its instance is silent")
+            known = self._taken.get((change.key, self._instance(change.key)), {})
+            self._add(placed, "lost", change, {**known, **fields}, why=SILENT)
         elif any(name in change.fields for name in PROGRESS):
-            instance = next((one for key, one in self._runs if key == change.key), None)
+            instance = self._instance(change.key)
             self._add(placed, "progressed", change, {"instance": instance} | fields)
+
+    def _instance(self, key: str) -> Any:
+        """Return the instance of the agent's first run that is active."""
+        return next((one for agent, one in self._runs if agent == key), None)
 
     def _take(self, placed: PlacedEntry, change: TaskChange, item: Mapping[str, Any]) -> None:
         event = "taken"

@@ -5,7 +5,7 @@ from typing import Any
 
 from telemetron.answers import task_doubts
 from telemetron.answers.task_sightings import Found, Pending, Run, Sightings, record_of
-from telemetron.answers.task_steps import Past
+from telemetron.answers.task_steps import Past, Step
 from telemetron.search import QueueRecord, TaskSighting
 
 ENDED = ("ended", "left")
@@ -17,11 +17,11 @@ def where(
     """Return where a task is now, by its sightings and its past."""
     if active:
         return "active"
-    if lost:
+    last = past.last
+    if lost and not _is_taken_over(lost, sightings, last):
         return "lost"
     if any(not has_ended(one, found, past) for one in found.pending):
         return "waiting"
-    last = past.last
     if last is not None and last.event == "lost":
         return "lost"
     if found.outcomes or (last is not None and last.event == "ended"):
@@ -29,6 +29,16 @@ def where(
     if last is not None and last.event == "left" and not _is_cut(sightings, last.key):
         return "ended"
     return "unknown"
+
+
+def _is_taken_over(lost: Sequence[Run], sightings: Sightings, last: Step | None) -> bool:
+    """Return whether another run has begun since and has ended."""
+    if last is None or last.event not in ENDED:
+        return False
+    runs = [(run.agent.key, run.task.instance) for run in lost]
+    if (last.key, last.item.get("instance")) in runs:
+        return False
+    return last.event == "ended" or not _is_cut(sightings, last.key)
 
 
 def _is_cut(sightings: Sightings, key: str) -> bool:

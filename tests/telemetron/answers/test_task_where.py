@@ -1,6 +1,7 @@
 import pytest
+from msgspec.structs import replace
 
-from telemetron.document import Failure, Live, Pod, Task, Workload
+from telemetron.document import Ended, Failure, Live, Pod, Task, Workload
 from telemetron.search import SearchResult, TaskSighting
 
 
@@ -56,6 +57,39 @@ def test_a_task_is_active_if_one_of_its_runs_goes_on(system):
     system.beat("a", Task(id="t"), instance="a-1")
     assert where(system) == "active"
     assert len(system.ask("t")["lost"]) == 1
+
+
+@pytest.mark.parametrize("is_silent_first", [True, False])
+@pytest.mark.parametrize("is_reported", [True, False])
+def test_a_lost_task_that_another_instance_ended_has_ended(system, is_silent_first, is_reported):
+    task = Task(id="t", queue="q", partition=0, offset=7)
+    lost, well = replace(task, last_known=True), {"instance": "a-1"}
+    system.queue("q", system.pending("t", 7))
+    system.beat("a", task)
+    if is_silent_first:
+        system.beat("a", lost, status="silent")
+    system.beat("a", task, **well)
+    if is_reported:
+        end = Ended("t", status="completed", ended_at=system.clock.now(), instance="a-1")
+        system.beat("a", ended=[end], **well)
+    else:
+        system.beat("a", **well)
+    if not is_silent_first:
+        system.beat("a", lost, status="silent")
+    answer = system.ask("t")
+    assert answer["where"] == "ended"
+    assert answer["ended"][0]["instance"] == "a-1"
+    assert [one["instance"] for one in answer["lost"]] == ["a-0"]
+    assert "lost" in [one["event"] for one in answer["timeline"]]
+    system.queue("q", system.pending("t", 9))
+    assert where(system) == "waiting"
+
+
+def test_a_lost_task_that_another_instance_lost_too_is_lost(system):
+    for instance in ("a-0", "a-1"):
+        system.beat("a", Task(id="t"), instance=instance)
+        system.beat("a", Task(id="t", last_known=True), instance=instance, status="silent")
+    assert where(system) == "lost"
 
 
 def test_a_task_on_a_pod_that_is_gone_is_lost(system):
