@@ -5,7 +5,7 @@ are asked with its `query`, and `answer` adds what they found.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from telemetron.answers import task_doubts, task_relations, task_steps
@@ -14,7 +14,7 @@ from telemetron.answers.task_sightings import Found, Run, Sightings
 from telemetron.answers.task_steps import NOTHING, Past
 from telemetron.answers.task_where import has_ended, where
 from telemetron.history.timeline import Timeline
-from telemetron.search import QueueRecord, TaskQuery, TaskSighting
+from telemetron.search import QueueRecord, SearchResult, TaskQuery, TaskSighting
 from telemetron.text import strip_controls
 
 MAX_ID = 256
@@ -121,6 +121,15 @@ class Draft:
         return TaskQuery(
             id=self.sought.id, records=records[:MAX_RECORDS], look=look if is_open else 0
         )
+
+    def news(self, results: Mapping[str, SearchResult]) -> list[TaskSighting]:
+        """Return the sightings of a search if this draft was made without one of their names.
+
+        Another draft with them then finds the runs, the ends and the past under those names.
+        """
+        seen = [one for result in results.values() for one in result.sightings if one.task]
+        ids, records = _names(self.sought, seen)
+        return [] if ids <= self.found.ids and records <= self.found.records else seen
 
     def where(self, seen: Sequence[TaskSighting]) -> str:
         """Return the one word; `seen` are the sightings of a search."""

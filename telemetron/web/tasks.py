@@ -52,8 +52,7 @@ class TasksApp:
         draft = await self._draft(lambda: Sightings(snapshot), sought, ())
         query = draft.query(look)
         results = await self._search(query) if query else {}
-        seen = [one for result in results.values() for one in result.sightings if one.task]
-        if any(one.task and one.task.id not in draft.found.ids for one in seen):
+        if seen := draft.news(results):
             sightings = draft.sightings
             draft = await self._draft(lambda: sightings, sought, seen)
         found = await asyncio.to_thread(answer, draft, results, query)

@@ -3,7 +3,7 @@ import pytest
 from telemetron.answers.task_draft import Draft, Sought
 from telemetron.answers.task_sightings import Sightings
 from telemetron.document import Task, Wait
-from telemetron.search import QueueRecord, TaskSighting
+from telemetron.search import QueueRecord, SearchResult, TaskSighting
 from tests.telemetron.answers.whereabouts import FEEDS
 
 
@@ -54,18 +54,52 @@ def test_a_lost_task_may_be_in_a_queue_again(system):
     assert system.draft("t").query(100).look == 100
 
 
+def sighting(system, **fields):
+    task = system.pending("t", 7)
+    known = {"queue": "q", "consumer_group": "g", "partition": 0, "offset": 7, "status": "pending"}
+    return TaskSighting(**{**known, "task": task, **fields})
+
+
 def test_a_search_that_gives_a_record_its_id_joins_its_run(system):
     system.beat("a", Task(id="t"))
-    seen = TaskSighting(
-        queue="q",
-        consumer_group="g",
-        partition=0,
-        offset=7,
-        status="pending",
-        task=system.pending("t", 7),
-    )
+    seen = sighting(system)
     assert system.draft("q/0/7").where(()) == "unknown"
     assert system.draft("q/0/7", [seen]).where([seen]) == "active"
+    assert system.ask("q/0/7", kafka=SearchResult(sightings=[seen]))["where"] == "active"
+
+
+def test_a_search_that_gives_an_id_its_record_joins_its_run(system):
+    system.beat("a", Task(id="own", queue="q", partition=0, offset=7))
+    found = system.ask("t", 100, kafka=SearchResult(sightings=[sighting(system)]))
+    assert found["where"] == "active"
+    assert found["active"][0]["instance"] == "a-0"
+
+
+def test_a_search_that_gives_a_record_its_id_finds_the_end_of_its_run(system):
+    """No list has the record: the queue shows few, and its agent reports no outcome."""
+    others = [system.pending(f"other-{number}", number) for number in range(2)]
+    system.queue("q", *others, depth=8)
+    system.beat("a", Task(id="t", queue="q", partition=0, offset=7))
+    system.beat("b", Task(id="u"), task_count=300)
+    system.beat("a")
+    found = system.ask("q/0/7", kafka=SearchResult(sightings=[sighting(system)]))
+    assert found["where"] == "ended"
+    assert found["waiting"][0]["offset"] == 7  # it is not committed
+
+
+def test_a_search_that_gives_a_record_its_id_finds_that_its_run_was_lost(system):
+    system.beat("a", Task(id="t", queue="q", partition=0, offset=7))
+    system.queue("q")
+    system.beat("a", lives=2)
+    consumed = sighting(system, status="consumed")
+    assert system.ask("q/0/7", kafka=SearchResult(sightings=[consumed]))["where"] == "lost"
+
+
+def test_a_search_that_only_confirms_a_draft_is_no_news(system):
+    system.queue("q", system.pending("t", 7))
+    confirmed = {"kafka": SearchResult(sightings=[sighting(system), sighting(system, task=None)])}
+    assert system.draft("t").news(confirmed) == []
+    assert len(system.draft("q/0/8").news(confirmed)) == 1
 
 
 def test_without_the_history_the_snapshot_answers(system):

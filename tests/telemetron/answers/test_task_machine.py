@@ -288,8 +288,7 @@ class TaskMachine(RuleBasedStateMachine):
         draft = self.system.draft(text)
         query = draft.query(LOOK)
         results = {"kafka": self.search(query)} if query else {}
-        seen = [one for result in results.values() for one in result.sightings if one.task]
-        if any(one.task.id not in draft.found.ids for one in seen):
+        if seen := draft.news(results):
             draft = self.system.draft(text, seen)  # as the endpoint does: a record has got its id
         found = answer(draft, results, query)
         word = found.body["where"]

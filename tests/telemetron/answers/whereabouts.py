@@ -87,7 +87,10 @@ class Whereabouts:
 
     def found(self, text: str, look: int = 0, **results: SearchResult) -> Answer:
         draft = self.draft(text)
-        return answer(draft, results, draft.query(look))
+        query = draft.query(look)
+        if seen := draft.news(results):
+            draft = self.draft(text, seen)
+        return answer(draft, results, query)
 
     def ask(self, text: str, look: int = 0, **results: SearchResult) -> Any:
         """The body as a client decodes it."""
