@@ -272,7 +272,7 @@ def play_fault(
                 assert len(found) <= 1
             assert [key for _, key in found] == [expected]
             seen = kept(system)
-            killed = system.again()
+            killed = system.again(recalled=system.findings)
         async with killed as system:
             await system.after(90)
             assert kept(system) == seen  # a restart changes neither root nor time
