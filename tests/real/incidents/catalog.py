@@ -4,7 +4,7 @@ from importlib import import_module
 
 from tests.real.incidents.scenario import SCENARIOS, Scenario
 
-KINDS = ("agents", "decoys", "models", "queues", "sources", "workloads")
+KINDS = ("agents", "decoys", "models", "queues", "several", "sources", "workloads")
 
 for kind in KINDS:  # each module adds its own
     import_module(f"tests.real.incidents.scenarios.{kind}")

@@ -1,7 +1,7 @@
 """Incidents whose root is an agent, an instance or a task."""
 
 from tests.real.incidents.agents import Instance, Phase, Task
-from tests.real.incidents.background import llm
+from tests.real.incidents.background import llm, tool
 from tests.real.incidents.scenario import agent, model, queue, scenario, workload
 from tests.real.incidents.times import ago
 from tests.real.incidents.view import View, waits_for
@@ -223,3 +223,61 @@ async def silent_but_working(w: World) -> None:
     w.shows("its pod works", lambda v: v.pod(instance.pod.name)["cpu"] > 0.5)
     w.shows("its group has both", lambda v: v.queue("code")["consumers"] == 2)
     w.shows("offsets move", lambda v: v.queue("code")["consumed_at"] > ago(15))
+
+
+@scenario(
+    "warning",
+    roots=[agent("researcher", "web-search")],
+    accepted=[agent("translator", "web-search")],
+    effects=[agent("researcher"), agent("translator"), queue("research", "researcher")],
+)
+async def common_tool(w: World) -> None:
+    """The tool web-search hangs; researcher and translator use it."""
+    translator = w.roles["translator"]
+    translator.phases[:] = [tool("look up", "web-search", 2), *translator.phases]
+    translator.busy = 0.95
+    w.blocked.add(("tool", "web-search"))
+    for name in ("researcher", "translator"):
+        w.shows(f"{name}'s tasks hang in it", lambda v, name=name: v.stalled(name))
+
+
+@scenario(
+    "critical",
+    roots=[agent("planner")],
+    accepted=[queue("plans", "planner")],
+    effects=[
+        *(agent("planner"), agent("orchestrator")),
+        *(queue("plans", "planner"), queue("requests", "orchestrator")),
+    ],
+)
+async def slots_exhausted(w: World) -> None:
+    """Planner hands sub-plans to itself: all six slots wait for sub-plans in its own queue."""
+    w.blocked.add(("agent", "planner"))
+    for instance in w.instances("planner"):
+        instance.tasks.clear()
+        for _ in range(instance.role.parallel):
+            task = w.task(instance, [Phase("await sub-plan", "agent", "planner", 3)]).freeze(200)
+            instance.tasks.append(task)
+            w.broker.produce("plans", w.record("plans", invoked_by="planner", parent_id=task.id))
+    w.shows("all slots wait", lambda v: len(v.stalled("planner")) >= 6)
+    w.shows("sub-plans wait", lambda v: v.queue("plans")["depth"] >= 5)
+
+
+@scenario(
+    "critical",
+    roots=[agent("planner")],
+    accepted=[queue("plans", "planner")],
+    effects=[
+        *(agent("planner"), agent("orchestrator")),
+        *(queue("plans", "planner"), queue("requests", "orchestrator")),
+    ],
+)
+async def no_polls(w: World) -> None:
+    """Both planners are in their group and have their partitions, but their loops do not poll."""
+    for instance in w.instances("planner"):
+        instance.takes = False
+        instance.tasks.clear()
+    w.blocked.add(("agent", "planner"))
+    w.shows("it is idle", lambda v: v.agent("planner")["status"] == "idle")
+    w.shows("work waits", lambda v: v.queue("plans")["depth"] >= 4)
+    w.shows("in a group of two", lambda v: v.queue("plans")["consumers"] == 2)

@@ -140,3 +140,102 @@ async def old_scars(w: World) -> None:
         "the old failure",
         lambda v: v.agent("reviewer")["activity"]["last_failure"]["task_id"] == "rev-101",
     )
+
+
+@scenario("none")
+async def killed_scale_down(w: World) -> None:
+    """Two workloads are scaled down; idle processes are killed, without goodbyes."""
+    w.surge["browse"] = 0.3
+    for name in ("summarizer", "browser"):
+        instance = w.instances(name)[0]
+        await emptied(w, instance)
+        instance.kill()
+        instance.pod.delete()
+        w.workload(name).replicas = 1
+        w.workload(name).sync()
+    w.shows("one pod is left", lambda v: len(v.workload("browser")["pods"]) == 1)
+    w.shows("one is silent", lambda v: v.agent("summarizer")["silent_count"] == 1)
+
+
+async def emptied(w: World, instance: Instance) -> None:
+    """Let an instance end its tasks, and take no others."""
+    instance.takes = False
+    while instance.tasks:
+        await w.tick()
+    await w.run(2)
+
+
+@scenario("none")
+async def scaled_to_zero_while_idle(w: World) -> None:
+    """An autoscaler has scaled coder to zero, as its queue is empty."""
+    w.paused.add("code")
+    group = w.group("code")
+    while any(map(group.waiting, range(group.topic.partitions))):
+        await w.tick()
+    await w.run(2)
+    coder = w.workload("coder")
+    coder.replicas = 0
+    for instance in w.agents.pop("coder"):
+        await instance.leave()
+        instance.pod.delete()
+    coder.sync()
+    w.shows("no pod is wanted", lambda v: v.workload("coder")["live"]["desired"] == 0)
+    w.shows("its queue is empty", lambda v: v.queue("code")["depth"] == 0)
+    w.shows("and has no consumers", lambda v: v.queue("code")["consumers"] == 0)
+
+
+def add_topics(w: World) -> None:
+    """Topics that no group reads."""
+    w.broker.add("audit-events", 3, None)
+    w.broker.add("research.dlq", 1, None)
+
+
+@scenario("none", setup=add_topics)
+async def unread_topics(w: World) -> None:
+    """No group reads audit events and dead letters, on purpose; records come."""
+    topics = {"audit-events": 1, "research.dlq": 9}
+
+    def produce(number: int) -> None:
+        for topic, every in topics.items():
+            if number % every == 0:
+                w.broker.produce(topic, w.record(topic))
+
+    w.each_tick.append(produce)
+    w.shows("records come", lambda v: all(v.queue(topic)["produced_at"] for topic in topics))
+
+
+@scenario("none")
+async def restart_of_many(w: World) -> None:
+    """Five workloads are restarted at once; each pod is replaced, with goodbyes."""
+    names = ("planner", "writer", "summarizer", "browser", "retriever")
+    for name in names:
+        workload, old = w.workload(name), w.instances(name)
+        workload.roll(workload.image)
+        pods = [workload.add_pod() for _ in old]
+        for instance in old:
+            await instance.leave()
+            instance.pod.delete()
+        w.agents[name] = [Instance(w, w.roles[name], pod) for pod in pods]
+        workload.sync()
+    w.shows("all are ready", lambda v: all(v.workload(one)["live"]["ready"] for one in names))
+    w.shows("queues are served", lambda v: v.queue("sections")["consumers"] == 3)
+
+
+@scenario("none")
+async def slow_start(w: World) -> None:
+    """A new workload with a large image: its pods need 40 s to start."""
+    reranker = Workload(w.cluster, "reranker", 6)
+    for pod in reranker.pods:
+        pod.created = time.time()
+        pod.wait("ContainerCreating", "")
+    reranker.sync()
+
+    def run(number: int) -> None:
+        for pod in reranker.pods:
+            if pod.phase == "Pending" and time.time() - pod.created > 40:
+                pod.run()
+                pod.has_metrics = True
+                reranker.sync()
+
+    w.each_tick.append(run)
+    w.shows("six pods start", lambda v: len(v.workload("reranker")["pods"]) == 6)

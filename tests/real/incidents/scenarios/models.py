@@ -2,12 +2,13 @@
 
 from tests.real.incidents.agents import Instance
 from tests.real.incidents.background import QUEUES, llm, work
-from tests.real.incidents.scenario import agent, model, queue, scenario, workload
+from tests.real.incidents.scenario import Ref, agent, model, queue, scenario, workload
 from tests.real.incidents.world import World
 
 SONNETS = ("anthropic-sonnet", "bedrock-sonnet")
 SONNET_AGENTS = ("planner", "writer", "reviewer", "coder", "summarizer", "translator")
 UNKNOWN = "claude-sonnet-4-6"
+OPENAI = ("openai-embed-large", "openai-gpt5", "openai-gpt5-mini")
 
 
 @scenario(
@@ -71,4 +72,31 @@ async def unknown_model(w: World) -> None:
     w.shows(
         "the error is shown",
         lambda v: v.agent(role.name)["activity"]["last_failure"]["error"] == "NotFoundError",
+    )
+
+
+@scenario(
+    "critical",
+    roots=[Ref("litellm", "litellm/openai-embed-large", "openai")],
+    accepted=[*map(model, OPENAI)],
+    effects=[
+        *map(agent, ("orchestrator", "retriever", "browser", "researcher")),
+        *[queue(*one) for one in QUEUES.items()],
+    ],
+)
+async def provider_key_revoked(w: World) -> None:
+    """The key of a provider is revoked: two models fail with 401, a third has another provider."""
+    for id in OPENAI:
+        deployment = w.deployment(id)
+        deployment.ok, deployment.fail = 0.0, 1.0
+        deployment.error = "Openai.AuthenticationError", "401"
+    w.deployment("azure-gpt5-eu").ok = 0.9
+    for name in ("gpt-5-mini", "text-embedding-3-large"):
+        w.failing["llm", name] = "AuthenticationError"
+    w.shows("all fail", lambda v: {v.model(id)["status"] for id in OPENAI} == {"unhealthy"})
+    w.shows(
+        "retriever fails",
+        lambda v: (
+            v.agent("retriever")["activity"]["last_failure"]["error"] == "AuthenticationError"
+        ),
     )

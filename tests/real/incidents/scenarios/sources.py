@@ -29,3 +29,12 @@ async def kafka_out_of_sight(w: World) -> None:
     w.shows("the source says so", lambda v: v.is_out_of_sight("kafka"))
     w.shows("nothing is stalled", lambda v: not v.stalled())
     w.shows("the last known queues are shown", lambda v: len(v.state["queues"]) >= 8)
+
+
+@scenario("warning", roots=[source("heartbeats")], effects=[agent(one.name) for one in roles()])
+async def heartbeats_lost(w: World) -> None:
+    """A network policy cuts the agents off from Telemetron; they work as ever."""
+    for instances in w.agents.values():
+        for instance in instances:
+            instance.beats = False
+    w.shows("all are silent", lambda v: {one["status"] for one in v.instances()} == {"silent"})

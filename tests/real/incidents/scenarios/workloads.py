@@ -6,7 +6,8 @@ from operator import methodcaller
 from tests.real.incidents.agents import Instance
 from tests.real.incidents.background import QUEUES, roles
 from tests.real.incidents.cluster import NODES
-from tests.real.incidents.scenario import agent, model, queue, scenario, workload
+from tests.real.incidents.scenario import Ref, agent, model, queue, scenario, workload
+from tests.real.incidents.scenarios import noise
 from tests.real.incidents.times import second_ago
 from tests.real.incidents.view import View, waits_for
 from tests.real.incidents.world import World
@@ -232,3 +233,53 @@ async def lack_a_secret(w: World) -> None:
         pod.created = time.time()
         pod.wait("CreateContainerConfigError", NO_SECRET)
     coder.sync()
+
+
+@scenario(
+    "critical",
+    roots=[Ref("workload", "kubernetes/prod/StatefulSet/qdrant")],
+    effects=[agent("retriever"), agent("researcher"), queue("retrieve", "retriever")],
+)
+async def tool_server_down(w: World) -> None:
+    """The only pod of qdrant is OOMKilled again and again: retriever's searches hang in it."""
+    oom(w, "qdrant", 7)
+    w.blocked.add(("tool", "qdrant"))
+    w.shows("four searches hang", lambda v: len(v.stalled("retriever")) >= 4)
+
+
+@scenario("critical", roots=[workload("coder")], effects=[queue("code", "coder"), agent("coder")])
+async def scaled_to_zero(w: World) -> None:
+    """Coder was scaled to zero by mistake, and work comes in."""
+    coder = w.workload("coder")
+    coder.replicas = 0
+    for instance in w.agents.pop("coder"):
+        await instance.leave()
+        instance.pod.delete()
+    coder.sync()
+    w.surge["code"] = 2.0
+    w.shows("its group is empty", lambda v: v.queue("code")["consumers"] == 0)
+    w.shows("and work waits", lambda v: v.queue("code")["depth"] >= 2)
+
+
+@scenario("critical", roots=[workload("translator")], effects=[agent("translator")])
+async def evicted_and_pending(w: World) -> None:
+    """The pod of the only translator was evicted, and no node takes the next one."""
+    translator, instance = w.workload("translator"), w.instances("translator")[0]
+    instance.kill()
+    instance.pod.evict("The node was low on resource: memory.")
+    pod = translator.add_pod()
+    pod.created = time.time() - 60
+    pod.find_no_node(f"{NO_ROOM} preemption victims found for incoming pod.")
+    translator.sync()
+    w.shows("no node takes it", lambda v: "Unschedulable" in reasons(v, "translator"))
+    w.shows("it is silent", lambda v: v.instance(instance.name)["status"] == "silent")
+
+
+@scenario("warning", roots=[Ref("workload", "kubernetes/prod/Job/import-catalog")])
+async def failed_job(w: World) -> None:
+    """A Job used up its retries five minutes ago."""
+    noise.add_job(w, "import-catalog", 400, failures=3)
+    w.shows(
+        "it failed",
+        lambda v: v.workload("import-catalog")["live"]["reason"] == "BackoffLimitExceeded",
+    )

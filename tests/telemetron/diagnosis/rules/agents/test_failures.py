@@ -28,6 +28,17 @@ async def test_tasks_that_all_fail() -> None:
         ]
 
 
+async def test_five_failures_in_a_row_are_critical_though_tasks_completed_before() -> None:
+    async with System() as system:
+        severities = []
+        for failed in range(9):
+            last = Failure(task_id="t", error="TimeoutError", at=system.clock.now())
+            outcomes = Outcomes(completed=3 * (failed > 1), failed=failed)
+            system.agent("a", outcomes=outcomes, last_failure=last)
+            severities += [one.severity for one in await system.after(5)]
+        assert (severities[0], severities[-1]) == ("warning", "critical")
+
+
 @pytest.mark.parametrize("failed", [0, 1])
 async def test_a_task_that_fails_now_and_then_is_no_finding(failed: int) -> None:
     async with System() as system:

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from telemetron.document import LastExit, Owner
 from tests.telemetron.diagnosis.system import System, found, rules
 
@@ -10,6 +12,13 @@ async def test_a_paused_rollout_is_no_finding() -> None:
     async with System() as system:
         system.workload("writer", system.pod("w-1"), rollout="paused")
         assert await found(system) == []
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("Deployment", ["RolloutStuck"]), ("Job", [])])
+async def test_a_rollout_that_is_stuck_is_none_of_a_job(kind: str, expected: list[str]) -> None:
+    async with System() as system:
+        system.workload("writer", system.pod("w-1"), kind=kind, rollout="stuck")
+        assert [one[0] for one in await found(system)] == expected
 
 
 async def test_pods_that_are_refused() -> None:

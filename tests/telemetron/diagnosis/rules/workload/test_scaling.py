@@ -67,3 +67,13 @@ async def test_a_workload_at_zero_whose_queue_is_empty_is_no_finding() -> None:
         system.agent("writer", workload=key, queues=["sections"])
         system.queue("sections", depth=0, consumers=0, consumed_at=system.ago(100))
         assert await found(system) == []
+
+
+async def test_a_workload_at_zero_whose_queue_another_client_reads_is_no_finding() -> None:
+    async with System() as system:
+        key = system.workload("writer", desired=0, ready=0)
+        system.agent("writer", status="declared", workload=key, queues=["sections"])
+        for _ in range(20):
+            now = system.clock.now()
+            system.queue("sections", depth=4, consumers=0, consumed_at=now)
+            assert await system.after(5) == []
