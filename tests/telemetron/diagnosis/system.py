@@ -179,17 +179,19 @@ class System:
         ready = sum(bool(pod.ready) for pod in pods)
         counted = {"desired": len(pods), "ready": ready, "available": ready, "rollout": "complete"}
         kind = live.pop("kind", "Deployment")
+        namespace = live.pop("namespace", "prod")
         made = Workload(
             max_pods=live.pop("max_pods", None),
             deployment_name=name,
-            namespace="prod",
+            namespace=namespace,
             kind=kind,
             owner=live.pop("owner", None),
             live=Live(**{"active_pods": len(pods), **counted, **live}),
             pods=list(pods),
         )
-        self.store.put(self.sources["kubernetes"], "workload", name, name, made)
-        return f"kubernetes/prod/{kind}/{name}"
+        group = f"{namespace}/{name}"
+        self.store.put(self.sources["kubernetes"], "workload", group, group, made)
+        return f"kubernetes/{namespace}/{kind}/{name}"
 
     def pod(self, name: str, **fields: Any) -> Pod:
         """A pod that runs on `node-1` and is ready."""

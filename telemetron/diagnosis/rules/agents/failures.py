@@ -138,9 +138,8 @@ def unknown_model(agent: Agent, view: View) -> Iterator[Symptom]:
         return
     if view.now - (last.at or view.now) > timedelta(minutes=10):
         return
-    models = {*agent.models, *(t.model for t in agent.activity.active_task_ids if t.model)}
     for at, name in enumerate(agent.models):
-        if name in models and view.serves_models and not view.is_served(name):
+        if view.serves_models and not view.is_served(name):
             yield Symptom(
                 "ModelUnknown",
                 "agents",

@@ -89,7 +89,7 @@ def _homes(agent: Agent, one: Instance, view: View) -> list[Node]:
     """What takes an instance with it when it goes, or hides it."""
     nodes: list[Node] = [("source", one.source)]
     if one.pod_id:
-        nodes.append(("pod", one.pod_id))
+        nodes.append(("pod", agent.namespace or "", one.pod_id))
     home = home_of(agent, one, view)
     if home:
         nodes.append(("workload", home.key))

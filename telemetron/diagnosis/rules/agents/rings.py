@@ -41,7 +41,7 @@ def cycle(agent: Agent, view: View) -> Iterator[Symptom]:
 
 
 def loop(agent: Agent, view: View) -> Iterator[Symptom]:
-    """Tasks are each other's parents, or have handed work to and fro for a day."""
+    """Tasks are each other's parents."""
     for task in agent.activity.active_task_ids:
         chain = _chain(task, view)
         if chain and min(chain)[1] == task.id:

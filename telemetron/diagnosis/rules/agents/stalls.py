@@ -60,7 +60,7 @@ def common_wait(agent: Agent, view: View) -> Iterator[Symptom]:
         (task for task in stuck(agent) if not _is_due(agent, task, view)), key=awaited_by
     )
     for awaited, group in groupby(tasks, key=awaited_by):
-        agents = view.find("agents by stalled wait", awaited)
+        agents = _waiting_for(awaited, agent, view)
         if not awaited[1] or len(agents) < 2:
             continue
         first = min(group, key=lambda task: task.id)
@@ -81,6 +81,14 @@ def common_wait(agent: Agent, view: View) -> Iterator[Symptom]:
 
 
 # lookups
+
+
+def _waiting_for(awaited: tuple[str, str], agent: Agent, view: View) -> list[Agent]:
+    """Return the agents whose tasks wait for the same; two namespaces may have equal agents."""
+    found = view.find("agents by stalled wait", awaited)
+    if awaited[0] != "agent":
+        return found
+    return [one for one in found if one.namespace == agent.namespace]
 
 
 def _is_due(agent: Agent, task: Task, view: View) -> bool:
@@ -138,9 +146,10 @@ def _of_agent(one: Agent) -> list[Node]:
 
 
 def _servers(tool: str, agent: Agent, view: View) -> list[Workload]:
-    """The workloads named as the tool: those of the agent's namespace, else all of that name."""
+    """The workloads named as the tool: of the agent's namespace, else the only one of that name."""
     found = view.find("workloads by name", tool)
-    return [one for one in found if one.namespace == agent.namespace] or found
+    near = [one for one in found if one.namespace == agent.namespace]
+    return near or (found if len(found) == 1 else [])
 
 
 RULES = (

@@ -59,7 +59,7 @@ def ghost(agent: Agent, view: View) -> Iterator[Symptom]:
                     ],
                     path=item(TASKS, tasks[0].id),
                     since=pod.last_exit.at if pod.last_exit else None,
-                    depends=[("pod", pod.pod_id)],
+                    depends=[("pod", home.namespace, pod.pod_id)],
                 )
 
 

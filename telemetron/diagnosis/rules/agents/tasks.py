@@ -48,10 +48,10 @@ def waiting(awaited: tuple[str, str]) -> str:
 
 
 def agents_named(wait: Wait, agent: Agent, view: View) -> list[Agent]:
-    """Return the agents that a wait names: those of the same namespace, else all of that name."""
+    """Return the agents that a wait names: of the same namespace, else the only one so named."""
     found = view.find("agents by name", wait.name)
     near = [one for one in found if one.namespace == agent.namespace]
-    return near or found
+    return near or (found if len(found) == 1 else [])
 
 
 def owners(task: str, view: View) -> list[tuple[Agent, Task]]:

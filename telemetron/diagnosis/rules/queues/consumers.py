@@ -22,7 +22,7 @@ def no_consumers(queue: Queue, view: View) -> Iterator[Symptom]:
         yield from _unread(queue, view)
         return
     waiting = queue.depth if queue.depth is not None else queue.lag
-    if not waiting or queue.consumers != 0 or queue.group_state in ("PreparingRebalance",):
+    if not waiting or queue.consumers != 0 or queue.group_state == "PreparingRebalance":
         return
     others = [one for one in view.find("queues by name", queue.name) if one.key != queue.key]
     if any(one.consumers for one in others) and queue.consumed_at is None:

@@ -43,7 +43,7 @@ def node_lost(one: Workload, view: View) -> Iterator[Symptom]:
             provides=[
                 ("node", node),
                 ("pods", one.key),
-                *(("pod", pod.pod_id) for pod in lost),
+                *(("pod", one.namespace, pod.pod_id) for pod in lost),
             ],
             severity="critical" if len(hit) > 1 else "warning",
         )

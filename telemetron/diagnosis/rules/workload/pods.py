@@ -31,7 +31,7 @@ CRASHES = 3
 def crashing(one: Workload, view: View) -> Iterator[Symptom]:
     """Containers end with an error again and again."""
     bad = [pod for pod in one.pods if _crashes(pod, view)]
-    if one.kind.partition(".")[0] == "Job" or not bad:
+    if is_job(one) or not bad:
         return
     ends = [pod.last_exit for pod in bad if pod.last_exit and pod.last_exit.reason not in CLEAN]
     reasons = sorted({end.reason or "" for end in ends})
@@ -70,7 +70,7 @@ def config(one: Workload, _: View) -> Iterator[Symptom]:
 
 def unschedulable(one: Workload, _: View) -> Iterator[Symptom]:
     """No node takes the pod."""
-    reasons = ("Unschedulable", "SchedulingGated")
+    reasons = ("Unschedulable",)  # gated pods are held back on purpose
     yield from _by_reason("Unschedulable", one, reasons, "finds no node", "find no node")
 
 
@@ -92,7 +92,7 @@ def container_gone(one: Workload, view: View) -> Iterator[Symptom]:
                 ],
                 path=item("pods", pod.pod_id),
                 since=pod.last_exit.at if pod.last_exit else None,
-                provides=[("pod", pod.pod_id), ("pods", one.key)],
+                provides=[("pod", one.namespace, pod.pod_id), ("pods", one.key)],
                 depends=nodes([pod]),
             )
 

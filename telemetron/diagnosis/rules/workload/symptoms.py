@@ -40,7 +40,7 @@ def of_pods(
         newest=newest,
         provides=[
             ("pods", one.key),
-            *(("pod", pod.pod_id) for pod in bad),
+            *(("pod", one.namespace, pod.pod_id) for pod in bad),
             *(all_of(one) if none_ready or len(bad) == len(one.pods) else ()),
         ],
         depends=[*depends, *nodes(bad)],

@@ -121,3 +121,12 @@ async def test_a_pod_that_was_evicted_and_replaced_is_information() -> None:
         system.agent("a", instance="a-0", status="silent", pod="a-0", workload=key)
         system.agent("a", instance="a-1", pod="a-1", workload=key)
         assert await rules(system) == [("AgentSilent", "info")]
+
+
+async def test_a_pod_of_the_same_name_in_another_namespace_explains_nothing() -> None:
+    async with System() as system:
+        bad = system.pod("a-0", ready=False, reason="CrashLoopBackOff", node="node-2")
+        system.workload("a", bad, kind="StatefulSet", namespace="staging")
+        key = system.workload("a", system.pod("a-0"), kind="StatefulSet")
+        system.agent("a", status="silent", pod="a-0", workload=key)
+        assert [rule for rule, _ in await rules(system)] == ["AgentGone", "WorkloadCrashing"]

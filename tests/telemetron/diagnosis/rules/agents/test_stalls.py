@@ -65,6 +65,36 @@ async def test_a_tool_that_is_a_workload_is_explained_by_its_pods() -> None:
         assert (finding.rule, finding.effect_count) == ("WorkloadCrashing", 2)
 
 
+@pytest.mark.parametrize(
+    ("namespaces", "roots"),
+    [
+        (["tools"], {"WorkloadCrashing"}),
+        (["red", "blue"], {"TaskStalled", "WorkloadCrashing"}),
+        (["red", "prod"], {"WorkloadCrashing"}),
+    ],
+)
+async def test_a_tool_is_a_workload_of_its_namespace_or_the_only_one_of_its_name(
+    namespaces: list[str], roots: set[str]
+) -> None:
+    async with System() as system:
+        for one in namespaces:
+            bad = system.pod("q-0", ready=False, reason="CrashLoopBackOff")
+            system.workload("qdrant", bad, namespace=one)
+        system.agent("a", system.task("t", Wait(kind="tool", name="qdrant"), stalled=True))
+        assert {rule for rule, _ in await rules(system)} == roots
+
+
+async def test_agents_of_two_namespaces_that_wait_for_their_own_agents_have_no_wait_in_common() -> (
+    None
+):
+    async with System() as system:
+        for name, namespace in (("a", "red"), ("b", "blue")):
+            wait = Wait(kind="agent", name="writer")
+            task = system.task(f"t-{name}", wait, stalled=True)
+            system.agent(name, task, namespace=namespace)
+        assert await rules(system) == [("TaskStalled", "warning"), ("TaskStalled", "warning")]
+
+
 async def test_a_tool_whose_workload_is_well_is_the_root() -> None:
     async with System() as system:
         system.workload("qdrant", system.pod("q-0"))

@@ -114,3 +114,23 @@ async def test_two_workloads_that_crash_are_two_findings() -> None:
         assert alarms(await system.after(60)) == [
             ("WorkloadCrashing", f"kubernetes/prod/Deployment/{name}") for name in ("a", "b")
         ]
+
+
+async def test_a_crash_loop_that_returns_after_its_clear_time_is_a_new_finding() -> None:
+    async with System() as system:
+        raised = []
+        for _ in range(2):
+            system.workload("w", system.pod("w-0", ready=False, reason="CrashLoopBackOff"))
+            raised += [one.raised_at for one in await system.after(10)]
+            system.workload("w", system.pod("w-0"))
+            assert len(await system.after(110)) == 1
+            assert await system.after(20) == []
+        first, second = raised
+        assert second > first
+
+
+async def test_a_pod_that_is_held_back_on_purpose_is_no_finding() -> None:
+    async with System() as system:
+        gated = system.pod("w-0", status="Pending", ready=False, reason="SchedulingGated")
+        system.workload("w", gated, system.pod("w-1"))
+        assert await found(system) == []
