@@ -12,6 +12,8 @@ UNKNOWN_MODEL = "UnknownModel"
 RATE_LIMITED = 429
 SLOW_SECONDS, SLOWER = 10.0, 3.0
 """The mean latency of a slow model, and how many times its usual latency it is."""
+VERY_SLOW_SECONDS = 60.0
+"""The mean latency of a slow model if its usual latency is not known."""
 
 
 def down(rule: str, one: ModelDeployment, view: View) -> Iterator[Symptom]:
@@ -99,9 +101,10 @@ def degraded(one: ModelDeployment, view: View) -> Iterator[Symptom]:
 
 
 def is_slow(one: ModelDeployment, view: View) -> bool:
-    """Return whether its calls take far longer than usual, or long if it is not known what is."""
+    """Return whether its calls take far longer than usual, or a minute if that is not known."""
     now, usual = one.latency_seconds, view.usual_latency.get(one.key)
-    return now is not None and now >= SLOW_SECONDS and (not usual or now >= SLOWER * usual)
+    least = max(SLOW_SECONDS, SLOWER * usual) if usual else VERY_SLOW_SECONDS
+    return now is not None and now >= least
 
 
 def _trouble(rule: str, one: ModelDeployment, all: Sequence[ModelDeployment]) -> Symptom:
@@ -214,8 +217,8 @@ RULES = (
         10,
         15,
         "`latency_seconds`, and stalled tasks that wait for the model",
-        "A model takes 10 s a call or more, three times as long as it did if that is known, and"
-        " tasks that wait for it make no progress.",
+        "A model takes 10 s a call or more, three times as long as it did, and tasks that wait for"
+        " it make no progress. If it is not known how long it took, it is 60 s.",
         "Look at the provider's status and at the size of the calls.",
         slow,
         asks=("agents",),

@@ -59,6 +59,7 @@ def ghost(agent: Agent, view: View) -> Iterator[Symptom]:
                     ],
                     path=item(TASKS, tasks[0].id),
                     since=pod.last_exit.at if pod.last_exit else None,
+                    provides=[("blocker", task.id) for task in tasks],
                     depends=[("pod", home.namespace, pod.pod_id)],
                 )
 

@@ -147,3 +147,14 @@ async def test_a_model_that_is_always_slow_is_no_finding() -> None:
         wait = Wait(kind="llm", name="m", since=system.ago(1))
         system.agent("a", system.task("t", wait, stalled=True))
         assert await rules(system) == []
+
+
+@pytest.mark.parametrize(("seconds", "roots"), [(70.0, {"ModelSlow"}), (25.0, set())])
+async def test_a_model_that_was_slow_before_telemetron_is_one_that_takes_a_minute(
+    seconds: float, roots: set[str]
+) -> None:
+    async with System() as system:
+        wait = Wait(kind="llm", name="m", since=system.ago(1))
+        system.agent("a", system.task("t", wait, stalled=True))
+        system.model("m-1", latency_seconds=seconds)
+        assert {rule for rule, _ in await rules(system, 30)} == roots

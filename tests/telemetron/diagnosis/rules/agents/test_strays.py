@@ -28,6 +28,17 @@ async def test_a_task_on_a_pod_that_has_ended() -> None:
         assert [rule for rule, _ in await rules(system)] == ["GhostTask"]
 
 
+async def test_a_stalled_task_on_a_pod_that_has_ended_is_one_finding() -> None:
+    async with System() as system:
+        pod = system.pod("a-0", status="Failed", ready=False, reason="Evicted")
+        key = system.workload("a", pod, system.pod("a-1"))
+        stuck = system.task("t", stalled=True)
+        system.agent("a", stuck, instance="a-0", pod="a-0", workload=key)
+        (finding,) = await system.after(60)
+        assert finding.rule == "GhostTask"
+        assert [one.rule for one in finding.effects] == ["TaskStalled"]
+
+
 async def test_a_task_that_is_active_twice() -> None:
     async with System() as system:
         system.agent("a", system.task("t"), instance="a-0")
