@@ -7,6 +7,6 @@ from tests.telemetron.answers.test_task_machine import TaskMachine
 from tests.telemetron.answers.test_task_machine import TestTasks as Quick
 
 TestManyTasks = TaskMachine.TestCase
-TestManyTasks.settings = settings(Quick.settings, max_examples=60)
-pytestmark = pytest.mark.timeout(170)
+TestManyTasks.settings = settings(Quick.settings, max_examples=200)
+pytestmark = pytest.mark.timeout(360)
 del Quick
