@@ -1,4 +1,5 @@
 import asyncio
+import re
 from contextlib import asynccontextmanager
 from uuid import uuid4
 
@@ -167,7 +168,7 @@ async def test_the_probe_port_answers_bare_probes_and_nothing_else(tmp_path, con
                 "/openapi.json", headers={"authorization": "Bearer read-token-0123456789"}
             )
         ).json()["paths"]
-        others = [path.format(name="planner", id="i", section="agents", key="x") for path in listed]
+        others = [re.sub(r"\{.*?\}", "x", path) for path in listed]
         others = [path for path in others if not path.endswith("z")]
         assert len(others) > 8
         for path in [*others, "/agents/planner/instances/livez", "/agents/", "/nope"]:

@@ -109,7 +109,7 @@ def stuck(queue: Queue, view: View) -> Iterator[Symptom]:
         [Place("queues", queue.key, field) for field in ("depth", "consumers", "consumed_at")],
         since=queue.oldest_submitted_at,
         provides=[("queue", queue.name), ("queue", queue.key)],
-        depends=of_readers(readers),
+        depends=[*of_readers(readers), *(("stalls", agent.key) for agent in readers)],
         token=queue.consumed_at,
     )
 

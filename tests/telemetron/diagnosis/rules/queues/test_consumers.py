@@ -3,6 +3,7 @@
 import pytest
 
 from telemetron.document import (
+    Cooldowns,
     Member,
     Wait,
 )
@@ -76,6 +77,17 @@ async def test_consumers_that_commit_nothing() -> None:
         system.agent("reader", queues=["q"], status="active")
         system.queue("q", depth=5, consumed_at=system.ago(10))
         assert next(one.rule for one in await system.after(200)) == "QueueStuck"
+
+
+async def test_a_queue_is_not_stuck_by_itself_if_its_readers_wait_for_a_model() -> None:
+    async with System() as system:
+        system.model("a", "gpt", status="cooling_down", cooldowns=Cooldowns(1, status_code=429))
+        wait = Wait(kind="llm", name="gpt", since=system.ago(10))
+        system.agent("reader", system.task("t", wait, queue="q", stalled=True), queues=["q"])
+        system.queue("q", depth=5, consumed_at=system.ago(10))
+        [finding] = await system.after(300)
+        assert finding.root.section == "litellm"
+        assert {one.rule for one in finding.effects} == {"TaskStalled", "QueueStuck"}
 
 
 async def test_a_task_that_takes_long_is_no_stuck_queue() -> None:
