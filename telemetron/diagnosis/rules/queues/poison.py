@@ -64,7 +64,8 @@ def _failed_on(
     if failure is not None and failure.task_id == head.id:
         path = "activity/last_failure"
         return [Place("agents", agent.key, f"{path}/{field}") for field in ("task_id", "error")]
-    if lagging.consumed_at and view.now - lagging.consumed_at < UNMOVED:
+    times = [at for at in (lagging.consumed_at, head.submitted_at) if at]
+    if not times or view.now - max(times) < UNMOVED:
         return []  # a process that restarts for another cause leaves tasks behind, too
     hosts = {one.host for one in queue.members if lagging.partition in (one.partitions or ())}
     for instance in agent.instances:

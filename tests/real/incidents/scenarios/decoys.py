@@ -193,7 +193,7 @@ def add_topics(w: World) -> None:
 @scenario("none", setup=add_topics)
 async def unread_topics(w: World) -> None:
     """No group reads audit events and dead letters, on purpose; records come."""
-    topics = {"audit-events": 1, "research.dlq": 9}
+    topics = {"audit-events": 6, "research.dlq": 9}
 
     def produce(number: int) -> None:
         for topic, every in topics.items():

@@ -27,11 +27,12 @@ async def test_a_failure_of_another_task_poisons_nothing() -> None:
         assert await system.after(60) == []
 
 
-async def died_on(system: System, still_seconds: float) -> list[str]:
+async def died_on(system: System, still_seconds: float, waits_seconds: float = 300) -> list[str]:
     """The consumer of a partition has died once, and it has stood still for so long."""
     key = system.workload("reader", system.pod("r-0", ip="10.0.0.1"))
     member = Member(client_id="c", host="10.0.0.1", partitions=[1], partition_count=1)
-    task = PendingTask(id="bad", partition=1, offset=7)
+    submitted_at = system.ago(waits_seconds)
+    task = PendingTask(id="bad", partition=1, offset=7, submitted_at=submitted_at)
     own = {"pod": "r-0", "workload": key, "queues": ["q"], "lives": 2, "tasks_lost": 1}
     found = []
     for _ in range(4):
@@ -50,3 +51,8 @@ async def test_a_partition_that_stands_still_while_its_consumer_dies() -> None:
 async def test_a_consumer_that_died_once_and_commits_again_is_no_finding() -> None:
     async with System() as system:
         assert await died_on(system, 20) == []
+
+
+async def test_a_task_that_has_just_come_to_an_empty_partition_is_no_poison() -> None:
+    async with System() as system:
+        assert await died_on(system, 600, waits_seconds=5) == []
