@@ -1,18 +1,23 @@
 """Consumers: none, none that commits, or a group that does not come to rest."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 
-from telemetron.diagnosis.rule import Place, Rule, Symptom
+from telemetron.diagnosis.rule import Node, Place, Rule, Symptom
 from telemetron.diagnosis.rules.queues.readers import of_members, of_readers
+from telemetron.diagnosis.rules.workload.symptoms import is_job
 from telemetron.diagnosis.trend import WINDOW_SECONDS
 from telemetron.diagnosis.view import View
 from telemetron.diagnosis.words import wait
-from telemetron.document import Agent, Queue
+from telemetron.document import Agent, Pod, Queue, Workload
 
 REBALANCES = 4
 """Within the window of its trend."""
+STARTING = timedelta(seconds=60)
+"""How long a new pod may take until it consumes."""
+CREATING = (None, "ContainersNotReady", "NotReady", "ContainerCreating", "PodInitializing")
+"""Reasons of a pod that is not ready, if nothing is wrong with it."""
 STABLE = ("Stable", "Empty", "Dead", None)
 
 
@@ -29,6 +34,10 @@ def no_consumers(queue: Queue, view: View) -> Iterator[Symptom]:
         return  # another group does the work; this one was never seen to
     readers = view.find("agents by queue", queue.name)
     homes = {*of_members(queue, view)}
+    workloads = _workloads([*of_readers(readers), *sorted(homes)], view)
+    if any(_is_starting(pod, view) for one in workloads for pod in one.pods):
+        view.revisit()
+        return
     is_left = any(one.consumers and homes & {*of_members(one, view)} for one in others)
     yield Symptom(
         "NoConsumers",
@@ -40,7 +49,8 @@ def no_consumers(queue: Queue, view: View) -> Iterator[Symptom]:
         since=queue.oldest_submitted_at,
         provides=[("queue", queue.name), ("queue", queue.key)],
         depends=[*of_readers(readers), *sorted(homes)],
-        severity="info" if is_left else None,  # its members are in another group by now
+        # Its members are in another group by now; or none is wanted, which is `ScaledToZero`.
+        severity="info" if is_left or (workloads and all(map(_is_at_zero, workloads))) else None,
         token=queue.consumed_at,  # a client without a group may commit, too
     )
 
@@ -135,6 +145,22 @@ def rebalancing(queue: Queue, view: View) -> Iterator[Symptom]:
 # lookups
 
 
+def _workloads(nodes: Iterable[Node], view: View) -> list[Workload]:
+    keys = dict.fromkeys(key for kind, key, *_ in nodes if kind == "workload")
+    return [one for key in keys if (one := view.get("workload", key)) and not is_job(one)]
+
+
+def _is_at_zero(one: Workload) -> bool:
+    return one.live is not None and one.live.desired == 0
+
+
+def _is_starting(pod: Pod, view: View) -> bool:
+    """Whether it is new, so that its consumer is about to come."""
+    if pod.ready or pod.restarts or pod.created_at is None or pod.reason not in CREATING:
+        return False
+    return view.now - pod.created_at < STARTING
+
+
 def _stems(name: str) -> list[str]:
     """Return the names that a renamed queue may have had: `plans` of `plans-v2`."""
     return [name[: end.start()] for end in re.finditer(r"\b[-._]", name)]
@@ -175,8 +201,8 @@ RULES = (
         15,
         5,
         "`consumers` is 0 and `depth` is above 0; or `consumer_group` is null and records arrive",
-        "Work waits, and no consumer takes it. A topic that no group reads is information unless an"
-        " agent declares it or tasks wait in vain.",
+        "Work waits, and no consumer takes it. New pods have a minute to start. A topic that no "
+        "group reads is information unless an agent declares it or tasks wait in vain.",
         "Look at the agents that read the queue and at their workload: do they run, and do they "
         "subscribe to this topic with this group? `kafka-consumer-groups.sh --describe --group "
         "GROUP` lists the members.",

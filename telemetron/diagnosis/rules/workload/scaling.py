@@ -84,7 +84,7 @@ RULES = (
         "ScaledToZero",
         "workload",
         "critical",
-        30,
+        45,
         5,
         "`live.desired` is 0, and `depth` of a queue that its agents read is above 0",
         "No pod is wanted, but work waits for it.",

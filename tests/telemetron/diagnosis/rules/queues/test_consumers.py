@@ -20,6 +20,16 @@ async def test_work_that_nobody_takes() -> None:
         assert finding.since == system.state.queues[0].oldest_submitted_at
 
 
+async def test_work_whose_consumers_start_for_too_long() -> None:
+    async with System() as system:
+        pod = system.pod("w-0", ready=False, reason="NotReady", created_at=system.ago(0))
+        key = system.workload("w", pod)
+        system.agent("a", workload=key, queues=["q"], status="declared")
+        system.queue("q", depth=3, consumers=0, group_state="Empty")
+        assert alarms(await system.after(50)) == []
+        assert alarms(await system.after(60))
+
+
 @pytest.mark.parametrize(
     "fields", [{"depth": 0, "consumers": 0}, {"depth": None, "lag": None, "consumers": 0}]
 )

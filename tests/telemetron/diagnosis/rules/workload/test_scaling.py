@@ -1,7 +1,7 @@
 """Rules of scaling, each beside the healthy situation that looks most like it."""
 
 from telemetron.document import Member
-from tests.telemetron.diagnosis.system import System, found
+from tests.telemetron.diagnosis.system import System, alarms, found
 
 WRITER = "kubernetes/prod/Deployment/writer"
 
@@ -14,6 +14,25 @@ async def test_none_wanted_while_work_waits() -> None:
         (finding,) = await system.after(90)
         assert (finding.rule, finding.root.key) == ("ScaledToZero", WRITER)
         assert {one.rule for one in finding.effects} >= {"NoConsumers"}
+
+
+async def test_a_workload_that_wakes_from_zero_within_the_autoscalers_interval_is_no_alarm() -> (
+    None
+):
+    async with System() as system:
+        key = system.workload("writer", desired=0, ready=0)
+        system.agent("writer", workload=key, queues=["sections"], status="declared")
+        system.queue("sections", depth=4, consumers=0, consumed_at=system.ago(100))
+        for _ in range(20):
+            assert alarms(await system.after(2)) == []
+        created = system.clock.now()
+        for _ in range(10):
+            pod = system.pod("w-0", ready=False, reason="ContainersNotReady", created_at=created)
+            system.workload("writer", pod)
+            assert alarms(await system.after(4)) == []
+        system.workload("writer", system.pod("w-0", created_at=created))
+        system.queue("sections", depth=3, consumed_at=system.clock.now())
+        assert await system.after(60) == []
 
 
 async def grown(system: System, most: int) -> list[str]:
