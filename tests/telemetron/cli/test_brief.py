@@ -35,7 +35,7 @@ def test_text_of_others_is_escaped_on_a_terminal() -> None:
 def test_an_unknown_name_fails_with_the_nearest(server: str) -> None:
     beat(server, "planner")
     line = refused(invoke("brief", "--url", server, "--about", "cli/planer"), 1)
-    assert line.endswith("did you mean cli/planner?")
+    assert "no 'cli/planer' in the state; did you mean 'cli/planner'?" in line
 
 
 def test_another_server_is_refused() -> None:

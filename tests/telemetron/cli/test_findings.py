@@ -173,7 +173,7 @@ def test_in_a_pipe_the_json_is_unchanged(ill: str) -> None:
 def test_a_terminal_shows_text(ill: str) -> None:
     first, second, *_ = on_terminal("findings", "--url", ill).splitlines()
     assert first.startswith("warning  SourceFailing  ")
-    assert re.fullmatch(r"  since \d+s: sources gone", second)
+    assert re.fullmatch(r"  raised \d+s: sources gone", second)
 
 
 def test_a_healthy_server_has_no_findings(server: str) -> None:
@@ -220,7 +220,7 @@ def test_watch_on_a_terminal_shows_the_findings_and_each_beginning_and_end(ill: 
     with watching(ill, stdout=theirs), os.fdopen(ours, encoding="utf-8") as terminal:
         os.close(theirs)
         assert terminal.readline().startswith("warning  SourceFailing")
-        assert terminal.readline().startswith("  since ")
+        assert terminal.readline().startswith("  raised ")
         overload(ill, 3)
         began = r"\d{4}-\d\d-\d\dT\S+Z  began  warning  Overloaded  .*\n"
         assert re.fullmatch(began, terminal.readline())
