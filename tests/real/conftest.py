@@ -36,9 +36,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def _group(item: pytest.Item) -> str:
     fixtures = getattr(item, "fixturenames", ())
-    shared = ("control_plane", "kafka", "cluster", "system")
+    shared = ("control_plane", "kafka", "cluster")
     if name := next((name for name in shared if name in fixtures), None):
         return name
+    if "tests/real/litellm/" in item.nodeid:
+        return "litellm"  # proxies that start beside each other change each other's metrics
     # Plays go on beside the tests of their module, so a test alone must not run beside them.
     is_alone = "plays" in fixtures or item.get_closest_marker("alone")
     return "alone" if is_alone else item.nodeid.partition("::")[0]

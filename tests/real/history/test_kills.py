@@ -71,7 +71,7 @@ def test_a_file_survives_180_kills(tmp_path: Path) -> None:
         life, killed_at = one_life(path, chance.uniform(0.0, 0.9))
         lost.append(look(path, life, killed_at, told, chance))
     assert max(lost) <= LOST_SECONDS
-    assert len({place.epoch for place in told}) > KILLS // 2
+    assert len({place.epoch for place in told}) > KILLS // 4  # how many the file has room for
 
 
 @pytest.mark.timeout(60)

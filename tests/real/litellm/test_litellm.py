@@ -88,7 +88,7 @@ def test_what_is_left_of_the_providers_budget(system: System) -> None:
         left = said["budget_limit"] - said["spend"]
         return said["spend"] > 0 and system.model("paid-1")["credits"] == pytest.approx(left)
 
-    system.until(agrees, 15, "the same budget here and there")
+    system.until(agrees, 60, "the same budget here and there")
     assert system.model("dead-1")["credits"] is None
 
 
