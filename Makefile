@@ -35,7 +35,7 @@ test: $(READY) ## Run the tests with branch coverage (ARGS: a part of them, with
 
 test-real: $(READY) ## Run the tests against real servers; builds and fetches them once
 	$(BIN)/python -m tests.real.build
-	$(BIN)/pytest -o asyncio_debug=true --durations 10 --numprocesses 2 --dist loadgroup tests/real $(ARGS)
+	$(BIN)/pytest -o asyncio_debug=true --durations 10 tests/real $(ARGS)
 
 check: $(READY) ## Check format, lint, types, rooms, docs and prose
 	$(BIN)/ruff format --check .
