@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
+from telemetron.answers.brief.budget import DEFAULT_TOKENS, LEAST_TOKENS, MOST_TOKENS
 from telemetron.text import cut, printable
 
-MIN_TOKENS, MAX_TOKENS, DEFAULT_TOKENS = 200, 10_000, 2_000
 MAX_TEXT = 2_000
 MAX_SHOWN = 100
 
@@ -54,8 +54,8 @@ def _tokens(name: str, value: Any) -> int:
     is_whole = not isinstance(value, bool) and (
         isinstance(value, int) or (isinstance(value, float) and value.is_integer())
     )
-    if not is_whole or not MIN_TOKENS <= value <= MAX_TOKENS:
-        raise ArgumentError(f"{name}: expected an integer from {MIN_TOKENS} to {MAX_TOKENS}")
+    if not is_whole or not LEAST_TOKENS <= value <= MOST_TOKENS:
+        raise ArgumentError(f"{name}: expected an integer from {LEAST_TOKENS} to {MOST_TOKENS}")
     return int(value)
 
 

@@ -8,11 +8,9 @@ from typing import Any
 
 import msgspec
 
+from telemetron.answers.brief.budget import BYTES_PER_TOKEN
 from telemetron.mcp.arguments import ArgumentError
 from telemetron.text import cut
-
-BYTES_PER_TOKEN = 1.8
-"""A lower bound of the bytes that one token of JSON has, for the tokenizers of today."""
 
 MIN_ITEM = 8
 """No item takes fewer bytes, so no more than a budget's bytes by this can fit."""

@@ -7,9 +7,9 @@ clients drop a whole server for any other keyword.
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple
 
+from telemetron.answers.brief.budget import DEFAULT_TOKENS, LEAST_TOKENS, MOST_TOKENS
 from telemetron.mcp import answers
 from telemetron.mcp.api import Ask
-from telemetron.mcp.arguments import DEFAULT_TOKENS, MAX_TOKENS, MIN_TOKENS
 from telemetron.mcp.changes import KINDS, changes
 from telemetron.mcp.state import SECTIONS, state
 
@@ -36,7 +36,7 @@ def _names(names: tuple[str, ...], description: str) -> Schema:
 
 _TOKENS: Schema = {
     "type": "integer",
-    "description": f"{MIN_TOKENS} to {MAX_TOKENS}; default {DEFAULT_TOKENS}",
+    "description": f"{LEAST_TOKENS} to {MOST_TOKENS}; default {DEFAULT_TOKENS}",
 }
 
 

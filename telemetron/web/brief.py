@@ -145,7 +145,9 @@ def _asked(scope: Scope) -> Asked:
     about = given.get("about")
     if about is not None and not 0 < len(about) <= MAX_ABOUT:
         raise HttpProblem(400, f"about: expected a key, a name or an id; got {shown(about)}")
-    tokens = _number(given, "max_tokens", 2_000, budget.LEAST_TOKENS, budget.MOST_TOKENS)
+    tokens = _number(
+        given, "max_tokens", budget.DEFAULT_TOKENS, budget.LEAST_TOKENS, budget.MOST_TOKENS
+    )
     least, most = budget.LEAST_BYTES_PER_TOKEN, budget.MOST_BYTES_PER_TOKEN
     ratio = _number(given, "bytes_per_token", budget.BYTES_PER_TOKEN, least, most)
     if tokens != int(tokens):

@@ -13,6 +13,7 @@ from telemetron.answers.brief import trouble
 from telemetron.answers.brief.about import Joins, Target
 from telemetron.answers.brief.budget import (
     BYTES_PER_TOKEN,
+    DEFAULT_TOKENS,
     MOST_TOKENS,
     Form,
     Row,
@@ -49,7 +50,7 @@ ALARMS = ("critical", "warning")
 class Question(NamedTuple):
     """The parameters of a brief; `root` is the part of the path that a proxy strips."""
 
-    max_tokens: int = 2_000
+    max_tokens: int = DEFAULT_TOKENS
     bytes_per_token: float = BYTES_PER_TOKEN
     about: str | None = None
     root: str = ""

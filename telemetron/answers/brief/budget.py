@@ -5,7 +5,7 @@ from typing import Any, NamedTuple, Protocol
 
 BYTES_PER_TOKEN = 1.8
 """A lower bound for the tokenizers of today, so that the count of tokens is an upper bound."""
-LEAST_TOKENS, MOST_TOKENS = 200, 10_000
+LEAST_TOKENS, MOST_TOKENS, DEFAULT_TOKENS = 200, 10_000, 2_000
 LEAST_BYTES_PER_TOKEN, MOST_BYTES_PER_TOKEN = 1.5, 6.0
 # A notice that would take more of the answer than this share is one sum of all tables.
 NOTICE_SHARE = 0.3
