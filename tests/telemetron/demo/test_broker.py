@@ -52,8 +52,9 @@ def test_a_dead_member_expires_after_its_session_timeout(broker: EmbeddedBroker)
             (expired,) = broker.expire({"writer": ended - 11})
             assert expired.startswith("writer-")
             writer = KafkaClients(broker.address, "writer")
-            until = time.monotonic() + 20
+            until = time.monotonic() + 60
             while (item := KafkaQueue(writer, "findings").claim("")) is None:
+                broker.expire({})  # a slow join leaves a member behind, as in the demo
                 assert time.monotonic() < until
             assert item["id"] == "first"  # it was not committed
             assert broker.expire({}) == []
