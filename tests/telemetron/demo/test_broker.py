@@ -30,15 +30,17 @@ MEMBER = """
 import sys
 from telemetron.demo.topic import KafkaClients, KafkaQueue
 queue = KafkaQueue(KafkaClients(sys.argv[1], "writer"), "findings")
-while True:
-    if (item := queue.claim("")) is not None:
-        print(item["id"], flush=True)
+while (item := queue.claim("")) is None:
+    pass
+print(item["id"], flush=True)
+sys.stdin.read()  # the next claim would commit the item
 """
 
 
 def test_a_dead_member_expires_after_its_session_timeout(broker: EmbeddedBroker) -> None:
     command = [sys.executable, "-c", MEMBER, broker.address]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as member:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as member:
         planner, writer = KafkaClients(broker.address, "planner"), None
         try:
             findings = KafkaQueue(planner, "findings")
