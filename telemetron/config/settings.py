@@ -72,6 +72,16 @@ class AuthSettings(Table, frozen=True):
 
     read: Annotated[Secret | None, Meta(description="Token of clients that read.")] = None
     write: Annotated[Secret | None, Meta(description="Token of agents, which write beats.")] = None
+    metrics: Annotated[
+        Secret | None,
+        Meta(description="Token of Prometheus, for the metrics; null: it needs the read token."),
+    ] = None
+
+    @property
+    def tokens(self) -> dict[str, Secret]:
+        """The configured tokens by their role."""
+        roles = {"read": self.read, "write": self.write, "metrics": self.metrics}
+        return {role: token for role, token in roles.items() if token is not None}
 
 
 class TlsSettings(Table, frozen=True):

@@ -130,11 +130,11 @@ class App:
         served = self._router.whole.get(path) or self._router.below(path)
         if served is None:
             return self._dispatch_to_collector(scope, receive, send, path)
-        endpoint, is_probe, is_timed = served
-        if is_probe:
+        endpoint, role, is_timed = served
+        if role is None:
             self.guard.check_host(scope)
         else:
-            self.guard.check(scope, "read")
+            self.guard.check(scope, role)
         if scope["method"] not in METHODS:
             require_method(scope, *METHODS)
         # A long poll takes as long as its client wants.

@@ -12,15 +12,19 @@ class Guard:
 
     def __init__(self, server: ServerSettings) -> None:
         auth = server.auth if isinstance(server.auth, AuthSettings) else AuthSettings()
-        self._tokens = {"read": auth.read, "write": auth.write}
-        self._open = auth.read is None and auth.write is None
+        self._tokens = auth.tokens
+        self._open = not self._tokens
         self._hosts = {*_LOCAL, server.host.encode()} if is_loopback(server.host) else None
         self._accepted: bytes | None = None
 
     def check(self, scope: Scope, role: str) -> None:
-        """Check a request; `role` is `read` or `write`, and each needs its own token."""
+        """Check a request; each `role`, `read`, `write` or `metrics`, needs its own token.
+
+        Without a metrics token, the read token opens the metrics: it shows more than they do.
+        """
         self.check_host(scope)
         if not self._open:
+            role = "read" if role == "metrics" and role not in self._tokens else role
             self._check_token(_header(scope, b"authorization"), role)
 
     def check_host(self, scope: Scope) -> None:
@@ -44,11 +48,11 @@ class Guard:
         scheme, _, presented = authorization.partition(b" ")
         if scheme.lower() != b"bearer" or not presented:
             raise _denied(401, f"send `Authorization: Bearer TOKEN` with the {role} token")
-        expected, other = self._tokens[role], self._tokens["write" if role == "read" else "read"]
-        if expected is not None and expected.matches(presented.strip()):
+        roles = [one for one, token in self._tokens.items() if token.matches(presented.strip())]
+        if role in roles:
             return
-        if other is not None and other.matches(presented.strip()):
-            raise _denied(403, f"this is the token of the other role; send the {role} token")
+        if roles:
+            raise _denied(403, f"this is the {roles[0]} token; send the {role} token")
         raise _denied(401, f"unknown token; send the {role} token")
 
 

@@ -30,6 +30,11 @@ class Route(NamedTuple):
     """The OpenAPI tag. `health` needs no token; reads of `state` are timed."""
     summary: str
 
+    @property
+    def role(self) -> str | None:
+        """The role whose token opens it; None: it needs no token."""
+        return {"health": None, "metrics": "metrics"}.get(self.tag, "read")
+
 
 ROUTES = (
     Route(GUIDE, "guide", "documentation", "Start here: which request answers which question"),
@@ -68,7 +73,7 @@ class Served(NamedTuple):
     """The endpoint of a route, and how to dispatch to it."""
 
     endpoint: Endpoint
-    is_probe: bool
+    role: str | None
     is_timed: bool
 
 
@@ -80,7 +85,7 @@ class Router:
         self.whole: dict[str, Served] = {}
         self._below: dict[str, Served] = {}
         for route in ROUTES:
-            served = Served(endpoints[route.id], route.tag == "health", route.tag == "state")
+            served = Served(endpoints[route.id], route.role, route.tag == "state")
             prefix, variable, _ = route.path.partition("{")
             if not variable:
                 self.whole[route.path] = served

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-READ, WRITE = "read-token-0123456789", "write-token-0123456789"
-CONFIG = f"server: {{auth: {{read: {READ}, write: {WRITE}}}}}"
+READ, WRITE, METRICS = (f"{role}-token-0123456789" for role in ("read", "write", "metrics"))
+CONFIG = f"server: {{auth: {{read: {READ}, write: {WRITE}, metrics: {METRICS}}}}}"
 # A place may well be one that is not kept, and an agent may well be silent.
 CHECKS = """
 [[operations]]
@@ -26,6 +26,8 @@ AUTH = f"""
 bearer = "{READ}"
 [auth.openapi.write]
 bearer = "{WRITE}"
+[auth.openapi.metrics]
+bearer = "{METRICS}"
 """
 OPTIONS = ("--seed=1", "--max-examples=5", "--request-timeout=10", "--no-color")
 

@@ -1,7 +1,7 @@
 """The endpoints of the pages."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from functools import cache
 
 import msgspec
@@ -19,7 +19,7 @@ from telemetron.web.pages.guide import guide
 from telemetron.web.pages.headers import NOTHING, etag_of, policy, unless_known
 from telemetron.web.pages.openapi import ApiPart
 from telemetron.web.pages.schema import schema
-from telemetron.web.pages.welcome import WRITERS, base, has_tokens, welcome
+from telemetron.web.pages.welcome import WRITERS, base, roles, welcome
 from telemetron.web.routes import Endpoint
 
 WELCOME_HEADERS = {
@@ -70,7 +70,7 @@ class Pages:
             parts = [*used.values()], [*unused.values()]
             # In a thread: a collector may take long to describe itself.
             self._documents[known] = await asyncio.to_thread(
-                _encoded_openapi, *parts, has_tokens(self._service), root_path
+                _encoded_openapi, *parts, roles(self._service), root_path
             )
         return _constant(request, self._documents[known], "application/json")
 
@@ -96,7 +96,7 @@ def _encoded_schema() -> bytes:
 
 
 def _encoded_openapi(
-    used: list[Collector], unused: list[Collector], tokens: bool, root_path: str
+    used: list[Collector], unused: list[Collector], tokens: Collection[str], root_path: str
 ) -> bytes:
     """Return the document; leave out a collector whose part fails."""
 

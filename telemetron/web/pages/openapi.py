@@ -36,8 +36,8 @@ def part(collector: Collector, *, only_probes: bool = False) -> ApiPart:
     return ApiPart(own["paths"], own.get("components", {}), collector.probes)
 
 
-def document(parts: Sequence[ApiPart], *, tokens: bool, root_path: str = "") -> Json:
-    """Return the document; `tokens` says whether the server requires them."""
+def document(parts: Sequence[ApiPart], *, tokens: Collection[str], root_path: str = "") -> Json:
+    """Return the document; `tokens` are the roles that have a token, none if all may do all."""
     return {
         "openapi": "3.1.0",
         "info": {
@@ -52,21 +52,21 @@ def document(parts: Sequence[ApiPart], *, tokens: bool, root_path: str = "") -> 
     }
 
 
-def _paths(parts: Sequence[ApiPart], tokens: bool) -> Json:
+def _paths(parts: Sequence[ApiPart], tokens: Collection[str]) -> Json:
     """Return all paths; a collector cannot replace a path of the server or of another one."""
-    paths = {
-        route.path: _complete(_operation(route), "read", (400, 421, 500), tokens)
-        for route in ROUTES
-    }
+    paths = {}
+    for route in ROUTES:
+        role = "metrics" if route.role == "metrics" and "metrics" in tokens else "read"
+        paths[route.path] = _complete(_operation(route), role, (400, 421, 500), bool(tokens))
     for one in parts:
         for path, item in one.paths.items():
             is_probe = path in one.probes
             role, status = ("read", 400) if is_probe else ("write", 503)
-            paths.setdefault(path, _complete(item, role, (status, 421, 500), tokens))
+            paths.setdefault(path, _complete(item, role, (status, 421, 500), bool(tokens)))
     return paths
 
 
-def _components(parts: Sequence[ApiPart], tokens: bool) -> Json:
+def _components(parts: Sequence[ApiPart], tokens: Collection[str]) -> Json:
     schemas: Json = {**c.SCHEMAS, **definitions("#/components/schemas/{name}")}
     for one in parts:
         schemas = one.schemas | schemas
@@ -76,6 +76,8 @@ def _components(parts: Sequence[ApiPart], tokens: bool) -> Json:
             "read": _bearer("The token of readers."),
             "write": _bearer("The token of agents, which send heartbeats."),
         }
+        if "metrics" in tokens:
+            components["securitySchemes"]["metrics"] = _bearer("The token of Prometheus.")
     return components
 
 

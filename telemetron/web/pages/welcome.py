@@ -25,10 +25,10 @@ def base(request: Request) -> str:
     return f"{request.url.scheme}://{host}{request.scope.get('root_path', '')}"
 
 
-def has_tokens(service: Service) -> bool:
-    """Return whether the configuration has a token."""
+def roles(service: Service) -> tuple[str, ...]:
+    """Return the roles that have a token in the configuration."""
     auth = service.settings.server.auth
-    return isinstance(auth, AuthSettings) and (auth.read is not None or auth.write is not None)
+    return tuple(auth.tokens) if isinstance(auth, AuthSettings) else ()
 
 
 def welcome(service: Service, base: str) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def welcome(service: Service, base: str) -> dict[str, Any]:
     mounts = service.supervisor.mounts
     pushes = {prefix: collector.description for prefix, collector in mounts.collectors.items()}
     paths = PATHS | mounts.probes | pushes
-    token = "-H 'Authorization: Bearer TOKEN' " if has_tokens(service) else ""
+    token = "-H 'Authorization: Bearer TOKEN' " if roles(service) else ""
     return {
         "name": "telemetron",
         "version": __version__,

@@ -98,7 +98,8 @@ def test_a_service_is_taken_by_the_server_without_a_warning(
         install_operator_kinds(control_plane)
     objects = built(overlay, *components)
     if "components/trial" not in components:
-        cluster.secret("telemetron-tokens", read="r" * 20, write="w" * 20)
+        tokens = {role: role * 5 for role in ("read", "write", "metrics")}
+        cluster.secret("telemetron-tokens", **tokens)
     cluster.apply(objects)
     # Real controllers make a pod of it, which the namespace's policy lets in and a node takes.
     wait_until(lambda: running(cluster), seconds=30, what="the pod")
@@ -193,7 +194,7 @@ def test_the_configurations_are_valid_and_open_only_where_they_say(
     for components, is_open in [((), False), (COMPONENTS[:1], True)]:
         objects = built(overlay, *components)
         text = config_of(objects, "telemetron")
-        for name in ("read", "write"):
+        for name in ("read", "write", "metrics"):
             (tmp_path / name).write_text(name * 5)
         file = tmp_path / "telemetron.yaml"
         file.write_text(text.replace("/etc/telemetron/tokens", str(tmp_path)))
@@ -267,7 +268,10 @@ def test_the_monitor_finds_the_service(built: Callable[..., list[Object]]) -> No
     secrets = {
         v["secret"]["secretName"] for v in template(objects)["spec"]["volumes"] if "secret" in v
     }
-    assert endpoint["authorization"]["credentials"]["name"] in secrets
+    credentials = endpoint["authorization"]["credentials"]
+    assert credentials["name"] in secrets
+    auth = yaml.safe_load(config_of(objects, "telemetron"))["server"]["auth"]
+    assert auth["metrics_file"].rpartition("/")[2] == credentials["key"] == "metrics"
 
 
 async def test_each_alert_uses_known_metrics_and_has_a_runbook(

@@ -17,7 +17,7 @@ from tests.real.deploy.image import Image, container
 from tests.real.deploy.kustomize import Object, kustomization, one, render
 from tests.real.process import wait_until
 
-READ, WRITE = "read-token-0123456789", "write-token-0123456789"
+READ, WRITE, METRICS = (f"{role}-token-0123456789" for role in ("read", "write", "metrics"))
 OVERLAYS = {"overlays/namespaced": "Role", "overlays/cluster": "ClusterRole"}
 REVIEW = "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews"
 IDENTITY = "/var/run/secrets/kubernetes.io/serviceaccount"
@@ -28,7 +28,7 @@ def deployed(request: pytest.FixtureRequest, cluster: Cluster, tmp_path: Path) -
     """An overlay, applied, with its Secret; its objects."""
     kustomization(tmp_path, request.param, namespace=cluster.namespace)
     objects = render(tmp_path)
-    cluster.secret("telemetron-tokens", read=READ, write=WRITE)
+    cluster.secret("telemetron-tokens", read=READ, write=WRITE, metrics=METRICS)
     cluster.apply(objects)
     return objects
 

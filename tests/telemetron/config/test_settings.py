@@ -144,6 +144,11 @@ sources:
     assert tasks.queues == [Topic("tasks", ["workers"])]
 
 
+def test_tokens_are_known_by_their_role(read: Any) -> None:
+    tokens = read("server: {auth: {read: r, metrics: m}}").server.auth.tokens
+    assert {role: token.value for role, token in tokens.items()} == {"read": "r", "metrics": "m"}
+
+
 @pytest.mark.parametrize("off", ["off", "false", '"off"'])
 def test_a_source_can_be_off(read: Any, off: str) -> None:
     settings = read(f"sources: {{heartbeats: {off}, kafka: {{}}, kubernetes: {off}}}")

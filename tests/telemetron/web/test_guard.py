@@ -5,6 +5,7 @@ from telemetron.http import HttpProblem
 from telemetron.web.guard import Guard
 
 TOKENS = AuthSettings(read=Secret("r" * 20), write=Secret("w" * 20))
+ALL = AuthSettings(read=Secret("r" * 20), write=Secret("w" * 20), metrics=Secret("m" * 20))
 
 
 def scope(version="1.1", **headers):
@@ -38,6 +39,42 @@ def status(guard, role, **headers):
 def test_tokens(authorization, role, expected):
     guard = Guard(ServerSettings(host="0.0.0.0", auth=TOKENS))
     assert status(guard, role, authorization=authorization) == expected
+
+
+@pytest.mark.parametrize(
+    ("token", "role", "expected"),
+    [
+        ("m", "metrics", 200),
+        ("r", "metrics", 403),
+        ("w", "metrics", 403),
+        ("m", "read", 403),
+        ("m", "write", 403),
+        ("x", "metrics", 401),
+    ],
+)
+def test_a_token_opens_only_its_role(token, role, expected):
+    guard = Guard(ServerSettings(host="0.0.0.0", auth=ALL))
+    assert status(guard, role, authorization="Bearer " + token * 20) == expected
+
+
+def test_without_a_metrics_token_the_read_token_opens_the_metrics():
+    guard = Guard(ServerSettings(host="0.0.0.0", auth=TOKENS))
+    assert status(guard, "metrics", authorization="Bearer " + "r" * 20) == 200
+    assert status(guard, "metrics", authorization="Bearer " + "w" * 20) == 403
+    assert status(guard, "metrics") == 401
+
+
+def test_a_metrics_token_closes_the_other_roles():
+    guard = Guard(ServerSettings(auth=AuthSettings(metrics=Secret("m" * 20))))
+    assert status(guard, "metrics", host="localhost", authorization="Bearer " + "m" * 20) == 200
+    assert status(guard, "read", host="localhost") == 401
+
+
+def test_one_token_of_two_roles_opens_both():
+    auth = AuthSettings(read=Secret("r" * 20), metrics=Secret("r" * 20))
+    guard = Guard(ServerSettings(host="0.0.0.0", auth=auth))
+    for role in ("read", "metrics"):
+        assert status(guard, role, authorization="Bearer " + "r" * 20) == 200
 
 
 def test_a_401_says_which_scheme():

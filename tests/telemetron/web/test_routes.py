@@ -23,7 +23,12 @@ def test_routes_are_found_by_their_paths(router):
     for route in ROUTES:
         path = re.sub(r"\{\w+\}", "x", route.path)
         served = router.whole.get(path) or router.below(path)
-        assert served == (endpoint, route.tag == "health", route.tag == "state"), path
+        assert served == (endpoint, route.role, route.tag == "state"), path
+
+
+def test_a_role_is_that_of_the_tag():
+    roles = {route.path: route.role for route in ROUTES}
+    assert (roles["/livez"], roles["/metrics"], roles["/system/state"]) == (None, "metrics", "read")
 
 
 @pytest.mark.parametrize("path", ["", "/nope", "/system", "/system/statex", "/livez/x", "/swagger"])

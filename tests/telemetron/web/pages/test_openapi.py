@@ -16,10 +16,12 @@ PATHS = {route.path: {"get"} for route in ROUTES} | {
     "/agents/{name}/livez": {"get"},
 }
 
+TOKENS = ("read", "write", "metrics")
+
 
 @pytest.fixture
 def made():
-    return document([part(collector)], tokens=True, root_path="/telemetron")
+    return document([part(collector)], tokens=TOKENS, root_path="/telemetron")
 
 
 def operations(made):
@@ -76,7 +78,8 @@ def test_the_parameters_are_those_of_the_state(made):
 def test_each_operation_names_its_token(made):
     security = {operation["operationId"]: operation["security"] for operation in operations(made)}
     assert security["state"] == [{"read": []}]
-    assert security["metrics"] == security["swagger"] == security["state"]
+    assert security["metrics"] == [{"metrics": []}]
+    assert security["swagger"] == security["state"]
     assert security["beat"] == security["goodbye"] == [{"write": []}]
     assert security["agentLivez"] == security["state"]
     assert security["livez"] == security["readyz"] == [{}, {"read": []}]
@@ -84,11 +87,18 @@ def test_each_operation_names_its_token(made):
     assert {name: scheme["scheme"] for name, scheme in schemes.items()} == {
         "read": "bearer",
         "write": "bearer",
+        "metrics": "bearer",
     }
 
 
+def test_without_a_metrics_token_the_read_token_opens_the_metrics():
+    made = document([], tokens=("read", "write"))
+    assert made["paths"]["/metrics"]["get"]["security"] == [{"read": []}]
+    assert "metrics" not in made["components"]["securitySchemes"]
+
+
 def test_without_tokens_no_operation_needs_one():
-    made = document([part(collector)], tokens=False)
+    made = document([part(collector)], tokens=())
     assert not list(values(made["paths"], "security"))
     assert "securitySchemes" not in made["components"]
     assert "401" not in made["paths"]["/system/state"]["get"]["responses"]
@@ -98,7 +108,7 @@ def test_without_tokens_no_operation_needs_one():
 def test_a_collector_cannot_take_what_is_not_its_own(made):
     paths = {"/livez": {"get": {"responses": {}}}, "/orders/": {"put": {"responses": {}}}}
     greedy = ApiPart(paths, {"State": {}, "Order": {"type": "string"}}, {})
-    other = document([greedy, part(collector)], tokens=True, root_path="/telemetron")
+    other = document([greedy, part(collector)], tokens=TOKENS, root_path="/telemetron")
     assert other["paths"].keys() == PATHS.keys() | {"/orders/"}
     assert other["paths"]["/livez"] == made["paths"]["/livez"]
     schemas = made["components"]["schemas"]
@@ -124,11 +134,11 @@ def test_docs_have_every_path_field_and_header(made):
 async def test_served_document_has_the_paths_of_collectors(live):
     answer = await live.client.get("/openapi.json")
     assert answer.headers["content-type"] == "application/json"
-    assert answer.json() == document([part(collector)], tokens=False)
+    assert answer.json() == document([part(collector)], tokens=())
 
 
 async def test_while_heartbeats_are_off_only_their_probe_is_there(serving):
     async with serving("sources: {heartbeats: off}") as live:
         served = (await live.client.get("/openapi.json")).json()
-        assert served == document([part(collector, only_probes=True)], tokens=False)
+        assert served == document([part(collector, only_probes=True)], tokens=())
         assert served["paths"].keys() == {route.path for route in ROUTES} | collector.probes.keys()
