@@ -1,6 +1,6 @@
 """HTTP for the web server and for collectors that take requests: problems, bodies, paths."""
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -12,6 +12,7 @@ Send = Callable[[Any], Awaitable[None]]
 NO_CONTENT = {"type": "http.response.start", "status": 204, "headers": []}
 EMPTY = {"type": "http.response.body", "body": b""}
 
+JSON = "application/json"
 PROBLEM_HEADERS = {"content-type": "application/problem+json", "cache-control": "no-store"}
 
 TITLES = {
@@ -113,6 +114,15 @@ def require_method(scope: Scope, *methods: str) -> None:
 
 def require_json(scope: Scope, limit: int) -> None:
     """Raise a 415 unless the body is uncompressed JSON, a 413 if its length exceeds `limit`."""
+    require_media(scope, limit, JSON)
+
+
+def require_media(scope: Scope, limit: int, *medias: str) -> str:
+    """Return which of these media types the body has.
+
+    Raises HttpProblem: 415 if it has another one or is compressed, 413 if its length exceeds
+    `limit` bytes.
+    """
     length, media = None, b""
     for name, value in scope["headers"]:
         if name == b"content-type":
@@ -124,10 +134,13 @@ def require_json(scope: Scope, limit: int) -> None:
             raise HttpProblem(
                 415, f"`Content-Encoding: {coding}` is not supported; send plain JSON"
             )
-    if media != b"application/json" and media.split(b";")[0].strip().lower() != b"application/json":
-        raise HttpProblem(415, "send JSON, with `Content-Type: application/json`")
+    sent = media.split(b";")[0].strip().lower().decode("latin-1")
+    if sent not in medias:
+        expected = " or ".join(f"`Content-Type: {one}`" for one in medias)
+        raise HttpProblem(415, f"send JSON, with {expected}")
     if length is not None and length > limit:
         raise _too_large(limit)
+    return sent
 
 
 async def read_json(scope: Scope, receive: Receive, limit: int) -> bytes:
@@ -137,16 +150,26 @@ async def read_json(scope: Scope, receive: Receive, limit: int) -> bytes:
     the client disconnects before its end.
     """
     require_json(scope, limit)
-    body, more = b"", True
+    return b"".join([piece async for piece in body_pieces(receive, limit)])
+
+
+async def body_pieces(receive: Receive, limit: int) -> AsyncIterator[bytes]:
+    """Yield the pieces of the request's body as they arrive.
+
+    Raises HttpProblem: 413 if they exceed `limit` bytes, 400 if the client disconnects before the
+    end.
+    """
+    size, more = 0, True
     while more:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise HttpProblem(400, "the connection closed before the end of the body")
-        body += message.get("body", b"")
-        if len(body) > limit:
+        piece = message.get("body", b"")
+        size += len(piece)
+        if size > limit:
             raise _too_large(limit)
+        yield piece
         more = message.get("more_body", False)
-    return body
 
 
 async def disconnected(receive: Receive) -> None:

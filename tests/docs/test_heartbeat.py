@@ -14,6 +14,7 @@ from msgspec.structs import fields
 from telemetron.document import MAX_ENDED as SHOWN_ENDED
 from telemetron.document import MAX_WAITS as SHOWN_WAITS
 from telemetron_collectors.heartbeats import register, states
+from telemetron_collectors.heartbeats.batch import MAX_BATCH, MAX_BEATS, MAX_COMMAS, MAX_PENDING
 from telemetron_collectors.heartbeats.beat import (
     MAX_ENDED,
     MAX_TASKS,
@@ -124,3 +125,14 @@ async def test_the_agent_in_shell(live: Any) -> None:
     live.app.service.store.flush()
     assert (await live.client.get("/system/state")).json()["agents"] == []
     assert live.app.service.store.sources["heartbeats"].events == {}
+
+
+@needs_curl
+async def test_the_batch(live: Any) -> None:
+    process = await shell(EXAMPLES[2], live.url)
+    assert await process.wait() == 0
+    names = {(await seen(live, name))["name"] for name in ("planner", "team/writer")}
+    assert names == {"planner", "team/writer"}
+    for bound in (f"{MAX_BEATS:,} beats", f"{MAX_COMMAS:,}\ncommas", f"{MAX_BATCH >> 20} MiB"):
+        assert bound in PAGE
+    assert f"at most {MAX_PENDING >> 20} MiB of batches" in PAGE

@@ -5,7 +5,8 @@ from typing import Annotated
 from msgspec import Meta
 
 from telemetron.collector import Collector, Config, Output
-from telemetron_collectors.heartbeats.app import PREFIX, PROBES, HeartbeatApp, openapi
+from telemetron_collectors.heartbeats.app import PREFIX, PROBES, HeartbeatApp
+from telemetron_collectors.heartbeats.openapi import openapi
 from telemetron_collectors.heartbeats.register import Register
 
 CONFIRM_SECONDS = 10.0

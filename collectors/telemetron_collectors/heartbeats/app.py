@@ -1,10 +1,8 @@
-"""The HTTP side of heartbeats: three paths below `/agents/`."""
+"""The HTTP side of heartbeats: four paths below `/agents/`."""
 
 from functools import lru_cache, partial
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 from urllib.parse import unquote
-
-import msgspec
 
 from telemetron.collector import Output
 from telemetron.http import (
@@ -23,7 +21,8 @@ from telemetron.http import (
     route_path,
 )
 from telemetron.query import duration, parameters
-from telemetron_collectors.heartbeats.beat import MAX_BODY, Beat, parse_beat
+from telemetron_collectors.heartbeats.batch import Batches
+from telemetron_collectors.heartbeats.beat import MAX_BODY, Beat, parse_agent_beat, parse_beat
 from telemetron_collectors.heartbeats.liveness import why_dead
 from telemetron_collectors.heartbeats.register import Register
 
@@ -32,17 +31,17 @@ PREFIX = "/agents/"
 PROBE = "/agents/{name}/livez"
 PROBES = {PROBE: "Whether an agent works; fails only on evidence"}
 MAX_NAME = 256
+AGENT = "agent's name"
 MAX_LIVEZ_SECONDS = 6e7  # the largest duration that a query can have
-TEXT = {"type": "string"}
-SEGMENT = TEXT | {"minLength": 1, "maxLength": MAX_NAME}
+RESULTS = {"content-type": "application/json", "cache-control": "no-store"}
 ALIVE = {"content-type": "text/plain; charset=utf-8", "cache-control": "no-store"}
 
 
 class Target(NamedTuple):
     """A parsed path."""
 
-    kind: Literal["heartbeat", "instances", "livez"]
-    agent: str
+    kind: Literal["heartbeat", "heartbeats", "instances", "livez"]
+    agent: str = ""
     instance: str = ""
 
 
@@ -50,33 +49,40 @@ class Target(NamedTuple):
 def route(path: str) -> Target:
     """Parse a percent-encoded path below `/agents/`; raise HttpProblem 404 for unknown paths."""
     match path[len(PREFIX) :].split("/"):
+        case ["heartbeats"]:
+            return Target("heartbeats")
         case [name, ("heartbeat" | "livez") as kind] if name:
-            return Target(kind, _name(name, "agent's name"))
+            return Target(kind, _name(unquote(name), AGENT))
         case [name, "instances", id] if name and id:
-            return Target("instances", _name(name, "agent's name"), _name(id, "id"))
+            return Target("instances", _name(unquote(name), AGENT), _name(unquote(id), "id"))
         # A proxy has decoded the slashes of the name.
         case [*parts, ("heartbeat" | "livez") as kind] if parts and all(parts):
-            return Target(kind, _name("/".join(parts), "agent's name"))
+            return Target(kind, _name(unquote("/".join(parts)), AGENT))
         case [*parts, "instances", id] if parts and all(parts) and id:
-            return Target("instances", _name("/".join(parts), "agent's name"), _name(id, "id"))
+            name = _name(unquote("/".join(parts)), AGENT)
+            return Target("instances", name, _name(unquote(id), "id"))
         case _:
             detail = "below /agents/ are {name}/heartbeat, {name}/instances/{id}, {name}/livez"
-            raise HttpProblem(404, detail)
+            raise HttpProblem(404, f"{detail}, heartbeats")
 
 
 class HeartbeatApp:
-    """`POST /agents/{name}/heartbeat`, `DELETE /agents/{name}/instances/{id}`,
-    `GET /agents/{name}/livez`."""
+    """`POST /agents/{name}/heartbeat`, `POST /agents/heartbeats`,
+    `DELETE /agents/{name}/instances/{id}`, `GET /agents/{name}/livez`."""
 
     def __init__(self, register: Register, output: Output) -> None:
         self._register = register
         self._output = output
+        self._batches = Batches(self._take_named)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind, agent, instance = route(route_path(scope))
         if kind == "livez":
             require_method(scope, "GET", "HEAD")
             return await self._livez(agent, scope, send)
+        if kind == "heartbeats":
+            require_method(scope, "POST")
+            return await self._batch(scope, receive, send)
         if kind == "heartbeat":
             require_method(scope, "POST")
             await self._beat(agent, scope, receive)
@@ -100,12 +106,27 @@ class HeartbeatApp:
             raise HttpProblem(400, "a heartbeat takes no query parameters")
         self._take(name, await read_json(scope, receive, MAX_BODY))
 
+    async def _batch(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["query_string"]:
+            raise HttpProblem(400, "a batch takes no query parameters")
+        results = await self._batches.answer(scope, receive)
+        await answer(scope, send, 200, results, RESULTS)
+
     def _take(self, name: str, body: bytes) -> Answer:
         beat, unknown = parse_beat(body)
+        self._apply(name, beat, unknown, body)
+        return TAKEN
+
+    def _take_named(self, body: bytes) -> None:
+        beat, unknown = parse_agent_beat(body)
+        self._apply(_name(beat.agent, AGENT), beat, unknown, body)
+
+    def _apply(self, name: str, beat: Beat, unknown: int, body: bytes) -> None:
+        if self._register.closed:
+            raise HttpProblem(503, "its source does not run now; try again", {"retry-after": "1"})
         if unknown:
             self._output.count("unknown_fields", unknown)
         self._register.beat(name, beat, body)
-        return TAKEN
 
     async def _livez(self, name: str, scope: Scope, send: Send) -> None:
         """Answer 200, or 503 on evidence that the agent hangs or is gone."""
@@ -117,89 +138,7 @@ class HeartbeatApp:
         await answer(scope, send, 200, b"ok\n", ALIVE)
 
 
-def _name(segment: str, what: str) -> str:
-    name = unquote(segment)
-    if len(name) > MAX_NAME or not name.isprintable():
+def _name(name: str, what: str) -> str:
+    if not 0 < len(name) <= MAX_NAME or not name.isprintable():
         raise HttpProblem(404, f"the {what} must be 1 to {MAX_NAME} printable characters")
     return name
-
-
-def openapi() -> dict[str, Any]:
-    """Return the three paths for the OpenAPI document."""
-    (schema,), components = msgspec.json.schema_components(
-        [Beat], ref_template="#/components/schemas/{name}"
-    )
-    for component in components.values():
-        del component["additionalProperties"]  # unknown fields are dropped and counted, not refused
-        for field in component["properties"].keys() - component.get("required", ()):
-            component["properties"][field] = _or_null(component["properties"][field])
-    name = _parameter("name", "path", "The agent's name, percent-encoded.")
-    beat = {
-        "operationId": "beat",
-        "summary": "One instance's full state",
-        "parameters": [name],
-        "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
-        "responses": {"204": {"description": "Accepted, or older than the last known beat."}}
-        | _problems(400, 404, 413, 415, 422, 429),
-    }
-    goodbye = {
-        "operationId": "goodbye",
-        "summary": "The instance has ended: forget it at once",
-        "parameters": [
-            name,
-            _parameter("id", "path", "The instance's id, percent-encoded."),
-            _parameter("namespace", "query", "Its namespace, if the id is ambiguous."),
-        ],
-        "responses": {"204": {"description": "Forgotten."}} | _problems(400, 404, 409),
-    }
-    paths = {
-        "/agents/{name}/heartbeat": {"post": beat},
-        "/agents/{name}/instances/{id}": {"delete": goodbye},
-        PROBE: {"get": _livez(name)},
-    }
-    return {"paths": paths, "components": components}
-
-
-def _livez(name: dict[str, Any]) -> dict[str, Any]:
-    seconds = {"type": "string", "pattern": r"^[0-9]{1,6}(\.[0-9]{1,6})?(ms|s|m)?$"}
-    silence = "How long all instances may be silent, as `60s`; at least three intervals."
-    stall = "How long all tasks may make no progress, as `30m`; not judged by default."
-    return {
-        "operationId": "agentLivez",
-        "summary": PROBES[PROBE],
-        "description": "503 only on evidence: the agent was known, and is silent or stalled. 200 if"
-        " nothing is known of it.",
-        "parameters": [
-            name,
-            _parameter("max_silence", "query", silence, seconds),
-            _parameter("max_stall", "query", stall, seconds),
-        ],
-        "responses": {
-            "200": {"description": "Alive.", "content": {"text/plain": {"schema": TEXT}}},
-            **_problems(404, 503),
-        },
-    }
-
-
-def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
-    """Allow null, which means the same as a missing field."""
-    options = schema.pop("anyOf", None) or [schema]
-    if {"type": "null"} not in options:
-        options = [*options, {"type": "null"}]
-    return {"anyOf": options} if options[0] is schema else {**schema, "anyOf": options}
-
-
-def _parameter(
-    name: str, place: str, description: str, schema: dict[str, Any] = TEXT
-) -> dict[str, Any]:
-    return {
-        "name": name,
-        "in": place,
-        "required": place == "path",
-        "description": description,
-        "schema": SEGMENT if place == "path" else schema,
-    }
-
-
-def _problems(*statuses: int) -> dict[str, Any]:
-    return {str(status): {"$ref": f"#/components/responses/{status}"} for status in statuses}

@@ -4,7 +4,7 @@ import re
 from datetime import datetime
 from functools import cache
 from types import NoneType, UnionType
-from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
+from typing import Annotated, Any, NamedTuple, TypeVar, Union, get_args, get_origin
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType, ValidationError
@@ -18,6 +18,7 @@ MAX_TASKS = 1000
 MAX_WAITS = 1000
 MAX_ENDED = 64
 NO_TIME = "0001-01-01T00:00:00"
+_UNSET = NO_TIME.encode()
 NO_TIMES = (NO_TIME, f"{NO_TIME}Z", f"{NO_TIME}+00:00")
 """How Go and .NET encode a time that is not set."""
 
@@ -146,6 +147,15 @@ class Beat(Item, frozen=True):
     last_failure: Annotated[BeatFailure | None, about("The last task that failed.")] = None
 
 
+class AgentBeat(Beat, frozen=True, kw_only=True):
+    """A beat of a batch: it names its agent."""
+
+    agent: Annotated[str, about("The agent's name: 1 to 256 printable characters.")]
+
+
+SomeBeat = TypeVar("SomeBeat", bound=Beat)
+
+
 class BeatField(NamedTuple):
     """How a field's value is cleaned; computed once per field, because beats are frequent."""
 
@@ -156,9 +166,13 @@ class BeatField(NamedTuple):
 
 # The end of a time that is not in UTC. It begins with a literal, which makes the search fast.
 _FOREIGN_TIME = re.compile(rb':\d\d(?:\.\d+)?[+-](?!00:?00")\d\d:?\d\d"')
-_decoder = msgspec.json.Decoder(Beat)
 # A number that is too large becomes infinite, so that the error names its path.
 _plain_decoder = msgspec.json.Decoder(float_hook=float)
+
+
+@cache
+def _decoder(struct: type[SomeBeat]) -> "msgspec.json.Decoder[SomeBeat]":
+    return msgspec.json.Decoder(struct)
 
 
 def parse_beat(body: bytes) -> tuple[Beat, int]:
@@ -166,14 +180,23 @@ def parse_beat(body: bytes) -> tuple[Beat, int]:
 
     Raise HttpProblem: 400 if the body is not JSON, 422 with the JSON path if a value is invalid.
     """
+    return _parse(body, Beat)
+
+
+def parse_agent_beat(body: bytes) -> tuple[AgentBeat, int]:
+    """Parse a beat of a batch, as `parse_beat` does."""
+    return _parse(body, AgentBeat)
+
+
+def _parse(body: bytes, struct: type[SomeBeat]) -> tuple[SomeBeat, int]:
     try:
-        return _parse(body)
+        return _decode(body, struct)
     except ValidationError as error:
         message, _, path = str(error).partition(" - at `")
         path = path.removesuffix("`") or "$"
         raise HttpProblem(422, f"{path}: {message}", path=path) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise HttpProblem(400, f"the body is not JSON: {error}") from None
+        raise HttpProblem(400, f"the beat is not JSON: {error}") from None
 
 
 def is_normal(body: bytes) -> bool:
@@ -184,14 +207,14 @@ def is_normal(body: bytes) -> bool:
     return is_plain(body) and not _FOREIGN_TIME.search(body)
 
 
-def _parse(body: bytes) -> tuple[Beat, int]:
-    if NO_TIME.encode() not in body:
+def _decode(body: bytes, struct: type[SomeBeat]) -> tuple[SomeBeat, int]:
+    if _UNSET not in body:
         try:
-            return _decoder.decode(body), 0
+            return _decoder(struct).decode(body), 0
         except ValidationError:
             pass  # it may only have unknown fields, null for a default, or `2.0` for an integer
-    value, unknown = known(_plain_decoder.decode(body), Beat)
-    return msgspec.convert(value, Beat), unknown
+    value, unknown = known(_plain_decoder.decode(body), struct)
+    return msgspec.convert(value, struct), unknown
 
 
 def known(value: Any, struct: type[Struct]) -> tuple[Any, int]:

@@ -61,6 +61,8 @@ class Register:
         self._count = 0
         self._goodbyes: OrderedDict[tuple[InstanceKey, str | None], float] = OrderedDict()
         """Boots that have said goodbye, and until when their late beats are dropped."""
+        self.closed = False
+        """Set at the end of the run: it can no longer publish."""
 
     def beat(self, name: str, sent: Beat, body: bytes | None = None) -> None:
         """Apply a beat, or drop it if it is not newer; raise HttpProblem 429 at a limit.
@@ -144,6 +146,7 @@ class Register:
 
     def close(self) -> None:
         """Cancel all timers."""
+        self.closed = True
         for agent in self._agents.values():
             for life in agent.values():
                 for timer in filter(None, (life.timer, life.leaving)):

@@ -179,7 +179,7 @@ MALFORMED = [
 def test_invalid_json_is_a_bad_request(body: bytes, prefix: bytes) -> None:
     found = problem(body.replace(b"{", b"{" + prefix, 1))
     assert found.status == 400
-    assert found.detail.startswith("the body is not JSON: ")
+    assert found.detail.startswith("the beat is not JSON: ")
 
 
 @pytest.mark.parametrize(

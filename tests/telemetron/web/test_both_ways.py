@@ -298,6 +298,7 @@ CALLED = [
     (beat("planner", "Content-Encoding: gzip"), 415),
     (request("/agents/x/heartbeat?x=1", "Content-Length: 0", method="POST"), 400),
     (request("/agents/a/heartbeat"), 405),
+    (request("/agents/heartbeats"), 405),
     (beat(body=b""), 400),
     (
         request(

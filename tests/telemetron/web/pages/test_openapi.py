@@ -12,6 +12,7 @@ from telemetron_collectors.heartbeats import collector
 
 PATHS = {route.path: {"get"} for route in ROUTES} | {
     "/agents/{name}/heartbeat": {"post"},
+    "/agents/heartbeats": {"post"},
     "/agents/{name}/instances/{id}": {"delete"},
     "/agents/{name}/livez": {"get"},
 }
