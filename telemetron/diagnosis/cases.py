@@ -1,6 +1,6 @@
 """Cases: symptoms from their first sight until they have been gone for long enough."""
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from math import inf
 from typing import Any, NamedTuple
@@ -9,12 +9,10 @@ from msgspec import Struct
 
 from telemetron import key
 from telemetron.diagnosis import causes
-from telemetron.diagnosis.causes import Steps
+from telemetron.diagnosis.causes import Id
 from telemetron.diagnosis.rule import SEVERITIES, Rule, Symptom
 from telemetron.diagnosis.trend import Ref
 from telemetron.document import Finding
-
-Id = tuple[str, ...]
 
 SOON_SECONDS = 15.0
 WEIGHTS = {"PoisonTask": 2, "WaitCycle": 2, "SlotsExhausted": 2, "HandoffLoop": 1}
@@ -44,22 +42,29 @@ class Case(Struct):
     raised_at: datetime | None = None
     was_raised_at: datetime | None = None
     """When the process before this one raised it: its hold is over."""
+    id: Id = ()
+    name: str = ""
+    """The key of its finding."""
+    first_ref: Ref | None = None
+    """The first entity that shows it, by key; None: it has to be looked for."""
+
+    def __post_init__(self) -> None:
+        self.id, self.name = self.last.id, name(self.last)
 
     @property
     def symptom(self) -> Symptom:
         """The symptom of the first entity by key; of a case that is going its last."""
-        return self.shown[min(self.shown)] if self.shown else self.last
+        if not self.shown:
+            return self.last
+        if self.first_ref is None:
+            self.first_ref = min(self.shown)
+        return self.shown[self.first_ref]
 
     @property
     def evident_since(self) -> datetime | None:
         """When it began, only by the evidence that is there now."""
         symptoms: Iterable[Symptom] = self.shown.values() or (self.last,)
         return min((one.since for one in symptoms if one.since), default=None)
-
-    @property
-    def name(self) -> str:
-        """The key of its finding."""
-        return name(self.symptom)
 
     @property
     def is_effect(self) -> bool:
@@ -75,6 +80,11 @@ class Case(Struct):
             return inf
         return self.first + (0 if self.was_raised_at else self.rule.hold_seconds)
 
+    @property
+    def soon(self) -> float:
+        """When its hold will soon be over."""
+        return self.first + self.rule.hold_seconds - SOON_SECONDS
+
     def show(self, ref: Ref, symptom: Symptom, now: float, seen_at: datetime | None = None) -> bool:
         """Note that an entity shows the symptom; return whether that is news.
 
@@ -87,25 +97,32 @@ class Case(Struct):
             self.since = symptom.since
         is_news = before != symptom or self.gone is not None
         self.shown[ref] = symptom
+        if len(self.shown) == 1 or (self.first_ref is not None and ref < self.first_ref):
+            self.first_ref = ref
         self.gone = None
         return is_news
 
     def withdraw(self, ref: Ref, now: float) -> None:
         """Note that an entity shows the symptom no longer."""
         self.last = self.shown.pop(ref, self.last)
+        if ref == self.first_ref:
+            self.first_ref = None
         if not self.shown:
             self.gone = now
 
     def severity(self, effects: Sequence["Case"] = ()) -> str:
         """Return the worst of its own severity and its effects'."""
-        own = [one.symptom.severity or one.rule.severity for one in (self, *effects)]
-        return min(own, key=SEVERITIES.index)
+        return SEVERITIES[self._severity(effects)]
 
     def order(self, effects: Sequence["Case"] = ()) -> tuple[Any, ...]:
         """Return its rank: trouble of the observer, severity, number of effects, age."""
-        severity = SEVERITIES.index(self.severity(effects))
+        severity = self._severity(effects)
         is_blind = self.symptom.section == "sources" and severity < 2
-        return not is_blind, severity, -len(effects), self.since or self.raised_at, self.symptom.id
+        return not is_blind, severity, -len(effects), self.since or self.raised_at, self.id
+
+    def _severity(self, effects: Sequence["Case"]) -> int:
+        own = SEVERITIES.index(self.symptom.severity or self.rule.severity)
+        return min(own, *(one._severity(()) for one in effects)) if effects else own
 
 
 def known(findings: Iterable[Finding]) -> dict[str, Known]:
@@ -127,26 +144,17 @@ def name(symptom: Symptom) -> str:
     return key.join(symptom.rule, symptom.section, symptom.key, *path)
 
 
-def roots(cases: Mapping[Id, Case], now: float, shown: Container[str]) -> Steps[dict[Id, list[Id]]]:
-    """Find the cases that no other explains, each with those that it explains.
+def reduced(case: Case, now: float, is_shown: bool) -> causes.Case:
+    """Return what of a case explains others and is explained.
 
-    `shown` are the keys of the findings as they are.
+    A case that will soon be raised explains others already, so that no effect is shown first.
     """
-    reduced: dict[Id, causes.Case] = {}
-    for id, one in cases.items():
-        reduced[id] = _reduced(one, now, one.name in shown)
-        yield
-    return (yield from causes.roots(reduced))
-
-
-def _reduced(case: Case, now: float, is_shown: bool) -> causes.Case:
-    """A case that will soon be raised explains others already, so that no effect is shown first."""
-    left = 0.0 if case.raised_at else case.first + case.rule.hold_seconds - now
-    symptoms: Iterable[Symptom] = case.shown.values() or (case.symptom,)
+    symptoms: Iterable[Symptom] = case.shown.values() or (case.last,)
+    is_soon = case.raised_at is not None or case.soon <= now
     return causes.Case(
         (case.symptom.section, case.symptom.key),
         case.evident_since,
-        frozenset(node for one in symptoms for node in one.provides if left <= SOON_SECONDS),
+        frozenset(node for one in symptoms for node in one.provides if is_soon),
         frozenset(node for one in symptoms for node in one.depends),
         WEIGHTS.get(case.rule.name, 0),
         case.raised_at is not None,

@@ -1,7 +1,7 @@
 """Causes: which symptom another one explains, and which are left as roots."""
 
 from collections import defaultdict
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple, TypeVar
 
@@ -37,6 +37,62 @@ class Case(NamedTuple):
     """Whether it is a finding by now."""
 
 
+class Causes:
+    """All cases and the roots among them, which are found again only where something changes."""
+
+    def __init__(self) -> None:
+        self.roots: dict[Id, list[Id]] = {}
+        """Each root with its effects; every case is one or the other."""
+        self._cases: dict[Id, Case] = {}
+        self._changed: dict[Id, None] = {}
+        self._providers: defaultdict[Node, dict[Id, None]] = defaultdict(dict)
+        self._dependents: defaultdict[Node, dict[Id, None]] = defaultdict(dict)
+
+    def set(self, id: Id, case: Case | None) -> None:
+        """Enter a case as it is now, None if it is over."""
+        self._changed[id] = None
+        old = self._cases.get(id)
+        if case == old:
+            return
+        if old is not None:
+            self._changed |= dict.fromkeys(self._joined(old))
+            _drop(self._providers, old.provides, id)
+            _drop(self._dependents, old.depends, id)
+            del self._cases[id]
+        if case is not None:
+            self._cases[id] = case
+            for node in case.provides:
+                self._providers[node][id] = None
+            for node in case.depends:
+                self._dependents[node][id] = None
+
+    def update(self) -> Steps[dict[Id, None]]:
+        """Find the roots again among the changed cases and all that edges join with them.
+
+        Returns the ids of these cases, also of those that are over.
+        """
+        reached, self._changed = self._changed, {}
+        queue = list(reached)
+        while queue:
+            case = self._cases.get(queue.pop())
+            new = [one for one in self._joined(case) if one not in reached] if case else ()
+            reached |= dict.fromkeys(new)
+            queue += dict.fromkeys(new)
+            yield
+        found = yield from roots({id: self._cases[id] for id in reached if id in self._cases})
+        for id in reached:
+            self.roots.pop(id, None)
+        self.roots |= found
+        return reached
+
+    def _joined(self, case: Case) -> Iterator[Id]:
+        """Yield the cases that it may explain, and those that may explain it."""
+        for node in case.provides:
+            yield from self._dependents.get(node, ())
+        for node in case.depends:
+            yield from self._providers.get(node, ())
+
+
 def roots(cases: Mapping[Id, Case]) -> Steps[dict[Id, list[Id]]]:
     """Find each root with its effects, direct and indirect; every case is one or the other.
 
@@ -46,26 +102,26 @@ def roots(cases: Mapping[Id, Case]) -> Steps[dict[Id, list[Id]]]:
     found = yield from _roots(cases)
     explained = {id for root in found if cases[root].is_raised for id in (root, *found[root])}
     left = {id: one for id, one in cases.items() if one.is_shown and id not in explained}
-    return found | (yield from _roots(left))
+    return found | (yield from _roots(left)) if left else found
 
 
 def _roots(cases: Mapping[Id, Case]) -> Steps[dict[Id, list[Id]]]:
     causes = yield from _causes(cases)
-    above: dict[Id, set[Id]] = {}
-    for id in cases:
-        above[id] = _above(id, causes)
+    effects: dict[Id, list[Id]] = {id: [] for id in cases}
+    for id, above in causes.items():
+        for one in above:
+            effects[one].append(id)
         yield
     found: dict[Id, list[Id]] = {}
-    for id in cases:
-        yield
-        ring = [other for other in above[id] if id in above[other]]
-        if len(ring) == len(above[id]) and id == _head([id, *ring], cases):
-            found[id] = []
-    for id in cases:
-        yield
-        for cause in above[id]:
-            if cause in found and cause != id:
-                found[cause].append(id)
+    covered: set[Id] = set()
+    for id in (yield from _causes_first(effects)):
+        if id not in covered:
+            ring = _reached(id, causes)  # nothing else explains it, or that would have come first
+            root = _head(ring, cases)
+            below = _reached(root, effects)
+            covered |= below.keys()
+            found[root] = [one for one in below if one != root]
+            yield
     return found
 
 
@@ -89,20 +145,39 @@ def _may_cause(cause: Case, effect: Case) -> bool:
     return cause.since <= effect.since + SLACK
 
 
-def _above(id: Id, causes: Mapping[Id, Sequence[Id]]) -> set[Id]:
-    """All that explains it, directly or not; itself only if it is in a ring."""
-    found: set[Id] = set()
-    queue = list(causes[id])
+def _causes_first(effects: Mapping[Id, Sequence[Id]]) -> Steps[list[Id]]:
+    """Return all ids, each before those below it that do not explain it in turn.
+
+    That is the order in which a search in depth leaves them, the other way round.
+    """
+    left: list[Id] = []
+    seen: set[Id] = set()
+    for start in effects:
+        trail = [(start, iter(effects[start]))] if start not in seen else []
+        seen.add(start)
+        while trail:
+            new = next((one for one in trail[-1][1] if one not in seen), None)
+            if new is None:
+                left.append(trail.pop()[0])
+            else:
+                seen.add(new)
+                trail.append((new, iter(effects[new])))
+            yield
+    return left[::-1]
+
+
+def _reached(id: Id, edges: Mapping[Id, Sequence[Id]]) -> dict[Id, None]:
+    """It, and all that these edges lead to from it."""
+    found = {id: None}
+    queue = [id]
     while queue:
-        one = queue.pop()
-        if one not in found:
-            found.add(one)
-            queue += causes[one]
-    found.discard(id)
+        new = [one for one in edges[queue.pop()] if one not in found]
+        found |= dict.fromkeys(new)
+        queue += new
     return found
 
 
-def _head(ring: Sequence[Id], cases: Mapping[Id, Case]) -> Id:
+def _head(ring: Iterable[Id], cases: Mapping[Id, Case]) -> Id:
     """The heaviest of a ring, else the one that began first."""
 
     def order(id: Id) -> tuple[int, float, str]:
@@ -110,3 +185,10 @@ def _head(ring: Sequence[Id], cases: Mapping[Id, Case]) -> Id:
         return -cases[id].weight, since.timestamp() if since else float("inf"), str(id)
 
     return min(ring, key=order)
+
+
+def _drop(ids: defaultdict[Node, dict[Id, None]], nodes: Iterable[Node], id: Id) -> None:
+    for node in nodes:
+        ids[node].pop(id, None)
+        if not ids[node]:
+            del ids[node]

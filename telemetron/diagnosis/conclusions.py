@@ -1,13 +1,19 @@
 """Conclusions: from cases to the findings that are shown."""
 
+import heapq
 from collections.abc import Callable, Mapping, Sequence
+from math import inf
+from operator import attrgetter
+from typing import Any
 
 import msgspec
+from msgspec import Struct
 from msgspec.structs import replace
 
 from telemetron.collector import Output, Put
-from telemetron.diagnosis.cases import Case, Id, name, roots
-from telemetron.diagnosis.causes import Steps
+from telemetron.diagnosis.agenda import Agenda
+from telemetron.diagnosis.cases import Case, reduced
+from telemetron.diagnosis.causes import Causes, Id, Steps
 from telemetron.diagnosis.evidence import MISSING, time_at, value_at
 from telemetron.diagnosis.rule import Rule, Symptom
 from telemetron.diagnosis.view import View
@@ -22,6 +28,16 @@ FEW = 16
 """Findings that are put in one step."""
 ENOUGH = 2
 """Pieces of evidence that are left while there are effects to cut."""
+
+
+class RootCase(Struct):
+    """A case that no other explains, and that is raised."""
+
+    case: Case
+    effects: list[Case]
+    order: tuple[Any, ...]
+    is_told: bool = False
+    """Whether its finding, if it is shown, says all this already."""
 
 
 class Conclusions:
@@ -40,30 +56,88 @@ class Conclusions:
         self.shown = dict(shown)
         """By key; at first those of a run that crashed."""
         self._next = self.shown
-        self.count = 0
-        """All findings, shown or not."""
+        self._cases: dict[Id, Case] = {}
+        self._ids: dict[str, Id] = {}
+        """Of the cases, by the keys of their findings."""
+        self._changed: dict[Id, Case | None] = {}
+        self._soon: Agenda[Id] = Agenda()
+        """When cases that are not raised yet begin to explain others."""
+        self._causes = Causes()
+        self._roots: dict[Id, RootCase] = {}
+        self.is_stirred = bool(shown)
+        """Whether an update would find anything new."""
 
-    def update(self, cases: Mapping[Id, Case], now: float) -> Steps[None]:
-        """Find the roots, without their effects, for `put`; yield between steps."""
-        found = []
-        for id, effects in (yield from roots(cases, now, self.shown)).items():
-            if cases[id].raised_at is not None:
-                found.append((cases[id], [cases[one] for one in effects if cases[one].is_effect]))
+    @property
+    def count(self) -> int:
+        """All findings, shown or not."""
+        return len(self._roots)
+
+    def change(self, id: Id, case: Case | None) -> None:
+        """Note that a case is new, has changed, or is over."""
+        self._changed[id] = case
+        self.is_stirred = True
+
+    def tell_again(self) -> None:
+        """Write all findings again in the next update: another source is out of sight."""
+        for root in self._roots.values():
+            root.is_told = False
+        self.is_stirred = True
+
+    def update(self, now: float) -> Steps[None]:
+        """Find the roots with their effects, for `put`; yield between steps.
+
+        Only where cases have changed, and among the cases that edges join with them.
+        """
+        self.is_stirred = False
+        for id in self._soon.take(now):
+            self._changed.setdefault(id, self._cases[id])
+        changed, self._changed = self._changed, {}
+        for id, case in changed.items():
+            self._enter(id, case, now)
             yield
-        found.sort(key=lambda one: one[0].order(one[1]))
+        for id in (yield from self._causes.update()):
+            self._roots.pop(id, None)
+            if id in self._causes.roots and self._cases[id].raised_at is not None:
+                self._roots[id] = self._root(id)
+            yield
+        worst = heapq.nsmallest(MAX_FINDINGS, self._roots.values(), key=attrgetter("order"))
         shown: dict[str, Finding] = {}
-        for rank, (case, listed) in enumerate(found[:MAX_FINDINGS], 1):
-            shown[case.name] = self._finding(case, listed, rank)
+        for rank, root in enumerate(worst, 1):
+            shown[root.case.name] = self._told(root, rank)
             yield
         self._next = shown
-        self.count = len(found)
 
-    def is_outdated(self, symptom: Symptom) -> bool:
-        """Return whether the symptom's finding, if it has one, quotes values that have changed."""
-        finding = self.shown.get(name(symptom))
+    def _enter(self, id: Id, case: Case | None, now: float) -> None:
+        if case is None:
+            if old := self._cases.pop(id, None):
+                del self._ids[old.name]
+            self._soon.set(id, inf)
+            self._causes.set(id, None)
+        else:
+            self._cases[id], self._ids[case.name] = case, id
+            is_early = case.raised_at is None and case.soon > now
+            self._soon.set(id, case.soon if is_early else inf)
+            self._causes.set(id, reduced(case, now, case.name in self.shown))
+
+    def _root(self, id: Id) -> RootCase:
+        case = self._cases[id]
+        below = (self._cases[one] for one in self._causes.roots[id])
+        effects = [one for one in below if one.is_effect]
+        return RootCase(case, effects, case.order(effects))
+
+    def _told(self, root: RootCase, rank: int) -> Finding:
+        old = self._next.get(root.case.name)
+        if old is None or not root.is_told:
+            root.is_told = True
+            return self._finding(root.case, root.effects, rank)
+        return old if old.rank == rank else replace(old, rank=rank)
+
+    def is_outdated(self, case: Case) -> bool:
+        """Return whether the case's finding, if it has one, quotes values that have changed."""
+        finding = self.shown.get(case.name)
         if finding is None:
             return False
-        return self._evidence(symptom)[: len(finding.evidence)] != finding.evidence
+        return self._evidence(case.symptom)[: len(finding.evidence)] != finding.evidence
 
     async def put(self) -> None:
         """Put the findings that have changed and remove those that are over, all at once.
@@ -72,6 +146,9 @@ class Conclusions:
         """
         old, new = self.shown, self._next
         self.shown = new
+        for key in old.keys() ^ new.keys():
+            if (id := self._ids.get(key)) is not None:
+                self._changed[id] = self._cases[id]
         changed = [key for key, finding in new.items() if old.get(key) is not finding]
         if len(changed) > FEW:
             await self._output.replace(Put(SECTION, key, key, new[key]) for key in new)
@@ -87,7 +164,7 @@ class Conclusions:
         kept = old if old and not case.shown else None
         """Of a case that is going: its evidence has changed already."""
         snapshot = self._view.snapshot
-        listed = sorted(effects, key=Case.order)
+        listed = heapq.nsmallest(MAX_EFFECTS, effects, key=Case.order)
         finding = Finding(
             key=key,
             rule=case.rule.name,
@@ -99,7 +176,7 @@ class Conclusions:
             since=case.since,
             raised_at=case.raised_at,
             evidence=kept.evidence if kept else self._evidence(symptom),
-            effects=[_effect(one) for one in listed[:MAX_EFFECTS]],
+            effects=[_effect(one) for one in listed],
             effect_count=len(effects),
             unchecked=self._unchecked(case.rule),
             observed_at=f"{snapshot.epoch}.{snapshot.change.revision}",
@@ -127,7 +204,7 @@ def _effect(case: Case) -> Effect:
 
 def _fitted(finding: Finding, evidence_count: int) -> Finding:
     """Cut evidence, effects and the summary until it is small enough; the counts stay."""
-    while len(msgspec.json.encode(finding)) > MAX_BYTES:
+    while _size(finding) > MAX_BYTES:
         evidence, effects = finding.evidence, finding.effects
         if len(evidence) > ENOUGH or (evidence and not effects and _is_short(finding)):
             finding = replace(finding, evidence=evidence[:-1])
@@ -141,6 +218,12 @@ def _fitted(finding: Finding, evidence_count: int) -> Finding:
     if len(finding.evidence) < evidence_count:
         cut["evidence"] = evidence_count
     return replace(finding, truncated=cut) if cut else finding
+
+
+def _size(finding: Finding) -> int:
+    """As if it had the last rank: another rank changes nothing else."""
+    longest, own = len(str(MAX_FINDINGS)), len(str(finding.rank))
+    return len(msgspec.json.encode(finding)) + longest - own
 
 
 def _is_short(finding: Finding) -> bool:

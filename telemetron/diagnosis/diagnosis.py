@@ -7,15 +7,14 @@ over, explains cases by each other, and puts the roots into the section `finding
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
-from math import inf
 from typing import Any
 
 from loguru import logger
 
 from telemetron.collector import Output
-from telemetron.diagnosis.cases import Case, Id, known, name
+from telemetron.diagnosis.causes import Id
 from telemetron.diagnosis.conclusions import MAX_FINDINGS, SECTION, Conclusions
+from telemetron.diagnosis.holds import Holds
 from telemetron.diagnosis.indexes import indexes
 from telemetron.diagnosis.rule import Rule, Symptom
 from telemetron.diagnosis.settings import FindingsSettings, RuleSettings
@@ -32,8 +31,6 @@ MAX_REST_SECONDS = 10.0
 COST_TO_LOOK = 2_000
 """Symptoms that nothing changes are looked at again; that takes 0.05 % of a core."""
 CONFIRM_SECONDS = 10.0
-RECALL_SECONDS = 300.0
-"""What was found before a restart goes on if its symptom is seen again within this time."""
 DONE = object()
 SEEN = ("ok", "degraded")
 """Statuses of a source whose section is believed."""
@@ -62,18 +59,10 @@ class Diagnosis:
         self._clock = output.clock
         self._settings = settings
         self._rules = _by_section(rules, settings)
-        self._recalled = known(recalled)
-        self._recall_until = self._clock.monotonic() + RECALL_SECONDS
-        self._first_looks: dict[Ref, float] = {}
-        """When each entity that is there was evaluated first, on a monotonic clock."""
-        self._cases: dict[Id, Case] = {}
-        self._by_ref: dict[Ref, set[Id]] = {}
         self._changed: dict[Ref, None] = {}
         """Entities that were published since the last round."""
         self._dirty: dict[Ref, None] = {}
         """Entities that have to be evaluated."""
-        self._due = inf
-        """When the first hold is over, or earlier."""
         self._cost = 0.0
         self._not_before = 0.0
         self._look_again_at = 0.0
@@ -85,8 +74,7 @@ class Diagnosis:
         shown = store.snapshot.sections[SECTION].rope
         left = {one.entity.key: one.entity for one in shown}
         self._conclusions = Conclusions(output, self._view, self._unchecked, left)
-        self._stirred = bool(left)
-        """Whether a case has changed since findings were put."""
+        self._holds = Holds(self._clock, self._conclusions, self._is_early, recalled)
 
     async def run(self) -> None:
         """Diagnose until cancelled."""
@@ -126,8 +114,8 @@ class Diagnosis:
         now = self._clock.monotonic()
         if self._changed and now >= self._not_before:
             return
-        until = min(self._due, now + CONFIRM_SECONDS)
-        if self._cases or self._view.trends.moving or self._view.revisited:
+        until = min(self._holds.due, now + CONFIRM_SECONDS)
+        if self._holds or self._view.trends.moving or self._view.revisited:
             until = min(until, max(self._look_again_at, self._not_before))
         timers = [self._clock.call_later(max(0.0, until - now), self._news.set)]
         if now < self._not_before:
@@ -159,23 +147,22 @@ class Diagnosis:
         """Do the steps in slices; between two of them, holds may end."""
         for _ in self._timed(steps):
             await asyncio.sleep(0)
-            if self._diagnosed.is_set() and self._clock.monotonic() >= self._due:
+            if self._diagnosed.is_set() and self._clock.monotonic() >= self._holds.due:
                 await self._conclude()
 
     async def _conclude(self) -> None:
         """Raise and end what is due, and put the findings if anything has changed."""
         for _ in self._timed(self._hurry()):
             await asyncio.sleep(0)
-        self._settle()
-        statuses = {name: source.status for name, source in self._store.sources.items()}
-        if not self._stirred and statuses == self._statuses:
-            return
-        self._statuses = statuses  # a finding names the sources that are out of sight
-        self._stirred = False
-        steps = self._conclusions.update(dict(self._cases), self._clock.monotonic())
-        for _ in self._timed(steps):
-            await asyncio.sleep(0)
-        await self._conclusions.put()
+        self._holds.settle()
+        statuses = self._statuses_now()
+        if statuses != self._statuses:  # a finding names the sources that are out of sight
+            self._statuses = statuses
+            self._conclusions.tell_again()
+        if self._conclusions.is_stirred:
+            for _ in self._timed(self._conclusions.update(self._clock.monotonic())):
+                await asyncio.sleep(0)
+            await self._conclusions.put()
 
     def _timed(self, steps: Iterator[None]) -> Iterator[None]:
         """Yield between the slices of the steps, and count what they cost."""
@@ -197,8 +184,7 @@ class Diagnosis:
         """Evaluate symptoms that come and go with time only."""
         if self._clock.monotonic() < self._look_again_at:
             return
-        for case in self._cases.values():
-            self._dirty |= dict.fromkeys(case.shown)
+        self._dirty |= dict.fromkeys(self._holds.refs)
         self._dirty |= dict.fromkeys(self._view.trends.moving)
         self._dirty |= dict.fromkeys(self._view.revisited)
         before = self._cost
@@ -208,10 +194,9 @@ class Diagnosis:
 
     def _hurry(self) -> Iterator[None]:
         """Look at the entities of due cases now, so that nothing is raised that is gone."""
-        now = self._clock.monotonic()
-        if now < self._due:
+        if self._clock.monotonic() < self._holds.due and self._statuses == self._statuses_now():
             return
-        due = {ref: None for case in self._cases.values() if case.due <= now for ref in case.shown}
+        due = self._holds.over()
         late = [ref for ref in due if self._changed.pop(ref, DONE) is None]
         yield from self._show(late)
         for ref in due:
@@ -219,24 +204,8 @@ class Diagnosis:
                 self._evaluate(ref)
                 yield
 
-    def _settle(self) -> None:
-        """Raise the cases whose hold is over, end those that have been gone for long enough."""
-        now = self._clock.monotonic()
-        if now < self._due and self._statuses_unchanged():
-            return
-        self._due = inf
-        for id, case in list(self._cases.items()):
-            if case.due > now:
-                self._due = min(self._due, case.due)
-            elif case.gone is not None:
-                del self._cases[id]
-                self._stirred = True
-            elif not self._is_early(case.rule):
-                case.raised_at = case.was_raised_at or self._clock.now()
-                self._stirred = True
-
-    def _statuses_unchanged(self) -> bool:
-        return self._statuses == {name: one.status for name, one in self._store.sources.items()}
+    def _statuses_now(self) -> dict[str, str]:
+        return {name: source.status for name, source in self._store.sources.items()}
 
     # symptoms
 
@@ -252,19 +221,14 @@ class Diagnosis:
         entity = self._view.evaluate(ref)
         found: dict[Id, tuple[Rule, Symptom]] = {}
         if entity is None:
-            self._first_looks.pop(ref, None)
+            self._holds.forget(ref)
         elif self._is_believed(ref[0], entity):
-            self._first_looks.setdefault(ref, self._view.monotonic)
+            self._holds.look(ref)
             for rule in self._rules.get(ref[0], ()):
                 for symptom in self._symptoms(rule, entity):
                     found.setdefault(symptom.id, (rule, symptom))
         self._view.evaluated()
-        for id in self._by_ref.pop(ref, set()) - found.keys():
-            self._withdraw(id, ref)
-        for id, (rule, symptom) in found.items():
-            self._enter(id, rule, ref, symptom)
-        if found:
-            self._by_ref[ref] = {*found}
+        self._holds.see(ref, found)
 
     def _symptoms(self, rule: Rule, entity: Any) -> list[Symptom]:
         try:
@@ -284,42 +248,6 @@ class Diagnosis:
         names = entity.sources if section == "agents" else (entity.source,)
         rows = [self._view.get("sources", name) for name in names]
         return any(row is not None and row.status in SEEN for row in rows)
-
-    # cases
-
-    def _enter(self, id: Id, rule: Rule, ref: Ref, symptom: Symptom) -> None:
-        now = self._clock.monotonic()
-        case = self._cases.get(id)
-        seen_at = self._seen_at(ref, symptom)
-        if case is None:
-            case = self._cases[id] = self._new(rule, symptom, seen_at)
-        if case.show(ref, symptom, now, seen_at) or self._conclusions.is_outdated(case.symptom):
-            self._stirred = True
-        self._due = min(self._due, case.due)
-
-    def _new(self, rule: Rule, symptom: Symptom, seen_at: datetime | None) -> Case:
-        """Return a case that begins now, or goes on from before a crash or a restart."""
-        now, key = self._clock.monotonic(), name(symptom)
-        if (shown := self._conclusions.shown.get(key)) is not None:
-            return Case(rule, now, symptom, {}, shown.since, raised_at=shown.raised_at)
-        left = self._recalled.pop(key, None)
-        if left is None or now > self._recall_until:
-            return Case(rule, now, symptom, {}, seen_at)
-        return Case(rule, now, symptom, {}, left.since, was_raised_at=left.raised_at)
-
-    def _seen_at(self, ref: Ref, symptom: Symptom) -> datetime | None:
-        """When it began, if it begins now; None if it was there when Telemetron first looked."""
-        looked_for = self._clock.monotonic() - self._first_looks[ref]
-        if looked_for <= symptom.window_seconds:
-            return None
-        return symptom.newest or self._clock.now()
-
-    def _withdraw(self, id: Id, ref: Ref) -> None:
-        case = self._cases.get(id)
-        if case is not None:
-            case.withdraw(ref, self._clock.monotonic())
-            self._due = min(self._due, case.due)
-            self._stirred = True
 
     # sources
 

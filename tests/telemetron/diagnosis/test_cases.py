@@ -4,10 +4,9 @@ from datetime import UTC, datetime, timedelta
 from math import inf
 from typing import Any
 
-from telemetron.diagnosis.cases import Case, Known, known, name, roots
+from telemetron.diagnosis.cases import Case, Known, known, name, reduced
 from telemetron.diagnosis.rule import Rule, Symptom
 from telemetron.document import Effect, Finding, Root
-from tests.telemetron.diagnosis.system import result
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 RULE = Rule("R", "queues", "warning", 30, 10, "", "", "", lambda entity, view: iter(()))
@@ -105,18 +104,20 @@ def test_a_thing_that_is_no_entity_is_one_case_of_all_that_name_it() -> None:
 
 
 def test_a_case_that_will_soon_be_raised_explains_others_already() -> None:
-    cause, effect = case(provides=[("queue", "q")]), case(depends=[("queue", "q")])
-    cases = {("cause",): cause, ("effect",): effect}
-    assert result(roots(cases, 10, ())).keys() == cases.keys()
-    assert result(roots(cases, 20, ())) == {("cause",): [("effect",)]}
+    cause = case(provides=[("queue", "q")])
+    assert cause.soon == 15
+    assert reduced(cause, 10, False).provides == frozenset()
+    assert reduced(cause, 15, False).provides == {("queue", "q")}
 
 
-def test_what_is_shown_does_not_vanish_before_its_cause_is_raised() -> None:
-    cause, effect = case(provides=[("queue", "q")]), case(key="other", depends=[("queue", "q")])
-    cases = {("cause",): cause, ("effect",): effect}
-    assert ("effect",) in result(roots(cases, 20, {effect.name}))
-    cause.raised_at = NOON
-    assert result(roots(cases, 20, {effect.name})) == {("cause",): [("effect",)]}
+def test_the_symptom_of_a_case_is_that_of_the_first_entity_by_key() -> None:
+    one = case(key="one")
+    for each in ("other", "first"):
+        one.show(("queues", each), symptom(each), 0)
+        assert one.symptom.key == min(one.shown)[1]
+    for each in ("first", "one", "other"):
+        one.withdraw(("queues", each), 1)
+        assert one.symptom.key == (min(one.shown)[1] if one.shown else "other")
 
 
 def test_a_cause_is_as_severe_as_the_worst_of_its_effects() -> None:

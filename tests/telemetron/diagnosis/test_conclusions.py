@@ -1,14 +1,23 @@
-"""Findings are small, whatever the names in them are, and say what was cut."""
+"""Findings are small, say what was cut, and are the same as those of a new look at everything."""
 
 import asyncio
 import json
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from random import Random
 from typing import Any
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from msgspec import Struct
 
-from telemetron.document import LastExit, Wait
-from tests.telemetron.diagnosis.system import System
+from telemetron.collector import Output, Put
+from telemetron.diagnosis.cases import Case
+from telemetron.diagnosis.causes import Id
+from telemetron.diagnosis.conclusions import Conclusions
+from telemetron.diagnosis.rule import Place, Rule, Symptom
+from telemetron.document import Finding, LastExit, Wait
+from tests.telemetron.diagnosis.system import NEW_YEAR, System, result
 from tests.telemetron.diagnosis.test_diagnosis import dead_consumer
 
 
@@ -78,3 +87,120 @@ async def test_two_incidents_among_sixty_agents_are_told_in_little_more_than_two
         assert [one["rule"] for one in shown["findings"]] == ["TaskStalled", "WorkloadCrashing"]
         assert shown["sources"] == []
         assert len(encoded(shown)) <= 2_400
+
+
+class Kept(Output):
+    """What was put and not removed, by key."""
+
+    def __init__(self, parts: Mapping[str, Struct] | None = None) -> None:
+        self.parts = dict(parts or {})
+
+    def put(self, section: str, group: str, id: str, part: Struct, **_: Any) -> None:
+        self.parts[id] = part
+
+    def remove(self, section: str, id: str) -> None:
+        del self.parts[id]
+
+    async def replace(self, puts: Iterable[Put], *, scope: str = "") -> None:
+        self.parts = {put.id: put.part for put in puts}
+
+
+class Play:
+    """Cases that come, change and go at random, and the conclusions from them."""
+
+    def __init__(self, seed: int, size: int, nodes: int) -> None:
+        self.random = Random(seed)
+        self.size, self.node_count = size, nodes
+        self.cases: dict[Id, Case] = {}
+        self.now = 0.0
+        self.output = Kept()
+        self.system = System()
+        self.system.queue("q", depth=1)
+        self.system.store.flush()
+        self.unseen: list[str] = []
+        self.conclusions = self.conclude({})
+
+    def conclude(self, shown: dict[str, Finding], output: Output | None = None) -> Conclusions:
+        return Conclusions(
+            output or self.output, self.system.view(), lambda rule: [*self.unseen], shown
+        )
+
+    def nodes(self) -> list[tuple[str, ...]]:
+        chance = self.random
+        return [(str(chance.randrange(self.node_count)),) for _ in range(chance.randrange(3))]
+
+    def step(self) -> None:
+        """Show, withdraw, raise or end one case, or let time pass."""
+        chance = self.random
+        name = f"e{chance.randrange(self.size)}"
+        id = ("R", "queues", name, "")
+        case, ref = self.cases.get(id), ("queues", chance.choice("abc"))
+        act = chance.randrange(8)
+        if act == 7:
+            self.now += chance.randrange(20)
+            return
+        if act < 4:
+            symptom = self.symptom(name)
+            if case is None:
+                rule = Rule("R", "queues", "warning", 30, 10, "", "", "", lambda *_: iter(()))
+                case = self.cases[id] = Case(rule, self.now, symptom, {}, symptom.since)
+            case.show(ref, symptom, self.now)
+        elif case is None:
+            return
+        elif act == 4:
+            case.withdraw(ref, self.now)
+        elif act == 5:
+            case.raised_at = case.raised_at or NEW_YEAR + timedelta(seconds=self.now)
+        else:
+            del self.cases[id]
+        self.conclusions.change(id, self.cases.get(id))
+
+    def symptom(self, name: str) -> Symptom:
+        chance = self.random
+        return Symptom(
+            "R",
+            "queues",
+            name,
+            chance.choice(["one", "two"]),
+            [Place("queues", "kafka/q/g", "depth")],
+            since=chance.choice([None, NEW_YEAR - timedelta(minutes=chance.randrange(30))]),
+            provides=self.nodes(),
+            depends=self.nodes(),
+            severity=chance.choice([None, "info", "critical"]),
+            is_group=chance.random() < 0.2,
+        )
+
+    async def compare(self) -> None:
+        """Assert that the conclusions are those of a new look at all cases."""
+        whole = self.conclude(self.conclusions.shown, Kept(self.conclusions.shown))
+        for id, case in self.cases.items():
+            whole.change(id, case)
+        for one in (self.conclusions, whole):
+            result(one.update(self.now))
+            await one.put()
+        assert self.conclusions.shown == whole.shown
+        assert self.conclusions.count == whole.count
+        assert self.output.parts == self.conclusions.shown
+
+
+async def played(seed: int, size: int, nodes: int, rounds: int) -> Play:
+    play = Play(seed, size, nodes)
+    for number in range(rounds):
+        for _ in range(play.random.randrange(size)):
+            play.step()
+        if number % 5 == 4:
+            play.unseen = ["kafka"] if number % 2 else []
+            play.conclusions.tell_again()
+        await play.compare()
+    return play
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 1_000_000))
+def test_conclusions_from_what_changed_are_those_from_everything(seed: int) -> None:
+    asyncio.run(played(seed, size=8, nodes=8, rounds=20))
+
+
+async def test_so_they_are_while_the_worst_of_many_come_and_go() -> None:
+    play = await played(1, size=1_200, nodes=100_000, rounds=10)
+    assert play.conclusions.count > len(play.conclusions.shown) == 200
