@@ -1,6 +1,7 @@
 """HTTP for the web server and for collectors that take requests: problems, bodies, paths."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -45,6 +46,16 @@ class Answer:
         self.status = status
         self.head = b"".join([*(b"%s: %s\r\n" % field for field in fields), b"\r\n"])
         self.body = body
+        self.encoded = b""
+        """The bytes that the server sent last for it, with its own fields `encoded_with`."""
+        self.encoded_with: object = None
+
+    @cached_property
+    def without_body(self) -> "Answer":
+        """The answer to a HEAD."""
+        bodiless = Answer(self.status)
+        bodiless.head = self.head
+        return bodiless
 
 
 Shortcut = Callable[[bytes], Answer | None]

@@ -1,9 +1,8 @@
 """The application: the entrance for HTTP, which finds and guards the endpoint of each request."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Mapping
 from contextlib import suppress
-from functools import partial
 from time import perf_counter
 
 from loguru import logger
@@ -122,8 +121,8 @@ class App:
         if scope["method"] in METHODS or app is None or not hasattr(app, "shortcut"):
             return None
         self.guard.check(scope, "write")
-        mounted = partial(self._mounts.apps.get, prefix)
-        return _timed(_while(app, mounted, app.shortcut(scope)), self.metrics.pushes)
+        shortcut = _while(app, self._mounts.apps, prefix, app.shortcut(scope))
+        return _timed(shortcut, self.metrics.pushes)
 
     def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> Answering:
         path = route_path(scope)
@@ -193,10 +192,10 @@ class App:
 
 
 def _while(
-    app: object, mounted: Callable[[], object], shortcut: Shortcut | None
+    app: object, mounted: Mapping[str, object], prefix: str, shortcut: Shortcut | None
 ) -> Shortcut | None:
     """Use the shortcut only as long as its application is mounted."""
-    return shortcut and (lambda body: shortcut(body) if mounted() is app else None)
+    return shortcut and (lambda body: shortcut(body) if mounted.get(prefix) is app else None)
 
 
 def _timed(shortcut: Shortcut | None, histogram: Histogram) -> Shortcut | None:

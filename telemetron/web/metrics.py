@@ -37,16 +37,20 @@ Samples = Iterable[tuple[Sequence[str], float]]
 class Histogram:
     """Counts of durations by upper bound, cheap enough for every request: no lock, no label."""
 
-    __slots__ = ("bounds", "counts", "total")
+    __slots__ = ("bounds", "counts", "least", "total")
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self.bounds = bounds
+        self.least = bounds[0]
         self.counts = [0] * (len(bounds) + 1)
         self.total = 0.0
 
     def observe(self, seconds: float) -> None:
         """Count one duration."""
-        self.counts[bisect_left(self.bounds, seconds)] += 1
+        if seconds <= self.least:
+            self.counts[0] += 1
+        else:
+            self.counts[bisect_left(self.bounds, seconds)] += 1
         self.total += seconds
 
     def buckets(self) -> list[tuple[str, float]]:

@@ -13,6 +13,7 @@ from telemetron.store.snapshot import Snapshot
 from telemetron.web.waiters import View
 
 MIN_GZIP_BYTES = 1024
+MAX_ANSWERS = 4096
 
 _COMMON = [
     (b"content-type", b"application/json"),
@@ -46,6 +47,15 @@ class Representation:
         return Answer(304, not_modified(self.etag)["headers"])
 
 
+class Wanted:
+    """A request for the current state; the same object stands for the same request."""
+
+    def __init__(self, view: View, condition: bytes, *, gzip: bool) -> None:
+        self.view = view
+        self.condition = condition
+        self.gzip = gzip
+
+
 class Representations:
     """The representations of one snapshot. Those of sections are kept, those of entities are not.
 
@@ -56,6 +66,7 @@ class Representations:
         self.snapshot = snapshot
         self._plain: dict[View, Representation] = {}
         self._gzip: dict[View, asyncio.Future[Representation]] = {}
+        self._answers: dict[Wanted, Answer] = {}
 
     def plain(self, view: View) -> Representation:
         """Return the uncompressed view. Raises KeyError if it does not exist."""
@@ -65,6 +76,22 @@ class Representations:
             if view.key is None:
                 self._plain[view] = found
         return found
+
+    def answer(self, wanted: "Wanted") -> Answer | None:
+        """Return the answer to a request, if it needs nothing that is not made yet."""
+        answer = self._answers.get(wanted)
+        if answer is None and (answer := self._find(wanted)):
+            if len(self._answers) >= MAX_ANSWERS:
+                self._answers.clear()
+            self._answers[wanted] = answer
+        return answer
+
+    def _find(self, wanted: "Wanted") -> Answer | None:
+        plain = self._plain.get(wanted.view)
+        if plain and wanted.condition and matches(wanted.condition, plain.etag):
+            return plain.unchanged
+        chosen = self.ready(wanted.view, gzip=True) if wanted.gzip else plain
+        return chosen.answer if chosen else None
 
     def ready(self, view: View, *, gzip: bool) -> Representation | None:
         """Return the representation that the client accepts, if it has been made already."""

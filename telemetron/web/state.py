@@ -30,7 +30,7 @@ from telemetron.store.store import Store
 from telemetron.web.nearest import require_sections, unknown_key
 from telemetron.web.negotiation import accepts_gzip
 from telemetron.web.recall import place_or_time, recall
-from telemetron.web.representation import Representations, etag, matches, not_modified
+from telemetron.web.representation import Representations, Wanted, etag, matches, not_modified
 from telemetron.web.routes import STATE as PATH
 from telemetron.web.waiters import View, Waiters
 
@@ -78,19 +78,16 @@ class StateApp:
         view = View((section,)) if section else self._whole
         condition = header(scope, b"if-none-match")
         gzip = accepts_gzip(header(scope, b"accept-encoding"))
-        return lambda body: self._ready(view, condition, gzip=gzip)
+        wanted, store = Wanted(view, condition, gzip=gzip), self._store
 
-    def _ready(self, view: View, condition: bytes, *, gzip: bool) -> Answer | None:
-        if self._store.is_flush_due:  # a client that has just put something must see it
-            return None
-        made = self._representations
-        if made.snapshot is not self._store.snapshot:
-            return None
-        plain = made.ready(view, gzip=False)
-        if plain and condition and matches(condition, plain.etag):
-            return plain.unchanged
-        chosen = made.ready(view, gzip=True) if gzip else plain
-        return chosen.answer if chosen else None
+        def ready(body: bytes) -> Answer | None:
+            made = self._representations
+            # A client that has just put something must see it.
+            if made.snapshot is not store.snapshot or store.is_flush_due:
+                return None
+            return made.answer(wanted)
+
+        return ready
 
     async def _select(self, scope: Scope, receive: Receive, send: Send, path: str) -> None:
         section, _, key = path[len(PATH) + 1 :].partition("/")

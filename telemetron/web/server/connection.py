@@ -23,7 +23,7 @@ from loguru import logger
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from telemetron.http import PROBLEM_HEADERS, Answer, HttpProblem
-from telemetron.web.server.shortcuts import Known, Shortcuts
+from telemetron.web.server.shortcuts import Known, Shortcuts, encoded
 
 SEND_BUFFER = 256 * 1024
 """SO_SNDBUF of every connection, bytes. The smallest size that cost no throughput when measured
@@ -67,6 +67,7 @@ class ClientConnection(HttpToolsProtocol):
         self.feeding = False  # whether the parser runs
         self.unstarted: Any = None  # the cycle of a request that may need no ASGI call
         self.known: Known | None = None  # its shortcut, while its body arrives
+        self.may_repeat = False  # whether the next data may be a repeated request
         self.answered_at = 0.0  # when a repeated request was answered
         self.fd = -1
         self.header_of: object = None  # the request whose header arrives in pieces
@@ -110,8 +111,9 @@ class ClientConnection(HttpToolsProtocol):
         self.app_state = {**self.app_state, "connection": self}
 
     def data_received(self, data: bytes) -> None:
-        if self._answer_repeat(data):
+        if self.may_repeat and self._answer_repeat(data):
             return
+        self.may_repeat = False
         self.unended += len(data)
         is_first = self._is_between_requests()
         self.feeding = True
@@ -129,17 +131,11 @@ class ClientConnection(HttpToolsProtocol):
     # requests that need no ASGI call
 
     def _answer_repeat(self, data: bytes) -> bool:
-        """Answer a request whose head is known, without parsing it; return whether it was."""
-        if self.timeout_keep_alive_task is None:  # the last answer is not complete
-            return False
-        known = self.shortcuts.recall(data)
-        if not known or not self._is_between_requests() or not self._is_writable():
-            return False
-        answer = known.shortcut(data[len(data) - known.length :])
+        """Answer a request whose head is known, without parsing it; return whether it was known."""
+        answer = self.shortcuts.answer(data)
         if answer is None:
             return False
-        self._write(answer, is_head=known.is_head)
-        self.server_state.total_requests += 1
+        self._write(answer)
         self.answered_at = self.loop.time()
         return True
 
@@ -162,9 +158,10 @@ class ClientConnection(HttpToolsProtocol):
                 return
             if known and (answer := known.shortcut(bytes(cycle.body))):
                 self.unstarted = self.known = None
-                self._write(answer, is_head=known.is_head)
+                self._write(answer)
                 cycle.response_started = cycle.response_complete = True
                 self.on_response_complete()
+                self.may_repeat = self._is_between_requests() and self._is_writable()
                 self.shortcuts.remember(data, known)
                 return
         self.unstarted = self.known = None
@@ -185,9 +182,16 @@ class ClientConnection(HttpToolsProtocol):
             return self.scope is None
         return cycle.response_complete and not cycle.more_body and cycle.scope is self.scope
 
-    def _write(self, answer: Answer, *, is_head: bool) -> None:
-        defaults = self.server_state.default_headers
-        self.transport.write(self.shortcuts.encode(answer, defaults, is_head=is_head))
+    def _write(self, answer: Answer) -> None:
+        self.transport.write(encoded(answer, self.server_state.default_headers))
+
+    def pause_writing(self) -> None:
+        self.may_repeat = False  # until the next request that is parsed
+        super().pause_writing()
+
+    def shutdown(self) -> None:
+        self.may_repeat = False
+        super().shutdown()
 
     def timeout_keep_alive_handler(self) -> None:
         """Close an idle connection; repeated requests do not move the timer: it moves itself."""

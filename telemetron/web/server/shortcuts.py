@@ -6,7 +6,7 @@ A repeated head is not even parsed again: a client that polls sends the same byt
 """
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
@@ -20,13 +20,18 @@ _END = b"\r\n\r\n"
 Fields = list[tuple[bytes, bytes]]
 
 
-class Known(NamedTuple):
-    """What follows from the bytes of a head: it was parsed once."""
+class Known:
+    """What follows from the bytes of a head: it was parsed once.
 
-    shortcut: Shortcut
-    length: int
-    """Of the body."""
-    is_head: bool
+    Not a named tuple, whose attributes take three times as long.
+    """
+
+    __slots__ = "length", "shortcut"
+
+    def __init__(self, shortcut: Shortcut, length: int) -> None:
+        self.shortcut = shortcut
+        self.length = length
+        """Of the body."""
 
 
 class Shortcuts:
@@ -36,11 +41,6 @@ class Shortcuts:
         """Use the shortcuts of `app`; None: use none."""
         self._offer = getattr(app, "shortcut", None)
         self._heads: dict[bytes, Known] = {}
-        self._defaults: Fields = []
-        self._default_head = b""
-        self._last: Answer | None = None  # the answer that was encoded last
-        self._last_is_head = False
-        self._encoded = b""
 
     def find(self, scope: Scope) -> Known | None:
         """Return what to do with a request, or None to call the application."""
@@ -51,7 +51,9 @@ class Shortcuts:
             return None
         # Without the connection, which the shortcut would keep alive.
         shortcut = self._offer({**scope, "state": {}})
-        return shortcut and Known(shortcut, length, scope["method"] == "HEAD")
+        if shortcut and scope["method"] == "HEAD":
+            shortcut = _without_body(shortcut)
+        return shortcut and Known(shortcut, length)
 
     def remember(self, data: bytes, known: Known) -> None:
         """Remember the head of a request that arrived as `data`, without others."""
@@ -62,26 +64,32 @@ class Shortcuts:
             del self._heads[next(iter(self._heads))]
         self._heads[data[:at]] = known
 
-    def recall(self, data: bytes) -> Known | None:
-        """Return what follows from the head if `data` is exactly one request with a known head."""
-        at = data.find(_END, 0, MAX_HEAD_BYTES) + 4
+    def answer(self, data: bytes) -> Answer | None:
+        """Answer `data` if it is exactly one request with a known head."""
+        if data.endswith(_END) and (known := self._heads.get(data)) and not known.length:
+            return known.shortcut(b"")
+        at = data.find(_END, 0, MAX_HEAD_BYTES) + len(_END)
         known = self._heads.get(data[:at])
-        return known if known and len(data) - at == known.length else None
+        if known and len(data) - at == known.length:
+            return known.shortcut(data[at:])
+        return None
 
-    def encode(self, answer: Answer, defaults: Fields, *, is_head: bool) -> bytes:
-        """Return the answer as uvicorn would send it; `defaults` are the server's own fields."""
-        fresh = defaults is self._defaults
-        if fresh and answer is self._last and is_head is self._last_is_head:
-            return self._encoded
-        if not fresh:  # uvicorn makes a new list when the date changes
-            self._defaults = defaults
-            self._default_head = b"".join([b"%s: %s\r\n" % field for field in defaults])
-        body = b"" if is_head else answer.body
-        self._last, self._last_is_head = answer, is_head
-        self._encoded = b"".join(
-            (STATUS_LINE[answer.status], self._default_head, answer.head, body)
-        )
-        return self._encoded
+
+def encoded(answer: Answer, fields: Fields) -> bytes:
+    """Return the answer as uvicorn would send it; `fields` are the server's own."""
+    if answer.encoded_with is not fields:  # uvicorn makes a new list when the date changes
+        head = b"".join([b"%s: %s\r\n" % field for field in fields])
+        answer.encoded = b"".join((STATUS_LINE[answer.status], head, answer.head, answer.body))
+        answer.encoded_with = fields
+    return answer.encoded
+
+
+def _without_body(shortcut: Shortcut) -> Shortcut:
+    def answered(body: bytes) -> Answer | None:
+        answer = shortcut(body)
+        return answer and answer.without_body
+
+    return answered
 
 
 def _body_length(scope: Scope) -> int | None:

@@ -10,7 +10,7 @@ import pytest
 from telemetron.http import Answer
 from telemetron.web.server.connection import Readers
 from telemetron.web.server.server import running
-from telemetron.web.server.shortcuts import MAX_HEADS, Shortcuts
+from telemetron.web.server.shortcuts import MAX_HEADS, Shortcuts, encoded
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
 
@@ -232,22 +232,41 @@ def test_only_so_many_heads_are_remembered() -> None:
     requests = [get(path=f"/{n}") for n in range(MAX_HEADS + 1)]
     for one in requests:
         shortcuts.remember(one, known)
-    assert shortcuts.recall(requests[0]) is None
-    assert shortcuts.recall(requests[1]) is known
-    assert shortcuts.recall(requests[-1]) is known
-    assert shortcuts.recall(requests[-1] + b"x") is None
-    assert shortcuts.recall(requests[-1][:-1]) is None
+    assert shortcuts.answer(requests[0]) is None
+    assert shortcuts.answer(requests[1]) is not None
+    assert shortcuts.answer(requests[-1]) is not None
+    assert shortcuts.answer(requests[-1] + b"x") is None
+    assert shortcuts.answer(requests[-1][:-1]) is None
+
+
+def test_a_remembered_head_is_not_enough_for_a_request_with_a_body() -> None:
+    shortcuts = Shortcuts(Echo())
+    one, two = post(b"ab"), post(b"\r\n\r\n")
+    for data in (one, two):
+        headers = [(b"content-length", b"%d" % len(data.partition(b"\r\n\r\n")[2]))]
+        known = shortcuts.find(
+            {"http_version": "1.1", "method": "POST", "headers": headers, "path": "/"}
+        )
+        assert known
+        shortcuts.remember(data, known)
+    assert shortcuts.answer(one[:-2]) is None
+    assert shortcuts.answer(two[:-4]) is None
+    for data, body in ((one, b"short ab"), (two, b"short \r\n\r\n")):
+        answer = shortcuts.answer(data)
+        assert answer
+        assert answer.body == body
 
 
 def test_an_answer_is_encoded_again_only_if_it_changes() -> None:
-    shortcuts, answer = Shortcuts(None), Answer(200, [(b"a", b"b")], b"body")
+    answer = Answer(200, [(b"a", b"b")], b"body")
     now, later = [(b"date", b"now")], [(b"date", b"later")]
-    first = shortcuts.encode(answer, now, is_head=False)
+    first = encoded(answer, now)
     assert first == HEAD + b"date: now\r\na: b\r\n\r\nbody"
-    assert shortcuts.encode(answer, now, is_head=False) is first
-    assert shortcuts.encode(answer, now, is_head=True) == first[:-4]
-    assert shortcuts.encode(Answer(204), now, is_head=False).startswith(b"HTTP/1.1 204 ")
-    assert shortcuts.encode(answer, later, is_head=False) == first.replace(b"now", b"later")
+    assert encoded(answer, now) is first
+    assert encoded(answer.without_body, now) == first[:-4]
+    assert encoded(answer.without_body, now) is encoded(answer.without_body, now)
+    assert encoded(Answer(204), now).startswith(b"HTTP/1.1 204 ")
+    assert encoded(answer, later) == first.replace(b"now", b"later")
 
 
 def test_a_long_head_is_not_remembered() -> None:
@@ -256,4 +275,4 @@ def test_a_long_head_is_not_remembered() -> None:
     assert known
     long = get("X: " + 2000 * "x")
     shortcuts.remember(long, known)
-    assert shortcuts.recall(long) is None
+    assert shortcuts.answer(long) is None
