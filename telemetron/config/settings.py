@@ -153,6 +153,15 @@ class HistorySettings(Table, frozen=True):
         return None if self.url is None else self.url.removeprefix("sqlite:///")
 
 
+class MetricsSettings(Table, frozen=True):
+    """The metrics of the state."""
+
+    max_series: Annotated[
+        int,
+        Meta(description="Most series of a scrape; the worst entities are kept.", ge=1000),
+    ] = 200_000
+
+
 class DeclaredAgent(Table, frozen=True):
     """An agent that is shown as `declared` until it beats."""
 
@@ -192,6 +201,9 @@ class Settings(Table, frozen=True):
     log: Annotated[LogSettings, Meta(description="The log.")] = LogSettings()
     history: Annotated[HistorySettings, Meta(description="How much of the past is kept.")] = (
         HistorySettings()
+    )
+    metrics: Annotated[MetricsSettings, Meta(description="The metrics of the state.")] = (
+        MetricsSettings()
     )
     findings: Annotated[
         FindingsSettings | Literal["off"],

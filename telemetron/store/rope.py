@@ -29,6 +29,8 @@ class Fragment(Struct, frozen=True, gc=False):
     """When its state changed, as text of the body."""
     change: "Change"
     """Its last change."""
+    lines: Any = None
+    """Its lines of metrics; a scrape adds them, by `msgspec.structs.force_setattr`."""
 
 
 class Change(Struct, frozen=True, gc=False):

@@ -9,6 +9,7 @@ from loguru import logger
 from starlette.requests import ClientDisconnect
 
 from telemetron.collector import ASGIApp
+from telemetron.exposition.exposition import Exposition
 from telemetron.http import (
     Answer,
     HttpProblem,
@@ -32,6 +33,7 @@ from telemetron.web.routes import METHODS, ROUTES, Router
 from telemetron.web.server.connection import Readers
 from telemetron.web.server.server import Options
 from telemetron.web.state import StateApp
+from telemetron.web.state_metrics import StateMetricsApp
 from telemetron.web.tasks import TasksApp
 from telemetron.web.waiters import Waiters
 
@@ -72,6 +74,9 @@ class App:
                 "readyz": health,
                 "healthz": health,
                 "metrics": self.metrics,
+                "stateMetrics": StateMetricsApp(
+                    Exposition(store, service.settings.metrics.max_series), store
+                ),
                 **Pages(service).endpoints(),
             }
         )

@@ -34,6 +34,17 @@ Samples = Iterable[tuple[Sequence[str], float]]
 """Values of the labels, and the value."""
 
 
+def media_of(scope: Scope) -> str:
+    """Return the format that the client prefers; the text format if it accepts neither."""
+    accept = header(scope, b"accept").decode("latin-1")
+    return preferred(accept, (TEXT, OPEN_METRICS)) or TEXT
+
+
+def content_type(media: str) -> str:
+    """Return the media type with its version."""
+    return f"{media}; version={VERSIONS[media]}; charset=utf-8"
+
+
 class Histogram:
     """Counts of durations by upper bound, cheap enough for every request: no lock, no label."""
 
@@ -73,13 +84,15 @@ class Metrics:
     async def __call__(self, scope: Scope, receive: Receive, send: Send, path: str) -> None:
         """Answer in OpenMetrics if the client prefers it, else in the older text format."""
         parameters(scope["query_string"], ())
-        accept = header(scope, b"accept").decode("latin-1")
-        media = preferred(accept, (TEXT, OPEN_METRICS)) or TEXT
+        media = media_of(scope)
         # In threads: the first import takes 15 ms, and a scrape reads /proc.
         await asyncio.to_thread(import_module, "prometheus_client.openmetrics.exposition")
         body = await asyncio.to_thread(_encoded, list(self._families()), media)
-        content_type = f"{media}; version={VERSIONS[media]}; charset=utf-8"
-        headers = {"content-type": content_type, "cache-control": "no-store", "vary": "Accept"}
+        headers = {
+            "content-type": content_type(media),
+            "cache-control": "no-store",
+            "vary": "Accept",
+        }
         await answer(scope, send, 200, body, headers)
 
     async def watch_loop(self) -> None:

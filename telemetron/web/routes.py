@@ -11,6 +11,7 @@ from telemetron.http import Receive, Scope, Send
 
 STATE, CHANGES, LIFE = "/system/state", "/system/changes", "/system/history"
 BRIEF, TASKS = "/system/brief", "/system/tasks"
+STATE_METRICS = "/metrics/state"
 GUIDE, SWAGGER, LIVEZ = "/llms.txt", "/swagger/", "/livez"
 
 METHODS = ("GET", "HEAD")
@@ -66,6 +67,7 @@ ROUTES = (
     Route("/readyz", "readyz", "health", "Whether the server accepts requests"),
     Route("/healthz", "healthz", "health", "The same as /readyz"),
     Route("/metrics", "metrics", "metrics", "Prometheus metrics of Telemetron itself"),
+    Route(STATE_METRICS, "stateMetrics", "metrics", "Prometheus metrics of the observed system"),
 )
 
 

@@ -89,6 +89,13 @@ SHOWN_SECTIONS = _query(
     style="form",
     explode=False,
 )
+SCRAPED_SECTIONS = _query(
+    "sections",
+    _NAMES,
+    "Return only the metrics of these sections.",
+    style="form",
+    explode=False,
+)
 AT = _query(
     "at",
     _POINT,

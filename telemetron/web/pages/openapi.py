@@ -133,6 +133,7 @@ _CHANGES = _content("application/json", schema=ref("schemas", "Changes"))
 _CHANGES["content"] |= _content("text/event-stream")["content"]
 _BRIEF = _content("application/json", schema=ref("schemas", "Brief"))
 _BRIEF["content"] |= _content("text/markdown")["content"]
+_METRICS = _content("text/plain", "application/openmetrics-text")
 _OVERVIEW = _content("text/plain", "text/html")
 _OVERVIEW["content"] |= _content("application/json", schema=_OBJECT)["content"]
 
@@ -229,6 +230,12 @@ OPERATIONS: dict[str, Json] = {
         "responses": {"200": _content("text/plain"), **_problems(503)},
         "parameters": [c.VERBOSE],
     },
-    "metrics": {"responses": {"200": _content("text/plain", "application/openmetrics-text")}},
+    "metrics": {"responses": {"200": _METRICS}},
+    "stateMetrics": {
+        "responses": {"200": _METRICS | {"headers": _headers("Content-Encoding")}},
+        "description": "One scrape of the state: labels are stable names, times are Unix times,"
+        " and a series that is absent is unknown.",
+        "parameters": [c.SCRAPED_SECTIONS],
+    },
 }
 """The rest of each operation, by the id of its route."""

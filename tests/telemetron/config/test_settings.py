@@ -189,7 +189,7 @@ servr: {}
         " description, max_parallel_invocations, models, name, namespace, queues)",
         't.yaml:10: agents[1]: "name" is missing: Its name.',
         't.yaml:11: servr: unknown key; did you mean "server"?'
-        " (known: agents, findings, history, id, log, server, sources)",
+        " (known: agents, findings, history, id, log, metrics, server, sources)",
     ]
 
 

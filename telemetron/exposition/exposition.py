@@ -1,0 +1,224 @@
+"""The metrics of the state: rendered in slices, and only what changed since the last scrape."""
+
+import asyncio
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import NamedTuple
+from weakref import WeakKeyDictionary
+
+from msgspec.structs import force_setattr
+
+from telemetron.exposition.family import Family, Lines, SectionSeries, labels
+from telemetron.exposition.finished import Finished
+from telemetron.exposition.piece import Packed, Piece, gzipped
+from telemetron.exposition.sections import sections, tallied
+from telemetron.slices import sliced
+from telemetron.store.rope import ONE_PIECE_BYTES, Chunk, Fragment, Rope
+from telemetron.store.snapshot import Snapshot
+from telemetron.store.store import Store
+
+DROPPED = Family(
+    "telemetron_state_series_dropped", ("section",), "Series left out because of max_series."
+)
+END = Piece(b"# EOF\n")
+BLOCK = 256
+"""Entities of a block, if not all of the section are shown."""
+
+
+class Asked(NamedTuple):
+    """What a scrape asks for."""
+
+    sections: tuple[str, ...]
+    open_metrics: bool
+    gzip: bool
+
+
+class Block:
+    """The lines of neighbouring entities, one piece a family."""
+
+    def __init__(self, lines: Sequence[Lines]) -> None:
+        self.lines = lines
+        self.series = sum([one.series for one in lines])
+        self.pieces = [
+            Piece(b"".join(texts)) for texts in zip(*[one.texts for one in lines], strict=True)
+        ]
+
+
+class Rendered:
+    """One section of a snapshot as lines."""
+
+    def __init__(self, families: Sequence[Family]) -> None:
+        self.families = families
+        self.blocks: list[Block] = []
+
+    @property
+    def series(self) -> int:
+        """How many series it has."""
+        return sum([block.series for block in self.blocks])
+
+    def pieces(self, asked: Asked) -> Iterator[Piece]:
+        """Yield its pieces, all lines of a family in a row."""
+        for at, family in enumerate(self.families):
+            yield family.open_header if asked.open_metrics else family.text_header
+            yield from [block.pieces[at] for block in self.blocks if block.pieces[at].text]
+
+
+class Rendering:
+    """The sections of one snapshot that were asked for so far, and the pages of them."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self.sections: dict[str, Rendered] = {}
+        self.pages: dict[Asked, tuple[bytes, ...]] = {}
+
+
+class Exposition:
+    """Renders the snapshots of a store; a page has at most `max_series` series of entities."""
+
+    def __init__(self, store: Store, max_series: int) -> None:
+        self._store = store
+        self._max_series = max_series
+        self._finished = Finished()
+        self._series = sections(self._finished)
+        self._blocks: WeakKeyDictionary[Chunk, Block] = WeakKeyDictionary()
+        self._lock = asyncio.Lock()
+        self._begun = 0
+        self._last = Rendering(store.snapshot)
+
+    async def page(self, asked: Asked) -> tuple[bytes, ...]:
+        """Return the page as chunks.
+
+        Scrapes that come during a rendering share the next one, so that no number of them makes
+        more than one run at a time.
+        """
+        arrived = self._begun
+        async with self._lock:
+            if self._begun == arrived and self._last.snapshot is not self._store.snapshot:
+                self._begun += 1
+                self._last = Rendering(self._store.snapshot)
+            rendering = self._last
+            if asked not in rendering.pages:
+                for _ in sliced(self._steps(rendering, asked)):
+                    await asyncio.sleep(0)
+            return rendering.pages[asked]
+
+    def _steps(self, rendering: Rendering, asked: Asked) -> Iterator[None]:
+        for name in asked.sections:
+            if name not in rendering.sections:
+                rendered = Rendered(self._series[name].families)
+                yield from self._render(name, rendering.snapshot.sections[name].rope, rendered)
+                rendering.sections[name] = rendered
+        shown, dropped = {}, {}
+        for name, share in _shares(rendering.sections, asked.sections, self._max_series).items():
+            shown[name] = rendered = rendering.sections[name]
+            if rendered.series > share:
+                shown[name] = Rendered(rendered.families)
+                yield from _keep_worst(rendered, share, shown[name])
+            dropped[name] = rendered.series - shown[name].series
+        pieces = [piece for name in asked.sections for piece in shown[name].pieces(asked)]
+        pieces += _dropped(dropped, asked)
+        yield
+        rendering.pages[asked] = yield from _gzip(pieces) if asked.gzip else _plain(pieces)
+
+    def _render(self, name: str, rope: Rope, rendered: Rendered) -> Iterator[None]:
+        series = self._series[name]
+        if name == "findings":
+            tally = tallied([fragment.entity for fragment in rope])
+            rendered.blocks = [Block([series.lines(one) for one in tally])] if tally else []
+            return
+        for chunk in rope.chunks:
+            block = self._blocks.get(chunk)
+            if block is None:
+                yield from _render_each(chunk.fragments, series)
+                block = self._blocks[chunk] = Block(
+                    [_lines(one, series) for one in chunk.fragments]
+                )
+            rendered.blocks.append(block)
+            yield
+        if name == "agents":
+            self._finished.forget(rope)
+
+
+def _lines(fragment: Fragment, series: SectionSeries) -> Lines:
+    """Return the lines of an entity; they are kept with the fragment."""
+    found: Lines | None = fragment.lines
+    if found is None:
+        found = series.lines(fragment.entity)
+        force_setattr(fragment, "lines", found)
+    return found
+
+
+def _render_each(fragments: Iterable[Fragment], series: SectionSeries) -> Iterator[None]:
+    for fragment in fragments:
+        _lines(fragment, series)
+        yield
+
+
+def _shares(
+    rendered: Mapping[str, Rendered], names: Iterable[str], total: int
+) -> Mapping[str, int]:
+    """Return how many series each section may show: small ones all, large ones the same number."""
+    shares = {}
+    ascending = sorted(names, key=lambda name: rendered[name].series)
+    for at, name in enumerate(ascending):
+        shares[name] = min(rendered[name].series, total // (len(ascending) - at))
+        total -= shares[name]
+    return shares
+
+
+def _keep_worst(rendered: Rendered, most: int, shown: Rendered) -> Iterator[None]:
+    """Fill `shown` with the worst entities, of equal ones the first by key."""
+    by_worth: dict[int, list[Lines]] = {}
+    for block in rendered.blocks:
+        for one in block.lines:
+            by_worth.setdefault(one.worth, []).append(one)
+        yield
+    kept = _fitting(
+        (one for worth in sorted(by_worth, reverse=True) for one in by_worth[worth]), most
+    )
+    while lines := list(islice(kept, BLOCK)):
+        shown.blocks.append(Block(lines))
+        yield
+
+
+def _fitting(lines: Iterable[Lines], most: int) -> Iterator[Lines]:
+    for one in lines:
+        most -= one.series
+        if most < 0:
+            return
+        yield one
+
+
+def _dropped(dropped: Mapping[str, int], asked: Asked) -> Iterator[Piece]:
+    """Yield the last pieces of a page: how many series it lacks, and its end."""
+    yield DROPPED.open_header if asked.open_metrics else DROPPED.text_header
+    lines = [
+        f"{DROPPED.name}{{{labels(section=name)}}} {dropped[name]}\n" for name in asked.sections
+    ]
+    yield Piece("".join(lines).encode())
+    if asked.open_metrics:
+        yield END
+
+
+def _plain(pieces: Iterable[Piece]) -> Generator[None, None, tuple[bytes, ...]]:
+    """Return the page, its pieces joined to chunks; yield after each chunk."""
+    chunks: list[bytes] = []
+    texts: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        texts.append(piece.text)
+        size += len(piece.text)
+        if size >= ONE_PIECE_BYTES:
+            chunks.append(b"".join(texts))
+            texts, size = [], 0
+            yield
+    return (*chunks, b"".join(texts)) if texts else tuple(chunks)
+
+
+def _gzip(pieces: Iterable[Piece]) -> Generator[None, None, tuple[bytes, ...]]:
+    """Return the page compressed; yield after each piece."""
+    packed: list[Packed] = []
+    for piece in pieces:
+        packed.append(piece.packed)
+        yield
+    return (gzipped(packed),)
