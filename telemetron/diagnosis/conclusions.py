@@ -1,6 +1,7 @@
 """Conclusions: from cases to the findings that are shown."""
 
 import heapq
+import re
 from collections.abc import Callable, Mapping, Sequence
 from math import inf
 from operator import attrgetter
@@ -187,14 +188,25 @@ class Conclusions:
         return old if same and old else fitted
 
     def _evidence(self, symptom: Symptom) -> list[Evidence]:
-        """The fields that the symptom names, as they are in the snapshot."""
+        """The fields that the symptom names, as they are in the snapshot.
+
+        After the first, those whose text the summary has already are left out.
+        """
         found = []
         for place in symptom.evidence:
             fragment = self._view.fragment(place.section, place.key)
             value = value_at(fragment.entity, place.path) if fragment else MISSING
             if fragment and value is not MISSING and value is not None:
                 found.append(Evidence(*place, value, time_at(fragment, place.path)))
-        return found[:MAX_EVIDENCE]
+        more = [one for one in found[1:] if not _has(symptom.summary[:MAX_SUMMARY], one.value)]
+        return [*found[:1], *more][:MAX_EVIDENCE]
+
+
+def _has(summary: str, value: object) -> bool:
+    """Whether the summary quotes this text; a number in it may be another one."""
+    if not isinstance(value, str):
+        return False
+    return re.search(rf"(?<!\w){re.escape(value)}(?!\w)", summary) is not None
 
 
 def _effect(case: Case) -> Effect:

@@ -28,6 +28,7 @@ def indexes() -> dict[str, Index]:
         "jobs of owner": Index("workload", _owners),
         "workloads of address": Index("workload", _addresses),
         "workloads of node": Index("workload", _nodes),
+        "workloads of pod": Index("workload", _pods),
     }
 
 
@@ -71,4 +72,8 @@ def _addresses(workload: Workload) -> Iterable[Hashable]:
 
 
 def _nodes(workload: Workload) -> Iterable[Hashable]:
-    return [pod.node for pod in workload.pods if pod.node]
+    return [(workload.source, pod.node) for pod in workload.pods if pod.node]
+
+
+def _pods(workload: Workload) -> Iterable[Hashable]:
+    return [(workload.namespace, pod.pod_id) for pod in workload.pods]

@@ -13,7 +13,7 @@ ENTRY_POINTS = "telemetron.rules"
 SEVERITIES = ("critical", "warning", "info")
 
 Node = tuple[str, ...]
-"""What may depend on something else, or explain it: `("queue", name)`, `("pod", name)` …"""
+"""What may depend on something else, or explain it: `("queue", key)`, `("node", source, name)` …"""
 
 
 class Place(NamedTuple):

@@ -8,6 +8,8 @@ MAX_SAMPLES = 36
 """Three minutes."""
 MAX_ENTITIES = 5_000
 GROWTH = 10
+STILL = 0.1
+"""Share of the rise before the last third that the last third adds, if it goes on."""
 LEAST_SECONDS, WINDOW_SECONDS = 30.0, 120.0
 
 Ref = tuple[str, str]
@@ -36,7 +38,7 @@ class Trends:
         return ring
 
     def rises(self, of: Ref, now: float) -> bool:
-        """Return whether the first number rises, and does not fall again already.
+        """Return whether the first number rises, and goes on to rise: once up is no trend.
 
         All of the last third of a window is above all of its first third, by at least 10 and by a
         quarter; the window is between 30 s and two minutes long.
@@ -48,7 +50,8 @@ class Trends:
             return False
         early, late = values[:third], values[-third:]
         is_more = min(late) >= max(early) + max(GROWTH, max(early) / 4)
-        return is_more and late[-1] >= late[0] and late[-1] >= 0.9 * max(values)
+        is_over = late[-1] - late[0] < STILL * (late[0] - early[0])
+        return is_more and not is_over and late[-1] >= 0.9 * max(values)
 
     def gain(self, of: Ref, number: int) -> float:
         """Return by how much a number is above what it was when the window began."""

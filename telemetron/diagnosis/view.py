@@ -110,12 +110,26 @@ class View:
         rows = [self.get("sources", fragment.entity.key) for fragment in self._rope("sources")]
         return any(row.collector == "litellm" and row.status == "ok" for row in rows)
 
-    def is_served(self, model: str) -> bool:
-        """Whether a deployment serves the model, by its name, an alias or a pattern."""
-        if self.find("deployments of model", model):
-            return True
+    def serving(self, model: str) -> list[Any]:
+        """Return the deployments that serve the model, by its name, an alias or a pattern."""
+        if found := self.find("deployments of model", model):
+            return found
         patterns = [str(one) for one in self._indexes["deployments of model"] if "*" in str(one)]
-        return any(fnmatchcase(model, pattern) for pattern in patterns)
+        named = [one for one in patterns if fnmatchcase(model, one)]
+        return [each for one in sorted(named) for each in self.find("deployments of model", one)]
+
+    def waiting_for(self, models: Iterable[str]) -> list[Any]:
+        """Return the agents with stalled tasks that wait for one of these models, or patterns."""
+        names = {*models}
+        for pattern in [one for one in names if "*" in one]:
+            self.revisit()  # further names may match
+            waits = [
+                term for term in self.terms("agents by stalled wait") if isinstance(term, tuple)
+            ]
+            names |= {name for kind, name in waits if kind == "llm" and fnmatchcase(name, pattern)}
+        terms = [("llm", name) for name in sorted(names)]
+        found = [one for term in terms for one in self.find("agents by stalled wait", term)]
+        return list({one.key: one for one in found}.values())
 
     def evaluate(self, ref: Ref) -> Any:
         """Return the entity and begin its evaluation: further reads are noted for it."""

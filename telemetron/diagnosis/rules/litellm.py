@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 
 from telemetron.diagnosis.rule import Place, Rule, Symptom
+from telemetron.diagnosis.rules.queues.readers import queues_named
 from telemetron.diagnosis.view import View
 from telemetron.document import ModelDeployment
 
@@ -31,11 +32,7 @@ def hanging(one: ModelDeployment, view: View) -> Iterator[Symptom]:
     if any(each.rpm is None or each.rpm > 0 or each.status in BAD for each in deployments):
         return
     names = sorted({one.model, *one.aliases})
-    waiting = {
-        agent.key: agent
-        for name in names
-        for agent in view.find("agents by stalled wait", ("llm", name))
-    }
+    waiting = view.waiting_for(names)
     if len(waiting) > 1:
         yield Symptom(
             "ModelHanging",
@@ -45,7 +42,7 @@ def hanging(one: ModelDeployment, view: View) -> Iterator[Symptom]:
             " nothing in the last minute",
             [
                 Place("litellm", one.key, "rpm"),
-                *(Place("agents", agent.key, "name") for agent in list(waiting.values())[:3]),
+                *(Place("agents", agent.key, "name") for agent in waiting[:3]),
             ],
             kind="model",
             name=one.model,
@@ -60,11 +57,10 @@ def slow(one: ModelDeployment, view: View) -> Iterator[Symptom]:
     if now is None:
         return
     names = sorted({one.model, *one.aliases})
-    waiting = [
-        agent for name in names for agent in view.find("agents by stalled wait", ("llm", name))
-    ]
+    waiting = view.waiting_for(names)
     if not waiting or not is_slow(one, view):
-        view.usual_latency[one.key] = min(now, usual or now)
+        if usual or not waiting:  # else it may be slow by now
+            view.usual_latency[one.key] = min(now, usual or now)
         return
     yield Symptom(
         "ModelSlow",
@@ -101,10 +97,26 @@ def degraded(one: ModelDeployment, view: View) -> Iterator[Symptom]:
 
 
 def is_slow(one: ModelDeployment, view: View) -> bool:
-    """Return whether its calls take far longer than usual, or a minute if that is not known."""
+    """Return whether its calls take far longer than usual.
+
+    If that is not known: a minute, or so long that the queues of agents that wait for it grow.
+    """
     now, usual = one.latency_seconds, view.usual_latency.get(one.key)
-    least = max(SLOW_SECONDS, SLOWER * usual) if usual else VERY_SLOW_SECONDS
-    return now is not None and now >= least
+    if now is None or now < SLOW_SECONDS:
+        return False
+    if usual:
+        return now >= SLOWER * usual
+    return now >= VERY_SLOW_SECONDS or _is_missed(one, view)
+
+
+def _is_missed(one: ModelDeployment, view: View) -> bool:
+    """Whether the queue of an agent grows whose tasks wait for the model."""
+    return any(
+        view.trends.rises(("queues", queue.key), view.monotonic)
+        for agent in view.waiting_for([one.model, *one.aliases])
+        for name in agent.queues
+        for queue in queues_named(name, agent, view)
+    )
 
 
 def _trouble(rule: str, one: ModelDeployment, all: Sequence[ModelDeployment]) -> Symptom:
@@ -170,10 +182,9 @@ def _cause(all: Sequence[ModelDeployment]) -> str:
 def _evidence(one: ModelDeployment) -> list[Place]:
     fields = ["status"]
     if one.last_error is not None:
-        fields += ["last_error/class", "last_error/status_code"]
+        fields += ["last_error/class" if one.last_error.error_class else "last_error/status_code"]
     if one.cooldowns.status_code is not None:
         fields += ["cooldowns/status_code"]
-    fields += ["failed_rpm"] if one.failed_rpm is not None else []
     return [Place("litellm", one.key, field) for field in fields]
 
 
@@ -218,7 +229,8 @@ RULES = (
         15,
         "`latency_seconds`, and stalled tasks that wait for the model",
         "A model takes 10 s a call or more, three times as long as it did, and tasks that wait for"
-        " it make no progress. If it is not known how long it took, it is 60 s.",
+        " it make no progress. If it is not known how long it took, it must take 60 s, or the"
+        " queues of the waiting agents must grow.",
         "Look at the provider's status and at the size of the calls.",
         slow,
         asks=("agents",),

@@ -8,7 +8,7 @@ from telemetron.diagnosis.rule import Place, Rule, Symptom
 from telemetron.diagnosis.rules.agents.instances import unheard
 from telemetron.diagnosis.rules.homes import home_of, pod_of
 from telemetron.diagnosis.view import View
-from telemetron.document import SourceRow
+from telemetron.document import SourceProblem, SourceRow
 
 FORBIDDEN = ("Forbidden", "Unauthorized")
 OPTIONAL = ("metrics", "nodes", "autoscalers")
@@ -70,19 +70,23 @@ def forbidden(source: SourceRow, _: View) -> Iterator[Symptom]:
     """It lacks a permission for a part of its section."""
     if source.status in ("stale", "failing"):
         return
-    for at, problem in enumerate(source.problems):
-        if problem.reason in FORBIDDEN:
-            scope = problem.scope or "all of it"
-            yield Symptom(
-                "SourceForbidden",
-                "sources",
-                source.key,
-                f"Source {source.key} may not look at {scope}: {problem.message}",
-                [Place("sources", source.key, item("problems", str(at), "reason"))],
-                path=item("problems", str(at)),
-                since=problem.since,
-                severity="info" if any(word in scope for word in OPTIONAL) else None,
-            )
+    found = {at: one for at, one in enumerate(source.problems) if one.reason in FORBIDDEN}
+    needed = {at: one for at, one in found.items() if not _is_optional(one)}
+    if denied := list((needed or found).values()):
+        names = ", ".join(one.scope or "all of it" for one in denied[:4])
+        yield Symptom(
+            "SourceForbidden",
+            "sources",
+            source.key,
+            f"Source {source.key} may not look at {names}: {denied[0].message}",
+            [Place("sources", source.key, item("problems", str(at), "reason")) for at in found],
+            since=min(one.since for one in denied),
+            severity=None if needed else "info",
+        )
+
+
+def _is_optional(problem: SourceProblem) -> bool:
+    return any(word in problem.scope for word in OPTIONAL)
 
 
 def _blind(rule: str, source: SourceRow, summary: str) -> Symptom:

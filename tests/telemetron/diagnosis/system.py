@@ -26,6 +26,7 @@ from telemetron.document import (
     Workload,
 )
 from telemetron.service.supervisor import Supervisor
+from telemetron.store.source import Source
 from telemetron.store.store import Store
 from telemetron.testing import FakeClock
 
@@ -163,18 +164,28 @@ class System:
         """The instance leaves."""
         self.store.remove(self.sources["heartbeats"], "agents", instance)
 
-    def queue(self, name: str, group: str | None = "g", **fields: Any) -> None:
+    def source(self, name: str, kind: str) -> Source:
+        """Return the source of this name; if there is none, a second one of its kind."""
+        if name not in self.sources:
+            self.sources[name] = self.store.add(name, kind)
+            self.sources[name].start(inf)
+            self.sources[name].confirm()
+        return self.sources[name]
+
+    def queue(
+        self, name: str, group: str | None = "g", source: str = "kafka", **fields: Any
+    ) -> None:
         """A queue that is read by one consumer, and empty."""
         known = {"consumers": 1, "group_state": "Stable", "depth": 0, "depth_exact": True}
         queue = Queue(name=name, consumer_group=group, **{**known, **fields})
-        self.store.put(self.sources["kafka"], "queues", name, f"{name}/{group}", queue)
+        self.store.put(self.source(source, "kafka"), "queues", name, f"{name}/{group}", queue)
 
     def model(self, id: str, model: str = "m", **fields: Any) -> None:
         """A deployment that answers."""
         made = ModelDeployment(id=id, model=model, **{"status": "healthy", **fields})
         self.store.put(self.sources["litellm"], "litellm", id, id, made)
 
-    def workload(self, name: str, *pods: Pod, **live: Any) -> str:
+    def workload(self, name: str, *pods: Pod, source: str = "kubernetes", **live: Any) -> str:
         """A Deployment whose pods are ready; returns its key."""
         ready = sum(bool(pod.ready) for pod in pods)
         counted = {"desired": len(pods), "ready": ready, "available": ready, "rollout": "complete"}
@@ -190,8 +201,8 @@ class System:
             pods=list(pods),
         )
         group = f"{namespace}/{name}"
-        self.store.put(self.sources["kubernetes"], "workload", group, group, made)
-        return f"kubernetes/{namespace}/{kind}/{name}"
+        self.store.put(self.source(source, "kubernetes"), "workload", group, group, made)
+        return f"{source}/{namespace}/{kind}/{name}"
 
     def pod(self, name: str, **fields: Any) -> Pod:
         """A pod that runs on `node-1` and is ready."""

@@ -73,9 +73,7 @@ async def test_the_longest_names_cost_the_evidence_not_the_root() -> None:
         assert finding["truncated"] == {"evidence": 1}
 
 
-async def test_two_incidents_among_sixty_agents_are_told_in_little_more_than_two_kilobytes() -> (
-    None
-):
+async def test_two_incidents_among_sixty_agents_are_told_in_two_kilobytes() -> None:
     async with System() as system:
         for number in range(57):
             system.agent(f"agent-{number}", system.task(f"t{number}"))
@@ -86,7 +84,7 @@ async def test_two_incidents_among_sixty_agents_are_told_in_little_more_than_two
         shown = document(system)
         assert [one["rule"] for one in shown["findings"]] == ["TaskStalled", "WorkloadCrashing"]
         assert shown["sources"] == []
-        assert len(encoded(shown)) <= 2_400
+        assert len(encoded(shown)) <= 2_048
 
 
 class Kept(Output):

@@ -61,7 +61,8 @@ ENTITIES: dict[str, Any] = {
         ("queues by name", {"q"}),
         ("deployments of model", {"m", "alias"}),
         ("workloads of address", {"10.0.0.1"}),
-        ("workloads of node", {"node-1"}),
+        ("workloads of node", {("", "node-1")}),
+        ("workloads of pod", {("prod", "w-0"), ("prod", "w-1")}),
     ],
 )
 def test_an_entity_is_found_by_its_terms(name: str, terms: set[Any]) -> None:

@@ -68,8 +68,8 @@ def test_a_model_is_served_by_its_name_or_a_pattern() -> None:
     assert seen.view.serves_models
     seen.model("openai/*")
     seen.again(M)
-    assert seen.view.is_served("openai/gpt-4o")
-    assert not seen.view.is_served("gpt-4o")
+    assert [one.key for one in seen.view.serving("openai/gpt-4o")] == [M[1]]
+    assert seen.view.serving("gpt-4o") == []
 
 
 def test_an_index_forgets_the_terms_that_an_entity_no_longer_has() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from telemetron.diagnosis.evidence import item
 from telemetron.diagnosis.rule import Place, Rule, Symptom
-from telemetron.diagnosis.rules.agents.tasks import proxies
+from telemetron.diagnosis.rules.agents.tasks import models, proxies
 from telemetron.diagnosis.view import View
 from telemetron.document import IDENTITIES, Agent, Ended, identify
 
@@ -73,7 +73,7 @@ def _symptom(
     instance: str | None = None,
     **more: Any,
 ) -> Symptom:
-    models = {*agent.models, *(t.model for t in agent.activity.active_task_ids if t.model)}
+    used = {*agent.models, *(t.model for t in agent.activity.active_task_ids if t.model)}
     return Symptom(
         "AgentFailing",
         "agents",
@@ -86,8 +86,8 @@ def _symptom(
         window_seconds=WINDOW_SECONDS,
         provides=[("failing", agent.key)],
         depends=[
-            *(("model", name) for name in sorted(models)),
-            *(node for name in sorted(models) for node in proxies(name, view)),
+            *(node for name in sorted(used) for node in models(name, view)),
+            *(node for name in sorted(used) for node in proxies(name, view)),
             ("failing", agent.key),
             ("unknown model", agent.key),
         ],
@@ -139,7 +139,7 @@ def unknown_model(agent: Agent, view: View) -> Iterator[Symptom]:
     if view.now - (last.at or view.now) > timedelta(minutes=10):
         return
     for at, name in enumerate(agent.models):
-        if view.serves_models and not view.is_served(name):
+        if view.serves_models and not view.serving(name):
             yield Symptom(
                 "ModelUnknown",
                 "agents",

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from telemetron.diagnosis.evidence import item
 from telemetron.diagnosis.rule import Node, Place, Rule, Symptom
 from telemetron.diagnosis.rules.homes import home_of, pod_of
+from telemetron.diagnosis.rules.queues.readers import queues_named
+from telemetron.diagnosis.rules.workload.symptoms import on_nodes
 from telemetron.diagnosis.view import View
 from telemetron.diagnosis.words import be
 from telemetron.document import Agent, Instance
@@ -88,14 +90,12 @@ def _instance(agent: Agent, one: Instance) -> Node:
 def _homes(agent: Agent, one: Instance, view: View) -> list[Node]:
     """What takes an instance with it when it goes, or hides it."""
     nodes: list[Node] = [("source", one.source)]
-    if one.pod_id:
-        nodes.append(("pod", agent.namespace or "", one.pod_id))
     home = home_of(agent, one, view)
     if home:
-        nodes.append(("workload", home.key))
+        nodes += [("workload", home.key), ("pod", home.key, one.pod_id or "")]
     pod = pod_of(home, one)
-    if pod and pod.node:
-        nodes.append(("node", pod.node))
+    if home and pod:
+        nodes += on_nodes(home, [pod])
     return nodes
 
 
@@ -131,7 +131,7 @@ def _is_alive(agent: Agent, one: Instance, view: View) -> tuple[str, list[Place]
     if pod is None or pod.ip is None or one.silent_since is None or not pod.ready:
         return None
     for name in agent.queues:
-        for queue in view.find("queues by name", name):
+        for queue in queues_named(name, agent, view):
             mine = [member for member in queue.members if member.host == pod.ip]
             numbers = {number for member in mine for number in member.partitions or ()}
             if not numbers or not queue.consumed_at or queue.consumed_at <= one.silent_since:

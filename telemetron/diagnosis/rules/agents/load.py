@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from telemetron.diagnosis.rule import Node, Place, Rule, Symptom
 from telemetron.diagnosis.rules.agents.tasks import agents_named, of_wait
-from telemetron.diagnosis.rules.queues.readers import of_members
+from telemetron.diagnosis.rules.queues.readers import STABLE, of_members, queues_named
 from telemetron.diagnosis.view import View
 from telemetron.diagnosis.words import wait
 from telemetron.document import Agent, Queue
@@ -22,7 +22,7 @@ def slots(agent: Agent, view: View) -> Iterator[Symptom]:
     children = [
         pending
         for name in agent.queues
-        for queue in view.find("queues by name", name)
+        for queue in queues_named(name, agent, view)
         for pending in queue.tasks
         if queue.depth
     ]
@@ -80,7 +80,7 @@ def idle(agent: Agent, view: View) -> Iterator[Symptom]:
                 f"Agent {agent.name} is idle, while {wait(queue.depth or 0)} in queue {queue.name}",
                 agent,
                 queue,
-                depends=[("queue", queue.name), ("queue", queue.key)],
+                depends=[("queue", queue.key)],
                 severity="critical" if _is_awaited(agent, queue, view) else None,
             )
 
@@ -88,13 +88,14 @@ def idle(agent: Agent, view: View) -> Iterator[Symptom]:
 def not_consuming(agent: Agent, view: View) -> Iterator[Symptom]:
     """It has nothing to do, while work waits in its queue, and has left the queue's group."""
     for queue in _waiting(agent, view):
-        if queue.consumers == 0:
+        if queue.consumers == 0 and queue.group_state in STABLE:
             yield _idle(
                 "NotConsuming",
                 f"Agent {agent.name} is alive and idle, but no member of group"
                 f" {queue.consumer_group}, while {wait(queue.depth or 0)} in queue {queue.name}",
                 agent,
                 queue,
+                depends=[("rebalancing", queue.key)],
             )
 
 
@@ -112,14 +113,14 @@ def _waiting(agent: Agent, view: View) -> Iterator[Queue]:
     """Yield the queues of an idle agent in which work waits."""
     if agent.status == "idle" and not agent.silent_count:
         for name in agent.queues:
-            for queue in view.find("queues by name", name):
+            for queue in queues_named(name, agent, view):
                 if queue.depth and queue.consumer_group and _is_own(agent, queue, view):
                     yield queue
 
 
 def _is_own(agent: Agent, queue: Queue, view: View) -> bool:
     """Whether the agent's group reads it: of several groups only that of its pods or its name."""
-    groups = [one for one in view.find("queues by name", queue.name) if one.consumer_group]
+    groups = [one for one in queues_named(queue.name, agent, view) if one.consumer_group]
     if len(groups) == 1 or queue.consumer_group == agent.name:
         return True
     own = {("workload", one.workload) for one in agent.instances if one.workload}

@@ -1,6 +1,7 @@
 """Tasks that make no progress, and what they wait for."""
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from telemetron.diagnosis.evidence import item
@@ -12,6 +13,7 @@ from telemetron.diagnosis.rules.agents.tasks import (
     awaited_by,
     children,
     counted,
+    models,
     of_task,
     of_wait,
     proxies,
@@ -19,11 +21,22 @@ from telemetron.diagnosis.rules.agents.tasks import (
     waiting,
     waits_for_people,
 )
+from telemetron.diagnosis.rules.homes import workloads_of
 from telemetron.diagnosis.rules.litellm import is_slow
+from telemetron.diagnosis.rules.queues.readers import (
+    is_idle,
+    is_starting,
+    of_members,
+    of_readers,
+    queues_named,
+    readers_of,
+)
 from telemetron.diagnosis.view import View
 from telemetron.diagnosis.words import verb
-from telemetron.document import Agent, Task, Workload
+from telemetron.document import Agent, Queue, Task, Workload
 
+OWN = ("", "tool", "other")
+"""Kinds of waits that no other section of the document shows."""
 USUAL = 3.0
 """How many times the mean latency of its model a task may wait in peace."""
 
@@ -34,15 +47,17 @@ def stalled(agent: Agent, view: View) -> Iterator[Symptom]:
     tasks = [
         task for task in stuck(agent) if task.id not in ring and not _is_due(agent, task, view)
     ]
-    for awaited, group in groupby(sorted(tasks, key=awaited_by), key=awaited_by):
-        members = sorted(group, key=lambda task: (task.progressed_at is None, task.progressed_at))
+    groups: defaultdict[tuple[str, str], list[Task]] = defaultdict(list)
+    for task in sorted(tasks, key=lambda task: (task.progressed_at is None, task.progressed_at)):
+        groups[_shared(awaited_by(task), agent, view)].append(task)
+    for awaited, members in groups.items():
         first = members[0]
         yield Symptom(
             "TaskStalled",
             "agents",
             agent.key,
             f"{counted(members)} of agent {agent.name} {verb(len(members), 'make')} no"
-            f" progress{waiting(awaited)}",
+            f" progress{_all_awaited(members)}",
             [*of_task(agent, first, "stalled"), *of_wait(agent, first)],
             path=item(TASKS, first.id),
             since=first.progressed_at,
@@ -83,17 +98,57 @@ def common_wait(agent: Agent, view: View) -> Iterator[Symptom]:
 # lookups
 
 
+def _shared(awaited: tuple[str, str], agent: Agent, view: View) -> tuple[str, str]:
+    """Return what others depend on, too; all that only this agent waits for is one trouble."""
+    kind, name = awaited
+    if kind not in OWN or len(_waiting_for(awaited, agent, view)) > 1:
+        return awaited
+    return awaited if _servers(name, agent, view) else ("", "")
+
+
+def _all_awaited(tasks: Sequence[Task]) -> str:
+    named = sorted({waiting(awaited_by(task)) for task in tasks} - {""})
+    return (
+        " and".join([named[0], *(one.rpartition("for")[2] for one in named[1:4])]) if named else ""
+    )
+
+
 def _waiting_for(awaited: tuple[str, str], agent: Agent, view: View) -> list[Agent]:
-    """Return the agents whose tasks wait for the same; two namespaces may have equal agents."""
+    """Return the agents whose tasks wait for the same.
+
+    Two namespaces may have equal agents, two clusters equal queues.
+    """
+    kind, name = awaited
     found = view.find("agents by stalled wait", awaited)
-    if awaited[0] != "agent":
-        return found
-    return [one for one in found if one.namespace == agent.namespace]
+    if kind == "agent":
+        return [one for one in found if one.namespace == agent.namespace]
+    if kind == "queue":
+        own = queues_named(name, agent, view)
+        return [one for one in found if queues_named(name, one, view) == own]
+    return found
 
 
 def _is_due(agent: Agent, task: Task, view: View) -> bool:
-    """Whether it waits for good cause: for people in the end, or for a model as long as usual."""
-    return waits_for_people(task, view) or _is_usual(agent, task, view)
+    """Whether it waits for good cause: for people, for new pods, for a model as long as usual."""
+    return (
+        waits_for_people(task, view)
+        or _is_usual(agent, task, view)
+        or is_starting(_awaited_readers(agent, task, view), view)
+    )
+
+
+def _awaited_readers(agent: Agent, task: Task, view: View) -> list[Node]:
+    """What the agents and the readers of the queues run in that it waits for."""
+    found: list[Agent] = []
+    nodes: list[Node] = []
+    for wait in task.waits:
+        if wait.kind == "agent":
+            found += agents_named(wait, agent, view)
+        elif wait.kind == "queue":
+            for queue in queues_named(wait.name or "", agent, view):
+                found += readers_of(queue, view)
+                nodes += of_members(queue, view)
+    return [*nodes, *of_readers(found, view)]
 
 
 def _is_usual(agent: Agent, task: Task, view: View) -> bool:
@@ -104,7 +159,7 @@ def _is_usual(agent: Agent, task: Task, view: View) -> bool:
         return False
     clocks = {one.id: one.clock_offset_seconds or 0.0 for one in agent.instances}
     age = (view.now - since).total_seconds() + clocks.get(task.instance or "", 0.0)
-    deployments = view.find("deployments of model", name)
+    deployments = view.serving(name)
     if any(is_slow(one, view) for one in deployments):
         return False  # that is a cause
     latencies = [one.latency_seconds or 0.0 for one in deployments]
@@ -120,18 +175,17 @@ def _reasons(agent: Agent, task: Task, view: View) -> list[Node]:
     for wait in task.waits:
         name = wait.name or ""
         if wait.kind == "llm":
-            nodes += [("model", name), *proxies(name, view)]
+            nodes += [*models(name, view), *proxies(name, view)]
         elif wait.kind == "queue":
-            nodes += [("queue", name), ("backlog", name)]
-            for one in view.find("agents by queue", name):
-                nodes += _of_agent(one)
+            for queue in queues_named(name, agent, view):
+                nodes += _of_queue(queue, view)
+                for one in readers_of(queue, view):
+                    nodes += _of_agent(one)
         elif wait.kind == "agent":
             for one in agents_named(wait, agent, view):
                 nodes += _of_agent(one)
-                nodes += [("backlog", queue) for queue in one.queues]
-                nodes += [("queue", queue) for queue in one.queues]
-                if one.status == "idle":  # the work may have gone to a queue of another name
-                    nodes += [("unread", queue) for queue in one.queues]
+                for queue in _queues(one, view):
+                    nodes += _of_queue(queue, view)
         elif wait.kind == "tool":
             nodes += [("workload", one.key) for one in _servers(name, agent, view)]
         if wait.task:
@@ -141,15 +195,28 @@ def _reasons(agent: Agent, task: Task, view: View) -> list[Node]:
     return nodes
 
 
+def _queues(agent: Agent, view: View) -> list[Queue]:
+    return [queue for name in agent.queues for queue in queues_named(name, agent, view)]
+
+
+def _of_queue(queue: Queue, view: View) -> list[Node]:
+    nodes: list[Node] = [("queue", queue.key), ("backlog", queue.key)]
+    if is_idle(queue, view):  # the work may have gone to a queue of another name
+        nodes.append(("unread", queue.source, queue.name))
+    return nodes
+
+
 def _of_agent(one: Agent) -> list[Node]:
     return [("agent", one.key), ("stalls", one.key), ("failing", one.key)]
 
 
 def _servers(tool: str, agent: Agent, view: View) -> list[Workload]:
-    """The workloads named as the tool: of the agent's namespace, else the only one of that name."""
+    """The workloads named as the tool: of the agent's cluster and namespace, else the only one."""
     found = view.find("workloads by name", tool)
-    near = [one for one in found if one.namespace == agent.namespace]
-    return near or (found if len(found) == 1 else [])
+    clusters = {one.source for one in workloads_of(agent, view)}
+    here = [one for one in found if one.source in clusters] or found
+    near = [one for one in here if one.namespace == agent.namespace]
+    return near or (here if len(here) == 1 else [])
 
 
 RULES = (
@@ -161,7 +228,8 @@ RULES = (
         5,
         "`active_task_ids[].stalled` and `waits`",
         "A task has made no progress for `stall_after_seconds`; the summary says what it waits "
-        "for. A task that waits for a person is no finding.",
+        "for. All tasks that hang in tools which only their agent uses are one finding. A task "
+        "that waits for a person, or for pods that just start, is no finding.",
         "Look at the tool, model, queue or agent that the task waits for; cancel or restart the "
         "task if that does not answer.",
         stalled,

@@ -6,6 +6,7 @@ from telemetron.diagnosis.evidence import item
 from telemetron.diagnosis.rule import Place, Rule, Symptom
 from telemetron.diagnosis.rules.agents.tasks import TASKS, counted, of_task, owners
 from telemetron.diagnosis.rules.homes import home_of, pod_of
+from telemetron.diagnosis.rules.queues.readers import queues_named
 from telemetron.diagnosis.view import View
 from telemetron.diagnosis.words import be, verb
 from telemetron.document import Agent
@@ -60,34 +61,28 @@ def ghost(agent: Agent, view: View) -> Iterator[Symptom]:
                     path=item(TASKS, tasks[0].id),
                     since=pod.last_exit.at if pod.last_exit else None,
                     provides=[("blocker", task.id) for task in tasks],
-                    depends=[("pod", home.namespace, pod.pod_id)],
+                    depends=[("pod", home.key, pod.pod_id)],
                 )
 
 
 def duplicate(agent: Agent, view: View) -> Iterator[Symptom]:
     """One task is active in two instances."""
     tasks = [task for task in agent.activity.active_task_ids if not task.last_known]
-    is_single = len({task.id for task in tasks}) == len(tasks)
+    if len({task.id for task in tasks}) == len(tasks):
+        return
     for task in tasks:
-        if is_single and view.count("agents by task", task.id) == 1:
-            continue
-        holders = [(one, each) for one, each in owners(task.id, view) if not each.last_known]
-        places = {(one.key, each.instance) for one, each in holders}
-        if len(places) > 1 and min(places) == (agent.key, task.instance):
+        holders = [one for one in tasks if one.id == task.id]
+        places = {one.instance for one in holders}
+        if len(places) > 1 and task is holders[0]:
             yield Symptom(
                 "DuplicateTask",
                 "agents",
                 agent.key,
                 f"Task {task.id} is active in {len(places)} instances at once",
-                [
-                    Place("agents", one.key, item(TASKS, each.id, "instance"))
-                    for one, each in holders[:2]
-                ],
+                of_task(agent, task, "instance"),
                 path=item(TASKS, task.id),
-                since=max(
-                    (each.started_on for _, each in holders if each.started_on), default=None
-                ),
-                depends=[("queue", task.queue)] if task.queue else (),
+                since=max((one.started_on for one in holders if one.started_on), default=None),
+                depends=[("queue", one.key) for one in queues_named(task.queue or "", agent, view)],
             )
 
 
@@ -122,8 +117,8 @@ RULES = (
         "warning",
         15,
         5,
-        "`active_task_ids[].id` of all agents",
-        "One task is active in two instances at once: it was delivered twice.",
+        "`active_task_ids[].id` of the agent",
+        "One task is active in two instances of an agent at once: it was delivered twice.",
         "Look for rebalances and for tasks that take longer than `max.poll.interval.ms`.",
         duplicate,
         asks=("queues",),

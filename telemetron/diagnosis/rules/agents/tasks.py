@@ -74,12 +74,18 @@ def children(task: str, view: View) -> list[tuple[Agent, Task]]:
     ]
 
 
+def models(name: str, view: View) -> list[Node]:
+    """Return the models that a name means: of a wildcard deployment its pattern."""
+    found = {model for one in view.serving(name) for model in (one.model, *one.aliases)}
+    return [("model", one) for one in sorted({name} | {one for one in found if "*" in one})]
+
+
 def proxies(model: str, view: View) -> list[Node]:
     """Return the proxies that serve a model.
 
     If none is known to, it is a proxy whose models Telemetron has never seen.
     """
-    if deployments := view.find("deployments of model", model):
+    if deployments := view.serving(model):
         return [("source", one.source) for one in deployments]
     proxies = view.find("sources of collector", "litellm")
     return [("source", one.key) for one in proxies if one.last_ok_at is None]

@@ -4,7 +4,13 @@ from collections.abc import Iterator
 
 from telemetron.diagnosis.evidence import item
 from telemetron.diagnosis.rule import Place, Rule, Symptom
-from telemetron.diagnosis.rules.queues.readers import capacity, of_members, of_readers
+from telemetron.diagnosis.rules.queues.readers import (
+    capacity,
+    is_starting,
+    of_members,
+    of_readers,
+    readers_of,
+)
 from telemetron.diagnosis.trend import WINDOW_SECONDS
 from telemetron.diagnosis.view import View
 from telemetron.diagnosis.words import counted, wait
@@ -18,7 +24,10 @@ def growing(queue: Queue, view: View) -> Iterator[Symptom]:
         return
     if not view.trends.rises(("queues", queue.key), view.monotonic):
         return
-    readers = view.find("agents by queue", queue.name)
+    readers = readers_of(queue, view)
+    homes = [*members, *of_readers(readers, view)]
+    if is_starting(homes, view):
+        return
     yield Symptom(
         "QueueGrowing",
         "queues",
@@ -26,14 +35,8 @@ def growing(queue: Queue, view: View) -> Iterator[Symptom]:
         f"Queue {queue.name} grows: {wait(queue.depth)}{_for(queue)}",
         [Place("queues", queue.key, field) for field in ("depth", "consumers", "consumed_at")],
         window_seconds=WINDOW_SECONDS,
-        provides=[("backlog", queue.name)],
-        depends=[
-            *members,
-            ("queue", queue.name),
-            ("queue", queue.key),
-            *of_readers(readers),
-            *capacity(readers),
-        ],
+        provides=[("backlog", queue.key)],
+        depends=[("queue", queue.key), *homes, *capacity(readers, view)],
     )
 
 
@@ -66,7 +69,7 @@ def blocked(queue: Queue, view: View) -> Iterator[Symptom]:
                         path=item("tasks", pending.id),
                         since=pending.submitted_at,
                         provides=[("blocker", id)],
-                        depends=[("queue", queue.key), ("backlog", queue.name)],
+                        depends=[("queue", queue.key), ("backlog", queue.key)],
                         token=pending.id,
                     )
 

@@ -5,20 +5,24 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 
 from telemetron.diagnosis.rule import Node, Place, Rule, Symptom
-from telemetron.diagnosis.rules.queues.readers import of_members, of_readers
+from telemetron.diagnosis.rules.queues.readers import (
+    STABLE,
+    is_idle,
+    is_starting,
+    of_members,
+    of_readers,
+    queues_named,
+    readers_of,
+)
 from telemetron.diagnosis.rules.workload.symptoms import is_job
 from telemetron.diagnosis.trend import WINDOW_SECONDS
 from telemetron.diagnosis.view import View
 from telemetron.diagnosis.words import wait
-from telemetron.document import Agent, Pod, Queue, Workload
+from telemetron.document import Agent, Queue, Workload
 
+ASSIGNING = "Assigning"
 REBALANCES = 4
 """Within the window of its trend."""
-STARTING = timedelta(seconds=60)
-"""How long a new pod may take until it consumes."""
-CREATING = (None, "ContainersNotReady", "NotReady", "ContainerCreating", "PodInitializing")
-"""Reasons of a pod that is not ready, if nothing is wrong with it."""
-STABLE = ("Stable", "Empty", "Dead", None)
 
 
 def no_consumers(queue: Queue, view: View) -> Iterator[Symptom]:
@@ -27,16 +31,16 @@ def no_consumers(queue: Queue, view: View) -> Iterator[Symptom]:
         yield from _unread(queue, view)
         return
     waiting = queue.depth if queue.depth is not None else queue.lag
-    if not waiting or queue.consumers != 0 or queue.group_state == "PreparingRebalance":
+    if not waiting or queue.consumers != 0 or queue.group_state not in (*STABLE, ASSIGNING):
         return
-    others = [one for one in view.find("queues by name", queue.name) if one.key != queue.key]
+    others = [one for one in _of_topic(queue, view) if one.key != queue.key]
     if any(one.consumers for one in others) and queue.consumed_at is None:
         return  # another group does the work; this one was never seen to
-    readers = view.find("agents by queue", queue.name)
+    readers = readers_of(queue, view)
     homes = {*of_members(queue, view)}
-    workloads = _workloads([*of_readers(readers), *sorted(homes)], view)
-    if any(_is_starting(pod, view) for one in workloads for pod in one.pods):
-        view.revisit()
+    around = [*of_readers(readers, view), *sorted(homes)]
+    workloads = _workloads(around, view)
+    if is_starting(around, view):
         return
     is_left = any(one.consumers and homes & {*of_members(one, view)} for one in others)
     yield Symptom(
@@ -47,8 +51,8 @@ def no_consumers(queue: Queue, view: View) -> Iterator[Symptom]:
         f" consumer{_named(readers)}",
         [Place("queues", queue.key, field) for field in ("consumers", "depth", "group_state")],
         since=queue.oldest_submitted_at,
-        provides=[("queue", queue.name), ("queue", queue.key)],
-        depends=[*of_readers(readers), *sorted(homes)],
+        provides=[("queue", queue.key)],
+        depends=[*around, ("rebalancing", queue.key)],
         # Its members are in another group by now; or none is wanted, which is `ScaledToZero`.
         severity="info" if is_left or (workloads and all(map(_is_at_zero, workloads))) else None,
         token=queue.consumed_at,  # a client without a group may commit, too
@@ -57,7 +61,7 @@ def no_consumers(queue: Queue, view: View) -> Iterator[Symptom]:
 
 def _unread(queue: Queue, view: View) -> Iterator[Symptom]:
     """Records arrive in a topic that no group reads."""
-    others = [one for one in view.find("queues by name", queue.name) if one.consumer_group]
+    others = [one for one in _of_topic(queue, view) if one.consumer_group]
     if queue.produced_at is None or others:
         return
     starving = _starving(queue, view)
@@ -69,23 +73,24 @@ def _unread(queue: Queue, view: View) -> Iterator[Symptom]:
         + (f", while tasks of agents wait for {starving}, who gets none" if starving else ""),
         [Place("queues", queue.key, field) for field in ("consumers", "produced_at")],
         provides=[
-            ("queue", queue.name),
             ("queue", queue.key),
-            *(("unread", one) for one in _stems(queue.name)),
+            *(("unread", queue.source, one) for one in _stems(queue.name)),
         ],
-        severity=None if starving or view.find("agents by queue", queue.name) else "info",
+        severity=None if starving or readers_of(queue, view) else "info",
     )
 
 
 def _starving(queue: Queue, view: View) -> str | None:
-    """Whom stalled tasks wait for in vain: this queue, or an idle agent whose queues are empty.
+    """Whom stalled tasks wait for in vain: this queue, an idle one, or an idle agent.
 
     Without one a topic that nobody reads may be meant so: an audit log, dead letters.
     """
+    old = [one for one in _of_source(queue, _stems(queue.name), view) if is_idle(one, view)]
+    awaited = {queue.name, *(one.name for one in old)}
     for kind, name in sorted(
         term for term in view.terms("agents by stalled wait") if isinstance(term, tuple)
     ):
-        if kind == "queue" and name == queue.name:
+        if kind == "queue" and name in awaited:
             return f"queue {name}"
         for agent in view.find("agents by name", name) if kind == "agent" else ():
             if agent.status == "idle" and agent.queues and not _has_work(agent, view):
@@ -97,7 +102,7 @@ def _has_work(agent: Agent, view: View) -> bool:
     return any(
         queue.depth is None or queue.depth
         for name in agent.queues
-        for queue in view.find("queues by name", name)
+        for queue in queues_named(name, agent, view)
         if queue.consumer_group is not None
     )
 
@@ -106,7 +111,7 @@ def stuck(queue: Queue, view: View) -> Iterator[Symptom]:
     """Consumers are there and commits do not move, while no agent works on a task of it."""
     if not queue.depth or not queue.consumers or queue.group_state not in STABLE:
         return
-    readers = view.find("agents by queue", queue.name)
+    readers = readers_of(queue, view)
     working = [agent for agent in readers if _works_on(agent, queue)]
     if working or queue.open_transaction_since is not None:
         return
@@ -118,8 +123,12 @@ def stuck(queue: Queue, view: View) -> Iterator[Symptom]:
         f" committed nothing{_since(queue.consumed_at)}",
         [Place("queues", queue.key, field) for field in ("depth", "consumers", "consumed_at")],
         since=queue.oldest_submitted_at,
-        provides=[("queue", queue.name), ("queue", queue.key)],
-        depends=[*of_readers(readers), *(("stalls", agent.key) for agent in readers)],
+        provides=[("queue", queue.key)],
+        depends=[
+            ("queue", queue.key),
+            *of_readers(readers, view),
+            *(("stalls", agent.key) for agent in readers),
+        ],
         token=queue.consumed_at,
     )
 
@@ -128,7 +137,8 @@ def rebalancing(queue: Queue, view: View) -> Iterator[Symptom]:
     """The group does not come to rest, or rebalances again and again and commits nothing."""
     ring = ("queues", queue.key)
     view.trends.add(ring, view.monotonic, queue.depth or 0, queue.generation or 0)
-    is_restless = queue.group_state not in STABLE and queue.group_state != "Assigning"
+    homes = of_members(queue, view)
+    is_restless = queue.group_state not in STABLE and queue.group_state != ASSIGNING
     if is_restless or _spins(queue, view):
         yield Symptom(
             "Rebalancing",
@@ -138,11 +148,22 @@ def rebalancing(queue: Queue, view: View) -> Iterator[Symptom]:
             f" {queue.group_state}, and has committed nothing{_since(queue.consumed_at)}",
             [Place("queues", queue.key, field) for field in ("group_state", "generation")],
             window_seconds=0.0 if is_restless else WINDOW_SECONDS,
-            provides=[("queue", queue.name), ("queue", queue.key)],
+            provides=[("queue", queue.key), ("rebalancing", queue.key)],
+            depends=[("pods", key) for _, key in homes],  # what restarts joins again
         )
 
 
 # lookups
+
+
+def _of_topic(queue: Queue, view: View) -> list[Queue]:
+    """The same topic, as all groups have it."""
+    return _of_source(queue, [queue.name], view)
+
+
+def _of_source(queue: Queue, names: Iterable[str], view: View) -> list[Queue]:
+    found = [one for name in names for one in view.find("queues by name", name)]
+    return [one for one in found if one.source == queue.source]
 
 
 def _workloads(nodes: Iterable[Node], view: View) -> list[Workload]:
@@ -152,13 +173,6 @@ def _workloads(nodes: Iterable[Node], view: View) -> list[Workload]:
 
 def _is_at_zero(one: Workload) -> bool:
     return one.live is not None and one.live.desired == 0
-
-
-def _is_starting(pod: Pod, view: View) -> bool:
-    """Whether it is new, so that its consumer is about to come."""
-    if pod.ready or pod.restarts or pod.created_at is None or pod.reason not in CREATING:
-        return False
-    return view.now - pod.created_at < STARTING
 
 
 def _stems(name: str) -> list[str]:

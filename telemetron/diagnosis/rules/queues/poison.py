@@ -6,6 +6,7 @@ from datetime import timedelta
 from telemetron.diagnosis.evidence import item
 from telemetron.diagnosis.rule import Place, Rule, Symptom
 from telemetron.diagnosis.rules.homes import home_of, pod_of
+from telemetron.diagnosis.rules.queues.readers import readers_of
 from telemetron.diagnosis.view import View
 from telemetron.diagnosis.words import verb
 from telemetron.document import Agent, PartitionLag, PendingTask, Queue
@@ -20,7 +21,7 @@ def poison(queue: Queue, view: View) -> Iterator[Symptom]:
         head = _head(queue, lagging)
         if head is None or not lagging.lag:
             continue
-        for agent in view.find("agents by queue", queue.name):
+        for agent in readers_of(queue, view):
             if evidence := _failed_on(agent, head, lagging, queue, view):
                 workloads = {one.workload for one in agent.instances if one.workload}
                 yield Symptom(

@@ -23,7 +23,7 @@ def open_transaction(queue: Queue, _: View) -> Iterator[Symptom]:
                 for field in ("open_transaction_since", "open_transaction_offsets")
             ],
             since=queue.open_transaction_since,
-            provides=[("queue", queue.name), ("queue", queue.key)],
+            provides=[("queue", queue.key)],
             token=queue.open_transaction_since,
         )
 
@@ -43,7 +43,7 @@ def records_lost(queue: Queue, _: View) -> Iterator[Symptom]:
                     for field in ("reason", "message")
                 ],
                 since=problem.since,
-                provides=[("queue", queue.name), ("queue", queue.key)],
+                provides=[("queue", queue.key)],
             )
 
 

@@ -18,7 +18,7 @@ def node_lost(one: Workload, view: View) -> Iterator[Symptom]:
     """A node does not answer any more; its pods may still run, or not."""
     unready = {pod.node for pod in one.pods if pod.node and _is_unready(pod, view)}
     for node in sorted(unready | {pod.node for pod in one.pods if pod.node and _is_lost(pod)}):
-        others = view.find("workloads of node", node)
+        others = view.find("workloads of node", (one.source, node))
         is_out = node in unready and _is_out(node, others, view)
         lost = [pod for pod in one.pods if pod.node == node and (is_out or _is_lost(pod))]
         if not lost:
@@ -35,15 +35,15 @@ def node_lost(one: Workload, view: View) -> Iterator[Symptom]:
             f"{_words(node, lost)}; pods of {counted(len(hit), 'workload')} are on it",
             [
                 Place("workload", one.key, item("pods", pod.pod_id, field))
-                for pod in lost[:3]
+                for pod in lost[:2]
                 for field in ("node", "node_ready", "ready")
             ],
             kind="node",
             name=node,
             provides=[
-                ("node", node),
+                ("node", one.source, node),
                 ("pods", one.key),
-                *(("pod", one.namespace, pod.pod_id) for pod in lost),
+                *(("pod", one.key, pod.pod_id) for pod in lost),
             ],
             severity="critical" if len(hit) > 1 else "warning",
         )

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from telemetron.diagnosis.evidence import item
 from telemetron.diagnosis.rule import Place, Rule, Symptom
-from telemetron.diagnosis.rules.workload.symptoms import is_job, nodes, of_pods, some
+from telemetron.diagnosis.rules.workload.symptoms import is_job, of_pods, on_nodes, some
 from telemetron.diagnosis.view import View
 from telemetron.diagnosis.words import counted
 from telemetron.document import Pod, Workload
@@ -41,9 +41,8 @@ def crashing(one: Workload, view: View) -> Iterator[Symptom]:
         details.append(f"last exit {' and '.join(reasons)}")
     verb = "crashes" if len(bad) == 1 else "crash"
     summary = f"{some(bad, one)} {verb}{': ' if details else ''}{', '.join(details)}"
-    fields = ["last_exit/reason", "restarts"] if ends else ["reason", "restarts"]
-    if "Error" in reasons:
-        fields.append("last_exit/exit_code")
+    fields = ["last_exit/reason", "last_exit/exit_code"] if "Error" in reasons else []
+    fields = fields or (["last_exit/reason"] if ends else ["reason", "restarts"])
     yield of_pods(
         "WorkloadCrashing",
         one,
@@ -59,7 +58,8 @@ def crashing(one: Workload, view: View) -> Iterator[Symptom]:
 
 def image(one: Workload, _: View) -> Iterator[Symptom]:
     """An image cannot be pulled."""
-    yield from _by_reason("ImagePull", one, IMAGE, "cannot pull its image", "cannot pull an image")
+    what = "cannot pull its image", "cannot pull an image"
+    yield from _by_reason("ImagePull", one, IMAGE, *what, "image")
 
 
 def config(one: Workload, _: View) -> Iterator[Symptom]:
@@ -88,12 +88,12 @@ def container_gone(one: Workload, view: View) -> Iterator[Symptom]:
                 " other containers keep the pod Running",
                 [
                     Place("workload", one.key, item("pods", pod.pod_id, field))
-                    for field in ("status", "reason", "container", "ready", "last_exit/reason")
+                    for field in ("reason", "status", "ready", "last_exit/reason")
                 ],
                 path=item("pods", pod.pod_id),
                 since=pod.last_exit.at if pod.last_exit else None,
-                provides=[("pod", one.namespace, pod.pod_id), ("pods", one.key)],
-                depends=nodes([pod]),
+                provides=[("pod", one.key, pod.pod_id), ("pods", one.key)],
+                depends=on_nodes(one, [pod]),
             )
 
 
@@ -118,7 +118,7 @@ def _has_ended(pod: Pod) -> bool:
 
 
 def _by_reason(
-    rule: str, one: Workload, reasons: Sequence[str], of_one: str, of_several: str
+    rule: str, one: Workload, reasons: Sequence[str], of_one: str, of_several: str, *more: str
 ) -> Iterator[Symptom]:
     bad = [pod for pod in one.pods if pod.reason in reasons and pod.status == "Pending"]
     bad += [pod for pod in one.pods if pod.reason in reasons and pod.status == "Running"]
@@ -127,7 +127,7 @@ def _by_reason(
         what = of_one if len(bad) == 1 else of_several
         summary = f"{some(bad, one)} {what}: {message or bad[0].reason}"
         since = min((pod.created_at for pod in bad if pod.created_at), default=None)
-        yield of_pods(rule, one, bad, summary, ("reason", "message", "image"), since=since)
+        yield of_pods(rule, one, bad, summary, ("reason", "message", *more), since=since)
 
 
 RULES = (

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from telemetron.diagnosis.rule import Rule, Symptom
-from telemetron.diagnosis.rules.workload.symptoms import all_of, is_job, nodes, whole
+from telemetron.diagnosis.rules.workload.symptoms import is_job, on_nodes, whole
 from telemetron.diagnosis.view import View
 from telemetron.diagnosis.words import counted
 from telemetron.document import Workload
@@ -37,7 +37,7 @@ def replicas_missing(one: Workload, _: View) -> Iterator[Symptom]:
             f" {counted(live.desired, 'pod')}:"
             f" {live.message or live.reason}",
             ("live/reason", "live/message", "live/active_pods", "live/desired"),
-            provides=[("pods", one.key), *all_of(one)],
+            provides=[("pods", one.key), ("workload", one.key)],
         )
 
 
@@ -68,8 +68,8 @@ def unavailable(one: Workload, _: View) -> Iterator[Symptom]:
         if live.desired > 1
         else f"The only pod of {one.kind} {one.deployment_name} is not ready",
         ("live/ready", "live/desired"),
-        provides=all_of(one),
-        depends=[("pods", one.key), ("rollout", one.key), *nodes(one.pods)],
+        provides=[("workload", one.key)],
+        depends=[("pods", one.key), ("rollout", one.key), *on_nodes(one, one.pods)],
         is_group=True,
     )
 

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 from telemetron.diagnosis.rule import Place, Rule, Symptom
-from telemetron.diagnosis.rules.workload.symptoms import all_of, is_job
+from telemetron.diagnosis.rules.queues.readers import capacity, queues_named
+from telemetron.diagnosis.rules.workload.symptoms import is_job
 from telemetron.diagnosis.trend import WINDOW_SECONDS
 from telemetron.diagnosis.view import View
 from telemetron.diagnosis.words import wait
@@ -28,7 +29,7 @@ def scaled_to_zero(one: Workload, view: View) -> Iterator[Symptom]:
                     Place("queues", queue.key, "consumers"),
                 ],
                 since=queue.oldest_submitted_at,
-                provides=[*all_of(one), ("queue", queue.key)],
+                provides=[("workload", one.key), ("queue", queue.key)],
                 token=queue.consumed_at,  # something else may read it
             )
             return
@@ -58,6 +59,10 @@ def at_maximum(one: Workload, view: View) -> Iterator[Symptom]:
                 ],
                 window_seconds=WINDOW_SECONDS,
                 provides=[("maximum", one.key)],
+                depends=[
+                    ("workload", one.key),
+                    *capacity(view.find("agents of workload", one.key), view),
+                ],
             )
             return
 
@@ -73,7 +78,7 @@ def _queues(one: Workload, view: View) -> Iterator[Queue]:
     """Yield the queues that the workload's agents read, or whose members its pods were last."""
     for agent in view.find("agents of workload", one.key):
         for name in agent.queues:
-            yield from view.find("queues by name", name)
+            yield from queues_named(name, agent, view)
     for key, homes in sorted(view.homes.items()):
         if one.key in homes and (queue := view.get("queues", key)):
             yield queue

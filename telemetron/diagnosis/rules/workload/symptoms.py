@@ -40,10 +40,10 @@ def of_pods(
         newest=newest,
         provides=[
             ("pods", one.key),
-            *(("pod", one.namespace, pod.pod_id) for pod in bad),
-            *(all_of(one) if none_ready or len(bad) == len(one.pods) else ()),
+            *(("pod", one.key, pod.pod_id) for pod in bad),
+            *([("workload", one.key)] if none_ready or len(bad) == len(one.pods) else ()),
         ],
-        depends=[*depends, *nodes(bad)],
+        depends=[*depends, *on_nodes(one, bad)],
         severity="critical" if none_ready else None,
     )
 
@@ -74,17 +74,9 @@ def whole(
     )
 
 
-def all_of(one: Workload) -> list[Node]:
-    """Return what a workload provides of which nothing works: also agents only declare it."""
-    found: list[Node] = [("workload", one.key)]
-    if one.kind == "Deployment":
-        found.append(("deployment", one.namespace, one.deployment_name))
-    return found
-
-
-def nodes(pods: Sequence[Pod]) -> list[Node]:
-    """Return the nodes that the pods are on."""
-    return [("node", node) for node in sorted({pod.node for pod in pods if pod.node})]
+def on_nodes(one: Workload, pods: Sequence[Pod]) -> list[Node]:
+    """Return the nodes that these pods of the workload are on."""
+    return [("node", one.source, node) for node in sorted({pod.node for pod in pods if pod.node})]
 
 
 def some(bad: Sequence[Pod], one: Workload) -> str:

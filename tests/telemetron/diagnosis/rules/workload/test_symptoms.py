@@ -35,8 +35,8 @@ def test_one_of_several_pods_is_the_root_else_the_workload(
     symptom = of_pods("Rule", one, bad, "", ("reason",), since=None)
     assert (symptom.path, symptom.severity) == (path, severity)
     assert (("workload", "w") in symptom.provides) == provided
-    assert {("pod", one.namespace, pod.pod_id) for pod in bad} <= {*symptom.provides}
-    assert ("node", "node-0") in symptom.depends
+    assert {("pod", one.key, pod.pod_id) for pod in bad} <= {*symptom.provides}
+    assert ("node", one.source, "node-0") in symptom.depends
 
 
 def test_the_words_for_pods() -> None:
