@@ -1,10 +1,10 @@
 """The metrics of the state: rendered in slices, and only what changed since the last scrape."""
 
 import asyncio
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice
 from typing import NamedTuple
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary, ref
 
 from msgspec.structs import force_setattr
 
@@ -21,6 +21,8 @@ DROPPED = Family(
     "telemetron_state_series_dropped", ("section",), "Series left out because of max_series."
 )
 END = Piece(b"# EOF\n")
+SLICE_SECONDS = 0.0025
+"""The longest steps take as long again."""
 BLOCK = 256
 """Entities of a block, if not all of the section are shown."""
 
@@ -36,12 +38,11 @@ class Asked(NamedTuple):
 class Block:
     """The lines of neighbouring entities, one piece a family."""
 
-    def __init__(self, lines: Sequence[Lines]) -> None:
+    def __init__(self, lines: Sequence[Lines], piece: Callable[[bytes], Piece] = Piece) -> None:
         self.lines = lines
         self.series = sum([one.series for one in lines])
-        self.pieces = [
-            Piece(b"".join(texts)) for texts in zip(*[one.texts for one in lines], strict=True)
-        ]
+        texts = zip(*[one.texts for one in lines], strict=True)
+        self.pieces = [piece(b"".join(one)) for one in texts]
 
 
 class Rendered:
@@ -67,9 +68,20 @@ class Rendering:
     """The sections of one snapshot that were asked for so far, and the pages of them."""
 
     def __init__(self, snapshot: Snapshot) -> None:
-        self.snapshot = snapshot
+        self._snapshot = ref(snapshot)  # an old one must not stay until the next scrape
         self.sections: dict[str, Rendered] = {}
         self.pages: dict[Asked, tuple[bytes, ...]] = {}
+
+    def is_of(self, snapshot: Snapshot) -> bool:
+        """Return whether it renders this snapshot."""
+        return self._snapshot() is snapshot
+
+    def free(self) -> Iterator[None]:
+        """Drop the blocks; yield after each, because it takes longer than a slice."""
+        for rendered in self.sections.values():
+            while rendered.blocks:
+                rendered.blocks.pop()
+                yield
 
 
 class Exposition:
@@ -81,6 +93,7 @@ class Exposition:
         self._finished = Finished()
         self._series = sections(self._finished)
         self._blocks: WeakKeyDictionary[Chunk, Block] = WeakKeyDictionary()
+        self._pieces: WeakValueDictionary[bytes, Piece] = WeakValueDictionary()
         self._lock = asyncio.Lock()
         self._begun = 0
         self._last = Rendering(store.snapshot)
@@ -93,20 +106,21 @@ class Exposition:
         """
         arrived = self._begun
         async with self._lock:
-            if self._begun == arrived and self._last.snapshot is not self._store.snapshot:
+            rendering = before = self._last
+            shared = self._begun != arrived and asked in before.pages
+            if not shared and not before.is_of(self._store.snapshot):
                 self._begun += 1
-                self._last = Rendering(self._store.snapshot)
-            rendering = self._last
+                self._last = rendering = Rendering(self._store.snapshot)
             if asked not in rendering.pages:
-                for _ in sliced(self._steps(rendering, asked)):
-                    await asyncio.sleep(0)
+                steps = self._steps(rendering, self._store.snapshot, asked)
+                await _run(chain(steps, before.free() if before is not rendering else ()))
             return rendering.pages[asked]
 
-    def _steps(self, rendering: Rendering, asked: Asked) -> Iterator[None]:
+    def _steps(self, rendering: Rendering, snapshot: Snapshot, asked: Asked) -> Iterator[None]:
         for name in asked.sections:
             if name not in rendering.sections:
                 rendered = Rendered(self._series[name].families)
-                yield from self._render(name, rendering.snapshot.sections[name].rope, rendered)
+                yield from self._render(name, snapshot.sections[name].rope, rendered)
                 rendering.sections[name] = rendered
         shown, dropped = {}, {}
         for name, share in _shares(rendering.sections, asked.sections, self._max_series).items():
@@ -120,6 +134,10 @@ class Exposition:
         yield
         rendering.pages[asked] = yield from _gzip(pieces) if asked.gzip else _plain(pieces)
 
+    def _piece(self, text: bytes) -> Piece:
+        """Return the piece with this text; a new one must be compressed."""
+        return self._pieces.get(text) or self._pieces.setdefault(text, Piece(text))
+
     def _render(self, name: str, rope: Rope, rendered: Rendered) -> Iterator[None]:
         series = self._series[name]
         if name == "findings":
@@ -130,13 +148,17 @@ class Exposition:
             block = self._blocks.get(chunk)
             if block is None:
                 yield from _render_each(chunk.fragments, series)
-                block = self._blocks[chunk] = Block(
-                    [_lines(one, series) for one in chunk.fragments]
-                )
+                lines = [_lines(one, series) for one in chunk.fragments]
+                block = self._blocks[chunk] = Block(lines, self._piece)
             rendered.blocks.append(block)
             yield
         if name == "agents":
             self._finished.forget(rope)
+
+
+async def _run(steps: Iterable[None]) -> None:
+    for _ in sliced(steps, SLICE_SECONDS):
+        await asyncio.sleep(0)
 
 
 def _lines(fragment: Fragment, series: SectionSeries) -> Lines:

@@ -5,7 +5,7 @@ The sample lines of both formats are the same; they differ in the lines before a
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Literal, NamedTuple
 
 from msgspec import Struct
@@ -40,7 +40,7 @@ class Family(Struct, frozen=True, dict=True):
         return Piece(f"# TYPE {name} {self.type}\n{unit}# HELP {name} {self.help}\n".encode())
 
 
-class Lines(NamedTuple):
+class Lines(Struct, frozen=True, gc=False):
     """The samples of one entity."""
 
     texts: tuple[bytes, ...]
@@ -96,12 +96,18 @@ def moment(at: datetime | None) -> Samples:
 
 def counts(label: str, numbers: Mapping[str, float]) -> Samples:
     """Return one sample for each value of the label."""
-    return [(f',{label}="{escaped(value)}"', number) for value, number in numbers.items()]
+    return [(_further(label, value), number) for value, number in numbers.items()]
 
 
-def states(label: str, known: Sequence[str], state: str | None) -> Samples:
+@lru_cache(maxsize=1024)
+def states(label: str, known: tuple[str, ...], state: str | None) -> Samples:
     """Return 1 for the state and 0 for each other known one; none if the state is unknown."""
     if state is None:
         return NONE
     every = known if state in known else (*known, state)
-    return [(f',{label}="{escaped(one)}"', int(one == state)) for one in every]
+    return tuple([(_further(label, one), int(one == state)) for one in every])
+
+
+@lru_cache(maxsize=1024)
+def _further(label: str, value: str) -> str:
+    return f',{label}="{escaped(value)}"'

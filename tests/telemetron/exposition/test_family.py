@@ -54,5 +54,5 @@ def test_an_unknown_value_has_no_sample():
 
 
 def test_one_state_is_1_and_the_others_are_0():
-    assert states("status", ("a", "b"), "b") == [(',status="a"', 0), (',status="b"', 1)]
-    assert states("status", ("a",), "new") == [(',status="a"', 0), (',status="new"', 1)]
+    assert states("status", ("a", "b"), "b") == ((',status="a"', 0), (',status="b"', 1))
+    assert states("status", ("a",), "new") == ((',status="a"', 0), (',status="new"', 1))
