@@ -1,7 +1,6 @@
 """Conclusions: from cases to the findings that are shown."""
 
 import heapq
-import re
 from collections.abc import Callable, Mapping, Sequence
 from math import inf
 from operator import attrgetter
@@ -203,10 +202,16 @@ class Conclusions:
 
 
 def _has(summary: str, value: object) -> bool:
-    """Whether the summary quotes this text; a number in it may be another one."""
+    """Whether the summary quotes this text as whole words; a number in it may be another one."""
     if not isinstance(value, str):
         return False
-    return re.search(rf"(?<!\w){re.escape(value)}(?!\w)", summary) is not None
+    start = summary.find(value)
+    while start >= 0:
+        around = summary[max(0, start - 1) : start] + summary[start + len(value) :][:1]
+        if not any(one.isalnum() or one == "_" for one in around):
+            return True
+        start = summary.find(value, start + 1)
+    return False
 
 
 def _effect(case: Case) -> Effect:

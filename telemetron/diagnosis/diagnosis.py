@@ -115,7 +115,7 @@ class Diagnosis:
         if self._changed and now >= self._not_before:
             return
         until = min(self._holds.due, now + CONFIRM_SECONDS)
-        if self._holds or self._view.trends.moving or self._view.revisited:
+        if self._holds or self._view.trends.moving or self._view.may_change:
             until = min(until, max(self._look_again_at, self._not_before))
         timers = [self._clock.call_later(max(0.0, until - now), self._news.set)]
         if now < self._not_before:
@@ -176,7 +176,11 @@ class Diagnosis:
             yield
 
     def _show(self, changed: Iterable[Ref]) -> Iterator[None]:
-        for refs in self._view.show(self._store.snapshot, changed):
+        return self._mark(self._view.show(self._store.snapshot, changed))
+
+    def _mark(self, steps: Iterable[Iterable[Ref]]) -> Iterator[None]:
+        """Have the entities of each step evaluated."""
+        for refs in steps:
             self._dirty |= dict.fromkeys(refs)
             yield
 
@@ -186,8 +190,8 @@ class Diagnosis:
             return
         self._dirty |= dict.fromkeys(self._holds.refs)
         self._dirty |= dict.fromkeys(self._view.trends.moving)
-        self._dirty |= dict.fromkeys(self._view.revisited)
         before = self._cost
+        await self._sliced(self._mark(self._view.revisited()))
         await self._sliced(self._evaluate_all())
         pause = max(EVERY_SECONDS, COST_TO_LOOK * (self._cost - before))
         self._look_again_at = self._clock.monotonic() + pause

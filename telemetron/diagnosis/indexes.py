@@ -3,7 +3,7 @@
 from collections.abc import Hashable, Iterable
 
 from telemetron.diagnosis.view import Index
-from telemetron.document import Agent, ModelDeployment, Task, Workload
+from telemetron.document import Agent, ModelDeployment, Pod, Task, Workload
 
 
 def indexes() -> dict[str, Index]:
@@ -29,6 +29,7 @@ def indexes() -> dict[str, Index]:
         "workloads of address": Index("workload", _addresses),
         "workloads of node": Index("workload", _nodes),
         "workloads of pod": Index("workload", _pods),
+        "workloads up on node": Index("workload", _up),
     }
 
 
@@ -69,6 +70,22 @@ def _owners(workload: Workload) -> Iterable[Hashable]:
 
 def _addresses(workload: Workload) -> Iterable[Hashable]:
     return [pod.ip for pod in workload.pods if pod.ip]
+
+
+def _up(workload: Workload) -> Iterable[Hashable]:
+    """The nodes on which a pod is ready, or on its way."""
+    return [
+        (workload.source, pod.node)
+        for pod in workload.pods
+        if pod.node
+        and (pod.status == "Unknown" or (pod.status == "Running" and not is_unready(pod)))
+    ]
+
+
+def is_unready(pod: Pod) -> bool:
+    """Return whether it runs and is not ready, however long it has had for that."""
+    is_meant = pod.status == "Running" and pod.reason != "Terminating"
+    return is_meant and pod.ready is False
 
 
 def _nodes(workload: Workload) -> Iterable[Hashable]:

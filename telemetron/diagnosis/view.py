@@ -5,10 +5,10 @@ something that it was judged by has changed.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, NamedTuple, TypeVar, cast
 
 from telemetron.diagnosis.trend import Ref, Streaks, Trends
 from telemetron.store.rope import Fragment, Rope
@@ -16,6 +16,21 @@ from telemetron.store.snapshot import Snapshot
 
 Term = tuple[str, Hashable]
 """Name of an index, and what is looked up in it."""
+
+NOTHING: frozenset[Hashable] = frozenset()
+FACTS = "facts"
+
+T = TypeVar("T")
+
+
+class Fact(NamedTuple):
+    """What a function finds in the view, for all entities that ask for it."""
+
+    function: Callable[..., Any]
+    args: tuple[Hashable, ...]
+
+
+Reader = Ref | Fact
 
 
 class Index:
@@ -26,24 +41,36 @@ class Index:
         self._terms = terms
         self._of: dict[str, frozenset[Hashable]] = {}
         self._keys: dict[Hashable, set[str]] = {}
+        self._sorted: dict[Hashable, list[str]] = {}
+        """Of the terms that were looked up since their keys changed."""
 
     def update(self, key: str, entity: Any) -> frozenset[Hashable]:
         """Enter an entity, None if it is gone; return the terms that it has or had."""
-        old = self._of.pop(key, frozenset())
-        new = frozenset(self._terms(entity)) if entity is not None else frozenset()
+        old = self._of.get(key, NOTHING)
+        new = frozenset(self._terms(entity)) if entity is not None else NOTHING
+        if old == new:
+            return new
         for term in old - new:
+            self._sorted.pop(term, None)
             self._keys[term].discard(key)
             if not self._keys[term]:
                 del self._keys[term]
         for term in new - old:
+            self._sorted.pop(term, None)
             self._keys.setdefault(term, set()).add(key)
         if new:
             self._of[key] = new
+        else:
+            del self._of[key]
         return old | new
 
-    def keys(self, term: Hashable) -> list[str]:
+    def keys(self, term: Hashable) -> Sequence[str]:
         """Return the sorted keys of the entities that have the term."""
-        return sorted(self._keys.get(term, ()))
+        if term not in self._keys:
+            return []
+        if term not in self._sorted:
+            self._sorted[term] = sorted(self._keys[term])
+        return self._sorted[term]
 
     def count(self, term: Hashable) -> int:
         """Return how many entities have the term."""
@@ -69,11 +96,13 @@ class View:
         """The least mean latency of a deployment while it was not slow, by its key."""
         self.streaks = Streaks()
         self._indexes = indexes
-        self._readers: defaultdict[Term, set[Ref]] = defaultdict(set)
-        self._reads: dict[Ref, set[Term]] = {}
-        self._reader: Ref | None = None
-        self.revisited: set[Ref] = set()
-        """Entities that may show a symptom with time alone."""
+        self._readers: defaultdict[Term, dict[Reader, None]] = defaultdict(dict)
+        self._reads: dict[Reader, dict[Term, None]] = {}
+        self._reader: Reader | None = None
+        self._facts: dict[Fact, Any] = {}
+        self._outdated: dict[Fact, None] = {}
+        """Facts that were found in what has changed since."""
+        self._revisited: dict[Reader, None] = {}
 
     def show(self, snapshot: Snapshot, changed: Iterable[Ref]) -> Iterator[Iterable[Ref]]:
         """Show a snapshot; yield for each changed entity the entities to be evaluated again."""
@@ -81,8 +110,58 @@ class View:
         for section, key in changed:
             entity = self._look(section, key)
             terms = self._enter(section, key, entity)
-            readers = [reader for term in terms for reader in self._readers.get(term, ())]
-            yield (section, key), *readers
+            yield (section, key), *self._readers_of(terms)
+        yield from self._find_out()
+
+    @property
+    def may_change(self) -> bool:
+        """Whether there is anything that may change with time only."""
+        return bool(self._revisited)
+
+    def revisited(self) -> Iterator[Iterable[Ref]]:
+        """Yield the entities that may show a symptom with time only."""
+        self._outdated |= {one: None for one in self._revisited if isinstance(one, Fact)}
+        yield [one for one in self._revisited if not isinstance(one, Fact)]
+        yield from self._find_out()
+
+    def _find_out(self) -> Iterator[Iterable[Ref]]:
+        """Find out outdated facts; yield for each that is another now the entities that read it."""
+        while self._outdated:
+            fact, _ = self._outdated.popitem()
+            if not self._readers.get((FACTS, fact)):
+                self._forget(fact)
+                self._facts.pop(fact, None)
+                continue
+            old, self._facts[fact] = self._facts[fact], self._found(fact)
+            yield self._readers_of([(FACTS, fact)]) if self._facts[fact] != old else ()
+
+    def _readers_of(self, terms: Iterable[Term]) -> list[Ref]:
+        """Return the entities that read one of these; facts that do so are outdated."""
+        readers = [reader for term in terms for reader in self._readers.get(term, ())]
+        self._outdated |= {one: None for one in readers if isinstance(one, Fact)}
+        return [one for one in readers if not isinstance(one, Fact)]
+
+    def fact(self, function: "Callable[..., T]", *args: Hashable) -> T:
+        """Return `function(view, *args)`, which is called once for all that ask for it.
+
+        It is called again when something that it has read changes; the readers of the fact are
+        evaluated again only if it then returns something else.
+        """
+        fact = Fact(function, args)
+        self._note((FACTS, fact))
+        if fact in self._outdated:
+            return cast(T, self._found(fact))
+        if fact not in self._facts:
+            self._facts[fact] = self._found(fact)
+        return cast(T, self._facts[fact])
+
+    def _found(self, fact: Fact) -> Any:
+        self._forget(fact)
+        asking, self._reader = self._reader, fact
+        try:
+            return fact.function(self, *fact.args)
+        finally:
+            self._reader = asking
 
     def get(self, section: str, key: str) -> Any:
         """Return the entity, None if there is none."""
@@ -94,6 +173,13 @@ class View:
         self._note((index, term))
         one = self._indexes[index]
         return [found for key in one.keys(term) if (found := self._look(one.section, key))]
+
+    def sample(self, index: str, term: Hashable, most: int) -> list[Any]:
+        """Return the entities that have the term, of many only so many, evenly spread by key."""
+        self._note((index, term))
+        one = self._indexes[index]
+        chosen = spread(one.keys(term), most)
+        return [found for key in chosen if (found := self._look(one.section, key))]
 
     def count(self, index: str, term: Hashable) -> int:
         """Return how many entities have the term."""
@@ -133,19 +219,23 @@ class View:
 
     def evaluate(self, ref: Ref) -> Any:
         """Return the entity and begin its evaluation: further reads are noted for it."""
-        for term in self._reads.pop(ref, ()):
-            readers = self._readers[term]
-            readers.discard(ref)
-            if not readers:
-                del self._readers[term]
+        self._forget(ref)
         self._reader = ref
-        self.revisited.discard(ref)
         return self._look(*ref)
 
+    def _forget(self, reader: Reader) -> None:
+        """Forget what it has read."""
+        for term in self._reads.pop(reader, ()):
+            readers = self._readers[term]
+            readers.pop(reader, None)
+            if not readers:
+                del self._readers[term]
+        self._revisited.pop(reader, None)
+
     def revisit(self) -> None:
-        """Have the entity that is evaluated evaluated again, even if nothing changes."""
+        """Have the entity or fact evaluated again, even if nothing changes."""
         if self._reader is not None:
-            self.revisited.add(self._reader)
+            self._revisited[self._reader] = None
 
     def evaluated(self) -> None:
         """End the evaluation: reads are noted for no entity."""
@@ -164,8 +254,8 @@ class View:
 
     def _note(self, term: Term) -> None:
         if self._reader is not None:
-            self._readers[term].add(self._reader)
-            self._reads.setdefault(self._reader, set()).add(term)
+            self._readers[term][self._reader] = None
+            self._reads.setdefault(self._reader, {})[term] = None
 
     def _enter(self, section: str, key: str, entity: Any) -> list[Term]:
         terms: list[Term] = [(section, key)]
@@ -173,3 +263,10 @@ class View:
             if index.section == section:
                 terms += [(name, term) for term in index.update(key, entity)]
         return terms
+
+
+def spread(items: Sequence[T], most: int) -> Sequence[T]:
+    """Return all, or of many only so many, evenly spread."""
+    if len(items) <= most:
+        return items
+    return [items[at * len(items) // most] for at in range(most)]

@@ -7,10 +7,12 @@ from telemetron.diagnosis.evidence import item
 from telemetron.diagnosis.rule import Place, Rule, Symptom
 from telemetron.diagnosis.rules.agents.instances import unheard
 from telemetron.diagnosis.rules.homes import home_of, pod_of
-from telemetron.diagnosis.view import View
+from telemetron.diagnosis.view import View, spread
 from telemetron.document import SourceProblem, SourceRow
 
 FORBIDDEN = ("Forbidden", "Unauthorized")
+MAX_ASKED = 200
+"""Silent instances whose pods are looked at: of more than these, so many, evenly spread."""
 OPTIONAL = ("metrics", "nodes", "autoscalers")
 """Scopes without which little is missing."""
 
@@ -36,25 +38,28 @@ def heartbeats(source: SourceRow, view: View) -> Iterator[Symptom]:
     """No agent sends heartbeats any more, though their pods are ready."""
     if source.collector != "heartbeats" or source.status not in ("ok", "degraded"):
         return
-    view.revisit()
-    agents = unheard(source.key, view)
-    silent = [
-        (one, pod_of(home_of(agent, one, view), one))
-        for agent in agents
-        for one in agent.instances
-        if one.status == "silent"
-    ]
-    ready = [pod for _, pod in silent if pod and pod.ready]
-    if 2 * len(ready) > len(silent):
+    count = view.fact(unheard, source.key)
+    if not count:
+        return
+    agents = view.sample("agents by beat", (source.key, "silent"), MAX_ASKED)
+    silent = [(each, one) for each in agents for one in each.instances if one.status == "silent"]
+    asked = spread(silent, MAX_ASKED)
+    pods = [pod_of(home_of(each, one, view), one) for each, one in asked]
+    ready = sum(bool(pod and pod.ready) for pod in pods)
+    if 2 * ready > len(asked):
+        is_whole = count == len(agents) and len(silent) == len(asked)
         yield Symptom(
             "HeartbeatsLost",
             "sources",
             source.key,
-            f"No heartbeat comes any more: {len(silent)} instances of {len(agents)} agents are"
-            f" silent, and the pods of {len(ready)} are ready",
+            f"No heartbeat comes any more: {len(silent)} instances of {count} agents are silent,"
+            f" and the pods of {ready} are ready"
+            if is_whole
+            else f"No heartbeat comes any more: {count} agents are silent, and of {len(asked)} of"
+            f" their instances, the pods of {ready} are ready",
             [Place("sources", source.key, "status")]
             + [Place("agents", agent.key, "silent_count") for agent in agents[:3]],
-            since=max((one.silent_since for one, _ in silent if one.silent_since), default=None),
+            since=max((one.silent_since for _, one in silent if one.silent_since), default=None),
             provides=[("source", source.key)],
             basis="contradiction",
         )

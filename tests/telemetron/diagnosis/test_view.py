@@ -2,7 +2,7 @@
 
 from telemetron.diagnosis.indexes import indexes
 from telemetron.diagnosis.trend import Trends
-from telemetron.diagnosis.view import Index, View
+from telemetron.diagnosis.view import Index, View, spread
 from telemetron.document import ModelDeployment, Queue
 from telemetron.store.store import Store
 from telemetron.testing import FakeClock
@@ -79,3 +79,82 @@ def test_an_index_forgets_the_terms_that_an_entity_no_longer_has() -> None:
     assert (index.keys("a"), index.keys("b")) == ([], ["key"])
     assert index.update("key", None) == {"b"}
     assert list(index) == []
+
+
+def served(view: View, model: str) -> bool:
+    """A fact: whether any deployment serves the model."""
+    return bool(view.find("deployments of model", model))
+
+
+def test_a_fact_is_found_once_and_its_readers_are_evaluated_again_only_if_it_changes() -> None:
+    seen, calls = Seen(), []
+
+    def fact(view: View, model: str) -> bool:
+        calls.append(model)
+        return served(view, model)
+
+    for ref in (Q, M):
+        seen.view.evaluate(ref)
+        assert seen.view.fact(fact, "m") is False
+    seen.view.evaluated()
+    assert len(calls) == 1
+    seen.model("m")
+    assert seen.again(M) == {Q, M}
+    assert (seen.view.fact(fact, "m"), len(calls)) == (True, 2)
+    seen.view.evaluate(Q)
+    seen.view.fact(fact, "m")
+    seen.view.evaluated()
+    seen.model("m")
+    assert seen.again(M) == {M}  # it was found again, and is the same
+    assert len(calls) == 3
+
+
+def test_a_fact_of_a_fact_follows_what_the_inner_one_has_read() -> None:
+    seen = Seen()
+
+    def outer(view: View) -> str:
+        return "served" if view.fact(served, "m") else "missed"
+
+    seen.view.evaluate(Q)
+    assert seen.view.fact(outer) == "missed"
+    seen.view.evaluated()
+    seen.model("m")
+    assert seen.again(M) == {Q, M}
+    assert seen.view.fact(outer) == "served"
+
+
+def test_a_fact_that_nobody_asks_for_any_more_is_not_found_again() -> None:
+    seen, calls = Seen(), []
+
+    def fact(view: View) -> int:
+        calls.append(None)
+        return view.count("deployments of model", "m")
+
+    seen.view.evaluate(Q)
+    seen.view.fact(fact)
+    seen.view.evaluate(Q)  # it asks no longer
+    seen.view.evaluated()
+    seen.model("m")
+    assert seen.again(M) == {M}
+    assert len(calls) == 1
+    assert seen.view.fact(fact) == 1
+
+
+def test_a_fact_that_changes_with_time_is_found_again() -> None:
+    seen = Seen()
+
+    def is_old(view: View) -> bool:
+        view.revisit()
+        return view.monotonic > 10
+
+    seen.view.evaluate(Q)
+    assert seen.view.fact(is_old) is False
+    seen.view.evaluated()
+    assert [ref for refs in seen.view.revisited() for ref in refs] == []
+    seen.view.monotonic = 11
+    assert [ref for refs in seen.view.revisited() for ref in refs] == [Q]
+
+
+def test_of_many_a_few_are_spread_evenly() -> None:
+    assert [*spread(range(3), 3)] == [0, 1, 2]
+    assert [*spread(range(10), 3)] == [0, 3, 6]

@@ -99,18 +99,18 @@ def _homes(agent: Agent, one: Instance, view: View) -> list[Node]:
     return nodes
 
 
-def unheard(source: str, view: View) -> list[Agent]:
-    """Return the silent agents of a source if none of its agents beats any more, and many did."""
-    if (source, "live") in view.terms("agents by beat"):
-        return []
-    agents = view.find("agents by beat", (source, "silent"))
-    return agents if len(agents) >= ENOUGH_AGENTS else []
+def unheard(view: View, source: str) -> int:
+    """Count the silent agents of a source if none of its agents beats any more, and many did."""
+    if view.count("agents by beat", (source, "live")):
+        return 0
+    count = view.count("agents by beat", (source, "silent"))
+    return count if count >= ENOUGH_AGENTS else 0
 
 
 def _is_unheard(agent: Agent, one: Instance, view: View) -> bool:
     """Whether its pod is ready, and no heartbeats of other agents arrive either."""
     pod = pod_of(home_of(agent, one, view), one)
-    return pod is not None and pod.ready is True and bool(unheard(one.source, view))
+    return pod is not None and pod.ready is True and view.fact(unheard, one.source) > 0
 
 
 def _was_removed(agent: Agent, one: Instance, view: View) -> bool:

@@ -75,16 +75,15 @@ def common_wait(agent: Agent, view: View) -> Iterator[Symptom]:
         (task for task in stuck(agent) if not _is_due(agent, task, view)), key=awaited_by
     )
     for awaited, group in groupby(tasks, key=awaited_by):
-        agents = _waiting_for(awaited, agent, view)
-        if not awaited[1] or len(agents) < 2:
+        count, names = _waiting_for(awaited, agent, view)
+        if not awaited[1] or count < 2:
             continue
         first = min(group, key=lambda task: task.id)
-        names = ", ".join(one.name for one in agents[:4])
         yield Symptom(
             "CommonWait",
             "agents",
             agent.key,
-            f"Tasks of {len(agents)} agents make no progress{waiting(awaited)}: {names}",
+            f"Tasks of {count} agents make no progress{waiting(awaited)}: {', '.join(names)}",
             [*of_task(agent, first, "stalled"), *of_wait(agent, first)],
             kind=awaited[0],
             name=awaited[1],
@@ -101,7 +100,7 @@ def common_wait(agent: Agent, view: View) -> Iterator[Symptom]:
 def _shared(awaited: tuple[str, str], agent: Agent, view: View) -> tuple[str, str]:
     """Return what others depend on, too; all that only this agent waits for is one trouble."""
     kind, name = awaited
-    if kind not in OWN or len(_waiting_for(awaited, agent, view)) > 1:
+    if kind not in OWN or _waiting_for(awaited, agent, view)[0] > 1:
         return awaited
     return awaited if _servers(name, agent, view) else ("", "")
 
@@ -113,19 +112,35 @@ def _all_awaited(tasks: Sequence[Task]) -> str:
     )
 
 
-def _waiting_for(awaited: tuple[str, str], agent: Agent, view: View) -> list[Agent]:
-    """Return the agents whose tasks wait for the same.
+def _waiting_for(awaited: tuple[str, str], agent: Agent, view: View) -> tuple[int, tuple[str, ...]]:
+    """Count the agents whose tasks wait for the same, and name some.
 
     Two namespaces may have equal agents, two clusters equal queues.
     """
     kind, name = awaited
-    found = view.find("agents by stalled wait", awaited)
     if kind == "agent":
-        return [one for one in found if one.namespace == agent.namespace]
+        return view.fact(_waiting_in, awaited, agent.namespace)
     if kind == "queue":
-        own = queues_named(name, agent, view)
-        return [one for one in found if queues_named(name, one, view) == own]
-    return found
+        return view.fact(_waiting_at, name, _keys(queues_named(name, agent, view)))
+    return view.fact(_waiting_in, awaited, None)
+
+
+def _waiting_in(
+    view: View, awaited: tuple[str, str], namespace: str | None
+) -> tuple[int, tuple[str, ...]]:
+    found = view.find("agents by stalled wait", awaited)
+    names = [one.name for one in found if namespace in (None, one.namespace)]
+    return len(names), tuple(names[:4])
+
+
+def _waiting_at(view: View, name: str, queues: tuple[str, ...]) -> tuple[int, tuple[str, ...]]:
+    found = view.find("agents by stalled wait", ("queue", name))
+    names = [one.name for one in found if _keys(queues_named(name, one, view)) == queues]
+    return len(names), tuple(names[:4])
+
+
+def _keys(queues: Sequence[Queue]) -> tuple[str, ...]:
+    return tuple(one.key for one in queues)
 
 
 def _is_due(agent: Agent, task: Task, view: View) -> bool:
@@ -146,9 +161,13 @@ def _awaited_readers(agent: Agent, task: Task, view: View) -> list[Node]:
             found += agents_named(wait, agent, view)
         elif wait.kind == "queue":
             for queue in queues_named(wait.name or "", agent, view):
-                found += readers_of(queue, view)
-                nodes += of_members(queue, view)
+                nodes += view.fact(_readers_run_in, queue.key)
     return [*nodes, *of_readers(found, view)]
+
+
+def _readers_run_in(view: View, queue: str) -> list[Node]:
+    one: Queue | None = view.get("queues", queue)
+    return [*of_members(one, view), *of_readers(readers_of(one, view), view)] if one else []
 
 
 def _is_usual(agent: Agent, task: Task, view: View) -> bool:
@@ -179,8 +198,7 @@ def _reasons(agent: Agent, task: Task, view: View) -> list[Node]:
         elif wait.kind == "queue":
             for queue in queues_named(name, agent, view):
                 nodes += _of_queue(queue, view)
-                for one in readers_of(queue, view):
-                    nodes += _of_agent(one)
+                nodes += view.fact(_of_readers, queue.key)
         elif wait.kind == "agent":
             for one in agents_named(wait, agent, view):
                 nodes += _of_agent(one)
@@ -204,6 +222,11 @@ def _of_queue(queue: Queue, view: View) -> list[Node]:
     if is_idle(queue, view):  # the work may have gone to a queue of another name
         nodes.append(("unread", queue.source, queue.name))
     return nodes
+
+
+def _of_readers(view: View, queue: str) -> list[Node]:
+    one: Queue | None = view.get("queues", queue)
+    return [node for each in readers_of(one, view) for node in _of_agent(each)] if one else []
 
 
 def _of_agent(one: Agent) -> list[Node]:

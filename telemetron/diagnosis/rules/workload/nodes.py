@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
 from telemetron.diagnosis.evidence import item
+from telemetron.diagnosis.indexes import is_unready
 from telemetron.diagnosis.rule import Place, Rule, Symptom
 from telemetron.diagnosis.view import View
 from telemetron.diagnosis.words import counted
@@ -18,21 +19,16 @@ def node_lost(one: Workload, view: View) -> Iterator[Symptom]:
     """A node does not answer any more; its pods may still run, or not."""
     unready = {pod.node for pod in one.pods if pod.node and _is_unready(pod, view)}
     for node in sorted(unready | {pod.node for pod in one.pods if pod.node and _is_lost(pod)}):
-        others = view.find("workloads of node", (one.source, node))
-        is_out = node in unready and _is_out(node, others, view)
+        is_out = node in unready and view.fact(_is_out, one.source, node)
         lost = [pod for pod in one.pods if pod.node == node and (is_out or _is_lost(pod))]
         if not lost:
             continue
-        hit = [
-            other
-            for other in others
-            if is_out or any(_is_lost(pod) for pod in other.pods if pod.node == node)
-        ]
+        hit = view.fact(_hit, one.source, node, is_out)
         yield Symptom(
             "NodeLost",
             "workload",
             one.key,
-            f"{_words(node, lost)}; pods of {counted(len(hit), 'workload')} are on it",
+            f"{_words(node, lost)}; pods of {counted(hit, 'workload')} are on it",
             [
                 Place("workload", one.key, item("pods", pod.pod_id, field))
                 for pod in lost[:2]
@@ -45,7 +41,7 @@ def node_lost(one: Workload, view: View) -> Iterator[Symptom]:
                 ("pods", one.key),
                 *(("pod", one.key, pod.pod_id) for pod in lost),
             ],
-            severity="critical" if len(hit) > 1 else "warning",
+            severity="critical" if hit > 1 else "warning",
         )
 
 
@@ -54,24 +50,36 @@ def node_lost(one: Workload, view: View) -> Iterator[Symptom]:
 
 def _is_unready(pod: Pod, view: View) -> bool:
     """Whether the pod as a whole is not ready, long after its start."""
-    if pod.status != "Running" or pod.ready is not False or pod.reason == "Terminating":
+    if not is_unready(pod):
         return False
-    return pod.started_at is None or view.now - pod.started_at > STARTING
+    is_new = pod.started_at is not None and view.now - pod.started_at <= STARTING
+    if is_new:
+        view.revisit()
+    return not is_new
 
 
-def _is_out(node: str, workloads: Sequence[Workload], view: View) -> bool:
+def _is_out(view: View, source: str, node: str) -> bool:
     """Whether no pod on the node is ready, and workloads that have pods elsewhere are ready there.
 
     Kubernetes shows so much also to those who may not look at nodes.
     """
-    if len(workloads) < 2:
-        return False
+    if view.count("workloads up on node", (source, node)):
+        return False  # mostly so, among thousands of pods
+    workloads = view.find("workloads of node", (source, node))
     here = (pod for one in workloads for pod in one.pods if pod.node == node)
-    if any(pod.status in ("Running", "Unknown") and not _is_unready(pod, view) for pod in here):
-        return False  # mostly found at once, among thousands of pods
+    if len(workloads) < 2 or any(is_unready(pod) and not _is_unready(pod, view) for pod in here):
+        return False
     spread = [one for one in workloads if any(pod.node != node for pod in one.pods)]
     return bool(spread) and all(
         any(pod.ready for pod in one.pods if pod.node != node) for one in spread
+    )
+
+
+def _hit(view: View, source: str, node: str, is_out: bool) -> int:
+    """Count the workloads that have lost pods on the node."""
+    return sum(
+        is_out or any(_is_lost(pod) for pod in one.pods if pod.node == node)
+        for one in view.find("workloads of node", (source, node))
     )
 
 

@@ -39,7 +39,7 @@ def proxy_answers_slowly(system: System, _: int) -> None:
 def beats_of_all_agents_are_late(system: System, second: int) -> None:
     for name in ("a", "b", "c"):
         key = system.workload(name, system.pod(f"{name}-0"))
-        silent = "silent" if second % 10 else None
+        silent = "silent" if second % 15 == 5 else None
         system.agent(name, status=silent, pod=f"{name}-0", workload=key)
 
 
