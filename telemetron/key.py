@@ -17,7 +17,9 @@ def escape(component: str | None) -> str:
         return "~2"
     if component == "":
         return "~3"
-    return component.replace("~", "~0").replace("/", "~1")
+    if "~" in component:
+        component = component.replace("~", "~0")
+    return component.replace("/", "~1")
 
 
 def unescape(component: str) -> str:

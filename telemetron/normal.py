@@ -8,11 +8,13 @@ from msgspec import Struct
 from telemetron.document import UNSTAMPED
 from telemetron.text import one_line
 
+_BACKSLASH, _DELETE = b"\\\x7f"
+
 
 def is_plain(json: bytes) -> bool:
     """Return whether all text in JSON is printable ASCII without escapes; fast, so it may err."""
-    # JSON escapes all control characters but one.
-    return json.isascii() and b"\\" not in json and b"\x7f" not in json
+    # JSON escapes all control characters but one. To look for an integer is ten times as fast.
+    return json.isascii() and _BACKSLASH not in json and _DELETE not in json
 
 
 def normalized(value: Any) -> Any:

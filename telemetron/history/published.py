@@ -18,6 +18,7 @@ from telemetron.store.rope import Fragment
 Stamps = tuple[bytes, bytes]
 """The `updated_at` of the old version and of the new one."""
 
+_SCALARS = (str, int, float)
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 
@@ -29,7 +30,7 @@ def difference(old: Fragment, new: Fragment, shape: Shape) -> Delta:
     if old.updated_at == new.updated_at or STAMP not in shape:
         return delta
     delta[STAMP] = [stamp.decode() for stamp in stamps]
-    return {name: delta[name] for name in shape if name in delta}
+    return delta if list(shape)[-1] == STAMP else {n: delta[n] for n in shape if n in delta}
 
 
 def _compare(old: Struct, new: Struct, shape: Shape, stamps: Stamps) -> Delta:
@@ -38,7 +39,7 @@ def _compare(old: Struct, new: Struct, shape: Shape, stamps: Stamps) -> Delta:
     delta = {}
     for name, was, value in [
         (name, was, value)
-        for name, was, value in zip(shape, values(old), values(new), strict=True)
+        for name, was, value in zip(shape, values(old), values(new), strict=False)
         if was is not value and was != value
     ]:
         is_change = name != CUT or was or value
@@ -65,15 +66,34 @@ def _change(was: Any, value: Any, field: Field, stamps: Stamps) -> Any:
         return _compare(was, value, field.shape, stamps)
     if field.identity and isinstance(was, list) and isinstance(value, list):
         get = _identities(field.identity)
-        old, new = ({get(item): item for item in items} for items in (was, value))
-        if len(old) == len(was) and len(new) == len(value):
-            return _list_change(old, new, field, field.identity, stamps)
+        old, new = [get(item) for item in was], [get(item) for item in value]
+        if len(set(old)) == len(old) and len(set(new)) == len(new):
+            if old == new:
+                return _item_changes(old, was, value, field, stamps)
+            before, after = dict(zip(old, was, strict=True)), dict(zip(new, value, strict=True))
+            return _list_change(before, after, field, stamps)
     return [_plain(was, stamps[0]), _plain(value, stamps[1])]
 
 
-def _list_change(
-    old: dict[Any, Struct], new: dict[Any, Struct], field: Field, identity: str, stamps: Stamps
+def _item_changes(
+    ids: list[Any], old: list[Struct], new: list[Struct], field: Field, stamps: Stamps
 ) -> Any:
+    """Return what `_list_change` does of a list whose items stayed: they only changed."""
+    identity = field.identity or ""
+    changed = [
+        [joined(id) if "@" in identity else id, delta]
+        for id, was, value in zip(ids, old, new, strict=True)
+        if was is not value
+        and was != value
+        and (delta := _compare(was, value, field.shape, stamps))
+    ]
+    return [identity, changed, [], [], []] if changed else None
+
+
+def _list_change(
+    old: dict[Any, Struct], new: dict[Any, Struct], field: Field, stamps: Stamps
+) -> Any:
+    identity = field.identity or ""
     change = list_change(
         old, new, identity, lambda was, value: _compare(was, value, field.shape, stamps)
     )
@@ -90,7 +110,7 @@ def _list_change(
 
 def _plain(value: Any, stamp: bytes) -> Any:
     """Return a value as its decoded JSON, with its stamps filled in."""
-    if value is None or isinstance(value, str | int | float):
+    if value is None or isinstance(value, _SCALARS):
         return value
     if isinstance(value, datetime):
         return msgspec.to_builtins(value)

@@ -20,6 +20,7 @@ from telemetron.store.snapshot import Snapshot
 from telemetron.store.store import Publication
 
 PERIODS = {"level": 10.0, "sample": 60.0}
+KINDS: Set[str] = PERIODS.keys()
 
 Id = tuple[str, str]
 """Section and key."""
@@ -110,10 +111,16 @@ class Recorder:
         at = milliseconds(change.at)
         entries: list[Entry] = []
         for section, keys in publication.changed.items():
+            rope = self._snapshot.sections[section].rope
             for key, is_state in keys.items():
                 id = section, key
-                self._note_measures(id, before, at, is_state)
-                if entry := self._entry(id, is_state, now, at):
+                fragment, whole = rope.get(key), self._whole.get(id)
+                if is_state and fragment and whole and id not in self._pending:
+                    entry = self._moved(id, whole, fragment, now)
+                else:
+                    self._note_measures(id, before, at, is_state)
+                    entry = self._entry(id, is_state, now, at)
+                if entry:
                     entries.append(entry)
                 yield
         skipped = change.revision - self.last.revision - 1
@@ -166,6 +173,15 @@ class Recorder:
         for path, kind in changed_measures(old.entity, new.entity, self._shapes[section]):
             pending[path] = kind, at
 
+    def _moved(self, id: Id, old: Fragment, new: Fragment, now: float) -> Entry | None:
+        """Do what `_entry` does if state changed and no measures are pending: most often."""
+        delta = difference(old, new, self._shapes[id[0]])
+        self._keep(id, new)
+        if not delta:
+            return None
+        self._recorded[id] = dict.fromkeys(PERIODS, now)
+        return Entry(*id, pack(delta))
+
     def _entry(self, id: Id, is_state: bool, now: float, at: int) -> Entry | None:
         section, key = id
         fragment = self._snapshot.sections[section].rope.get(key)
@@ -175,7 +191,7 @@ class Recorder:
             self._keep(id, fragment)
             self._recorded[id] = dict.fromkeys(PERIODS, now)
             return Entry(section, key, new=fragment.body)
-        measures = {kind for kind in PERIODS if is_state or now >= self._due_at(id, kind)}
+        measures = KINDS if is_state else {k for k in PERIODS if now >= self._due_at(id, k)}
         if not measures:
             self._schedule(id)
             return None

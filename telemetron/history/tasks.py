@@ -1,6 +1,7 @@
 """The tasks in an entry of the history: their ids, to find it, and how each of them changed."""
 
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
@@ -50,6 +51,7 @@ class _Body(Struct, frozen=True, gc=False):
 _body = msgspec.json.Decoder(_Body).decode
 
 
+@lru_cache(maxsize=4096)  # a long task is in many batches
 def number(id: str) -> int:
     """Return the number under which batches with this task are found. Tasks may share a number."""
     digest = blake2b(id.encode(), digest_size=6).digest()

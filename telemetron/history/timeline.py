@@ -430,5 +430,5 @@ class Steps(deque[Step]):
 
 
 def _size(step: Step) -> int:
-    bodies = (entry.packed or entry.new or entry.old or b"" for entry in step.entries)
-    return ENTRY_BYTES * (1 + len(step.entries)) + sum(map(len, bodies))
+    bodies = [entry.packed or entry.new or entry.old or b"" for entry in step.entries]
+    return ENTRY_BYTES * (1 + len(bodies)) + sum(map(len, bodies))

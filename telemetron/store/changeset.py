@@ -37,14 +37,15 @@ class Changeset:
         """Stage an entity and its encoding; costs nothing more if these bytes are published."""
         old = self._sections[section].rope.get(entity.key)
         stamp, change = self._stamp, self._change
+        pieces = body.split(_UNSTAMPED)
         if old:
-            kept = stamped(body, old.updated_at)
+            kept = (_STAMP % old.updated_at).join(pieces)
             if kept == old.body:
                 self._edits[section].pop(entity.key, None)
                 return
             if same(entity, old.entity):
                 stamp, change = old.updated_at, self._measured(old.change)
-        new = Fragment(stamped(body, stamp), entity, stamp, change)
+        new = Fragment((_STAMP % stamp).join(pieces), entity, stamp, change)
         self._edits[section][entity.key] = new
         self.new_bytes += len(new.body)
 

@@ -26,12 +26,10 @@ def same_state(struct: type[Struct]) -> Same:
     rest = attrgetter(*plain) if plain else lambda _: ()
 
     def is_same(a: Any, b: Any) -> bool:
-        if rest(a) != rest(b):
-            return False
-        for same in nested:  # noqa: SIM110  (twice as fast as `all`)
+        for same in nested:  # first, because what changes most often is nested: an agent's tasks
             if not same(a, b):
                 return False
-        return True
+        return bool(rest(a) == rest(b))
 
     return is_same
 

@@ -50,10 +50,13 @@ class Change(Struct, frozen=True, gc=False):
 class Chunk:
     """Neighbouring fragments by key; their bytes are joined when first read."""
 
-    def __init__(self, keys: list[str], fragments: list[Fragment]) -> None:
+    def __init__(self, keys: list[str], fragments: list[Fragment], size: int | None = None) -> None:
+        """`size` is the length of the body, if it is known."""
         self.keys = keys
         self.fragments = fragments
-        self.size = sum([len(fragment.body) for fragment in fragments]) + len(fragments)
+        if size is None:
+            size = sum([len(fragment.body) for fragment in fragments]) + len(fragments)
+        self.size = size
 
     @cached_property
     def body(self) -> bytes:
@@ -84,13 +87,14 @@ class Chunk:
 
     def _with_values(self, edits: Mapping[str, Fragment | None]) -> "Chunk | None":
         """Return the edited chunk if the edits add and remove no key: common and cheap."""
-        fragments = self.fragments.copy()
+        keys, fragments, size = self.keys, self.fragments.copy(), self.size
         for key, value in edits.items():
-            at = bisect_left(self.keys, key)
-            if value is None or at == len(self.keys) or self.keys[at] != key:
+            at = bisect_left(keys, key)
+            if value is None or at == len(keys) or keys[at] != key:
                 return None
+            size += len(value.body) - len(fragments[at].body)
             fragments[at] = value
-        return Chunk(self.keys, fragments)
+        return Chunk(keys, fragments, size)
 
 
 EMPTY = Chunk([], [])

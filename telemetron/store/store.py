@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from functools import reduce
 from operator import or_
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from loguru import logger
 from msgspec import Struct
@@ -103,7 +103,7 @@ class Store:
     ) -> None:
         """Add or replace one part of a source; see `Output.put`."""
         try:
-            part = self._validated(source, Put(section, group, id, value), scope, is_checked)
+            part = self._validated(source, section, group, id, value, scope, is_checked)
         except Exception as error:
             what = f"{section} {id}"
             source.report("part", what, scope, "Refused", f"{what}: {error}")
@@ -148,7 +148,7 @@ class Store:
             what = f"{put.section} {put.id}"
             replacement.listed.add(what)
             try:
-                if part := self._validated(source, put, scope):
+                if part := self._validated(source, *put, scope):
                     replacement.new[what] = part
                 else:
                     replacement.new.pop(what, None)
@@ -176,18 +176,24 @@ class Store:
         source.confirm(scope)
 
     def _validated(
-        self, source: Source, put: Put, scope: str, is_checked: bool = False
+        self,
+        source: Source,
+        section: str,
+        group: str,
+        id: str,
+        value: Any,
+        scope: str,
+        is_checked: bool = False,
     ) -> Part | None:
         """Return the part to keep, None if it changes nothing; raise if it does not fit."""
-        if not isinstance(put.group, str) or not isinstance(put.id, str):
+        if not isinstance(group, str) or not isinstance(id, str):
             raise TypeError("group and id must be str")
-        old = source.parts.get((put.section, put.id))
-        if old and old.value == put.part and old.group == put.group and old.scope == scope:
+        old = source.parts.get((section, id))
+        if old and old.value == value and old.group == group and old.scope == scope:
             return None
-        value = put.part
         if not is_checked:
-            value = validated(value, self._groups.sections[put.section].decoder)
-        return Part(source.name, put.section, put.group, put.id, scope, value, source.agent_rank)
+            value = validated(value, self._groups.sections[section].decoder)
+        return Part(source.name, section, group, id, scope, value, source.agent_rank)
 
     def _add(self, source: Source, part: Part) -> None:
         at = part.section, part.id

@@ -42,6 +42,10 @@ class Life:
         """The part that was published last."""
         self.beat = self.sent = beat
         """The newest beat with news: as the document may show it, and as it was sent."""
+        self.agent = _agent(where, beat)
+        """Whose ended tasks it shares."""
+        self._content = _content(beat)
+        """What `sent` says, apart from its ends."""
         self.tasks: Sequence[BeatTask] = ()
         """Its tasks that are not over."""
         self.sequence: int | None = None
@@ -71,12 +75,6 @@ class Life:
         """Set after its goodbye, until its last ends have been published."""
 
     @property
-    def agent(self) -> AgentKey:
-        """Whose ended tasks it shares."""
-        name, namespace, _ = self.where
-        return name, namespace, None if namespace else self.beat.pod_id
-
-    @property
     def task_count(self) -> int:
         """The number of its active tasks, listed or not."""
         return max(len(self.tasks), self.beat.task_count or 0)
@@ -92,7 +90,7 @@ class Life:
         return (
             beat.boot_id == self.sent.boot_id
             and self.is_later(beat)
-            and _content(beat) == _content(self.sent)
+            and _content(beat) == self._content
             and (not beat.ended or beat.ended == self.sent.ended)
         )
 
@@ -142,6 +140,7 @@ class Life:
     def apply(self, beat: Beat, sent: Beat, failure: Failure | None, now: float) -> None:
         """Apply a beat with news: its failure, and since when each task's progress is unchanged."""
         self.beat, self.sent = beat, sent
+        self.agent, self._content = _agent(self.where, beat), _content(sent)
         self.tasks = [task for task in beat.tasks if not is_over(task)]
         self.silent_since = None
         if now - self.duplicated > GOODBYE_SECONDS:
@@ -172,3 +171,8 @@ class Life:
         grown = count - self.end_count if count >= self.end_count else count
         self.end_count = count
         return new, grown
+
+
+def _agent(where: InstanceKey, beat: Beat) -> AgentKey:
+    name, namespace, _ = where
+    return name, namespace, None if namespace else beat.pod_id

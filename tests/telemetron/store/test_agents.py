@@ -431,6 +431,32 @@ def test_the_order_of_the_parts_does_not_matter(parts: list[Part], random: Any) 
     assert in_order == other
 
 
+ends = st.builds(Ended, id=ids, ended_at=times)
+problems = st.builds(Problem, reason=ids, message=ids, since=times.filter(bool))
+long_lists = st.fixed_dictionaries(
+    {},
+    optional={
+        "has_all_pods": st.booleans(),
+        "tasks": st.lists(st.builds(Task, id=ids, started_on=times, wait_count=st.integers(0, 2))),
+        "ended": st.lists(ends, max_size=MAX_ENDED + 2),
+        "ended_count": st.integers(0, 3),
+        "problems": st.lists(problems, max_size=MAX_PROBLEMS + 2),
+        "models": st.just([str(n) for n in range(MAX_NAMES + 2)]),
+    },
+)
+
+
+@settings(deadline=None)
+@given(parts, long_lists)
+def test_a_part_alone_is_shown_as_beside_one_that_says_nothing(
+    parts: list[Part], fields: dict[str, Any]
+) -> None:
+    for one in parts:
+        alone = replace(one, value=replace(one.value, **fields))
+        silent = replace(one, id="", value=AgentPart())
+        assert list(merge_agents([alone])) == list(merge_agents([alone, silent]))
+
+
 @settings(deadline=None)
 @given(parts)
 def test_nothing_is_lost_or_invented(parts: list[Part]) -> None:
