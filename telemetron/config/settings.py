@@ -6,7 +6,8 @@ so that the other sources run.
 
 import re
 import ssl
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from socket import gethostname
 from typing import Annotated, Any, Literal, NamedTuple
 
 from msgspec import Meta, Struct
@@ -26,8 +27,16 @@ from telemetron.config.convert import (
     unknown,
 )
 from telemetron.config.installed import Variable
+from telemetron.diagnosis.rule import SEVERITIES
 from telemetron.diagnosis.settings import FindingsSettings
-from telemetron.document import MAX_NAMES
+from telemetron.document import MAX_NAMES, State
+from telemetron.notifications.settings import (
+    MAX_WEBHOOKS,
+    AlertmanagerSettings,
+    BaseUrl,
+    WebhookSettings,
+    secret_trouble,
+)
 from telemetron.secret import Secret
 
 __all__ = [
@@ -56,7 +65,11 @@ DECLARED = "configuration"
 RESERVED = {
     DECLARED: "this name is reserved for the declared agents; choose another",
     "history": "this name is reserved for the history; choose another",
+    "notifications": "this name is reserved for the notifications; choose another",
 }
+
+SECTIONS = State.__struct_fields__[State.__struct_fields__.index("sources") :]
+"""What a root, or a change, can be in."""
 
 SOURCE_NAME = re.compile(r"[a-z0-9-]+")
 
@@ -117,11 +130,24 @@ class ServerSettings(Table, frozen=True):
             pattern=r"^(/[A-Za-z0-9._~-]+)*$",
         ),
     ] = ""
+    public_url: Annotated[
+        BaseUrl | None,
+        Meta(description="URL under which people reach it, for links; null: made of the host."),
+    ] = None
     auth: Annotated[
         AuthSettings | Literal["none"],
         Meta(description='Tokens, or "none": everyone who reaches the server may read and write.'),
     ] = AuthSettings()
     tls: Annotated[TlsSettings | None, Meta(description="HTTPS; null: HTTP.")] = None
+
+    @property
+    def link_base(self) -> str:
+        """The URL before the paths of links, without a slash at its end."""
+        if self.public_url is not None:
+            return self.public_url.rstrip("/")
+        host = self.host if is_loopback(self.host) else gethostname()
+        host = f"[{host}]" if ":" in host else host
+        return f"{'https' if self.tls else 'http'}://{host}:{self.port}{self.root_path}"
 
 
 class LogSettings(Table, frozen=True):
@@ -209,6 +235,14 @@ class Settings(Table, frozen=True):
         FindingsSettings | Literal["off"],
         Meta(description='Which findings there are; "off": nothing is concluded.'),
     ] = FindingsSettings()
+    alertmanager: Annotated[
+        AlertmanagerSettings | None,
+        Meta(description="The Alertmanagers that receive the findings; null: none."),
+    ] = None
+    webhooks: Annotated[
+        list[WebhookSettings],
+        Meta(description="The webhooks that receive events.", max_length=MAX_WEBHOOKS),
+    ] = []
     agents: Annotated[
         list[DeclaredAgent], Meta(description="Agents that are known before they beat.")
     ] = []
@@ -386,23 +420,64 @@ def _check(settings: Settings, converter: Converter) -> None:
         if (agent.namespace, agent.name) in seen:
             converter.report(("agents", index), f'the agent "{agent.name}" is declared twice')
         seen.add((agent.namespace, agent.name))
+    if settings.findings == "off":
+        _check_off(settings, converter)
+    _check_rules(settings, converter)
+    if settings.alertmanager:
+        _check_client_tls(settings.alertmanager, converter)
+    for index, webhook in enumerate(settings.webhooks):
+        _check_webhook(webhook, ("webhooks", index), converter)
+        if webhook.name in {one.name for one in settings.webhooks[:index]}:
+            converter.report(("webhooks", index, "name"), f'"{webhook.name}" is given twice')
+
+
+def _check_off(settings: Settings, converter: Converter) -> None:
+    for name in ("alertmanager", "webhooks"):
+        if getattr(settings, name):
+            converter.report((name,), 'there are no findings to send while findings is "off"')
+
+
+def _check_rules(settings: Settings, converter: Converter) -> None:
+    """Report names of rules that no package has."""
+    named: dict[Path, str] = {}
     if settings.findings != "off":
-        _check_rules(settings.findings, converter)
-
-
-def _check_rules(findings: FindingsSettings, converter: Converter) -> None:
-    named: dict[Path, str] = {("findings", "rules", name): name for name in findings.rules}
-    for index, ignored in enumerate(findings.ignore):
-        if "*" not in ignored.rule:
-            named["findings", "ignore", index, "rule"] = ignored.rule
+        named |= {("findings", "rules", name): name for name in settings.findings.rules}
+        for index, ignored in enumerate(settings.findings.ignore):
+            if "*" not in ignored.rule:
+                named["findings", "ignore", index, "rule"] = ignored.rule
+    for index, webhook in enumerate(settings.webhooks):
+        for at, name in enumerate(webhook.rules):
+            named["webhooks", index, "rules", at] = name
     if not named:
         return
     from telemetron.diagnosis.rules import RULES  # a run that names no rule need not import them
 
-    known = {*RULES, *installed.rules()}
+    _check_names("rule", named, {*RULES, *installed.rules()}, converter)
+
+
+def _check_names(
+    what: str, named: Mapping[Path, str], known: Collection[str], converter: Converter
+) -> None:
     for path, name in named.items():
         if name not in known:
-            converter.report(path, unknown("rule", name, known))
+            converter.report(path, unknown(what, name, known))
+
+
+def _check_webhook(webhook: WebhookSettings, path: Path, converter: Converter) -> None:
+    names = {(*path, "severities", at): name for at, name in enumerate(webhook.severities)}
+    _check_names("severity", names, SEVERITIES, converter)
+    names = {(*path, "sections", at): name for at, name in enumerate(webhook.sections)}
+    _check_names("section", names, SECTIONS, converter)
+    if trouble := secret_trouble(webhook.secret):
+        converter.report((*path, "secret"), trouble)
+
+
+def _check_client_tls(alertmanager: AlertmanagerSettings, converter: Converter) -> None:
+    try:
+        alertmanager.tls.context()
+    except OSError as error:  # ssl.SSLError is one
+        reason = error.strerror or error
+        converter.report(("alertmanager", "tls"), f"cannot load its certificates: {reason}")
 
 
 def _check_bind(server: ServerSettings, converter: Converter) -> None:

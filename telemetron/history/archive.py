@@ -55,6 +55,10 @@ TASKS = (
     "CREATE TABLE IF NOT EXISTS tasks (task INTEGER, batch INTEGER, PRIMARY KEY (task, batch))"
     " WITHOUT ROWID"
 )
+NOTES = (
+    "CREATE TABLE IF NOT EXISTS notes (system TEXT, name TEXT, body BLOB,"
+    " PRIMARY KEY (system, name))"
+)
 
 NOT_KEPT = "{} is not in the history"
 
@@ -162,6 +166,7 @@ class Archive:
                 "the file system does not support SQLite's write-ahead log; use a local disk"
             )
         self._database.execute(TASKS)
+        self._database.execute(NOTES)
         self._database.execute("PRAGMA synchronous = NORMAL")
         self._database.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
 
@@ -290,6 +295,21 @@ class Archive:
         self._since_keyframe = 0
         self._keyframe_at = step.at
         self._keyframe_bytes = max(size, self._limits.keyframe_bytes)
+
+    # notes
+
+    def put_note(self, name: str, body: bytes) -> None:
+        """Keep a few bytes of the system beside its epochs; they replace those of that name."""
+        with self._writing() as database:
+            row = self._system, name, body
+            database.execute("INSERT OR REPLACE INTO notes VALUES (?, ?, ?)", row)
+
+    def notes(self) -> dict[str, bytes]:
+        """Return all notes of the system, by name."""
+        rows = self._database.execute(
+            "SELECT name, body FROM notes WHERE system = ?", (self._system,)
+        )
+        return dict(rows.fetchall())
 
     # retention
 

@@ -79,6 +79,11 @@ class History:
         self._thread: threading.Thread | None = None
         store.watchers.append(self._published)
 
+    @property
+    def has_file(self) -> bool:
+        """Whether it outlives the process."""
+        return self._path is not None
+
     def start(self) -> None:
         """Start the thread; call it on the event loop."""
         if self._path is not None:

@@ -53,6 +53,7 @@ class Service:
         self._declare_agents()
         self.supervisor.start(self.settings.sources.values())
         diagnosed = self._start_diagnosis()
+        self._start_notifications()
         with suppress(TimeoutError):
             async with asyncio.timeout(self.supervisor.limits.start_seconds):
                 await self.supervisor.loaded(None)
@@ -86,6 +87,24 @@ class Service:
             own = collector(self.store, diagnosed, self._recall)
             self.supervisor.start_own(own, self.settings.findings)
         return diagnosed
+
+    def _start_notifications(self) -> None:
+        """Start the source `notifications` if there is a receiver."""
+        settings = self.settings
+        if settings.alertmanager is None and not settings.webhooks:
+            return
+        from telemetron.notifications.collector import collector
+        from telemetron.notifications.settings import NotificationSettings
+
+        self.supervisor.start_own(
+            collector(self.store, self.history),
+            NotificationSettings(
+                system=settings.id,
+                url=settings.server.link_base,
+                alertmanager=settings.alertmanager,
+                webhooks=tuple(settings.webhooks),
+            ),
+        )
 
     async def _recall(self) -> list[Finding]:
         """Return the findings that were open when the process before this one ended.

@@ -1,0 +1,1 @@
+"""Notifications: findings that begin and end are reported to Alertmanager and to webhooks."""
