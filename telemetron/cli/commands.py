@@ -82,11 +82,13 @@ def serve(config: str | None, **options: Any) -> None:
     from telemetron.web.server.server import StartError
     from telemetron.web.server.server import serve as run
 
-    app = App(Service(settings))
     try:
-        sys.exit(run(app, **server_options(app)))
+        app = App(Service(settings))
+        sys.exit(run(app, facts=_facts(settings, config), **server_options(app)))
     except StartError as error:
         output.fail_to_start([str(error)], output.FAILED)
+    except Exception:
+        output.fail_by_bug()
 
 
 @main.command()
@@ -321,6 +323,18 @@ def _load(config: str | None, options: dict[str, Any]) -> "Settings":
         return load(config, os.environ, options)
     except ConfigError as error:
         output.fail_to_start(map(str, error.problems), output.BAD_CONFIG)
+
+
+def _facts(settings: "Settings", config: str | None) -> dict[str, str]:
+    """Return the facts that the log has of each start."""
+    auth = settings.server.auth
+    tokens = [] if auth == "none" else [one for one in auth.__struct_fields__ if getattr(auth, one)]
+    return {
+        "version": telemetron.__version__,
+        "file": config or "none",
+        "sources": ", ".join(sorted(settings.sources)) or "none",
+        "tokens": ", ".join(tokens) or "off",
+    }
 
 
 def _token(file: str | None) -> str | None:

@@ -44,6 +44,14 @@ def fail_to_start(lines: Iterable[str], code: int) -> NoReturn:
     sys.exit(code)
 
 
+def fail_by_bug() -> NoReturn:
+    """Log the exception that is being handled, in the log's format, and exit."""
+    from loguru import logger
+
+    logger.exception("the server failed")
+    sys.exit(FAILED)
+
+
 def fail_unexpected(error: Exception) -> NoReturn:
     """Report an answer whose content is not as expected, and exit."""
     fail([f"unexpected response; is the server a newer version of Telemetron? {error}"])

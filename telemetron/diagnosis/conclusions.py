@@ -7,6 +7,7 @@ from operator import attrgetter
 from typing import Any
 
 import msgspec
+from loguru import logger
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -149,6 +150,7 @@ class Conclusions:
         for key in old.keys() ^ new.keys():
             if (id := self._ids.get(key)) is not None:
                 self._changed[id] = self._cases[id]
+        _log(old, new)
         changed = [key for key, finding in new.items() if old.get(key) is not finding]
         if len(changed) > FEW:
             await self._output.replace(Put(SECTION, key, key, new[key]) for key in new)
@@ -212,6 +214,16 @@ def _has(summary: str, value: object) -> bool:
             return True
         start = summary.find(value, start + 1)
     return False
+
+
+def _log(old: Mapping[str, Finding], new: Mapping[str, Finding]) -> None:
+    """Log each finding that is raised or that ends."""
+    for key in old.keys() - new.keys():
+        logger.bind(rule=old[key].rule, key=key).info("finding {} ended", key)
+    for key in new.keys() - old.keys():
+        one = new[key]
+        log = logger.bind(rule=one.rule, key=key, severity=one.severity)
+        log.info("finding {} raised: {}", key, one.summary)
 
 
 def _effect(case: Case) -> Effect:

@@ -216,12 +216,15 @@ class Source:
     def _log(self, status: str) -> None:
         """Log a change of status; a normal start only at DEBUG."""
         line = f"source {self.name}: {status} (was {self.status})"
+        listed = self.row().problems
+        reason = listed[0].reason if listed else None
+        log = logger.bind(source=self.name, status=status, reason=reason)
         if status in ("ok", "starting", "off"):
             is_start = self.status in ("off", "starting")
-            logger.log("DEBUG" if is_start else "INFO", "{}", line)
+            log.log("DEBUG" if is_start else "INFO", "{}", line)
         else:
-            problems = "; ".join(f"{one.reason}: {one.message}" for one in self.row().problems[:3])
-            logger.warning("{}{}", line, f": {problems}" if problems else "")
+            problems = "; ".join(f"{one.reason}: {one.message}" for one in listed[:3])
+            log.warning("{}{}", line, f": {problems}" if problems else "")
 
     def _report_unconfirmed(self, now: float) -> None:
         late = [name for name, scope in self._scopes.items() if scope.deadline <= now]

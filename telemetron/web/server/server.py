@@ -7,7 +7,7 @@ import resource
 import signal
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from copy import copy
 from functools import partial
@@ -53,6 +53,8 @@ class Options(TypedDict, total=False):
     ssl_certfile: str | None
     ssl_keyfile: str | None
     ssl_keyfile_password: str | None
+    facts: Mapping[str, object]
+    """Further fields of the log record that the server is listening."""
     on_stop: Callable[[], None]
     """The server calls this first when it stops, to end the answers that still wait."""
 
@@ -68,12 +70,14 @@ class HttpServer(uvicorn.Server):
         probes: Any = None,
         readers: Readers | None = None,
         shortcuts: bool = True,
+        facts: Mapping[str, object] | None = None,
         on_stop: Callable[[], None] = lambda: None,
         **options: Any,
     ) -> None:
         self.readers = readers or Readers()
         config = _config(app, self.readers, Shortcuts(app if shortcuts else None), **options)
         super().__init__(config)
+        self.facts = facts or {}
         self.on_stop = on_stop
         self.probe_port = probe_port
         self.probe_config = copy(config)
@@ -101,7 +105,7 @@ class HttpServer(uvicorn.Server):
                 raise StartError("the application failed to start") from None
             opened.pop_all()
         self.url = _url("https" if self.config.is_ssl else "http", sock)
-        logger.info("listening on {}", self.url)
+        logger.bind(address=self.url, **self.facts).info("listening on {}", self.url)
         if probe_sock:
             await self._serve_probes(probe_sock)
         self.ready.set()
@@ -260,13 +264,14 @@ def serve(app: Any, **options: Unpack[Options]) -> int:
     server = HttpServer(app, **options)
     loop = uvloop.new_event_loop()
 
-    def stop() -> None:
+    def stop(number: signal.Signals) -> None:
         if not server.should_exit:
             _end_in(_STOP_SECONDS)
+            logger.bind(signal=number.name).info("stopping")
         server.stop()
 
     for number in _SIGNALS:
-        loop.add_signal_handler(number, stop)
+        loop.add_signal_handler(number, stop, number)
     try:
         _run(loop, loop.create_task(server.serve()))
         # The process is about to end: another signal would only print a traceback.

@@ -102,7 +102,7 @@ def serving(*arguments: str, port: int = 0, **env: str) -> Iterator[str]:
             said = (message for message in said if not message.startswith("source "))
             yield next(said).removeprefix("listening on ")
             process.send_signal(signal.SIGTERM)
-            assert list(said) == []
+            assert list(said) == ["stopping"]
             process.wait(SECONDS)
             assert process.returncode == 0
         finally:

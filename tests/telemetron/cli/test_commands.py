@@ -163,12 +163,35 @@ def test_serve_logs_each_status_of_a_source(tmp_path: Path) -> None:
         process.terminate()
         process.communicate(timeout=SECONDS)
     said = {line["message"].partition(" in ")[0]: line["level"] for line in lines}
+    fields = {line["source"]: line["reason"] for line in lines if "source" in line}
+    assert fields == {"heartbeats": "InvalidConfig", "x": "NotInstalled"}
     assert {
         "source x: failing (was starting): NotInstalled: no installed package has a collector 'x'"
     } <= said.keys()
     (wrong,) = [line for line in said if line.startswith("source heartbeats: failing")]
     assert "InvalidConfig" in wrong
     assert said[wrong] == "warning"
+
+
+def test_serve_logs_its_start_and_its_stop(tmp_path: Path) -> None:
+    config = tmp_path / "t.yaml"
+    config.write_text("server: {auth: {read: a-token}}")
+    command = [sys.executable, "-m", "telemetron", "serve", "--port", "0", "--config", str(config)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, env=environment()) as process:
+        start = json.loads(process.stderr.readline())
+        process.terminate()
+        stop = json.loads(process.stderr.readline())
+        _, rest = process.communicate(timeout=SECONDS)
+    facts = {name: start[name] for name in ("version", "file", "sources", "tokens")}
+    assert facts == {
+        "version": telemetron.__version__,
+        "file": str(config),
+        "sources": "heartbeats",
+        "tokens": "read",
+    }
+    assert start["message"] == f"listening on {start['address']}"
+    assert (stop["message"], stop["signal"]) == ("stopping", "SIGTERM")
+    assert b"a-token" not in rest
 
 
 def test_serve_fails_on_a_used_port() -> None:
@@ -197,12 +220,12 @@ def test_serve_says_little_on_a_terminal(number: signal.Signals) -> None:
             line = terminal.readline()
             process.send_signal(number)
             assert process.wait(SECONDS) == 0
+            last = terminal.readline()
             with pytest.raises(OSError, match="Input/output error"):  # nothing more was said
                 terminal.readline()
-    assert re.fullmatch(
-        r"\d\d:\d\d:\d\d INFO    telemetron.web.server.server: listening on http://127\.\d.*\n",
-        line,
-    )
+    said = r"\d\d:\d\d:\d\d INFO    telemetron.web.server.server: "
+    assert re.fullmatch(rf"{said}listening on http://127\.\d.* tokens=off\n", line)
+    assert re.fullmatch(rf"{said}stopping signal={number.name}\n", last)
 
 
 def test_serve_over_tls_below_a_path(tmp_path: Path) -> None:
