@@ -84,7 +84,9 @@ def serve(config: str | None, **options: Any) -> None:
 
     try:
         app = App(Service(settings))
-        sys.exit(run(app, facts=_facts(settings, config), **server_options(app)))
+        options = server_options(app)
+        options["facts"] = _facts(settings, config)
+        sys.exit(run(app, **options))
     except StartError as error:
         output.fail_to_start([str(error)], output.FAILED)
     except Exception:
@@ -269,6 +271,26 @@ def mcp(url: str, token_file: str | None, http: str | None, hosts: tuple[str, ..
         )
     else:
         serve_http(url, http, hosts)
+
+
+@main.group()
+def webhooks() -> None:
+    """Commands for the webhooks of a configuration."""
+
+
+@webhooks.command("test")
+@click.argument("name", metavar="NAME")
+@config_option
+def test_webhook(name: str, config: str | None) -> None:
+    """Send a signed sample to the webhook NAME, and say what came back."""
+    from telemetron.cli import webhooks
+    from telemetron.config.settings import ConfigError, load
+
+    try:
+        settings = load(config, os.environ)
+    except ConfigError as error:
+        output.fail(map(str, error.problems), output.BAD_CONFIG)
+    webhooks.test(settings, name)
 
 
 @main.command()

@@ -133,15 +133,19 @@ class Receiver:
             self._judge(answer)
             if answer.is_ok:
                 backoff.reset()
-                await clock.sleep(pace.least)
-                await self._rest(pace.repeat - pace.least)
+                await self._rest()
             else:
                 await clock.sleep(backoff.next(answer.retry_after))
 
-    async def _rest(self, seconds: float) -> None:
-        timer = self._context.output.clock.call_later(max(0.0, seconds), self._news.set)
+    async def _rest(self) -> None:
+        """Wait until something begins or ends, at least a second and at most 30."""
+        pace, clock = self._context.pace, self._context.output.clock
+        earliest = clock.monotonic() + pace.least
+        timer = clock.call_later(pace.repeat, self._news.set)
         await self._news.wait()
         timer.cancel()
+        if (early := earliest - clock.monotonic()) > 0:
+            await clock.sleep(early)
 
     def _judge(self, answer: Answer) -> None:
         output = self._context.output

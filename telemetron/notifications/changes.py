@@ -31,13 +31,14 @@ class Changes:
         pace: Pace,
         system: str,
         url: str,
+        since: str | None = None,
         sections: Collection[str] = (),
     ) -> None:
         self._history = history
         self._clock = clock
         self._pace = pace
         self._system, self._url = system, url
-        self._asked = Asked(sections=tuple(sections), measures="none", limit=LIMIT)
+        self._asked = Asked(since, sections=tuple(sections), measures="none", limit=LIMIT)
         self._has_moved = True
         """Whether the history has grown since the last question."""
         self._not_before = 0.0
@@ -45,8 +46,8 @@ class Changes:
         history.listeners.append(self._moved)
 
     def begin(self, place: str | None, wake: Callable[[], None]) -> None:
-        """Continue after this place, or now; `wake` is called when there may be changes."""
-        self._asked = self._asked._replace(since=place)
+        """Continue after this place, or where the run began; `wake` is called on news."""
+        self._asked = self._asked._replace(since=place or self._asked.since)
         self._wake = wake
 
     def end(self) -> None:

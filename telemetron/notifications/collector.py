@@ -20,6 +20,7 @@ def collector(store: Store, history: History) -> Collector:
     saved: list[object] = []  # the memory, which outlives a run that crashes
 
     async def run(settings: NotificationSettings, output: Output) -> None:
+        output.confirm()  # nothing waits yet
         # In a thread: the HTTP client takes 200 ms to import.
         room = f"{__package__}"
         memory = await asyncio.to_thread(import_module, f"{room}.memory")

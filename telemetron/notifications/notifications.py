@@ -11,6 +11,7 @@ from loguru import logger
 
 from telemetron.collector import Output
 from telemetron.history.history import History
+from telemetron.history.place import Place
 from telemetron.notifications.alertmanager import NAME, Alertmanager
 from telemetron.notifications.alertmanager import Kept as KeptAlerts
 from telemetron.notifications.changes import Changes
@@ -114,7 +115,7 @@ class Notifications:
     def _webhook(
         self, settings: WebhookSettings, context: Context, kept: dict[str, bytes]
     ) -> Webhook:
-        changes = None
+        changes, snapshot = None, self._store.snapshot
         if settings.changes:
             changes = Changes(
                 self._history,
@@ -122,13 +123,14 @@ class Notifications:
                 self._pace,
                 context.system,
                 context.url,
+                str(Place(snapshot.epoch, snapshot.change.revision)),
                 settings.sections,
             )
             self._changes.append(changes)
         body = kept.get(f"webhook {settings.name}")
         webhook = Webhook(settings, context, changes, _decoded(body, KeptWebhook))
         if body is None and self._memory.has_lost:
-            webhook.add_gap(self._store.snapshot.epoch)
+            webhook.add_gap(snapshot.epoch)
         return webhook
 
     def _scopes(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""The pace: how often, and for how long, receivers are sent something."""
+"""The pace: how often, for how long, and how much receivers are sent."""
 
 from msgspec import Struct
 
@@ -7,6 +7,9 @@ from telemetron.notifications.post import TIMEOUT_SECONDS
 
 class Pace(Struct, frozen=True, kw_only=True):
     """Times in seconds; nothing of it is configured."""
+
+    queue: int = 1_000
+    """Events that wait for a receiver."""
 
     timeout: float = TIMEOUT_SECONDS
     repeat: float = 30.0

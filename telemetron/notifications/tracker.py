@@ -105,7 +105,7 @@ class Tracker:
     def _update(self, key: str, shown: Shown) -> None:
         old = self.reported[key]
         severities = (old.severity, shown.finding.severity)
-        worst = min(severities, key=SEVERITIES.index)
+        worst = min(severities, key=_order)
         self.reported[key] = replace(
             old, finding=shown.finding, severity=worst, sources=shown.sources
         )
@@ -157,3 +157,8 @@ class Tracker:
             if (came is None or since > came) and now - since < GRACE_SECONDS:
                 return False
         return True
+
+
+def _order(severity: str) -> int:
+    """Return 0 for the worst; a severity of a later version is the least."""
+    return SEVERITIES.index(severity) if severity in SEVERITIES else len(SEVERITIES)

@@ -23,7 +23,6 @@ from telemetron.notifications.post import Answer
 from telemetron.notifications.settings import WebhookSettings
 from telemetron.notifications.tracker import Past, Shown, Tracker
 
-MAX_QUEUE = 1_000
 JITTER = 0.2
 MAX_RETRY_AFTER = 300.0
 SAVE_SECONDS = 1.0
@@ -33,7 +32,7 @@ STARTED = (
     "Telemetron started, and does not know which events it sent before; findings may have ended"
     " since"
 )
-FULL = f"more than {MAX_QUEUE} events waited for this receiver; the following ones were dropped"
+FULL = "too many events waited for this receiver; the following ones were dropped"
 
 
 class Kept(Struct):
@@ -99,7 +98,7 @@ class Webhook:
 
     def add(self, event: Event) -> None:
         """Queue an event; if there is no room, one event `gap` stands for all further ones."""
-        if len(self.queue) >= MAX_QUEUE:
+        if len(self.queue) >= self._pace.queue:
             if self.queue[-1].type == events.GAP:
                 return
             event = self._gap(FULL, self.queue[-1].id)
