@@ -282,7 +282,7 @@ def webhooks() -> None:
 @click.argument("name", metavar="NAME")
 @config_option
 def test_webhook(name: str, config: str | None) -> None:
-    """Send a signed sample to the webhook NAME, and say what came back."""
+    """Send a signed sample to the webhook NAME, and print the answer."""
     from telemetron.cli import webhooks
     from telemetron.config.settings import ConfigError, load
 

@@ -1,4 +1,4 @@
-"""`telemetron webhooks test`: sends a signed sample to a webhook, and says what came back."""
+"""`telemetron webhooks test`: sends a signed sample to a webhook, and prints the answer."""
 
 import asyncio
 import time

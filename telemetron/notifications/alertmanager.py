@@ -27,7 +27,7 @@ MAX_ENDED = 1_000
 
 
 class Kept(Struct):
-    """What is saved of the alerts."""
+    """The saved state of the alerts."""
 
     past: Past = msgspec.field(default_factory=Past)
     ended: dict[str, Ended] = {}

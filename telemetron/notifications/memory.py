@@ -24,7 +24,7 @@ class Memory(Protocol):
     """Keeps a few bytes for each receiver."""
 
     has_lost: bool
-    """Whether an earlier process may have sent what is not known any more."""
+    """Whether an earlier process may have sent events that are no longer known."""
 
     async def load(self) -> dict[str, bytes]:
         """Return everything that was saved, by name."""

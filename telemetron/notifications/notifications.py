@@ -148,7 +148,7 @@ class Notifications:
             group.create_task(_raise(self._failed))
 
     async def _tick(self) -> None:
-        """End what is over after a break, when it has been out of sight for long enough."""
+        """Resolve findings whose time has come; no publication says so."""
         while True:
             await self._output.clock.sleep(self._pace.tick)
             if any(outlet.is_waiting for outlet in self._outlets):
@@ -203,7 +203,7 @@ def _decoded(body: bytes | None, kind: type[T]) -> T | None:
     try:
         return msgspec.json.decode(body, type=kind)
     except msgspec.MsgspecError as error:
-        logger.warning("what was saved of notifications cannot be read: {}", error)
+        logger.warning("the saved state of notifications cannot be read: {}", error)
         return None
 
 

@@ -17,7 +17,7 @@ MAX_ANSWER_BYTES = 2_048
 
 
 class Answer(NamedTuple):
-    """What came back: a status, or why there is none."""
+    """The outcome of a request: a status, or the reason why there is none."""
 
     status: int | None
     reason: str
@@ -52,7 +52,7 @@ async def post(
     timeout: float = TIMEOUT_SECONDS,
     auth: httpx.Auth | None = None,
 ) -> Answer:
-    """Send one request and return what came back; it raises nothing.
+    """Send one request and return its outcome; it raises nothing.
 
     The messages contain neither the URL, which may be secret, nor the answer's text.
     """

@@ -36,7 +36,7 @@ FULL = "too many events waited for this receiver; the following ones were droppe
 
 
 class Kept(Struct):
-    """What is saved of a webhook."""
+    """The saved state of a webhook."""
 
     past: Past = msgspec.field(default_factory=Past)
     queue: list[Event] = []

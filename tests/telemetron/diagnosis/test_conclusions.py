@@ -202,3 +202,23 @@ def test_conclusions_from_what_changed_are_those_from_everything(seed: int) -> N
 async def test_so_they_are_while_the_worst_of_many_come_and_go() -> None:
     play = await played(1, size=1_200, nodes=100_000, rounds=10)
     assert play.conclusions.count > len(play.conclusions.shown) == 200
+
+
+async def test_each_begin_and_end_of_a_finding_is_logged_with_its_fields() -> None:
+    from loguru import logger
+
+    records: list[dict[str, Any]] = []
+    sink = logger.add(lambda message: records.append(message.record), level="INFO")
+    try:
+        async with System() as system:
+            dead_consumer(system)
+            await system.after(60)
+            (finding,) = document(system)["findings"]
+    finally:
+        logger.remove(sink)
+    (raised,) = [one for one in records if "raised" in one["message"]]
+    assert raised["extra"] == {
+        "rule": finding["rule"],
+        "key": finding["key"],
+        "severity": finding["severity"],
+    }
