@@ -180,7 +180,7 @@ servr: {}
 """) == [
         "t.yaml:1: id: expected str, got int (quote it)",
         't.yaml:3: server.prot: unknown key; did you mean "port"?'
-        " (known: auth, host, port, probe_port, root_path, tls)",
+        " (known: auth, host, port, probe_port, public_url, root_path, tls)",
         "t.yaml:4: server.port: expected int, got str",
         't.yaml:5: log.level: expected "trace" or "debug" or "info" or "warning" or "error"',
         "t.yaml:8: agents[0].max_parallel_invocations: expected int >= 1",
@@ -189,7 +189,8 @@ servr: {}
         " description, max_parallel_invocations, models, name, namespace, queues)",
         't.yaml:10: agents[1]: "name" is missing: Its name.',
         't.yaml:11: servr: unknown key; did you mean "server"?'
-        " (known: agents, findings, history, id, log, metrics, server, sources)",
+        " (known: agents, alertmanager, findings, history, id, log, metrics, server, sources,"
+        " webhooks)",
     ]
 
 
