@@ -84,9 +84,9 @@ def serve(config: str | None, **options: Any) -> None:
 
     try:
         app = App(Service(settings))
-        options = server_options(app)
-        options["facts"] = _facts(settings, config)
-        sys.exit(run(app, **options))
+        served = server_options(app)
+        served["facts"] = _facts(settings, config)
+        sys.exit(run(app, **served))
     except StartError as error:
         output.fail_to_start([str(error)], output.FAILED)
     except Exception:
