@@ -27,7 +27,7 @@ from telemetron_collectors.litellm import LitellmConfig, collector
 from tests.real.litellm.proxy import MASTER_KEY, LiteLLM, litellm
 
 DEPLOYMENTS, PAGE_BYTES, LARGE_BYTES = 100, 500_000, 5_000_000
-LOOP_MS, CALLBACK_MS = 5.0, 20.0
+LOOP_MS, CALLBACK_MS = 3.0, 20.0
 PROXIED = 20
 PROXY_PERCENT = 0.5
 INTERVAL = 10.0

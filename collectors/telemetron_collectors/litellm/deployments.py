@@ -41,6 +41,8 @@ class Deployments:
         self.left_by_provider: dict[str, float] = {}
         self.database = Database({}, {})
         self.names = Names((), {})
+        self.listed: dict[str, Listed] = {}
+        """What `set_listed` set."""
         self._output = output
         self._clock = output.clock
         self._max_age = max_age_seconds
@@ -48,7 +50,7 @@ class Deployments:
         self._recent_until = 0.0
         """Until when the observations are recent enough, monotonic."""
         self._silence: Due | None = None
-        self._listed: dict[str, Listed] = {}
+        self._aliases: Mapping[str, str] = {}
         self._alike: Counter[str | None] = Counter()
         """The number of deployments of each upstream model."""
         self._evidence: dict[str, Evidence] = {}
@@ -63,37 +65,51 @@ class Deployments:
 
     def set_listed(self, listed: dict[str, Listed], aliases: Mapping[str, str]) -> None:
         """Set the configured deployments, by id; remove all others."""
+        if listed == self.listed and aliases == self._aliases:
+            return
         for gone in self._published.keys() - listed.keys():
             self._forget(gone)
-        self._listed = listed
+        self.listed, self._aliases = listed, aliases
         self.names = Names((one.part for one in listed.values()), aliases)
         self._alike = Counter(one.part.upstream_model for one in listed.values())
         self.publish_all()
 
-    def add_rises(self, rises: dict[Series, float], measures: Measures, last_poll: float) -> None:
-        """Add the counters that rose since the last poll, whose time is monotonic."""
-        self.note_answer()
+    def add_measured(
+        self, found: Iterable[tuple[str, Observation]], measures: Measures, last_poll: float
+    ) -> None:
+        """Add what `observations` returned; the time of the last poll is monotonic."""
         self._measured_at = self._clock.now()
+        for id in self.listed:
+            self._evidence_of(id).sees_successes = measures.sees_successes
+        self.add(found, last_poll)
+
+    def observations(
+        self, rises: dict[Series, float], measures: Measures
+    ) -> list[tuple[str, Observation]]:
+        """Interpret the counters that rose since the last poll, by deployment id.
+
+        It changes nothing but `measures`, so a thread may run it: it also computes the measures of
+        each deployment, which `publish_all` then finds there.
+        """
         grouped: defaultdict[str, dict[Series, float]] = defaultdict(dict)
         for series, rise in rises.items():
-            if series.of in self._listed:
+            if series.of in self.listed:
                 grouped[series.of][series] = rise
         refused = self._refused(rises)
         found = []
-        for id, one in self._listed.items():
-            self._evidence_of(id).sees_successes = measures.sees_successes
-            if id in grouped or one.part.model in refused:
-                rose = grouped.get(id, {})
-                is_refused = one.part.model in refused
-                found.append((id, self._observe(id, rose, measures, is_refused)))
-        self.add(found, last_poll)
+        for id, one in self.listed.items():
+            measures.of(one.part)
+            is_refused = one.part.model in refused
+            if id in grouped or is_refused:
+                found.append((id, self._observe(id, grouped[id], measures, is_refused)))
+        return found
 
     def add(self, found: Iterable[tuple[str, Observation]], last_poll: float) -> None:
         """Add observations by deployment id."""
         self.note_answer()
         now, at = self._clock.monotonic(), self._clock.now()
         for id, one in found:
-            if id not in self._listed:
+            if id not in self.listed:
                 continue
             evidence = self._evidence_of(id)
             evidence.add(one, now, at)
@@ -109,7 +125,7 @@ class Deployments:
 
     def publish_all(self) -> None:
         now, at = self._clock.monotonic(), self._clock.now()
-        for id in self._listed:
+        for id in self.listed:
             self._publish(id, now, at)
 
     def _await_silence(self, now: float) -> None:
@@ -147,7 +163,7 @@ class Deployments:
         return found._replace(doubtful=True) if calls.doubtful else found
 
     def _cooldown_seconds_of(self, id: str) -> float | None:
-        own = self._listed[id].cooldown_seconds
+        own = self.listed[id].cooldown_seconds
         return self.cooldown_seconds if own is None else own
 
     def _state(self, id: str, page: MetricsPage) -> float | None:
@@ -156,7 +172,7 @@ class Deployments:
         A cooldown sets that value and nothing resets it.
         """
         states = page.states.get(id, {})
-        group = self._listed[id].part.model
+        group = self.listed[id].part.model
         own = {state for name, state in states.items() if name != group or len(states) == 1}
         return own.pop() if len(own) == 1 else None
 
@@ -201,7 +217,7 @@ class Deployments:
     def _part(
         self, id: str, now: float, at: datetime, measured_at: datetime | None
     ) -> ModelDeployment:
-        part, evidence = self._listed[id].part, self._evidence_of(id)
+        part, evidence = self.listed[id].part, self._evidence_of(id)
         credits, strictly = self._credits(part)
         evidence.note_budget(credits == 0, now)
         is_spent = evidence.is_spent(strictly=strictly)
@@ -248,7 +264,7 @@ class Deployments:
             return {"spend": self._spent_today(part)}
         measures = self.measures.of(part)
         if measures["spend"] is None:
-            measures["spend"] = self._spent_today(part)
+            return {**measures, "spend": self._spent_today(part)}
         return measures
 
     def _spent_today(self, part: ModelDeployment) -> float | None:

@@ -54,28 +54,31 @@ class Measures:
         caller: str | None,
     ) -> None:
         self.page = page
+        self._has = frozenset(kind for kind in FAMILIES if page.has(kind))
         self._usage = usage
         self._caches = caches
         self._caller = caller
         self._refused = self._by_group(names)
         """The calls refused in the last minute, by model group and error."""
+        self._made: dict[str, tuple[ModelDeployment, dict[str, Any]]] = {}
+        """The measures of each deployment as it was listed, by id."""
 
     @property
     def sees_successes(self) -> bool:
-        return self.page.has(SUCCESSES) or self.page.has(ANSWERED)
+        return SUCCESSES in self._has or ANSWERED in self._has
 
     def missing(self) -> list[str]:
         """Return the metrics without which some measures are unknown."""
         needed = set(FAMILIES) - {CACHE_HITS, CACHED_TOKENS}
-        if self.page.has(REQUESTS) and self.page.has(SUCCESSES):
+        if REQUESTS in self._has and SUCCESSES in self._has:
             needed -= {FAILURES}
         if self._caches is not False:
             if not self._sees_cached():
                 needed |= {CACHE_HITS}
             # Workers that share a page list a metric only after they have counted something.
-            if self.page.has(CACHE_HITS) or self.page.process is not None:
+            if CACHE_HITS in self._has or self.page.process is not None:
                 needed |= {CACHED_TOKENS}
-        return sorted(FAMILIES[kind] for kind in needed if not self.page.has(kind))
+        return sorted(FAMILIES[kind] for kind in needed if kind not in self._has)
 
     def calls(self, rose: Mapping[Series, float]) -> Calls:
         """Interpret the rises of one deployment's counters."""
@@ -88,14 +91,20 @@ class Measures:
 
         cached = self._cached(of)
         succeeded = of(SUCCESSES) - (cached or 0.0)
-        if not self.page.has(SUCCESSES) or cached is None:
+        if SUCCESSES not in self._has or cached is None:
             succeeded = of(ANSWERED)
-        failed = None if self.page.has(FAILURES) else self._failed(of)
+        failed = None if FAILURES in self._has else self._failed(of)
         return Calls(succeeded > 0, bool(cached), bool(failed))
 
     def of(self, part: ModelDeployment) -> dict[str, Any]:
-        """Return the measures of a deployment, by field."""
-        spend = self._usage.spent(part.id) if self.page.has(SPEND) else None
+        """Return the measures of a deployment, by field: the same, do not change them."""
+        made = self._made.get(part.id)
+        if made is None or made[0] is not part:
+            made = self._made[part.id] = part, self._of(part)
+        return made[1]
+
+    def _of(self, part: ModelDeployment) -> dict[str, Any]:
+        spend = self._usage.spent(part.id) if SPEND in self._has else None
         minute = self._usage.minute
         if minute is None:
             return {"spend": spend}
@@ -120,15 +129,15 @@ class Measures:
         return measures | ({"truncated": {**(part.truncated or {}), **cut}} if cut else {})
 
     def _rise(self, of: Rise, kind: str) -> float | None:
-        return of(kind) if self.page.has(kind) else None
+        return of(kind) if kind in self._has else None
 
     def _sees_cached(self) -> bool:
         """Return whether the metrics distinguish answers of providers and of the cache."""
-        return self.page.has(CACHE_HITS) or (self.page.has(SUCCESSES) and self.page.has(ANSWERED))
+        return CACHE_HITS in self._has or (SUCCESSES in self._has and ANSWERED in self._has)
 
     def _cached(self, of: Rise) -> float | None:
         """Return how many calls the proxy's cache answered, or None if that is not known."""
-        if self.page.has(CACHE_HITS):
+        if CACHE_HITS in self._has:
             return of(CACHE_HITS)
         if self._caches is False:
             return 0.0
@@ -148,7 +157,7 @@ class Measures:
 
     def _failed(self, of: Rise) -> float | None:
         """Return the failures; without their metric, requests that are no successes."""
-        if self.page.has(FAILURES):
+        if FAILURES in self._has:
             return of(FAILURES)
         requests = self._rise(of, REQUESTS)
         successes = self._rise(of, SUCCESSES)
@@ -187,7 +196,7 @@ class Measures:
     ) -> tuple[list[ModelCaller] | None, int]:
         """Return the most active callers, and the number of all; `none`: no answer was cached."""
         named = [kind for kind in CALLED if self._caller in self.page.labels.get(kind, ())]
-        if not any(map(self.page.has, named)):
+        if not self._has.intersection(named):
             return None, 0
         callers = [
             ModelCaller(
@@ -212,4 +221,4 @@ class Measures:
 
     def _names_callers(self, kind: str) -> bool:
         labels = self.page.labels.get(kind)
-        return self.page.has(kind) and (labels is None or self._caller in labels)
+        return kind in self._has and (labels is None or self._caller in labels)

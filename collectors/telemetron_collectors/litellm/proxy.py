@@ -15,8 +15,10 @@ from telemetron.poll import TroubleError
 from telemetron_collectors.litellm import budgets, metrics
 from telemetron_collectors.litellm.client import Client, HttpLimits, RefusalError
 from telemetron_collectors.litellm.deployments import Deployments
+from telemetron_collectors.litellm.evidence import Observation
 from telemetron_collectors.litellm.health import Health
 from telemetron_collectors.litellm.measures import Measures
+from telemetron_collectors.litellm.metrics import Series
 from telemetron_collectors.litellm.models import (
     Listed,
     Row,
@@ -39,6 +41,7 @@ ROUTER_EVERY = 30
 
 HEALTH_TIMEOUT_SECONDS = 120.0
 MAX_NAMED = 8
+MAX_KEPT_BYTES = 1024 * 1024
 MAX_REQUESTED = 100
 """The most deployments that one poll requests by id."""
 
@@ -87,6 +90,9 @@ class Proxy:
         self._polled_at = self._clock.monotonic()
         self._families: dict[float, frozenset[str]] = {}
         """The metrics of the process that answered last, by its start time."""
+        self._body: bytes | None = None
+        self._page: metrics.MetricsPage | None = None
+        """The last page and its bytes: a proxy without calls answers the same again."""
         self._caches: bool | None = None
         self._settings = Values()
         self._has_budgets = False
@@ -152,7 +158,13 @@ class Proxy:
         for id in [id for id in several if id not in self._wildcards][:MAX_REQUESTED]:
             if configured := await self._request_deployment(id):
                 self._wildcards[id] = configured
-        return {id: listed(own, aliases, self._wildcards.get(id)) for id, own in rows.items()}
+        wildcards, before = self._wildcards, self._deployments.listed
+
+        def each() -> dict[str, Listed]:
+            found = {id: listed(own, aliases, wildcards.get(id)) for id, own in rows.items()}
+            return {id: before[id] if before.get(id) == one else one for id, one in found.items()}
+
+        return await asyncio.to_thread(each)
 
     async def _request_deployment(self, id: str) -> Row | None:
         """Return the row of one deployment as configured: a wildcard under its own name."""
@@ -174,17 +186,24 @@ class Proxy:
         if metrics.WITHOUT_LICENCE in page.families:
             return self._publish(None, LICENCE)
         now = self._clock.monotonic()
-        rises = await asyncio.to_thread(self._usage.add, page, now, date)
-        names = self._deployments.names
-        measures = Measures(self._usage, page, names, self._caches, self._caller)
-        self._deployments.add_rises(rises, measures, self._polled_at)
-        self._unserved.note(rises, names)
+        rises, measures, found = await asyncio.to_thread(self._interpret, page, now, date)
+        self._deployments.add_measured(found, measures, self._polled_at)
+        self._unserved.note(rises, self._deployments.names)
         self._publish_unserved()
         self._polled_at = now
         await asyncio.sleep(0)  # let other tasks run: many deployments take long
         if self._usage.is_several(now):
             return self._publish(None, SEVERAL)
         self._publish(measures, _why_not(measures))
+
+    def _interpret(
+        self, page: metrics.MetricsPage, now: float, date: float | None
+    ) -> tuple[dict[Series, float], Measures, list[tuple[str, Observation]]]:
+        """Return what a page shows; run this in a thread. No other poll runs meanwhile."""
+        rises = self._usage.add(page, now, date)
+        names = self._deployments.names
+        measures = Measures(self._usage, page, names, self._caches, self._caller)
+        return rises, measures, self._deployments.observations(rises, measures)
 
     def _publish(self, measures: Measures | None, why_not: str = "") -> None:
         self._deployments.measures = measures
@@ -220,8 +239,11 @@ class Proxy:
 
     async def _get_page(self, target: str) -> tuple[metrics.MetricsPage, float | None]:
         answer = await self._client.get(target, kind="text/plain")
-        parse = partial(metrics.parse, caller=self._caller)
-        return await self._parsed("/metrics/", parse, answer.body), answer.date
+        if self._page is None or answer.body != self._body:
+            parse = partial(metrics.parse, caller=self._caller)
+            self._page = await self._parsed("/metrics/", parse, answer.body)
+            self._body = answer.body if len(answer.body) <= MAX_KEPT_BYTES else None
+        return self._page, answer.date
 
     async def _poll_budgets(self) -> None:
         """Poll the budgets; not if none are configured, for then the proxy would answer 500."""
