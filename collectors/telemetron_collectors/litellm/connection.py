@@ -191,7 +191,7 @@ class Connections:
             raise ConnectError from error
 
     async def _addresses(self) -> list[str]:
-        """Return the host's addresses, first the one that answered last."""
+        """Return the host's addresses; begin with the address of the last connection."""
         loop = asyncio.get_running_loop()
         found = await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
         addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
