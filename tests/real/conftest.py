@@ -26,6 +26,7 @@ def control_plane() -> Iterator[controlplane.ControlPlane]:
         yield plane
 
 
+@pytest.hookimpl(tryfirst=True)  # or xdist's own hook, which reads the groups, would come first
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give real servers their time, and the tests of one server the same worker."""
     for item in items:
