@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
@@ -35,6 +35,13 @@ def pytest_configure() -> None:
     """Restore Ctrl-C, which a shell disables in background jobs."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.setdefault("LOGURU_LEVEL", "INFO")  # else each change of a status is printed
+    with suppress(ImportError):  # the tests of the agent SDK run without it
+        from hypothesis import HealthCheck, settings
+
+        # An example that takes long says that the machine is busy.
+        slow = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+        settings.register_profile("tests", slow)
+        settings.load_profile("tests")
 
 
 @pytest.fixture(autouse=True)
@@ -62,6 +69,7 @@ def serving(tmp_path: Path) -> Serving:
     # Tests of the agent SDK run where Telemetron is not installed.
     from telemetron.config.settings import load
     from telemetron.service.service import Service
+    from telemetron.service.supervisor import SupervisorLimits
     from telemetron.web.app import App, server_options
     from telemetron.web.server.server import running
 
@@ -69,18 +77,19 @@ def serving(tmp_path: Path) -> Serving:
     async def serve(
         config: str = "", limits: Mapping[str, Any] | None = None, **headers: str
     ) -> AsyncIterator[Live]:
-        """`limits` are further arguments of the service."""
+        """`limits` are further arguments of the service, which waits here until all is loaded."""
         file = tmp_path / "telemetron.yaml"
         file.write_text(config)
         settings = await asyncio.to_thread(load, str(file), {"SERVER_PORT": "0"})
-        app = App(Service(settings, **(limits or {})))
+        patient = {"limits": SupervisorLimits(start_seconds=30)}
+        app = App(Service(settings, **(patient | dict(limits or {}))))
         # A test that asks for nothing encoded sees the bytes as they are.
         headers = {"accept-encoding": "identity", **headers}
         async with (
             running(app, **server_options(app)) as url,
             # Loading the authorities of TLS would take longer than most tests.
             httpx.AsyncClient(
-                base_url=url, headers=headers, trust_env=False, verify=False
+                base_url=url, headers=headers, trust_env=False, verify=False, timeout=60
             ) as client,
         ):
             yield Live(app, client, url)

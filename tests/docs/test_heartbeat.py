@@ -92,7 +92,7 @@ async def seen(live: Any, name: str) -> dict[str, Any]:
     """The agent, once it is there."""
     changed = asyncio.Event()
     live.app.service.store.watchers.append(lambda _: changed.set())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while True:
             changed.clear()
             for agent in (await live.client.get("/system/state")).json()["agents"]:

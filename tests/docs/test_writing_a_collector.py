@@ -66,7 +66,7 @@ async def queues(live: Any, wanted: Any) -> list[dict[str, Any]]:
     """The queues, once they are as wanted."""
     changed = asyncio.Event()
     live.app.service.store.watchers.append(lambda _: changed.set())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while True:
             changed.clear()
             found: list[dict[str, Any]] = (await live.client.get("/system/state")).json()["queues"]
@@ -84,7 +84,7 @@ def test_the_test_of_the_example_passes(installed: Path) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_folder.py"]
     environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # it needs none
     done = subprocess.run(
-        command, cwd=installed, env=environment, capture_output=True, text=True, timeout=50
+        command, cwd=installed, env=environment, capture_output=True, text=True, timeout=100
     )
     assert done.returncode == 0, done.stdout
     assert "1 passed" in done.stdout

@@ -62,7 +62,7 @@ async def findings(live: Any) -> list[dict[str, Any]]:
     """The findings, once there are some."""
     changed = asyncio.Event()
     live.app.service.store.watchers.append(lambda _: changed.set())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while True:
             changed.clear()
             state = (await live.client.get("/system/state/findings")).json()

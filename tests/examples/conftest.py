@@ -31,7 +31,7 @@ def run() -> Run:
 
     async def run(live: Any, *command: str, stdin: bytes = b"", **environ: str) -> Done:
         process = await start(live, *command, **environ)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             out, err = await process.communicate(stdin)
         return Done(process.returncode, out.decode(), err.decode())
 
@@ -105,7 +105,7 @@ async def until_stalled(live: Any) -> None:
     """The configuration's `stall_after_seconds` is short."""
     changed = asyncio.Event()
     live.app.service.store.watchers.append(lambda _: changed.set())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while True:
             changed.clear()
             (agent,) = (await live.client.get("/system/state")).json()["agents"]

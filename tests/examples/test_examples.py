@@ -45,7 +45,7 @@ async def test_the_health_check_prints_each_problem(serving: Any, run: Any, busy
 
 async def until_found(live: Any) -> None:
     """Wait until there is a finding."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         state = (await live.client.get("/system/state/findings")).json()
         while not state["findings"]:
             place = f"{state['epoch']}.{state['revision']}"
@@ -79,7 +79,7 @@ async def test_changes_are_printed_as_they_happen(live: Any, started: Any) -> No
 
 async def waiting(live: Any) -> None:
     """Wait until a client polls; it has read the state before."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while not len(live.app.waiters):  # noqa: ASYNC110  (no event reports it)
             await asyncio.sleep(0.02)
 
@@ -87,7 +87,7 @@ async def waiting(live: Any) -> None:
 async def line(process: asyncio.subprocess.Process) -> str:
     """Return the next line of its output."""
     assert process.stdout
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         return (await process.stdout.readline()).decode().strip()
 
 

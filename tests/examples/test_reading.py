@@ -46,7 +46,7 @@ async def diagnosed(live: Any) -> bytes:
     """Return the state, once the planner's stalled task is the effect of a finding."""
     changed = asyncio.Event()
     live.app.service.store.watchers.append(lambda _: changed.set())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while True:
             changed.clear()
             state: bytes = (await live.client.get("/system/state")).content

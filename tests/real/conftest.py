@@ -1,13 +1,13 @@
 """Fixtures of the tests against real servers."""
 
-import fcntl
-import os
 from collections.abc import Iterator
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.real import controlplane
 from tests.real import toxiproxy as toxic
+from tests.real.nightly import IS_NIGHTLY
 
 
 @pytest.fixture(scope="session")
@@ -26,38 +26,21 @@ def control_plane() -> Iterator[controlplane.ControlPlane]:
         yield plane
 
 
-@pytest.hookimpl(tryfirst=True)  # or xdist's own hook, which reads the groups, would come first
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give real servers their time, and the tests of one server the same worker."""
+    """Give real servers their time."""
     for item in items:
         if "tests/real/" in item.nodeid:
-            item.add_marker(pytest.mark.timeout(360))  # of which it may wait for one that is alone
-            item.add_marker(pytest.mark.xdist_group(_group(item)))
+            item.add_marker(pytest.mark.timeout(3600 if IS_NIGHTLY else 300))
 
 
-def _group(item: pytest.Item) -> str:
-    fixtures = getattr(item, "fixturenames", ())
-    shared = ("control_plane", "kafka", "cluster")
-    if name := next((name for name in shared if name in fixtures), None):
-        return name
-    if "tests/real/litellm/" in item.nodeid:
-        return "litellm"  # proxies that start beside each other change each other's metrics
-    # Plays go on beside the tests of their module, so a test alone must not run beside them.
-    is_alone = "plays" in fixtures or item.get_closest_marker("alone")
-    return "alone" if is_alone else item.nodeid.partition("::")[0]
+class Files(LoadScopeScheduling):
+    """Give the tests of a file the same worker, and those of the image, which is built once."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "image" if file.startswith("tests/real/deploy/") else file
 
 
-@pytest.fixture(autouse=True)
-def _turn(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[None]:
-    """Let a test that is marked `alone` wait for those of other workers, and those for it."""
-    folder = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        folder = folder.parent  # which all workers share
-    alone = request.node.get_closest_marker("alone") is not None
-    with (folder / "door").open("w") as door, (folder / "room").open("w") as room:
-        fcntl.flock(door, fcntl.LOCK_EX)  # or new tests would enter for ever before one alone
-        fcntl.flock(room, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
-        fcntl.flock(door, fcntl.LOCK_UN)
-        yield
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Files:
+    """`--dist loadgroup` would do, but xdist 3.8 forgets the groups with pytest 9.2."""
+    return Files(config, log)

@@ -71,7 +71,7 @@ def toxiproxy() -> Iterator[Toxiproxy]:
     """A server of its own, ended with the context."""
     port = free_port()
     with running([str(build()), "-host", "127.0.0.1", "-port", str(port)]):
-        wait_until(lambda: _listens(port), seconds=10, what="toxiproxy")
+        wait_until(lambda: _listens(port), seconds=60, what="toxiproxy")
         yield Toxiproxy(port)
 
 

@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-DEADLINE = 20.0
+DEADLINE = 50.0
 """Seconds after which a test gives up on what should have come long ago."""
 
 

@@ -13,7 +13,7 @@ if sys.version_info < (3, 11):  # the SDK's tests run on 3.9 too
 
 
 async def wait_for_agents(live, wanted) -> list[dict[str, Any]]:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while True:
             agents = (await live.client.get("/system/state")).json()["agents"]
             if wanted(agents):

@@ -67,7 +67,7 @@ async def agents(live: Any, wanted: Callable[[dict[str, Any]], object]) -> dict[
     """The agents by name, once they are as wanted."""
     changed = asyncio.Event()
     live.app.service.store.watchers.append(lambda _: changed.set())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while True:
             changed.clear()
             listed = (await live.client.get("/system/state")).json()["agents"]

@@ -54,7 +54,7 @@ class Outside:
         options = {"interval_seconds": 7.0, **options}
         task = asyncio.ensure_future(poll(self.output, self.once, **options))
         done = asyncio.ensure_future(self.done.wait())
-        await asyncio.wait({task, done}, return_when=asyncio.FIRST_COMPLETED, timeout=10)
+        await asyncio.wait({task, done}, return_when=asyncio.FIRST_COMPLETED, timeout=30)
         try:
             yield task
         finally:
@@ -139,7 +139,7 @@ async def test_it_ends_when_it_is_cancelled(step: str) -> None:
     task = asyncio.ensure_future(poll(output, once, interval_seconds=7.0))
     await asyncio.sleep(0)
     task.cancel()
-    await asyncio.wait({task}, timeout=5)
+    await asyncio.wait({task}, timeout=30)
     assert task.cancelled()
     assert output.calls == []
 

@@ -155,7 +155,7 @@ async def test_the_probe_reports_a_silent_agent(live: Any) -> None:
     assert (await live.client.get(probe)).text == "ok\n"
     silent = asyncio.Event()
     live.app.service.store.watchers.append(lambda _: silent.set())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while (await live.client.get(probe)).status_code == 200:
             silent.clear()
             await silent.wait()

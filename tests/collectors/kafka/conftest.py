@@ -63,7 +63,7 @@ class Broker:
         self.process = subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        until = time.monotonic() + 10
+        until = time.monotonic() + 30
         while not self.listens():
             assert time.monotonic() < until, "the embedded broker did not start"
             time.sleep(0.01)
@@ -77,7 +77,7 @@ class Broker:
         if self.process:
             self.process.send_signal(signal.SIGCONT)
             self.process.terminate()
-            self.process.wait(10)
+            self.process.wait(30)
             self.process = None
 
     @cached_property
@@ -88,17 +88,17 @@ class Broker:
         new = NewTopic(
             topic, partitions, 1, config={k.replace("_", "."): v for k, v in config.items()}
         )
-        self.admin.create_topics([new])[topic].result(10)
+        self.admin.create_topics([new])[topic].result(30)
         return topic
 
     def grow(self, topic: str, partitions: int) -> None:
-        self.admin.create_partitions([NewPartitions(topic, partitions)])[topic].result(10)
+        self.admin.create_partitions([NewPartitions(topic, partitions)])[topic].result(30)
 
     def delete(self, topic: str) -> None:
-        self.admin.delete_topics([topic])[topic].result(10)
+        self.admin.delete_topics([topic])[topic].result(30)
 
     def topics(self) -> set[str]:
-        return set(self.admin.list_topics(timeout=10).topics)
+        return set(self.admin.list_topics(timeout=30).topics)
 
     def produce(
         self,
@@ -111,7 +111,7 @@ class Broker:
         producer = Producer({"bootstrap.servers": self.address, "linger.ms": 0, **more})
         for value in values:
             producer.produce(topic, value, partition=partition, headers=headers)
-        assert producer.flush(10) == 0
+        assert producer.flush(30) == 0
 
     def transaction(
         self, topic: str, *values: bytes, commit: bool | None = True, partition: int = 0
@@ -124,25 +124,25 @@ class Broker:
                 "linger.ms": 0,
             }
         )
-        producer.init_transactions(10)
+        producer.init_transactions(30)
         producer.begin_transaction()
         for value in values:
             producer.produce(topic, value, partition=partition)
-        producer.flush(10)
+        producer.flush(30)
         if commit:
-            producer.commit_transaction(10)
+            producer.commit_transaction(30)
         elif commit is False:
-            producer.abort_transaction(10)
+            producer.abort_transaction(30)
         return producer
 
     def truncate(self, topic: str, before: int, partition: int = 0) -> None:
         """Delete the records before an offset."""
         target = TopicPartition(topic, partition, before)
         (future,) = self.admin.delete_records([target]).values()
-        future.result(10)
+        future.result(30)
 
     def delete_group(self, group: str) -> None:
-        self.admin.delete_consumer_groups([group])[group].result(10)
+        self.admin.delete_consumer_groups([group])[group].result(30)
 
     def commit(self, topic: str, group: str, offset: int, partition: int = 0) -> None:
         consumer = Consumer({"bootstrap.servers": self.address, "group.id": group})

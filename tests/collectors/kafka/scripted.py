@@ -114,7 +114,7 @@ class Scripted:
     async def asked_for(self, api: int, times: int = 1) -> None:
         """Wait until it has received so many more requests."""
         wanted = self.asked.count(api) + times
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(30):
             while self.asked.count(api) < wanted:
                 self._news.clear()
                 await self._news.wait()

@@ -110,7 +110,7 @@ class SlowDecoding(ThreadPoolExecutor):
 
         def wait_and_call() -> Any:
             self.begun.set()
-            assert self.go_on.wait(10)
+            assert self.go_on.wait(30)
             return call()
 
         return super().submit(wait_and_call)

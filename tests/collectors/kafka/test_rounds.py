@@ -380,7 +380,7 @@ async def test_no_topic_is_created_and_no_group_joined(
         queue = await watched.queue_until(topic, lambda q: q.depth == 0)
         assert (queue.group_state, queue.consumers, queue.problems) == ("Dead", 0, [])
         assert await do(own_broker.topics) == before | {topic}
-        groups = await do(lambda: own_broker.admin.list_consumer_groups().result(10).valid)
+        groups = await do(lambda: own_broker.admin.list_consumer_groups().result(30).valid)
         assert groups == []
 
 

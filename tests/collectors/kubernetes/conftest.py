@@ -137,7 +137,7 @@ def observing(api: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
             assert not task.done(), task
         finally:
             task.cancel()
-            await asyncio.wait([task], timeout=5)
+            await asyncio.wait([task], timeout=30)
             output.close()
             source.stop()
             assert task.cancelled(), task

@@ -10,7 +10,7 @@ from tests.collectors.kubernetes.things import agent, deployment, pod, replicase
 async def until(live, condition):
     news = asyncio.Event()
     live.app.service.store.watchers.append(lambda publication: news.set())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while True:
             news.clear()
             state = (await live.client.get("/system/state")).json()

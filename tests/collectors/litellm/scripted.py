@@ -268,7 +268,7 @@ class Bench:
         times = self.clock.sleeps
         self.proxy.date += seconds
         self.clock.advance(seconds)
-        await asyncio.wait_for(self.clock.slept(times + 1), 10)
+        await asyncio.wait_for(self.clock.slept(times + 1), 30)
 
     async def second(self, seconds: float = 1.0) -> None:
         """Advance the clock and wait for polls if any is due."""

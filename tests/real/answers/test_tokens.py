@@ -9,6 +9,7 @@ from telemetron.answers.brief.brief import Known, Question, causes, overview
 from telemetron.answers.brief.forms import Json, Markdown
 from telemetron.answers.brief.past import PastChange
 from tests.real.answers import tokenizers
+from tests.real.nightly import often
 from tests.telemetron.answers.brief.made import (
     HEALTHY,
     RandomSystem,
@@ -33,10 +34,11 @@ def python() -> Path:
     return found
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("form", [Json(), Markdown()], ids=lambda form: form.media)
 def test_no_brief_is_above_its_budget(python: Path, form: Json | Markdown) -> None:
-    systems = [RandomSystem(seed, (3, 12, 60)[seed % 3], seed % 7, NAMES) for seed in range(30)]
+    systems = [
+        RandomSystem(seed, (3, 12, 60)[seed % 3], seed % 7, NAMES) for seed in range(often(40))
+    ]
     snapshots = [snapshot(**incident()), *(system.snapshot for system in systems)]
     asked = [(surveyed(one), tokens) for one in snapshots for tokens in BUDGETS]
     texts = [

@@ -1,7 +1,7 @@
 """The image, built and run without a daemon: buildah builds it, crun runs it.
 
 Its base stands in for `python:3.13-slim` where no image registry is reached: a Debian made by
-debootstrap, with Debian's Python. Base and wheels are made once, into the cache.
+debootstrap, whose Python is of the same version. Base and wheels are made once, into the cache.
 """
 
 import hashlib
@@ -25,9 +25,9 @@ from tests.real.process import CACHE, locked, running
 ROOT = Path(__file__).parents[3]
 FOLDER = CACHE / "image"
 DRIVERS = ("overlay", "vfs")  # vfs works everywhere, but copies everything each time
-BASE = "localhost/telemetron-base:latest"
+DEBIAN, PYTHON = "trixie", "3.13"
+BASE = f"localhost/telemetron-base-{DEBIAN}:latest"
 IMAGE = f"localhost/telemetron:{telemetron.__version__}"
-PYTHON = "3.11"  # bookworm's
 LOCKS = ("run.txt", "mcp.txt", "build.txt")
 BUILD_SECONDS = 400
 # Out of sight of the machine's cgroups, which may be such as crun does not take.
@@ -111,7 +111,7 @@ def _base() -> str:
         with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
             packages = "--include=python3,python3-venv,ca-certificates"
             subprocess.run(
-                ["debootstrap", "--variant=minbase", packages, "bookworm", folder],
+                ["debootstrap", "--variant=minbase", packages, DEBIAN, folder],
                 stdout=subprocess.DEVNULL,
                 check=True,
                 timeout=BUILD_SECONDS,
@@ -131,9 +131,8 @@ def _has(name: str) -> bool:
 
 def _wheels() -> Path:
     """A folder of all that the locks name, and the pip.conf that takes nothing else."""
-    digest = hashlib.sha256(
-        b"".join((ROOT / "requirements" / lock).read_bytes() for lock in LOCKS)
-    ).hexdigest()
+    locks = b"".join((ROOT / "requirements" / lock).read_bytes() for lock in LOCKS)
+    digest = hashlib.sha256(PYTHON.encode() + locks).hexdigest()
     wheels = FOLDER / f"wheels-{digest[:16]}"
     if (wheels / "pip.conf").exists():
         return wheels

@@ -89,7 +89,7 @@ def test_a_container_serves_takes_beats_and_stops(
     env = {"SERVER_PORT": str(port)}
     command = ("serve", "--config", "/etc/telemetron/telemetron.yaml")
     with images.container(image, tmp_path, command=command, env=env, files=config) as container:
-        wait_until(lambda: serves(port), seconds=20, what="the container")
+        wait_until(lambda: serves(port), seconds=60, what="the container")
         with client(port, WRITE) as agent:
             beat = {"instance": "i", "tasks": [{"id": "t"}]}
             assert agent.post("/agents/planner/heartbeat", json=beat).status_code == 204
@@ -115,7 +115,7 @@ def test_the_tools_for_agents_run_in_it(image: Image, tmp_path: Path) -> None:
     port = free_port()
     command = ("mcp", f"--http=127.0.0.1:{port}", "--url=http://127.0.0.1:1")
     with images.container(image, tmp_path, command=command) as container:
-        wait_until(lambda: serves(port), seconds=20, what="the container")
+        wait_until(lambda: serves(port), seconds=60, what="the container")
         with client(port) as agent:
             ping = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
             assert agent.post("/mcp", json=ping).json() == {"jsonrpc": "2.0", "id": 1, "result": {}}

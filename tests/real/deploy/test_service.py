@@ -60,7 +60,7 @@ def pod(
         container(image, inside, command=main["args"], env=env, files=files) as process,
         httpx.Client(base_url=url, trust_env=False) as client,
     ):
-        wait_until(lambda: serves(client), seconds=20, what="the container")
+        wait_until(lambda: serves(client), seconds=60, what="the container")
         yield client, main
         process.terminate()
         assert process.wait(10) == 0
@@ -161,7 +161,7 @@ def test_the_role_permits_only_reading(cluster: Cluster, deployed: list[Object])
     granted = permissions(role["rules"])
     assert {verb for _, _, verb in granted} == {"get", "list", "watch"}
     mine, anybody = token(cluster, account), token(cluster, "default")
-    wait_until(lambda: allowed(cluster, mine) >= granted, seconds=10, what="the binding")
+    wait_until(lambda: allowed(cluster, mine) >= granted, seconds=60, what="the binding")
     assert allowed(cluster, mine) - allowed(cluster, anybody) == granted
     elsewhere = granted if role["kind"] == "ClusterRole" else set()
     assert allowed(cluster, mine, "default") - allowed(cluster, anybody, "default") == elsewhere

@@ -77,7 +77,7 @@ def pod(image: Image, tmp_path: Path) -> Iterator[Pod]:
     ) as process:
         pod = Pod(sidecar, agent, process.pid)
         wait_until(
-            lambda: pod.probe(sidecar, "startupProbe") == 200, seconds=20, what="the sidecar"
+            lambda: pod.probe(sidecar, "startupProbe") == 200, seconds=60, what="the sidecar"
         )
         yield pod
 
@@ -133,16 +133,16 @@ def test_the_whole_interface_is_on_loopback_and_only_probes_are_outside(pod: Pod
 
 def test_an_agent_is_dead_by_evidence_and_alive_again(pod: Pod, tmp_path: Path) -> None:
     with agent(pod, tmp_path) as first:
-        wait_until(lambda: status(pod) == "active", seconds=20, what="the agent")
+        wait_until(lambda: status(pod) == "active", seconds=60, what="the agent")
         assert pod.probe(pod.agent, "livenessProbe") == 200
         first.send_signal(signal.SIGSTOP)  # it hangs
-        wait_until(lambda: quick(pod) == 503, seconds=20, what="evidence")
+        wait_until(lambda: quick(pod) == 503, seconds=60, what="evidence")
         assert pod.probe(pod.agent, "livenessProbe") == 200  # not yet a minute
         first.kill()  # as the kubelet ends it: without a goodbye
         first.wait()
     assert quick(pod) == 503  # the startup probe gives the next life its time
     with agent(pod, tmp_path) as second:
-        wait_until(lambda: quick(pod) == 200, seconds=20, what="the next life")
+        wait_until(lambda: quick(pod) == 200, seconds=60, what="the next life")
         second.terminate()  # a goodbye, or a kill: what is not known is not held against it
         second.wait(10)
 

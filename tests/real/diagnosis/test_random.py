@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.real.nightly import often
 from tests.telemetron.diagnosis.test_random import (
     ANY_STEPS,
     FAULTS,
@@ -18,15 +18,13 @@ from tests.telemetron.diagnosis.test_random import (
 )
 
 
-@pytest.mark.timeout(300)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=often(80))
 @given(sizes=SIZES, steps=ANY_STEPS)
 def test_healthy_systems_raise_no_alarm(sizes: list[int], steps: list[Any]) -> None:
     play_healthy(sizes, steps)
 
 
-@pytest.mark.timeout(300)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=often(80))
 @given(sizes=SIZES, fault=st.sampled_from(FAULTS), before=FEW_STEPS, number=st.integers(0, 2))
 def test_single_faults_have_one_root(
     sizes: list[int], fault: Callable[[Service], str], before: list[Any], number: int

@@ -74,7 +74,7 @@ def tasks(tmp_path: Path) -> Iterator[Tasks]:
     with running([*command, "--kafka-port", str(port), "--data-dir", str(tmp_path / "broker")]):
         address = f"127.0.0.1:{port}"
         admin = AdminClient({"bootstrap.servers": address})
-        wait_until(lambda: bool(admin.list_topics(timeout=5).brokers), seconds=20, what="broker")
+        wait_until(lambda: bool(admin.list_topics(timeout=5).brokers), seconds=60, what="broker")
         yield Tasks(address)
 
 

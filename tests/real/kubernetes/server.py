@@ -24,7 +24,7 @@ def telemetron(folder: Path, sources: Mapping[str, Any]) -> Iterator[str]:
     url = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "telemetron", "serve", f"--config={config}"]
     with running([*command, f"--port={port}"], log=folder / "telemetron.log"):
-        wait_until(lambda: _answers(url), seconds=20, what="telemetron")
+        wait_until(lambda: _answers(url), seconds=60, what="telemetron")
         yield url
 
 

@@ -210,7 +210,7 @@ def test_jobs_want_the_pods_that_their_controller_runs(
             is_empty = not any(status.get("uncountedTerminatedPods", {}).values())
             return is_counted and is_empty and status.get("active", 0) == desired
 
-        wait_until(is_settled, seconds=20, what=f"{name} {jobs}")
+        wait_until(is_settled, seconds=60, what=f"{name} {jobs}")
 
     for number, (spec, _) in enumerate(jobs):
         control_plane.call("POST", batch, job(f"j{number}", **spec))

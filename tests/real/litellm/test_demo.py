@@ -14,7 +14,7 @@ from tests.real.process import running, wait_until
 def test_agents_call_their_model_through_the_proxy(tmp_path: Path) -> None:
     port = free_port()
     command = [sys.executable, "-m", "telemetron.demo", "--port", str(port)]
-    command += ["--litellm", str(build()), "--seconds", "120"]
+    command += ["--litellm", str(build()), "--seconds", "240"]
 
     def state() -> Any:
         try:
@@ -32,7 +32,7 @@ def test_agents_call_their_model_through_the_proxy(tmp_path: Path) -> None:
         return spent > 0 and "healthy" in statuses
 
     with running(command, log=tmp_path / "demo.log"):
-        wait_until(is_called, seconds=60, what="a call of the model")
+        wait_until(is_called, seconds=150, what="a call of the model")
         now = state()
     assert {one["key"] for one in now["litellm"]} == {"litellm/steady", "litellm/flaky"}
     researcher = next(agent for agent in now["agents"] if agent["name"] == "researcher")

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -18,7 +19,7 @@ from click.testing import CliRunner
 from telemetron.cli.commands import main
 
 FOREIGN = ("TELEMETRON_", "SERVER_", "LOG_LEVEL", "HTTP_PROXY", "http_proxy")
-SECONDS = 30
+SECONDS = 50
 
 
 class Done(NamedTuple):
@@ -144,7 +145,10 @@ def refused(done: Done, code: int) -> str:
 
 def beat(server: str, name: str, **fields: Any) -> str:
     """Send a heartbeat; return the place before it."""
-    etag = httpx.get(f"{server}/system/state").headers["etag"]
+    etag = httpx.get(f"{server}/system/state", timeout=SECONDS).headers["etag"]
     body = {"instance": "i1", "namespace": "cli", **fields}
-    httpx.post(f"{server}/agents/{name}/heartbeat", json=body).raise_for_status()
+    url = f"{server}/agents/{name}/heartbeat"
+    while (sent := httpx.post(url, json=body, timeout=SECONDS)).status_code in (404, 503):
+        time.sleep(0.01)  # the server still imports its collectors
+    sent.raise_for_status()
     return etag.removeprefix('W/"').removesuffix('"')

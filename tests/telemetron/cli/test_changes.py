@@ -103,7 +103,7 @@ def test_in_a_pipe_the_json_is_unchanged(server: str) -> None:
     query = {"since": since, "key": "cli/piped"}
     assert (
         json.loads(done.stdout)["changes"]
-        == (httpx.get(f"{server}/system/changes", params=query).json()["changes"])
+        == (httpx.get(f"{server}/system/changes", params=query, timeout=SECONDS).json()["changes"])
     )
     assert [change["key"] for change in json.loads(done.stdout)["changes"]] == ["cli/piped"]
 

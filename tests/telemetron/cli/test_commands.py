@@ -145,7 +145,7 @@ def test_serve_starts_despite_a_wrong_source(tmp_path: Path) -> None:
     config = tmp_path / "t.yaml"
     config.write_text("sources: {heartbeats: {stall: 1}, x: {}}")
     with serving("--config", str(config)) as url:
-        state = httpx.get(f"{url}/system/state").json()
+        state = httpx.get(f"{url}/system/state", timeout=SECONDS).json()
         while any(row["status"] == "starting" for row in state["sources"]):
             place = f"{state['epoch']}.{state['revision']}"
             state = httpx.get(f"{url}/system/state?since={place}&wait=20s", timeout=SECONDS).json()
@@ -238,6 +238,8 @@ def test_serve_over_tls_below_a_path(tmp_path: Path) -> None:
         assert url.startswith("https://")
         done = invoke("state", "--url", url, SSL_CERT_FILE=certificate)
         assert json.loads(done.stdout)["id"] == "telemetron", done.stderr
-        welcome = httpx.get(url, verify=ssl.create_default_context(cafile=certificate))
+        welcome = httpx.get(
+            url, verify=ssl.create_default_context(cafile=certificate), timeout=SECONDS
+        )
         assert f"{url}/t/system/state" in welcome.text
         assert "CERTIFICATE_VERIFY_FAILED" in refused(invoke("state", "--url", url), 1)

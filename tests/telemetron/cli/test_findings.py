@@ -155,7 +155,7 @@ def ill(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     config = tmp_path_factory.mktemp("ill") / "t.yaml"
     config.write_text(FAST)
     with serving("--config", str(config)) as url:
-        state = httpx.get(f"{url}/system/state/findings").json()
+        state = httpx.get(f"{url}/system/state/findings", timeout=SECONDS).json()
         while not state["findings"]:
             place = f"{state['epoch']}.{state['revision']}"
             asked = f"{url}/system/state/findings?since={place}&wait=20s"
@@ -164,7 +164,7 @@ def ill(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def test_in_a_pipe_the_json_is_unchanged(ill: str) -> None:
-    served = httpx.get(f"{ill}/system/state/findings").json()["findings"]
+    served = httpx.get(f"{ill}/system/state/findings", timeout=SECONDS).json()["findings"]
     done = invoke("findings", "--url", ill)
     assert (done.stderr, done.exit_code) == ("", 0)
     assert json.loads(done.stdout)["findings"] == served

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-SECONDS = 30
+SECONDS = 50
 CONFIG = """\
 server: {host: 127.0.0.1, port: 0}
 sources:

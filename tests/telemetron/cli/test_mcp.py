@@ -75,7 +75,7 @@ def test_it_serves_http_until_a_signal() -> None:
             assert process.stdout
             said = json.loads(process.stderr.readline())["message"]
             url = said.removeprefix("listening on ")
-            with httpx.Client(base_url=url, trust_env=False) as client:
+            with httpx.Client(base_url=url, trust_env=False, timeout=SECONDS) as client:
                 for host in ("localhost", "mcp.prod:80"):
                     answer = client.post("/mcp", json=PING, headers={"host": host})
                     assert answer.json() == {"jsonrpc": "2.0", "id": 1, "result": {}}

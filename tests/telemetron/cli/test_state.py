@@ -35,6 +35,7 @@ from telemetron.document import (
     Workload,
 )
 from tests.telemetron.cli.program import (
+    SECONDS,
     answering,
     beat,
     failing_on_terminal,
@@ -363,7 +364,7 @@ def test_a_narrow_terminal_shows_all_text() -> None:
 
 
 def test_in_a_pipe_the_json_is_unchanged(server: str) -> None:
-    served = httpx.get(f"{server}/system/state").text
+    served = httpx.get(f"{server}/system/state", timeout=SECONDS).text
     done = invoke("state", "--url", server + "/")
     assert (done.stderr, done.exit_code) == ("", 0)
     assert done.stdout == served
@@ -380,8 +381,7 @@ def test_only_the_given_sections_are_shown(server: str) -> None:
 
 
 def test_a_terminal_shows_tables(server: str) -> None:
-    beat = {"instance": "i1", "tasks": [{"id": "t1", "status": "running", "step": "\x1b[31mreads"}]}
-    httpx.post(f"{server}/agents/seen/heartbeat", json=beat).raise_for_status()
+    beat(server, "seen", tasks=[{"id": "t1", "status": "running", "step": "\x1b[31mreads"}])
     shown = on_terminal("state", "--url", server)
     assert "telemetron  revision " in shown
     assert "SOURCES" in shown

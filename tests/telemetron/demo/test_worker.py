@@ -18,6 +18,6 @@ def test_a_task_waits_for_a_full_queue(worker: Callable[..., AgentWorker], tmp_p
             assert not given.done()
         assert [(wait.kind, wait.name) for wait in task.waits] == [("queue", "small")]
         assert giver.take(queue) == {"id": 1}
-        given.result(timeout=10)
+        given.result(timeout=30)
         assert task.waits == ()
     assert giver.take(queue) == {"id": 2}

@@ -119,7 +119,7 @@ CRASHES = "if entity.depth == 7:\n        raise BaseException\n    yield from ()
 
 async def until(system: System, status: str) -> None:
     """Let time pass until the source `findings` has this status."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while system.store.sources["findings"].status != status:
             await system.after(1)
             await asyncio.sleep(0.001)  # a thread looks for installed rules

@@ -46,7 +46,7 @@ class System:
 
     async def written(self, at):
         """Until the file has that place."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while await self.history.ask(lambda timeline: timeline.has_unwritten):  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
 
@@ -61,7 +61,7 @@ async def running(path=None, **limits):
         yield system
     finally:
         await system.history.stop()
-        await asyncio.to_thread(thread.join, 5)
+        await asyncio.to_thread(thread.join, 30)
     assert not thread.is_alive()
 
 
@@ -69,7 +69,7 @@ async def running(path=None, **limits):
 async def hanging(system):
     """The thread answers a question for as long as this lasts, and does nothing else."""
     free = threading.Event()
-    asked = asyncio.create_task(system.history.ask(lambda _: free.wait(5)))
+    asked = asyncio.create_task(system.history.ask(lambda _: free.wait(60)))
     await asyncio.sleep(0)
     yield
     free.set()
@@ -77,7 +77,7 @@ async def hanging(system):
 
 
 async def until(true):
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not true():  # noqa: ASYNC110
             await asyncio.sleep(0.02)
 
@@ -208,7 +208,7 @@ async def test_a_failing_query_does_not_affect_others():
 async def test_a_query_times_out():
     async with running() as system:
         free = threading.Event()
-        hanging = asyncio.create_task(system.history.ask(lambda _: free.wait(5), timeout=5))
+        hanging = asyncio.create_task(system.history.ask(lambda _: free.wait(60), timeout=60))
         await asyncio.sleep(0)
         with pytest.raises(BusyError, match="did not answer in time"):
             await system.history.ask(lambda timeline: timeline.tip, timeout=0.05)
@@ -219,7 +219,7 @@ async def test_a_query_times_out():
 async def test_the_number_of_queries_is_bounded():
     async with running(queries=2) as system:
         free = threading.Event()
-        asked = [asyncio.create_task(system.history.ask(lambda _: free.wait(5))) for _ in range(2)]
+        asked = [asyncio.create_task(system.history.ask(lambda _: free.wait(60))) for _ in range(2)]
         await asyncio.sleep(0)
         with pytest.raises(BusyError):
             await system.history.ask(lambda timeline: timeline.tip)

@@ -1,5 +1,6 @@
 """Property: each change that is shown has the time at which it was published."""
 
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -70,6 +71,9 @@ class System:
         revision = self.store.snapshot.change.revision
         self.published_at.append((revision, self.clock.now(), entities))
         self.places.append(str(self.line.tip))
+
+    def close(self) -> None:
+        self.line.close()
 
     def tick(self, seconds: float) -> None:
         self.clock.advance(seconds)
@@ -176,10 +180,19 @@ def is_measure(path: list[str]) -> bool:
     st.sampled_from(["none", "levels", "all"]),
 )
 def test_every_change_has_its_time_of_publication(steps, windows, measures):
-    system = System()
+    with closing(System()) as system:
+        play(system, steps)
+        look(system, windows, measures)
+
+
+def play(system: System, steps: Any) -> None:
     for move, seconds in steps:
         system.move(*move)
         system.tick(seconds)
+
+
+def look(system: System, windows: Any, measures: str) -> None:
+    """Ask for changes and histories, and check the time of each change."""
     last = len(system.places) - 1
     for one, other in [*windows, (0, 1)]:
         since, until = sorted((round(one * last), round(other * last)))

@@ -5,6 +5,7 @@ import pytest
 
 from telemetron.config.settings import parse
 from telemetron.service.service import Service
+from telemetron.service.supervisor import SupervisorLimits
 
 
 @asynccontextmanager
@@ -13,7 +14,7 @@ async def running(file, config=""):
     file.write_text(config)
     settings, _, problems = await asyncio.to_thread(parse, str(file), {})
     assert not problems
-    service = Service(settings)
+    service = Service(settings, limits=SupervisorLimits(start_seconds=30))
     await service.start()
     try:
         yield service
@@ -23,7 +24,7 @@ async def running(file, config=""):
 
 async def test_sources_run_without_the_web(tmp_path):
     async with running(tmp_path / "t.yaml") as service:
-        await service.supervisor.loaded(10)
+        await service.supervisor.loaded(30)
         statuses = {name: source.status for name, source in service.store.sources.items()}
         off = dict.fromkeys(service.settings.off, "off")
         assert statuses == {"findings": "ok", "heartbeats": "starting"} | off
@@ -43,7 +44,7 @@ async def test_declared_agents_have_a_source_that_is_ok(tmp_path):
 async def test_probes_are_known_while_their_collector_is_off_or_misconfigured(tmp_path):
     for config in ("heartbeats: off", "heartbeats: {nonsense: 1}"):
         async with running(tmp_path / "t.yaml", f"sources: {{{config}}}") as service:
-            await service.supervisor.loaded(10)
+            await service.supervisor.loaded(30)
             mounts = service.supervisor.mounts
             assert mounts.probe("/agents/planner/livez") == "/agents/"
             assert not mounts.collectors
@@ -59,7 +60,7 @@ async def finding(service):
 
     service.store.watchers.append(look)
     look()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         await shown.wait()
     return next(iter(service.store.snapshot.sections["findings"].rope)).entity
 

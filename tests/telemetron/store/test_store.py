@@ -402,10 +402,10 @@ async def test_a_part_put_during_a_flush_is_shown_by_the_next_flush() -> None:
     await asyncio.sleep(0)
     assert not shown.is_set()
     put(store, source, "b")
-    await asyncio.wait_for(shown.wait(), 5)
+    await asyncio.wait_for(shown.wait(), 30)
     assert "b" not in names(store)
     shown.clear()
-    await asyncio.wait_for(shown.wait(), 5)
+    await asyncio.wait_for(shown.wait(), 30)
     assert len(names(store)) == 6
     source.stop()
 
@@ -534,7 +534,7 @@ async def test_a_replacement_waits_for_the_flush_that_runs() -> None:
     assert not shown.names, "a flush runs"
     await store.replace(source, puts(["a", "b", "c"]))
     assert [len(some) for some in shown.names] == [20]
-    await asyncio.wait_for(shown.revision(2), 5)
+    await asyncio.wait_for(shown.revision(2), 30)
     assert len(shown.names[1]) == 23
     source.stop()
     other.stop()
@@ -549,7 +549,7 @@ async def test_no_flush_shows_half_of_a_replacement() -> None:
     while not task.done():
         put(store, other, "z", partitions=(at := at + 1))
         await asyncio.sleep(0)
-    await asyncio.wait_for(shown.revision(len(shown.names) + 1), 5)
+    await asyncio.wait_for(shown.revision(len(shown.names) + 1), 30)
     assert [len(some) for some in shown.names][-1] == 31
     assert {len(some) for some in shown.names} == {1, 31}
     source.stop()

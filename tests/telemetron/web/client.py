@@ -32,6 +32,6 @@ async def events(response):
 
 async def until(true):
     """Wait for a condition that has no event."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not true():  # noqa: ASYNC110
             await asyncio.sleep(0.01)

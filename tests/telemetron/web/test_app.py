@@ -131,7 +131,7 @@ async def test_pipelined_requests_are_answered_in_order(live):
     for path in paths:
         writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
     statuses = []
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         for _ in paths:
             head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
             statuses.append(int(head.split()[1]))
@@ -143,7 +143,7 @@ async def test_pipelined_requests_are_answered_in_order(live):
 async def test_bytes_that_are_not_http_get_400(live):
     reader, writer = await asyncio.open_connection("127.0.0.1", int(live.url.rpartition(":")[2]))
     writer.write(b"\x16\x03\x01 hello\r\n\r\n")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         assert b" 400 " in await reader.read()
     writer.close()
 

@@ -26,13 +26,14 @@ from hypothesis.stateful import (
 
 from telemetron.config.settings import load
 from telemetron.service.service import Service
+from telemetron.service.supervisor import SupervisorLimits
 from telemetron.web.app import App, server_options
 from telemetron.web.server.connection import Readers
 from telemetron.web.server.server import HttpServer
 
 READ, WRITE = "read-token-0123456789", "write-token-0123456789"
 TLS = Path(__file__).parents[2] / "data" / "tls"
-DEADLINE = 20.0
+DEADLINE = 50.0
 _DATE = re.compile(rb"date: [^\r]*\r\n")
 
 
@@ -182,6 +183,7 @@ def served(folder: Path, config: str = "", **limits: Any) -> Iterator[Pair]:
     """Serve in a thread, on uvloop as in production."""
     file = folder / "telemetron.yaml"
     file.write_text(config)
+    limits = {"limits": SupervisorLimits(start_seconds=30), **limits}
     app = App(Service(load(str(file), {"SERVER_PORT": "0"}), **limits))
     options = server_options(app)
     ready: Future[Pair] = Future()

@@ -124,7 +124,7 @@ async def a_minute(clock):
 
 async def until_known(live, place):
     """Ask for a place until the history, which records after it has answered, has it."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while (await live.client.get(f"/system/state?at={place}")).status_code == 410:
             pass
 
@@ -266,7 +266,7 @@ async def test_a_duration_works_after_a_restart_with_a_file(serving, tmp_path, m
     async with serving(config) as live:
         await beat(live, "after")
         asked = {"measures": measures, "sections": "agents"}
-        async with asyncio.timeout(20):  # opening the file takes a moment
+        async with asyncio.timeout(30):  # opening the file takes a moment
             while not (await changes(live, since="5m"))["from"].startswith(f"{epoch}."):
                 pass
         for since in ("5m", "2000-01-01T00:00:00Z"):

@@ -9,6 +9,7 @@ import pytest
 from telemetron.config.settings import parse
 from telemetron.document import Finding, Root
 from telemetron.service.service import Service
+from telemetron.service.supervisor import SupervisorLimits
 from telemetron.web.app import App, server_options
 from telemetron.web.server.server import HttpServer
 
@@ -138,15 +139,17 @@ async def probing(file, config=""):
     file.write_text(f"server: {{port: 0, probe_port: 0{config}}}")
     settings, _, problems = await asyncio.to_thread(parse, str(file), {})
     assert not problems
-    app = App(Service(settings))
+    app = App(Service(settings, limits=SupervisorLimits(start_seconds=30)))
     server = HttpServer(app, **server_options(app))
     serving = asyncio.ensure_future(server.serve())
     await server.ready.wait()
     port = server.probe_url.rpartition(":")[2]
     try:
         async with (
-            httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as probes,
-            httpx.AsyncClient(base_url=server.url, trust_env=False) as client,
+            httpx.AsyncClient(
+                base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=50
+            ) as probes,
+            httpx.AsyncClient(base_url=server.url, trust_env=False, timeout=50) as client,
         ):
             yield app, probes, client
     finally:

@@ -110,7 +110,7 @@ async def test_a_long_poll_is_counted_while_it_waits(live):
     poll = asyncio.create_task(
         live.client.get("/system/state", params={"since": place, "wait": "30s"})
     )
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not (await scraped(live))["telemetron_waiters",]:
             pass  # each scrape lets the server go on
     await live.client.post("/agents/a/heartbeat", json={"instance": "i"})
@@ -143,7 +143,7 @@ async def test_source_has_status_age_and_problems(live):
 async def test_blocked_event_loop_is_measured(live):
     lag = live.app.metrics.loop_lag
     before = lag.total
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while lag.total - before < 0.05:
             time.sleep(0.2)  # noqa: ASYNC251
             await asyncio.sleep(0.02)

@@ -61,7 +61,7 @@ async def test_example_has_the_address_of_the_request(serving):
             ("[::1]:8080", "[::1]:8080"),
             ("x'; rm -rf /; '", "localhost"),
         ]:
-            async with httpx.AsyncClient(trust_env=False) as client:
+            async with httpx.AsyncClient(trust_env=False, timeout=50) as client:
                 page = await client.get(url, headers={"host": host})
             assert f"curl -fsS http://{shown}/telemetron/system/state |" in page.text
 

@@ -29,7 +29,7 @@ from telemetron.web.server.server import running
 
 MIB = 1024 * 1024
 CHUNK = MIB // 4
-DEADLINE = 20.0
+DEADLINE = 50.0
 """Seconds after which a test gives up."""
 
 

@@ -65,7 +65,7 @@ class Talk:
 
     async def body(self, *, is_head: bool = False) -> bytes:
         """Return the body of the next answer."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             head = await self.reader.readuntil(b"\r\n\r\n")
             assert head.startswith(HEAD)
             assert b"\r\ndate: " in head
@@ -176,7 +176,7 @@ async def test_an_unfinished_body_is_cut(talk: Talk) -> None:
     talk.readers.request_seconds = 0.3
     await talk.ask(post(b"abcd"))
     talk.send(post(b"abcd")[:-2])
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         with pytest.raises(ConnectionResetError):
             await talk.reader.readexactly(1)
     assert talk.readers.cut["unfinished"] == 1
@@ -192,7 +192,7 @@ async def test_a_repeated_request_keeps_the_connection(talk: Talk) -> None:
         assert await talk.ask(get()) == b"short "
         await asyncio.sleep(0.05)
     last = loop.time()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         assert await talk.reader.read() == b""
     assert loop.time() - last > 0.3
 
@@ -218,7 +218,7 @@ async def test_the_connection_is_free_after_a_disconnect(talk: Talk) -> None:
     await talk.ask(get())
     talk.send(post(b"abcd")[:-2])
     talk.writer.close()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while talk.readers.connections:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     assert not any(talk.readers.cut.values())
