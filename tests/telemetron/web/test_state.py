@@ -248,7 +248,7 @@ async def test_a_request_with_a_wait_cannot_become_a_busy_loop(live, query):
             while True:
                 await live.client.get(path)
                 answered += 1
-    assert answered <= 20
+    assert answered <= 40  # of many hundreds
 
 
 async def test_lines_of_a_header_are_one_list(live):
