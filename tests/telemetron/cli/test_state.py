@@ -391,7 +391,7 @@ def test_a_terminal_shows_tables(server: str) -> None:
     assert "telemetron  revision " in shown
     assert "SOURCES" in shown
     assert "heartbeats" in shown
-    (agent,) = [line for line in shown.splitlines() if line.startswith("seen")]
+    (agent,) = [line for line in shown.splitlines() if line.startswith("cli/seen")]
     assert "active" in agent
     (task,) = [line for line in shown.splitlines() if line.startswith("t1")]
     assert "reads" in task
