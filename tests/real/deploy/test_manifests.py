@@ -17,7 +17,10 @@ from tests.real.process import wait_until
 
 ROOT = DEPLOY.parents[1]
 OVERLAYS = ("overlays/namespaced", "overlays/cluster")
-COMPONENTS = (*("components/trial", "components/mcp", "components/monitoring", "components/nodes"),)
+COMPONENTS = (
+    *("components/trial", "components/mcp", "components/monitoring", "components/nodes"),
+    "components/kminion",
+)
 AGENT = {
     "apiVersion": "apps/v1",
     "kind": "Deployment",
@@ -181,6 +184,7 @@ def config_of(objects: list[Object], name: str) -> str:
         each
         for each in objects
         if each["kind"] == "ConfigMap" and each["metadata"]["name"].startswith(f"{name}-")
+        if "telemetron.yaml" in each["data"]
     ]
     volumes = template(objects)["spec"]["volumes"]
     assert found["metadata"]["name"] in {v.get("configMap", {}).get("name") for v in volumes}
@@ -262,36 +266,46 @@ def test_the_monitor_finds_the_service(built: Callable[..., list[Object]]) -> No
     monitor, service = one(objects, "ServiceMonitor")["spec"], one(objects, "Service")
     labels = service["metadata"]["labels"]
     assert monitor["selector"]["matchLabels"].items() <= labels.items()
-    (endpoint,) = monitor["endpoints"]
-    assert endpoint["port"] in {port["name"] for port in service["spec"]["ports"]}
-    assert endpoint["path"] == "/metrics"
+    own, state = monitor["endpoints"]
+    assert (own["path"], state["path"]) == ("/metrics", "/metrics/state")
+    assert state["honorLabels"]  # `namespace` is that of an agent
+    (relabeling,) = own["relabelings"]  # `up` of the two scrapes must differ
+    assert relabeling == state["relabelings"][0]
+    assert relabeling["targetLabel"] == "metrics_path"
+    assert {own["port"], state["port"]} <= {port["name"] for port in service["spec"]["ports"]}
     secrets = {
         v["secret"]["secretName"] for v in template(objects)["spec"]["volumes"] if "secret" in v
     }
-    credentials = endpoint["authorization"]["credentials"]
+    assert own["authorization"] == state["authorization"]
+    credentials = own["authorization"]["credentials"]
     assert credentials["name"] in secrets
     auth = yaml.safe_load(config_of(objects, "telemetron"))["server"]["auth"]
     assert auth["metrics_file"].rpartition("/")[2] == credentials["key"] == "metrics"
 
 
-async def test_each_alert_uses_known_metrics_and_has_a_runbook(
-    built: Callable[..., list[Object]], live: Any
-) -> None:
-    served = (await live.client.get("/metrics")).text
-    known = set(re.findall(r"^(telemetron_\w+)[{ ]", served, re.MULTILINE))
-    page = (ROOT / "docs" / "deployment.md").read_text("utf-8")
-    rule = one(built("overlays/cluster", "components/monitoring"), "PrometheusRule")
-    (group,) = rule["spec"]["groups"]
-    names = [alert["alert"] for alert in group["rules"]]
-    assert len(names) == 4
-    for alert in group["rules"]:
-        named = set(re.findall(r"\btelemetron_\w+", alert["expr"]))
-        assert named
-        assert named <= known
-        assert alert["for"] == "5m"
-        assert alert["labels"]["severity"] in ("warning", "critical")
-        assert alert["annotations"]["runbook"] == f"docs/deployment.md#{alert['alert'].lower()}"
-        assert f"### {alert['alert']}\n" in page
+def test_the_dashboard_is_found_by_grafanas_sidecar(built: Callable[..., list[Object]]) -> None:
+    made = one(
+        built("overlays/cluster", "components/monitoring"), "ConfigMap", "telemetron-dashboard"
+    )
+    assert made["metadata"]["labels"]["grafana_dashboard"] == "1"
+    file = DEPLOY / "components/monitoring/dashboard.json"
+    assert made["data"] == {"telemetron.json": file.read_text("utf-8")}
+
+
+def test_the_label_that_prometheus_selects_by_can_be_added(tmp_path: Path) -> None:
+    example = example_of("release")
+    components = below_deploy(example.pop("components"))
+    kustomization(
+        tmp_path, *below_deploy(example.pop("resources")), components=components, **example
+    )
+    objects = render(tmp_path)
+    found = [each for each in objects if each["kind"] in ("ServiceMonitor", "PrometheusRule")]
+    assert len(found) == 4
+    for each in found:
+        assert each["metadata"]["labels"]["release"] == "kube-prometheus-stack"
+    # Selectors and pods stay as they are: a Deployment's selector cannot change.
+    assert "release" not in template(objects)["metadata"]["labels"]
+    assert "release" not in one(objects, "Deployment")["spec"]["selector"]["matchLabels"]
 
 
 # the sidecar
