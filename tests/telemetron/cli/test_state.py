@@ -381,12 +381,7 @@ def test_only_the_given_sections_are_shown(server: str) -> None:
 
 
 def test_a_terminal_shows_tables(server: str) -> None:
-    beat(
-        server,
-        "seen",
-        namespace="",
-        tasks=[{"id": "t1", "status": "running", "step": "\x1b[31mreads"}],
-    )
+    beat(server, "seen", tasks=[{"id": "t1", "status": "running", "step": "\x1b[31mreads"}])
     shown = on_terminal("state", "--url", server)
     assert "telemetron  revision " in shown
     assert "SOURCES" in shown
