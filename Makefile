@@ -45,7 +45,7 @@ check: $(READY) ## Check format, lint, types, rooms, docs and prose
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/pytest --quiet tests/docs
 
-bench: $(READY) ## Measure the figures of bench/RESULTS.md
+bench: $(READY) ## Measure, and write bench/RESULTS.md (ARGS: names of groups)
 	@$(BIN)/python -m bench $(ARGS)
 
 image: ## Build the container image telemetron:VERSION (ENGINE=podman, ARGS="--build-arg BASE=...")
@@ -63,7 +63,7 @@ lock: $(TOOLS) ## Update requirements/*.txt (ARGS=--upgrade for newer releases)
 	$(BIN)/uv pip compile $(LOCK) requirements/dev.in --output-file requirements/dev.txt
 	$(BIN)/uv pip compile $(LOCK) requirements/frameworks.in --output-file requirements/frameworks.txt
 	$(BIN)/uv pip compile $(LOCK) requirements/litellm.in --output-file requirements/litellm.txt
-	$(BIN)/uv pip compile $(LOCK) --python-version 3.12 requirements/tokenizers.in --output-file requirements/tokenizers.txt
+	$(BIN)/uv pip compile $(LOCK:3.11=3.12) requirements/tokenizers.in --output-file requirements/tokenizers.txt
 
 format: $(TOOLS) ## Format the code and fix lint
 	$(BIN)/ruff format .

@@ -6,7 +6,6 @@ from contextlib import suppress
 from time import perf_counter
 
 from loguru import logger
-from starlette.requests import ClientDisconnect
 
 from telemetron.collector import ASGIApp
 from telemetron.exposition.exposition import Exposition
@@ -94,8 +93,6 @@ class App:
                 histogram.observe(perf_counter() - started)
         except HttpProblem as problem:
             await problem(scope, receive, send)
-        except ClientDisconnect:
-            pass
         except Exception:
             logger.exception("answering {} {} failed", scope["method"], scope["path"])
             with suppress(RuntimeError):  # the answer has begun: uvicorn cuts it

@@ -6,17 +6,15 @@ from functools import cache
 
 import msgspec
 from loguru import logger
-from starlette.requests import Request
-from starlette.responses import Response
 
 from telemetron.collector import Collector
-from telemetron.http import HttpProblem, Receive, Scope, Send
+from telemetron.http import HttpProblem, Receive, Scope, Send, header
 from telemetron.query import parameters
 from telemetron.service.service import Service
 from telemetron.web.negotiation import preferred
 from telemetron.web.pages import openapi, swagger
 from telemetron.web.pages.guide import guide
-from telemetron.web.pages.headers import NOTHING, etag_of, policy, unless_known
+from telemetron.web.pages.headers import NOTHING, Page, etag_of, policy, send_page
 from telemetron.web.pages.openapi import ApiPart
 from telemetron.web.pages.schema import schema
 from telemetron.web.pages.welcome import WRITERS, base, roles, welcome
@@ -46,25 +44,24 @@ class Pages:
             "swagger": _endpoint(swagger.file),
         }
 
-    async def _welcome(self, request: Request) -> Response:
-        media = preferred(request.headers.get("accept", ""), list(WRITERS))
+    async def _welcome(self, scope: Scope) -> Page:
+        media = preferred(header(scope, b"accept").decode("latin-1"), list(WRITERS))
         if media is None:
             raise HttpProblem(406, f"this page is {', '.join(WRITERS)}")
-        body = WRITERS[media](welcome(self._service, base(request)))
-        return Response(body, headers=WELCOME_HEADERS, media_type=media)
+        body = WRITERS[media](welcome(self._service, base(scope)))
+        return Page(body, media, WELCOME_HEADERS)
 
-    async def _guide(self, request: Request) -> Response:
-        return _constant(request, guide(request.scope.get("root_path", "")), "text/plain")
+    async def _guide(self, scope: Scope) -> Page:
+        return _constant(guide(scope["root_path"]), "text/plain")
 
-    async def _schema(self, request: Request) -> Response:
-        body = await asyncio.to_thread(_encoded_schema)
-        return _constant(request, body, "application/schema+json")
+    async def _schema(self, _: Scope) -> Page:
+        return _constant(await asyncio.to_thread(_encoded_schema), "application/schema+json")
 
-    async def _openapi(self, request: Request) -> Response:
+    async def _openapi(self, scope: Scope) -> Page:
         mounts = self._service.supervisor.mounts
         used = {one.name: one for one in mounts.collectors.values()}
         unused = {name: one for name, one in mounts.probing.items() if name not in used}
-        root_path = request.scope.get("root_path", "")
+        root_path = scope["root_path"]
         known = (root_path, *used, "", *unused)
         if known not in self._documents:
             parts = [*used.values()], [*unused.values()]
@@ -72,22 +69,21 @@ class Pages:
             self._documents[known] = await asyncio.to_thread(
                 _encoded_openapi, *parts, roles(self._service), root_path
             )
-        return _constant(request, self._documents[known], "application/json")
+        return _constant(self._documents[known], "application/json")
 
 
-def _endpoint(page: Callable[[Request], Awaitable[Response]]) -> Endpoint:
+def _endpoint(page: Callable[[Scope], Awaitable[Page]]) -> Endpoint:
     """Return the endpoint of a page without query parameters."""
 
     async def endpoint(scope: Scope, receive: Receive, send: Send, path: str) -> None:
         parameters(scope["query_string"], ())
-        response = await page(Request(scope, receive))
-        await response(scope, receive, send)
+        await send_page(scope, send, await page(scope))
 
     return endpoint
 
 
-def _constant(request: Request, body: bytes, media: str) -> Response:
-    return unless_known(request, Response(body, media_type=media), etag_of(body))
+def _constant(body: bytes, media: str) -> Page:
+    return Page(body, media, {}, etag_of(body))
 
 
 @cache

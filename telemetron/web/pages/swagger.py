@@ -2,14 +2,10 @@
 
 import asyncio
 import importlib.metadata
-import os
 from pathlib import Path
 
-from starlette.requests import Request
-from starlette.responses import FileResponse, Response
-
-from telemetron.http import HttpProblem, route_path
-from telemetron.web.pages.headers import NOTHING, etag_of, policy, unless_known
+from telemetron.http import HttpProblem, Scope, route_path
+from telemetron.web.pages.headers import NOTHING, Page, etag_of, policy
 from telemetron.web.routes import SWAGGER
 
 POLICY = (
@@ -45,22 +41,19 @@ INITIALIZER = b"""SwaggerUIBundle({
 OWN = {"": (PAGE, "text/html"), "initializer.js": (INITIALIZER, "text/javascript")}
 
 
-async def file(request: Request) -> Response:
+async def file(scope: Scope) -> Page:
     """Return the page, or one of the files it loads."""
-    name = route_path(request.scope).removeprefix(SWAGGER)
+    name = route_path(scope).removeprefix(SWAGGER)
     if name in OWN:
         body, media = OWN[name]
-        response = Response(body, media_type=media, headers=policy(POLICY))
-        return unless_known(request, response, etag_of(body))
+        return Page(body, media, policy(POLICY), etag_of(body))
     if name not in FILES:
         raise HttpProblem(404, f"no such file; the page is {SWAGGER}")
-    path, stat = await asyncio.to_thread(_found, name)
-    response = FileResponse(path, media_type=FILES[name], stat_result=stat, headers=policy())
-    return unless_known(request, response, f'W/"{stat.st_mtime_ns:x}-{stat.st_size:x}"')
+    body = await asyncio.to_thread(_read, name)
+    return Page(body, FILES[name], policy(), etag_of(body))
 
 
-def _found(name: str) -> tuple[Path, os.stat_result]:
+def _read(name: str) -> bytes:
     # To import the package would import several web frameworks.
     package = importlib.metadata.distribution("swagger-ui-py")
-    path = Path(str(package.locate_file(f"swagger_ui/static/{name}")))
-    return path, path.stat()
+    return Path(str(package.locate_file(f"swagger_ui/static/{name}"))).read_bytes()

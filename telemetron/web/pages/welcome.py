@@ -1,15 +1,14 @@
 """`GET /`: an overview for readers who know only the address."""
 
-import html
 import re
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from starlette.requests import Request
 
 from telemetron import __version__
 from telemetron.config.settings import AuthSettings
+from telemetron.http import Scope, header
 from telemetron.service.service import Service
 from telemetron.web.routes import GUIDE, ROUTES
 
@@ -17,12 +16,12 @@ PATHS = {route.path: route.summary for route in ROUTES if route.path != "/"}
 _HOST = re.compile(r"[A-Za-z0-9._-]+(:[0-9]+)?|\[[0-9A-Fa-f:.]+\](:[0-9]+)?")
 
 
-def base(request: Request) -> str:
+def base(scope: Scope) -> str:
     """Return the URL that the client used for the root of all paths."""
-    host = request.headers.get("host", "")
+    host = header(scope, b"host").decode("latin-1")
     if not _HOST.fullmatch(host):
         host = "localhost"
-    return f"{request.url.scheme}://{host}{request.scope.get('root_path', '')}"
+    return f"{scope['scheme']}://{host}{scope['root_path']}"
 
 
 def roles(service: Service) -> tuple[str, ...]:
@@ -53,7 +52,7 @@ def welcome(service: Service, base: str) -> dict[str, Any]:
     }
 
 
-def _text(page: dict[str, Any]) -> str:
+def _text(page: dict[str, Any]) -> bytes:
     return "\n".join(
         [
             f"Telemetron {page['version']}: the state of {page['id']}",
@@ -64,10 +63,12 @@ def _text(page: dict[str, Any]) -> str:
             *[f"  {row['path']:<31} {row['about']}" for row in page["paths"]],
             *("", "Try", f"  {page['example']}", ""),
         ]
-    )
+    ).encode()
 
 
-def _html(page: dict[str, Any]) -> str:
+def _html(page: dict[str, Any]) -> bytes:
+    from html import escape  # its table of entities takes half a megabyte
+
     sections = [_row(row["path"], str(row["entities"]), link=True) for row in page["sections"]]
     paths = [
         _row(row["path"], row["about"], link=row["path"] in PATHS and "{" not in row["path"])
@@ -77,7 +78,7 @@ def _html(page: dict[str, Any]) -> str:
 <html lang="en">
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width">
-<title>Telemetron: {html.escape(page["id"])}</title>
+<title>Telemetron: {escape(page["id"])}</title>
 <style>
 :root {{ color-scheme: light dark }}
 body {{ font: 16px/1.5 sans-serif; margin: 2rem auto; max-width: 50rem; padding: 0 1rem }}
@@ -85,7 +86,7 @@ td, th {{ padding-right: 1.5rem; text-align: left; vertical-align: top }}
 pre {{ background: #8882; overflow-x: auto; padding: .75rem }}
 </style>
 <h1>Telemetron</h1>
-<p>The state of <b>{html.escape(page["id"])}</b>. Version {html.escape(page["version"])}.</p>
+<p>The state of <b>{escape(page["id"])}</b>. Version {escape(page["version"])}.</p>
 <p>Start with <a href="{page["guide"][1:]}">{page["guide"]}</a>: which request answers which
 question.</p>
 <h2>Sections</h2>
@@ -96,19 +97,21 @@ question.</p>
 <table>
 {"".join(paths)}</table>
 <h2>Try</h2>
-<pre>{html.escape(page["example"])}</pre>
+<pre>{escape(page["example"])}</pre>
 </html>
-"""
+""".encode()
 
 
 def _row(path: str, about: str, *, link: bool) -> str:
-    name = f"<code>{html.escape(path)}</code>"
+    from html import escape
+
+    name = f"<code>{escape(path)}</code>"
     # Relative, so that it is right below any root path.
-    name = f'<a href="{html.escape(path[1:])}">{name}</a>' if link else name
-    return f"<tr><td>{name}</td><td>{html.escape(about)}</td></tr>\n"
+    name = f'<a href="{escape(path[1:])}">{name}</a>' if link else name
+    return f"<tr><td>{name}</td><td>{escape(about)}</td></tr>\n"
 
 
-WRITERS: dict[str, Callable[[dict[str, Any]], str | bytes]] = {
+WRITERS: dict[str, Callable[[dict[str, Any]], bytes]] = {
     "text/plain": _text,
     "application/json": msgspec.json.encode,
     "text/html": _html,

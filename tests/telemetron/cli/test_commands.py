@@ -20,6 +20,7 @@ from tests.conftest import TLS
 from tests.telemetron.cli.program import (
     SECONDS,
     Done,
+    beat,
     environment,
     invoke,
     refused,
@@ -40,6 +41,14 @@ COMMANDS = [
     "task",
     "validate",
 ]
+
+HEAVY = {
+    *("aiokafka", "anyio", "html.entities", "httpx", "kubernetes_asyncio", "mcp"),
+    *("prometheus_client", "pydantic", "rich", "standardwebhooks"),
+    *("starlette", "telemetron_agent"),
+    *(f"telemetron_collectors.{name}" for name in ("kafka", "kubernetes", "litellm")),
+    *("telemetron.demo", "telemetron.mcp"),
+}
 
 
 def test_version_and_help() -> None:
@@ -192,6 +201,27 @@ def test_serve_logs_its_start_and_its_stop(tmp_path: Path) -> None:
     assert start["message"] == f"listening on {start['address']}"
     assert (stop["message"], stop["signal"]) == ("stopping", "SIGTERM")
     assert b"a-token" not in rest
+
+
+def test_serve_imports_nothing_that_it_does_not_use() -> None:
+    """What these modules take, in time to start and in memory, is more than all the rest."""
+    command = [sys.executable, "-m", "telemetron", "serve", "--port", "0"]
+    env = environment(PYTHONPROFILEIMPORTTIME="1")
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=env) as process:
+        try:
+            lines = [process.stderr.readline()]
+            while "listening on " not in lines[-1]:
+                assert lines[-1], "it ended"
+                lines.append(process.stderr.readline())
+            url = json.loads(lines[-1])["message"].removeprefix("listening on ")
+            beat(url, "a")
+            process.terminate()
+            lines += process.communicate(timeout=SECONDS)[1].splitlines()
+        finally:
+            process.kill()
+    imported = {line.rpartition("|")[2].strip() for line in lines if "|" in line}
+    assert "uvicorn" in imported
+    assert HEAVY & imported == set()
 
 
 def test_serve_fails_on_a_used_port() -> None:
