@@ -40,6 +40,7 @@ COMMANDS = [
     "state",
     "task",
     "validate",
+    "webhooks",
 ]
 
 HEAVY = {
