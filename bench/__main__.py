@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 
 from bench import (
+    batches,
     beats,
     brief,
     busy,
@@ -32,6 +33,7 @@ BENCHES: dict[str, tuple[str, Callable[[bool], Iterable[Row]]]] = {
     "shortcuts": ("Requests without an ASGI call", shortcuts.run),
     "changing": ("Reads while the state changes", changing.run),
     "beats": ("Heartbeats", beats.run),
+    "batches": ("Batches of heartbeats", batches.run),
     "busy": ("Heartbeats and reads", busy.run),
     "loop": ("Event loop", loop.run),
     "memory": ("Memory", memory.run),

@@ -30,9 +30,10 @@ def run(
     headers: Sequence[str] = (),
     script: str = "report.lua",
     arguments: Sequence[str] = (),
+    connections: int = READERS,
 ) -> Load:
     """Load the server for some seconds; raise RuntimeError if a request failed."""
-    command = ["wrk", "-t1", f"-c{READERS}", f"-d{seconds}s", "--timeout=30s"]
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout=30s"]
     command += [f"--header={header}" for header in headers]
     command += [f"--script={_HERE / script}", server.url + path, "--", *arguments]
     worked = server.worked()

@@ -431,30 +431,36 @@ def test_the_order_of_the_parts_does_not_matter(parts: list[Part], random: Any) 
     assert in_order == other
 
 
-ends = st.builds(Ended, id=ids, ended_at=times)
-problems = st.builds(Problem, reason=ids, message=ids, since=times.filter(bool))
-long_lists = st.fixed_dictionaries(
-    {},
-    optional={
-        "has_all_pods": st.booleans(),
-        "tasks": st.lists(st.builds(Task, id=ids, started_on=times, wait_count=st.integers(0, 2))),
-        "ended": st.lists(ends, max_size=MAX_ENDED + 2),
-        "ended_count": st.integers(0, 3),
-        "problems": st.lists(problems, max_size=MAX_PROBLEMS + 2),
-        "models": st.just([str(n) for n in range(MAX_NAMES + 2)]),
-    },
+many = [str(number) for number in range(MAX_ACTIVE_TASKS + 1)]
+beating = st.builds(
+    Instance,
+    id=ids,
+    status=st.sampled_from(["active", "idle", "silent", "other"]),
+    max_parallel_invocations=st.none() | st.integers(2, 3),
+    source=st.sampled_from(["heartbeats", "forged"]),
+)
+alone = st.builds(
+    AgentPart,
+    namespace=st.none() | ids,
+    models=st.lists(ids, max_size=3) | st.just(many),
+    queues=st.lists(ids, max_size=3) | st.just(many),
+    instance=beating,
+    has_all_pods=st.booleans(),
+    tasks=st.lists(tasks, max_size=2)
+    | st.just([Task(id=one) for one in many])
+    | st.just([Task(id="t", wait_count=2)]),
+    task_count=st.integers(0, 4),
+    ended=st.sampled_from([[], [Ended(id=one) for one in many]]),
+    ended_count=st.none() | st.integers(0, 3),
+    problems=st.lists(st.sampled_from([Problem(one, "", minutes(0)) for one in many]), max_size=12),
 )
 
 
 @settings(deadline=None)
-@given(parts, long_lists)
-def test_a_part_alone_is_shown_as_beside_one_that_says_nothing(
-    parts: list[Part], fields: dict[str, Any]
-) -> None:
-    for one in parts:
-        alone = replace(one, value=replace(one.value, **fields))
-        silent = replace(one, id="", value=AgentPart())
-        assert list(merge_agents([alone])) == list(merge_agents([alone, silent]))
+@given(alone)
+def test_a_part_alone_is_shown_as_beside_one_that_says_nothing(value: AgentPart) -> None:
+    single = replace(part("heartbeats", "single"), value=value)
+    assert merged(single) == merged(single, part("heartbeats", "silent"))
 
 
 @settings(deadline=None)
