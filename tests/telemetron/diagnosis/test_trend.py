@@ -64,3 +64,10 @@ def test_an_instance_that_starts_again_has_no_failures_in_a_row() -> None:
     streaks = Streaks()
     streaks.update("a", {"i": (0, 7)})
     assert streaks.update("a", {"i": (0, 0)}) == {"i": 0}
+
+
+def test_a_number_that_went_up_once_is_no_trend() -> None:
+    trends = Trends()
+    for second in range(0, 90, 5):
+        trends.add(QUEUE, second, 0 if second < 40 else 300)
+    assert not trends.rises(QUEUE, 85)

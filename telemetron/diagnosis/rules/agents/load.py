@@ -4,7 +4,14 @@ from collections.abc import Iterator, Sequence
 
 from telemetron.diagnosis.rule import Node, Place, Rule, Symptom
 from telemetron.diagnosis.rules.agents.tasks import agents_named, of_wait
-from telemetron.diagnosis.rules.queues.readers import STABLE, of_members, queues_named
+from telemetron.diagnosis.rules.queues.readers import (
+    STABLE,
+    STARTING,
+    is_starting,
+    of_members,
+    of_readers,
+    queues_named,
+)
 from telemetron.diagnosis.view import View
 from telemetron.diagnosis.words import wait
 from telemetron.document import Agent, Queue
@@ -111,11 +118,20 @@ def _all_slots(agent: Agent) -> str:
 
 def _waiting(agent: Agent, view: View) -> Iterator[Queue]:
     """Yield the queues of an idle agent in which work waits."""
-    if agent.status == "idle" and not agent.silent_count:
+    if agent.status == "idle" and not agent.silent_count and not _has_started(agent, view):
         for name in agent.queues:
             for queue in queues_named(name, agent, view):
                 if queue.depth and queue.consumer_group and _is_own(agent, queue, view):
                     yield queue
+
+
+def _has_started(agent: Agent, view: View) -> bool:
+    """Whether it is about to consume: a pod or a process of it is new."""
+    started = [one.started_at for one in agent.instances if one.started_at]
+    if any(abs(view.now - at) < STARTING for at in started):
+        view.revisit()
+        return True
+    return is_starting(of_readers([agent], view), view)
 
 
 def _is_own(agent: Agent, queue: Queue, view: View) -> bool:

@@ -159,6 +159,7 @@ def _awaited_readers(agent: Agent, task: Task, view: View) -> list[Node]:
     for wait in task.waits:
         if wait.kind == "agent":
             found += agents_named(wait, agent, view)
+            nodes += [("workload", one.key) for one in _servers(wait.name or "", agent, view)]
         elif wait.kind == "queue":
             for queue in queues_named(wait.name or "", agent, view):
                 nodes += view.fact(_readers_run_in, queue.key)
@@ -200,7 +201,10 @@ def _reasons(agent: Agent, task: Task, view: View) -> list[Node]:
                 nodes += _of_queue(queue, view)
                 nodes += view.fact(_of_readers, queue.key)
         elif wait.kind == "agent":
-            for one in agents_named(wait, agent, view):
+            named = agents_named(wait, agent, view)
+            if not named:  # all of its instances have left
+                nodes += [("workload", one.key) for one in _servers(name, agent, view)]
+            for one in named:
                 nodes += _of_agent(one)
                 for queue in _queues(one, view):
                     nodes += _of_queue(queue, view)

@@ -158,3 +158,28 @@ async def test_a_model_that_was_slow_before_telemetron_is_one_that_takes_a_minut
         system.agent("a", system.task("t", wait, stalled=True))
         system.model("m-1", latency_seconds=seconds)
         assert {rule for rule, _ in await rules(system, 30)} == roots
+
+
+async def test_a_wildcard_deployment_explains_the_waits_for_its_models() -> None:
+    async with System() as system:
+        system.model("wild", "openrouter/*", status="unhealthy", status_since=system.ago(5))
+        wait = Wait(kind="llm", name="openrouter/qwen-3")
+        for name in ("a", "b"):
+            system.agent(name, system.task(f"t-{name}", wait, stalled=True))
+        (finding,) = await system.after(60)
+        assert (finding.rule, finding.effect_count) == ("ModelDown", 2)
+
+
+async def test_a_model_that_is_slow_from_the_first_look_is_one_if_backlogs_grow() -> None:
+    async with System() as system:
+        system.model("a", latency_seconds=30.0)
+        for second in range(90):
+            wait = Wait(kind="llm", name="m", since=system.ago(40))
+            system.agent("x", system.task("t", wait, stalled=True), queues=["q"])
+            system.queue("q", depth=second * 3)
+            await system.after(1)
+            if second == 20:
+                assert system.findings == []
+        (finding,) = system.findings
+        assert finding.rule == "ModelSlow"
+        assert {one.rule for one in finding.effects} == {"QueueGrowing", "TaskStalled"}

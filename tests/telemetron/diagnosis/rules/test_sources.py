@@ -131,3 +131,14 @@ async def test_one_agent_that_beats_shows_that_heartbeats_arrive() -> None:
     async with System() as system:
         found = await silent_agents(system, ready=True, beating=1)
         assert found == [("AgentGone", f"prod/a{number}") for number in range(1, 5)]
+
+
+async def test_two_scopes_without_permission_are_one_finding() -> None:
+    async with System() as system:
+        for scope in ("pods/prod", "nodes", "deployments/prod"):
+            source = system.sources["kubernetes"]
+            source.confirm(scope, reason="Forbidden", message=f"may not list {scope}")
+        (finding,) = await system.after(60)
+        assert (finding.rule, finding.severity) == ("SourceForbidden", "warning")
+        assert "may not look at deployments/prod, pods/prod:" in finding.summary
+        assert len(finding.evidence) == 3

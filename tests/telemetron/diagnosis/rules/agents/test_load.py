@@ -81,3 +81,13 @@ async def test_another_group_that_was_left_behind_on_its_queue_is_no_finding() -
         system.queue("q", "a")
         system.queue("q", "console-consumer-4711", depth=9, consumers=0, group_state="Empty")
         assert await rules(system, 120) == []
+
+
+async def test_a_process_that_has_just_started_is_about_to_consume() -> None:
+    async with System() as system:
+        key = system.workload("w", system.pod("w-0"))
+        own = {"workload": key, "queues": ["q"], "started_at": system.clock.now()}
+        system.agent("a", **own)
+        system.queue("q", depth=9, consumers=0, group_state="Empty")
+        assert "NotConsuming" not in {rule for rule, _ in await rules(system, 55)}
+        assert ("NotConsuming", "critical") in await rules(system, 60)

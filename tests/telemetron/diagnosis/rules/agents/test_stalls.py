@@ -127,3 +127,29 @@ async def test_tasks_that_wait_for_a_queue_are_explained_by_the_hang_of_its_read
         system.agent("boss", system.task("t", Wait(kind="queue", name="q"), stalled=True))
         (finding,) = await system.after(60)
         assert (finding.root.key, finding.effect_count) == ("prod/reader", 1)
+
+
+async def test_tools_that_only_one_agent_uses_are_one_finding() -> None:
+    async with System() as system:
+        waits = [Wait(kind="tool", name=name) for name in ("sandbox", "git")]
+        tasks = [system.task(f"t-{one.name}", one, stalled=True) for one in waits]
+        system.agent("tester", *tasks)
+        (finding,) = await system.after(60)
+        assert finding.summary.endswith(
+            "2 tasks of agent tester make no progress, waiting for tool git and tool sandbox"
+        )
+        other = system.task("u", Wait(kind="tool", name="git"), stalled=True)
+        system.agent("coder", other)
+        assert sorted(await rules(system)) == [
+            ("CommonWait", "warning"),
+            ("TaskStalled", "warning"),
+        ]
+
+
+async def test_an_agent_that_has_left_is_explained_by_the_workload_of_its_name() -> None:
+    async with System() as system:
+        bad = system.pod("w-0", status="Pending", ready=False, reason="ImagePullBackOff")
+        system.workload("writer", bad)
+        system.agent("a", system.task("t", Wait(kind="agent", name="writer"), stalled=True))
+        (finding,) = await system.after(60)
+        assert (finding.rule, finding.effect_count) == ("ImagePull", 1)
