@@ -830,6 +830,17 @@ class Queue(Record, frozen=True, kw_only=True):
             measure="level",
         ),
     ] = None
+    dead_letters_of: Annotated[
+        list[str],
+        about("Queues whose dead letters it may get; RabbitMQ only.", max_length=16),
+    ] = []
+    message_ttl_seconds: Annotated[
+        float | None,
+        about(
+            "How long a message may wait before it expires; null: no limit, or not known.",
+            unit="seconds",
+        ),
+    ] = None
     partitions: Annotated[int | None, about("Count of its partitions.", unit="partitions")] = None
     lagging: Annotated[
         list[PartitionLag],

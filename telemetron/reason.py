@@ -33,6 +33,8 @@ REASONS = {
     "OpenTransaction": "An open transaction of a producer holds back the records behind it.",
     "RecordsLost": "Records were deleted before the consumer group had consumed them.",
     "Unreadable": "The record is not a task that the collector can read.",
+    "Alarm": "The broker is short of memory or disk, and blocks its publishers.",
+    "NodeDown": "A node of the cluster does not run, or is cut off from the others.",
     "RateLimited": "The observed system asks for fewer requests.",
     "HistoryUnavailable": "The history file cannot be used; the history is kept in memory only.",
 }

@@ -87,6 +87,12 @@ class RecordingOutput:
             self._news.clear()
             await self._news.wait()
 
+    async def until(self, is_true: Callable[[], object]) -> None:
+        """Wait until something is true of what was recorded."""
+        while not is_true():
+            self._news.clear()
+            await self._news.wait()
+
     def put(
         self,
         section: str,

@@ -116,6 +116,7 @@ FEEDS = {
     "kafka": ("queues",),
     "kubernetes": ("workload", "agents"),
     "litellm": ("litellm",),
+    "rabbitmq": ("queues",),
 }
 """The sections that each built-in collector writes; a client does not import them."""
 

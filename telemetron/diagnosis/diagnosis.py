@@ -37,7 +37,7 @@ SEEN = ("ok", "degraded")
 OBSERVED_BY = {
     "agents": ("heartbeats",),
     "workload": ("kubernetes",),
-    "queues": ("kafka",),
+    "queues": ("kafka", "rabbitmq"),
     "litellm": ("litellm",),
 }
 

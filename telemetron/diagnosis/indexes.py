@@ -20,6 +20,7 @@ def indexes() -> dict[str, Index]:
         "agents of workload": Index(
             "agents", lambda agent: [one.workload for one in agent.instances if one.workload]
         ),
+        "queues by dead letters": Index("queues", lambda queue: queue.dead_letters_of),
         "queues by name": Index("queues", lambda queue: [queue.name]),
         "sources of collector": Index("sources", lambda source: [source.collector]),
         "deployments of model": Index("litellm", _models),

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 
 from telemetron.diagnosis.rule import Node, Place, Rule, Symptom
+from telemetron.diagnosis.rules.queues.dead_letters import is_set_aside
 from telemetron.diagnosis.rules.queues.readers import (
     STABLE,
     is_idle,
@@ -20,18 +21,17 @@ from telemetron.diagnosis.view import View
 from telemetron.diagnosis.words import wait
 from telemetron.document import Agent, Queue, Workload
 
-ASSIGNING = "Assigning"
 REBALANCES = 4
 """Within the window of its trend."""
 
 
 def no_consumers(queue: Queue, view: View) -> Iterator[Symptom]:
     """Work waits, and no member of the group has a partition of the queue."""
-    if queue.consumer_group is None:
+    if queue.consumer_group is None and queue.unacknowledged is None:  # Kafka's alone
         yield from _unread(queue, view)
         return
     waiting = queue.depth if queue.depth is not None else queue.lag
-    if not waiting or queue.consumers != 0 or queue.group_state not in (*STABLE, ASSIGNING):
+    if not waiting or queue.consumers != 0 or not (_rests(queue) or _assigns(queue)):
         return
     others = [one for one in _of_topic(queue, view) if one.key != queue.key]
     if any(one.consumers for one in others) and queue.consumed_at is None:
@@ -42,18 +42,20 @@ def no_consumers(queue: Queue, view: View) -> Iterator[Symptom]:
     workloads = _workloads(around, view)
     if is_starting(around, view):
         return
-    is_left = any(one.consumers and homes & {*of_members(one, view)} for one in others)
+    is_meant = not readers and is_set_aside(queue, view)
+    is_left = is_meant or any(one.consumers and homes & {*of_members(one, view)} for one in others)
     yield Symptom(
         "NoConsumers",
         "queues",
         queue.key,
-        f"{wait(waiting)} in queue {queue.name}, and group {queue.consumer_group} has no"
+        f"{wait(waiting)} in queue {queue.name}, and {_whom(queue)} has no"
         f" consumer{_named(readers)}",
         [Place("queues", queue.key, field) for field in ("consumers", "depth", "group_state")],
         since=queue.oldest_submitted_at,
         provides=[("queue", queue.key)],
         depends=[*around, ("rebalancing", queue.key)],
-        # Its members are in another group by now; or none is wanted, which is `ScaledToZero`.
+        # Dead letters; or its members are in another group by now; or none is wanted, which is
+        # `ScaledToZero`.
         severity="info" if is_left or (workloads and all(map(_is_at_zero, workloads))) else None,
         token=queue.consumed_at,  # a client without a group may commit, too
     )
@@ -62,7 +64,7 @@ def no_consumers(queue: Queue, view: View) -> Iterator[Symptom]:
 def _unread(queue: Queue, view: View) -> Iterator[Symptom]:
     """Records arrive in a topic that no group reads."""
     others = [one for one in _of_topic(queue, view) if one.consumer_group]
-    if queue.produced_at is None or others:
+    if queue.produced_at is None or others or not _tells_movement(queue):
         return
     starving = _starving(queue, view)
     yield Symptom(
@@ -109,18 +111,18 @@ def _has_work(agent: Agent, view: View) -> bool:
 
 def stuck(queue: Queue, view: View) -> Iterator[Symptom]:
     """Consumers are there and commits do not move, while no agent works on a task of it."""
-    if not queue.depth or not queue.consumers or queue.group_state not in STABLE:
+    if not queue.depth or not queue.consumers or not _rests(queue):
         return
     readers = readers_of(queue, view)
     working = [agent for agent in readers if _works_on(agent, queue)]
-    if working or queue.open_transaction_since is not None:
+    if working or queue.open_transaction_since is not None or not _tells_movement(queue):
         return
     yield Symptom(
         "QueueStuck",
         "queues",
         queue.key,
         f"{wait(queue.depth)} in queue {queue.name}; {_all(queue.consumers)}"
-        f" committed nothing{_since(queue.consumed_at)}",
+        f" {_moved(queue)} nothing{_since(queue.consumed_at)}",
         [Place("queues", queue.key, field) for field in ("depth", "consumers", "consumed_at")],
         since=queue.oldest_submitted_at,
         provides=[("queue", queue.key)],
@@ -135,10 +137,12 @@ def stuck(queue: Queue, view: View) -> Iterator[Symptom]:
 
 def rebalancing(queue: Queue, view: View) -> Iterator[Symptom]:
     """The group does not come to rest, or rebalances again and again and commits nothing."""
+    if queue.consumer_group is None:
+        return
     ring = ("queues", queue.key)
     view.trends.add(ring, view.monotonic, queue.depth or 0, queue.generation or 0)
     homes = of_members(queue, view)
-    is_restless = queue.group_state not in STABLE and queue.group_state != ASSIGNING
+    is_restless = not _rests(queue) and not _assigns(queue)
     if is_restless or _spins(queue, view):
         yield Symptom(
             "Rebalancing",
@@ -192,6 +196,27 @@ def _works_on(agent: Agent, queue: Queue) -> bool:
         task.queue in (None, queue.name) and not task.stalled and not task.last_known
         for task in agent.activity.active_task_ids
     )
+
+
+def _rests(queue: Queue) -> bool:
+    """Whether no rebalance changes who reads it; only groups rebalance."""
+    return queue.consumer_group is None or queue.group_state in STABLE
+
+
+def _assigns(queue: Queue) -> bool:
+    return queue.group_state == "Assigning"
+
+
+def _whom(queue: Queue) -> str:
+    return "it" if queue.consumer_group is None else f"group {queue.consumer_group}"
+
+
+def _moved(queue: Queue) -> str:
+    return "acknowledged" if queue.consumer_group is None else "committed"
+
+
+def _tells_movement(queue: Queue) -> bool:
+    return all(problem.reason != "MetricsUnavailable" for problem in queue.problems)
 
 
 def _all(consumers: int) -> str:
