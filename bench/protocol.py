@@ -1,7 +1,7 @@
 """A bare asyncio protocol: httptools parses, and every request gets the same bytes.
 
 `python -m bench.protocol PORT` answers with the head BENCH_HEADERS and the file BENCH_BODY; without
-a file it answers 204. It is the limit of an HTTP server in Python.
+a file it answers 204, or 304 if there is an ETag. It is the limit of an HTTP server in Python.
 """
 
 import asyncio
@@ -37,7 +37,8 @@ def _answer() -> bytes:
     body = os.environ.get("BENCH_BODY")
     headers = [("date", "Mon, 30 Nov 2026 12:00:00 GMT"), *json.loads(os.environ["BENCH_HEADERS"])]
     head = "".join(f"{name}: {value}\r\n" for name, value in headers)
-    status = "200 OK" if body else "204 No Content"
+    empty = "304 Not Modified" if "etag: " in head else "204 No Content"
+    status = "200 OK" if body else empty
     return f"HTTP/1.1 {status}\r\n{head}\r\n".encode() + (Path(body).read_bytes() if body else b"")
 
 
