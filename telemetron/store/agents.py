@@ -219,6 +219,8 @@ def _instances(members: Sequence[Part]) -> tuple[list[Instance], int]:
         if one := member.value.instance:
             one = one if one.source == member.source else replace(one, source=member.source)
             (declared if one.status == "declared" else beating).append(one)
+    if not declared and not any(member.value.pods for member in members):
+        return sorted(beating, key=attrgetter("id", "source")), len(beating)
     pods = {one.pod_id for one in beating if one.pod_id}
     workloads = _workloads(members, declared, pods)
     declared = [one for one in declared if one.pod_id not in pods]

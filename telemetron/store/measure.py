@@ -15,7 +15,7 @@ def same_state(struct: type[Struct]) -> Same:
     plain: list[str] = []
     nested: list[Same] = []
     hints = get_type_hints(struct, include_extras=True)
-    for name in hints.keys() - measures(struct) - {"updated_at"}:
+    for name in [one for one in hints if one not in measures(struct) and one != "updated_at"]:
         inner = _inner(hints[name])
         if name == "truncated":
             nested.append(_truncated(measures(struct)))

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -458,6 +458,7 @@ alone = st.builds(
 
 @settings(deadline=None)
 @given(alone)
+@example(AgentPart(instance=Instance("i", "silent", max_parallel_invocations=2)))
 def test_a_part_alone_is_shown_as_beside_one_that_says_nothing(value: AgentPart) -> None:
     single = replace(part("heartbeats", "single"), value=value)
     assert merged(single) == merged(single, part("heartbeats", "silent"))
