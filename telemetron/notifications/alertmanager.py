@@ -44,7 +44,8 @@ class Alertmanager:
         kept = kept or Kept()
         self._context = context
         self._clock = context.output.clock
-        self._tracker = Tracker(self._clock, context.sight, _is_alert, kept.past)
+        grace = context.pace.grace
+        self._tracker = Tracker(self._clock, context.sight, _is_alert, kept.past, grace)
         self._ended = kept.ended
         self._active = self._alerts()
         self._news = asyncio.Event()

@@ -8,6 +8,7 @@ from importlib import import_module
 
 from telemetron.collector import Collector, Output
 from telemetron.history.history import History
+from telemetron.notifications.pace import DEFAULTS, Pace
 from telemetron.notifications.settings import NotificationSettings
 from telemetron.store.store import Store
 
@@ -15,7 +16,7 @@ NAME = "notifications"
 MAX_AGE_SECONDS = 300.0
 
 
-def collector(store: Store, history: History) -> Collector:
+def collector(store: Store, history: History, pace: Pace = DEFAULTS) -> Collector:
     """Return the collector that notifies of the findings of this store."""
     saved: list[object] = []  # the memory, which outlives a run that crashes
 
@@ -27,7 +28,8 @@ def collector(store: Store, history: History) -> Collector:
         notifications = await asyncio.to_thread(import_module, f"{room}.notifications")
         if not saved:
             saved.append(memory.HistoryMemory(history, output.clock))
-        await notifications.Notifications(settings, store, history, saved[0], output).run()
+        made = notifications.Notifications(settings, store, history, saved[0], output, pace)
+        await made.run()
 
     return Collector(
         name=NAME,

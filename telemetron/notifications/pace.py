@@ -2,8 +2,6 @@
 
 from msgspec import Struct
 
-from telemetron.notifications.post import TIMEOUT_SECONDS
-
 
 class Pace(Struct, frozen=True, kw_only=True):
     """Times in seconds; nothing of it is configured."""
@@ -11,7 +9,7 @@ class Pace(Struct, frozen=True, kw_only=True):
     queue: int = 1_000
     """Events that wait for a receiver."""
 
-    timeout: float = TIMEOUT_SECONDS
+    timeout: float = 15.0
     repeat: float = 30.0
     """Between two reports of the active alerts to an Alertmanager."""
     valid: float = 4 * 30.0
@@ -26,6 +24,11 @@ class Pace(Struct, frozen=True, kw_only=True):
     """The longest wait of a receiver for which there is a new event."""
     confirm: float = 60.0
     """Between two confirmations that a receiver has everything."""
+    grace: float = 300.0
+    """How long sources must have been in sight after a break before a finding that is gone is over.
+
+    Until then it may come back, as its hold begins again; the diagnosis recalls findings as long.
+    """
     tick: float = 5.0
     """Between two looks at findings that may be over."""
 

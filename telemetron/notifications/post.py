@@ -10,8 +10,9 @@ from urllib.parse import urlsplit
 import httpx
 
 from telemetron.backoff import retry_after
+from telemetron.notifications.pace import DEFAULTS
 
-TIMEOUT_SECONDS = 15.0
+TIMEOUT_SECONDS = DEFAULTS.timeout
 KEEPALIVE_SECONDS = 20.0
 MAX_ANSWER_BYTES = 2_048
 

@@ -2,8 +2,7 @@
 
 An edge is the begin or the end of a finding. A finding fires while a source of its root is in
 sight. It is resolved when it is gone, and its sources were in sight all the time since it was last
-raised. After a break, such as a restart, they must have been in sight for `GRACE_SECONDS`: until
-then the finding may come back, as its hold begins again.
+raised. After a break, such as a restart, they must have been in sight for `Pace.grace`.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -16,10 +15,10 @@ from msgspec.structs import replace
 from telemetron.clock import Clock
 from telemetron.diagnosis.rule import SEVERITIES
 from telemetron.document import Finding
+from telemetron.notifications.pace import DEFAULTS
 from telemetron.notifications.sight import OWN, Sight
 
 FIRED, RESOLVED = "fired", "resolved"
-GRACE_SECONDS = 300.0
 MAX_PAST = 1_000
 """Ends that are remembered, so that a finding that comes back has another identity."""
 
@@ -66,12 +65,18 @@ class Tracker:
     """The findings of one receiver; `wants` says which it wants."""
 
     def __init__(
-        self, clock: Clock, sight: Sight, wants: Callable[[Finding], bool], past: Past | None = None
+        self,
+        clock: Clock,
+        sight: Sight,
+        wants: Callable[[Finding], bool],
+        past: Past | None = None,
+        grace: float = DEFAULTS.grace,
     ) -> None:
         self.past = past or Past()
         self._clock = clock
         self._sight = sight
         self._wants = wants
+        self._grace = grace
         self._shown: dict[str, Shown] = {}
         self._came: dict[str, float] = {}
         """When each finding was shown first, or again, in this process."""
@@ -154,7 +159,7 @@ class Tracker:
             since = self._sight.since(name)
             if since is None:
                 return False
-            if (came is None or since > came) and now - since < GRACE_SECONDS:
+            if (came is None or since > came) and now - since < self._grace:
                 return False
         return True
 

@@ -63,7 +63,8 @@ class Webhook:
         self._context = context
         self._output, self._pace = context.output, context.pace
         self._clock = context.output.clock
-        self._tracker = Tracker(self._clock, context.sight, wanted(settings), kept.past)
+        wants, grace = wanted(settings), context.pace.grace
+        self._tracker = Tracker(self._clock, context.sight, wants, kept.past, grace)
         self._changes = changes
         if changes:
             changes.begin(kept.place, self.wake)

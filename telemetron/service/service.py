@@ -7,6 +7,7 @@ from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from math import inf
+from typing import TYPE_CHECKING
 
 import msgspec
 from loguru import logger
@@ -24,6 +25,9 @@ from telemetron.history.queries import end_of_run_before
 from telemetron.service.supervisor import Supervisor, SupervisorLimits
 from telemetron.store.store import Store
 
+if TYPE_CHECKING:
+    from telemetron.notifications.pace import Pace
+
 FINDINGS = "findings"
 RECALL = timedelta(minutes=10)
 """After a longer time without Telemetron it does not go on with the findings of before."""
@@ -38,11 +42,13 @@ class Service:
         clock: Clock | None = None,
         history_limits: HistoryLimits = DEFAULTS,
         limits: SupervisorLimits | None = None,
+        pace: "Pace | None" = None,
     ) -> None:
         self.settings = settings
         self.store = Store(settings.id, clock)
         self.supervisor = Supervisor(self.store, limits)
         self.history = _history(settings, self.store, history_limits, self._feeds)
+        self._pace = pace
         self._freezing: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -94,10 +100,11 @@ class Service:
         if settings.alertmanager is None and not settings.webhooks:
             return
         from telemetron.notifications.collector import collector
+        from telemetron.notifications.pace import DEFAULTS
         from telemetron.notifications.settings import NotificationSettings
 
         self.supervisor.start_own(
-            collector(self.store, self.history),
+            collector(self.store, self.history, self._pace or DEFAULTS),
             NotificationSettings(
                 system=settings.id,
                 url=settings.server.link_base,

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -12,9 +12,9 @@ from aiohttp import web
 from standardwebhooks import Webhook as Verifier
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-SECONDS = 30.0
-HANG, CUT, TAKE_AND_CUT = "hang", "cut", "take and cut"
-"""Instead of a status: no answer, a closed connection, and one after the event was taken."""
+SECONDS = 60.0
+HANG, CUT, TAKE_AND_CUT, SLOW = "hang", "cut", "take and cut", "slow"
+"""Instead of a status: no answer, a cut connection, one after the event was taken, a late 204."""
 
 
 class Request(NamedTuple):
@@ -43,6 +43,7 @@ class Receiver:
         self.requests: list[Request] = []
         self.answers: deque[int | str] = deque()
         self.always: int | str = 204
+        self.choose: Callable[[], int | str] = lambda: self.always
         self.headers: dict[str, str] = {}
         """Of each answer."""
         self._changed = asyncio.Event()
@@ -50,7 +51,7 @@ class Receiver:
     @property
     def taken(self) -> list[Request]:
         """The requests that it has accepted, whether or not the answer was lost."""
-        return [one for one in self.requests if one.answer in (204, 200, TAKE_AND_CUT)]
+        return [one for one in self.requests if one.answer in (204, 200, TAKE_AND_CUT, SLOW)]
 
     @property
     def edges(self) -> list[tuple[str, str]]:
@@ -74,7 +75,7 @@ class Receiver:
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
-        answer = self.answers.popleft() if self.answers else self.always
+        answer = self.answers.popleft() if self.answers else self.choose()
         if "webhook-id" in request.headers:
             check_signature(request.headers, body)
         self.requests.append(
@@ -83,6 +84,9 @@ class Receiver:
         self._changed.set()
         if answer == HANG:
             await asyncio.sleep(3_600)
+        if answer == SLOW:
+            await asyncio.sleep(0.2)
+            return web.Response(status=204)
         if isinstance(answer, str):
             assert request.transport
             request.transport.abort()

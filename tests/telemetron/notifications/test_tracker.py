@@ -6,12 +6,14 @@ import msgspec
 import pytest
 
 from telemetron.document import SourceProblem, SourceRow
+from telemetron.notifications.pace import DEFAULTS
 from telemetron.notifications.sight import Sight
-from telemetron.notifications.tracker import GRACE_SECONDS, MAX_PAST, Past, Shown, Tracker
+from telemetron.notifications.tracker import MAX_PAST, Past, Shown, Tracker
 from telemetron.testing import FakeClock
 from tests.telemetron.notifications.stage import BEGAN, finding
 
 KEY = finding().key
+GRACE_SECONDS = DEFAULTS.grace
 
 
 class Watched:
