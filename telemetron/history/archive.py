@@ -304,12 +304,19 @@ class Archive:
             row = self._system, name, body
             database.execute("INSERT OR REPLACE INTO notes VALUES (?, ?, ?)", row)
 
-    def notes(self) -> dict[str, bytes]:
-        """Return all notes of the system, by name."""
+    def notes(self, prefix: str) -> dict[str, bytes]:
+        """Return the notes of the system whose names begin so, by name."""
         rows = self._database.execute(
-            "SELECT name, body FROM notes WHERE system = ?", (self._system,)
+            "SELECT name, body FROM notes WHERE system = ? AND substr(name, 1, ?) = ?",
+            (self._system, len(prefix), prefix),
         )
         return dict(rows.fetchall())
+
+    def drop_note(self, name: str) -> None:
+        """Delete one note of the system."""
+        with self._writing() as database:
+            row = self._system, name
+            database.execute("DELETE FROM notes WHERE system = ? AND name = ?", row)
 
     # retention
 

@@ -3,6 +3,7 @@
 Whatever is saved here can be loaded by another process that goes on: so could a log of replicas.
 """
 
+from collections.abc import Collection
 from contextlib import suppress
 from functools import partial
 from typing import Protocol
@@ -14,6 +15,8 @@ from telemetron.history.history import BusyError, History
 from telemetron.history.place import milliseconds
 from telemetron.history.timeline import Timeline
 
+PREFIX = "notifications/"
+"""Of the names of its notes."""
 OPEN_SECONDS = 10.0
 """How long to wait at the start for a file that another process still has locked."""
 RETRY_SECONDS = 0.5
@@ -26,8 +29,8 @@ class Memory(Protocol):
     has_lost: bool
     """Whether an earlier process may have sent events that are no longer known."""
 
-    async def load(self) -> dict[str, bytes]:
-        """Return everything that was saved, by name."""
+    async def load(self, names: Collection[str]) -> dict[str, bytes]:
+        """Return the saved bytes by name, and forget all other names."""
 
     async def save(self, name: str, body: bytes) -> None:
         """Save before anything that depends on it is sent. It logs failures and raises none."""
@@ -44,14 +47,14 @@ class HistoryMemory:
         """For a run that goes on after a crash."""
         self._is_failing = False
 
-    async def load(self) -> dict[str, bytes]:
-        """Return what this process saved, else what the one before it did."""
+    async def load(self, names: Collection[str]) -> dict[str, bytes]:
+        """Return the bytes that this process saved, else those of the one before it."""
         if self._saved or not self._history.has_file:
             return dict(self._saved)
         deadline = self._clock.monotonic() + OPEN_SECONDS
         while self._clock.monotonic() < deadline:
             with suppress(BusyError):
-                notes = await self._history.ask(_load, ASK_SECONDS)
+                notes = await self._history.ask(partial(_load, frozenset(names)), ASK_SECONDS)
                 if notes is not None:
                     return notes
             await self._clock.sleep(RETRY_SECONDS)
@@ -74,8 +77,15 @@ class HistoryMemory:
             self._is_failing = False
 
 
-def _load(timeline: Timeline) -> dict[str, bytes] | None:
-    return None if timeline.file is None else timeline.file.notes()
+def _load(names: Collection[str], timeline: Timeline) -> dict[str, bytes] | None:
+    if timeline.file is None:
+        return None
+    notes = timeline.file.notes(PREFIX)
+    for name in notes:
+        if name.removeprefix(PREFIX) not in names:
+            timeline.file.drop_note(name)
+    found = {name.removeprefix(PREFIX): body for name, body in notes.items()}
+    return {name: found[name] for name in found.keys() & set(names)}
 
 
 def _save(name: str, body: bytes, at: int, timeline: Timeline) -> None:
@@ -83,4 +93,4 @@ def _save(name: str, body: bytes, at: int, timeline: Timeline) -> None:
     if timeline.file is None:
         raise BusyError("the history file is not open")
     timeline.write(at)
-    timeline.file.put_note(name, body)
+    timeline.file.put_note(PREFIX + name, body)

@@ -73,7 +73,8 @@ class Notifications:
 
     async def run(self) -> None:
         """Notify until cancelled."""
-        kept = await self._memory.load()
+        names = [NAME, *(f"webhook {one.name}" for one in self._settings.webhooks)]
+        kept = await self._memory.load(names)
         async with AsyncExitStack() as stack:
             http = await stack.enter_async_context(await asyncio.to_thread(client))
             for_alerts = http
@@ -128,8 +129,9 @@ class Notifications:
             )
             self._changes.append(changes)
         body = kept.get(f"webhook {settings.name}")
-        webhook = Webhook(settings, context, changes, _decoded(body, KeptWebhook))
-        if body is None and self._memory.has_lost:
+        saved = _decoded(body, KeptWebhook)
+        webhook = Webhook(settings, context, changes, saved)
+        if saved is None and (body is not None or self._memory.has_lost):
             webhook.add_gap(snapshot.epoch)
         return webhook
 

@@ -15,6 +15,7 @@ from telemetron.notifications.pace import DEFAULTS
 TIMEOUT_SECONDS = DEFAULTS.timeout
 KEEPALIVE_SECONDS = 20.0
 MAX_ANSWER_BYTES = 2_048
+BODY_SECONDS = 1.0
 
 
 class Answer(NamedTuple):
@@ -74,11 +75,15 @@ async def post(
 
 
 async def _beginning(response: httpx.Response) -> bytes:
-    """Return the first bytes of the answer; the status counts even if it is cut short."""
-    with suppress(httpx.HTTPError):
-        async for chunk in response.aiter_raw(MAX_ANSWER_BYTES):
-            return chunk
-    return b""
+    """Return the first bytes of the answer; its status counts even if the body never ends."""
+    body = b""
+    with suppress(httpx.HTTPError, TimeoutError):
+        async with asyncio.timeout(BODY_SECONDS):
+            async for chunk in response.aiter_raw():
+                body += chunk
+                if len(body) > MAX_ANSWER_BYTES:
+                    break
+    return body[:MAX_ANSWER_BYTES]
 
 
 def _answer(response: httpx.Response, body: bytes) -> Answer:

@@ -77,6 +77,7 @@ def line(report: Report) -> str:
     lines = [f"{report.run!s:36} {verdict} {seconds}, {report.bytes} bytes"]
     if len(report.course) > 2:  # more than that it was not yet raised, then was
         lines += report.course
+    lines += [f"told before its root: {one}" for one in report.early]
     if report.faults:
         lines += [report.text(), msgspec.json.encode(report.findings).decode()]
     return "\n".join(lines)

@@ -1,7 +1,7 @@
 """A play: one scenario from its healthy beginning to the judgement."""
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from signal import Signals
 from typing import Any
@@ -23,6 +23,10 @@ PATIENCE_SECONDS = 90.0
 """It may take so long from when the document shows the incident."""
 DECOY_SECONDS = 70.0
 """Nothing may be raised for so long."""
+TOLD_SECONDS = 15.0
+"""Events may come so much later than the document shows it."""
+END_SECONDS = 60.0
+"""What was told has to be resolved so long after its cause is mended."""
 RESTART_SECONDS = 120.0
 """It may take so long after a restart of Telemetron."""
 
@@ -52,6 +56,8 @@ class Report(Struct):
     findings: list[Any] = []
     course: list[str] = []
     """What was wrong on the way, with the seconds since the document showed the incident."""
+    early: list[str] = []
+    """Effects that were told before their root was known."""
     bytes: int = 0
     """The size of `/system/state/findings`."""
     seconds: dict[str, float] = field(default_factory=dict)
@@ -109,6 +115,32 @@ class Stage:
         self.report.seconds["right"] = await self.judge(PATIENCE_SECONDS)
         if self.run.restart and not self.report.faults:
             await self.restart(Signals[self.run.restart])
+        if not self.report.faults:
+            self.report.faults = await self.judge_events()
+            self.report.early = verdict.early_effects(self.world.inbox, self.scenario)
+        if not self.report.faults and self.scenario.end:
+            await self.end(self.scenario.end)
+
+    async def judge_events(self) -> list[str]:
+        """Return what is wrong with the events of the webhook, once all have come."""
+        began = time.monotonic()
+        while True:
+            await self.look()
+            faults = verdict.event_faults(self.world.inbox, self.report.findings, self.scenario)
+            if not faults or time.monotonic() - began > TOLD_SECONDS:
+                return faults
+            await self.world.tick()
+
+    async def end(self, mend: Callable[[World], None]) -> None:
+        """Mend the cause: every finding that was told is resolved."""
+        mend(self.world)
+        began = time.monotonic()
+        while self.world.inbox.open and time.monotonic() - began < END_SECONDS:
+            await self.world.tick()
+        self.report.seconds["resolved"] = time.monotonic() - began
+        self.report.faults = [
+            f"{verdict.title(one)} is not resolved" for one in self.world.inbox.open.values()
+        ]
 
     async def begin(self) -> list[str]:
         """Play the scenario; return what the document has not shown in time."""

@@ -50,6 +50,8 @@ class Scenario(NamedTuple):
     beside: tuple[Ref, ...]
     setup: Callable[[World], None] | None
     """Shapes the world before it starts."""
+    end: Callable[[World], None] | None = None
+    """Mends the cause, so that everything that was told of it is resolved."""
 
     @property
     def is_alarm(self) -> bool:
@@ -77,13 +79,14 @@ def scenario(
     effects: Sequence[Ref] = (),
     beside: Sequence[Ref] = (),
     setup: Callable[[World], None] | None = None,
+    end: Callable[[World], None] | None = None,
 ) -> Callable[[Play], Play]:
     """Make a scenario of a function; it takes the function's name."""
 
     def add(play: Play) -> Play:
         refs = tuple(roots), tuple(accepted), tuple(effects), tuple(beside)
         name, story = play.__name__, inspect.getdoc(play) or ""
-        SCENARIOS[name] = Scenario(name, story, play, severity, *refs, setup)
+        SCENARIOS[name] = Scenario(name, story, play, severity, *refs, setup, end)
         return play
 
     return add

@@ -23,13 +23,19 @@ class Service:
     """`telemetron serve`, which may be ended and started again on the same configuration."""
 
     def __init__(
-        self, folder: Path, sources: Object, port: int | None = None, has_history: bool = False
+        self,
+        folder: Path,
+        sources: Object,
+        webhook: Object,
+        port: int | None = None,
+        has_history: bool = False,
     ) -> None:
         port = port or free_port()
         self.url = f"http://127.0.0.1:{port}"
         self._log = folder / "telemetron.log"
         self._config = folder / "telemetron.json"
         whole: Object = {"id": "atlas", "server": {"port": port}, "sources": sources}
+        whole["webhooks"] = [webhook]
         if has_history:
             whole["history"] = {"url": f"sqlite:///{folder / 'history.db'}"}
         self._config.write_text(json.dumps(whole))

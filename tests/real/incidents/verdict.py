@@ -3,10 +3,11 @@
 import json
 from collections.abc import Iterator
 
+from tests.real.incidents.inbox import SEVERITIES as ALARMS
+from tests.real.incidents.inbox import Inbox
 from tests.real.incidents.scenario import Ref, Scenario
 from tests.real.incidents.service import Object
 
-ALARMS = ("critical", "warning")
 MAX_FINDING_BYTES = 1_536
 
 
@@ -92,3 +93,39 @@ def _odd_effects(raised: list[Object], scenario: Scenario) -> Iterator[str]:
     for effect in (effect for finding in raised for effect in finding["effects"]):
         if (effect["section"], effect["key"]) not in known:
             yield f"{effect['rule']} {effect['key']} {effect['path'] or ''}"
+
+
+def event_faults(inbox: Inbox, findings: list[Object], scenario: Scenario) -> list[str]:
+    """Return what is wrong with the events of the webhook, in sentences."""
+    named = {(ref.section, ref.key) for ref in scenario.effects}
+    strangers = [
+        one
+        for one in _strange_events(inbox, scenario)
+        if one["key"] in inbox.open or (one["root"]["section"], one["root"]["key"]) not in named
+    ]
+    faults = [f"{title(one)} was told, and is no root" for one in strangers]
+    return [*faults, *_differences(inbox, findings)]
+
+
+def early_effects(inbox: Inbox, scenario: Scenario) -> list[str]:
+    """Return what was told before its root was known: once it was, that was told to be over."""
+    return [title(one) for one in _strange_events(inbox, scenario)]
+
+
+def _strange_events(inbox: Inbox, scenario: Scenario) -> Iterator[Object]:
+    """Find events about anything but a root; for a decoy, all events."""
+    good = (*scenario.roots, *scenario.accepted, *scenario.beside) if scenario.is_alarm else ()
+    for one in inbox.told:
+        if one.kind == "fired" and not any(is_root(one.finding, ref) for ref in good):
+            yield one.finding
+
+
+def _differences(inbox: Inbox, findings: list[Object]) -> Iterator[str]:
+    """Find alarms that were not told, and told ones that are over."""
+    told, shown = inbox.open, {one["key"] for one in findings}
+    yield from (f"{title(one)} was not told" for one in alarms(findings) if one["key"] not in told)
+    yield from (
+        f"{title(one)} is over, and that was not told"
+        for key, one in told.items()
+        if key not in shown
+    )

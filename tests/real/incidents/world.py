@@ -16,6 +16,7 @@ from tests.real.incidents.background import deployments, roles
 from tests.real.incidents.broker import Broker
 from tests.real.incidents.cluster import Cluster
 from tests.real.incidents.group import Group
+from tests.real.incidents.inbox import Inbox
 from tests.real.incidents.proxy import Deployment, Proxy
 from tests.real.incidents.service import Object, Service
 from tests.real.incidents.times import ago
@@ -58,6 +59,8 @@ class World:
         self.shown: dict[str, Shown] = {}
         """What the document has to show."""
         self._port = port
+        self.inbox = Inbox()
+        """Receives the events of Telemetron's webhook."""
         self._has_history = has_history
         self._number = 0
         self._serial = self.chance.randrange(2000, 9000)
@@ -77,7 +80,10 @@ class World:
             await part.start()
         self.has_begun = True
         await self._fill()
-        self.service = Service(self.folder, self._sources(), self._port, self._has_history)
+        self._exit.push_async_callback(self.inbox.stop)
+        await self.inbox.start()
+        webhook = self.inbox.webhook()
+        self.service = Service(self.folder, self._sources(), webhook, self._port, self._has_history)
         self._exit.push_async_callback(self.service.stop)
         await self.service.start()
 

@@ -1,6 +1,8 @@
 """The archive by itself: what is kept, forgotten, refused."""
 
 import sqlite3
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -297,3 +299,18 @@ def test_a_damaged_file_is_refused_before_it_is_written(tmp_path):
     with pytest.raises((ArchiveError, sqlite3.DatabaseError)):
         Archive(str(path), "test", "cd", 0)
     assert path.read_bytes() == bytes(raw)
+
+
+def test_notes_are_of_one_system_and_outlive_the_epoch(tmp_path: Path) -> None:
+    path = str(tmp_path / "history.db")
+    with closing(Archive(path, "a", "01", 1)) as archive:
+        archive.put_note("x/1", b"old")
+        archive.put_note("x/1", b"new")
+        archive.put_note("x/2", b"2")
+        archive.put_note("y/1", b"other")
+    with closing(Archive(path, "b", "02", 2)) as archive:
+        assert archive.notes("x/") == {}
+    with closing(Archive(path, "a", "03", 3)) as archive:
+        assert archive.notes("x/") == {"x/1": b"new", "x/2": b"2"}
+        archive.drop_note("x/2")
+        assert archive.notes("") == {"x/1": b"new", "y/1": b"other"}

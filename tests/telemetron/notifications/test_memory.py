@@ -8,6 +8,8 @@ from telemetron.notifications.memory import HistoryMemory
 from telemetron.store.store import Store
 from telemetron.testing import FakeClock
 
+NAMES = ["webhook a", "alertmanager"]
+
 
 class Life:
     """One process with a history."""
@@ -27,28 +29,33 @@ class Life:
 async def test_a_later_process_knows_what_was_saved(tmp_path: Path) -> None:
     path = tmp_path / "history.db"
     async with Life(path, FakeClock()) as memory:
-        assert await memory.load() == {}
+        assert await memory.load(NAMES) == {}
         assert not memory.has_lost
         await memory.save("webhook a", b"1")
         await memory.save("webhook a", b"2")
         await memory.save("alertmanager", b"3")
     async with Life(path, FakeClock()) as memory:
-        assert await memory.load() == {"webhook a": b"2", "alertmanager": b"3"}
+        assert await memory.load([*NAMES, "webhook new"]) == {
+            "webhook a": b"2",
+            "alertmanager": b"3",
+        }
+        assert await memory.load(["alertmanager"]) == {"alertmanager": b"3"}
+        assert await memory.load(NAMES) == {"alertmanager": b"3"}  # the webhook was removed
 
 
 async def test_without_a_file_only_this_process_knows() -> None:
     async with Life(None, FakeClock()) as memory:
         assert memory.has_lost
         await memory.save("webhook a", b"1")
-        assert await memory.load() == {"webhook a": b"1"}
+        assert await memory.load(NAMES) == {"webhook a": b"1"}
     async with Life(None, FakeClock()) as memory:
-        assert await memory.load() == {}
+        assert await memory.load(NAMES) == {}
 
 
 async def test_a_file_that_cannot_be_used_delays_nothing(tmp_path: Path, logged: list[str]) -> None:
     clock = FakeClock()
     async with Life(tmp_path, clock) as memory:  # a folder
-        loading = asyncio.create_task(memory.load())
+        loading = asyncio.create_task(memory.load(NAMES))
         async with asyncio.timeout(30):
             while not loading.done():
                 clock.advance(1)

@@ -69,9 +69,11 @@ async def test_what_was_saved_by_another_version_is_left_out(
     async with receiving() as receiver:
         async with Stage(file=file) as stage:
             await stage.history.ask(
-                lambda timeline: timeline.file and timeline.file.put_note("webhook ops", b"[]")
+                lambda timeline: (
+                    timeline.file and timeline.file.put_note("notifications/webhook ops", b"[]")
+                )
             )
         async with Stage(webhook(receiver.url), file=file) as stage:
             stage.show(finding())
-            await receiver.took(1)
+            assert [one.edge[0] for one in await receiver.took(2)] == ["gap", "fired"]
     assert any("cannot be read" in line for line in logged)

@@ -31,10 +31,19 @@ def feed(w: World, instance: Instance) -> None:
         w.broker.produce(topic, w.record(topic), mine[0])
 
 
+def thaw(w: World) -> None:
+    """The hanging calls return."""
+    w.blocked.clear()
+    for instances in w.agents.values():
+        for task in (task for instance in instances for task in instance.tasks):
+            task.is_frozen = False
+
+
 @scenario(
     "warning",
     roots=[agent("browser", "$task")],
     accepted=[agent("browser", "$instance")],
+    end=thaw,
 )
 async def hung_tool_call(w: World) -> None:
     """A page never ends loading: a task of browser hangs for 25 minutes, the others go on."""
@@ -230,6 +239,7 @@ async def silent_but_working(w: World) -> None:
     roots=[agent("researcher", "web-search")],
     accepted=[agent("translator", "web-search")],
     effects=[agent("researcher"), agent("translator"), queue("research", "researcher")],
+    end=thaw,
 )
 async def common_tool(w: World) -> None:
     """The tool web-search hangs; researcher and translator use it."""

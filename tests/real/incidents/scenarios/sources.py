@@ -31,7 +31,19 @@ async def kafka_out_of_sight(w: World) -> None:
     w.shows("the last known queues are shown", lambda v: len(v.state["queues"]) >= 8)
 
 
-@scenario("warning", roots=[source("heartbeats")], effects=[agent(one.name) for one in roles()])
+def beat_again(w: World) -> None:
+    """The network lets heartbeats through."""
+    for instances in w.agents.values():
+        for instance in instances:
+            instance.beats = True
+
+
+@scenario(
+    "warning",
+    roots=[source("heartbeats")],
+    effects=[agent(one.name) for one in roles()],
+    end=beat_again,
+)
 async def heartbeats_lost(w: World) -> None:
     """A network policy cuts the agents off from Telemetron; they work as ever."""
     for instances in w.agents.values():
