@@ -59,14 +59,14 @@ class Changes:
         """The place from which on changes are not queued yet."""
         return self._asked.since
 
-    @property
-    def seconds(self) -> float:
-        """The seconds until the next question; infinity if nothing has changed."""
-        return self._not_before - self._clock.monotonic() if self._has_moved else inf
+    def seconds(self, queue: Iterable[Event]) -> float:
+        """Return the seconds until `next` is due; infinity if nothing has changed.
 
-    def is_due(self, queue: Iterable[Event]) -> bool:
-        """Return whether to call `next`: there is never more than one event of changes."""
-        return self.seconds <= 0 and not any(one.type == events.CHANGE for one in queue)
+        It is infinity, too, while an event of changes waits: there is never more than one.
+        """
+        if not self._has_moved or any(one.type == events.CHANGE for one in queue):
+            return inf
+        return max(0.0, self._not_before - self._clock.monotonic())
 
     async def next(self) -> Event | str | None:
         """Return the next event, None if nothing changed, or why the changes are lost."""

@@ -8,6 +8,7 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Callable, Mapping
+from math import inf
 
 import msgspec
 from loguru import logger
@@ -134,7 +135,7 @@ class Webhook:
                 await self._save()
             if self.queue and self._clock.monotonic() >= self._not_before:
                 await self._attempt(self.queue[0])
-            elif self._changes and not self.is_off and self._changes.is_due(self.queue):
+            elif self._changes and self._seconds_to_changes() == 0:
                 await self._add_changes(self._changes)
             else:
                 await self._rest()
@@ -153,12 +154,16 @@ class Webhook:
         seconds = self._pace.confirm
         if self.queue:
             seconds = min(seconds, self._not_before - self._clock.monotonic())
-        if self._changes:
-            seconds = min(seconds, self._changes.seconds)
-        timer = self._clock.call_later(max(0.0, seconds), self._news.set)
+        seconds = max(0.0, min(seconds, self._seconds_to_changes()))
+        timer = self._clock.call_later(seconds, self._news.set)
         await self._news.wait()
         timer.cancel()
         self._news.clear()
+
+    def _seconds_to_changes(self) -> float:
+        if self._changes is None or self.is_off:
+            return inf
+        return self._changes.seconds(self.queue)
 
     def _must_save(self) -> bool:
         if self._is_unsaved:

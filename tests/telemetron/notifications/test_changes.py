@@ -1,9 +1,12 @@
 """A webhook that asks for changes is a cursor over places: none is lost, none comes twice."""
 
+from math import inf
 from pathlib import Path
 from typing import Any
 
 from telemetron.document import Queue
+from telemetron.notifications import event as events
+from telemetron.notifications.changes import Changes
 from telemetron.notifications.pace import Pace
 from tests.telemetron.notifications.receiver import Receiver, receiving
 from tests.telemetron.notifications.stage import Stage, finding, webhook
@@ -76,3 +79,12 @@ async def test_the_cursor_is_kept_over_a_restart(tmp_path: Path) -> None:
     found = changes(receiver)
     assert found[0]["id"] == receiver.requests[0].id
     assert found[1]["data"]["from"] == found[0]["data"]["to"]
+
+
+async def test_nothing_is_asked_while_an_event_of_changes_waits() -> None:
+    async with Stage() as stage:
+        changes = Changes(stage.history, stage.clock, Pace(), "atlas", "", "1.1")
+        waiting = events.make("atlas", events.CHANGE, "", stage.clock.now(), {}, 1)
+        assert changes.seconds([]) == 0
+        assert changes.seconds([waiting]) == inf
+        changes.end()

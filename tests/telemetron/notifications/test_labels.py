@@ -3,6 +3,7 @@
 import pytest
 from msgspec.structs import replace
 
+from telemetron.agents import AgentPart
 from telemetron.document import ModelDeployment, Queue, Root, Workload
 from telemetron.notifications.labels import labels_of, sources_of
 from telemetron.store.store import Store
@@ -19,6 +20,7 @@ def store() -> Store:
     made.put(source, "queues", "q", "q", Queue(name="plans", consumer_group="planner"))
     made.put(source, "workload", "w", "w", workload)
     made.put(source, "litellm", "m", "m", ModelDeployment(id="1", model="gpt-5"))
+    made.put(source, "agents", "planner", "prod/planner", AgentPart(namespace="prod"))
     made.flush()
     return made
 
@@ -38,6 +40,7 @@ def labelled(
     ("section", "labels"),
     [
         ("queues", {"queue": "plans", "group": "planner"}),
+        ("agents", {"namespace": "prod", "agent": "planner"}),
         ("workload", {"namespace": "prod", "workload": "writer"}),
         ("litellm", {"model": "gpt-5"}),
     ],
@@ -61,18 +64,3 @@ def test_a_cause_that_is_no_entity_is_named_by_its_kind(kind: str, labels: dict[
 
 def test_an_entity_that_is_gone_has_no_names() -> None:
     assert labelled("queues", "gone") == ({"section": "queues"}, ())
-
-
-async def test_an_agent_is_named_with_its_namespace(live) -> None:
-    beat = {"instance": "planner-0", "namespace": "prod"}
-    await live.client.post("/agents/planner/heartbeat", json=beat)
-    snapshot = live.app.service.store
-    snapshot.flush()
-    (key,) = snapshot.snapshot.sections["agents"].rope.every_key()
-    one = replace(finding(), root=Root("agents", key, None, None, None))
-    assert labels_of(one, snapshot.snapshot) == {
-        "section": "agents",
-        "namespace": "prod",
-        "agent": "planner",
-    }
-    assert sources_of(one, snapshot.snapshot) == ("heartbeats",)
