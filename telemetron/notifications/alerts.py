@@ -52,7 +52,7 @@ def _alert(group: list[Reported], system: str, url: str) -> Alert:
             "summary": finding.summary + more,
             "finding": finding.key,
             "effects": str(sum(one.finding.effect_count for one in group)),
-            "runbook": finding.runbook,
+            "runbook_url": finding.runbook,
         },
         "startsAt": min(one.at for one in group),
         "generatorURL": link(url, finding),

@@ -49,7 +49,7 @@ async def test_an_active_alert_is_sent_at_once_and_every_30_s() -> None:
             "group": "planner",
         }
         assert alert["annotations"]["summary"] == "Nobody reads plans"
-        assert alert["annotations"]["runbook"] == "docs/findings.md#noconsumers"
+        assert alert["annotations"]["runbook_url"] == "docs/findings.md#noconsumers"
         assert datetime.fromisoformat(alert["startsAt"]) == BEGAN
         assert end(alert) == stage.clock.now() + 4 * REPEAT
         assert alert["generatorURL"].startswith("https://telemetron.example/system/state/findings/")
