@@ -132,8 +132,8 @@ class Webhook:
             elif not self._failures:
                 self._output.confirm(self.name)
             if self._must_save():
-                await self._save()
-            if self.queue and self._clock.monotonic() >= self._not_before:
+                await self._save()  # more events may have come meanwhile
+            elif self.queue and self._clock.monotonic() >= self._not_before:
                 await self._attempt(self.queue[0])
             elif self._changes and self._seconds_to_changes() == 0:
                 await self._add_changes(self._changes)
@@ -147,8 +147,8 @@ class Webhook:
             self.add(self._gap(found, place))
         elif found:
             self.add(found)
-        else:
-            self._is_behind = True
+        elif self._clock.monotonic() - self._saved_at >= self._pace.confirm:
+            self._is_behind = True  # the place must not become older than the history
 
     async def _rest(self) -> None:
         seconds = self._pace.confirm

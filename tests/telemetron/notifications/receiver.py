@@ -44,6 +44,8 @@ class Receiver:
         self.answers: deque[int | str] = deque()
         self.always: int | str = 204
         self.choose: Callable[[], int | str] = lambda: self.always
+        self.watch: Callable[[Request], object] = lambda request: None
+        """Called with each request."""
         self.headers: dict[str, str] = {}
         """Of each answer."""
         self._changed = asyncio.Event()
@@ -78,9 +80,9 @@ class Receiver:
         answer = self.answers.popleft() if self.answers else self.choose()
         if "webhook-id" in request.headers:
             check_signature(request.headers, body)
-        self.requests.append(
-            Request(request.path, request.headers, msgspec.json.decode(body), answer)
-        )
+        made = Request(request.path, request.headers, msgspec.json.decode(body), answer)
+        self.watch(made)
+        self.requests.append(made)
         self._changed.set()
         if answer == HANG:
             await asyncio.sleep(3_600)

@@ -68,6 +68,7 @@ class Stage:
         file: Path | None = None,
         clock: FakeClock | None = None,
         pace: Pace = DEFAULTS,
+        memory: type[HistoryMemory] = HistoryMemory,
     ) -> None:
         self.clock = clock or FakeClock(BEGAN + timedelta(hours=1))
         self.store = Store(SYSTEM, self.clock)
@@ -77,6 +78,7 @@ class Stage:
             system=SYSTEM, url=URL, alertmanager=alertmanager, webhooks=webhooks
         )
         self._pace = pace
+        self.memory = memory(self.history, self.clock)
         self.kafka = self._source("kafka")
         self.findings = self._source("findings")
 
@@ -92,9 +94,8 @@ class Stage:
             queue = Queue(name=topic, consumer_group="planner", source="kafka")
             self.store.put(self.kafka, "queues", topic, topic, queue)
         self.store.flush()
-        memory = HistoryMemory(self.history, self.clock)
         self.notifications = Notifications(
-            self.settings, self.store, self.history, memory, self.output, self._pace
+            self.settings, self.store, self.history, self.memory, self.output, self._pace
         )
         self.task = asyncio.create_task(self.notifications.run())
         return self

@@ -1,10 +1,12 @@
 """A webhook delivers every edge, in order, with one id, whatever its receiver does."""
 
+import asyncio
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from telemetron.notifications.memory import HistoryMemory
 from telemetron.notifications.pace import Pace
 from telemetron.notifications.webhook import GONE
 from tests.telemetron.notifications.receiver import CUT, HANG, TAKE_AND_CUT, receiving
@@ -220,3 +222,32 @@ async def test_secrets_and_urls_are_in_no_log(logged: list[str]) -> None:
     assert "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw" not in said
     assert "very-secret" not in said
     assert "text of others" not in said
+
+
+class SlowMemory(HistoryMemory):
+    """A memory that takes its time; `saved` has what a killed process would have left."""
+
+    saved = b""
+
+    async def save(self, name: str, body: bytes) -> None:
+        await asyncio.sleep(0.02)
+        await super().save(name, body)
+        self.saved = body
+
+
+async def test_no_event_is_sent_before_it_is_saved(tmp_path: Path) -> None:
+    file = tmp_path / "history.db"
+    async with (
+        receiving() as receiver,
+        Stage(webhook(receiver.url), file=file, memory=SlowMemory) as stage,
+    ):
+        unsaved: list[str] = []
+        receiver.watch = lambda request: (
+            request.id.encode() in stage.memory.saved or unsaved.append(request.id)
+        )
+        await stage.ready()
+        for number in range(10):
+            stage.show(finding(f"topic-{number}"))
+            await receiver.took(number + 1)
+            await asyncio.sleep(0.01)  # until the delivery is being saved
+    assert unsaved == []
