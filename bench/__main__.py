@@ -20,6 +20,7 @@ from bench import (
     memory,
     process,
     reads,
+    scrapes,
     sdk,
     shortcuts,
     sizing,
@@ -47,10 +48,22 @@ BENCHES: dict[str, tuple[str, Callable[[bool], Iterable[Row]]]] = {
     "pods": ("History of 10,000 pods", history.pods),
     "findings": ("Findings", findings.run),
     "brief": ("Brief", brief.run),
+    "scrapes": ("Scrapes of the state", scrapes.run),
     "sizing": ("Sizing", sizing.run),
     "hour": ("Memory over an hour", memory.hour),
 }
-LONG = ("kafka", "litellm", "kubernetes", "history", "pods", "findings", "brief", "sizing", "hour")
+LONG = (
+    "kafka",
+    "litellm",
+    "kubernetes",
+    "history",
+    "pods",
+    "findings",
+    "brief",
+    "scrapes",
+    "sizing",
+    "hour",
+)
 DEFAULT = [name for name in BENCHES if name not in LONG]
 NEEDED = {"wrk": "wrk", "nginx": "nginx-light"}
 

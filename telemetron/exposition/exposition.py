@@ -1,16 +1,16 @@
 """The metrics of the state: rendered in slices, and only what changed since the last scrape."""
 
 import asyncio
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import NamedTuple
-from weakref import WeakKeyDictionary, WeakValueDictionary, ref
+from weakref import WeakKeyDictionary, ref
 
 from msgspec.structs import force_setattr
 
 from telemetron.exposition.family import Family, Lines, SectionSeries, labels
 from telemetron.exposition.finished import Finished
-from telemetron.exposition.piece import Packed, Piece, gzipped
+from telemetron.exposition.piece import Member, Piece
 from telemetron.exposition.sections import sections, tallied
 from telemetron.slices import sliced
 from telemetron.store.rope import ONE_PIECE_BYTES, Chunk, Fragment, Rope
@@ -21,7 +21,7 @@ DROPPED = Family(
     "telemetron_state_series_dropped", ("section",), "Series left out because of max_series."
 )
 END = Piece(b"# EOF\n")
-SLICE_SECONDS = 0.0025
+SLICE_SECONDS = 0.002
 """The longest steps take as long again."""
 BLOCK = 256
 """Entities of a block, if not all of the section are shown."""
@@ -38,11 +38,16 @@ class Asked(NamedTuple):
 class Block:
     """The lines of neighbouring entities, one piece a family."""
 
-    def __init__(self, lines: Sequence[Lines], piece: Callable[[bytes], Piece] = Piece) -> None:
+    def __init__(self, lines: Sequence[Lines], old: "Block | None" = None) -> None:
+        """`old` is the last version of the block: its pieces are compressed already."""
         self.lines = lines
         self.series = sum([one.series for one in lines])
-        texts = zip(*[one.texts for one in lines], strict=True)
-        self.pieces = [piece(b"".join(one)) for one in texts]
+        texts = [b"".join(one) for one in zip(*[one.texts for one in lines], strict=True)]
+        known = old.pieces if old else [None] * len(texts)
+        self.pieces: list[Piece] = [
+            piece if piece and piece.text == text else Piece(text)
+            for piece, text in zip(known, texts, strict=True)
+        ]
 
 
 class Rendered:
@@ -50,18 +55,19 @@ class Rendered:
 
     def __init__(self, families: Sequence[Family]) -> None:
         self.families = families
-        self.blocks: list[Block] = []
+        self.blocks: dict[str, Block] = {}
+        """By the first key of their chunk."""
 
     @property
     def series(self) -> int:
         """How many series it has."""
-        return sum([block.series for block in self.blocks])
+        return sum([block.series for block in self.blocks.values()])
 
     def pieces(self, asked: Asked) -> Iterator[Piece]:
         """Yield its pieces, all lines of a family in a row."""
         for at, family in enumerate(self.families):
             yield family.open_header if asked.open_metrics else family.text_header
-            yield from [block.pieces[at] for block in self.blocks if block.pieces[at].text]
+            yield from [one.pieces[at] for one in self.blocks.values() if one.pieces[at].text]
 
 
 class Rendering:
@@ -80,7 +86,7 @@ class Rendering:
         """Drop the blocks; yield after each, because it takes longer than a slice."""
         for rendered in self.sections.values():
             while rendered.blocks:
-                rendered.blocks.pop()
+                rendered.blocks.popitem()
                 yield
 
 
@@ -93,7 +99,6 @@ class Exposition:
         self._finished = Finished()
         self._series = sections(self._finished)
         self._blocks: WeakKeyDictionary[Chunk, Block] = WeakKeyDictionary()
-        self._pieces: WeakValueDictionary[bytes, Piece] = WeakValueDictionary()
         self._lock = asyncio.Lock()
         self._begun = 0
         self._last = Rendering(store.snapshot)
@@ -112,16 +117,19 @@ class Exposition:
                 self._begun += 1
                 self._last = rendering = Rendering(self._store.snapshot)
             if asked not in rendering.pages:
-                steps = self._steps(rendering, self._store.snapshot, asked)
+                steps = self._steps(rendering, before, self._store.snapshot, asked)
                 await _run(chain(steps, before.free() if before is not rendering else ()))
             return rendering.pages[asked]
 
-    def _steps(self, rendering: Rendering, snapshot: Snapshot, asked: Asked) -> Iterator[None]:
+    def _steps(
+        self, rendering: Rendering, before: Rendering, snapshot: Snapshot, asked: Asked
+    ) -> Iterator[None]:
         for name in asked.sections:
             if name not in rendering.sections:
-                rendered = Rendered(self._series[name].families)
-                yield from self._render(name, snapshot.sections[name].rope, rendered)
-                rendering.sections[name] = rendered
+                old = before.sections.get(name)
+                rendering.sections[name] = yield from self._render(
+                    name, snapshot.sections[name].rope, old.blocks if old else {}
+                )
         shown, dropped = {}, {}
         for name, share in _shares(rendering.sections, asked.sections, self._max_series).items():
             shown[name] = rendered = rendering.sections[name]
@@ -134,26 +142,28 @@ class Exposition:
         yield
         rendering.pages[asked] = yield from _gzip(pieces) if asked.gzip else _plain(pieces)
 
-    def _piece(self, text: bytes) -> Piece:
-        """Return the piece with this text; a new one must be compressed."""
-        return self._pieces.get(text) or self._pieces.setdefault(text, Piece(text))
-
-    def _render(self, name: str, rope: Rope, rendered: Rendered) -> Iterator[None]:
+    def _render(
+        self, name: str, rope: Rope, old: Mapping[str, Block]
+    ) -> Generator[None, None, Rendered]:
+        """Return the section; `old` are the blocks of its last version."""
         series = self._series[name]
+        rendered = Rendered(series.families)
         if name == "findings":
-            tally = tallied([fragment.entity for fragment in rope])
-            rendered.blocks = [Block([series.lines(one) for one in tally])] if tally else []
-            return
+            if tally := tallied([fragment.entity for fragment in rope]):
+                rendered.blocks[""] = Block([series.lines(one) for one in tally])
+            return rendered
         for chunk in rope.chunks:
+            first = chunk.keys[0]
             block = self._blocks.get(chunk)
             if block is None:
                 yield from _render_each(chunk.fragments, series)
                 lines = [_lines(one, series) for one in chunk.fragments]
-                block = self._blocks[chunk] = Block(lines, self._piece)
-            rendered.blocks.append(block)
+                block = self._blocks[chunk] = Block(lines, old.get(first))
+            rendered.blocks[first] = block
             yield
         if name == "agents":
             self._finished.forget(rope)
+        return rendered
 
 
 async def _run(steps: Iterable[None]) -> None:
@@ -191,7 +201,7 @@ def _shares(
 def _keep_worst(rendered: Rendered, most: int, shown: Rendered) -> Iterator[None]:
     """Fill `shown` with the worst entities, of equal ones the first by key."""
     by_worth: dict[int, list[Lines]] = {}
-    for block in rendered.blocks:
+    for block in rendered.blocks.values():
         for one in block.lines:
             by_worth.setdefault(one.worth, []).append(one)
         yield
@@ -199,7 +209,7 @@ def _keep_worst(rendered: Rendered, most: int, shown: Rendered) -> Iterator[None
         (one for worth in sorted(by_worth, reverse=True) for one in by_worth[worth]), most
     )
     while lines := list(islice(kept, BLOCK)):
-        shown.blocks.append(Block(lines))
+        shown.blocks[f"{len(shown.blocks)}"] = Block(lines)
         yield
 
 
@@ -239,8 +249,8 @@ def _plain(pieces: Iterable[Piece]) -> Generator[None, None, tuple[bytes, ...]]:
 
 def _gzip(pieces: Iterable[Piece]) -> Generator[None, None, tuple[bytes, ...]]:
     """Return the page compressed; yield after each piece."""
-    packed: list[Packed] = []
+    member = Member()
     for piece in pieces:
-        packed.append(piece.packed)
+        member.add(piece.packed)
         yield
-    return (gzipped(packed),)
+    return (member.end(),)

@@ -1,7 +1,7 @@
 """Pieces of a page that are compressed once and joined into one gzip member, as often as needed."""
 
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from typing import NamedTuple
 
@@ -40,15 +40,24 @@ class Piece:
         return Packed(data, size, zlib.crc32(self.text), _power(8 * size))
 
 
-def gzipped(pieces: Iterable[Packed]) -> bytes:
-    """Return one gzip member with the text of all pieces."""
-    blocks, size, checksum = [_HEADER], 0, 0
-    for piece in pieces:
-        blocks.append(piece.data)
-        size += piece.size
-        checksum = _times(piece.shift, checksum) ^ piece.checksum
-    tail = checksum.to_bytes(4, "little") + (size & 0xFFFFFFFF).to_bytes(4, "little")
-    return b"".join([*blocks, _LAST_BLOCK, tail])
+class Member:
+    """A gzip member that is joined from pieces."""
+
+    def __init__(self) -> None:
+        self._blocks = [_HEADER]
+        self._size = self._checksum = 0
+
+    def add(self, piece: Packed) -> None:
+        """Append the text of a piece."""
+        self._blocks.append(piece.data)
+        self._size += piece.size
+        self._checksum = _times(piece.shift, self._checksum) ^ piece.checksum
+
+    def end(self) -> bytes:
+        """Return the member."""
+        size = self._size & 0xFFFFFFFF
+        tail = self._checksum.to_bytes(4, "little") + size.to_bytes(4, "little")
+        return b"".join([*self._blocks, _LAST_BLOCK, tail])
 
 
 def _times(a: int, b: int) -> int:

@@ -4,13 +4,15 @@ import zlib
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telemetron.exposition.piece import Piece, gzipped
+from telemetron.exposition.piece import Member, Piece
 
 
 @given(st.lists(st.binary(max_size=200) | st.binary(max_size=9).map(lambda one: one * 9_999)))
 def test_joined_pieces_are_one_gzip_member(texts):
-    pieces = [Piece(text) for text in texts]
-    body = gzipped([piece.packed for piece in pieces])
+    member = Member()
+    for text in texts:
+        member.add(Piece(text).packed)
+    body = member.end()
     reader = zlib.decompressobj(wbits=31)
     assert reader.decompress(body) == b"".join(texts)
     assert (reader.eof, reader.unused_data) == (True, b"")
