@@ -107,14 +107,17 @@ class Pair:
         )
         return done.result(DEADLINE)
 
-    def same(self, *requests: bytes, cuts: Sequence[int] = (), close: bool = False) -> bytes:
+    def same(
+        self, *requests: bytes, cuts: Sequence[int] = (), close: bool = False, times: int = 1
+    ) -> bytes:
         """Send the requests on new connections; return the bytes that both servers answer."""
         while True:
             before = self.turn(lambda: self.app.service.store.snapshot)
             answers = []
             for client in self.connect():
                 with client:
-                    answers.append(client.answers(requests, cuts, close=close))
+                    several = [client.answers(requests, cuts, close=close) for _ in range(times)]
+                    answers.append(b"".join(several))
             if self.turn(lambda: self.app.service.store.snapshot) is before:
                 assert answers[0] == answers[1]
                 return answers[0]
@@ -350,6 +353,72 @@ def test_requests_that_end_the_connection(pair: Pair) -> None:
         beat() + request("/system/state", "Content-Length: x"),
     ):
         pair.same(sent, close=True)
+
+
+BODY = b'{"instance": "i1", "namespace": "prod"}'
+JSON, LENGTH = "Content-Type: application/json", f"Content-Length: {len(BODY)}"
+CHUNKED = b"%x\r\n%s\r\n0\r\n\r\n" % (len(BODY), BODY)
+
+
+def post(*headers: str, body: bytes = BODY) -> bytes:
+    return request("/agents/planner/heartbeat", JSON, *headers, method="POST", body=body)
+
+
+DOUBTFUL = [
+    post(LENGTH, "Transfer-Encoding: chunked", body=CHUNKED),
+    post("Transfer-Encoding: chunked", LENGTH),
+    post("Transfer-Encoding: identity", LENGTH),
+    post("Transfer-Encoding : chunked", LENGTH),
+    post(LENGTH, LENGTH),
+    post(LENGTH, "Content-Length: 3"),
+    *(
+        post(f"Content-Length: {length}")
+        for length in ("+39", "039", "39, 39", "-1", "0x27", "9" * 20, " 39 ", "3 9")
+    ),
+    post("Content-Length: 43", body=BODY + b"\r\n\r\n"),
+    post("Content-Length: 4", body=b"\r\n\r\n"),
+    request("/system/state", "X: a\r\n folded"),
+    request("/system/state", "If-None-Match:\r\n *"),
+    request("/system/state", " X: first"),
+    request("/system/state", "X y: z"),
+    request("/system/state", "X: \x01"),
+    request().replace(b"\r\n", b"\n"),
+    request().replace(b"\r\n\r\n", b"\r\n\n"),
+    beat().replace(b"\r\n", b"\n"),
+    b"\r\n" + request(),
+    b"\r\n\r\n" + beat(),
+    b" " + request(),
+    request(host="localhost\r\nHost: evil.example"),
+    request(host="evil.example\r\nHost: localhost"),
+    request(host=""),
+    request(host="LOCALHOST:1"),
+    request("http://localhost/system/state"),
+    request("http://evil.example/system/state"),
+    request("//system/state"),
+    request("/system/state#x"),
+    request("/system/state?"),
+    request("/system/%73tate"),
+    request("localhost:80", method="CONNECT"),
+    request(method="get"),
+    request("/system/state", "Connection: keep-alive", version="1.0"),
+    request(version="1.2"),
+    request(version="2.0"),
+    request("/system/state", 'If-None-Match: "x", W/"y", *'),
+    *(
+        request("/system/state", f"Accept-Encoding: {accepted}")
+        for accepted in ("gzip;q=0", "*;q=0.1, gzip;q=0", "br, GZIP;q=0.5", "gzip;q=x", "*;q=0")
+    ),
+]
+
+
+@pytest.mark.parametrize("sent", DOUBTFUL)
+def test_a_doubtful_request_has_the_same_answer(pair: Pair, sent: bytes) -> None:
+    """A proxy could understand it otherwise. Send it within others, then alone."""
+    pair.same(request("/system/state", "Accept-Encoding: gzip"), request(), beat())
+    last = request("/system/state/sources", "Connection: close")
+    pair.same(request(), sent, sent, beat(), last, close=True)
+    if len(statuses(pair.same(sent, last, close=True))) == 2:  # the connection is kept
+        pair.same(sent, times=3)
 
 
 def test_a_poll_gets_304_until_the_state_changes(pair: Pair) -> None:
