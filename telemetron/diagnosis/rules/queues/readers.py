@@ -15,8 +15,15 @@ STABLE = ("Stable", "Empty", "Dead", None)
 """States of a group that does not rebalance."""
 STARTING = timedelta(seconds=60)
 """How long a new pod may take until it consumes."""
-CREATING = (None, "ContainersNotReady", "NotReady", "ContainerCreating", "PodInitializing")
-"""Reasons of a pod that is not ready, if nothing is wrong with it."""
+CREATING = (
+    None,
+    "ContainersNotReady",
+    "NotReady",
+    "ContainerCreating",
+    "PodInitializing",
+    "Unschedulable",
+)
+"""Reasons of a new pod that is not ready, if nothing is wrong with it: a node may yet be added."""
 
 
 def queues_named(name: str, agent: Agent, view: View) -> list[Queue]:

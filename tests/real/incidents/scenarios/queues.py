@@ -92,7 +92,6 @@ def add_a_topic(w: World) -> None:
     roots=[Ref("queues", "kafka/plans-v2/-")],
     accepted=[workload("orchestrator")],
     effects=[agent("orchestrator"), queue("requests", "orchestrator")],
-    beside=[agent("orchestrator")],
 )
 async def renamed_topic(w: World) -> None:
     """The new orchestrator writes its plans to the topic plans-v2; planner still reads plans.
