@@ -200,6 +200,7 @@ def _reasons(agent: Agent, task: Task, view: View) -> list[Node]:
             for queue in queues_named(name, agent, view):
                 nodes += _of_queue(queue, view)
                 nodes += view.fact(_of_readers, queue.key)
+            nodes += view.fact(_of_declared, name)
         elif wait.kind == "agent":
             named = agents_named(wait, agent, view)
             if not named:  # all of its instances have left
@@ -231,6 +232,13 @@ def _of_queue(queue: Queue, view: View) -> list[Node]:
 def _of_readers(view: View, queue: str) -> list[Node]:
     one: Queue | None = view.get("queues", queue)
     return [node for each in readers_of(one, view) for node in _of_agent(each)] if one else []
+
+
+def _of_declared(view: View, queue: str) -> list[Node]:
+    """The agents that declare a queue, if no source shows one of that name."""
+    if view.count("queues by name", queue):
+        return []
+    return [node for one in view.find("agents by queue", queue) for node in _of_agent(one)]
 
 
 def _of_agent(one: Agent) -> list[Node]:

@@ -153,3 +153,11 @@ async def test_an_agent_that_has_left_is_explained_by_the_workload_of_its_name()
         system.agent("a", system.task("t", Wait(kind="agent", name="writer"), stalled=True))
         (finding,) = await system.after(60)
         assert (finding.rule, finding.effect_count) == ("ImagePull", 1)
+
+
+async def test_a_queue_that_no_source_shows_is_that_of_the_agents_that_declare_it() -> None:
+    async with System() as system:
+        system.agent("reader", status="silent", queues=["q"])
+        system.agent("boss", system.task("t", Wait(kind="queue", name="q"), stalled=True))
+        (finding,) = await system.after(60)
+        assert (finding.rule, finding.effect_count) == ("AgentGone", 1)
