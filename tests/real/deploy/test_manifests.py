@@ -308,6 +308,14 @@ def test_the_label_that_prometheus_selects_by_can_be_added(tmp_path: Path) -> No
     assert "release" not in one(objects, "Deployment")["spec"]["selector"]["matchLabels"]
 
 
+def test_the_alerts_beside_the_findings_can_be_removed(tmp_path: Path) -> None:
+    patches = example_of("name: telemetron-state")["patches"]
+    components = ["components/monitoring"]
+    kustomization(tmp_path, "overlays/cluster", components=components, patches=patches)
+    rules = one(render(tmp_path), "PrometheusRule", "telemetron-state")
+    assert [group["name"] for group in rules["spec"]["groups"]] == ["telemetron-findings"]
+
+
 # the sidecar
 
 
