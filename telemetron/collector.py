@@ -51,7 +51,8 @@ class Output(Protocol):
 
         `part` must be of the section's part type. If it does not fit the schema, it is hidden and
         the source gets the problem `Refused`, which says why. With `is_checked` nothing is checked:
-        you are certain that it fits, and that `telemetron.normal.normalized` changes nothing in it.
+        you are certain that it fits, that `telemetron.normal.normalized` changes nothing in it, and
+        that it is new: an equal part is merged again.
         """
 
     def remove(self, section: str, id: str) -> None:

@@ -188,11 +188,12 @@ class Store:
         """Return the part to keep, None if it changes nothing; raise if it does not fit."""
         if not isinstance(group, str) or not isinstance(id, str):
             raise TypeError("group and id must be str")
+        if is_checked:  # nor is it compared: it is new, and bytes that are published cost little
+            return Part(source.name, section, group, id, scope, value, source.agent_rank)
         old = source.parts.get((section, id))
         if old and old.value == value and old.group == group and old.scope == scope:
             return None
-        if not is_checked:
-            value = validated(value, self._groups.sections[section].decoder)
+        value = validated(value, self._groups.sections[section].decoder)
         return Part(source.name, section, group, id, scope, value, source.agent_rank)
 
     def _add(self, source: Source, part: Part) -> None:
