@@ -72,8 +72,7 @@ class Connection(asyncio.Protocol):
     def _begin(self, max_bytes: int) -> None:
         self._parser: Any = httptools.HttpResponseParser(self)
         self._headers: dict[str, str] = {}
-        self._body: list[bytes] = []
-        self._body_bytes = 0
+        self._body = bytearray()  # a list of tiny chunks would take many times their size
         self._max_bytes = max_bytes
         self._head_bytes = 0
         self._in_body = False
@@ -104,6 +103,7 @@ class Connection(asyncio.Protocol):
         if exc is None and self._in_body and not lengths:
             self._complete()  # only the end of the connection ends such a body
         self._fail(exc or CutError())
+        self._parser = None  # it refers back to the connection
 
     # the parser's callbacks
 
@@ -112,14 +112,14 @@ class Connection(asyncio.Protocol):
             self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:
-        self._in_body = self._parser.get_status_code() >= 200
-        if self._parser.get_status_code() != 200:
+        status = self._parser.get_status_code()
+        self._in_body = status >= 200
+        if status > 200:
             self._max_bytes = MAX_REFUSAL_BYTES
 
     def on_body(self, body: bytes) -> None:
-        self._body.append(body)
-        self._body_bytes += len(body)
-        if self._body_bytes > self._max_bytes:
+        self._body += body
+        if len(self._body) > self._max_bytes:
             self._fail(TooLargeError(self._max_bytes))
             self.close()
 
@@ -133,9 +133,9 @@ class Connection(asyncio.Protocol):
 
     def _complete(self) -> None:
         if self._answer and not self._answer.done():
-            status, body = self._parser.get_status_code(), b"".join(self._body)
+            status, body = self._parser.get_status_code(), bytes(self._body)
             self._answer.set_result(Response(status, self._headers, body))
-            self._body = []
+            self._body = bytearray()
             self.used_at = asyncio.get_running_loop().time()
 
 

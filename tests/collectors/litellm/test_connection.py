@@ -171,6 +171,10 @@ async def test_an_answer_that_is_cut_short_or_no_http(
     ("answer", "limit"),
     [
         (OK + b"content-length: 1001\r\n\r\n" + 1001 * b"x", MAX_BYTES),
+        (
+            b"HTTP/1.1 103 Hints\r\n\r\n" + OK + b"content-length: 1001\r\n\r\n" + 1001 * b"x",
+            MAX_BYTES,
+        ),
         (b"HTTP/1.1 500 x\r\ncontent-length: 70000\r\n\r\n" + 70_000 * b"x", MAX_REFUSAL_BYTES),
         (OK + b"x: " + 70_000 * b"x", MAX_HEAD_BYTES),
         (1000 * (b"HTTP/1.1 100 Continue\r\nx: " + 100 * b"x" + b"\r\n\r\n"), MAX_HEAD_BYTES),
