@@ -234,6 +234,19 @@ def test_serve_fails_on_a_used_port() -> None:
     assert line == f"cannot listen on 127.0.0.1 port {port}: Address already in use"
 
 
+def test_a_bug_at_the_start_is_logged_with_its_traceback() -> None:
+    code = (
+        "import telemetron.web.app as app; app.App = None;"
+        " from telemetron.cli import main; main(['serve', '--port', '0'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment()
+    )
+    record = json.loads(done.stderr)
+    assert done.returncode == 1
+    assert record["exception"]["type"] == "TypeError"
+
+
 def start_error(done: Done, code: int) -> str:
     """Return the message of the one record that a server logs if it does not start."""
     record = json.loads(refused(done, code))

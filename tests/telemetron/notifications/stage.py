@@ -1,6 +1,7 @@
 """A store whose findings a test raises and ends, and the notifications that watch it."""
 
 import asyncio
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -58,6 +59,13 @@ def finding(
     )
 
 
+def join_histories() -> None:
+    """Wait until no thread of a history is left; a stop itself waits only for a short time."""
+    for thread in threading.enumerate():
+        if thread.name == "history":
+            thread.join(30)
+
+
 class Stage:
     """A system with the sources `kafka` and `findings`; the notifications run in a task."""
 
@@ -106,6 +114,7 @@ class Stage:
         self.task.cancel()
         await asyncio.wait([self.task])
         await self.history.stop()
+        await asyncio.to_thread(join_histories)  # the next stage may use the same file
         for source in self.store.sources.values():
             source.stop()
 

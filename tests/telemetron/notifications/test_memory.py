@@ -7,6 +7,7 @@ from telemetron.history.history import History
 from telemetron.notifications.memory import HistoryMemory
 from telemetron.store.store import Store
 from telemetron.testing import FakeClock
+from tests.telemetron.notifications.stage import join_histories
 
 NAMES = ["webhook a", "alertmanager"]
 
@@ -24,6 +25,7 @@ class Life:
 
     async def __aexit__(self, *_: object) -> None:
         await self.history.stop()
+        await asyncio.to_thread(join_histories)
 
 
 async def test_a_later_process_knows_what_was_saved(tmp_path: Path) -> None:

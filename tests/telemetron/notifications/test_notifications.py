@@ -1,16 +1,21 @@
 """Notifications run as a source of their own, and a fault in them harms nothing else."""
 
 import asyncio
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from telemetron.config.settings import load
+from telemetron.history.archive import Archive
 from telemetron.notifications.webhook import Webhook
+from telemetron.service.service import Service
+from telemetron.testing import FakeClock
 from tests.conftest import Live, Serving
 from tests.telemetron.notifications.receiver import SECRET, receiving
-from tests.telemetron.notifications.stage import Stage, finding, webhook
+from tests.telemetron.notifications.stage import SYSTEM, Stage, finding, webhook
 
 
 def config(url: str) -> str:
@@ -48,6 +53,29 @@ async def test_a_receiver_that_fails_is_a_problem_of_the_source(serving: Serving
     assert 'event="webhook ops: failed",source="notifications"' in metrics.text
 
 
+async def test_a_dead_receiver_is_a_finding_that_the_others_get(tmp_path: Path) -> None:
+    clock = FakeClock()
+    async with receiving() as dead, receiving() as receiver:
+        dead.always = 500
+        file = tmp_path / "t.yaml"
+        hooks = [
+            f"{{name: {name}, url: '{one.url}', secret: {SECRET}}}"
+            for name, one in (("dead", dead), ("ops", receiver))
+        ]
+        file.write_text(f"webhooks: [{', '.join(hooks)}]")
+        service = Service(await asyncio.to_thread(load, str(file), {}), clock)
+        await service.start()
+        try:
+            await dead.got(1)
+            async with asyncio.timeout(60):
+                while not any("notifications" in subject for _, subject in receiver.edges):
+                    clock.advance(5)
+                    await asyncio.sleep(0.01)
+        finally:
+            await service.stop()
+    assert ("fired", "SourceStale/sources/notifications") in receiver.edges
+
+
 async def test_a_fault_while_it_watches_ends_only_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise ZeroDivisionError
@@ -62,18 +90,17 @@ async def test_a_fault_while_it_watches_ends_only_the_run(monkeypatch: pytest.Mo
         assert len(stage.store.snapshot.sections["findings"].rope) == 0
 
 
+def put_note(file: Path, body: bytes) -> None:
+    with closing(Archive(str(file), SYSTEM, "00", 1)) as archive:
+        archive.put_note("notifications/webhook ops", body)
+
+
 async def test_what_was_saved_by_another_version_is_left_out(
     tmp_path: Path, logged: list[str]
 ) -> None:
     file = tmp_path / "history.db"
-    async with receiving() as receiver:
-        async with Stage(file=file) as stage:
-            await stage.history.ask(
-                lambda timeline: (
-                    timeline.file and timeline.file.put_note("notifications/webhook ops", b"[]")
-                )
-            )
-        async with Stage(webhook(receiver.url), file=file) as stage:
-            stage.show(finding())
-            assert [one.edge[0] for one in await receiver.took(2)] == ["gap", "fired"]
+    await asyncio.to_thread(put_note, file, b"[]")
+    async with receiving() as receiver, Stage(webhook(receiver.url), file=file) as stage:
+        stage.show(finding())
+        assert [one.edge[0] for one in await receiver.took(2)] == ["gap", "fired"]
     assert any("cannot be read" in line for line in logged)
