@@ -139,7 +139,8 @@ def known(findings: Iterable[Finding]) -> dict[str, Known]:
 def name(symptom: Symptom) -> str:
     """Return the key of a symptom's finding: the rule, and what has it."""
     if symptom.kind is not None:
-        return key.join(symptom.rule, symptom.kind, symptom.name)
+        scope = [symptom.scope] if symptom.scope else []
+        return key.join(symptom.rule, symptom.kind, symptom.name, *scope)
     path = [symptom.path] if symptom.path else []
     return key.join(symptom.rule, symptom.section, symptom.key, *path)
 

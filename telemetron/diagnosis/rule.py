@@ -38,6 +38,8 @@ class Symptom(NamedTuple):
     kind: str | None = None
     name: str | None = None
     """What has it, if it is no entity: the symptoms of all entities that name it are one."""
+    scope: str = ""
+    """Where, if there may be several of that kind and name: the cluster of a node."""
     since: datetime | None = None
     """When it began, by evidence that does not change while it lasts; None: not known."""
     newest: datetime | None = None
@@ -60,7 +62,7 @@ class Symptom(NamedTuple):
     def id(self) -> tuple[str, ...]:
         """What it is called while it lasts."""
         if self.kind is not None:
-            return self.rule, self.kind, self.name or ""
+            return self.rule, self.kind, self.name or "", self.scope
         return self.rule, self.section, self.key, self.path or ""
 
 

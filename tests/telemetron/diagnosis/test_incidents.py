@@ -2,6 +2,7 @@
 
 import pytest
 
+from telemetron.agents import AgentPart
 from telemetron.document import LastExit, Member, ModelError, PendingTask, Queue, Wait
 from tests.telemetron.diagnosis.system import System, alarms
 
@@ -54,6 +55,11 @@ async def test_effects_that_are_seen_half_a_minute_before_their_cause() -> None:
         assert {one.rule for one in found[0].effects} == {"AgentGone", "NoConsumers", "TaskStalled"}
 
 
+def declared(namespace: str) -> AgentPart:
+    """A writer that sends no heartbeats."""
+    return AgentPart(namespace=namespace, max_parallel_invocations=1)
+
+
 EAST = ("east", "kafka-east")
 
 
@@ -83,6 +89,33 @@ async def test_a_node_is_that_of_its_cluster() -> None:
         system.workload("c", system.pod("c-0", **crashing(system, "c")))
         found = await system.after(60)
         assert sorted(rule for rule, _ in alarms(found)) == ["NodeLost", "WorkloadCrashing"]
+
+
+async def test_equal_nodes_of_two_clusters_are_two_findings() -> None:
+    async with System() as system:
+        for cluster in ("kubernetes", "east"):
+            lost = system.pod("a-0", ready=False, node_ready=False)
+            system.workload("a", lost, source=cluster)
+        found = await system.after(60)
+        assert sorted((one.rule, one.root.key, one.root.name) for one in found) == [
+            ("NodeLost", "east/prod/Deployment/a", "node-1"),
+            ("NodeLost", "kubernetes/prod/Deployment/a", "node-1"),
+        ]
+
+
+async def test_agents_of_equal_names_are_waited_for_in_their_own_namespace() -> None:
+    async with System() as system:
+        for space in ("red", "blue"):
+            system.store.put(
+                system.sources["heartbeats"], "agents", "writer", space, declared(space)
+            )
+            for name in ("a", "b"):
+                wait = Wait(kind="agent", name="writer")
+                task = system.task(f"{space}-{name}", wait, stalled=True)
+                system.agent(name, task, instance=f"{space}-{name}", namespace=space)
+        found = await system.after(60)
+        assert [(one.rule, one.effect_count) for one in found] == [("CommonWait", 2)] * 2
+        assert {one.root.key for one in found} == {"blue/a", "red/a"}
 
 
 async def test_names_that_are_prefixes_of_each_other_or_odd_are_told_apart() -> None:

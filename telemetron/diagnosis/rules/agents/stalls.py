@@ -63,7 +63,7 @@ def stalled(agent: Agent, view: View) -> Iterator[Symptom]:
             since=first.progressed_at,
             provides=[("stalls", agent.key), *(("task", task.id) for task in members)],
             depends=[
-                ("awaited", *awaited),
+                ("awaited", *awaited, _scope(awaited, agent, view)),
                 *(node for task in members for node in _reasons(agent, task, view)),
             ],
         )
@@ -87,8 +87,9 @@ def common_wait(agent: Agent, view: View) -> Iterator[Symptom]:
             [*of_task(agent, first, "stalled"), *of_wait(agent, first)],
             kind=awaited[0],
             name=awaited[1],
+            scope=_scope(awaited, agent, view),
             since=first.progressed_at,
-            provides=[("awaited", *awaited)],
+            provides=[("awaited", *awaited, _scope(awaited, agent, view))],
             depends=_reasons(agent, first, view),
             is_group=True,
         )
@@ -123,6 +124,16 @@ def _waiting_for(awaited: tuple[str, str], agent: Agent, view: View) -> tuple[in
     if kind == "queue":
         return view.fact(_waiting_at, name, _keys(queues_named(name, agent, view)))
     return view.fact(_waiting_in, awaited, None)
+
+
+def _scope(awaited: tuple[str, str], agent: Agent, view: View) -> str:
+    """Return the namespace of an agent, or the source of a queue, if the name has several."""
+    kind, name = awaited
+    if kind == "agent" and view.count("agents by name", name) > 1:
+        return agent.namespace or ""
+    if kind == "queue" and view.count("queues by name", name) > 1:
+        return next((one.source for one in queues_named(name, agent, view)), "")
+    return ""
 
 
 def _waiting_in(

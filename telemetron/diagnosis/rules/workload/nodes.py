@@ -36,6 +36,7 @@ def node_lost(one: Workload, view: View) -> Iterator[Symptom]:
             ],
             kind="node",
             name=node,
+            scope=one.source if view.count("sources of collector", "kubernetes") > 1 else "",
             provides=[
                 ("node", one.source, node),
                 ("pods", one.key),

@@ -165,6 +165,11 @@ def records_expired_after_they_were_read(system: System, _: int) -> None:
     system.queue("q", depth=0, problems=[problem])
 
 
+def old_dead_letters_are_kept(system: System, _: int) -> None:
+    system.queue("q")
+    system.queue("q.dead", None, depth=40, consumers=0, dead_letters_of=["q"])
+
+
 def one_deployment_of_two_fails(system: System, _: int) -> None:
     system.model("a", status="unhealthy", status_since=system.ago(60))
     system.model("b")
@@ -305,6 +310,7 @@ LOOK_ALIKES: dict[str, Situation] = {
     "BlockedChain": waiter_goes_on,
     "OpenTransaction": transactions_come_and_go,
     "RecordsLost": records_expired_after_they_were_read,
+    "DeadLetters": old_dead_letters_are_kept,
     "ModelDown": one_deployment_of_two_fails,
     "ModelHanging": calls_take_long,
     "ModelSlow": calls_take_long,
