@@ -21,6 +21,8 @@ DROPPED = Family(
     "telemetron_state_series_dropped", ("section",), "Series left out because of max_series."
 )
 END = Piece(b"# EOF\n")
+MOST_PAGES = 4
+"""Pages of one snapshot that are kept: of other sections, or in another format."""
 SLICE_SECONDS = 0.002
 """The longest steps take as long again."""
 BLOCK = 256
@@ -140,7 +142,10 @@ class Exposition:
         pieces = [piece for name in asked.sections for piece in shown[name].pieces(asked)]
         pieces += _dropped(dropped, asked)
         yield
-        rendering.pages[asked] = yield from _gzip(pieces) if asked.gzip else _plain(pieces)
+        page = yield from _gzip(pieces) if asked.gzip else _plain(pieces)
+        while len(rendering.pages) >= MOST_PAGES:
+            del rendering.pages[next(iter(rendering.pages))]
+        rendering.pages[asked] = page
 
     def _render(
         self, name: str, rope: Rope, old: Mapping[str, Block]

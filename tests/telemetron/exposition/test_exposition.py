@@ -4,7 +4,7 @@ import pytest
 from msgspec.structs import replace
 
 from telemetron.document import Task
-from telemetron.exposition.exposition import Asked
+from telemetron.exposition.exposition import MOST_PAGES, Asked
 from tests.telemetron.answers.brief.made import (
     SECTIONS,
     RandomSystem,
@@ -78,6 +78,18 @@ def test_an_unchanged_page_is_made_once(scraper):
     asked = Asked(SECTIONS, open_metrics=False, gzip=True)
     first = asyncio.run(scraper.exposition.page(asked))
     assert asyncio.run(scraper.exposition.page(asked)) is first
+
+
+async def test_few_pages_are_kept_whatever_is_asked_for(scraper):
+    first = Asked(SECTIONS, open_metrics=False, gzip=False)
+    page = await scraper.exposition.page(first)
+    for name in SECTIONS[: MOST_PAGES - 1]:
+        await scraper.exposition.page(Asked((name,), open_metrics=False, gzip=False))
+    assert await scraper.exposition.page(first) is page
+    await scraper.exposition.page(Asked(("agents", "queues"), open_metrics=False, gzip=False))
+    again = await scraper.exposition.page(first)
+    assert again == page
+    assert again is not page
 
 
 def test_a_change_renders_only_what_changed():
