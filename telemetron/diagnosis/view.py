@@ -5,7 +5,7 @@ something that it was judged by has changed.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, KeysView, Mapping, Sequence
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple, TypeVar, cast
@@ -17,7 +17,7 @@ from telemetron.store.snapshot import Snapshot
 Term = tuple[str, Hashable]
 """Name of an index, and what is looked up in it."""
 
-NOTHING: frozenset[Hashable] = frozenset()
+NOTHING: dict[Hashable, None] = {}
 FACTS = "facts"
 
 T = TypeVar("T")
@@ -34,35 +34,39 @@ Reader = Ref | Fact
 
 
 class Index:
-    """The entities of one section that have a term."""
+    """The entities of one section that have a term.
+
+    Its sets are dictionaries: Python exempts them from garbage collections, which tens of thousands
+    of sets would make take longer.
+    """
 
     def __init__(self, section: str, terms: Callable[[Any], Iterable[Hashable]]) -> None:
         self.section = section
         self._terms = terms
-        self._of: dict[str, frozenset[Hashable]] = {}
-        self._keys: dict[Hashable, set[str]] = {}
+        self._of: dict[str, dict[Hashable, None]] = {}
+        self._keys: dict[Hashable, dict[str, None]] = {}
         self._sorted: dict[Hashable, list[str]] = {}
         """Of the terms that were looked up since their keys changed."""
 
-    def update(self, key: str, entity: Any) -> frozenset[Hashable]:
+    def update(self, key: str, entity: Any) -> KeysView[Hashable]:
         """Enter an entity, None if it is gone; return the terms that it has or had."""
         old = self._of.get(key, NOTHING)
-        new = frozenset(self._terms(entity)) if entity is not None else NOTHING
+        new = dict.fromkeys(self._terms(entity)) if entity is not None else NOTHING
         if old == new:
-            return new
-        for term in old - new:
+            return new.keys()
+        for term in old.keys() - new.keys():
             self._sorted.pop(term, None)
-            self._keys[term].discard(key)
+            self._keys[term].pop(key, None)
             if not self._keys[term]:
                 del self._keys[term]
-        for term in new - old:
+        for term in new.keys() - old.keys():
             self._sorted.pop(term, None)
-            self._keys.setdefault(term, set()).add(key)
+            self._keys.setdefault(term, {})[key] = None
         if new:
             self._of[key] = new
         else:
             del self._of[key]
-        return old | new
+        return (old | new).keys()
 
     def keys(self, term: Hashable) -> Sequence[str]:
         """Return the sorted keys of the entities that have the term."""

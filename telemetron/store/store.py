@@ -20,7 +20,7 @@ from msgspec import Struct
 from telemetron.clock import Clock, Timer
 from telemetron.collector import Put
 from telemetron.document import SourceRow
-from telemetron.slices import sliced
+from telemetron.slices import SLICE_SECONDS, sliced
 from telemetron.store.changeset import Changeset
 from telemetron.store.group import NO_SOURCES, Group, Groups
 from telemetron.store.measure import same_state
@@ -31,7 +31,6 @@ from telemetron.store.snapshot import SectionSnapshot, Snapshot, encode
 from telemetron.store.source import Source
 from telemetron.store.validation import validated
 
-SLICE_SECONDS = 0.005
 MAX_GAP_SECONDS = 0.025
 COST_TO_GAP = 10
 
