@@ -1,9 +1,15 @@
-"""`python -m bench [NAME …] [--quick]`: runs the benchmarks and prints their tables as Markdown."""
+"""`python -m bench [NAME …] [--quick]`: measures groups of figures and writes bench/RESULTS.md.
+
+A group whose programs are missing is not measured; the last lines name it, and its figures stay.
+"""
 
 import argparse
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator
+import time
+import traceback
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 from bench import (
     batches,
@@ -20,78 +26,88 @@ from bench import (
     memory,
     process,
     reads,
-    scrapes,
+    results,
     sdk,
-    shortcuts,
     sizing,
     stalled,
     start,
 )
-from bench.report import Row, machine, note, table
+from bench.report import Row, note
 
-BENCHES: dict[str, tuple[str, Callable[[bool], Iterable[Row]]]] = {
-    "reads": ("Reads", reads.run),
-    "shortcuts": ("Requests without an ASGI call", shortcuts.run),
-    "changing": ("Reads while the state changes", changing.run),
-    "beats": ("Heartbeats", beats.run),
-    "batches": ("Batches of heartbeats", batches.run),
-    "busy": ("Heartbeats and reads", busy.run),
-    "loop": ("Event loop", loop.run),
-    "memory": ("Memory", memory.run),
-    "stalled": ("Stalled readers", stalled.run),
-    "start": ("Start", start.run),
-    "sdk": ("Agent SDK", sdk.run),
-    "litellm": ("LiteLLM", litellm.run),
-    "kafka": ("Kafka", kafka.run),
-    "kubernetes": ("Kubernetes", kubernetes.run),
-    "history": ("History", history.run),
-    "pods": ("History of 10,000 pods", history.pods),
-    "findings": ("Findings", findings.run),
-    "brief": ("Brief", brief.run),
-    "scrapes": ("Scrapes of the state", scrapes.run),
-    "sizing": ("Sizing", sizing.run),
-    "hour": ("Memory over an hour", memory.hour),
+
+class Group(NamedTuple):
+    """Figures that are measured together."""
+
+    run: Callable[[bool], Iterable[Row]]
+    """With True a look, not a measurement."""
+    needs: tuple[str, ...] = ()
+    """Programs beside Python."""
+
+
+GROUPS = {
+    "reads": Group(reads.run, ("wrk", "go")),
+    "beats": Group(beats.run, ("wrk",)),
+    "batches": Group(batches.run, ("wrk",)),
+    "busy": Group(busy.run, ("wrk",)),
+    "changing": Group(changing.run, ("wrk",)),
+    "loop": Group(loop.run),
+    "start": Group(start.run),
+    "memory": Group(memory.run),
+    "stalled": Group(stalled.run),
+    "sdk": Group(sdk.run),
+    "history": Group(history.run, ("wrk",)),
+    "findings": Group(findings.run),
+    "brief": Group(brief.run),
+    "litellm": Group(litellm.run),
+    "kafka": Group(kafka.run, ("java",)),
+    "kubernetes": Group(kubernetes.run, ("go",)),
+    "sizing": Group(sizing.run, ("go",)),
+    "pods": Group(history.pods),
+    "hour": Group(memory.hour),
 }
-LONG = (
-    "kafka",
-    "litellm",
-    "kubernetes",
-    "history",
-    "pods",
-    "findings",
-    "brief",
-    "scrapes",
-    "sizing",
-    "hour",
-)
-DEFAULT = [name for name in BENCHES if name not in LONG]
-NEEDED = {"wrk": "wrk", "nginx": "nginx-light"}
+LONG = ("pods", "hour")
+"""Groups that take an hour or more: measured only by name."""
 
 
 def main() -> int:
-    """Run the benchmarks that the command line names."""
+    """Measure the groups that the command line names; return 1 if one of them failed."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHES))
-    parser.add_argument("--quick", action="store_true", help="a look, not a measurement")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(GROUPS))
+    parser.add_argument("--quick", action="store_true", help="look at the figures, keep none")
+    parser.add_argument("--render", action="store_true", help="only write the page again")
     args = parser.parse_args()
-    if unknown := [name for name in args.names if name not in BENCHES]:
-        parser.error(f"no benchmark {unknown[0]}; there are {', '.join(BENCHES)}")
-    if missing := [package for program, package in NEEDED.items() if not shutil.which(program)]:
-        print(f"install first: apt-get install {' '.join(missing)}", file=sys.stderr)
-        return 1
+    if args.render:
+        results.save(results.load())
+        return 0
+    if unknown := [name for name in args.names if name not in GROUPS]:
+        parser.error(f"no benchmark {unknown[0]}; there are {', '.join(GROUPS)}")
+    run = results.this_run()
     process.pin(process.LOAD_CORE)
-    for line in _lines(args.names or DEFAULT, args.quick):
-        print(line, flush=True)
-    return 0
+    names = args.names or [name for name in GROUPS if name not in LONG]
+    problems = [problem for name in names if (problem := measure(name, run, args.quick))]
+    for problem in problems:
+        note(f"not measured: {problem}")
+    return int(any("failed" in problem for problem in problems))
 
 
-def _lines(names: Iterable[str], quick: bool) -> Iterator[str]:
-    yield from machine()
-    yield ""
-    for name in names:
-        title, run = BENCHES[name]
-        note(f"{name} …")
-        yield from table(title, run(quick))
+def measure(name: str, run: results.Run, quick: bool) -> str:
+    """Measure one group and keep its figures; return why that is impossible."""
+    group = GROUPS[name]
+    if missing := [program for program in group.needs if not shutil.which(program)]:
+        return f"{name}, without {', '.join(missing)}"
+    note(f"{name} …")
+    start = time.monotonic()
+    try:
+        rows = list(group.run(quick))
+    except Exception:
+        traceback.print_exc()
+        return f"{name}, which failed"
+    note(f"{name}: {time.monotonic() - start:.0f} s")
+    figures = results.replaced([] if quick else results.load(), name, run, rows)
+    print(results.section(figures, name), flush=True)
+    if not quick:
+        results.save(figures)
+    return ""
 
 
 sys.exit(main())

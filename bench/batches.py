@@ -16,7 +16,7 @@ LONGEST_MS = 20
 
 def run(quick: bool) -> Iterator[Row]:
     """Alternate between single beats and batches; each server has beats of its own."""
-    rounds, seconds = (1, 1) if quick else (5, 3)
+    rounds, seconds = (1, 1) if quick else (5, 2)
     note(f"batches: {rounds} rounds of {seconds} s each")
     costs: dict[int, list[float]] = {size: [] for size in (1, *SIZES)}
     with (
@@ -67,7 +67,7 @@ def _require_all(server: Server) -> None:
 def _rows(costs: dict[int, list[float]], longest: float) -> Iterator[Row]:
     by_size = {size: median(found) * 1e6 for size, found in costs.items()}
     for size in SIZES:
-        figure = f"{by_size[size] / by_size[1]:.2f} × of {by_size[1]:.0f} µs by itself"
+        detail = f"{by_size[size] / by_size[1]:.2f} × of {by_size[1]:.0f} µs by itself"
         what = f"batch of {size:,} changing beats, with history: processor time of a beat"
-        yield at_most(what, by_size[size], MICROSECONDS, "µs", figure)
+        yield at_most(what, by_size[size], MICROSECONDS, "µs", detail)
     yield at_most("the same: longest work between two timers", longest, LONGEST_MS, "ms")

@@ -6,13 +6,14 @@ for itself.
 
 import asyncio
 from collections.abc import Iterator
+from statistics import median
 
 import uvloop
 
 from bench import process, wrk
 from bench.fleet import Fleet, Pace, Times
 from bench.process import Server
-from bench.report import Row, at_most, note, p99
+from bench.report import Row, at_most, figure, note, p99
 from bench.wrk import Load, middle, ratio
 
 PACE = Pace(agents=1_000, instances=3, beats_per_second=3_000)
@@ -54,10 +55,8 @@ def _rows(size: float, quiet: list[Load], busy: list[Load], beating: list[Times]
     beats = [second * 1000 for times in beating for second in times.beats]
     visible = [second * 1000 for times in beating for second in times.visible]
     per_second = len(beats) / sum(len(times.beats) / times.per_second for times in beating)
-    figure = (
-        f"{ratio(busy, quiet):.2f} × ({middle(busy):,.0f} of {middle(quiet):,.0f} /s;"
-        f" {per_second:,.0f} beats/s)"
-    )
-    yield Row(f"{what}: reads against quiet", figure)
-    yield Row("the same: p99 of a beat's answer", f"{p99(beats):.1f} ms")
-    yield at_most("the same: p99 of answered → visible", p99(visible), VISIBLE_MS, "ms")
+    figures = f"p50 {median(visible):.1f} ms; {per_second:,.0f} beats/s"
+    yield at_most(f"{what}: answered → visible, p99", p99(visible), VISIBLE_MS, "ms", figures)
+    rates = f"requests/s {middle(busy):,.0f} of {middle(quiet):,.0f}"
+    yield figure("the same: reads against quiet", ratio(busy, quiet), "×", rates)
+    yield figure("the same: answer to a beat, p99", p99(beats), "ms")

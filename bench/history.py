@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -17,7 +18,7 @@ from msgspec.structs import replace
 
 from bench import content, process, wrk
 from bench.process import Server
-from bench.report import Row, at_least, at_most, note, p99
+from bench.report import Row, at_least, at_most, figure, note, p99
 from bench.wrk import Load, middle, ratio
 from telemetron.collector import Put
 from telemetron.history import queries
@@ -42,9 +43,9 @@ MIB = 1024 * 1024
 def run(quick: bool) -> Iterator[Row]:
     """Measure everything except the day."""
     yield from diffs(quick)
-    yield recording(2 if quick else 15)
-    yield reads(*((1, 1) if quick else (5, 3)))
-    yield events(50 if quick else READERS, 10 if quick else 60)
+    yield recording(2 if quick else 10)
+    yield reads(*((1, 1) if quick else (5, 2)))
+    yield events(50 if quick else READERS, 10 if quick else 40)
     yield from hour(60 if quick else 3_600)
 
 
@@ -63,9 +64,9 @@ def diffs(quick: bool) -> Iterator[Row]:
             path = f"/system/changes?since={before}&limit=1000"
             changed = len(json.loads(server.get(path).body)["changes"])
             took = [_timed(server, path) for _ in range(20 if quick else 200)]
-            figure = f"p99 {p99(took) * 1000:.2f} ms"
-            what = f"diff: {changed} changed of {agents:,} entities, over HTTP, median"
-            yield at_most(what, median(took) * 1000, DIFF_MS, "ms", figure)
+            detail = f"p99 {p99(took) * 1000:.2f} ms, {changed} changed"
+            what = f"diff: about 10 changed of {agents:,} entities, over HTTP, median"
+            yield at_most(what, median(took) * 1000, DIFF_MS, "ms", detail)
 
 
 def recording(seconds: int) -> Row:
@@ -80,23 +81,29 @@ def recording(seconds: int) -> Row:
             time.sleep(seconds)
             used[program] = (server.worked() - worked) / seconds * 100
     cost = used["telemetron"] - used["bench.unrecorded"]
-    figure = f"{used['telemetron']:.1f} % against {used['bench.unrecorded']:.1f} % unrecorded"
-    return at_most(f"recording {CHANGES:,} changes a second", cost, CORE_PERCENT, "%", figure)
+    detail = f"{used['telemetron']:.1f} % against {used['bench.unrecorded']:.1f} % unrecorded"
+    return at_most(f"recording {CHANGES:,} changes a second", cost, CORE_PERCENT, "%", detail)
 
 
 def reads(rounds: int, seconds: int) -> Row:
     """Alternate reads of a recording and of a non-recording server while entities change."""
-    loads: dict[str, list[Load]] = {"telemetron": [], "bench.unrecorded": []}
-    for _ in range(rounds):
-        for program, found in loads.items():
-            with process.synthetic(1_000, 0, program=program) as server:
-                server.load(changes=CHANGES)
-                time.sleep(0.5)
-                found.append(wrk.run(server, seconds))
-    recorded, unrecorded = loads.values()
-    figure = f"{middle(recorded):,.0f} of {middle(unrecorded):,.0f} /s"
+    with (
+        process.synthetic(1_000, 0) as recording,
+        process.synthetic(1_000, 0, program="bench.unrecorded") as unrecorded,
+    ):
+
+        def load(server: Server) -> Load:
+            server.load(changes=CHANGES)
+            found = wrk.run(server, seconds)
+            server.load(changes=0)
+            return found
+
+        runs = {"recorded": partial(load, recording), "unrecorded": partial(load, unrecorded)}
+        loads = wrk.alternate("reads of a recorded state", rounds, runs)
+    recorded, without = loads.values()
+    detail = f"requests/s {middle(recorded):,.0f} of {middle(without):,.0f}"
     what = f"reads while {CHANGES:,} entities change per second, against unrecorded"
-    return at_least(what, ratio(recorded, unrecorded), READ_RATIO, figure)
+    return at_least(what, ratio(recorded, without), READ_RATIO, "×", detail)
 
 
 class Reader(asyncio.Protocol):
@@ -115,9 +122,9 @@ def events(readers: int, changes: int) -> Row:
     """Measure from a beat with a change to its event at every reader."""
     with process.telemetron() as server:
         late, merged = uvloop.run(_events(server, readers, changes))
-    figure = f"median {median(late) * 1000:.0f} ms, {len(late):,} events, {merged} merged or late"
+    detail = f"median {median(late) * 1000:.0f} ms, {len(late):,} events, {merged} merged or late"
     what = f"change → event, {readers:,} readers, p99"
-    return at_most(what, p99(late) * 1000, EVENT_MS, "ms", figure)
+    return at_most(what, p99(late) * 1000, EVENT_MS, "ms", detail)
 
 
 async def _events(server: Server, readers: int, changes: int) -> tuple[list[float], int]:
@@ -125,7 +132,8 @@ async def _events(server: Server, readers: int, changes: int) -> tuple[list[floa
     came: dict[int, list[float]] = {step: [] for step in range(changes)}
     transports = []
     request = (
-        b"GET /system/changes HTTP/1.1\r\nhost: localhost\r\naccept: text/event-stream\r\n\r\n"
+        b"GET /system/changes?kinds=all HTTP/1.1\r\nhost: localhost\r\n"
+        b"accept: text/event-stream\r\n\r\n"
     )
     for _ in range(readers):
         transport, _ = await loop.create_connection(lambda: Reader(came), "127.0.0.1", server.port)
@@ -249,10 +257,10 @@ def hour(seconds: int) -> Iterator[Row]:
                 system.write()
         system.write()
         per_hour = system.size / 1e6 * 3_600 / seconds
-        figure = f"{system.size / turn:.0f} bytes a change"
-        yield at_most("an hour at 100 changes a second, on disk", per_hour, HOUR_MB, "MB", figure)
+        detail = f"{system.size / turn:.0f} bytes a change"
+        yield at_most("an hour at 100 changes a second, on disk", per_hour, HOUR_MB, "MB", detail)
         recorded = system.recorded / turn * 1e6
-        yield Row("only recording, a change", f"{recorded:.0f} µs")
+        yield figure("only recording, a change", recorded, "µs")
         yield _past(system, seconds)
         yield _long_diff(system, seconds)
 
@@ -266,8 +274,8 @@ def _past(system: Simulated, seconds: int) -> Row:
         snapshot = queries.snapshot(system.timeline, at, now)
         sum(len(part) for part in snapshot.chunks(list(snapshot.sections)))
         took.append(time.perf_counter() - start)
-    figure = f"median {median(took) * 1000:.0f} ms of {len(took)}"
-    return at_most("`?at=` an hour back, longest", max(took) * 1000, AT_MS, "ms", figure)
+    detail = f"median {median(took) * 1000:.0f} ms of {len(took)}"
+    return at_most("`?at=` an hour back, longest", max(took) * 1000, AT_MS, "ms", detail)
 
 
 def _long_diff(system: Simulated, seconds: int) -> Row:
@@ -276,7 +284,7 @@ def _long_diff(system: Simulated, seconds: int) -> Row:
     start = time.perf_counter()
     queries.changes(system.timeline, asked, now)
     took = (time.perf_counter() - start) * 1000
-    return Row("a diff over the hour, the first 100 of 1,000 changed", f"{took:.0f} ms")
+    return figure("a diff over the hour, the first 100 of 1,000 changed", took, "ms")
 
 
 def pods(quick: bool) -> Iterator[Row]:
@@ -300,10 +308,10 @@ def pods(quick: bool) -> Iterator[Row]:
             most_file = max(most_file, system.size)
         oldest = system.timeline.resolve(str(system.timeline.oldest()), system.clock.now())
         kept = (milliseconds(system.clock.now()) - oldest.at) / 3_600_000
-        figure = f"which goes back {kept:.1f} h"
+        detail = f"which goes back {kept:.1f} h"
         limit = limits.memory_bytes / MIB
         yield at_most("in memory, most", most_memory / MIB, limit, "MiB")
-        yield at_most("on disk, most", most_file / MIB, limits.file_bytes / MIB, "MiB", figure)
+        yield at_most("on disk, most", most_file / MIB, limits.file_bytes / MIB, "MiB", detail)
 
 
 def _measured(put: Put, turn: int) -> Put:

@@ -20,7 +20,7 @@ from confluent_kafka.admin import NewTopic, OffsetSpec
 from bench import process
 from bench.client import connected
 from bench.process import Server
-from bench.report import Row, at_most, note, p99
+from bench.report import Row, at_most, figure, note, p99
 from telemetron.clock import Clock
 from telemetron.testing import FakeClock, RecordingOutput
 from telemetron_collectors.kafka.brokers import BrokerConnection, connection_settings
@@ -47,7 +47,7 @@ def run(quick: bool) -> Iterator[Row]:
         note("kafka: topics and records")
         names = _fill(truth)
         yield from polls(it, truth, names, 20 if quick else 100)
-        yield from at_work(it, truth, names, 10 if quick else 100, 5 if quick else 20)
+        yield from at_work(it, truth, names, 10 if quick else 60, 5 if quick else 10)
         yield from million(it, truth)
 
 
@@ -91,12 +91,11 @@ def polls(cluster: Cluster, truth: Truth, names: list[str], count: int) -> Itera
     )
     yield at_most("requests a poll, for each broker and group", per_group, REQUESTS, "requests")
     seconds = [_admin_poll(truth, names) for _ in range(min(count, 20))]
-    yield Row(
-        "the same by confluent-kafka's admin client, median", f"{median(seconds) * 1e3:.0f} ms"
-    )
+    what = "the same by confluent-kafka's admin client, median"
+    yield figure(what, median(seconds) * 1e3, "ms")
     begun = time.perf_counter()
     cluster.tool("consumer.group.ConsumerGroupCommand", "--describe", "--all-groups")
-    yield Row("the same by kafka-consumer-groups", f"{time.perf_counter() - begun:.1f} s (one run)")
+    yield figure("the same by kafka-consumer-groups", time.perf_counter() - begun, "s", "one run")
 
 
 async def _polls(
@@ -186,8 +185,8 @@ def at_work(
         time.sleep(seconds)
         core = (server.worked() - worked) / seconds * 100
         shown = sum(len(queue["tasks"]) for queue in server.state()["queues"])
-        figure = f"{shown:,} tasks shown"
-        yield at_most(f"{SIZE}: of a core, quiet, default interval", core, CORE, "%", figure)
+        detail = f"{shown:,} tasks shown"
+        yield at_most(f"{SIZE}: of a core, quiet, default interval", core, CORE, "%", detail)
         yield at_most("memory it adds", server.memory() - idle, ADDED_MB, "MB")
     topic = truth.topic()
     truth.commit("latency", topic, {0: 0})

@@ -43,9 +43,9 @@ def run(quick: bool) -> Iterator[Row]:
     """Measure our side, then the proxy's."""
     note("litellm: polls of a fake proxy")
     for moving in (False, True):
-        yield uvloop.run(_looks(8 if quick else 30, moving))
-    yield _longest_callback(5 if quick else 20)
-    yield from _at_the_proxy(15.0 if quick else 45.0)
+        yield uvloop.run(_looks(8 if quick else 20, moving))
+    yield _longest_callback(5 if quick else 10)
+    yield from _at_the_proxy(15.0 if quick else 30.0)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -117,8 +117,8 @@ async def _looks(count: int, moving: bool) -> Row:
         source.stop()
     what = "all use moved" if moving else "nothing moved"
     title = f"{DEPLOYMENTS} deployments, a page of {PAGE_BYTES // 1000} KB, {what}: loop per look"
-    figure = f"{looks} looks at the metrics, with their share of all other looks"
-    return at_most(title, worked / looks * 1000, LOOP_MS, "ms", figure)
+    detail = f"{looks} looks at the metrics, with their share of all other looks"
+    return at_most(title, worked / looks * 1000, LOOP_MS, "ms", detail)
 
 
 def _longest_callback(seconds: float) -> Row:
@@ -132,9 +132,9 @@ def _longest_callback(seconds: float) -> Row:
             looks = server.looks
             time.sleep(seconds)
             times, looks = telemetron.loop_times(), server.looks - looks
-    figure = f"{looks} looks; a timer was late by {max(times.wall) * 1000:.1f} ms at most"
+    detail = f"{looks} looks; a timer was late by {max(times.wall) * 1000:.1f} ms at most"
     title = f"a page of {LARGE_BYTES // 1_000_000} MB: longest work between two timers"
-    return at_most(title, max(times.cpu) * 1000, CALLBACK_MS, "ms", figure)
+    return at_most(title, max(times.cpu) * 1000, CALLBACK_MS, "ms", detail)
 
 
 def _at_the_proxy(seconds: float) -> Iterator[Row]:
@@ -173,8 +173,8 @@ def _visible(proxy: LiteLLM, telemetron: process.Server) -> Row:
             time.sleep(0.05)
         times.append(time.monotonic() - called)
         time.sleep(1.7 * n)  # not in step with the polls
-    figure = f"median {median(times):.1f} s of {len(times)} calls"
-    return at_most("a call → visible, longest", max(times), INTERVAL, "s", figure)
+    detail = f"median {median(times):.1f} s of {len(times)} calls"
+    return at_most("a call → visible, longest", max(times), INTERVAL, "s", detail)
 
 
 def _spend(telemetron: process.Server, n: int) -> float:

@@ -27,7 +27,7 @@ SETTLE_SECONDS = 2
 
 def run(quick: bool) -> Iterator[Row]:
     """Measure each kind of load by itself, then all together."""
-    seconds = 3 if quick else 15
+    seconds = 3 if quick else 12
     with process.synthetic(AGENTS, PODS) as server:
         for what, load in (
             ("quiet", {}),
@@ -46,14 +46,14 @@ def run(quick: bool) -> Iterator[Row]:
 
 def _row(what: str, times: process.LoopTimes, answers: list[float]) -> Row:
     wall, answered = _ms(times.wall), _ms(answers)
-    figure = (
+    detail = (
         f"p99 {p99(_ms(times.cpu)):.1f} ms;"
         f" late by p99 {p99(wall):.1f}, at most {max(wall):.1f} ms;"
         f" gc at most {max(_ms(times.gc)):.1f} ms; /livez p50 {median(answered):.1f},"
         f" p99 {p99(answered):.1f}, at most {max(answered):.1f} ms"
     )
     title = f"{PODS:,} pods, {AGENTS:,} agents, {what}: longest work between two timers"
-    return at_most(title, max(_ms(times.cpu)), CALLBACK_MS, "ms", figure)
+    return at_most(title, max(_ms(times.cpu)), CALLBACK_MS, "ms", detail)
 
 
 def _ms(seconds: list[float]) -> list[float]:

@@ -13,8 +13,11 @@ import time
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from tests.real import gomodule
 
 ROOT = Path(__file__).parent.parent
 CORES = sorted(os.sched_getaffinity(0))
@@ -30,17 +33,6 @@ UVICORN = (
     "--loop=uvloop --http=httptools --ws=none --interface=asgi3 --lifespan=off --no-access-log"
     " --no-server-header --no-proxy-headers --timeout-keep-alive=75 --log-level=warning"
 )
-
-NGINX = """\
-daemon off; master_process off; worker_processes 1; pid {folder}/pid; error_log stderr error;
-events {{ worker_connections 1024; }}
-http {{
-  access_log off; sendfile on; tcp_nopush on; etag off; keepalive_requests 1000000000;
-  client_body_temp_path {folder}; proxy_temp_path {folder}; fastcgi_temp_path {folder};
-  uwsgi_temp_path {folder}; scgi_temp_path {folder}; default_type application/json;
-  server {{ listen 127.0.0.1:{port}; root {folder}; {headers} }}
-}}
-"""
 
 
 class Reply(NamedTuple):
@@ -107,9 +99,9 @@ def telemetron(
     *,
     wait: bool = True,
     program: str = "telemetron",
-    history: Mapping[str, Any] | None = None,
+    **settings: Any,
 ) -> Iterator[Server]:
-    """Run the real server; `sources` as in its configuration file, heartbeats are always on.
+    """Run the real server with heartbeats; `sources` and `settings` as in its configuration file.
 
     Without `wait` it may not listen yet. `program` is the module to run.
     """
@@ -119,8 +111,7 @@ def telemetron(
         (info / "entry_points.txt").write_text(ENTRY_POINT)
         (info / "METADATA").write_text(METADATA)
         config = Path(folder, "telemetron.yaml")
-        settings = {"sources": {"heartbeats": {}, **(sources or {})}, "history": history or {}}
-        config.write_text(json.dumps(settings))
+        config.write_text(json.dumps({"sources": {"heartbeats": {}, **(sources or {})}} | settings))
         port = _free_port()
         env = {"PYTHONPATH": f"{folder}:{ROOT}", "LOG_LEVEL": "warning", "SERVER_PORT": f"{port}"}
         command = [sys.executable, "-m", program, "serve", f"--config={config}"]
@@ -141,13 +132,19 @@ def synthetic(agents: int, pods: int, **more: Any) -> Iterator[Server]:
 
 
 @contextmanager
-def bare(app: str, body: Path | None = None, headers: Sequence[Any] = ()) -> Iterator[Server]:
-    """Run `bench.bare:APP` with the uvicorn options of Telemetron."""
+def bare(body: Path | None = None, headers: Sequence[Any] = ()) -> Iterator[Server]:
+    """Run `bench.bare` with the uvicorn options of Telemetron: it reads beats if it has no body."""
     env = {"PYTHONPATH": str(ROOT), "BENCH_HEADERS": json.dumps(headers)}
     if body:
         env["BENCH_BODY"] = str(body)
     port = _free_port()
-    command = [sys.executable, "-m", "uvicorn", f"bench.bare:{app}", f"--port={port}"]
+    command = [
+        sys.executable,
+        "-m",
+        "uvicorn",
+        "bench.bare:read" if body else "bench.bare:beat",
+        f"--port={port}",
+    ]
     with _serving([*command, *UVICORN.split()], env, port) as server:
         yield server
 
@@ -164,13 +161,12 @@ def protocol(body: Path | None = None, headers: Sequence[Any] = ()) -> Iterator[
 
 
 @contextmanager
-def nginx(folder: Path, headers: Sequence[Any]) -> Iterator[Server]:
-    """Serve the static files of the folder."""
-    added = " ".join(f"add_header {name} '{value}';" for name, value in headers)
+def go(body: Path, headers: Sequence[Any] = ()) -> Iterator[Server]:
+    """Run the server of the Go module in `go/`, built once, with one thread for its code."""
+    binary = gomodule.build("bench-go", ROOT / "bench" / "go", "server")
     port = _free_port()
-    config = folder / "nginx.conf"
-    config.write_text(NGINX.format(folder=folder, port=port, headers=added))
-    with _serving(["nginx", "-p", str(folder), "-c", str(config)], {}, port) as server:
+    command = [str(binary), f"127.0.0.1:{port}", str(body), *chain.from_iterable(headers)]
+    with _serving(command, {"GOMAXPROCS": "1"}, port) as server:
         yield server
 
 

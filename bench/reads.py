@@ -1,83 +1,80 @@
-"""`GET /system/state`, against a bare ASGI application and nginx that send the same bytes."""
+"""`GET /system/state`, against servers that send the same bytes: Go's, a bare protocol, uvicorn's.
+
+`go` is net/http with one thread for Go code, `protocol` asyncio with httptools, `uvicorn` a bare
+ASGI application. Each server has the first core for itself while it is measured, the client has the
+last. The ratio is that of the processor time that a request costs the server.
+"""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from bench import process, wrk
-from bench.process import Reply, Server
-from bench.report import Row, at_least, at_most, note
-from bench.wrk import Load, middle, ratio
+from bench.process import Server
+from bench.report import Row, figure
+from bench.wrk import middle
 
-P99_RATIO = 1.2
-GZIP = ("Accept-Encoding: gzip",)
+SAME_RATIO = 1.2
+NONE = {"ignore": [{"rule": "*"}]}
+"""Findings appear some seconds after the start; without them the document keeps its size."""
 
 
 class Size(NamedTuple):
-    """A document: its content, and the targets of reading it."""
+    """A document: its content, and the goals of reading it against other servers."""
 
-    name: str
     agents: int
     pods: int
-    target: float
+    goals: dict[str, float]
 
 
-SIZES = (
-    Size("10 KB", 5, 6, 0.9),
-    Size("400 KB", 150, 410, 0.95),
-    Size("10 MB", 1_000, 16_500, 0.95),
+SMALL, MIDDLE, LARGE, HUGE = (
+    Size(0, 1, {"go": 1.3, "protocol": 0.7}),
+    Size(5, 6, {"go": 1.3, "protocol": 0.7}),
+    Size(163, 438, {"go": 1.3}),
+    Size(1_000, 16_500, {"uvicorn": 0.95}),
 )
 
 
 def run(quick: bool) -> Iterator[Row]:
-    """Alternate between the servers in rounds, and compare them."""
-    rounds, seconds = (1, 1) if quick else (5, 3)
-    for size in SIZES[:1] if quick else SIZES:
+    """Measure each size in rounds."""
+    rounds, seconds = (1, 1) if quick else (5, 2)
+    for size in (MIDDLE,) if quick else (SMALL, MIDDLE, LARGE, HUGE):
         yield from against_limits(size, rounds, seconds)
 
 
 def against_limits(size: Size, rounds: int, seconds: int) -> Iterator[Row]:
-    """Measure one size: Telemetron, the bare application and nginx; then 304 and gzip."""
+    """Measure one size: Telemetron, and the servers that it has goals against."""
     with ExitStack() as stack:
-        server = stack.enter_context(process.synthetic(size.agents, size.pods))
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        reply = server.get("/system/state")
-        bare, nginx = _limits(stack, folder, reply)
-        title = f"read, {len(reply.body) / 1000:,.0f} kB"
-        note(f"{title}: {rounds} rounds of {seconds} s each")
-        loads: dict[Server, list[Load]] = {server: [], bare: [], nginx: []}
-        for _ in range(rounds):
-            for one, found in loads.items():
-                found.append(wrk.run(one, seconds))
-        yield from _rows(title, size.target, *loads.values())
-        etag = dict(server.get("/system/state").headers)[
-            "etag"
-        ]  # sources have become ok since then
-        same = wrk.run(server, seconds, headers=[f"If-None-Match: {etag}"])
-        gzip = wrk.run(server, seconds, headers=GZIP)
-    yield Row(f"{title}: 304, and gzip", f"{same.rps:,.0f} and {gzip.rps:,.0f} /s")
-
-
-def _limits(stack: ExitStack, folder: Path, reply: Reply) -> tuple[Server, Server]:
-    folder.chmod(0o755)  # nginx gives up root
-    body = folder / "system" / "state"
-    body.parent.mkdir()
-    body.write_bytes(reply.body)
-    same = [one for one in reply.headers if one[0] not in ("date", "connection")]
-    added = [one for one in same if one[0] not in ("content-length", "content-type")]
-    bare = stack.enter_context(process.bare("read", body, same))
-    return bare, stack.enter_context(process.nginx(folder, added))
-
-
-def _rows(
-    title: str, target: float, mine: list[Load], bare: list[Load], nginx: list[Load]
-) -> Iterator[Row]:
-    rps = (
-        f"{middle(mine):,.0f} of {middle(bare):,.0f} /s; nginx {middle(nginx):,.0f} /s;"
-        f" CPU {middle(mine, 'cost') * 1e6:,.0f} of {middle(bare, 'cost') * 1e6:,.0f} µs"
+        server = stack.enter_context(process.synthetic(size.agents, size.pods, findings=NONE))
+        servers = {"telemetron": server, **_limits(stack, server, size.goals)}
+        title = f"read, {len(server.get('/system/state').body) / 1000:,.0f} kB"
+        runs = {name: partial(wrk.run, one, seconds) for name, one in servers.items()}
+        if size == SMALL:
+            runs["304"] = lambda: wrk.run(server, seconds, headers=[_condition(server)])
+        loads = wrk.alternate(title, rounds, runs)
+    for other, goal in size.goals.items():
+        yield wrk.against(f"{title}, against {other}", loads, "telemetron", other, goal)
+    if size == SMALL:
+        yield wrk.against("304, against the small read", loads, "304", "telemetron", SAME_RATIO)
+    mine = loads["telemetron"]
+    yield figure(
+        f"{title}: requests", middle(mine), "/s", f"p99 {middle(mine, 'p99') * 1e3:.2f} ms"
     )
-    p99s = f"{middle(mine, 'p99') * 1000:.2f} of {middle(bare, 'p99') * 1000:.2f} ms"
-    yield at_least(f"{title}, against bare", ratio(mine, bare), target, rps)
-    yield at_most(f"{title}, p99 against bare", ratio(mine, bare, "p99"), P99_RATIO, "×", p99s)
+
+
+def _limits(stack: ExitStack, server: Server, names: Iterable[str]) -> dict[str, Server]:
+    """Start these servers with the answer of Telemetron."""
+    reply = server.get("/system/state")
+    body = Path(stack.enter_context(tempfile.TemporaryDirectory()), "state")
+    body.write_bytes(reply.body)
+    headers = [one for one in reply.headers if one[0] not in ("date", "connection")]
+    each = {"go": process.go, "protocol": process.protocol, "uvicorn": process.bare}
+    return {name: stack.enter_context(each[name](body, headers)) for name in names}
+
+
+def _condition(server: Server) -> str:
+    """Return the header of a poll; sources have become ok since the first answer."""
+    return f"If-None-Match: {dict(server.get('/system/state').headers)['etag']}"

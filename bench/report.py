@@ -1,51 +1,49 @@
-"""Format results of benchmarks as Markdown."""
+"""The rows of results, and notes for the waiting user."""
 
-import platform
 import sys
-from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
-from importlib.metadata import version
-from pathlib import Path
+from collections.abc import Iterable
 from statistics import quantiles
 from typing import NamedTuple
 
-PACKAGES = ("telemetron", "uvicorn", "uvloop", "httptools", "msgspec", "starlette")
-
 
 class Row(NamedTuple):
-    """One line of a table; `met` is None if there is no target."""
+    """One measured figure."""
 
     what: str
-    figure: str
-    target: str = ""
-    met: bool | None = None
+    value: float
+    unit: str
+    goal: str = ""
+    """As it is shown, such as `≤ 20 ms`."""
+    holds: bool | None = None
+    """None if there is no goal."""
+    detail: str = ""
 
 
-def at_least(what: str, ratio: float, target: float, figure: str) -> Row:
-    """Return a row with a ratio that must not be smaller than its target."""
-    return Row(what, f"{ratio:.2f} × ({figure})", f"≥ {target} ×", round(ratio, 2) >= target)
+def figure(what: str, value: float, unit: str, detail: str = "") -> Row:
+    """Return a row without a goal."""
+    return Row(what, rounded(value), unit, detail=detail)
 
 
-def at_most(what: str, value: float, target: float, unit: str, figure: str = "") -> Row:
-    """Return a row with a value that must not be larger than its target."""
-    note = f" ({figure})" if figure else ""
-    return Row(what, f"{value:.3g} {unit}{note}", f"≤ {target:g} {unit}", value <= target)
+def at_least(what: str, value: float, goal: float, unit: str, detail: str = "") -> Row:
+    """Return a row with a value that must not be smaller than its goal."""
+    value = rounded(value)
+    return Row(what, value, unit, f"≥ {number(goal)} {unit}", value >= goal, detail)
 
 
-def table(title: str, rows: Iterable[Row]) -> Iterator[str]:
-    """Yield the lines of one table."""
-    yield from (f"### {title}", "", "| what | measured | target | met |", "|---|---|---|---|")
-    marks = {None: "", True: "yes", False: "**no**"}
-    for row in rows:
-        yield f"| {row.what} | {row.figure} | {row.target} | {marks[row.met]} |"
-    yield ""
+def at_most(what: str, value: float, goal: float, unit: str, detail: str = "") -> Row:
+    """Return a row with a value that must not be larger than its goal."""
+    value = rounded(value)
+    return Row(what, value, unit, f"≤ {number(goal)} {unit}", value <= goal, detail)
 
 
-def machine() -> Iterator[str]:
-    """Yield the machine and the versions of the measurement."""
-    packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
-    yield f"- {datetime.now(UTC):%Y-%m-%d}, {_cpus()}, {_system()}, Linux {platform.release()}"
-    yield f"- Python {platform.python_version()}; {packages}"
+def rounded(value: float) -> float:
+    """Return the value with three digits, as it is shown and judged."""
+    return float(f"{value:.3g}")
+
+
+def number(value: float) -> str:
+    """Return the value as it is shown: 0.98, 12.5, 1,300."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:g}"
 
 
 def p99(values: Iterable[float]) -> float:
@@ -57,13 +55,3 @@ def p99(values: Iterable[float]) -> float:
 def note(text: str) -> None:
     """Print progress for the waiting user."""
     print(text, file=sys.stderr, flush=True)
-
-
-def _cpus() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{len(models)} shared cores of {models[0] if models else platform.machine()}"
-
-
-def _system() -> str:
-    return platform.freedesktop_os_release().get("PRETTY_NAME", platform.system())

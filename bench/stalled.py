@@ -17,8 +17,8 @@ from typing import NamedTuple
 
 from bench import process
 from bench.process import Server
-from bench.reads import SIZES
-from bench.report import Row, at_most, note
+from bench.reads import HUGE
+from bench.report import Row, at_most, figure, note
 
 READERS = 500
 CHANGES = 100
@@ -43,10 +43,9 @@ class Held(NamedTuple):
 
 def run(quick: bool) -> Iterator[Row]:
     """Change 10 MB while readers stall one after the other."""
-    size = SIZES[-1]
     note(f"stalled readers: {READERS}")
     _raise_file_limit()
-    with process.synthetic(size.agents, size.pods) as server:
+    with process.synthetic(HUGE.agents, HUGE.pods) as server:
         server.load(changes=CHANGES)
         healthy = Healthy(server)
         healthy.start()
@@ -60,18 +59,19 @@ def run(quick: bool) -> Iterator[Row]:
 def _rows(looks: list[Held], quiet: list[float], healthy: "Healthy") -> Iterator[Row]:
     before = looks[0]
     most = max(looks, key=lambda look: look.above(before))
-    figure = (
+    detail = (
         f"process {before.process / MIB:.0f} → {most.process / MIB:.0f} MiB, buffers of all of the"
         f" machine's sockets {before.kernel / MIB:.0f} → {most.kernel / MIB:.0f} MiB;"
         f" {looks[-1].readers} of the readers left at the end"
     )
     what = f"{READERS} stalled readers of 10 MB at {CHANGES} changes a second: most held back"
-    yield at_most(what, most.above(before), LIMIT_MIB, "MiB", figure)
-    told = f"{_told(healthy.seconds)}; before them {_told(quiet)}; {healthy.failures} failed"
-    yield Row("a healthy reader of the same, ten times a second, meanwhile", told)
+    yield at_most(what, most.above(before), LIMIT_MIB, "MiB", detail)
+    what = "a healthy reader of the same, ten times a second, meanwhile: median"
+    detail = f"{_times(healthy.seconds)}; before them {_times(quiet)}; {healthy.failures} failed"
+    yield figure(what, median(healthy.seconds) * 1000, "ms", detail)
 
 
-def _told(seconds: list[float]) -> str:
+def _times(seconds: list[float]) -> str:
     return f"median {median(seconds) * 1000:.0f}, at most {max(seconds) * 1000:.0f} ms"
 
 

@@ -5,12 +5,8 @@ Ready, pods Running. There is no container runtime and no metrics server.
 """
 
 import base64
-import fcntl
-import hashlib
 import json
-import os
 import secrets
-import shutil
 import ssl
 import subprocess
 import tempfile
@@ -23,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from tests.ports import free_port
-from tests.real.process import CACHE, running, wait_until
+from tests.real import gomodule
+from tests.real.process import running, wait_until
 
 MODULE = Path(__file__).parent / "kubernetes" / "plane"
-BUILD_SECONDS = 2400
 TIMEOUT = 30
 CLIENTS = ("kube-controller-manager", "kube-scheduler", "kwok")
 PARTS = ("etcd", "kube-apiserver", *CLIENTS)
@@ -46,33 +42,9 @@ QUICK = ("--kube-api-qps=1000", "--kube-api-burst=2000", "--profiling=false")
 
 def build() -> Path:
     """The binary; made where it is not there yet (about 6 minutes on 2 cores)."""
-    names = ("go.mod", "go.sum", "kwok.go", "main.go", "oracle.go")
-    sources = [MODULE / name for name in names]
-    key = hashlib.sha256(b"".join(file.read_bytes() for file in sources)).hexdigest()[:16]
-    binary = CACHE / "bin" / f"controlplane-{key}" / "kplane"
-    binary.parent.mkdir(parents=True, exist_ok=True)
-    with (CACHE / "controlplane.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not binary.exists():
-            _compile(binary)
-    return binary
-
-
-def _compile(binary: Path) -> None:
-    """Go's own caches are 25 times as large as what they make, so they go."""
-    with tempfile.TemporaryDirectory(dir=CACHE) as folder:
-        go = {"GOMODCACHE": f"{folder}/mod", "GOCACHE": f"{folder}/build", "GOTOOLCHAIN": "local"}
-        flags = {"GOFLAGS": "-mod=readonly -buildvcs=false -modcacherw", "CGO_ENABLED": "0"}
-        # No debug tables are made only to be stripped; that halves the time.
-        command = ["go", "build", "-trimpath", "-gcflags=all=-dwarf=false"]
-        subprocess.run(
-            [*command, "-ldflags", f"-s -w {_versions()}", "-o", f"{folder}/binary", "."],
-            cwd=MODULE,
-            env={**os.environ, **go, **flags},
-            check=True,
-            timeout=BUILD_SECONDS,
-        )
-        shutil.move(f"{folder}/binary", binary)
+    # No debug tables are made only to be stripped; that halves the time.
+    flags = ("-gcflags=all=-dwarf=false", "-ldflags", f"-s -w {_versions()}")
+    return gomodule.build("controlplane", MODULE, "kplane", *flags)
 
 
 def _versions() -> str:

@@ -1,0 +1,3 @@
+module telemetron.example/bench
+
+go 1.21
