@@ -51,11 +51,11 @@ async def _both(server: Server, fleet: Fleet, seconds: int) -> tuple[Load, Times
 
 
 def _rows(size: float, quiet: list[Load], busy: list[Load], beating: list[Times]) -> Iterator[Row]:
-    what = f"{wrk.READERS} readers of {size:,.0f} kB while 3,000 instances beat every second"
+    what = f"{wrk.READERS} readers of all while 3,000 instances beat every second"
     beats = [second * 1000 for times in beating for second in times.beats]
     visible = [second * 1000 for times in beating for second in times.visible]
     per_second = len(beats) / sum(len(times.beats) / times.per_second for times in beating)
-    figures = f"p50 {median(visible):.1f} ms; {per_second:,.0f} beats/s"
+    figures = f"p50 {median(visible):.1f} ms; {per_second:,.0f} beats/s; {size:,.0f} kB"
     yield at_most(f"{what}: answered → visible, p99", p99(visible), VISIBLE_MS, "ms", figures)
     rates = f"requests/s {middle(busy):,.0f} of {middle(quiet):,.0f}"
     yield figure("the same: reads against quiet", ratio(busy, quiet), "×", rates)

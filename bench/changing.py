@@ -10,7 +10,7 @@ from bench.wrk import Load, middle, ratio
 
 CHANGES = 1_000
 RATIO = 0.8
-THOUSAND = Size(1_000, 0, {})
+THOUSAND = Size("1,000 agents", 1_000, 0, {})
 
 
 def run(quick: bool) -> Iterator[Row]:
@@ -23,17 +23,16 @@ def run(quick: bool) -> Iterator[Row]:
 def while_changing(size: Size, rounds: int, seconds: int) -> Row:
     """Measure one size of document."""
     with process.synthetic(size.agents, size.pods, findings=NONE) as server:
-        title = f"read, {len(server.get('/system/state').body) / 1000:,.0f} kB"
 
         def load(changes: int) -> Load:
             server.load(changes=changes)
             return wrk.run(server, seconds)
 
         runs = {"quiet": partial(load, 0), "changing": partial(load, CHANGES)}
-        loads = wrk.alternate(f"{title} while it changes", rounds, runs)
+        loads = wrk.alternate(f"read, {size.name}, while it changes", rounds, runs)
         per_second = _changes(server) / (rounds + 1) / seconds
     quiet, changing = loads["quiet"], loads["changing"]
-    what = f"{title}, while {CHANGES:,} entities change per second, against quiet"
+    what = f"read, {size.name}, while {CHANGES:,} entities change per second, against quiet"
     detail = (
         f"requests/s {middle(changing):,.0f} of {middle(quiet):,.0f}; {per_second:,.0f} changes/s"
     )

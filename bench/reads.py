@@ -6,7 +6,7 @@ last. The ratio is that of the processor time that a request costs the server.
 """
 
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -15,26 +15,29 @@ from typing import NamedTuple
 from bench import process, wrk
 from bench.process import Server
 from bench.report import Row, figure
-from bench.wrk import middle
+from bench.wrk import Load, middle
 
-SAME_RATIO = 1.2
+LIMIT_RATIO, SAME_RATIO = 0.7, 1.2
 NONE = {"ignore": [{"rule": "*"}]}
 """Findings appear some seconds after the start; without them the document keeps its size."""
+
+Runs = dict[str, Callable[[], Load]]
 
 
 class Size(NamedTuple):
     """A document: its content, and the goals of reading it against other servers."""
 
+    name: str
     agents: int
     pods: int
     goals: dict[str, float]
 
 
 SMALL, MIDDLE, LARGE, HUGE = (
-    Size(0, 1, {"go": 1.3, "protocol": 0.7}),
-    Size(5, 6, {"go": 1.3, "protocol": 0.7}),
-    Size(163, 438, {"go": 1.3}),
-    Size(1_000, 16_500, {"uvicorn": 0.95}),
+    Size("2 kB", 0, 0, {"go": 1.3, "protocol": LIMIT_RATIO}),
+    Size("12 kB", 5, 6, {"go": 1.3, "protocol": LIMIT_RATIO}),
+    Size("487 kB", 163, 438, {"go": 1.3}),
+    Size("11 MB", 1_000, 16_500, {"uvicorn": 0.95}),
 )
 
 
@@ -50,29 +53,44 @@ def against_limits(size: Size, rounds: int, seconds: int) -> Iterator[Row]:
     with ExitStack() as stack:
         server = stack.enter_context(process.synthetic(size.agents, size.pods, findings=NONE))
         servers = {"telemetron": server, **_limits(stack, server, size.goals)}
-        title = f"read, {len(server.get('/system/state').body) / 1000:,.0f} kB"
-        runs = {name: partial(wrk.run, one, seconds) for name, one in servers.items()}
+        length = len(server.get("/system/state").body)
+        runs: Runs = {name: partial(wrk.run, one, seconds) for name, one in servers.items()}
         if size == SMALL:
-            runs["304"] = lambda: wrk.run(server, seconds, headers=[_condition(server)])
-        loads = wrk.alternate(title, rounds, runs)
+            runs |= _polls(stack, server, seconds)
+        loads = wrk.alternate(f"read, {size.name}", rounds, runs)
     for other, goal in size.goals.items():
-        yield wrk.against(f"{title}, against {other}", loads, "telemetron", other, goal)
+        yield wrk.against(f"read, {size.name}, against {other}", loads, "telemetron", other, goal)
     if size == SMALL:
+        yield wrk.against("304, against protocol", loads, "304", "protocol 304", LIMIT_RATIO)
         yield wrk.against("304, against the small read", loads, "304", "telemetron", SAME_RATIO)
     mine = loads["telemetron"]
-    yield figure(
-        f"{title}: requests", middle(mine), "/s", f"p99 {middle(mine, 'p99') * 1e3:.2f} ms"
-    )
+    detail = f"p99 {middle(mine, 'p99') * 1e3:.2f} ms; {length:,} bytes"
+    yield figure(f"read, {size.name}: requests", middle(mine), "/s", detail)
 
 
 def _limits(stack: ExitStack, server: Server, names: Iterable[str]) -> dict[str, Server]:
     """Start these servers with the answer of Telemetron."""
-    reply = server.get("/system/state")
     body = Path(stack.enter_context(tempfile.TemporaryDirectory()), "state")
-    body.write_bytes(reply.body)
-    headers = [one for one in reply.headers if one[0] not in ("date", "connection")]
+    body.write_bytes(server.get("/system/state").body)
+    headers = _headers(server)
     each = {"go": process.go, "protocol": process.protocol, "uvicorn": process.bare}
     return {name: stack.enter_context(each[name](body, headers)) for name in names}
+
+
+def _polls(stack: ExitStack, server: Server, seconds: int) -> Runs:
+    """Return runs whose answers are a 304, also of a bare protocol that sends the same one."""
+    kept = [one for one in _headers(server) if one[0] in ("etag", "cache-control", "vary")]
+    limit = stack.enter_context(process.protocol(headers=kept))
+
+    def poll(one: Server) -> Load:
+        return wrk.run(one, seconds, headers=[_condition(server)])
+
+    return {"304": partial(poll, server), "protocol 304": partial(poll, limit)}
+
+
+def _headers(server: Server) -> list[tuple[str, str]]:
+    reply = server.get("/system/state")
+    return [one for one in reply.headers if one[0] not in ("date", "connection")]
 
 
 def _condition(server: Server) -> str:
