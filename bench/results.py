@@ -50,6 +50,7 @@ TITLES = {
     "litellm": "LiteLLM",
     "kafka": "Kafka",
     "kubernetes": "Kubernetes",
+    "scrapes": "Scrapes of the state",
     "sizing": "Sizing",
 }
 MODULES = {"hour": "memory", "pods": "history"}

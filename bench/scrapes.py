@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from statistics import median
 from typing import NamedTuple
 
-from bench.report import Row, at_most
+from bench.report import Row, at_most, figure
 from telemetron.agents import AgentPart
 from telemetron.document import Instance, Outcomes, Task, Wait
 from telemetron.exposition.exposition import Asked, Exposition
@@ -45,14 +45,17 @@ async def _measured(rounds: int) -> dict[int, Times]:
     sections = tuple(store.snapshot.sections)
     asked = Asked(sections, open_metrics=True, gzip=True)
     await _scrape(exposition, asked)
-    gc.disable()  # collections go through the whole state, whatever is done meanwhile
     found = {changed: Times([], []) for changed in CHANGED}
-    for changed, times in found.items():
-        for number in range(rounds):
-            _beat(store, source, random.sample(range(AGENTS), changed), number + 1)
-            scrape, turn = await _scrape(exposition, asked)
-            times.scrapes.append(scrape)
-            times.turns.append(turn)
+    gc.disable()  # collections go through the whole state, whatever is done meanwhile
+    try:
+        for changed, times in found.items():
+            for number in range(rounds):
+                _beat(store, source, random.sample(range(AGENTS), changed), number + 1)
+                scrape, turn = await _scrape(exposition, asked)
+                times.scrapes.append(scrape)
+                times.turns.append(turn)
+    finally:
+        gc.enable()
     return found
 
 
@@ -61,8 +64,8 @@ def _rows(what: str, times: Times, is_few: bool) -> Iterator[Row]:
     if is_few:
         yield at_most(f"scrape, {what}", milliseconds, SCRAPE_MS, "ms of CPU")
     else:
-        yield Row(f"scrape, {what}", f"{milliseconds:.0f} ms of CPU")
-    yield at_most("longest turn of the loop", median(times.turns) * 1000, LOOP_MS, "ms")
+        yield figure(f"scrape, {what}", milliseconds, "ms of CPU")
+    yield at_most(f"longest turn of the loop, {what}", median(times.turns) * 1000, LOOP_MS, "ms")
 
 
 async def _scrape(exposition: Exposition, asked: Asked) -> tuple[float, float]:
