@@ -25,7 +25,7 @@ sources:
     assert (done.stdout, done.exit_code) == ("", 78)
     assert [line.removeprefix(f"{file}:") for line in done.stderr.splitlines()] == [
         '1: server.prot: unknown key; did you mean "port"?'
-        " (known: auth, host, port, probe_port, root_path, tls)",
+        " (known: auth, host, port, probe_port, public_url, root_path, tls)",
         "3: sources.good.topics[0]: the environment variable A is not set",
         '3: sources.good.secs: unknown key; did you mean "seconds"? (known: seconds, topics)',
         "4: sources.other.topics[0]: the environment variable A is not set",

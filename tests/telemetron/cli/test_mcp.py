@@ -83,7 +83,8 @@ def test_it_serves_http_until_a_signal() -> None:
                 assert client.get("/mcp").status_code == 405
             process.send_signal(signal.SIGTERM)
             assert process.wait(SECONDS) == 0
-            assert (process.stdout.read(), process.stderr.read()) == ("", "")
+            assert process.stdout.read() == ""
+            assert json.loads(process.stderr.read())["message"] == "stopping"
         finally:
             process.kill()
 

@@ -33,7 +33,7 @@ def keys(event):
 @pytest.fixture
 async def streams(live):
     """Streams of the live server's history that retry soon."""
-    found = Streams(live.app.service.history, Durations(retry=0.1))
+    found = Streams(live.app.service.history, Durations(retry=0.1, comment=60))
     yield found
     found.stop()
 
