@@ -5,25 +5,15 @@ TroubleError                 a problem that the document shows
 └── RefusalError             another status than 200: 401, 403, 404, 429, 500 …
 """
 
-import asyncio
-import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from email.utils import parsedate_to_datetime
 from typing import NamedTuple
 
 from telemetron.backoff import retry_after
+from telemetron.fetch import Fetcher, NoAnswerError, Response, fetcher
 from telemetron.poll import TroubleError
-from telemetron_collectors.litellm.connection import (
-    Connections,
-    CutError,
-    Response,
-    TooLargeError,
-)
 from telemetron_collectors.litellm.key import ProxyKey
-
-# No compression: it costs both sides more time than it saves.
-HEADERS = {"accept": "*/*", "accept-encoding": "identity", "user-agent": "telemetron"}
 
 
 class HttpLimits(NamedTuple):
@@ -39,10 +29,6 @@ class HttpAnswer(NamedTuple):
 
     body: bytes
     date: float | None
-
-
-class NoAnswerError(TroubleError):
-    """No answer of LiteLLM."""
 
 
 class RefusalError(TroubleError):
@@ -67,10 +53,11 @@ class RefusalError(TroubleError):
 class Client:
     """Sends GET requests, and no others."""
 
-    def __init__(self, connections: Connections, key: ProxyKey, limits: HttpLimits) -> None:
+    def __init__(self, fetcher: Fetcher, url: str, key: ProxyKey, limits: HttpLimits) -> None:
         self.key = key
         self.limits = limits
-        self._connections = connections
+        self._fetcher = fetcher
+        self._url = url.rstrip("/")
 
     async def get(
         self, target: str, *, kind: str = "application/json", timeout: float | None = None
@@ -79,50 +66,29 @@ class Client:
 
         Raise NoAnswerError or RefusalError.
         """
-        timeout = timeout or self.limits.timeout_seconds
         path = target.partition("?")[0]
-        try:
-            async with asyncio.timeout(timeout):
-                response = await self._get(target)
-        except TimeoutError:
-            raise NoAnswerError("Timeout", f"{path}: no answer within {timeout:g} s") from None
-        except CutError:
-            raise NoAnswerError("BadAnswer", f"{path}: no whole HTTP answer") from None
-        except TooLargeError as error:
-            limit = error.args[0] // 1024
-            raise NoAnswerError("BadAnswer", f"{path}: more than {limit} KiB") from None
-        except OSError as error:
-            raise NoAnswerError("Unreachable", type(error).__name__) from None
+        seconds = timeout or self.limits.timeout_seconds
+        response = await self._fetcher.get(self._url + target, path, seconds, self._headers())
         if response.status != 200:
             raise _refusal(path, response)
-        if _media(response) != kind:
+        if response.media_type != kind:
             raise NoAnswerError("BadAnswer", f"{path}: the answer is not {kind}")
         return HttpAnswer(response.body, _date(response.headers.get("date", "")))
 
-    async def _get(self, target: str) -> Response:
-        headers = HEADERS
-        if key := self.key.value:
-            if not (key.isascii() and key.isprintable()):
-                raise RefusalError("Unauthorized", "the key must be printable ASCII", status=401)
-            headers = {**HEADERS, "authorization": f"Bearer {key}"}
-        try:
-            return await self._connections.get(target, headers, self.limits.max_bytes)
-        except (CutError, ConnectionError):
-            # The proxy may have closed the kept connection before the request.
-            return await self._connections.get(target, headers, self.limits.max_bytes)
+    def _headers(self) -> dict[str, str]:
+        key = self.key.value
+        if not key:
+            return {}
+        if not (key.isascii() and key.isprintable()):
+            raise RefusalError("Unauthorized", "the key must be printable ASCII", status=401)
+        return {"authorization": f"Bearer {key}"}
 
 
 @asynccontextmanager
 async def connect(url: str, key: ProxyKey, limits: HttpLimits) -> AsyncIterator[Client]:
     """Make a client of the proxy; the first request opens a connection."""
-    secure = url.startswith("https:")
-    # It reads all certificates of the system.
-    context = await asyncio.to_thread(ssl.create_default_context) if secure else None
-    connections = Connections(url, context)
-    try:
-        yield Client(connections, key, limits)
-    finally:
-        connections.close()
+    async with fetcher(limits.max_bytes) as its:
+        yield Client(its, url, key, limits)
 
 
 def forbidden(path: str, status: int) -> RefusalError:
@@ -141,14 +107,10 @@ def _refusal(path: str, response: Response) -> RefusalError:
     if status == 429:
         after = retry_after(response.headers.get("retry-after"))
         return RefusalError("RateLimited", f"{path}: 429", status=status, retry_after=after)
-    ambiguous = status == 500 and _media(response) == "text/plain"
+    ambiguous = status == 500 and response.media_type == "text/plain"
     return RefusalError(
         "BadAnswer", f"{path}: answered {status}", status=status, ambiguous=ambiguous
     )
-
-
-def _media(response: Response) -> str:
-    return response.headers.get("content-type", "").partition(";")[0].strip()
 
 
 def _date(text: str) -> float | None:

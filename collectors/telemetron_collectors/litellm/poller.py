@@ -6,8 +6,9 @@ from loguru import logger
 
 from telemetron.backoff import Backoff
 from telemetron.collector import Output
+from telemetron.fetch import NoAnswerError
 from telemetron.poll import TroubleError
-from telemetron_collectors.litellm.client import Client, NoAnswerError, RefusalError, forbidden
+from telemetron_collectors.litellm.client import Client, RefusalError, forbidden
 
 KEY_CHECK_SECONDS = 1.0
 

@@ -92,4 +92,4 @@ async def test_tls(bench, proxy, key_file) -> None:
     """A proxy that speaks no TLS is not reached by https."""
     proxy.garbage = True
     await bench.start(url=proxy.url.replace("http:", "https:"), key_file=key_file())
-    assert bench.state() == {"": ("Unreachable", "ConnectError")}
+    assert bench.state() == {"": ("Unreachable", "no TLS with the server")}
