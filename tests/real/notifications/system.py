@@ -9,6 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+START_SECONDS = 60.0
+
 PROGRAM = """
 import asyncio, json, sys
 from telemetron.config.settings import load
@@ -32,6 +34,7 @@ async def main():
                           group_state="Empty" if not consumers else "Stable")
             service.store.put(source, "queues", topic, topic, queue)
         source.confirm()
+        print("ready", flush=True)
 
 asyncio.run(main())
 """
@@ -68,10 +71,17 @@ class System:
                 str(self._config),
                 self._pace,
                 stdin=asyncio.subprocess.PIPE,
-                stdout=log,
+                stdout=asyncio.subprocess.PIPE,
                 stderr=log,
             )
         self._send(self.consumers)
+
+    async def ready(self) -> None:
+        """Wait until it has seen the topics."""
+        assert self._process
+        assert self._process.stdout
+        async with asyncio.timeout(START_SECONDS):
+            await self._process.stdout.readline()
 
     def set(self, consumers: int, *topics: str) -> None:
         """Give topics so many consumers."""
@@ -90,7 +100,3 @@ class System:
         with suppress(ProcessLookupError):
             self._process.send_signal(by)
         await self._process.wait()
-
-    def said(self) -> str:
-        """Return the end of its log."""
-        return self._log.read_text()[-3_000:]

@@ -24,7 +24,7 @@ receivers:
   - name: pager
     webhook_configs: [{{url: "{url}", send_resolved: true}}]
 """
-PACE = {"repeat": 0.5, "least": 0.1, "valid": 15.0, "resolved": 10.0, "grace": 1.0, "tick": 0.1}
+PACE = {"repeat": 0.5, "least": 0.1, "valid": 60.0, "resolved": 60.0, "grace": 1.0, "tick": 0.1}
 STORM = [f"storm-{number}" for number in range(100)]
 SECONDS = 60
 
