@@ -80,7 +80,7 @@ def test_each_metric_that_changes_is_shown():
     shown = set(re.findall(r"telemetron_\w+", " ".join(EXPRESSIONS)))
     hidden = {
         "telemetron_agent_info",  # for joins
-        "telemetron_queue_unacknowledged",  # of no built-in collector
+        "telemetron_queue_unacknowledged",  # not of Kafka, which the demo uses
         "telemetron_model_limit_tokens_per_minute",
     }
     assert LABELS.keys() - shown == hidden
