@@ -102,6 +102,7 @@ async def probed(view: View) -> AsyncIterator[None]:
     assert sorted(times)[len(times) * 99 // 100] < 1
 
 
+@pytest.mark.alone
 async def test_lasting_faults_are_reported_within_the_promise_and_end(
     cluster: Cluster,
     watching: Watching,
@@ -211,6 +212,7 @@ def gone(state: Any, name: str) -> bool:
     return shown(state, "goes", source=name) is None
 
 
+@pytest.mark.alone
 async def test_a_server_that_is_down_at_the_start(
     cluster: Cluster, watching: Watching, toxiproxy: Toxiproxy, control_plane: ControlPlane
 ) -> None:
