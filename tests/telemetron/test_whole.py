@@ -149,7 +149,8 @@ async def whole(client: httpx.AsyncClient) -> Any:
             counts = {name: len(state[name]) for name in COUNTS}
             rows = {row["key"]: row for row in state["sources"]}
             rows.pop("heartbeats")["status"] = "ok"  # for 10 s it is `starting`
-            rows.pop("findings")  # off
+            for off in ("findings", "rabbitmq"):
+                rows.pop(off)
             if counts == COUNTS and {row["status"] for row in rows.values()} == {"ok"}:
                 place = f"{state['epoch']}.{state['revision']}"
                 params = {"since": place, "wait": "1500ms"}
