@@ -15,7 +15,7 @@ THOUSAND = Size("1,000 agents", 1_000, 0, {})
 
 def run(quick: bool) -> Iterator[Row]:
     """Alternate between quiet and changing rounds."""
-    rounds, seconds = (1, 1) if quick else (5, 2)
+    rounds, seconds = (1, 1) if quick else (3, 2)
     for size in (MIDDLE,) if quick else (MIDDLE, LARGE, THOUSAND):
         yield while_changing(size, rounds, seconds)
 

@@ -43,9 +43,9 @@ MIB = 1024 * 1024
 def run(quick: bool) -> Iterator[Row]:
     """Measure everything except the day."""
     yield from diffs(quick)
-    yield recording(2 if quick else 10)
-    yield reads(*((1, 1) if quick else (5, 2)))
-    yield events(50 if quick else READERS, 10 if quick else 40)
+    yield recording(2 if quick else 8)
+    yield reads(*((1, 1) if quick else (3, 2)))
+    yield events(50 if quick else READERS, 10 if quick else 30)
     yield from hour(60 if quick else 3_600)
 
 

@@ -56,7 +56,7 @@ SHAPES = (Shape(2_000, 5), Shape(10, 1_000), Shape(1, 5_000))
 def run(quick: bool) -> Iterator[Row]:
     """Measure first syncs in all shapes; then events and idleness in the first shape."""
     shapes = (Shape(200, 5), Shape(1, 500)) if quick else SHAPES
-    rounds, seconds = (1, 3) if quick else (3, 6)
+    rounds, seconds = (1, 3) if quick else (2, 6)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         plane = stack.enter_context(control_plane())

@@ -43,9 +43,9 @@ def run(quick: bool) -> Iterator[Row]:
     """Measure our side, then the proxy's."""
     note("litellm: polls of a fake proxy")
     for moving in (False, True):
-        yield uvloop.run(_looks(8 if quick else 20, moving))
+        yield uvloop.run(_looks(8 if quick else 12, moving))
     yield _longest_callback(5 if quick else 10)
-    yield from _at_the_proxy(15.0 if quick else 30.0)
+    yield from _at_the_proxy(15.0 if quick else 20.0)
 
 
 class _Handler(BaseHTTPRequestHandler):

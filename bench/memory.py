@@ -23,7 +23,7 @@ SAMPLE_SECONDS = 1.0
 def run(quick: bool) -> Iterator[Row]:
     """Measure idle, then full and busy for a while."""
     yield from idle()
-    yield from at_work(5 if quick else 60)
+    yield from at_work(5 if quick else 45)
 
 
 def hour(quick: bool) -> Iterator[Row]:

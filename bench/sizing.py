@@ -42,7 +42,7 @@ Turns = Iterator[tuple[int, int]]
 
 def run(quick: bool) -> Iterator[Row]:
     """Measure each size; docs/deployment.md takes requests and limits from the goals."""
-    sizes, seconds = (1, 3) if quick else (3, 10)
+    sizes, seconds = (1, 3) if quick else (3, 8)
     for instances, goal in [*INSTANCES.items()][:sizes]:
         note(f"sizing: {instances:,} instances")
         per_second = instances / INTERVAL_SECONDS
