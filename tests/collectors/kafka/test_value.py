@@ -87,12 +87,12 @@ _JSON = st.recursive(
 
 
 def _walk(value: Any, names: list[str]) -> Any:
-    for name in names:
+    for at, name in enumerate(names):
         try:
             value = value[name if isinstance(value, dict) else int(name)]
         except (LookupError, TypeError, ValueError):
             return None
-        if isinstance(value, str) and name is not names[-1]:
+        if isinstance(value, str) and at + 1 < len(names):
             return None
     return value
 

@@ -100,7 +100,7 @@ def serving(*arguments: str, port: int = 0, **env: str) -> Iterator[str]:
         try:
             records = map(json.loads, process.stderr)
             said = (record["message"] for record in records)
-            said = (message for message in said if not message.startswith("source "))
+            said = (message for message in said if not message.startswith(("source ", "finding ")))
             yield next(said).removeprefix("listening on ")
             process.send_signal(signal.SIGTERM)
             assert list(said) == ["stopping"]

@@ -76,13 +76,17 @@ def test_demo_stops_after_the_given_seconds() -> None:
 
 def test_validate_lists_the_sources(tmp_path: Path, installed: str) -> None:
     done = invoke("validate")
-    assert done.stdout == "environment: ok\non: heartbeats\noff: kafka, kubernetes, litellm\n"
+    assert (
+        done.stdout
+        == "environment: ok\non: heartbeats\noff: kafka, kubernetes, litellm, rabbitmq\n"
+    )
     assert (done.stderr, done.exit_code) == ("", 0)
     file = tmp_path / "t.yaml"
     file.write_text("sources: {heartbeats: off, orders: {collector: good, topics: [a]}}")
     done = spawn("validate", "--config", str(file), PYTHONPATH=installed)
     assert done.stdout == (
-        f"{file}: ok\non: orders (good)\noff: broken, heartbeats, kafka, kubernetes, litellm\n"
+        f"{file}: ok\non: orders (good)\n"
+        "off: broken, heartbeats, kafka, kubernetes, litellm, rabbitmq\n"
     )
     assert done.exit_code == 0
 

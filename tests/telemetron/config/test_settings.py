@@ -94,7 +94,7 @@ def test_without_a_file_heartbeats_are_on_and_all_else_is_off() -> None:
     assert settings.server.auth == Settings().server.auth
     assert settings.log.level == "info"
     assert list(settings.sources) == ["heartbeats"]
-    assert settings.off == ["kafka", "kubernetes", "litellm"]
+    assert settings.off == ["kafka", "kubernetes", "litellm", "rabbitmq"]
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "---\n", "server:\nagents:\nsources:\nlog:\n"])
@@ -137,7 +137,7 @@ sources:
         "litellm": "litellm",
         "orders": "kafka",
     }
-    assert settings.off == ["kubernetes"]
+    assert settings.off == ["kubernetes", "rabbitmq"]
     orders = configure(settings.sources["orders"], KAFKA)
     assert orders == KafkaConfig(bootstrap_servers=["other:9092"])
     tasks = configure(settings.sources["kafka"], KAFKA)
@@ -153,7 +153,7 @@ def test_tokens_are_known_by_their_role(read: Any) -> None:
 def test_a_source_can_be_off(read: Any, off: str) -> None:
     settings = read(f"sources: {{heartbeats: {off}, kafka: {{}}, kubernetes: {off}}}")
     assert list(settings.sources) == ["kafka"]
-    assert settings.off == ["heartbeats", "kubernetes", "litellm"]
+    assert settings.off == ["heartbeats", "kubernetes", "litellm", "rabbitmq"]
 
 
 def test_a_heartbeats_source_of_another_name_replaces_the_default(read: Any) -> None:
@@ -399,7 +399,7 @@ def test_the_environment_switches_sources_on() -> None:
         "kubernetes": {"config": "in-cluster"},
         "litellm": {"url": "http://llm:4000", "key_file": "/key"},
     }
-    assert settings.off == []
+    assert settings.off == ["rabbitmq"]
     kafka = configure(settings.sources["kafka"], KAFKA)
     assert kafka == KafkaConfig(bootstrap_servers=["a:9092", "b:9092"])
 

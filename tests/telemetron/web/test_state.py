@@ -41,6 +41,7 @@ async def test_an_empty_system_has_all_sections_and_sources(live):
         "kafka": "off",
         "kubernetes": "off",
         "litellm": "off",
+        "rabbitmq": "off",
     }
     assert not [a for a in state["agents"] if len(a["activity"]) > a["max_parallel_invocations"]]
 

@@ -14,7 +14,7 @@ async def test_welcome_page_lists_sections_and_paths_for_programs(live):
     assert f'W/"{page["place"]}"' == state.headers["etag"]
     counts = {row["path"]: row["entities"] for row in page["sections"]}
     assert counts["/system/state/agents"] == 1
-    assert counts["/system/state/sources"] == 5
+    assert counts["/system/state/sources"] == 6
     for path in counts:
         assert (await live.client.get(path)).status_code == 200
     listed = {row["path"] for row in page["paths"]}
