@@ -24,13 +24,15 @@ from telemetron.document import Finding
 from telemetron.slices import sliced
 from telemetron.store.store import Publication, Store
 
-COST_TO_REST = 100
-"""A round is followed by a rest, so that changes take 1 % of a core, and more only after the
+COST_TO_REST = 150
+"""A round is followed by a rest, so that changes take 0.7 % of a core, and more only after the
 longest rest."""
-MAX_REST_SECONDS = 10.0
+MAX_REST_SECONDS = 5.0
 COST_TO_LOOK = 2_000
 """Symptoms that nothing changes are looked at again; that takes 0.05 % of a core."""
 CONFIRM_SECONDS = 10.0
+LOG_SECONDS = 60.0
+"""A rule that fails is logged so often."""
 DONE = object()
 SEEN = ("ok", "degraded")
 """Statuses of a source whose section is believed."""
@@ -66,6 +68,8 @@ class Diagnosis:
         self._cost = 0.0
         self._not_before = 0.0
         self._look_again_at = 0.0
+        self._log_again_at: dict[str, float] = {}
+        """When a failure of a rule is logged again, by the rule's name."""
         self._news = asyncio.Event()
         self._diagnosed = diagnosed
         """Set once the first round is over."""
@@ -229,21 +233,23 @@ class Diagnosis:
         elif self._is_believed(ref[0], entity):
             self._holds.look(ref)
             for rule in self._rules.get(ref[0], ()):
-                for symptom in self._symptoms(rule, entity):
-                    found.setdefault(symptom.id, (rule, symptom))
+                try:
+                    symptoms = [*rule.find(entity, self._view)]
+                except Exception as error:  # one rule hurts neither the others nor the source
+                    self._failed(rule, error)
+                    continue
+                for symptom in symptoms:
+                    if not any(one.covers(symptom) for one in self._settings.ignore):
+                        found.setdefault(symptom.id, (rule, symptom))
         self._view.evaluated()
         self._holds.see(ref, found)
 
-    def _symptoms(self, rule: Rule, entity: Any) -> list[Symptom]:
-        try:
-            return [
-                symptom
-                for symptom in rule.find(entity, self._view)
-                if not any(one.covers(symptom) for one in self._settings.ignore)
-            ]
-        except Exception as error:  # one rule hurts neither the others nor the source
+    def _failed(self, rule: Rule, error: Exception) -> None:
+        """Log that a rule failed; it may fail for thousands of entities again and again."""
+        now = self._clock.monotonic()
+        if now >= self._log_again_at.get(rule.name, 0.0):
+            self._log_again_at[rule.name] = now + LOG_SECONDS
             logger.opt(exception=error).error("rule {} failed", rule.name)
-            return []
 
     def _is_believed(self, section: str, entity: Any) -> bool:
         """Whether a source that shows the entity sees it now."""
