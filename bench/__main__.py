@@ -26,7 +26,7 @@ NEEDS = {
     "sizing": ("go",),
 }
 """Programs beside Python that a group needs."""
-LONG = ("pods", "hour")
+LONG = ("pods", "hour", "storm")
 """Groups that take an hour or more: measured only by name."""
 
 

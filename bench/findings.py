@@ -2,22 +2,24 @@
 
 import asyncio
 import gc
+import os
 import random
 import resource
 import time
-from collections.abc import Callable, Coroutine, Generator, Iterator
+from collections.abc import Callable, Coroutine, Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from math import inf
 from multiprocessing import get_context
+from pathlib import Path
 from types import coroutine
 from typing import Any, NamedTuple
 
 from loguru import logger
 from msgspec.structs import replace
 
-from bench.report import Row, at_most
+from bench.report import Row, at_most, note
 from telemetron.agents import AgentPart
 from telemetron.clock import Clock, Timer
 from telemetron.collector import Output
@@ -36,8 +38,12 @@ WORKLOADS, PODS, AGENTS, QUEUES = 200, 50, 1_000, 50
 SICK = 500
 CHANGES, BATCH = 1_000, 25
 FLUSH_SHARE, MEMORY_MB, CALLBACK_MS, FIRST_SECONDS = 0.15, 20, 20, 1
-IDLE_PERCENT, VISIBLE_MS = 0.1, 50
+IDLE_PERCENT, VISIBLE_MS, FINDING_BYTES, REST_SECONDS = 0.1, 50, 1_536, 5
 SETTLE_SECONDS, HOLD_SECONDS = 25.0, 0.2
+IDLE_SECONDS = 30.0
+SILENT, SILENT_SECONDS = 5_000, 20.0
+GROWN_MB = 5
+STORM_MINUTES = float(os.environ.get("STORM_MINUTES", "60"))
 START = datetime.now(UTC)
 
 
@@ -52,8 +58,13 @@ class Measured(NamedTuple):
     megabytes: float = 0.0
     first: float = 0.0
     """Of the first diagnosis."""
-    longest: float = 0.0
-    """Of the longest step of the diagnosis: so long it holds up the event loop."""
+    longest: Sequence[float] = ()
+    """Of the longest step of the first diagnosis, while holds end, and while entities change: so
+    long it holds up the event loop."""
+    largest: int = 0
+    """Bytes of the largest finding."""
+    grown: float = 0.0
+    """Megabytes after the changes above those after their first tenth."""
 
 
 class Meter:
@@ -76,6 +87,11 @@ class Meter:
                 step = partial(measured.send, None)
             except BaseException as error:  # such as a cancellation
                 step = partial(measured.throw, error)
+
+    def lap(self) -> float:
+        """Return the longest step since the last call."""
+        longest, self.longest = self.longest, 0.0
+        return longest
 
     def _timed(self, step: Callable[[], Any]) -> Any:
         start = time.thread_time()
@@ -119,56 +135,104 @@ class TimedClock(Clock):
 
 
 def run(quick: bool) -> Iterator[Row]:
-    """The same changes with findings and without them."""
+    """The same changes with findings and without them; then single holds, and a burst."""
     seconds = 5 if quick else 30
     with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as pool:
         on, off = [pool.submit(_measure, one, seconds).result() for one in (True, False)]
-        late, control = pool.submit(_measure_visible, 5 if quick else 50).result()
-    flush, cost = on.flush / seconds * 100, on.diagnosis / seconds * 100
-    figure = f"{cost:.2f} % of a core, the flush {flush:.1f} %"
-    what = f"findings at {CHANGES:,} changes a second, of the flush"
-    yield at_most(what, cost / flush, FLUSH_SHARE, "×", figure)
+        note("findings: ends of holds")
+        late, rest, control = pool.submit(_measure_visible, 3 if quick else 20).result()
+        note(f"findings: {SILENT:,} silent agents")
+        silent = pool.submit(_measure_silent, SILENT // 10 if quick else SILENT).result()
+    yield from _of_changes(on, seconds)
     yield at_most("their memory", on.megabytes - off.megabytes, MEMORY_MB, "MB")
-    yield at_most("idle, beside 500 symptoms", on.idle / seconds * 100, IDLE_PERCENT, "% of a core")
+    yield at_most(
+        "idle, beside 500 symptoms",
+        on.idle / min(seconds, IDLE_SECONDS) * 100,
+        IDLE_PERCENT,
+        "% of a core",
+    )
     what = f"first diagnosis of {WORKLOADS * PODS:,} pods with {SICK} symptoms, processor time"
     yield at_most(what, on.first, FIRST_SECONDS, "s")
-    yield at_most("longest callback, processor time", on.longest * 1000, CALLBACK_MS, "ms")
+    yield _callback("in the first diagnosis", on.longest[0])
+    yield _callback(f"while {SICK} holds end", on.longest[1])
     figure = f"a part that is put, in the same run: {control * 1000:.1f} ms"
     what = "end of a hold → visible during the changes, longest"
     yield at_most(what, late * 1000, VISIBLE_MS, "ms", figure)
+    yield at_most("a change → evaluated during the changes, longest", rest, REST_SECONDS, "s")
+    yield at_most("largest finding", on.largest, FINDING_BYTES, "bytes")
+    for what, (spent, longest) in zip(("fall silent", "are back"), silent, strict=True):
+        yield _callback(f"while {SILENT:,} agents {what}", longest, f"{spent:.1f} s in all")
 
 
-def _measure(is_on: bool, seconds: int) -> Measured:
+def storm(quick: bool) -> Iterator[Row]:
+    """The changes of an hour, or of STORM_MINUTES; not among the default benchmarks."""
+    seconds = 60 * (1 if quick else STORM_MINUTES)
+    with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as pool:
+        on = pool.submit(_measure, True, seconds).result()
+    yield from _of_changes(on, seconds)
+    what = f"memory that {seconds / 60:.0f} min add to their first tenth"
+    yield at_most(what, on.grown, GROWN_MB, "MB", f"to {on.megabytes:.0f} MB")
+
+
+def _of_changes(on: Measured, seconds: float) -> Iterator[Row]:
+    flush, cost = on.flush / seconds * 100, on.diagnosis / seconds * 100
+    figure = f"{cost:.2f} % of a core, the flush {flush:.1f} %"
+    what = f"findings at {CHANGES:,} changes a second for {seconds:.0f} s, of the flush"
+    yield at_most(what, cost / flush, FLUSH_SHARE, "×", figure)
+    yield _callback("during the changes", on.longest[-1])
+
+
+def _callback(what: str, seconds: float, figure: str = "") -> Row:
+    what = f"longest callback {what}, processor time"
+    return at_most(what, seconds * 1000, CALLBACK_MS, "ms", figure)
+
+
+def _measure(is_on: bool, seconds: float) -> Measured:
     logger.remove()
     return asyncio.run(_measured(is_on, seconds))
 
 
-async def _measured(is_on: bool, seconds: int) -> Measured:
+async def _measured(is_on: bool, seconds: float) -> Measured:
     clock = TimedClock()
     store = Store("bench", clock)
     sources = filled(store)
     supervisor = Supervisor(store)
     measured = Measured()
     if is_on:
+        gc.freeze()  # as the service does
         meter, diagnosed = _start(store, supervisor)
         await diagnosed.wait()
         gc.collect()
-        gc.freeze()  # as the service does
-        first = meter.spent
+        gc.freeze()
+        first, longest = meter.spent, [meter.lap()]
         await asyncio.sleep(SETTLE_SECONDS)  # the holds of all symptoms end
+        longest.append(meter.lap())
         before = meter.spent
-        await asyncio.sleep(seconds)
+        await asyncio.sleep(min(seconds, IDLE_SECONDS))
         idle, before, flush = meter.spent - before, meter.spent, clock.spent
-        await _change(store, sources["heartbeats"], seconds)
+        await _change(store, sources["heartbeats"], seconds / 10)
+        early = _resident()
+        await _change(store, sources["heartbeats"], seconds * 9 / 10)
         measured = Measured(
-            meter.spent - before, clock.spent - flush, idle, first=first, longest=meter.longest
+            meter.spent - before,
+            clock.spent - flush,
+            idle,
+            first=first,
+            longest=[*longest, meter.lap()],
+            largest=max(len(one.body) for one in store.snapshot.sections["findings"].rope),
+            grown=_resident() - early,
         )
     else:
-        await asyncio.sleep(SETTLE_SECONDS + seconds)
         await _change(store, sources["heartbeats"], seconds)
+    measured = measured._replace(megabytes=_resident())
     await supervisor.stop()
-    megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return measured._replace(megabytes=megabytes)
+    return measured
+
+
+def _resident() -> float:
+    """Megabytes of this process."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / 1024**2
 
 
 def _start(store: Store, supervisor: Supervisor, *rules: Rule) -> tuple[Meter, asyncio.Event]:
@@ -186,42 +250,84 @@ def _start(store: Store, supervisor: Supervisor, *rules: Rule) -> tuple[Meter, a
 async def _change(store: Store, source: Source, seconds: float) -> None:
     """Agents take and end tasks, in batches as beats come."""
     chance = random.Random(1)
-    until = time.perf_counter() + seconds
+    start = time.perf_counter()
     number = 0
-    while time.perf_counter() < until:
+    while number < seconds * CHANGES:
         for _ in range(BATCH):
             number += 1
             name, id, part = _agent(chance.randrange(SICK, AGENTS), number)
             store.put(source, "agents", name, id, part)
-        await asyncio.sleep(BATCH / CHANGES)
+        # At the same rate also on a slow machine.
+        await asyncio.sleep(max(0.0, start + number / CHANGES - time.perf_counter()))
 
 
-def _measure_visible(times: int) -> tuple[float, float]:
+def _measure_visible(times: int) -> tuple[float, float, float]:
     logger.remove()
     return asyncio.run(_visible(times))
 
 
-async def _visible(times: int) -> tuple[float, float]:
-    """The longest time from the end of a hold to its finding, and from a put to its entity."""
+async def _visible(times: int) -> tuple[float, float, float]:
+    """The longest times: the end of a hold to its finding; a put to its evaluation, its entity."""
     store = Store("bench")
     sources = filled(store)
     supervisor, probe = Supervisor(store), Probe()
+    gc.freeze()
     _, diagnosed = _start(store, supervisor, probe.rule)
     await diagnosed.wait()
+    gc.collect()
+    gc.freeze()
     await asyncio.sleep(SETTLE_SECONDS)
     changes = asyncio.ensure_future(_change(store, sources["heartbeats"], inf))
-    late = control = 0.0
+    late = rest = control = 0.0
     for number in range(times):
         queue = Queue(name=f"probe-{number}", consumer_group="g", consumers=1, depth=0)
         start = time.perf_counter()
         store.put(sources["kafka"], "queues", queue.name, queue.name, queue)
         control = max(control, await _shown(store, "queues", f"kafka/{queue.name}/g") - start)
         shown = await _shown(store, "findings", f"Probe/queues/kafka~1{queue.name}~1g")
-        late = max(late, shown - probe.seen[f"kafka/{queue.name}/g"] - HOLD_SECONDS)
+        seen = probe.seen[f"kafka/{queue.name}/g"]
+        late, rest = max(late, shown - seen - HOLD_SECONDS), max(rest, seen - start)
         store.remove(sources["kafka"], "queues", queue.name)
     changes.cancel()
     await supervisor.stop()
-    return late, control
+    return late, rest, control
+
+
+def _measure_silent(count: int) -> list[tuple[float, float]]:
+    logger.remove()
+    return asyncio.run(_silent(count))
+
+
+async def _silent(count: int) -> list[tuple[float, float]]:
+    """What agents cost that fall silent, and that are back: in all, and the longest step."""
+    store = Store("bench")
+    sources = filled(store)
+    await _beat(store, sources["heartbeats"], count, "active")
+    store.flush()
+    gc.freeze()
+    supervisor = Supervisor(store)
+    meter, diagnosed = _start(store, supervisor)
+    await diagnosed.wait()
+    gc.collect()
+    gc.freeze()
+    found = []
+    for status in ("silent", "active"):
+        before, _ = meter.spent, meter.lap()
+        await _beat(store, sources["heartbeats"], count, status)
+        await asyncio.sleep(SILENT_SECONDS)
+        found.append((meter.spent - before, meter.lap()))
+    await supervisor.stop()
+    return found
+
+
+async def _beat(store: Store, source: Source, count: int, status: str) -> None:
+    for number in range(count):
+        name, id, part = _agent(number, 0)
+        silent = {"silent_since": datetime.now(UTC)} if status == "silent" else {}
+        part = replace(part, instance=replace(part.instance, status=status, **silent))
+        store.put(source, "agents", name, id, part)
+        if number % BATCH == 0:
+            await asyncio.sleep(0)
 
 
 async def _shown(store: Store, section: str, key: str) -> float:

@@ -46,6 +46,7 @@ TITLES = {
     "history": "History",
     "pods": "History of 10,000 pods over a day",
     "findings": "Findings",
+    "storm": "An hour of changes with findings",
     "brief": "Brief",
     "litellm": "LiteLLM",
     "kafka": "Kafka",
@@ -53,7 +54,7 @@ TITLES = {
     "scrapes": "Scrapes of the state",
     "sizing": "Sizing",
 }
-MODULES = {"hour": "memory", "pods": "history"}
+MODULES = {"hour": "memory", "pods": "history", "storm": "findings"}
 """Modules that have not the name of their group."""
 TABLE = "| what | measured | goal | holds | earlier |\n|---|---|---|---|---|"
 MARKS = {None: "", True: "yes", False: "**no**"}

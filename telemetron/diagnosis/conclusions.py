@@ -11,7 +11,7 @@ from loguru import logger
 from msgspec import Struct
 from msgspec.structs import replace
 
-from telemetron.collector import Output, Put
+from telemetron.collector import Output
 from telemetron.diagnosis.agenda import Agenda
 from telemetron.diagnosis.cases import Case, reduced
 from telemetron.diagnosis.causes import Causes, Id, Steps
@@ -25,8 +25,6 @@ MAX_FINDINGS = 200
 MAX_BYTES = 1_450
 """Of a finding before `updated_at` and `truncated` are filled in: then it is at most 1.5 KB."""
 MAX_SUMMARY, SHORT_SUMMARY = 300, 100
-FEW = 16
-"""Findings that are put in one step."""
 ENOUGH = 2
 """Pieces of evidence that are left while there are effects to cut."""
 
@@ -140,10 +138,10 @@ class Conclusions:
             return False
         return self._evidence(case.symptom)[: len(finding.evidence)] != finding.evidence
 
-    async def put(self) -> None:
+    def put(self) -> None:
         """Put the findings that have changed and remove those that are over, all at once.
 
-        Many are put in slices, so that the event loop is not held up.
+        It takes 20 us for each: all of them are no more than a slice.
         """
         old, new = self.shown, self._next
         self.shown = new
@@ -151,14 +149,11 @@ class Conclusions:
             if (id := self._ids.get(key)) is not None:
                 self._changed[id] = self._cases[id]
         _log(old, new)
-        changed = [key for key, finding in new.items() if old.get(key) is not finding]
-        if len(changed) > FEW:
-            await self._output.replace(Put(SECTION, key, key, new[key]) for key in new)
-            return
         for key in old.keys() - new.keys():
             self._output.remove(SECTION, key)
-        for key in changed:
-            self._output.put(SECTION, key, key, new[key])
+        for key, finding in new.items():
+            if old.get(key) is not finding:
+                self._output.put(SECTION, key, key, finding)
 
     def _finding(self, case: Case, effects: Sequence[Case], rank: int) -> Finding:
         symptom, key = case.symptom, case.name

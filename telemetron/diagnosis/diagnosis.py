@@ -27,7 +27,7 @@ from telemetron.store.store import Publication, Store
 COST_TO_REST = 150
 """A round is followed by a rest, so that changes take 0.7 % of a core, and more only after the
 longest rest."""
-MAX_REST_SECONDS = 5.0
+MAX_REST_SECONDS = 4.0
 COST_TO_LOOK = 2_000
 """Symptoms that nothing changes are looked at again; that takes 0.05 % of a core."""
 CONFIRM_SECONDS = 10.0
@@ -166,7 +166,7 @@ class Diagnosis:
         if self._conclusions.is_stirred:
             for _ in self._timed(self._conclusions.update(self._clock.monotonic())):
                 await asyncio.sleep(0)
-            await self._conclusions.put()
+            self._conclusions.put()
 
     def _timed(self, steps: Iterator[None]) -> Iterator[None]:
         """Yield between the slices of the steps, and count what they cost."""

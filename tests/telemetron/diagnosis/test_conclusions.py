@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 from random import Random
 from typing import Any
@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from msgspec import Struct
 
-from telemetron.collector import Output, Put
+from telemetron.collector import Output
 from telemetron.diagnosis.cases import Case
 from telemetron.diagnosis.causes import Id
 from telemetron.diagnosis.conclusions import Conclusions
@@ -99,9 +99,6 @@ class Kept(Output):
     def remove(self, section: str, id: str) -> None:
         del self.parts[id]
 
-    async def replace(self, puts: Iterable[Put], *, scope: str = "") -> None:
-        self.parts = {put.id: put.part for put in puts}
-
 
 class Play:
     """Cases that come, change and go at random, and the conclusions from them."""
@@ -168,20 +165,20 @@ class Play:
             is_group=chance.random() < 0.2,
         )
 
-    async def compare(self) -> None:
+    def compare(self) -> None:
         """Assert that the conclusions are those of a new look at all cases."""
         whole = self.conclude(self.conclusions.shown, Kept(self.conclusions.shown))
         for id, case in self.cases.items():
             whole.change(id, case)
         for one in (self.conclusions, whole):
             result(one.update(self.now))
-            await one.put()
+            one.put()
         assert self.conclusions.shown == whole.shown
         assert self.conclusions.count == whole.count
         assert self.output.parts == self.conclusions.shown
 
 
-async def played(seed: int, size: int, nodes: int, rounds: int) -> Play:
+def played(seed: int, size: int, nodes: int, rounds: int) -> Play:
     play = Play(seed, size, nodes)
     for number in range(rounds):
         for _ in range(play.random.randrange(size)):
@@ -189,18 +186,18 @@ async def played(seed: int, size: int, nodes: int, rounds: int) -> Play:
         if number % 5 == 4:
             play.unseen = ["kafka"] if number % 2 else []
             play.conclusions.tell_again()
-        await play.compare()
+        play.compare()
     return play
 
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 1_000_000))
 def test_conclusions_from_what_changed_are_those_from_everything(seed: int) -> None:
-    asyncio.run(played(seed, size=8, nodes=8, rounds=20))
+    played(seed, size=8, nodes=8, rounds=20)
 
 
-async def test_so_they_are_while_the_worst_of_many_come_and_go() -> None:
-    play = await played(1, size=1_200, nodes=100_000, rounds=10)
+def test_so_they_are_while_the_worst_of_many_come_and_go() -> None:
+    play = played(1, size=1_200, nodes=100_000, rounds=10)
     assert play.conclusions.count > len(play.conclusions.shown) == 200
 
 
