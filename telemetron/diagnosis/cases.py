@@ -155,8 +155,8 @@ def reduced(case: Case, now: float, is_shown: bool) -> causes.Case:
     return causes.Case(
         (case.symptom.section, case.symptom.key),
         case.evident_since,
-        frozenset(node for one in symptoms for node in one.provides if is_soon),
-        frozenset(node for one in symptoms for node in one.depends),
+        tuple({node: None for one in symptoms for node in one.provides if is_soon}),
+        tuple({node: None for one in symptoms for node in one.depends}),
         WEIGHTS.get(case.rule.name, 0),
         case.raised_at is not None,
         is_shown,

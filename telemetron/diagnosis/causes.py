@@ -27,8 +27,9 @@ class Case(NamedTuple):
     entity: tuple[str, str]
     """Section and key."""
     since: datetime | None
-    provides: frozenset[Node]
-    depends: frozenset[Node]
+    provides: tuple[Node, ...]
+    depends: tuple[Node, ...]
+    """Neither has a node twice."""
     weight: int
     """Of two that explain each other the heavier one is the root."""
     is_raised: bool = True

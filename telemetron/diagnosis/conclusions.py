@@ -193,7 +193,8 @@ class Conclusions:
             fragment = self._view.fragment(place.section, place.key)
             value = value_at(fragment.entity, place.path) if fragment else MISSING
             if fragment and value is not MISSING and value is not None:
-                found.append(Evidence(*place, value, time_at(fragment, place.path)))
+                at = time_at(fragment, place.path)
+                found.append(Evidence(place.section, place.key, place.path, value, at))
         more = [one for one in found[1:] if not _has(symptom.summary[:MAX_SUMMARY], one.value)]
         return [*found[:1], *more][:MAX_EVIDENCE]
 

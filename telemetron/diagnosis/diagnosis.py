@@ -27,7 +27,7 @@ from telemetron.store.store import Publication, Store
 COST_TO_REST = 150
 """A round is followed by a rest, so that changes take 0.7 % of a core, and more only after the
 longest rest."""
-MAX_REST_SECONDS = 4.0
+MAX_REST_SECONDS = 4.9
 COST_TO_LOOK = 2_000
 """Symptoms that nothing changes are looked at again; that takes 0.05 % of a core."""
 CONFIRM_SECONDS = 10.0
@@ -234,7 +234,7 @@ class Diagnosis:
             self._holds.look(ref)
             for rule in self._rules.get(ref[0], ()):
                 try:
-                    symptoms = [*rule.find(entity, self._view)]
+                    symptoms = [one.packed for one in rule.find(entity, self._view)]
                 except Exception as error:  # one rule hurts neither the others nor the source
                     self._failed(rule, error)
                     continue

@@ -5,6 +5,9 @@ from collections.abc import Hashable, Iterable
 from telemetron.diagnosis.view import Index
 from telemetron.document import Agent, ModelDeployment, Pod, Task, Workload
 
+LOST = ("NodeLost", "NodeNotReady")
+"""Reasons of pods."""
+
 
 def indexes() -> dict[str, Index]:
     """The indexes by name, empty."""
@@ -31,6 +34,7 @@ def indexes() -> dict[str, Index]:
         "workloads of node": Index("workload", _nodes),
         "workloads of pod": Index("workload", _pods),
         "workloads up on node": Index("workload", _up),
+        "workloads of lost node": Index("workload", _lost),
     }
 
 
@@ -81,6 +85,15 @@ def _up(workload: Workload) -> Iterable[Hashable]:
         if pod.node
         and (pod.status == "Unknown" or (pod.status == "Running" and not is_unready(pod)))
     ]
+
+
+def _lost(workload: Workload) -> Iterable[Hashable]:
+    return [(workload.source, pod.node) for pod in workload.pods if pod.node and is_lost(pod)]
+
+
+def is_lost(pod: Pod) -> bool:
+    """Return whether the kubelet of its node does not answer."""
+    return pod.status != "Succeeded" and (pod.node_ready is False or pod.reason in LOST)
 
 
 def is_unready(pod: Pod) -> bool:

@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from msgspec import Struct
+
 if TYPE_CHECKING:
     from telemetron.diagnosis.view import View
 
@@ -16,7 +18,7 @@ Node = tuple[str, ...]
 """What may depend on something else, or explain it: `("queue", key)`, `("node", source, name)` …"""
 
 
-class Place(NamedTuple):
+class Place(Struct, frozen=True, gc=False):
     """One field of one entity: the item's fields are joined by `/`, as in `/system/changes`."""
 
     section: str
@@ -57,6 +59,15 @@ class Symptom(NamedTuple):
     """It only gathers what several entities or items show: explained itself, it is not listed."""
     token: Any = None
     """Its hold starts again whenever this changes."""
+
+    @property
+    def packed(self) -> "Symptom":
+        """The same with tuples for lists: the garbage collector does not look through these."""
+        return self._replace(
+            evidence=tuple(self.evidence),
+            provides=tuple(self.provides),
+            depends=tuple(self.depends),
+        )
 
     @property
     def id(self) -> tuple[str, ...]:

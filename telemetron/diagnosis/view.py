@@ -104,8 +104,8 @@ class View:
         self._reads: dict[Reader, dict[Term, None]] = {}
         self._reader: Reader | None = None
         self._facts: dict[Fact, Any] = {}
-        self._outdated: dict[Fact, None] = {}
-        """Facts that were found in what has changed since."""
+        self._outdated: dict[Fact, Any] = {}
+        """What facts were until something that they had read changed."""
         self._revisited: dict[Reader, None] = {}
 
     def show(self, snapshot: Snapshot, changed: Iterable[Ref]) -> Iterator[Iterable[Ref]]:
@@ -113,9 +113,17 @@ class View:
         self.snapshot = snapshot
         for section, key in changed:
             entity = self._look(section, key)
+            if entity is None:
+                self._forget_memory(key)
             terms = self._enter(section, key, entity)
             yield (section, key), *self._readers_of(terms)
         yield from self._find_out()
+
+    def _forget_memory(self, key: str) -> None:
+        """Forget what is remembered of an entity that is gone."""
+        self.autoscaled.discard(key)
+        self.homes.pop(key, None)
+        self.usual_latency.pop(key, None)
 
     @property
     def may_change(self) -> bool:
@@ -124,25 +132,23 @@ class View:
 
     def revisited(self) -> Iterator[Iterable[Ref]]:
         """Yield the entities that may show a symptom with time only."""
-        self._outdated |= {one: None for one in self._revisited if isinstance(one, Fact)}
-        yield [one for one in self._revisited if not isinstance(one, Fact)]
+        yield self._entities(self._revisited)
         yield from self._find_out()
 
     def _find_out(self) -> Iterator[Iterable[Ref]]:
         """Find out outdated facts; yield for each that is another now the entities that read it."""
         while self._outdated:
-            fact, _ = self._outdated.popitem()
-            if not self._readers.get((FACTS, fact)):
-                self._forget(fact)
-                self._facts.pop(fact, None)
-                continue
-            old, self._facts[fact] = self._facts[fact], self._found(fact)
-            yield self._readers_of([(FACTS, fact)]) if self._facts[fact] != old else ()
+            fact, old = self._outdated.popitem()
+            yield self._readers_of([(FACTS, fact)]) if self._known(fact) != old else ()
 
     def _readers_of(self, terms: Iterable[Term]) -> list[Ref]:
         """Return the entities that read one of these; facts that do so are outdated."""
-        readers = [reader for term in terms for reader in self._readers.get(term, ())]
-        self._outdated |= {one: None for one in readers if isinstance(one, Fact)}
+        return self._entities([one for term in terms for one in self._readers.get(term, ())])
+
+    def _entities(self, readers: Iterable[Reader]) -> list[Ref]:
+        for one in readers:
+            if one in self._facts:
+                self._outdated.setdefault(one, self._facts.pop(one))
         return [one for one in readers if not isinstance(one, Fact)]
 
     def fact(self, function: "Callable[..., T]", *args: Hashable) -> T:
@@ -153,19 +159,17 @@ class View:
         """
         fact = Fact(function, args)
         self._note((FACTS, fact))
-        if fact in self._outdated:
-            return cast(T, self._found(fact))
-        if fact not in self._facts:
-            self._facts[fact] = self._found(fact)
-        return cast(T, self._facts[fact])
+        return cast(T, self._known(fact))
 
-    def _found(self, fact: Fact) -> Any:
-        self._forget(fact)
-        asking, self._reader = self._reader, fact
-        try:
-            return fact.function(self, *fact.args)
-        finally:
-            self._reader = asking
+    def _known(self, fact: Fact) -> Any:
+        if fact not in self._facts:
+            self._forget(fact)
+            asking, self._reader = self._reader, fact
+            try:
+                self._facts[fact] = fact.function(self, *fact.args)
+            finally:
+                self._reader = asking
+        return self._facts[fact]
 
     def get(self, section: str, key: str) -> Any:
         """Return the entity, None if there is none."""
@@ -234,7 +238,15 @@ class View:
             readers.pop(reader, None)
             if not readers:
                 del self._readers[term]
+                if term[0] == FACTS:
+                    self._drop(cast(Fact, term[1]))
         self._revisited.pop(reader, None)
+
+    def _drop(self, fact: Fact) -> None:
+        """Forget a fact that nobody asks for any more."""
+        self._facts.pop(fact, None)
+        self._outdated.pop(fact, None)
+        self._forget(fact)
 
     def revisit(self) -> None:
         """Have the entity or fact evaluated again, even if nothing changes."""

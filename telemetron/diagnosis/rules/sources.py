@@ -150,7 +150,7 @@ RULES = (
         "HeartbeatsLost",
         "sources",
         "warning",
-        5,
+        8,
         5,
         "`silent_count` of all agents, and `pods[].ready`",
         "All agents fell silent, while most of their pods are ready: heartbeats do not reach"

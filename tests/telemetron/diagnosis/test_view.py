@@ -155,6 +155,45 @@ def test_a_fact_that_changes_with_time_is_found_again() -> None:
     assert [ref for refs in seen.view.revisited() for ref in refs] == [Q]
 
 
+def test_a_fact_that_is_asked_for_before_it_is_found_again_is_new_and_its_readers_hear_of_it() -> (
+    None
+):
+    seen = Seen()
+    seen.view.evaluate(Q)
+    assert seen.view.fact(served, "m") is False
+    seen.view.evaluated()
+    seen.model("m")
+    steps = seen.view.show(seen.store.snapshot, [M])
+    assert list(next(steps)) == [M]
+    assert seen.view.fact(served, "m") is True  # in between, as for a hold that ends
+    assert [ref for refs in steps for ref in refs] == [Q]
+
+
+def test_a_fact_may_read_a_thing_in_several_ways() -> None:
+    seen = Seen()
+
+    def model(view: View) -> tuple[bool, int]:
+        return view.get(*M) is not None, view.count("deployments of model", "m")
+
+    seen.view.evaluate(Q)
+    assert seen.view.fact(model) == (False, 0)
+    seen.view.evaluated()
+    seen.model("m")
+    assert seen.again(M) == {Q, M}
+    assert seen.view.fact(model) == (True, 1)
+
+
+def test_what_is_remembered_of_an_entity_goes_with_it() -> None:
+    seen = Seen()
+    seen.queue(1)
+    seen.again(Q)
+    seen.view.homes[Q[1]] = ["w"]
+    seen.store.remove(seen.source, "queues", "q")
+    seen.store.flush()
+    seen.again(Q)
+    assert seen.view.homes == {}
+
+
 def test_of_many_a_few_are_spread_evenly() -> None:
     assert [*spread(range(3), 3)] == [0, 1, 2]
     assert [*spread(range(10), 3)] == [0, 3, 6]

@@ -4,13 +4,12 @@ from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
 from telemetron.diagnosis.evidence import item
-from telemetron.diagnosis.indexes import is_unready
+from telemetron.diagnosis.indexes import is_lost, is_unready
 from telemetron.diagnosis.rule import Place, Rule, Symptom
 from telemetron.diagnosis.view import View
 from telemetron.diagnosis.words import counted
 from telemetron.document import Pod, Workload
 
-LOST = ("NodeLost", "NodeNotReady")
 STARTING = timedelta(minutes=2)
 """How long a pod may need until it is ready."""
 
@@ -18,9 +17,11 @@ STARTING = timedelta(minutes=2)
 def node_lost(one: Workload, view: View) -> Iterator[Symptom]:
     """A node does not answer any more; its pods may still run, or not."""
     unready = {pod.node for pod in one.pods if pod.node and _is_unready(pod, view)}
-    for node in sorted(unready | {pod.node for pod in one.pods if pod.node and _is_lost(pod)}):
-        is_out = node in unready and view.fact(_is_out, one.source, node)
-        lost = [pod for pod in one.pods if pod.node == node and (is_out or _is_lost(pod))]
+    for node in sorted(unready | {pod.node for pod in one.pods if pod.node and is_lost(pod)}):
+        here = [pod for pod in one.pods if pod.node == node]
+        is_clear = node not in unready or all(map(is_lost, here))
+        is_out = not is_clear and view.fact(_is_out, one.source, node)
+        lost = [pod for pod in here if is_out or is_lost(pod)]
         if not lost:
             continue
         hit = view.fact(_hit, one.source, node, is_out)
@@ -78,20 +79,14 @@ def _is_out(view: View, source: str, node: str) -> bool:
 
 def _hit(view: View, source: str, node: str, is_out: bool) -> int:
     """Count the workloads that have lost pods on the node."""
-    return sum(
-        is_out or any(_is_lost(pod) for pod in one.pods if pod.node == node)
-        for one in view.find("workloads of node", (source, node))
-    )
+    index = "workloads of node" if is_out else "workloads of lost node"
+    return view.count(index, (source, node))
 
 
 def _words(node: str, lost: Sequence[Pod]) -> str:
-    if any(map(_is_lost, lost)):
+    if any(map(is_lost, lost)):
         return f"Node {node} does not answer"
     return f"None of the pods on node {node} is ready"
-
-
-def _is_lost(pod: Pod) -> bool:
-    return pod.status != "Succeeded" and (pod.node_ready is False or pod.reason in LOST)
 
 
 RULES = (
