@@ -17,6 +17,11 @@ CHECKS = """
 include-path = "/agents/{name}/livez"
 checks.not_a_server_error.expected-statuses = ["2xx", "4xx", "503"]
 
+# A beat that is refused has its problem in the answer; too many beats are too large a batch.
+[[operations]]
+include-path = "/agents/heartbeats"
+checks.negative_data_rejection.expected-statuses = ["200", "4xx", "5xx"]
+
 [checks.positive_data_acceptance]
 expected-statuses = ["2xx", "3xx", "401", "403", "404", "409", "410", "429", "5xx"]
 """

@@ -104,9 +104,9 @@ class BeatFailure(Item, frozen=True):
 class BeatOutcomes(Item, frozen=True):
     """How the instance's tasks ended, since its start."""
 
-    completed: Annotated[Index, about("Completed.")] = 0
-    failed: Annotated[Index, about("Failed.")] = 0
-    canceled: Annotated[Index, about("Canceled.")] = 0
+    completed: Annotated[Count, about("Completed.")] = 0
+    failed: Annotated[Count, about("Failed.")] = 0
+    canceled: Annotated[Count, about("Canceled.")] = 0
 
 
 class Beat(Item, frozen=True):

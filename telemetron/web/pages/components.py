@@ -198,14 +198,22 @@ BYTES_PER_TOKEN = _query(
 
 TASK = _path(
     "id",
-    {"type": "string", "minLength": 1, "maxLength": 256},
+    {"type": "string", "minLength": 1},
     "The task's id, or its record as `QUEUE/PARTITION/OFFSET`. Slashes may be percent-encoded or"
-    " not.",
+    " not. A longer id is cut to 256 characters, as ids are in the document.",
 )
 RECORD = [
     _path("queue", {"type": "string", "minLength": 1}, "Name of the queue (topic)."),
-    _path("partition", {"type": "integer", "minimum": 0, "maximum": 999999999}, "Its partition."),
-    _path("offset", {"type": "integer", "minimum": 0}, "The record's offset."),
+    _path(
+        "partition",
+        {"type": "string", "minLength": 1},
+        "Its partition, a number; else the whole is an id.",
+    ),
+    _path(
+        "offset",
+        {"type": "string", "minLength": 1},
+        "The record's offset, a number; else the whole is an id.",
+    ),
 ]
 LOOK = _query(
     "look",
