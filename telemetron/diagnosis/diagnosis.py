@@ -102,8 +102,12 @@ class Diagnosis:
         self._look_for_news()
 
     def _look_for_news(self) -> None:
-        if self._changed and self._clock.monotonic() >= self._not_before:
+        if self._has_work and self._clock.monotonic() >= self._not_before:
             self._news.set()
+
+    @property
+    def _has_work(self) -> bool:
+        return bool(self._changed or self._dirty)
 
     def _confirm(self) -> None:
         count = self._conclusions.count
@@ -116,7 +120,7 @@ class Diagnosis:
     async def _rest(self) -> None:
         """Wait for a publication, the end of a hold, or the next look at symptoms."""
         now = self._clock.monotonic()
-        if self._changed and now >= self._not_before:
+        if self._has_work and now >= self._not_before:
             return
         until = min(self._holds.due, now + CONFIRM_SECONDS)
         if self._holds or self._view.trends.moving or self._view.may_change:
@@ -140,9 +144,8 @@ class Diagnosis:
         self._cost = 0.0
         if self._clock.monotonic() >= self._not_before:
             await self._look_again()
-            changed, self._changed = self._changed, {}
-            await self._sliced(self._show(changed))
-        await self._sliced(self._evaluate_all())
+            await self._sliced(self._show_changed())
+            await self._sliced(self._evaluate_all())
         await self._conclude()
         rest = min(COST_TO_REST * self._cost, MAX_REST_SECONDS)
         self._not_before = max(self._not_before, self._clock.monotonic() + rest)
@@ -179,7 +182,8 @@ class Diagnosis:
                 return
             yield
 
-    def _show(self, changed: Iterable[Ref]) -> Iterator[None]:
+    def _show_changed(self) -> Iterator[None]:
+        changed, self._changed = self._changed, {}
         return self._mark(self._view.show(self._store.snapshot, changed))
 
     def _mark(self, steps: Iterable[Iterable[Ref]]) -> Iterator[None]:
@@ -201,13 +205,14 @@ class Diagnosis:
         self._look_again_at = self._clock.monotonic() + pause
 
     def _hurry(self) -> Iterator[None]:
-        """Look at the entities of due cases now, so that nothing is raised that is gone."""
+        """Look at the entities of due cases now, so that nothing is raised that is gone.
+
+        What has changed is shown first: a rule may read other entities, too.
+        """
         if self._clock.monotonic() < self._holds.due and self._statuses == self._statuses_now():
             return
-        due = self._holds.over()
-        late = [ref for ref in due if self._changed.pop(ref, DONE) is None]
-        yield from self._show(late)
-        for ref in due:
+        yield from self._show_changed()
+        for ref in self._holds.over():
             if self._dirty.pop(ref, DONE) is None:
                 self._evaluate(ref)
                 yield
