@@ -1,5 +1,6 @@
 """Normal values: all text on one bounded line, all times in UTC, as the document shows them."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -7,6 +8,9 @@ from msgspec import Struct
 
 from telemetron.document import UNSTAMPED
 from telemetron.text import one_line
+
+LARGEST = 2**63 - 1
+"""The largest integer of the document: what most readers can hold."""
 
 _BACKSLASH, _DELETE = b"\\\x7f"
 
@@ -27,7 +31,7 @@ def normalized(value: Any) -> Any:
         return one_line(value)
     if isinstance(value, datetime):
         return utc(value)
-    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+    if isinstance(value, int) and not ~LARGEST <= value <= LARGEST:
         raise OverflowError("an integer has more than 64 bits")
     if isinstance(value, list):
         return [normalized(item) for item in value]
@@ -39,6 +43,11 @@ def normalized(value: Any) -> Any:
             fields["updated_at"] = UNSTAMPED
         return type(value)(**fields)
     return value
+
+
+def total(counts: Iterable[int]) -> int:
+    """Return the sum of counts, at most `LARGEST`: what each may be, their sum may be too large."""
+    return min(sum(counts), LARGEST)
 
 
 def utc(value: datetime) -> datetime:

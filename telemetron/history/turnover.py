@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from telemetron.history.delta import Delta
+from telemetron.normal import total
 
 
 class Turnover(NamedTuple):
@@ -19,7 +20,7 @@ class Turnover(NamedTuple):
 
     def plus(self, other: "Turnover") -> "Turnover":
         """Return the turnover of both times together."""
-        return Turnover(*map(sum, zip(self, other, strict=True)))
+        return Turnover(*map(total, zip(self, other, strict=True)))
 
 
 def turnover(delta: Delta, is_sure: bool = True) -> Turnover:
@@ -31,14 +32,15 @@ def turnover(delta: Delta, is_sure: bool = True) -> Turnover:
     changed, removed, added = _items(activity.get("active_task_ids", ()))
     reports = [one["status"] for one in _items(activity.get("ended", ()))[2]]
     outcomes = list(_outcomes(delta))
-    finished = sum(rose for _, rose in outcomes)
+    finished = total(rose for _, rose in outcomes)
     known = max(finished, len(reports) - reports.count(None))
-    failed = max(sum(r for name, r in outcomes if name == "failed"), reports.count("failed"))
+    failures = total(rose for name, rose in outcomes if name == "failed")
+    failed = max(failures, reports.count("failed"))
     reported = max(finished, len(reports), _growth(activity.get("ended_count")))
     if not is_sure:
         return Turnover(len(added), reported, failed, reported - known, len(changed))
     ended = max(len(removed), reported)
-    started = max(0, ended + _growth(activity.get("task_count")))
+    started = max(0, total((ended, _growth(activity.get("task_count")))))
     return Turnover(started, ended, failed, ended - known, len(changed))
 
 

@@ -24,6 +24,7 @@ from telemetron.document import (
     Problem,
     Task,
 )
+from telemetron.normal import total
 from telemetron.store.part import Part
 from telemetron.text import one_line
 
@@ -80,7 +81,7 @@ def _agent(group: str, namespace: str | None, members: Sequence[Part]) -> Agent:
     parts: list[AgentPart] = [member.value for member in members]
     instances, instance_count = _instances(members)
     tasks = sorted([task for part in parts for task in part.tasks], key=_age)
-    task_count = sum([max(part.task_count, len(part.tasks)) for part in parts])
+    task_count = total([max(part.task_count, len(part.tasks)) for part in parts])
     models = sorted({model for part in parts for model in part.models})
     queues = sorted({queue for part in parts for queue in part.queues})
     problems = list(dict.fromkeys([problem for part in parts for problem in part.problems]))
@@ -171,7 +172,7 @@ def _truncated(
     if task_count > min(len(tasks), MAX_ACTIVE_TASKS):
         cut["activity.active_task_ids"] = task_count
     if [task for task in tasks if task.wait_count > len(task.waits)]:
-        cut["activity.active_task_ids.waits"] = sum([task.wait_count for task in tasks])
+        cut["activity.active_task_ids.waits"] = total([task.wait_count for task in tasks])
     if instance_count > MAX_INSTANCES:
         cut["instances"] = instance_count
     if len(problems) > MAX_PROBLEMS:
@@ -278,7 +279,7 @@ def _max_parallel(parts: Sequence[AgentPart]) -> int:
         if one.status != "silent" or part.tasks
     ]
     if listing:
-        return sum(listing)
+        return total(listing)
     declared = [part for part in parts if not part.instance or part.instance.status == "declared"]
     return _first(declared, "max_parallel_invocations") or 1
 
@@ -309,7 +310,7 @@ def _ended_at(one: Ended) -> float:
 def _sum(counts: Iterable[int | None]) -> int | None:
     """Return the sum of the known counts; None if none is known."""
     known = [count for count in counts if count is not None]
-    return sum(known) if known else None
+    return total(known) if known else None
 
 
 def _last_failure(parts: Sequence[AgentPart]) -> Failure | None:

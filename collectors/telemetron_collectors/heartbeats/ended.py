@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 from telemetron.clock import Clock, Timer
 from telemetron.document import MAX_ENDED, Ended, Failure
+from telemetron.normal import total
 from telemetron_collectors.heartbeats.beat import Beat, BeatEnd, BeatTask
 from telemetron_collectors.heartbeats.life import AgentKey, Life
 from telemetron_collectors.heartbeats.states import is_over, outcome
@@ -39,7 +40,7 @@ class EndedTasks:
     def add(self, ends: Iterable[Ended], count: int) -> None:
         """Add ends, oldest first, and the number of all that ended."""
         self._waiting.extend(ends)
-        self.count += count
+        self.count = total((self.count, count))
 
     def show(self, now: float) -> bool:
         """Show as many waiting ends as there is room for now; return whether more wait."""

@@ -13,6 +13,7 @@ from telemetron import key
 from telemetron.agents import AgentPart
 from telemetron.clock import Timer
 from telemetron.document import Ended, Failure, Problem
+from telemetron.normal import total
 from telemetron_collectors.heartbeats.beat import Beat, BeatTask
 from telemetron_collectors.heartbeats.states import is_over
 
@@ -116,7 +117,7 @@ class Life:
         else:
             self.lives += beat.boot_id not in self.boots
             self.boots.append(self.beat.boot_id)
-        self.tasks_lost += self.task_count
+        self.tasks_lost = total((self.tasks_lost, self.task_count))
         self.sequence = None
         self.ends = frozenset()
         self.end_count = 0

@@ -14,9 +14,12 @@ from hypothesis import strategies as st
 
 from telemetron.collector import Collector, Config
 from telemetron.document import Agent, State
+from telemetron.history.delta import shapes
+from telemetron.history.recorder import Recorder
 from telemetron.http import HttpProblem
+from telemetron.normal import LARGEST
 from telemetron.service.outputs import BoundOutput, Mounts
-from telemetron.store.store import Store
+from telemetron.store.store import Publication, Store
 from telemetron.testing import FakeClock
 from telemetron_collectors.heartbeats.beat import (
     MAX_TASKS,
@@ -401,6 +404,28 @@ def test_counts_of_many_instances_do_not_overflow() -> None:
     for number in range(1000):
         assert heart.beat("any", encoded(instance=str(number), task_count=2**53)) == 204
     assert heart.agents()[0].activity.task_count == 1000 * 2**53
+
+
+def test_counts_of_many_lives_and_waits_stop_at_the_largest_integer() -> None:
+    heart = Heart()
+    recorder = Recorder(shapes(), heart.store.snapshot)
+    publications: list[Publication] = []
+    heart.store.watchers.append(publications.append)
+    outcomes = dict.fromkeys(("completed", "failed", "canceled"), 2**53)
+    waiting = [{"id": f"t{number}", "wait_count": 2**53} for number in range(1000)]
+    for instance in ("i", "j"):
+        body = {"instance": instance, "outcomes": outcomes, "task_count": 2**53}
+        for boot in range(1100):
+            assert heart.beat("any", encoded(**body, boot_id=str(boot))) == 204
+        assert heart.beat("any", encoded(**body, boot_id="last", tasks=waiting)) == 204
+        (agent, _) = heart.agents()  # publishes
+    for publication in publications:
+        for _ in recorder.record(publication, 0.0):
+            pass
+    assert len(recorder.last.entries) == 1
+    assert agent.activity.ended_count == LARGEST
+    assert [one.tasks_lost for one in agent.instances] == [LARGEST, LARGEST]
+    assert (agent.truncated or {})["activity.active_task_ids.waits"] == LARGEST
 
 
 def test_control_characters_are_not_shown() -> None:

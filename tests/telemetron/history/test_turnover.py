@@ -4,6 +4,7 @@ import pytest
 
 from telemetron.history.delta import MEASURES, compare, shapes
 from telemetron.history.turnover import Turnover, turnover
+from telemetron.normal import LARGEST
 
 AGENT = shapes()["agents"]
 
@@ -76,6 +77,13 @@ def test_tasks_of_one_id_are_counted_as_a_list():
 
 def test_what_a_starting_source_has_not_seen_yet_has_not_ended():
     assert counted(agent(task("a"), task("b")), agent(task("c")), is_sure=False) == Turnover(1)
+
+
+def test_counts_stop_at_the_largest_integer():
+    old, new = agent(outcomes=outcomes()), agent(outcomes=outcomes(LARGEST, LARGEST, LARGEST))
+    found = counted(old, new)
+    assert found == Turnover(started=LARGEST, ended=LARGEST, failed=LARGEST)
+    assert found.plus(found) == found
 
 
 @pytest.mark.parametrize("field", Turnover._fields)

@@ -25,6 +25,7 @@ from telemetron.document import (
     Task,
     Wait,
 )
+from telemetron.normal import LARGEST
 from telemetron.store.agents import MAX_NAME, merge_agents
 from telemetron.store.part import Part
 
@@ -133,6 +134,12 @@ def test_unlisted_waits_count_as_cut() -> None:
     cut = Task(id="a", waits=waits, wait_count=40)
     agent = one(beat(tasks=[cut, Task(id="b", waits=waits[:2], wait_count=2)], task_count=2))
     assert agent.truncated == {"activity.active_task_ids.waits": 42}
+
+
+def test_counts_of_parts_stop_at_the_largest_integer() -> None:
+    parts = [beat(id, task_count=LARGEST, ended_count=LARGEST) for id in "ij"]
+    activity = one(*parts).activity
+    assert (activity.task_count, activity.ended_count) == (LARGEST, LARGEST)
 
 
 def test_an_agent_has_the_problems_of_its_parts() -> None:
